@@ -1,0 +1,170 @@
+"""Checkpoints on disk: safetensors shards and their index, read by streaming.
+
+Hostile input: shard names may not leave the directory, every shape is compared with the config's
+before a byte is allocated, and offsets are checked by the safetensors library against the file.
+"""
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from engine.config import ModelConfig
+from engine.errors import CheckpointError
+from engine.families import family_named
+from engine.files import read_json
+from engine.model import Model
+
+_INDEX = "model.safetensors.index.json"
+_SINGLE = "model.safetensors"
+_DTYPES = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class TensorInfo:
+    shard: str
+    shape: tuple[int, ...]
+    dtype: str
+
+
+class Checkpoint:
+    """The tensors of a directory: names, shapes and dtypes known, data read when asked for.
+
+    Raises CheckpointError when a shard is missing, cut, or does not hold what the index says.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.tensors: dict[str, TensorInfo] = {}
+        index = self._index()
+        shards = sorted(set(index.values())) if index is not None else [_SINGLE]
+        self._files = {shard: self._open(shard, len(shards)) for shard in shards}
+        for shard, file in self._files.items():
+            for name in file.keys():  # noqa: SIM118 (safe_open is no mapping)
+                if index is None or index.get(name) == shard:
+                    part = file.get_slice(name)
+                    shape = tuple(part.get_shape())
+                    self.tensors[name] = TensorInfo(shard, shape, part.get_dtype())
+        if index is not None and (absent := sorted(index.keys() - self.tensors.keys())):
+            raise CheckpointError(
+                f"{directory}: {len(absent)} tensors of the index are not in their shards, "
+                f"first {absent[0]} in {index[absent[0]]}"
+            )
+
+    def _index(self) -> dict[str, str] | None:
+        if not (self.directory / _INDEX).exists():
+            return None
+        weight_map = read_json(self.directory / _INDEX).get("weight_map")
+        if not isinstance(weight_map, dict) or not weight_map:
+            raise CheckpointError(f"{self.directory / _INDEX}: no weight_map")
+        for shard in weight_map.values():
+            if not isinstance(shard, str) or Path(shard).name != shard or shard in {"", ".."}:
+                raise CheckpointError(f"{self.directory / _INDEX}: bad shard name {shard!r:.80}")
+        return weight_map
+
+    def _open(self, shard: str, num_shards: int) -> Any:  # noqa: ANN401 (safe_open is untyped)
+        path = self.directory / shard
+        if not path.is_file():
+            known = f"one of {num_shards} shards" if num_shards > 1 else "the only shard"
+            raise CheckpointError(f"{self.directory}: {shard} is missing, {known}; fetch it again")
+        try:
+            return safe_open(path, framework="pt")
+        except (SafetensorError, OSError) as error:
+            raise CheckpointError(f"{path}: cut or damaged ({error}); fetch it again") from None
+
+    def info(self, name: str) -> TensorInfo:
+        try:
+            return self.tensors[name]
+        except KeyError:
+            raise CheckpointError(f"{self.directory}: tensor {name} is missing") from None
+
+    def read(self, name: str) -> Tensor:
+        info = self.info(name)
+        tensor: Tensor = self._files[info.shard].get_tensor(name)
+        return tensor
+
+    def fingerprint_of_index(self) -> bytes:
+        lines = (f"{n} {i.dtype} {i.shape}\n" for n, i in sorted(self.tensors.items()))
+        return hashlib.sha256("".join(lines).encode()).digest()
+
+
+def load(
+    checkpoint: Checkpoint,
+    config: ModelConfig,
+    *,
+    device: torch.device,
+    dtype: torch.dtype,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> Model:
+    """The model with its weights on `device`, one checkpoint tensor in memory at a time.
+
+    Products run in `dtype`; norms, router and head stay float32. `on_progress` gets bytes done
+    and in all. Raises CheckpointError before allocating if a shape or dtype is not the config's.
+    """
+    with torch.device("meta"):
+        model = Model(config)
+    sources = family_named(config.family).sources(config)
+    parameters = dict(model.named_parameters())
+    for name, parameter in parameters.items():
+        _check(checkpoint, name, sources, parameter)
+    total = sum(parameter.nbytes for parameter in parameters.values())
+    done = 0
+    for name, parameter in parameters.items():
+        target_dtype = torch.float32 if _stays_float32(name) else dtype
+        filled = torch.empty(parameter.shape, dtype=target_dtype, device=device)
+        rows = filled.view(-1, *parameter.shape[-1:]) if filled.dim() > 1 else filled
+        start = 0
+        for source in sources[name]:
+            tensor = checkpoint.read(source)
+            rows[start : start + tensor.shape[0]] = tensor
+            start += tensor.shape[0]
+        _replace(model, name, filled)
+        done += parameter.nbytes
+        if on_progress is not None:
+            on_progress(done, total)
+    if config.tied_embeddings:
+        model.head = model.embed
+    return model.eval().requires_grad_(False)
+
+
+def _stays_float32(name: str) -> bool:
+    return "norm" in name or name.endswith("router") or name == "head.weight"
+
+
+def _check(
+    checkpoint: Checkpoint, name: str, sources: Mapping[str, tuple[str, ...]], parameter: Tensor
+) -> None:
+    width = parameter.shape[-1:] if parameter.dim() > 1 else ()
+    num_rows = parameter.numel() // (width.numel() if width else 1)
+    found_rows = 0
+    for source in sources[name]:
+        info = checkpoint.info(source)
+        where = f"{checkpoint.directory / info.shard}: {source}"
+        if info.dtype not in _DTYPES:
+            raise CheckpointError(
+                f"{where} is {info.dtype}; supported: {', '.join(sorted(_DTYPES))}"
+            )
+        if not info.shape or info.shape[1:] != tuple(width):
+            expected = (num_rows // len(sources[name]), *width)
+            raise CheckpointError(f"{where} has shape {info.shape}, config.json asks {expected}")
+        found_rows += info.shape[0]
+    if found_rows != num_rows:
+        raise CheckpointError(
+            f"{checkpoint.directory}: {', '.join(sources[name][:3])} have {found_rows} rows, "
+            f"config.json asks {num_rows}"
+        )
+
+
+def _replace(model: nn.Module, name: str, value: Tensor) -> None:
+    path, _, leaf = name.rpartition(".")
+    setattr(model.get_submodule(path), leaf, nn.Parameter(value, requires_grad=False))

@@ -1,0 +1,94 @@
+"""The noun `Context`: tokens and the model's state after them. Append-only, cheap to fork."""
+
+from collections.abc import Callable, Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from engine.errors import EngineError
+from engine.model import LayerState, Model
+from engine.prefill import chunk_major
+
+OnProgress = Callable[[int, int], None]
+
+
+class Context:
+    """Starts empty. `token_ids` is what the model has read; `logits` scores the next token.
+
+    The chunk size fixes the grid of the products, so two contexts of the same tokens and chunk
+    size are equal bit by bit.
+    """
+
+    def __init__(self, model: Model, chunk_tokens: int) -> None:
+        self._model = model
+        self._states = model.empty_states()
+        self._between_chunks = True
+        self.chunk_tokens = chunk_tokens
+        self.token_ids: list[int] = []
+        self.logits: Tensor | None = None  # [vocab] float32, None while empty
+
+    def __len__(self) -> int:
+        return len(self.token_ids)
+
+    @property
+    def states(self) -> Sequence[LayerState]:
+        """One per layer, after `token_ids`; to be read, not changed."""
+        return tuple(self._states)
+
+    @property
+    def num_bytes(self) -> int:
+        return sum(state.num_bytes for state in self._states)
+
+    @torch.inference_mode()
+    def extend(self, token_ids: Sequence[int], on_progress: OnProgress | None = None) -> None:
+        """Reads more tokens. `on_progress` gets (tokens done, tokens in all) after each chunk.
+
+        If `on_progress` raises, the context stands whole at that chunk border and can go on.
+        An error inside a chunk leaves it unusable, and every later call says so.
+        """
+        for done, hidden in self.chunks(token_ids):
+            self.logits = self._model.logits(hidden[-1:])[0]
+            if on_progress is not None:
+                on_progress(done, len(token_ids))
+
+    def fork(self) -> "Context":
+        """A context with the same tokens that grows apart from here; shares what cannot change."""
+        self._check()
+        twin = Context.__new__(Context)
+        twin._model = self._model
+        twin._states = [state.fork() for state in self._states]
+        twin._between_chunks = True
+        twin.chunk_tokens = self.chunk_tokens
+        twin.token_ids = list(self.token_ids)
+        twin.logits = self.logits
+        return twin
+
+    @torch.inference_mode()
+    def score(self, token_ids: Sequence[int]) -> Tensor:
+        """log p of each of `token_ids` [T], in nats, were they to come next; changes nothing."""
+        if self.logits is None:
+            raise EngineError("an empty context gives no token a likelihood")
+        targets = torch.tensor(token_ids, dtype=torch.int64, device=self._model.device)
+        rows = [self.logits[None]]
+        rows += [self._model.logits(hidden) for _, hidden in self.fork().chunks(token_ids[:-1])]
+        log_p = torch.log_softmax(torch.cat(rows), dim=-1)
+        return log_p.gather(1, targets[:, None])[:, 0]
+
+    @torch.inference_mode()
+    def chunks(self, token_ids: Sequence[int]) -> Iterator[tuple[int, Tensor]]:
+        """Reads `token_ids`; after each chunk yields (tokens done, hidden [t, D])."""
+        self._check()
+        start = len(self)
+        chunks = chunk_major(self._model, self._states, token_ids, start, self.chunk_tokens)
+        while True:
+            self._between_chunks = False
+            reached, hidden = next(chunks, (None, None))
+            self._between_chunks = True
+            if reached is None or hidden is None:
+                return
+            self.token_ids.extend(token_ids[len(self) - start : reached - start])
+            yield reached - start, hidden
+
+    def _check(self) -> None:
+        if not self._between_chunks:
+            raise EngineError("this context was interrupted inside a chunk; build it again")

@@ -1,0 +1,128 @@
+"""Writing: sampling, streaming, and the rules that end an answer."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+import torch
+from torch import Tensor
+
+from engine.context import Context
+from engine.tokenizer import Tokenizer
+
+
+class StopReason(StrEnum):
+    END = "end"  # the model ended its turn
+    STOP_TEXT = "stop text"
+    MAX_TOKENS = "max tokens"
+    CONTEXT_FULL = "context full"
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """`temperature` 0 is greedy. `top_p` keeps the likeliest tokens that together reach it
+    (arXiv 1904.09751). The same seed gives the same text on one machine."""
+
+    temperature: float = 0.0
+    top_p: float = 1.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.temperature < float("inf"):
+            raise ValueError(f"temperature must be 0 or more, got {self.temperature}")
+        if not 0 < self.top_p <= 1:
+            raise ValueError(f"top_p must be over 0 and at most 1, got {self.top_p}")
+
+
+class Sampler:
+    """Draws token ids from logits. `never` [vocab] masks ids that are not to be drawn."""
+
+    def __init__(self, sampling: Sampling, never: Tensor) -> None:
+        self._sampling = sampling
+        self._never = never
+        self._generator = torch.Generator(never.device).manual_seed(sampling.seed)
+
+    def draw(self, logits: Tensor) -> int:
+        """One id; `logits` [vocab] float32."""
+        logits = logits.masked_fill(self._never, -torch.inf)
+        if self._sampling.temperature == 0:
+            return int(logits.argmax())
+        p = torch.softmax(logits / self._sampling.temperature, dim=-1)
+        if self._sampling.top_p < 1:
+            p = _nucleus(p, self._sampling.top_p)
+        return int(torch.multinomial(p, 1, generator=self._generator))
+
+
+def _nucleus(p: Tensor, top_p: float) -> Tensor:
+    ordered, ids = p.sort(descending=True, stable=True)
+    before = ordered.cumsum(0) - ordered
+    return torch.zeros_like(p).scatter(0, ids, ordered.masked_fill(before >= top_p, 0.0))
+
+
+class Decoding:
+    """An answer being written: iterate for its text, piece by piece, as it is decided.
+
+    The pieces joined are the whole answer, without stop text. The context grows by the tokens
+    written, the final one excepted. `stop_reason` is set when the iteration ends.
+    """
+
+    def __init__(
+        self,
+        context: Context,
+        tokenizer: Tokenizer,
+        sampler: Sampler,
+        *,
+        max_tokens: int,
+        max_positions: int,
+        stop_ids: frozenset[int],
+        stop_texts: Sequence[str] = (),
+    ) -> None:
+        self._context, self._tokenizer, self._sampler = context, tokenizer, sampler
+        self._max_tokens, self._max_positions = max_tokens, max_positions
+        self._stop_ids, self._stop_texts = stop_ids, tuple(filter(None, stop_texts))
+        self.token_ids: list[int] = []
+        self.stop_reason: StopReason | None = None
+
+    def __iter__(self) -> Iterator[str]:
+        stream = self._tokenizer.stream()
+        pending = ""  # text that may still turn out to be the start of a stop text
+        while (reason := self._next_token()) is None:
+            pending += stream.push(self.token_ids[-1])
+            if (cut := self._find_stop(pending)) is not None:
+                pending, reason = pending[:cut], StopReason.STOP_TEXT
+                break
+            ready = len(pending) - self._held_back(pending)
+            if ready:
+                yield pending[:ready]
+                pending = pending[ready:]
+        if pending:
+            yield pending
+        self.stop_reason = reason
+
+    def _next_token(self) -> StopReason | None:
+        """Draws the next token into `token_ids`, or says why there is none."""
+        if len(self.token_ids) >= self._max_tokens:
+            return StopReason.MAX_TOKENS
+        if self.token_ids:
+            if len(self._context) >= self._max_positions:
+                return StopReason.CONTEXT_FULL
+            self._context.extend(self.token_ids[-1:])
+        if self._context.logits is None:
+            raise ValueError("an empty context cannot be continued; extend it first")
+        token_id = self._sampler.draw(self._context.logits)
+        if token_id in self._stop_ids:
+            return StopReason.END
+        self.token_ids.append(token_id)
+        return None
+
+    def _find_stop(self, text: str) -> int | None:
+        found = [at for stop in self._stop_texts if (at := text.find(stop)) >= 0]
+        return min(found, default=None)
+
+    def _held_back(self, text: str) -> int:
+        """Length of the longest end of `text` with which a stop text begins."""
+        longest = max((len(stop) - 1 for stop in self._stop_texts), default=0)
+        for size in range(min(longest, len(text)), 0, -1):
+            if any(stop.startswith(text[-size:]) for stop in self._stop_texts):
+                return size
+        return 0

@@ -1,0 +1,157 @@
+"""The facade: a checkpoint placed on a device. What mm1cli imports, and nothing else of this room.
+
+Importing this module does not import torch; loading a model does.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from engine.errors import (
+    CheckpointError,
+    ConfigError,
+    EngineError,
+    PlacementError,
+    TokenizerError,
+)
+from engine.families import read_config
+from engine.tokenizer import Piece, Tokenizer, Turn
+
+if TYPE_CHECKING:
+    import torch
+
+    from engine.context import Context
+    from engine.decode import Decoding
+    from engine.verify import Verification
+
+__all__ = [
+    "CheckpointError",
+    "ConfigError",
+    "Engine",
+    "EngineError",
+    "Piece",
+    "PlacementError",
+    "Tokenizer",
+    "TokenizerError",
+    "Turn",
+    "max_positions",
+    "verify",
+]
+
+
+class Engine:
+    """The checkpoint in `directory`, ready to read and write.
+
+    It is placed on `device` after checking that it fits there with a context of `num_tokens`;
+    `on_progress` gets bytes loaded and in all. `fingerprint` is a hash of config, tensor index and
+    tokenizer: engines with the same one read and write alike. `dtype_reason` says why products run
+    in the dtype they run in. Raises EngineError in one line (see engine/errors.py).
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        device: str = "cpu",
+        chunk_tokens: int = 512,
+        threads: int | None = None,
+        num_tokens: int = 0,
+        on_progress: Callable[[int, int], None] | None = None,
+    ) -> None:
+        import torch
+
+        from engine import placement
+        from engine.checkpoint import Checkpoint, load
+
+        if threads is not None:
+            torch.set_num_threads(threads)
+        self.directory = directory
+        self.chunk_tokens = chunk_tokens
+        self.config = read_config(directory)
+        self.tokenizer = Tokenizer(directory)
+        place = _place(device)
+        on_gpu = place.type == "cuda"
+        dtype = torch.bfloat16 if on_gpu else torch.float32
+        self.dtype_reason = (
+            "bfloat16: native on GPUs, states and accumulators float32"
+            if on_gpu
+            else "float32: CPU products in bfloat16 are slower and less exact"
+        )
+        checkpoint = Checkpoint(directory)
+        self.fingerprint = _fingerprint(directory, checkpoint.fingerprint_of_index())
+        placement.check(placement.plan(self.config, num_tokens, chunk_tokens, dtype), place)
+        self._model = load(
+            checkpoint, self.config, device=place, dtype=dtype, on_progress=on_progress
+        )
+        self._never = self._model.unused_ids()
+        self._stop_ids = frozenset(self.config.eos_ids + self.tokenizer.eos_ids())
+
+    def new_context(self) -> "Context":
+        from engine.context import Context
+
+        return Context(self._model, self.chunk_tokens)
+
+    def decode(
+        self,
+        context: "Context",
+        *,
+        max_tokens: int,
+        temperature: float = 0.0,
+        top_p: float = 1.0,
+        seed: int = 0,
+        max_positions: int | None = None,
+        stop_texts: Sequence[str] = (),
+    ) -> "Decoding":
+        """An answer that continues `context`; iterate over it for text. See `Decoding`.
+
+        `max_positions` ends the answer when the context holds so many tokens; by default the
+        length the model was trained for.
+        """
+        from engine.decode import Decoding, Sampler, Sampling
+
+        return Decoding(
+            context,
+            self.tokenizer,
+            Sampler(Sampling(temperature, top_p, seed), self._never),
+            max_tokens=max_tokens,
+            max_positions=max_positions or self.config.max_positions,
+            stop_ids=self._stop_ids,
+            stop_texts=stop_texts,
+        )
+
+
+def max_positions(directory: Path) -> int:
+    """The number of positions the model in `directory` was trained for; loads no weights."""
+    return read_config(directory).max_positions
+
+
+def verify(directory: Path, chunk_sizes: Sequence[int]) -> "Verification":
+    """See `engine.verify.verify`."""
+    from engine.verify import verify as run
+
+    return run(directory, chunk_sizes)
+
+
+def _place(device: str) -> "torch.device":
+    import torch
+
+    try:
+        place = torch.device(device)
+    except RuntimeError:
+        raise EngineError(f"unknown device {device!r}; use cpu or cuda") from None
+    if place.type not in {"cpu", "cuda"}:
+        raise EngineError(f"device {device!r} is not supported; use cpu or cuda")
+    if place.type == "cuda" and not torch.cuda.is_available():
+        raise EngineError("device cuda was asked for, but torch sees no GPU; use --device cpu")
+    return place
+
+
+def _fingerprint(directory: Path, index: bytes) -> str:
+    digest = hashlib.sha256(index)
+    config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
+    digest.update(json.dumps(config, sort_keys=True).encode())
+    with (directory / "tokenizer.json").open("rb") as file:
+        digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()

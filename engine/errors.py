@@ -1,0 +1,28 @@
+"""The engine's own errors; mm1cli gives them exit codes.
+
+EngineError (ValueError)
+├── ConfigError       config.json says something impossible or not supported
+├── CheckpointError   weights are missing, cut, or of the wrong shape
+├── TokenizerError    the tokenizer or chat template is missing or not usable
+└── PlacementError    the work does not fit into memory; raised before it starts
+"""
+
+
+class EngineError(ValueError):
+    """`str(error)` is one line for people."""
+
+
+class ConfigError(EngineError):
+    pass
+
+
+class CheckpointError(EngineError):
+    pass
+
+
+class TokenizerError(EngineError):
+    pass
+
+
+class PlacementError(EngineError):
+    pass

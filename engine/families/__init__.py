@@ -1,0 +1,36 @@
+"""Checkpoint families: how their config keys and tensor names become ours. One file each."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from engine.config import ModelConfig
+from engine.errors import ConfigError
+from engine.families import llama, minimax
+from engine.families.family import Family
+from engine.files import read_json
+
+FAMILIES: tuple[Family, ...] = (minimax.FAMILY, llama.FAMILY)
+
+
+def family_of(raw: Mapping[str, Any]) -> Family:
+    """The family of a parsed config.json. Raises ConfigError naming what is supported."""
+    model_type = raw.get("model_type")
+    for family in FAMILIES:
+        if model_type in family.model_types:
+            return family
+    known = ", ".join(name for family in FAMILIES for name in family.model_types)
+    raise ConfigError(f"config: model_type {model_type!r:.80} is not supported, only {known}")
+
+
+def family_named(name: str) -> Family:
+    return next(family for family in FAMILIES if name == family.name)
+
+
+def read_config(directory: Path) -> ModelConfig:
+    """The validated config of the checkpoint in `directory`. Raises ConfigError."""
+    raw = read_json(directory / "config.json")
+    try:
+        return family_of(raw).read_config(raw)
+    except (TypeError, AttributeError, KeyError, OverflowError) as error:
+        raise ConfigError(f"{directory / 'config.json'}: malformed ({error})") from None

@@ -1,0 +1,21 @@
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from engine.config import ModelConfig
+
+Sources = dict[str, tuple[str, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """How one family of checkpoints is read.
+
+    `read_config` turns a parsed config.json into ours. `sources` names, for every parameter of our
+    model, the checkpoint tensors whose rows, stacked in that order, are its rows.
+    """
+
+    name: str
+    model_types: tuple[str, ...]
+    read_config: Callable[[Mapping[str, Any]], ModelConfig]
+    sources: Callable[[ModelConfig], Sources]

@@ -1,0 +1,134 @@
+"""MiniMax-Text-01 and MiniMax-M1, in their own spelling and in that of the "-hf" repositories.
+
+Lightning and softmax layers mixed, a mixture of experts in each, tensor names as published.
+"""
+
+from typing import Any
+
+from engine.config import LayerConfig, Mixer, ModelConfig, Residual
+from engine.errors import ConfigError
+from engine.families import keys
+from engine.families.family import Family, Sources
+
+NAME = "minimax"
+
+_MIXERS: dict[Any, Mixer] = {
+    0: Mixer.LIGHTNING,
+    1: Mixer.SOFTMAX,
+    "linear_attention": Mixer.LIGHTNING,
+    "full_attention": Mixer.SOFTMAX,
+}
+
+
+def read_config(raw: keys.Raw) -> ModelConfig:
+    keys.require(raw, "hidden_act", ("silu",))
+    keys.require(raw, "sliding_window", (None,))
+    num_heads = keys.integer(raw, "num_attention_heads")
+    head_dim = keys.integer(raw, "head_dim", keys.integer(raw, "hidden_size") // max(num_heads, 1))
+    shared_mlp_size = keys.integer(raw, "shared_intermediate_size", 0)
+    if shared_mlp_size:
+        keys.require(raw, "shared_moe_mode", ("sigmoid",))
+    return ModelConfig(
+        family=NAME,
+        vocab_size=keys.integer(raw, "vocab_size"),
+        hidden_size=keys.integer(raw, "hidden_size"),
+        num_heads=num_heads,
+        num_kv_heads=keys.integer(raw, "num_key_value_heads", num_heads),
+        head_dim=head_dim,
+        rotary_frequencies=keys.frequencies(
+            keys.rope_theta(raw, 1_000_000.0), _rotary_dim(raw, head_dim)
+        ),
+        mlp_size=keys.integer(raw, "intermediate_size"),
+        layers=_layers(raw),
+        num_experts=keys.integer(raw, "num_local_experts"),
+        num_experts_per_token=keys.integer(raw, "num_experts_per_tok"),
+        shared_mlp_size=shared_mlp_size,
+        norm_eps=keys.number(raw, "rms_norm_eps", 1e-5),
+        # The published code leaves this norm at its class default instead of rms_norm_eps.
+        lightning_norm_eps=keys.number(raw, "lightning_norm_eps", 1e-6),
+        postnorm=keys.flag(raw, "postnorm", raw["model_type"] == "minimax"),
+        tied_embeddings=keys.flag(raw, "tie_word_embeddings", False),
+        max_positions=keys.integer(raw, "max_position_embeddings"),
+        eos_ids=keys.token_ids(raw, "eos_token_id"),
+    )
+
+
+def _rotary_dim(raw: keys.Raw, head_dim: int) -> int:
+    """`rotary_dim` where it is given: the published weights rotate half of each head."""
+    if raw.get("rotary_dim") is not None:
+        return keys.integer(raw, "rotary_dim")
+    nested = raw.get("rope_parameters")
+    if isinstance(nested, dict) and "partial_rotary_factor" in nested:
+        return int(head_dim * keys.number(nested, "partial_rotary_factor"))
+    return head_dim
+
+
+def _layers(raw: keys.Raw) -> tuple[LayerConfig, ...]:
+    kinds = raw.get("attn_type_list", raw.get("layer_types"))
+    num_layers = keys.integer(raw, "num_hidden_layers")
+    if not isinstance(kinds, list) or len(kinds) != num_layers:
+        raise ConfigError(
+            f"config: attn_type_list (or layer_types) must list {num_layers} layers, one each"
+        )
+    if unknown := [kind for kind in kinds if isinstance(kind, list) or kind not in _MIXERS]:
+        raise ConfigError(f"config: layer type {unknown[0]!r:.80} is not supported")
+
+    def residual(published: str, renamed: str) -> Residual:
+        return Residual(
+            keys.number(raw, f"{published}_alpha", keys.number(raw, f"{renamed}_alpha_factor", 1)),
+            keys.number(raw, f"{published}_beta", keys.number(raw, f"{renamed}_beta_factor", 1)),
+        )
+
+    attention = {
+        Mixer.LIGHTNING: residual("layernorm_linear_attention", "linear_attn"),
+        Mixer.SOFTMAX: residual("layernorm_full_attention", "full_attn"),
+    }
+    mlp = residual("layernorm_mlp", "mlp")
+    return tuple(
+        LayerConfig(mixer, attention[mixer], mlp) for mixer in (_MIXERS[kind] for kind in kinds)
+    )
+
+
+def sources(config: ModelConfig) -> Sources:
+    names: Sources = {
+        "embed.weight": ("model.embed_tokens.weight",),
+        "norm.weight": ("model.norm.weight",),
+    }
+    if not config.tied_embeddings:
+        names["head.weight"] = ("lm_head.weight",)
+    for index, layer in enumerate(config.layers):
+        ours, theirs = f"layers.{index}", f"model.layers.{index}"
+        attention = f"{theirs}.self_attn"
+        names[f"{ours}.mixer_norm.weight"] = (f"{theirs}.input_layernorm.weight",)
+        if layer.mixer is Mixer.LIGHTNING:
+            names[f"{ours}.mixer.qkv"] = (f"{attention}.qkv_proj.weight",)
+            names[f"{ours}.mixer.gate"] = (f"{attention}.output_gate.weight",)
+            names[f"{ours}.mixer.norm.weight"] = (f"{attention}.norm.weight",)
+            names[f"{ours}.mixer.out"] = (f"{attention}.out_proj.weight",)
+        else:
+            names[f"{ours}.mixer.qkv"] = tuple(f"{attention}.{x}_proj.weight" for x in "qkv")
+            names[f"{ours}.mixer.out"] = (f"{attention}.o_proj.weight",)
+        names[f"{ours}.mlp_norm.weight"] = (f"{theirs}.post_attention_layernorm.weight",)
+        names |= _expert_sources(config, f"{ours}.mlp", theirs)
+    return names
+
+
+def _expert_sources(config: ModelConfig, ours: str, theirs: str) -> Sources:
+    experts = [f"{theirs}.block_sparse_moe.experts.{e}" for e in range(config.num_experts)]
+    names = {
+        f"{ours}.router": (f"{theirs}.block_sparse_moe.gate.weight",),
+        f"{ours}.gate_up": tuple(f"{e}.{w}.weight" for e in experts for w in ("w1", "w3")),
+        f"{ours}.down": tuple(f"{e}.w2.weight" for e in experts),
+    }
+    if config.shared_mlp_size:
+        shared = f"{theirs}.shared_mlp"
+        names[f"{ours}.shared.gate_up"] = (
+            f"{shared}.gate_proj.weight",
+            f"{shared}.up_proj.weight",
+        )
+        names[f"{ours}.shared.down"] = (f"{shared}.down_proj.weight",)
+        names[f"{ours}.shared_coefficient"] = (f"{theirs}.coefficient.weight",)
+    return names
+
+
+FAMILY = Family(NAME, ("minimax_m1", "minimax_text_01", "minimax"), read_config, sources)

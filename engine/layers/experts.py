@@ -1,0 +1,34 @@
+"""Mixture of experts with a softmax router and an optional shared expert."""
+
+import torch
+from torch import Tensor, nn
+
+import kernels
+from engine.config import ModelConfig
+from engine.layers.mlp import DenseMLP
+
+
+class ExpertsMLP(nn.Module):
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        width, inner, count = config.hidden_size, config.mlp_size, config.num_experts
+        self.chosen = config.num_experts_per_token
+        self.router = nn.Parameter(torch.empty(count, width))
+        self.gate_up = nn.Parameter(torch.empty(count, 2 * inner, width))
+        self.down = nn.Parameter(torch.empty(count, width, inner))
+        self.shared: DenseMLP | None = None
+        if config.shared_mlp_size:
+            self.shared = DenseMLP(width, config.shared_mlp_size)
+            self.shared_coefficient = nn.Parameter(torch.empty(1, width))
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        # A rounded router picks other experts, so it runs in float32 whatever the weights are.
+        logits = kernels.linear(hidden.float(), self.router.float())
+        weights, ids = logits.softmax(dim=-1).topk(self.chosen, dim=-1)
+        weights = weights / weights.sum(dim=-1, keepdim=True)
+        routed = kernels.experts(hidden, ids, weights, self.gate_up, self.down)
+        if self.shared is None:
+            return routed
+        share = torch.sigmoid(kernels.linear(hidden.float(), self.shared_coefficient.float()))
+        shared: Tensor = self.shared(hidden)
+        return (routed.float() * (1 - share) + shared.float() * share).to(hidden.dtype)

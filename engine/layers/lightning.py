@@ -1,0 +1,69 @@
+"""A Lightning Attention layer: constant-size state, cost linear in length (arXiv 2501.08313)."""
+
+import math
+from typing import Self
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import kernels
+from engine.config import ModelConfig
+from engine.layers.norm import RMSNorm
+
+
+class LightningState:
+    """The sum of decayed k^T v of one layer: [H, D, D] float32, key dimension first."""
+
+    def __init__(self, tensor: Tensor) -> None:
+        self.tensor = tensor
+
+    @classmethod
+    def empty(cls, config: ModelConfig, device: torch.device) -> Self:
+        shape = (config.num_heads, config.head_dim, config.head_dim)
+        return cls(torch.zeros(shape, dtype=torch.float32, device=device))
+
+    def fork(self) -> "LightningState":
+        # Updates replace the tensor and never write into it, so it can be shared.
+        return LightningState(self.tensor)
+
+    @property
+    def num_bytes(self) -> int:
+        return self.tensor.nbytes
+
+
+def slopes(num_heads: int, layer: int, num_layers: int) -> Tensor:
+    """Decay per token of each head, [H] float32: steep in early layers, nearly none in the last.
+
+    2^(-8 (h + 1) / H) as in ALiBi (arXiv 2108.12409, with its interleave where H is not a power of
+    two), times 1 - layer / (num_layers - 1) + 1e-5. Softmax layers count in `layer`.
+    """
+
+    def geometric(count: int) -> list[float]:
+        return [2.0 ** (-8.0 * (head + 1) / count) for head in range(count)]
+
+    lower = 2 ** math.floor(math.log2(num_heads))
+    base = geometric(lower) + geometric(2 * lower)[0::2][: num_heads - lower]
+    factor = 1 - layer / max(num_layers - 1, 1) + 1e-5
+    return torch.tensor(base, dtype=torch.float32) * factor
+
+
+class LightningAttention(nn.Module):
+    def __init__(self, config: ModelConfig, layer: int) -> None:
+        super().__init__()
+        size = config.attention_size
+        self.num_heads = config.num_heads
+        self.layer, self.num_layers = layer, config.num_layers
+        self.qkv = nn.Parameter(torch.empty(3 * size, config.hidden_size))
+        self.gate = nn.Parameter(torch.empty(size, config.hidden_size))
+        self.norm = RMSNorm(size, config.lightning_norm_eps)
+        self.out = nn.Parameter(torch.empty(config.hidden_size, size))
+
+    def forward(self, hidden: Tensor, state: LightningState, _start: int) -> Tensor:
+        num_tokens = hidden.shape[0]
+        qkv = F.silu(kernels.linear(hidden, self.qkv))
+        q, k, v = qkv.view(num_tokens, self.num_heads, -1).chunk(3, dim=-1)  # rows [q_h|k_h|v_h]
+        decay = slopes(self.num_heads, self.layer, self.num_layers).to(hidden.device)
+        out, state.tensor = kernels.lightning_attention(q, k, v, decay, state.tensor)
+        gate = torch.sigmoid(kernels.linear(hidden, self.gate))
+        return kernels.linear(gate * self.norm(out.reshape(num_tokens, -1)), self.out)

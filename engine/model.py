@@ -1,0 +1,104 @@
+"""embed -> layers -> norm -> head. Every layer keeps the one contract:
+
+    forward(hidden [T, D], state, start) -> hidden [T, D]
+
+for any T >= 1, `start` being the position of the first token; only that layer changes `state`.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import kernels
+from engine.config import LayerConfig, Mixer, ModelConfig, Residual
+from engine.layers.experts import ExpertsMLP
+from engine.layers.lightning import LightningAttention, LightningState
+from engine.layers.mlp import DenseMLP
+from engine.layers.norm import RMSNorm
+from engine.layers.softmax import KVCache, SoftmaxAttention
+
+LayerState = LightningState | KVCache
+
+
+class Layer(nn.Module):
+    def __init__(self, config: ModelConfig, index: int) -> None:
+        super().__init__()
+        self.config: LayerConfig = config.layers[index]
+        self.postnorm = config.postnorm
+        self.mixer_norm = RMSNorm(config.hidden_size, config.norm_eps)
+        self.mixer: nn.Module
+        if self.config.mixer is Mixer.LIGHTNING:
+            self.mixer = LightningAttention(config, index)
+        else:
+            self.mixer = SoftmaxAttention(config)
+        self.mlp_norm = RMSNorm(config.hidden_size, config.norm_eps)
+        self.mlp: nn.Module
+        if config.num_experts:
+            self.mlp = ExpertsMLP(config)
+        else:
+            self.mlp = DenseMLP(config.hidden_size, config.mlp_size)
+
+    def forward(self, hidden: Tensor, state: LayerState, start: int) -> Tensor:
+        normed = self.mixer_norm(hidden)
+        mixed = self.mixer(normed, state, start)
+        hidden = self._add(normed if self.postnorm else hidden, mixed, self.config.attention)
+        normed = self.mlp_norm(hidden)
+        return self._add(normed if self.postnorm else hidden, self.mlp(normed), self.config.mlp)
+
+    @staticmethod
+    def _add(skip: Tensor, block: Tensor, residual: Residual) -> Tensor:
+        if residual.alpha != 1.0:
+            skip = residual.alpha * skip
+        return torch.add(skip, block, alpha=residual.beta)
+
+
+class Model(nn.Module):
+    """A decoder. Parameters are uninitialised until `checkpoint.load` fills them."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.embed = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.layers = nn.ModuleList(Layer(config, index) for index in range(config.num_layers))
+        self.norm = RMSNorm(config.hidden_size, config.norm_eps)
+        self.head: nn.Linear | nn.Embedding = self.embed
+        if not config.tied_embeddings:
+            self.head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+
+    @property
+    def device(self) -> torch.device:
+        return self.embed.weight.device
+
+    def empty_states(self) -> list[LayerState]:
+        return [
+            LightningState.empty(self.config, self.device)
+            if layer.mixer is Mixer.LIGHTNING
+            else KVCache.empty(self.config, self.dtype, self.device)
+            for layer in self.config.layers
+        ]
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype activations and KV have between layers: that of the embedding."""
+        return self.embed.weight.dtype
+
+    def forward(self, token_ids: Tensor, states: list[LayerState], start: int) -> Tensor:
+        """Hidden states [T, D] after the last layer; every state moves on by T tokens.
+
+        `token_ids` [T] int64 stand at positions start .. start + T - 1.
+        """
+        hidden = F.embedding(token_ids, self.embed.weight)
+        for layer, state in zip(self.layers, states, strict=True):
+            hidden = layer(hidden, state, start)
+        return hidden
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """float32 scores [T, vocab] of the next token after each row of `hidden` [T, D]."""
+        return kernels.linear(self.norm(hidden).float(), self.head.weight.float())
+
+    def unused_ids(self) -> Tensor:
+        """Mask [vocab] of ids whose embedding row is all zero: never trained, never to be sampled.
+
+        Sampling one makes words lose letters.
+        """
+        return (self.embed.weight == 0).all(dim=1)

@@ -1,0 +1,211 @@
+"""Text to token ids and back, so that text can never become a control token.
+
+Two encoders share one vocabulary. The one for text (documents, questions) knows no added token at
+all: `<|im_end|>` in a contract is a dozen ordinary pieces. The other is used only for what the
+chat template itself writes. Documents never pass through the template: it is rendered with
+placeholders, in a sandbox, and cut at them.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tokenizers
+from jinja2 import TemplateError
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+from tokenizers.decoders import DecodeStream
+
+from engine.errors import TokenizerError
+from engine.files import read_json
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One message of a chat. Its text is `parts` joined; each part stays a `Piece` of its own."""
+
+    role: str  # "system", "user" or "assistant"
+    parts: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A stretch of a rendered chat: markup of the template, or one part of a turn."""
+
+    text: str
+    is_markup: bool
+
+
+class Tokenizer:
+    """Opens `tokenizer.json` and the chat template of a model directory.
+
+    Raises CheckpointError if a file is missing, TokenizerError if one is not usable.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        raw = read_json(directory / "tokenizer.json")
+        settings_path = directory / "tokenizer_config.json"
+        self._settings: dict[str, Any] = read_json(settings_path) if settings_path.exists() else {}
+        self._template = _chat_template(directory, self._settings)
+        self.control_ids = _control_ids(raw, directory)
+        try:
+            self._markup = tokenizers.Tokenizer.from_str(json.dumps(raw))
+            self._text = tokenizers.Tokenizer.from_str(json.dumps(_without_control(raw)))
+        except Exception as error:  # the library raises bare Exception
+            raise TokenizerError(f"{directory / 'tokenizer.json'}: not usable ({error})") from None
+
+    @property
+    def vocab_size(self) -> int:
+        return int(self._markup.get_vocab_size(with_added_tokens=True))
+
+    def eos_ids(self) -> tuple[int, ...]:
+        """The id of the configured end-of-turn token, if there is one."""
+        token_id = self._markup.token_to_id(self._special("eos_token") or "")
+        return () if token_id is None else (int(token_id),)
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of text as text; never a control id. Raises TokenizerError on lone surrogates."""
+        return self.encode_batch([text])[0]
+
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        """As `encode`, on all cores."""
+        try:
+            encodings = self._text.encode_batch_fast(list(texts), add_special_tokens=False)
+        except (UnicodeEncodeError, TypeError) as error:
+            raise TokenizerError(f"text is not valid Unicode ({error})") from None
+        ids = [encoding.ids for encoding in encodings]
+        for row in ids:
+            if not self.control_ids.isdisjoint(row):
+                raise TokenizerError("text was encoded to a control token; refusing to go on")
+        return ids
+
+    def encode_markup(self, text: str) -> list[int]:
+        """Ids of template text, control tokens included."""
+        return list(self._markup.encode(text, add_special_tokens=False).ids)
+
+    def encode_piece(self, piece: Piece) -> list[int]:
+        return self.encode_markup(piece.text) if piece.is_markup else self.encode(piece.text)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return str(self._markup.decode(list(ids), skip_special_tokens=True))
+
+    def stream(self) -> "TextStream":
+        return TextStream(self._markup)
+
+    def chat(self, turns: Sequence[Turn], *, reply: bool = True) -> list[Piece]:
+        """The chat as the model's template writes it, cut into markup and the turns' parts.
+
+        Parts come in order, one piece each. With `reply` it ends where the assistant's answer
+        begins. Without a template the parts stand in the order given, a blank line between turns.
+        """
+        if self._template is None:
+            return _plain(turns)
+        marks = [
+            [f"\ue000{t}.{p}\ue001" for p in range(len(turn.parts))] for t, turn in enumerate(turns)
+        ]
+        rendered = self._render(turns, marks, reply)
+        pieces: list[Piece] = []
+        for turn, turn_marks in zip(turns, marks, strict=True):
+            for text, mark in zip(turn.parts, turn_marks, strict=True):
+                markup, found, rendered = rendered.partition(mark)
+                if not found or mark in rendered:
+                    raise TokenizerError(f"the chat template does not show a {turn.role} turn once")
+                pieces += [Piece(markup, True), Piece(text, False)]
+        return [piece for piece in [*pieces, Piece(rendered, True)] if piece.text]
+
+    def _render(self, turns: Sequence[Turn], marks: list[list[str]], reply: bool) -> str:
+        contents = ["".join(turn_marks) for turn_marks in marks]
+        plain = [{"role": t.role, "content": c} for t, c in zip(turns, contents, strict=True)]
+        listed = [
+            {"role": t.role, "content": [{"type": "text", "text": c}]}
+            for t, c in zip(turns, contents, strict=True)
+        ]
+        failure = "it leaves out the text"
+        for messages in (plain, listed):  # templates differ in how they take content
+            try:
+                text = (
+                    _environment()
+                    .from_string(self._template or "")
+                    .render(
+                        messages=messages,
+                        add_generation_prompt=reply,
+                        bos_token=self._special("bos_token") or "",
+                        eos_token=self._special("eos_token") or "",
+                    )
+                )
+            except (TemplateError, TypeError, ValueError, RecursionError) as error:
+                failure = str(error)
+                continue
+            if all(content in text for content in contents):
+                return text
+        raise TokenizerError(f"the chat template is not usable ({failure})")
+
+    def _special(self, key: str) -> str | None:
+        value = self._settings.get(key)
+        value = value.get("content") if isinstance(value, dict) else value
+        return value if isinstance(value, str) else None
+
+
+class TextStream:
+    """Turns ids into text as they come, holding back bytes until they are whole characters."""
+
+    def __init__(self, tokenizer: tokenizers.Tokenizer) -> None:
+        self._tokenizer = tokenizer
+        self._stream = DecodeStream(skip_special_tokens=True)
+
+    def push(self, token_id: int) -> str:
+        return self._stream.step(self._tokenizer, token_id) or ""
+
+
+def _control_ids(raw: dict[str, Any], directory: Path) -> frozenset[int]:
+    model = raw.get("model")
+    if not isinstance(model, dict) or model.get("type") != "BPE":
+        kind = model.get("type") if isinstance(model, dict) else None
+        raise TokenizerError(f"{directory / 'tokenizer.json'}: {kind} model; only BPE is supported")
+    added = raw.get("added_tokens") or []
+    try:
+        return frozenset(int(token["id"]) for token in added)
+    except (TypeError, KeyError, ValueError):
+        raise TokenizerError(f"{directory / 'tokenizer.json'}: malformed added_tokens") from None
+
+
+def _without_control(raw: dict[str, Any]) -> dict[str, Any]:
+    """The same tokenizer with no added token, neither as such nor as a word of the vocabulary."""
+    model = raw["model"]
+    unknown = model.get("unk_token")
+    # Merges need their parts and results; no control token is one in a sound file.
+    merged = {"".join(m) if isinstance(m, list) else m.replace(" ", "") for m in model["merges"]}
+    names = {t["content"] for t in raw.get("added_tokens") or []} - {unknown} - merged
+    vocab = {word: i for word, i in model["vocab"].items() if word not in names}
+    return raw | {"added_tokens": [], "model": model | {"vocab": vocab}}
+
+
+def _chat_template(directory: Path, settings: dict[str, Any]) -> str | None:
+    path = directory / "chat_template.jinja"
+    if path.exists():
+        return path.read_text(encoding="utf-8")
+    template = settings.get("chat_template")
+    if isinstance(template, list):  # several, by name
+        named = {t.get("name"): t.get("template") for t in template if isinstance(t, dict)}
+        template = named.get("default")
+    return template if isinstance(template, str) else None
+
+
+def _plain(turns: Sequence[Turn]) -> list[Piece]:
+    pieces: list[Piece] = []
+    for turn in turns:
+        pieces += [Piece(part, False) for part in turn.parts if part]
+        pieces.append(Piece("\n\n", True))
+    return pieces
+
+
+def _environment() -> ImmutableSandboxedEnvironment:
+    environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
+
+    def raise_exception(message: str) -> None:
+        raise TemplateError(message)
+
+    environment.globals["raise_exception"] = raise_exception
+    environment.filters["tojson"] = lambda value, **_: json.dumps(value, ensure_ascii=False)
+    return environment

@@ -1,0 +1,16 @@
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from kernels.attention import naive, tiled
+from kernels.registry import Registry
+
+REGISTRY = Registry[[Tensor, Sequence[tuple[Tensor, Tensor]], float], Tensor]("attention")
+REGISTRY.add(
+    "tiled",
+    tiled.attention,
+    devices=("cpu", "cuda"),
+    dtypes=(torch.float32, torch.bfloat16, torch.float16),
+)
+REGISTRY.add("naive", naive.attention, devices=("cpu", "cuda"), dtypes=(torch.float64,))

@@ -1,0 +1,20 @@
+"""The definition: the whole score matrix, in float64."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+def attention(q: Tensor, segments: Sequence[tuple[Tensor, Tensor]], scale: float) -> Tensor:
+    k = torch.cat([keys for keys, _ in segments]).double()  # [S, G, D]
+    v = torch.cat([values for _, values in segments]).double()
+    num_queries, num_heads, _ = q.shape
+    num_keys, num_kv_heads, _ = k.shape
+    k = k.repeat_interleave(num_heads // num_kv_heads, dim=1)  # [S, H, D]
+    v = v.repeat_interleave(num_heads // num_kv_heads, dim=1)
+    scores = scale * torch.einsum("thd,shd->hts", q.double(), k)
+    future = torch.ones(num_queries, num_keys, dtype=torch.bool, device=q.device)
+    future = future.triu(num_keys - num_queries + 1)
+    weights = scores.masked_fill(future, -torch.inf).softmax(dim=-1)
+    return torch.einsum("hts,shd->thd", weights, v)

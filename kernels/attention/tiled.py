@@ -1,0 +1,111 @@
+"""Softmax attention in tiles that are joined by their log-sum-exp (arXiv 2205.14135).
+
+The keys fall into the history, which every query sees whole, and the last T, which each query
+sees up to itself. Each part gives (out, log-sum-exp); joining parts is exact, so where the keys are
+cut does not matter. On a CPU in float32 a part is PyTorch's fused kernel, else products over tiles.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+QUERY_TILE = 512
+KEY_TILE = 1024
+
+Part = tuple[Tensor, Tensor]  # out [G, R, T, D], log-sum-exp [G, R, T]; R query heads per KV head
+
+
+def attention(q: Tensor, segments: Sequence[tuple[Tensor, Tensor]], scale: float) -> Tensor:
+    num_queries, num_heads, head_dim = q.shape
+    num_keys = sum(keys.shape[0] for keys, _ in segments)
+    if num_keys < num_queries:
+        raise ValueError(f"attention: {num_queries} queries need as many keys, got {num_keys}")
+    num_kv_heads = segments[0][0].shape[1]
+    grouped = q.view(num_queries, num_kv_heads, -1, head_dim).permute(1, 2, 0, 3)  # [G, R, T, D]
+    part = _fused if _can_fuse(q) else _by_products
+
+    history = num_keys - num_queries
+    parts = [
+        part(grouped, _by_head(keys), _by_head(values), scale, False)
+        for keys, values in _cut(segments, 0, history)
+    ]
+    recent = list(_cut(segments, history, num_keys))
+    keys = torch.cat([keys for keys, _ in recent]) if len(recent) > 1 else recent[0][0]
+    values = torch.cat([values for _, values in recent]) if len(recent) > 1 else recent[0][1]
+    parts.append(part(grouped, _by_head(keys), _by_head(values), scale, num_queries > 1))
+    out = _join(parts)
+    return out.permute(2, 0, 1, 3).reshape(num_queries, num_heads, head_dim).to(q.dtype)
+
+
+def _cut(
+    segments: Sequence[tuple[Tensor, Tensor]], start: int, end: int
+) -> Iterator[tuple[Tensor, Tensor]]:
+    offset = 0
+    for keys, values in segments:
+        first, last = max(start - offset, 0), min(end - offset, keys.shape[0])
+        if first < last:
+            yield keys[first:last], values[first:last]
+        offset += keys.shape[0]
+
+
+def _by_head(x: Tensor) -> Tensor:
+    return x.transpose(0, 1)  # [n, G, D] -> [G, n, D]
+
+
+def _join(parts: list[Part]) -> Tensor:
+    if len(parts) == 1:
+        return parts[0][0]
+    total = torch.logsumexp(torch.stack([lse for _, lse in parts]), dim=0)
+    out, lse = parts[0]
+    joined = out.float() * torch.exp(lse - total)[..., None]
+    for out, lse in parts[1:]:
+        joined = joined + out.float() * torch.exp(lse - total)[..., None]
+    return joined
+
+
+def _can_fuse(q: Tensor) -> bool:
+    # The fused kernel's log-sum-exp has no gradient, so training takes the products.
+    grad = torch.is_grad_enabled() and q.requires_grad
+    return q.device.type == "cpu" and q.dtype == torch.float32 and not grad
+
+
+def _fused(q: Tensor, k: Tensor, v: Tensor, scale: float, causal: bool) -> Part:
+    per_group = (-1, q.shape[1], -1, -1)
+    out, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
+        q, k[:, None].expand(per_group), v[:, None].expand(per_group), 0.0, causal, scale=scale
+    )
+    return out, lse
+
+
+def _by_products(q: Tensor, k: Tensor, v: Tensor, scale: float, causal: bool) -> Part:
+    outs, lses = [], []
+    for first in range(0, q.shape[2], QUERY_TILE):
+        out, lse = _query_tile(q[:, :, first : first + QUERY_TILE], k, v, scale, first, causal)
+        outs.append(out)
+        lses.append(lse)
+    return torch.cat(outs, dim=2), torch.cat(lses, dim=2)
+
+
+def _query_tile(q: Tensor, k: Tensor, v: Tensor, scale: float, first: int, causal: bool) -> Part:
+    num_groups, per_group, num_queries, head_dim = q.shape
+    rows = q.reshape(num_groups, per_group * num_queries, head_dim)
+    position = first + torch.arange(num_queries, device=q.device).repeat(per_group)[:, None]
+    num_keys = min(k.shape[1], first + num_queries) if causal else k.shape[1]
+    out = torch.zeros(rows.shape, device=q.device, dtype=torch.float32)
+    peak = torch.full((*rows.shape[:2], 1), -torch.inf, device=q.device)
+    total = torch.zeros_like(peak)
+    for start in range(0, num_keys, KEY_TILE):
+        end = min(start + KEY_TILE, num_keys)
+        scores = scale * (rows @ k[:, start:end].mT).float()  # [G, R*T, n]
+        if causal:
+            hidden = torch.arange(start, end, device=q.device) > position
+            scores = scores.masked_fill(hidden, -torch.inf)
+        new_peak = torch.maximum(peak, scores.amax(dim=-1, keepdim=True))
+        weights = torch.exp(scores - new_peak)
+        shrink = torch.exp(peak - new_peak)
+        total = total * shrink + weights.sum(dim=-1, keepdim=True)
+        out = out * shrink + (weights.to(v.dtype) @ v[:, start:end]).float()
+        peak = new_peak
+    shape = (num_groups, per_group, num_queries)
+    return (out / total).view(*shape, head_dim), (peak + total.log()).view(shape)

@@ -1,0 +1,13 @@
+import torch
+
+from kernels.linear import dense, naive
+from kernels.registry import Registry
+
+REGISTRY = Registry[[torch.Tensor, torch.Tensor], torch.Tensor]("linear")
+REGISTRY.add(
+    "dense",
+    dense.linear,
+    devices=("cpu", "cuda"),
+    dtypes=(torch.float32, torch.bfloat16, torch.float16),
+)
+REGISTRY.add("naive", naive.linear, devices=("cpu", "cuda"), dtypes=(torch.float64,))

@@ -1,0 +1,57 @@
+"""What can go wrong, as a tree, with the exit code of each branch.
+
+    Mm1Error                    1   a bug or an unforeseen state
+    ├── UsageError              2   the command line or a setting makes no sense
+    ├── InputError              3   nothing readable to work on
+    ├── BudgetError             4   does not fit the context or the memory
+    ├── InputLeftOutError       5   answered, but input was left out (--strict)
+    ├── CitationError           6   a quote is not in the source (--strict-citations)
+    └── ModelError              7   the model is missing or unusable
+
+A message is one line: what is wrong, then what to do next.
+"""
+
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    OK = 0
+    INTERNAL = 1
+    USAGE = 2
+    INPUT = 3
+    BUDGET = 4
+    LEFT_OUT = 5
+    CITATION = 6
+    MODEL = 7
+    INTERRUPTED = 130
+    TERMINATED = 143
+
+
+class Mm1Error(Exception):
+    """Base of every error shown to people; `str(error)` is the line they read."""
+
+    exit_code = ExitCode.INTERNAL
+
+
+class UsageError(Mm1Error):
+    exit_code = ExitCode.USAGE
+
+
+class InputError(Mm1Error):
+    exit_code = ExitCode.INPUT
+
+
+class BudgetError(Mm1Error):
+    exit_code = ExitCode.BUDGET
+
+
+class InputLeftOutError(Mm1Error):
+    exit_code = ExitCode.LEFT_OUT
+
+
+class CitationError(Mm1Error):
+    exit_code = ExitCode.CITATION
+
+
+class ModelError(Mm1Error):
+    exit_code = ExitCode.MODEL

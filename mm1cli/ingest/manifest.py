@@ -1,0 +1,95 @@
+"""The account of a run's input: every file seen, its tokens or the reason it was left out.
+
+The totals add up by construction: they are sums over `entries`, and `build` makes exactly one
+entry for every document and every omission of the corpus.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+from mm1cli.ingest.corpus import Corpus, Reason
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One file. Either `reason` is None and `tokens` counts it, or it was left out for `reason`."""
+
+    path: str
+    kind: str | None
+    num_bytes: int | None
+    sha256: str | None
+    reader: str | None
+    num_blocks: int
+    tokens: int
+    reason: Reason | None = None
+    detail: str = ""
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """`budget_tokens` is what the model's context leaves for documents."""
+
+    entries: tuple[Entry, ...]
+    budget_tokens: int
+
+    @property
+    def read(self) -> tuple[Entry, ...]:
+        return tuple(entry for entry in self.entries if entry.reason is None)
+
+    @property
+    def left_out(self) -> tuple[Entry, ...]:
+        return tuple(entry for entry in self.entries if entry.reason is not None)
+
+    @property
+    def tokens(self) -> int:
+        return sum(entry.tokens for entry in self.entries)
+
+    @property
+    def fits(self) -> bool:
+        return self.tokens <= self.budget_tokens
+
+    def as_json(self) -> dict[str, object]:
+        return {
+            "files": [asdict(entry) for entry in self.entries],
+            "totals": {
+                "seen": len(self.entries),
+                "read": len(self.read),
+                "left_out": len(self.left_out),
+                "tokens": self.tokens,
+            },
+            "budget_tokens": self.budget_tokens,
+            "fits": self.fits,
+        }
+
+
+def build(corpus: Corpus, tokens: Sequence[int], budget_tokens: int) -> Manifest:
+    """The manifest of `corpus`; `tokens[i]` is the exact token count of document i as packed."""
+    read = [
+        Entry(
+            path=document.path,
+            kind=document.kind,
+            num_bytes=document.num_bytes,
+            sha256=document.sha256,
+            reader=document.reader,
+            num_blocks=len(document.blocks),
+            tokens=count,
+            warnings=document.warnings,
+        )
+        for document, count in zip(corpus.documents, tokens, strict=True)
+    ]
+    left_out = [
+        Entry(
+            path=omission.path,
+            kind=None,
+            num_bytes=omission.num_bytes,
+            sha256=None,
+            reader=None,
+            num_blocks=0,
+            tokens=0,
+            reason=omission.reason,
+            detail=omission.detail,
+        )
+        for omission in corpus.omissions
+    ]
+    return Manifest(tuple(sorted(read + left_out, key=lambda entry: entry.path)), budget_tokens)

@@ -1,0 +1,46 @@
+"""What a reader is, what it returns, and how it says no."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from mm1cli.ingest.corpus import Block, Reason
+
+MIB = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """The text of one file. Blocks hold no NUL, no lone surrogate, and "\\n" as only line end.
+
+    `library` is the package and version that parsed the file, if one did.
+    """
+
+    blocks: tuple[Block, ...]
+    warnings: tuple[str, ...] = ()
+    library: str = ""
+
+
+class ReadError(Exception):
+    """A file that has no text to give; `detail` is one line."""
+
+    def __init__(self, reason: Reason, detail: str = "") -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason = reason
+        self.detail = detail
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """`read` turns a file's bytes into a `Reading` or raises ReadError.
+
+    `version` grows when the same bytes give other text than before. `kinds` maps an extension
+    (".pdf") to the kind of document. A `sandboxed` reader runs someone else's parser and must only
+    be called in the child process; other readers never raise anything but ReadError.
+    """
+
+    name: str
+    version: int
+    kinds: Mapping[str, str]
+    max_bytes: int
+    sandboxed: bool
+    read: Callable[[bytes], Reading]

@@ -1,0 +1,201 @@
+"""Runs readers in a child process, so that a hostile file costs one omission and not the run.
+
+The child (`sandbox_child`) is started at the first file and reused; one that breaks a limit or
+dies is replaced. A message is 8 bytes of length (big-endian) and that much JSON; a request is
+followed by the file's bytes, so the child opens no file and reads exactly what was hashed.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Self
+
+from mm1cli.ingest.corpus import Block, Reason
+from mm1cli.ingest.names import one_line
+from mm1cli.ingest.readers.reader import MIB, ReadError, Reading
+
+EXIT_OUT_OF_MEMORY = 3
+_EXIT_OUT_OF_CPU = -signal.SIGXCPU if sys.platform != "win32" else None
+_LENGTH_BYTES = 8
+_CLOSE_S = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one file may cost. CPU and memory are not limited where the platform cannot."""
+
+    wall_s: float = 60.0
+    cpu_s: int = 60
+    memory_bytes: int = 2048 * MIB
+    reply_bytes: int = 256 * MIB
+
+
+class Sandbox:
+    """A context manager; not for use from two threads at once."""
+
+    def __init__(
+        self, *, limits: Limits | None = None, child_module: str = "mm1cli.ingest.sandbox_child"
+    ) -> None:
+        self._limits = limits or Limits()
+        self._child_module = child_module
+        self._child: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def read(self, reader: str, data: bytes) -> Reading:
+        """What the reader named `reader` makes of `data`. Raises ReadError as that reader does,
+        and for a breach: TOO_SLOW, TOO_LARGE (its text) or UNREADABLE."""
+        child = self._running()
+        out_of_time = threading.Event()
+
+        def stop() -> None:
+            out_of_time.set()
+            child.kill()
+
+        timer = threading.Timer(self._limits.wall_s, stop)
+        timer.daemon = True
+        timer.start()
+        try:
+            reply = self._exchange(child, reader, data)
+        except (OSError, EOFError, ValueError):
+            self._wait()
+            raise self._breach(child.returncode, out_of_time.is_set()) from None
+        except BaseException:
+            self._kill()
+            raise
+        finally:
+            timer.cancel()
+        if out_of_time.is_set():
+            # Too late for this file; the next one needs another child.
+            self._kill()
+        try:
+            return _parse(reply)
+        except (KeyError, TypeError, ValueError):
+            self._kill()
+            raise ReadError(Reason.UNREADABLE, "reader gave a malformed reply") from None
+
+    def close(self) -> None:
+        """Ends the child; a later `read` starts another."""
+        if self._child is not None and self._child.stdin is not None:
+            with suppress(OSError):
+                self._child.stdin.close()
+        self._wait()
+
+    def _running(self) -> "subprocess.Popen[bytes]":
+        if self._child is None or self._child.poll() is not None:
+            self._kill()
+            self._child = _start(self._child_module)
+        return self._child
+
+    def _wait(self) -> None:
+        """Lets the child end by itself, for its exit status, then makes sure of it."""
+        if self._child is not None:
+            with suppress(subprocess.TimeoutExpired):
+                self._child.wait(_CLOSE_S)
+        self._kill()
+
+    def _kill(self) -> None:
+        child, self._child = self._child, None
+        if child is None:
+            return
+        child.kill()
+        child.wait()
+        for pipe in (child.stdin, child.stdout):
+            if pipe is not None:
+                # It fails on unsent bytes of a request, and closes all the same.
+                with suppress(OSError):
+                    pipe.close()
+
+    def _exchange(self, child: "subprocess.Popen[bytes]", reader: str, data: bytes) -> Any:  # noqa: ANN401
+        assert child.stdin is not None and child.stdout is not None
+        request = {
+            "reader": reader,
+            "num_bytes": len(data),
+            "cpu_s": self._limits.cpu_s,
+            "memory_bytes": self._limits.memory_bytes,
+        }
+        send(child.stdin, request, data)
+        length = int.from_bytes(receive(child.stdout, _LENGTH_BYTES))
+        if length > self._limits.reply_bytes:
+            limit = f"more than {self._limits.reply_bytes // MIB} MiB of text"
+            raise ReadError(Reason.TOO_LARGE, limit)
+        return json.loads(receive(child.stdout, length))
+
+    def _breach(self, status: int | None, is_out_of_time: bool) -> ReadError:
+        if is_out_of_time:
+            return ReadError(Reason.TOO_SLOW, f"stopped after {self._limits.wall_s:g} s")
+        if status == _EXIT_OUT_OF_CPU:
+            return ReadError(Reason.TOO_SLOW, f"stopped after {self._limits.cpu_s} s of CPU time")
+        if status == EXIT_OUT_OF_MEMORY:
+            return ReadError(Reason.UNREADABLE, "reader ran out of memory")
+        return ReadError(Reason.UNREADABLE, "reader crashed")
+
+
+def send(pipe: IO[bytes], message: object, data: bytes = b"") -> None:
+    content = json.dumps(message).encode()
+    pipe.write(len(content).to_bytes(_LENGTH_BYTES))
+    pipe.write(content)
+    pipe.write(data)
+    pipe.flush()
+
+
+def receive(pipe: IO[bytes], num_bytes: int) -> bytes:
+    """Raises EOFError if the other side closes first."""
+    content = pipe.read(num_bytes)
+    if len(content) < num_bytes:
+        raise EOFError
+    return content
+
+
+def receive_message(pipe: IO[bytes]) -> Any:  # noqa: ANN401
+    return json.loads(receive(pipe, int.from_bytes(receive(pipe, _LENGTH_BYTES))))
+
+
+def reply_of(reading: Reading) -> dict[str, object]:
+    return asdict(reading)
+
+
+def refusal_of(error: ReadError) -> dict[str, object]:
+    return {"reason": error.reason.name, "detail": error.detail}
+
+
+def _parse(reply: dict[str, Any]) -> Reading:
+    if "reason" in reply:
+        raise ReadError(Reason[reply["reason"]], one_line(str(reply["detail"])))
+    return Reading(
+        blocks=tuple(Block(**block) for block in reply["blocks"]),
+        warnings=tuple(one_line(str(warning)) for warning in reply["warnings"]),
+        library=one_line(str(reply["library"])),
+    )
+
+
+def _start(module: str) -> "subprocess.Popen[bytes]":
+    # -P and our own folder in PYTHONPATH: with a plain -m, modules in the current folder, which
+    # may be the very folder of documents, would be imported before the libraries.
+    package_root = str(Path(__file__).resolve().parents[2])
+    paths = [package_root, *filter(None, [os.environ.get("PYTHONPATH")])]
+    return subprocess.Popen(
+        [sys.executable, "-P", "-W", "ignore", "-m", module],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+        # Ctrl-C is for the parent, which ends the child.
+        start_new_session=True,
+    )

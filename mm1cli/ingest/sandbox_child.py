@@ -1,0 +1,109 @@
+"""The child of `sandbox`: limits itself, then reads one file after another until its stdin ends."""
+
+import os
+import queue
+import sys
+import threading
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import IO, Any, NoReturn
+
+from mm1cli.ingest.corpus import Reason
+from mm1cli.ingest.names import one_line
+from mm1cli.ingest.readers import READERS
+from mm1cli.ingest.readers.reader import Reader, ReadError
+from mm1cli.ingest.sandbox import (
+    EXIT_OUT_OF_MEMORY,
+    receive,
+    receive_message,
+    refusal_of,
+    reply_of,
+    send,
+)
+
+# Windows has no such limits; there the parent's wall clock is the only one.
+if sys.platform != "win32":
+    import resource
+
+_Job = tuple[dict[str, Any], bytes]
+
+
+def serve(readers: Mapping[str, Reader]) -> NoReturn:
+    """Answers requests until the parent closes stdin or dies; does not return."""
+    requests, replies = _take_standard_streams()
+    jobs: queue.SimpleQueue[_Job] = queue.SimpleQueue()
+    # stdin is watched from a thread, so that a busy child also notices that its parent is gone.
+    threading.Thread(target=_receive_jobs, args=(requests, jobs), daemon=True).start()
+    _limit_output()
+    while True:
+        request, data = jobs.get()
+        limit_cpu(request["cpu_s"])
+        limit_memory(request["memory_bytes"])
+        try:
+            send(replies, _answer(readers[request["reader"]], data))
+        except MemoryError:
+            os._exit(EXIT_OUT_OF_MEMORY)
+
+
+def _take_standard_streams() -> tuple[IO[bytes], IO[bytes]]:
+    """Private copies; what a library prints or asks for goes nowhere."""
+    requests = os.fdopen(os.dup(0), "rb")
+    replies = os.fdopen(os.dup(1), "wb")
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    os.dup2(nowhere, 0)
+    os.dup2(nowhere, 1)
+    return requests, replies
+
+
+def _receive_jobs(requests: IO[bytes], jobs: "queue.SimpleQueue[_Job]") -> None:
+    try:
+        while True:
+            request = receive_message(requests)
+            jobs.put((request, receive(requests, request["num_bytes"])))
+    finally:
+        os._exit(0)
+
+
+def _answer(reader: Reader, data: bytes) -> dict[str, object]:
+    try:
+        return reply_of(reader.read(data))
+    except ReadError as error:
+        return refusal_of(error)
+    except MemoryError:
+        raise
+    except Exception as error:
+        message = one_line(f"{type(error).__name__}: {error}")[:200]
+        return refusal_of(ReadError(Reason.UNREADABLE, message))
+
+
+def limit_cpu(seconds: int) -> None:
+    """From now on; the limit counts the whole life of the process."""
+    if sys.platform != "win32":
+        usage = resource.getrusage(resource.RUSAGE_SELF)
+        _lower(resource.RLIMIT_CPU, int(usage.ru_utime + usage.ru_stime) + seconds)
+
+
+def limit_memory(num_bytes: int) -> None:
+    if sys.platform != "win32":
+        _lower(resource.RLIMIT_AS, num_bytes)
+
+
+def _limit_output() -> None:
+    if sys.platform != "win32":
+        _lower(resource.RLIMIT_FSIZE, 0)
+        _lower(resource.RLIMIT_CORE, 0)
+
+
+def _lower(limit: int, value: int) -> None:
+    """Sets the soft limit, never above the hard one, which stays."""
+    if sys.platform != "win32":
+        hard = resource.getrlimit(limit)[1]
+        if hard != resource.RLIM_INFINITY:
+            value = min(value, hard)
+        # macOS refuses some of these limits; the parent's wall clock remains.
+        with suppress(OSError, ValueError):
+            resource.setrlimit(limit, (value, hard))
+
+
+if __name__ == "__main__":
+    serve(READERS)

@@ -1,0 +1,176 @@
+"""The sinks for programs: one JSON object (--json), or one JSON event per line (--format jsonl).
+
+stdout holds nothing but JSON. Errors, and for the one object notes and progress too, are also told
+on stderr in words, as by a run without a terminal.
+"""
+
+import json
+import math
+from dataclasses import fields, is_dataclass
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from mm1cli.ingest.corpus import Locator
+from mm1cli.ingest.manifest import Manifest
+from mm1cli.output.sink import SCHEMA_VERSION, RunInfo
+from mm1cli.output.text import Channel
+from mm1cli.result import Answer, Citation
+
+if TYPE_CHECKING:
+    from mm1cli.output.terminal import Terminal
+
+# JSON may hold these raw, but a terminal that shows it, or a reader that splits lines, must not
+# see them. They can stand only inside strings, where the escape means the same.
+_RAW_IN_JSON = (*range(0x7F, 0xA0), 0x2028, 0x2029, *range(0x202A, 0x202F), *range(0x2066, 0x206A))
+_ESCAPED_IN_JSON = {code: f"\\u{code:04x}" for code in _RAW_IN_JSON}
+
+
+def plain(value: object) -> object:
+    """`value` as JSON knows it: dataclasses by field, enums by value, NaN and infinity as null,
+    lone surrogates (which UTF-8 cannot carry) spelled out. A locator also says how it reads."""
+    match value:
+        case Enum():
+            return plain(value.value)
+        case str():
+            return value.encode("utf-8", "backslashreplace").decode("utf-8")
+        case float():
+            return value if math.isfinite(value) else None
+        case dict():
+            return {str(plain(key)): plain(item) for key, item in value.items()}
+        case list() | tuple():
+            return [plain(item) for item in value]
+        case None | bool() | int():
+            return value
+    if is_dataclass(value):
+        named = {entry.name: plain(getattr(value, entry.name)) for entry in fields(value)}
+        if isinstance(value, Locator):
+            named["display"] = plain(str(value))
+        return named
+    raise TypeError(f"{type(value).__name__} has no JSON form")
+
+
+def write_line(channel: Channel, value: object) -> None:
+    """Write `value` as one line of JSON, now."""
+    encoding = (channel.stream.encoding or "utf-8").lower()
+    text = json.dumps(plain(value), ensure_ascii=not encoding.startswith("utf"), allow_nan=False)
+    channel.write(text.translate(_ESCAPED_IN_JSON) + "\n")
+
+
+class JsonObject:
+    """Implements `Sink`. Everything is kept until `close`, which writes the one object."""
+
+    def __init__(self, stdout: Channel, aside: "Terminal") -> None:
+        self._stdout = stdout
+        self._aside = aside
+        self._run: dict[str, object] = {}
+        self._manifest: dict[str, object] | None = None
+        self._notes: list[str] = []
+        self._num_notes_before = 0
+        self._answers: list[dict[str, object]] = []
+        self._error: dict[str, object] | None = None
+
+    def init(self, run: RunInfo) -> None:
+        self._run = _run_json(run)
+
+    def manifest(self, manifest: Manifest, *, show: bool) -> None:  # noqa: ARG002 - always shown
+        self._manifest = manifest.as_json()
+
+    def note(self, text: str) -> None:
+        self._notes.append(text)
+        self._aside.note(text)
+
+    def progress(self, stage: str, done: int, total: int, unit: str) -> None:
+        self._aside.progress(stage, done, total, unit)
+
+    def question(self, question: str, index: int, count: int) -> None:  # noqa: ARG002
+        self._num_notes_before = len(self._notes)
+
+    def token(self, text: str) -> None:
+        pass
+
+    def citation(self, citation: Citation) -> None:
+        pass
+
+    def answer(self, answer: Answer) -> None:
+        notes = self._notes[self._num_notes_before :]
+        self._answers.append(_answer_json(answer) | {"notes": notes})
+        self._num_notes_before = len(self._notes)
+
+    def error(self, message: str, exit_code: int) -> None:
+        self._error = {"message": message, "exit_code": int(exit_code)}
+        self._aside.error(message, exit_code)
+
+    def close(self) -> None:
+        self._aside.close()
+        whole: dict[str, object] = {"schema_version": SCHEMA_VERSION}
+        if self._error is not None:
+            whole["error"] = self._error
+        whole |= self._run
+        if self._manifest is not None:
+            whole["manifest"] = self._manifest
+        if self._answers or self._error is None:
+            whole["answers"] = self._answers
+        if len(self._answers) == 1:
+            names = ("question", "answer", "citations", "usage")
+            whole |= {name: self._answers[0][name] for name in names}
+        if self._notes or self._error is None:
+            whole["notes"] = self._notes
+        write_line(self._stdout, whole)
+
+
+class JsonLines:
+    """Implements `Sink`. One object per call, as it happens; `quiet` leaves out progress."""
+
+    def __init__(self, stdout: Channel, aside: "Terminal", *, quiet: bool = False) -> None:
+        self._stdout = stdout
+        self._aside = aside
+        self._quiet = quiet
+
+    def _event(self, kind: str, body: dict[str, object]) -> None:
+        write_line(self._stdout, {"type": kind, "schema_version": SCHEMA_VERSION} | body)
+
+    def init(self, run: RunInfo) -> None:
+        self._event("init", _run_json(run))
+
+    def manifest(self, manifest: Manifest, *, show: bool) -> None:  # noqa: ARG002 - always shown
+        self._event("manifest", manifest.as_json())
+
+    def note(self, text: str) -> None:
+        self._event("note", {"text": text})
+
+    def progress(self, stage: str, done: int, total: int, unit: str) -> None:
+        if not self._quiet:
+            self._event("progress", {"stage": stage, "done": done, "total": total, "unit": unit})
+
+    def question(self, question: str, index: int, count: int) -> None:
+        self._event("question", {"question": question, "index": index, "count": count})
+
+    def token(self, text: str) -> None:
+        self._event("token", {"text": text})
+
+    def citation(self, citation: Citation) -> None:
+        self._event("citation", _fields(citation))
+
+    def answer(self, answer: Answer) -> None:
+        self._event("result", _answer_json(answer))
+
+    def error(self, message: str, exit_code: int) -> None:
+        self._event("error", {"message": message, "exit_code": int(exit_code)})
+        self._aside.error(message, exit_code)
+
+    def close(self) -> None:
+        self._aside.close()
+
+
+def _fields(value: Answer | Citation) -> dict[str, object]:
+    return {entry.name: getattr(value, entry.name) for entry in fields(value)}
+
+
+def _run_json(run: RunInfo) -> dict[str, object]:
+    model = {"name": run.model, "fingerprint": run.fingerprint}
+    return {"command": run.command, "model": model, "plan": run.plan}
+
+
+def _answer_json(answer: Answer) -> dict[str, object]:
+    body = _fields(answer)
+    return {"question": body.pop("question"), "answer": body.pop("text")} | body

@@ -1,0 +1,56 @@
+"""The one way out. Commands and `answer.py` speak to a `Sink`; which one is a matter of flags.
+
+Sinks: `terminal.Terminal` (people), `events.JsonObject` (--json), `events.JsonLines`
+(--format jsonl). Answers go to stdout, everything else to stderr; text that comes from a model or
+a document is never interpreted as markup, and its control characters are made visible.
+"""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from mm1cli.ingest.manifest import Manifest
+from mm1cli.result import Answer, Citation, ReadingPlan
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class RunInfo:
+    """What a run is about to do. `fingerprint` is None when no model was loaded."""
+
+    command: str
+    model: str
+    fingerprint: str | None
+    plan: ReadingPlan | None
+
+
+class Sink(Protocol):
+    """Calls come in the order init, manifest, then any mix of progress, note, token, citation and
+    answer, then close. `token` pieces of one answer, joined, are that answer's text. No call may
+    change its arguments. `close` is called exactly once, also after an error, and leaves the
+    terminal as it found it."""
+
+    def init(self, run: RunInfo) -> None: ...
+
+    def manifest(self, manifest: Manifest, *, show: bool) -> None:
+        """Every run has one; `show` says the user asked to see it (--dry-run, `mm1 tokens`)."""
+
+    def note(self, text: str) -> None:
+        """One line the user must know: what is left out, why a plan was chosen."""
+
+    def progress(self, stage: str, done: int, total: int, unit: str) -> None:
+        """`stage` names the work ("reading", "prefill"); done == total ends it."""
+
+    def question(self, question: str, index: int, count: int) -> None:
+        """The tokens and citations that follow belong to this question (index from 0)."""
+
+    def token(self, text: str) -> None: ...
+
+    def citation(self, citation: Citation) -> None: ...
+
+    def answer(self, answer: Answer) -> None:
+        """The finished answer; its tokens and citations have been sent before."""
+
+    def error(self, message: str, exit_code: int) -> None: ...
+
+    def close(self) -> None: ...

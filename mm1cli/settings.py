@@ -1,0 +1,219 @@
+"""Settings: flag > environment MM1_* > ./mm1.toml > the user's config.toml > default.
+
+`Settings` is the one table: each field carries its default and what it allows, and reading,
+parsing and checking are derived from it. Every value knows where it came from.
+"""
+
+import difflib
+import math
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from mm1cli.errors import UsageError
+
+T = TypeVar("T")
+
+DEFAULT = "default"
+PROJECT_FILE = "./mm1.toml"
+_SWITCH_WORDS = {
+    "1": True,
+    "true": True,
+    "yes": True,
+    "on": True,
+    "0": False,
+    "false": False,
+    "no": False,
+    "off": False,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Setting(Generic[T]):
+    """A value and where it came from: "--seed", "MM1_SEED", "./mm1.toml", a path or "default"."""
+
+    value: T
+    origin: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Allowed:
+    """What one setting takes. `words` is how a message says it."""
+
+    kind: type[str] | type[int] | type[float] | type[bool]
+    words: str
+    low: float = -math.inf
+    high: float = math.inf
+    low_is_allowed: bool = True
+
+    def parse(self, text: str) -> object:
+        """The value that `text` spells, not yet checked; ValueError when it spells none."""
+        if self.kind is bool:
+            try:
+                return _SWITCH_WORDS[text.strip().lower()]
+            except KeyError:
+                raise ValueError(text) from None
+        return self.kind(text)
+
+    def check(self, value: object) -> object:
+        """`value` as this kind, or ValueError. A TOML `1` is a number, but `true` is not."""
+        if self.kind is float and type(value) is int:
+            value = float(value)
+        if type(value) is not self.kind:
+            raise ValueError(value)
+        if isinstance(value, str):
+            if not value.strip():
+                raise ValueError(value)
+        elif isinstance(value, int | float):
+            above = value >= self.low if self.low_is_allowed else value > self.low
+            if not (above and value <= self.high):  # so NaN is refused too
+                raise ValueError(value)
+        return value
+
+
+def _setting(default: object, allowed: _Allowed) -> Any:  # noqa: ANN401 - as dataclasses.field
+    return field(default=default, metadata={"allowed": allowed})
+
+
+def _text(default: str) -> Any:  # noqa: ANN401
+    return _setting(default, _Allowed(str, "text that is not empty"))
+
+
+def _switch() -> Any:  # noqa: ANN401
+    return _setting(False, _Allowed(bool, "true or false"))
+
+
+def _whole(default: int | None, low: int, high: int) -> Any:  # noqa: ANN401
+    words = f"a whole number from {low:,} to {high:,}"
+    return _setting(default, _Allowed(int, words, low, high))
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The plain values; `origin` tells where each came from. `Settings()` is all defaults."""
+
+    model: str = _text("mini")
+    device: str = _text("cpu")
+    chunk_tokens: int = _whole(512, 1, 65_536)
+    # A cap on the context; None is what the model was trained on.
+    context_tokens: int | None = _whole(None, 1, 2**31 - 1)
+    max_tokens: int = _whole(256, 1, 2**31 - 1)
+    temperature: float = _setting(0.0, _Allowed(float, "a number from 0 to 100", 0, 100))
+    top_p: float = _setting(
+        0.95, _Allowed(float, "a number above 0 and up to 1", 0, 1, low_is_allowed=False)
+    )
+    seed: int = _whole(0, 0, 2**63 - 1)
+    threads: int | None = _whole(None, 1, 1024)
+    strict: bool = _switch()
+    strict_citations: bool = _switch()
+    quiet: bool = _switch()
+    origins: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
+
+    def origin(self, name: str) -> str:
+        """Where the value of `name` came from; KeyError for a name that is no setting."""
+        if name not in _ALLOWED:
+            raise KeyError(name)
+        return self.origins.get(name, DEFAULT)
+
+
+_ALLOWED: dict[str, _Allowed] = {
+    entry.name: entry.metadata["allowed"] for entry in fields(Settings) if entry.metadata
+}
+NAMES: tuple[str, ...] = tuple(_ALLOWED)
+
+
+def load(
+    flags: Mapping[str, object | None],
+    environ: Mapping[str, str],
+    cwd: Path,
+    config_dir: Path | None = None,
+) -> Settings:
+    """Settle every setting once.
+
+    `flags` is by setting name; None means the flag was not given. An environment variable that is
+    empty counts as unset. `config_dir` None is the user's own (XDG). Raises UsageError, one line
+    that names the origin and what is allowed.
+    """
+    assert not set(flags) - set(NAMES), "a flag that is no setting"
+    if config_dir is None:
+        import platformdirs
+
+        config_dir = Path(platformdirs.user_config_dir("mm1"))
+    user_file = config_dir / "config.toml"
+    # Lowest first: a later source replaces an earlier one.
+    found: dict[str, Setting[object]] = {}
+    found.update(_from_toml(user_file, str(user_file)))
+    found.update(_from_toml(cwd / "mm1.toml", PROJECT_FILE))
+    found.update(_from_environ(environ))
+    found.update(_from_flags(flags))
+    values: dict[str, Any] = {name: setting.value for name, setting in found.items()}
+    origins = {name: setting.origin for name, setting in found.items()}
+    return Settings(**values, origins=origins)
+
+
+def _from_flags(flags: Mapping[str, object | None]) -> dict[str, Setting[object]]:
+    return {
+        name: _checked(name, value, "--" + name.replace("_", "-"))
+        for name, value in flags.items()
+        if value is not None
+    }
+
+
+def _from_environ(environ: Mapping[str, str]) -> dict[str, Setting[object]]:
+    found = {}
+    for variable, text in sorted(environ.items()):
+        if not variable.startswith("MM1_") or not text:
+            continue
+        name = variable.removeprefix("MM1_").lower()
+        if name in _ALLOWED:
+            allowed = _ALLOWED[name]
+            try:
+                found[name] = Setting(allowed.check(allowed.parse(text)), variable)
+            except ValueError:
+                raise _refusal(name, text, variable) from None
+        # The prefix is not ours alone, so only what looks like a slip of the finger is refused.
+        elif near := difflib.get_close_matches(name, NAMES, n=1, cutoff=0.85):
+            raise UsageError(f"{variable}: no such setting; did you mean MM1_{near[0].upper()}?")
+    return found
+
+
+def _from_toml(path: Path, origin: str) -> dict[str, Setting[object]]:
+    try:
+        table = tomllib.loads(path.read_bytes().decode("utf-8"))
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise UsageError(f"{origin}: cannot be read ({error.strerror})") from None
+    except UnicodeDecodeError:
+        raise UsageError(f"{origin}: is not UTF-8 text, so not TOML") from None
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise UsageError(f"{origin}: is not valid TOML: {_one_line(str(error))}") from None
+    for key in table:
+        if key not in _ALLOWED:
+            near = difflib.get_close_matches(key, NAMES, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"the settings are {', '.join(NAMES)}"
+            raise UsageError(f"{origin}: no setting is called {_shown(key)}; {hint}")
+    return {name: _checked(name, value, origin) for name, value in table.items()}
+
+
+def _checked(name: str, value: object, origin: str) -> Setting[object]:
+    try:
+        return Setting(_ALLOWED[name].check(value), origin)
+    except ValueError:
+        raise _refusal(name, value, origin) from None
+
+
+def _refusal(name: str, value: object, origin: str) -> UsageError:
+    allowed = _ALLOWED[name].words
+    return UsageError(f"{origin}: {name} must be {allowed}, not {_shown(value)}")
+
+
+def _shown(value: object) -> str:
+    shown = str(value).lower() if isinstance(value, bool) else _one_line(ascii(value))
+    return shown if len(shown) <= 60 else f"{shown[:60]}… ({len(shown) - 60:,} more characters)"
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())

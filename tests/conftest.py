@@ -1,0 +1,15 @@
+"""Every test gets its own home: no test sees the user's settings, caches or models."""
+
+import pytest
+from mini import mini_dir as mini_dir
+
+
+@pytest.fixture(autouse=True)
+def own_home(tmp_path_factory, monkeypatch):
+    home = tmp_path_factory.mktemp("home")
+    monkeypatch.setenv("HOME", str(home))
+    for name in ("XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("MODEL", "DEVICE", "SEED", "TEMPERATURE", "MAX_TOKENS"):
+        monkeypatch.delenv(f"MM1_{name}", raising=False)
+    return home

@@ -1,0 +1,41 @@
+"""Files that people really have, and those they should not get in trouble over."""
+
+from collections.abc import Callable
+from io import BytesIO
+from pathlib import Path
+
+import pytest
+from reportlab.pdfgen.canvas import Canvas
+
+
+@pytest.fixture
+def make_pdf() -> Callable[..., bytes]:
+    """A PDF with one page for each text; a page for "" is blank."""
+
+    def make(*pages: str) -> bytes:
+        output = BytesIO()
+        canvas = Canvas(output, invariant=1)
+        for text in pages:
+            canvas.drawString(72, 700, text)
+            canvas.showPage()
+        canvas.save()
+        return output.getvalue()
+
+    return make
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Callable[[dict[str, str]], Path]:
+    """Writes files into a folder and returns it; "name/" makes an empty folder."""
+
+    def write(files: dict[str, str]) -> Path:
+        for name, content in files.items():
+            path = tmp_path / name
+            if name.endswith("/"):
+                path.mkdir(parents=True, exist_ok=True)
+                continue
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(content)
+        return tmp_path
+
+    return write

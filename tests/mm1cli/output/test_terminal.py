@@ -1,0 +1,410 @@
+import io
+import re
+import subprocess
+import sys
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mm1cli.ingest.corpus import Block, Corpus, Document, Locator, Omission, Reason
+from mm1cli.ingest.manifest import Manifest, build
+from mm1cli.output.sink import RunInfo, Sink
+from mm1cli.output.terminal import Terminal
+from mm1cli.output.text import Channel, cell_width, safe
+from mm1cli.result import Answer, Citation, CitationStatus, ReadingPlan, Usage
+
+WIDTHS = [20, 40, 80, 200]
+HOSTILE = "\x1b[31m[bold]red[/bold]\x9b2J\u202egpj\x07\r"
+LONG_PATH = "papers/2024/harbour/" + "very-" * 12 + "long-report.pdf"
+USAGE = Usage(
+    corpus_tokens=12_044,
+    read_tokens=3_912,
+    context_tokens=4_190,
+    reused_tokens=0,
+    output_tokens=42,
+    prefill_s=9.1,
+    decode_s=2.0,
+    total_s=11.2,
+)
+
+
+def answer(text: str, stop_reason: str = "stop") -> Answer:
+    return Answer("Why?", text, (), USAGE, ReadingPlan.FOCUS, stop_reason, 0)
+
+
+def citation(text: str, **changes: object) -> Citation:
+    values = {
+        "number": 1,
+        "path": "harbour-report.pdf",
+        "locator": Locator("line", 3, 4, page=1),
+        "text": text,
+        "status": CitationStatus.EXACT,
+        "score": -1.0,
+    }
+    return Citation(**(values | changes))  # type: ignore[arg-type]
+
+
+def manifest(budget_tokens: int = 7_680, path: str = LONG_PATH, ignored: int = 5) -> Manifest:
+    documents = tuple(
+        Document(name, kind, 10, "0" * 64, "reader", (Block("x"),), warnings)
+        for name, kind, warnings in [
+            (path, "pdf", ("page 7 has no text layer",)),
+            ("notes.md", "text", ()),
+            ("港の歴史.docx", "docx", ()),
+        ]
+    )
+    omissions = (
+        Omission("scan.pdf", Reason.NO_TEXT),
+        Omission("broken.pdf", Reason.UNREADABLE, "xref table is broken"),
+        *(Omission(f"ignored/{index}", Reason.IGNORED) for index in range(ignored)),
+    )
+    return build(Corpus(documents, omissions), [3_912, 1_024, 7_108], budget_tokens)
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Stage:
+    """A Terminal on two streams that can be read back."""
+
+    def __init__(self, *, terminals: bool = False, quiet: bool = False, width: int | None = 80):
+        self.clock = Clock()
+        self.stdout = io.StringIO()
+        self.stderr = io.StringIO()
+        self.sink: Sink = Terminal(
+            Channel(self.stdout, is_terminal=terminals, width=width),
+            Channel(self.stderr, is_terminal=terminals, width=width),
+            quiet=quiet,
+            clock=self.clock,
+        )
+        self.sink.init(RunInfo("analyze", "mini", "abc", ReadingPlan.FOCUS))
+
+    @property
+    def out(self) -> str:
+        return self.stdout.getvalue()
+
+    @property
+    def err(self) -> str:
+        return self.stderr.getvalue()
+
+
+@given(st.lists(st.text(st.characters(codec=None))))
+def test_a_pipe_gets_the_answer_and_a_newline(tokens: list[str]):
+    stage = Stage()
+    text = "".join(tokens)
+    stage.sink.manifest(manifest(), show=False)
+    stage.sink.question("Why?", 0, 1)
+    for token in tokens:
+        stage.sink.token(token)
+        stage.sink.note("in the middle")
+        stage.sink.citation(citation("quote"))
+    stage.sink.answer(answer(text))
+    stage.sink.close()
+    spelled = safe(text).encode("utf-8", "backslashreplace").decode()
+    assert stage.out == (spelled if text.endswith("\n") else spelled + "\n")
+    assert stage.err.count("note: in the middle\n") == len(tokens)
+
+
+def test_each_token_is_on_stdout_at_once():
+    stage = Stage()
+    stage.sink.token("one ")
+    assert stage.out == "one "
+    stage.sink.token("two")
+    assert stage.out == "one two"
+
+
+def test_the_usage_line():
+    stage = Stage(width=40)
+    stage.sink.token("Silt.")
+    stage.sink.answer(answer("Silt."))
+    assert stage.err == (
+        "\nread 3,912 of 12,044 tokens (focus) · reused 0 of 4,190 · wrote 42 tokens"
+        " · prefill 9.1 s, decode 2.0 s (21 tok/s) · mini\n"
+    )
+
+
+def test_an_answer_cut_short_says_so():
+    stage = Stage()
+    stage.sink.answer(answer("Silt", stop_reason="length"))
+    assert "wrote 42 tokens (stopped: length)" in stage.err
+
+
+def test_on_one_screen_an_aside_starts_its_own_line():
+    stage = Stage(terminals=True)
+    stage.sink.token("half an answer")
+    stage.sink.note("look")
+    assert stage.err == "\nnote: look\n"
+    stage.sink.close()
+    assert stage.out == "half an answer"
+
+
+def test_quiet_keeps_errors_answers_and_citations():
+    stage = Stage(quiet=True)
+    stage.sink.manifest(manifest(), show=False)
+    stage.sink.note("a note")
+    stage.sink.progress("prefill", 0, 10, "tokens")
+    stage.clock.now = 100.0
+    stage.sink.progress("prefill", 10, 10, "tokens")
+    assert stage.err == ""
+    stage.sink.token("Silt.")
+    stage.sink.citation(citation("quote"))
+    stage.sink.answer(answer("Silt."))
+    stage.sink.error("no such file", 3)
+    assert stage.out == "Silt.\n"
+    assert stage.err == "\n[1] harbour-report.pdf, p. 2\n    │ quote\nerror: no such file\n"
+
+
+def test_several_questions_are_headings_and_one_is_not():
+    stage = Stage()
+    stage.sink.question("Why?", 0, 1)
+    stage.sink.token("Silt.")
+    stage.sink.answer(answer("Silt."))
+    assert stage.out == "Silt.\n"
+    stage = Stage()
+    for index, question in enumerate(["Why\nthen?", "When?"]):
+        stage.sink.question(question, index, 2)
+        stage.sink.token(f"answer {index}")
+        stage.sink.answer(answer(f"answer {index}"))
+    assert stage.out == "## Why then?\nanswer 0\n\n## When?\nanswer 1\n"
+
+
+def test_what_is_said_before_the_next_question_stands_apart():
+    stage = Stage()
+    stage.sink.answer(answer("Silt."))
+    for text in ("one", "two"):
+        stage.sink.note(text)
+    assert stage.err.endswith("mini\n\nnote: one\nnote: two\n")
+
+
+def test_an_error_ends_the_open_line_first():
+    stage = Stage()
+    stage.sink.token("half")
+    stage.sink.error("stopped;\nrun again", 130)
+    stage.sink.close()
+    assert stage.out == "half\n"
+    assert stage.err == "error: stopped;\\nrun again\n"
+
+
+def progress_lines(num_calls: int, total: int, seconds: float) -> list[str]:
+    stage = Stage()
+    for call in range(num_calls + 1):
+        stage.clock.now = seconds * call / num_calls
+        stage.sink.progress("prefill", total * call // num_calls, total, "tokens")
+    return stage.err.splitlines()
+
+
+def test_a_pipe_gets_one_line_per_ten_percent():
+    lines = progress_lines(num_calls=100, total=8_200, seconds=1000)
+    assert lines == [
+        f"prefill {tenth}0 % {820 * tenth:,} of 8,200 tokens" for tenth in range(1, 11)
+    ]
+
+
+def test_short_work_is_not_reported_and_its_start_is_not_made_up_for():
+    assert progress_lines(num_calls=50, total=8_192, seconds=1.9) == []
+    assert progress_lines(num_calls=1, total=8_192, seconds=3) == [
+        "prefill 100 % 8,192 of 8,192 tokens"
+    ]
+    assert progress_lines(num_calls=4, total=8_192, seconds=3) == [
+        "prefill 75 % 6,144 of 8,192 tokens",
+        "prefill 100 % 8,192 of 8,192 tokens",
+    ]
+
+
+def test_nothing_to_do_is_no_division_by_zero():
+    assert progress_lines(num_calls=1, total=0, seconds=9) == []
+
+
+def test_a_second_stage_is_timed_from_its_own_start():
+    stage = Stage()
+    stage.sink.progress("reading", 0, 4, "files")
+    stage.clock.now = 10.0
+    stage.sink.progress("prefill", 0, 10, "tokens")
+    stage.clock.now = 11.0
+    stage.sink.progress("prefill", 5, 10, "tokens")
+    assert stage.err == ""
+    stage.clock.now = 12.0
+    stage.sink.progress("prefill", 6, 10, "tokens")
+    assert stage.err == "prefill 60 % 6 of 10 tokens\n"
+
+
+def test_the_same_stage_begun_again_is_new_work():
+    stage = Stage()
+    for start in (0.0, 10.0):
+        for seconds, done in [(0.0, 0), (1.5, 5), (1.9, 10)]:
+            stage.clock.now = start + seconds
+            stage.sink.progress("prefill", done, 10, "tokens")
+    assert stage.err == ""
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("terminals", [True, False])
+def test_a_quote_is_shown_whole_behind_a_bar_within_the_width(width: int, terminals: bool):
+    stage = Stage(terminals=terminals, width=width)
+    quote = "The harbour was closed " * 40 + "x" * 300 + "\n\n  and reopened.\n"
+    stage.sink.citation(citation(quote))
+    head, *lines = stage.err.strip("\n").split("\n")
+    assert head == "[1] harbour-report.pdf, p. 2"
+    assert all(line.startswith("    │") and cell_width(line) <= width for line in lines)
+    shown = "".join(line.removeprefix("    │") for line in lines)
+    assert re.sub(r"\s", "", shown) == re.sub(r"\s", "", quote)
+
+
+def test_citations_stand_apart_from_the_answer_once():
+    stage = Stage()
+    for number in (1, 2):
+        stage.sink.citation(citation("quote", number=number))
+    assert stage.err.startswith("\n[1] ") and stage.err.count("\n\n") == 0
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [
+        (CitationStatus.EXACT, ""),
+        (CitationStatus.NORMALISED, " (spacing or letter forms differ)"),
+        (CitationStatus.NOT_FOUND, " (NOT FOUND in the source)"),
+    ],
+)
+def test_a_citation_says_how_it_was_found(status: CitationStatus, words: str):
+    stage = Stage()
+    stage.sink.citation(citation("quote", status=status))
+    assert stage.err.split("\n")[1] == "[1] harbour-report.pdf, p. 2" + words
+
+
+def test_a_manifest_goes_to_stdout_only_when_asked_for():
+    asked, unasked = Stage(quiet=True), Stage()
+    asked.sink.manifest(manifest(), show=True)
+    unasked.sink.manifest(manifest(), show=False)
+    assert asked.out and not asked.err
+    assert unasked.err and not unasked.out
+
+
+def test_the_table_adds_up():
+    stage = Stage()
+    stage.sink.manifest(manifest(), show=True)
+    counts = [int(match.replace(",", "")) for match in re.findall(r"  ([\d,]+)\n", stage.out)]
+    assert counts and sum(counts) == 12_044
+    assert stage.out.endswith(
+        "\n10 seen = 3 read + 7 left out; "
+        "12,044 tokens of 7,680 budget: does not fit, will be read by focus\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("budget", "plan", "words"),
+    [
+        (20_000, None, "fits, will be read whole"),
+        (20_000, ReadingPlan.FOCUS, "fits, will be read by focus"),
+        (7_680, None, "does not fit, will be read by focus"),
+    ],
+)
+def test_the_totals_say_how_it_will_be_read(budget: int, plan: ReadingPlan | None, words: str):
+    stage = Stage()
+    stage.sink.init(RunInfo("tokens", "mini", None, plan))
+    stage.sink.manifest(manifest(budget), show=True)
+    assert stage.out.endswith(f"{words}\n")
+
+
+def test_in_a_pipe_each_file_is_one_whole_line_with_its_warnings_below():
+    stage = Stage(width=20)
+    stage.sink.manifest(manifest(), show=True)
+    lines = stage.out.splitlines()
+    row = next(index for index, line in enumerate(lines) if line.startswith(LONG_PATH))
+    assert lines[row] == f"{LONG_PATH}  pdf    3,912"
+    assert lines[row + 1] == "  ! page 7 has no text layer"
+    broken = next(line for line in lines if line.startswith("broken.pdf"))
+    assert broken.endswith("  unreadable (xref table is broken)")
+    assert sum(line.startswith("ignored/") for line in lines) == 5
+    assert "…" not in stage.out
+
+
+@pytest.mark.parametrize("show", [True, False])
+@pytest.mark.parametrize("width", WIDTHS)
+def test_on_a_terminal_nothing_is_wider_than_it(width: int, show: bool):
+    stage = Stage(terminals=True, width=width)
+    stage.sink.manifest(manifest(), show=show)
+    if not show:
+        stage.sink.answer(answer("\n"))
+    text = stage.out + stage.err
+    assert all(cell_width(line) <= width for line in text.splitlines())
+    assert ("…" in text) == (width < 200)
+    assert "rt.pdf" in text
+    assert "does not fit" in " ".join(text.split())
+    if show:
+        assert all(count in text for count in ("3,912", "1,024", "7,108"))
+
+
+def test_the_summary_names_every_reason_and_counts_what_it_does_not_name():
+    stage = Stage()
+    stage.sink.manifest(manifest(ignored=5), show=False)
+    assert stage.err.split("\n")[1:] == [
+        f"  ! {LONG_PATH}: page 7 has no text layer",
+        "  ignored by .gitignore: ignored/0, ignored/1, ignored/2 and 2 more"
+        " (--dry-run lists them)",
+        "  no text layer: scan.pdf",
+        "  unreadable: broken.pdf (xref table is broken)",
+        "",
+    ]
+
+
+@pytest.mark.parametrize("terminals", [True, False])
+def test_hostile_text_reaches_no_stream_raw_and_is_no_markup(terminals: bool):
+    stage = Stage(terminals=terminals)
+    document = Document(
+        f"a{HOSTILE}\nb", f"k{HOSTILE}", 1, "0", "r", (Block("x"),), (f"w{HOSTILE}",)
+    )
+    omission = Omission(f"o{HOSTILE}", Reason.UNREADABLE, f"d{HOSTILE}")
+    listed = build(Corpus((document,), (omission,)), [1], 10)
+    for show in (True, False):
+        stage.sink.manifest(listed, show=show)
+    stage.sink.note(HOSTILE)
+    stage.sink.question(HOSTILE, 0, 2)
+    stage.sink.token(HOSTILE)
+    stage.sink.citation(citation(HOSTILE, path=HOSTILE))
+    stage.sink.answer(answer(HOSTILE))
+    stage.sink.error(HOSTILE, 3)
+    stage.sink.close()
+    both = stage.out + stage.err
+    assert all(char in "\n\t" or char.isprintable() for char in both)
+    places = re.sub(r"\s|│", "", both).count("\\x1b[31m[bold]red[/bold]\\x9b2J\\u202egpj\\x07")
+    assert places >= 8  # a terminal elides long paths, hence not one for each place
+
+
+def test_an_ascii_stream_spells_out_the_rest():
+    raw = io.BytesIO()
+    channel = Channel(io.TextIOWrapper(raw, encoding="ascii"))
+    sink = Terminal(channel, channel)
+    sink.token("é港")
+    sink.citation(citation("naïve"))
+    sink.answer(answer("é港"))
+    sink.close()
+    shown = raw.getvalue().decode("ascii")
+    assert shown.startswith(r"\xe9\u6e2f")
+    assert "    | na\\xefve\n" in shown
+
+
+class BrokenPipe(io.StringIO):
+    def write(self, text: str) -> int:
+        raise BrokenPipeError
+
+
+def test_a_broken_pipe_is_the_apps_to_handle_and_closing_stays_silent():
+    stderr = io.StringIO()
+    sink = Terminal(Channel(BrokenPipe()), Channel(stderr))
+    with pytest.raises(BrokenPipeError):
+        sink.token("text")
+    sink.close()
+    assert stderr.getvalue() == ""
+
+
+def test_importing_output_is_cheap():
+    code = (
+        "import sys, mm1cli.output; "
+        "sys.exit(bool({'torch', 'rich', 'typer', 'platformdirs'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
