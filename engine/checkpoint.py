@@ -5,7 +5,7 @@ before a byte is allocated, and offsets are checked by the safetensors library a
 """
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -116,11 +116,11 @@ def load(
     sources = family_named(config.family).sources(config)
     parameters = dict(model.named_parameters())
     for name, parameter in parameters.items():
-        _check(checkpoint, name, sources, parameter)
+        _check(checkpoint, config, name, sources[name], parameter)
     total = sum(parameter.nbytes for parameter in parameters.values())
     done = 0
     for name, parameter in parameters.items():
-        target_dtype = torch.float32 if _stays_float32(name) else dtype
+        target_dtype = torch.float32 if stays_float32(name) else dtype
         filled = torch.empty(parameter.shape, dtype=target_dtype, device=device)
         rows = filled.view(-1, *parameter.shape[-1:]) if filled.dim() > 1 else filled
         start = 0
@@ -137,32 +137,39 @@ def load(
     return model.eval().requires_grad_(False)
 
 
-def _stays_float32(name: str) -> bool:
+def stays_float32(name: str) -> bool:
+    """Whether the parameter is kept in float32 whatever dtype products run in."""
     return "norm" in name or name.endswith("router") or name == "head.weight"
 
 
 def _check(
-    checkpoint: Checkpoint, name: str, sources: Mapping[str, tuple[str, ...]], parameter: Tensor
+    checkpoint: Checkpoint,
+    config: ModelConfig,
+    name: str,
+    sources: tuple[str, ...],
+    parameter: Tensor,
 ) -> None:
-    width = parameter.shape[-1:] if parameter.dim() > 1 else ()
-    num_rows = parameter.numel() // (width.numel() if width else 1)
-    found_rows = 0
-    for source in sources[name]:
+    width = tuple(parameter.shape[-1:]) if parameter.dim() > 1 else ()
+    num_rows = parameter.numel() // (width[0] if width else 1)
+    for source, rows in zip(sources, _rows(config, name, num_rows, len(sources)), strict=True):
         info = checkpoint.info(source)
         where = f"{checkpoint.directory / info.shard}: {source}"
         if info.dtype not in _DTYPES:
             raise CheckpointError(
                 f"{where} is {info.dtype}; supported: {', '.join(sorted(_DTYPES))}"
             )
-        if not info.shape or info.shape[1:] != tuple(width):
-            expected = (num_rows // len(sources[name]), *width)
-            raise CheckpointError(f"{where} has shape {info.shape}, config.json asks {expected}")
-        found_rows += info.shape[0]
-    if found_rows != num_rows:
-        raise CheckpointError(
-            f"{checkpoint.directory}: {', '.join(sources[name][:3])} have {found_rows} rows, "
-            f"config.json asks {num_rows}"
-        )
+        if info.shape != (rows, *width):
+            raise CheckpointError(
+                f"{where} has shape {info.shape}, config.json asks {(rows, *width)}"
+            )
+
+
+def _rows(config: ModelConfig, name: str, num_rows: int, num_sources: int) -> list[int]:
+    """Rows each source must have: q, k and v as many as their heads, others equally many."""
+    if name.endswith("mixer.qkv") and num_sources == 3:
+        heads = (config.num_heads, config.num_kv_heads, config.num_kv_heads)
+        return [count * config.head_dim for count in heads]
+    return [num_rows // num_sources] * num_sources
 
 
 def _replace(model: nn.Module, name: str, value: Tensor) -> None:

@@ -13,6 +13,18 @@ class Mixer(StrEnum):
     SOFTMAX = "softmax"
 
 
+# Wide enough for any decoder, and so that no product of them overflows 64 bits.
+_LARGEST = {
+    "vocab_size": 2**24,
+    "hidden_size": 2**20,
+    "num_heads": 2**16,
+    "num_kv_heads": 2**16,
+    "head_dim": 2**16,
+    "mlp_size": 2**24,
+    "max_positions": 2**31 - 1,
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Residual:
     """h = alpha * skip + beta * block(norm(h))."""
@@ -58,18 +70,10 @@ class ModelConfig:
     eos_ids: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        for name in [
-            "vocab_size",
-            "hidden_size",
-            "num_heads",
-            "num_kv_heads",
-            "head_dim",
-            "mlp_size",
-            "max_positions",
-        ]:
+        for name, largest in _LARGEST.items():
             value = getattr(self, name)
-            if not 0 < value < 2**31:
-                raise ConfigError(f"config: {name} is {value}, expected 1 to 2^31 - 1")
+            if not 0 < value <= largest:
+                raise ConfigError(f"config: {name} is {value:.9g}, expected 1 to {largest:,}")
         if not 0 < len(self.layers) <= 1000:
             raise ConfigError(f"config: {len(self.layers)} layers, expected 1 to 1,000")
         if self.num_heads % self.num_kv_heads:
@@ -80,13 +84,16 @@ class ModelConfig:
             raise ConfigError(
                 f"config: rotary_dim {self.rotary_dim} is over head_dim {self.head_dim}"
             )
-        if not 0 <= self.num_experts <= 1024:
-            raise ConfigError(f"config: {self.num_experts} experts, expected 0 to 1,024")
-        if not 0 <= self.shared_mlp_size < 2**31:
-            raise ConfigError(f"config: shared MLP size is {self.shared_mlp_size}")
+        if not 0 <= self.num_experts <= 1024 or self.num_layers * self.num_experts > 2**17:
+            raise ConfigError(
+                f"config: {self.num_experts:.9g} experts in each of {self.num_layers} layers, "
+                "expected 0 to 1,024 and at most 131,072 in all"
+            )
+        if not 0 <= self.shared_mlp_size <= _LARGEST["mlp_size"]:
+            raise ConfigError(f"config: shared MLP size is {self.shared_mlp_size:.9g}")
         if self.num_experts and not 0 < self.num_experts_per_token <= self.num_experts:
             raise ConfigError(
-                f"config: {self.num_experts_per_token} experts per token of {self.num_experts}"
+                f"config: {self.num_experts_per_token:.9g} experts per token of {self.num_experts}"
             )
         if not (self.norm_eps >= 0 and self.lightning_norm_eps >= 0):
             raise ConfigError("config: norm eps must not be negative")

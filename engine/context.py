@@ -25,7 +25,7 @@ class Context:
         self._between_chunks = True
         self.chunk_tokens = chunk_tokens
         self.token_ids: list[int] = []
-        self.logits: Tensor | None = None  # [vocab] float32, None while empty
+        self.logits: Tensor | None = None  # [vocab] float32, None while unknown
 
     def __len__(self) -> int:
         return len(self.token_ids)
@@ -76,7 +76,10 @@ class Context:
 
     @torch.inference_mode()
     def chunks(self, token_ids: Sequence[int]) -> Iterator[tuple[int, Tensor]]:
-        """Reads `token_ids`; after each chunk yields (tokens done, hidden [t, D])."""
+        """Reads `token_ids`; after each chunk yields (tokens done, hidden [t, D]).
+
+        `logits` are unknown from then on, until `extend`.
+        """
         self._check()
         start = len(self)
         chunks = chunk_major(self._model, self._states, token_ids, start, self.chunk_tokens)
@@ -87,6 +90,7 @@ class Context:
             if reached is None or hidden is None:
                 return
             self.token_ids.extend(token_ids[len(self) - start : reached - start])
+            self.logits = None
             yield reached - start, hidden
 
     def _check(self) -> None:

@@ -47,7 +47,8 @@ class Sampler:
         logits = logits.masked_fill(self._never, -torch.inf)
         if self._sampling.temperature == 0:
             return int(logits.argmax())
-        p = torch.softmax(logits / self._sampling.temperature, dim=-1)
+        # Float64 and a peak at 0, so that no temperature, however small, overflows.
+        p = torch.softmax((logits - logits.max()).double() / self._sampling.temperature, dim=-1)
         if self._sampling.top_p < 1:
             p = _nucleus(p, self._sampling.top_p)
         return int(torch.multinomial(p, 1, generator=self._generator))

@@ -71,6 +71,11 @@ class Engine:
         self.chunk_tokens = chunk_tokens
         self.config = read_config(directory)
         self.tokenizer = Tokenizer(directory)
+        if self.tokenizer.vocab_size > self.config.vocab_size:
+            raise TokenizerError(
+                f"{directory / 'tokenizer.json'}: ids up to {self.tokenizer.vocab_size - 1:,}, "
+                f"but the model has {self.config.vocab_size:,}; the files do not belong together"
+            )
         place = _place(device)
         on_gpu = place.type == "cuda"
         dtype = torch.bfloat16 if on_gpu else torch.float32

@@ -4,12 +4,16 @@ EngineError (ValueError)
 ├── ConfigError       config.json says something impossible or not supported
 ├── CheckpointError   weights are missing, cut, or of the wrong shape
 ├── TokenizerError    the tokenizer or chat template is missing or not usable
+├── GgufError         a GGUF file is damaged or of a kind the converter does not read
 └── PlacementError    the work does not fit into memory; raised before it starts
 """
 
 
 class EngineError(ValueError):
-    """`str(error)` is one line for people."""
+    """`str(error)` is one line for people, whatever a hostile file put into it."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(" ".join(message.split()))
 
 
 class ConfigError(EngineError):
@@ -21,6 +25,10 @@ class CheckpointError(EngineError):
 
 
 class TokenizerError(EngineError):
+    pass
+
+
+class GgufError(EngineError):
     pass
 
 

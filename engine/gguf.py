@@ -1,8 +1,4 @@
-"""Turns a llama-architecture GGUF file into the directory the engine reads.
-
-The header is parsed here rather than by `gguf.GGUFReader`, which believes the counts it finds: a
-few bytes that claim 2**60 array elements keep it busy until memory ends. `gguf` dequantises.
-"""
+"""Turns a llama-architecture GGUF file into the directory the engine reads."""
 
 import json
 import math
@@ -18,16 +14,15 @@ from typing import Any, Final, TypeVar
 import gguf.quants
 import numpy as np
 import numpy.typing as npt
-from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
+from engine.errors import GgufError
+from engine.gguf_file import GgufFile, GgufTensor, read_gguf
+
+__all__ = ["GgufError", "convert"]
+
 Progress = Callable[[int, int], None]
-Bytes = npt.NDArray[np.uint8]
 T = TypeVar("T")
-
-
-class GgufError(ValueError):
-    """The file is not a GGUF this converter can turn into a model; one line says why."""
 
 
 def convert(source: Path, target: Path, on_progress: Progress | None = None) -> None:
@@ -43,7 +38,7 @@ def convert(source: Path, target: Path, on_progress: Progress | None = None) -> 
     """
     if target.exists():
         raise FileExistsError(f"{target} exists already")
-    file = _read_file(source)
+    file = read_gguf(source)
     config = _read_config(file)
     tensors = list(_plan_tensors(file.tensors, config))
     texts = {
@@ -64,135 +59,6 @@ def convert(source: Path, target: Path, on_progress: Progress | None = None) -> 
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
-
-
-@dataclass(frozen=True)
-class _Tensor:
-    kind: GGMLQuantizationType
-    shape: tuple[int, ...]  # outermost dimension first
-    packed: Bytes  # [rows, bytes per row]
-
-
-@dataclass(frozen=True)
-class _File:
-    metadata: dict[str, Any]
-    tensors: dict[str, _Tensor]
-
-
-MAGIC: Final = b"GGUF"
-SCALARS: Final = dict(enumerate(["B", "b", "H", "h", "I", "i", "f", "?"])) | {
-    10: "Q",
-    11: "q",
-    12: "d",
-}
-STRING: Final = 8
-ARRAY: Final = 9
-MAX_DIMENSIONS: Final = 4
-DEFAULT_ALIGNMENT: Final = 32
-
-
-class _Cursor:
-    """Reads forward through the file; every count is checked against what is left of it."""
-
-    def __init__(self, data: Bytes) -> None:
-        self.data = data
-        self.position = 0
-
-    def take(self, num_bytes: int) -> Bytes:
-        end = self.position + num_bytes
-        if end > len(self.data):
-            raise GgufError(f"cut short: {len(self.data)} bytes, at least {end} are announced")
-        taken = self.data[self.position : end]
-        self.position = end
-        return taken
-
-    def number(self, code: str) -> Any:  # noqa: ANN401 - whatever the file holds
-        return struct.unpack("<" + code, self.take(struct.calcsize("<" + code)).data)[0]
-
-    def text(self) -> str:
-        raw = self.take(self.number("Q")).tobytes()
-        try:
-            return raw.decode("utf-8")
-        except UnicodeDecodeError:
-            raise GgufError("a text in the header is not UTF-8") from None
-
-    def value(self) -> object:
-        kind = self.number("I")
-        if kind == STRING:
-            return self.text()
-        if kind == ARRAY:
-            return self._array()
-        if kind not in SCALARS:
-            raise GgufError(f"metadata of unknown type {kind}")
-        return self.number(SCALARS[kind])
-
-    def _array(self) -> object:
-        kind = self.number("I")
-        length = self.number("Q")
-        if kind == STRING:
-            return [self.text() for _ in range(length)]
-        if kind not in SCALARS:
-            raise GgufError(f"metadata array of unsupported type {kind}")
-        item = np.dtype(SCALARS[kind]).newbyteorder("<")
-        return self.take(length * item.itemsize).view(item)
-
-
-def _read_file(source: Path) -> _File:
-    if source.stat().st_size == 0:
-        raise GgufError("the file is empty")
-    cursor = _Cursor(np.asarray(np.memmap(source, dtype=np.uint8, mode="r")))
-    if cursor.take(len(MAGIC)).tobytes() != MAGIC:
-        raise GgufError("not a GGUF file: it does not begin with 'GGUF'")
-    version = cursor.number("I")
-    if version not in (2, 3):
-        raise GgufError(f"GGUF version {version} is not supported: 2 and 3 (little-endian) are")
-    num_tensors = cursor.number("Q")
-    num_values = cursor.number("Q")
-
-    metadata: dict[str, Any] = {}
-    for _ in range(num_values):
-        key = cursor.text()
-        if key in metadata:
-            raise GgufError(f"the metadata key {key!r} appears twice")
-        metadata[key] = cursor.value()
-
-    entries = [_read_tensor_entry(cursor) for _ in range(num_tensors)]
-    alignment = metadata.get("general.alignment", DEFAULT_ALIGNMENT)
-    if not isinstance(alignment, int) or alignment < 1:
-        raise GgufError("general.alignment is not a positive number")
-    data_start = -(-cursor.position // alignment) * alignment
-
-    tensors: dict[str, _Tensor] = {}
-    for name, shape, kind, offset in entries:
-        if name in tensors:
-            raise GgufError(f"the tensor {name!r} appears twice")
-        block_elements, block_bytes = GGML_QUANT_SIZES[kind]
-        if shape[-1] % block_elements:
-            raise GgufError(f"{name!r}: rows of {shape[-1]} do not divide into {kind.name} blocks")
-        row_bytes = shape[-1] // block_elements * block_bytes
-        num_rows = math.prod(shape[:-1])
-        cursor.position = data_start + offset
-        packed = cursor.take(num_rows * row_bytes).reshape(num_rows, row_bytes)
-        tensors[name] = _Tensor(kind, shape, packed)
-    if sum(tensor.packed.nbytes for tensor in tensors.values()) > len(cursor.data):
-        raise GgufError("tensors overlap")
-    return _File(metadata, tensors)
-
-
-def _read_tensor_entry(
-    cursor: _Cursor,
-) -> tuple[str, tuple[int, ...], GGMLQuantizationType, int]:
-    name = cursor.text()
-    num_dimensions = cursor.number("I")
-    if not 1 <= num_dimensions <= MAX_DIMENSIONS:
-        raise GgufError(f"{name!r} has {num_dimensions} dimensions")
-    shape = tuple(cursor.number("Q") for _ in range(num_dimensions))[::-1]
-    if 0 in shape:
-        raise GgufError(f"{name!r} is empty")
-    kind = cursor.number("I")
-    if kind not in GGML_QUANT_SIZES:
-        raise GgufError(f"{name!r} has the unknown quantisation {kind}")
-    return name, shape, GGMLQuantizationType(kind), cursor.number("Q")
 
 
 FIXED_CONFIG: Final = {
@@ -225,7 +91,7 @@ class _Config:
     pad_token_id: int | None
 
 
-def _read_config(file: _File) -> _Config:
+def _read_config(file: GgufFile) -> _Config:
     metadata = file.metadata
     architecture = _get(metadata, "general.architecture", str)
     if architecture != "llama":
@@ -299,7 +165,7 @@ def _token_id(metadata: dict[str, Any], role: str, vocab_size: int) -> int | Non
 @dataclass(frozen=True)
 class _Planned:
     name: str
-    tensor: _Tensor
+    tensor: GgufTensor
     rotary_heads: int | None = None
 
     @property
@@ -307,7 +173,7 @@ class _Planned:
         return math.prod(self.tensor.shape) * 4
 
 
-def _plan_tensors(tensors: dict[str, _Tensor], config: _Config) -> Iterator[_Planned]:
+def _plan_tensors(tensors: dict[str, GgufTensor], config: _Config) -> Iterator[_Planned]:
     hidden, inner = config.hidden_size, config.intermediate_size
     heads, kv_heads = config.num_attention_heads, config.num_key_value_heads
     query, key_value = heads * config.head_dim, kv_heads * config.head_dim
@@ -324,7 +190,7 @@ def _plan_tensors(tensors: dict[str, _Tensor], config: _Config) -> Iterator[_Pla
     ]
     left = dict(tensors)
 
-    def take(name: str, expected: tuple[int, ...]) -> _Tensor:
+    def take(name: str, expected: tuple[int, ...]) -> GgufTensor:
         tensor = left.pop(f"{name}.weight", None)
         if tensor is None:
             raise GgufError(f"the tensor {name}.weight is missing")

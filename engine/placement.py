@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 
+from engine.checkpoint import stays_float32
 from engine.config import Mixer, ModelConfig
 from engine.errors import PlacementError
 from engine.layers.softmax import BLOCK_TOKENS
@@ -40,7 +41,10 @@ def plan(config: ModelConfig, num_tokens: int, chunk_tokens: int, dtype: torch.d
     """The bytes a context of `num_tokens` takes, weights included. Allocates nothing."""
     with torch.device("meta"):
         model = Model(config)
-    weights = sum(parameter.numel() for parameter in model.parameters())
+    weights = sum(
+        parameter.numel() * (4 if stays_float32(name) else dtype.itemsize)
+        for name, parameter in model.named_parameters()
+    )
     blocks = -(-num_tokens // BLOCK_TOKENS)
     kv_per_token = 2 * config.num_kv_heads * config.head_dim * dtype.itemsize
     state = 4 * config.num_heads * config.head_dim**2
@@ -49,8 +53,9 @@ def plan(config: ModelConfig, num_tokens: int, chunk_tokens: int, dtype: torch.d
     widest = max(6 * config.attention_size, 4 * config.mlp_size * chosen)
     rows = min(chunk_tokens, num_tokens)
     return Placement(
-        weights_bytes=weights * dtype.itemsize,
+        weights_bytes=weights,
         kv_bytes=config.count(Mixer.SOFTMAX) * blocks * BLOCK_TOKENS * kv_per_token,
+        # Twice: an update makes the new state before it drops the old one.
         state_bytes=2 * config.count(Mixer.LIGHTNING) * state,
         activation_bytes=4 * (rows * (4 * config.hidden_size + widest) + 2 * config.vocab_size),
     )

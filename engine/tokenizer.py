@@ -50,6 +50,7 @@ class Tokenizer:
         self._template = _chat_template(directory, self._settings)
         self.control_ids = _control_ids(raw, directory)
         try:
+            self._vocab_size: int = 1 + max([*raw["model"]["vocab"].values(), *self.control_ids])
             self._markup = tokenizers.Tokenizer.from_str(json.dumps(raw))
             self._text = tokenizers.Tokenizer.from_str(json.dumps(_without_control(raw)))
         except Exception as error:  # the library raises bare Exception
@@ -57,7 +58,8 @@ class Tokenizer:
 
     @property
     def vocab_size(self) -> int:
-        return int(self._markup.get_vocab_size(with_added_tokens=True))
+        """One more than the highest id."""
+        return self._vocab_size
 
     def eos_ids(self) -> tuple[int, ...]:
         """The id of the configured end-of-turn token, if there is one."""
@@ -82,7 +84,10 @@ class Tokenizer:
 
     def encode_markup(self, text: str) -> list[int]:
         """Ids of template text, control tokens included."""
-        return list(self._markup.encode(text, add_special_tokens=False).ids)
+        try:
+            return list(self._markup.encode(text, add_special_tokens=False).ids)
+        except (UnicodeEncodeError, TypeError) as error:
+            raise TokenizerError(f"text is not valid Unicode ({error})") from None
 
     def encode_piece(self, piece: Piece) -> list[int]:
         return self.encode_markup(piece.text) if piece.is_markup else self.encode(piece.text)
@@ -105,12 +110,15 @@ class Tokenizer:
             [f"\ue000{t}.{p}\ue001" for p in range(len(turn.parts))] for t, turn in enumerate(turns)
         ]
         rendered = self._render(turns, marks, reply)
+        for turn, turn_marks in zip(turns, marks, strict=True):
+            if any(rendered.count(mark) != 1 for mark in turn_marks):
+                raise TokenizerError(f"the chat template does not show a {turn.role} turn once")
         pieces: list[Piece] = []
         for turn, turn_marks in zip(turns, marks, strict=True):
             for text, mark in zip(turn.parts, turn_marks, strict=True):
                 markup, found, rendered = rendered.partition(mark)
-                if not found or mark in rendered:
-                    raise TokenizerError(f"the chat template does not show a {turn.role} turn once")
+                if not found:
+                    raise TokenizerError(f"the chat template shows a {turn.role} turn out of order")
                 pieces += [Piece(markup, True), Piece(text, False)]
         return [piece for piece in [*pieces, Piece(rendered, True)] if piece.text]
 
@@ -134,7 +142,7 @@ class Tokenizer:
                         eos_token=self._special("eos_token") or "",
                     )
                 )
-            except (TemplateError, TypeError, ValueError, RecursionError) as error:
+            except Exception as error:  # a template is a program: it can raise anything
                 failure = str(error)
                 continue
             if all(content in text for content in contents):
@@ -184,7 +192,10 @@ def _without_control(raw: dict[str, Any]) -> dict[str, Any]:
 def _chat_template(directory: Path, settings: dict[str, Any]) -> str | None:
     path = directory / "chat_template.jinja"
     if path.exists():
-        return path.read_text(encoding="utf-8")
+        try:
+            return path.read_text(encoding="utf-8")
+        except (OSError, ValueError) as error:
+            raise TokenizerError(f"{path}: not readable ({error})") from None
     template = settings.get("chat_template")
     if isinstance(template, list):  # several, by name
         named = {t.get("name"): t.get("template") for t in template if isinstance(t, dict)}

@@ -21,7 +21,8 @@ REPOSITORY = Path(__file__).parents[1]
 def mini_dir() -> Path:
     """The converted model, pulled once per version of the converter and kept under .cache."""
     cache = REPOSITORY / ".cache" / "mm1-tests"
-    converter = hashlib.sha256((REPOSITORY / "engine/gguf.py").read_bytes()).hexdigest()[:12]
+    sources = [(REPOSITORY / f"engine/{name}.py").read_bytes() for name in ("gguf", "gguf_file")]
+    converter = hashlib.sha256(b"".join(sources)).hexdigest()[:12]
     cache.mkdir(parents=True, exist_ok=True)
     (cache / ".gitignore").write_text("*\n")
     for folder in cache.iterdir():

@@ -28,7 +28,9 @@ def number(raw: Raw, key: str, default: float | None = None) -> float:
 
 
 def flag(raw: Raw, key: str, default: bool) -> bool:
-    value = raw.get(key, default)
+    value = raw.get(key)
+    if value is None:
+        value = default
     if not isinstance(value, bool):
         raise ConfigError(f"config: {key} must be true or false, got {value!r:.80}")
     return value
@@ -62,6 +64,14 @@ def rope_theta(raw: Raw, default: float) -> float:
     if theta <= 0:
         raise ConfigError(f"config: rope_theta must be positive, got {theta}")
     return theta
+
+
+def rope_scaling(raw: Raw) -> tuple[object, Raw]:
+    """The kind of rotary scaling ("default" is none) and its settings, under either spelling."""
+    settings = raw.get("rope_scaling") or raw.get("rope_parameters") or {}
+    if not isinstance(settings, dict):
+        raise ConfigError(f"config: rope_scaling must be an object, got {settings!r:.80}")
+    return settings.get("rope_type", settings.get("type", "default")), settings
 
 
 def frequencies(theta: float, rotary_dim: int) -> tuple[float, ...]:

@@ -36,12 +36,13 @@ def read_config(raw: keys.Raw) -> ModelConfig:
 
 def _frequencies(raw: keys.Raw, head_dim: int) -> tuple[float, ...]:
     plain = keys.frequencies(keys.rope_theta(raw, 10_000.0), head_dim)
-    scaling = raw.get("rope_scaling") or raw.get("rope_parameters") or {}
-    kind = scaling.get("rope_type", scaling.get("type", "default"))
+    kind, scaling = keys.rope_scaling(raw)
     if kind == "default":
         return plain
     if kind != "llama3":
-        raise ConfigError(f"config: rope type {kind!r} is not supported, only default and llama3")
+        raise ConfigError(
+            f"config: rope type {kind!r:.80} is not supported, only default and llama3"
+        )
     factor = keys.number(scaling, "factor")
     low = keys.number(scaling, "low_freq_factor")
     high = keys.number(scaling, "high_freq_factor")

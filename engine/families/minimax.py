@@ -23,8 +23,13 @@ _MIXERS: dict[Any, Mixer] = {
 def read_config(raw: keys.Raw) -> ModelConfig:
     keys.require(raw, "hidden_act", ("silu",))
     keys.require(raw, "sliding_window", (None,))
+    if (kind := keys.rope_scaling(raw)[0]) != "default":
+        raise ConfigError(f"config: rope type {kind!r:.80} is not supported, only default")
     num_heads = keys.integer(raw, "num_attention_heads")
     head_dim = keys.integer(raw, "head_dim", keys.integer(raw, "hidden_size") // max(num_heads, 1))
+    num_experts = keys.integer(raw, "num_local_experts")
+    if num_experts < 1:
+        raise ConfigError(f"config: num_local_experts is {num_experts:.9g}, expected 1 or more")
     shared_mlp_size = keys.integer(raw, "shared_intermediate_size", 0)
     if shared_mlp_size:
         keys.require(raw, "shared_moe_mode", ("sigmoid",))
@@ -40,7 +45,7 @@ def read_config(raw: keys.Raw) -> ModelConfig:
         ),
         mlp_size=keys.integer(raw, "intermediate_size"),
         layers=_layers(raw),
-        num_experts=keys.integer(raw, "num_local_experts"),
+        num_experts=num_experts,
         num_experts_per_token=keys.integer(raw, "num_experts_per_tok"),
         shared_mlp_size=shared_mlp_size,
         norm_eps=keys.number(raw, "rms_norm_eps", 1e-5),
@@ -64,13 +69,15 @@ def _rotary_dim(raw: keys.Raw, head_dim: int) -> int:
 
 
 def _layers(raw: keys.Raw) -> tuple[LayerConfig, ...]:
-    kinds = raw.get("attn_type_list", raw.get("layer_types"))
+    kinds = raw.get("attn_type_list") or raw.get("layer_types")
     num_layers = keys.integer(raw, "num_hidden_layers")
     if not isinstance(kinds, list) or len(kinds) != num_layers:
         raise ConfigError(
-            f"config: attn_type_list (or layer_types) must list {num_layers} layers, one each"
+            f"config: attn_type_list (or layer_types) must list {num_layers:.9g} layers, one each"
         )
-    if unknown := [kind for kind in kinds if isinstance(kind, list) or kind not in _MIXERS]:
+    if unknown := [
+        kind for kind in kinds if not isinstance(kind, int | str) or kind not in _MIXERS
+    ]:
         raise ConfigError(f"config: layer type {unknown[0]!r:.80} is not supported")
 
     def residual(published: str, renamed: str) -> Residual:

@@ -38,10 +38,11 @@ CONSTITUENTS = (
 
 def height_m(hours: float) -> float:
     """The height of the tide."""
-    return MEAN_LEVEL_M + sum(
-        wave.amplitude_m * math.cos(math.radians(wave.degrees_per_hour * hours - wave.phase_degrees))
-        for wave in CONSTITUENTS
-    )
+    level = MEAN_LEVEL_M
+    for wave in CONSTITUENTS:
+        angle = math.radians(wave.degrees_per_hour * hours - wave.phase_degrees)
+        level += wave.amplitude_m * math.cos(angle)
+    return level
 
 
 def mean_high_water_springs_m() -> float:
@@ -71,16 +72,16 @@ def turning_points(hours: float, step: float = 0.1) -> list[tuple[float, float, 
     return found
 
 
+def headroom_at_springs() -> float:
+    """The clearance that the report on the crossing gives."""
+    return SPAN_UNDERSIDE_M - mean_high_water_springs_m()
+
+
 def main() -> None:
     hours = float(sys.argv[1]) if len(sys.argv) > 1 else 24.0
     print(f"headroom at mean high water springs: {headroom_at_springs():.2f} m")
     for time, height, kind in turning_points(hours):
         print(f"{time:6.1f} h  {kind:4}  {height:5.2f} m  headroom {headroom_m(time):5.2f} m")
-
-
-def headroom_at_springs() -> float:
-    """The clearance that the report on the crossing gives."""
-    return SPAN_UNDERSIDE_M - mean_high_water_springs_m()
 
 
 if __name__ == "__main__":

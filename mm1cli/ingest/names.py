@@ -1,6 +1,5 @@
 """Untrusted names and messages as one visible line."""
 
-import os
 import unicodedata
 from pathlib import PurePath
 
@@ -21,12 +20,13 @@ def shown_path(path: str) -> str:
 
     Bytes of a name that are not UTF-8 appear as `\\xff`.
     """
-    return one_line(
-        os.fsencode(PurePath(path).as_posix()).decode(encoding="utf-8", errors="backslashreplace")
-    )
+    return one_line(PurePath(path).as_posix())
 
 
 def _escape(character: str) -> str:
+    # How Python stands in for a byte that is not UTF-8 in a file name.
+    if "\udc80" <= character <= "\udcff":
+        return f"\\x{ord(character) - 0xDC00:02x}"
     if character in _REORDERING or unicodedata.category(character) in _INVISIBLE:
         return character.encode("unicode_escape").decode("ascii")
     return character

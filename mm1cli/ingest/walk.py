@@ -54,11 +54,13 @@ def walk(paths: Sequence[str]) -> list[Found | Omission]:
 def _check_exists(path: str) -> None:
     if path == STDIN:
         return
+    if not path:
+        raise InputError("an empty path: no such file or folder; use . for the current folder")
     try:
         Path(path).lstat()
     except (FileNotFoundError, NotADirectoryError, ValueError):
-        name = f'"{one_line(path)}"' if not path.strip() else shown_path(path)
-        raise InputError(f"{name}: no such file or folder; check the spelling") from None
+        message = f"{shown_path(path)}: no such file or folder; check the spelling"
+        raise InputError(message) from None
     except OSError:
         # It may exist: `_from_argument` makes an omission of it.
         return

@@ -41,7 +41,7 @@ _NAMES_SHOWN = 3
 _ROOM_FOR_CTRL_C = 3  # a full line would wrap at the terminal's echo "^C" and could not be erased
 _NARROWEST_PATH_COLUMN = 12  # below it the kind gives way
 _WIDEST_PATH_COLUMN = 60  # a longer path in a pipe shifts its own row only
-_COMPLETE = frozenset({"stop", "end", "eos"})
+_COMPLETE = frozenset({"end", "stop", "stop text"})
 _STATUS_WORDS = {
     CitationStatus.EXACT: "",
     CitationStatus.NORMALISED: " (spacing or letter forms differ)",
@@ -192,6 +192,16 @@ class _Work:
         elapsed = now - self.started
         return (self.done - self.first) / elapsed if elapsed > 0 else 0.0
 
+    def facts(self, now: float) -> list[str]:
+        """What to say beside the bar, the most first, for ever narrower terminals."""
+        counts = [f"{self.done:,}/{self.total:,} {self.unit}"]
+        percent = [f"{self.done * 100 // max(self.total, 1)} %"]
+        if rate := self.rate(now):
+            left = f"{clock_time((self.total - self.done) / rate)} left"
+            counts += [f"{rate:,.0f}/s" if rate >= 10 else f"{rate:.1f}/s", left]
+            return ["  ".join(counts), "  ".join([*percent, left]), *percent]
+        return [*counts, *percent, *percent]
+
 
 @dataclass(slots=True)
 class Progress:
@@ -285,24 +295,26 @@ class Progress:
         from rich.table import Table
         from rich.text import Text
 
-        rate = work.rate(self.clock())
-        facts = [f"{work.done * 100 // max(work.total, 1)} %"]
-        if self.channel.columns >= 60:
-            facts = [f"{work.done:,}/{work.total:,} {work.unit}"]
-            if rate > 0:
-                facts.append(f"{rate:,.0f}/s" if rate >= 10 else f"{rate:.1f}/s")
-        if rate > 0:
-            facts.append(f"{clock_time((work.total - work.done) / rate)} left")
-        grid = Table.grid(padding=(0, 1))
-        grid.width = max(self.channel.columns - _ROOM_FOR_CTRL_C, 1)
-        grid.add_column(no_wrap=True)
-        grid.add_column(ratio=1)
-        grid.add_column(no_wrap=True, justify="right")
-        grid.add_row(
-            Text(safe_line(work.stage)),
-            ProgressBar(work.total, work.done, complete_style="cyan", finished_style="cyan"),
-            Text("  ".join(facts)),
-        )
+        room = self.channel.columns - _ROOM_FOR_CTRL_C
+        stage = safe_line(work.stage)
+        for facts, bar_width in zip(work.facts(self.clock()), (10, 4, 0), strict=True):
+            left_for_bar = room - cell_width(f"{stage} {facts} ")
+            if left_for_bar >= bar_width:
+                break
+        else:
+            stage, left_for_bar = elide_middle(stage, room - cell_width(facts) - 1), 0
+        cells: list[Text | ProgressBar] = [Text(stage), Text(facts)]
+        if left_for_bar > 0:
+            bar = ProgressBar(
+                work.total,
+                work.done,
+                width=left_for_bar,
+                complete_style="cyan",
+                finished_style="cyan",
+            )
+            cells.insert(1, bar)
+        grid = Table.grid(padding=(0, 1, 0, 0))
+        grid.add_row(*cells)
         return grid
 
 

@@ -22,7 +22,7 @@ def test_a_located_slice_is_inside_the_lines_it_is_said_to_be_in(lines, first, d
 @given(st.lists(st.tuples(st.text("ab", max_size=3), st.sampled_from(["\n", "\r\n", "\r"]))))
 def test_every_kind_of_line_end_counts_as_one_line(pairs):
     """Red: line numbers of Windows or old Mac files are off."""
-    # A lone \r before an empty line that ends in \n would be one \r\n.
+    # The bar keeps \r and a following \n, two line ends, from becoming one.
     text = "".join(f"{line}|{end}" for line, end in pairs)
     normalised = normalise_newlines(text)
     assert normalised == "".join(f"{line}|\n" for line, _ in pairs)

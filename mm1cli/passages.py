@@ -1,0 +1,83 @@
+"""Documents cut into passages and sentences: slices of blocks, never copies that were changed."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from mm1cli.ingest.corpus import Block, Corpus, Document, Locator
+
+PASSAGE_CHARS = 700
+
+_PROSE = frozenset({"markdown", "text", "pdf", "docx"})
+# A full stop, question or exclamation mark, closing quotes, then white space and a new beginning.
+_SENTENCE = r"(?<=[.!?。！？])[\"'”’)\]]*\s+(?=[\"'“‘(\[]?[^\W_a-z])"
+_PARAGRAPH = r"\n\s*\n\s*"
+_LIST_OR_TABLE = r"\n(?=\s*(?:[-*+|>#]|\d+[.)])\s?)"
+_PROSE_BREAK = re.compile(f"{_PARAGRAPH}|{_LIST_OR_TABLE}|{_SENTENCE}")
+_LINE_BREAK = re.compile(r"\n+")
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """`block.text[start:end]` of one document."""
+
+    document: Document
+    block: Block
+    start: int
+    end: int
+
+    @property
+    def text(self) -> str:
+        return self.block.text[self.start : self.end]
+
+    @property
+    def locator(self) -> Locator:
+        return self.block.locate(self.start, self.end)
+
+    def sentences(self) -> list["Passage"]:
+        """Its sentences (lines, in code), each a passage of its own."""
+        return [
+            Passage(self.document, self.block, start, end)
+            for start, end in _sentences(self.document, self.block)
+            if self.start <= start and end <= self.end
+        ]
+
+
+def passages(corpus: Corpus) -> list[Passage]:
+    """Every non-blank character of the corpus is in exactly one passage; none cuts a sentence.
+
+    A passage is at most `PASSAGE_CHARS` long, unless one sentence is.
+    """
+    return [
+        Passage(document, block, start, end)
+        for document in corpus.documents
+        for block in document.blocks
+        for start, end in _grouped(list(_sentences(document, block)), block.text)
+    ]
+
+
+def _sentences(document: Document, block: Block) -> Iterator[tuple[int, int]]:
+    text = block.text
+    is_prose = document.kind in _PROSE and block.unit == "line"
+    pattern = _PROSE_BREAK if is_prose else _LINE_BREAK
+    start = 0
+    for border in [match.end() for match in pattern.finditer(text)] + [len(text)]:
+        stripped = text[start:border].strip()
+        if stripped:
+            first = start + text[start:border].index(stripped[0])
+            yield first, first + len(stripped)
+        start = border
+
+
+def _grouped(sentences: list[tuple[int, int]], text: str) -> Iterator[tuple[int, int]]:
+    if not sentences:
+        return
+    start, end = sentences[0]
+    for first, last in sentences[1:]:
+        at_paragraph = "\n\n" in text[end:first]
+        is_full = last - start > PASSAGE_CHARS
+        if is_full or (at_paragraph and end - start > PASSAGE_CHARS // 2):
+            yield start, end
+            start = first
+        end = last
+    yield start, end

@@ -1,0 +1,141 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from mm1cli.ingest.corpus import Reason
+from mm1cli.ingest.readers.reader import MIB, ReadError
+from mm1cli.ingest.sandbox import Limits, Sandbox
+
+HERE = str(Path(__file__).parent)
+LIMITS = Limits(wall_s=20.0, cpu_s=20, memory_bytes=512 * MIB, reply_bytes=2 * MIB)
+
+
+@pytest.fixture
+def hostile(monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", HERE)
+
+    def make(**changes):
+        limits = Limits(
+            **{name: changes.get(name, getattr(LIMITS, name)) for name in LIMITS.__slots__}
+        )
+        return Sandbox(limits=limits, child_module="hostile_child")
+
+    return make
+
+
+def refusal(sandbox, reader):
+    with pytest.raises(ReadError) as raised:
+        sandbox.read(reader, b"")
+    assert "\n" not in raised.value.detail
+    return raised.value.reason, raised.value.detail
+
+
+def child_of(sandbox):
+    return int(sandbox.read("echo", b"").warnings[0].split()[1])
+
+
+def is_running(process):
+    try:
+        state = Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    except FileNotFoundError:
+        return False
+    return state != "Z"
+
+
+def test_one_child_reads_many_files_and_ends_with_the_sandbox(hostile, capfd):
+    """Red: every file pays for a new process, or processes pile up."""
+    with hostile() as sandbox:
+        assert sandbox.read("echo", "naïve\n".encode()).blocks[0].text == "naïve\n"
+        large = b"x" * 1_500_000
+        assert sandbox.read("echo", large).blocks[0].text == large.decode()
+        first = child_of(sandbox)
+        assert child_of(sandbox) == first
+    assert not is_running(first)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_what_a_reader_says_arrives_as_one_line(hostile):
+    """Red: reasons are lost on the way, or a message breaks a table."""
+    with hostile() as sandbox:
+        first = child_of(sandbox)
+        assert refusal(sandbox, "refuse") == (Reason.NO_TEXT, "two\\nlines")
+        assert refusal(sandbox, "fail") == (
+            Reason.UNREADABLE,
+            "RuntimeError: a bug\\nin a library",
+        )
+        assert child_of(sandbox) == first
+
+
+@pytest.mark.parametrize(
+    ("reader", "limits", "expected"),
+    [
+        ("sleep", {"wall_s": 0.6}, (Reason.TOO_SLOW, "stopped after 0.6 s")),
+        ("loop", {"cpu_s": 1}, (Reason.TOO_SLOW, "stopped after 1 s of CPU time")),
+        ("allocate", {}, (Reason.UNREADABLE, "reader ran out of memory")),
+        ("crash", {}, (Reason.UNREADABLE, "reader crashed")),
+        ("flood", {}, (Reason.TOO_LARGE, "more than 2 MiB of text")),
+    ],
+)
+def test_a_breach_is_one_refusal_and_the_next_file_is_read(hostile, reader, limits, expected):
+    """Red: one hostile file hangs or ends the run."""
+    with hostile(**limits) as sandbox:
+        first = child_of(sandbox)
+        start = time.monotonic()
+        assert refusal(sandbox, reader) == expected
+        assert time.monotonic() - start < 5
+        second = child_of(sandbox)
+        assert second != first and not is_running(first)
+
+
+def test_a_child_that_cannot_start_is_a_refusal():
+    """Red: a broken installation shows as a traceback."""
+    with Sandbox(child_module="no_such_module") as sandbox:
+        assert refusal(sandbox, "pdf") == (Reason.UNREADABLE, "reader crashed")
+
+
+def test_the_current_folder_cannot_slip_code_into_the_child(tmp_path, monkeypatch, make_pdf):
+    """Red: reading a hostile repository from inside it runs its code."""
+    for name in ("json", "pypdf", "mm1cli"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit(9)")
+    monkeypatch.chdir(tmp_path)
+    with Sandbox() as sandbox:
+        assert sandbox.read("pdf", make_pdf("safe")).blocks[0].text == "safe"
+
+
+def test_the_child_does_not_load_torch(hostile):
+    """Red: the first PDF costs seconds and a gigabyte."""
+    with hostile() as sandbox:
+        modules = sandbox.read("imported", b"").blocks[0].text.split()
+    assert "mm1cli.ingest.readers" in modules
+    assert not {"torch", "numpy", "pypdf", "docx"} & set(modules)
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks at /proc")
+def test_a_busy_child_dies_with_a_parent_that_is_killed():
+    """Red: readers go on for ever after the program was killed."""
+    program = (
+        "from mm1cli.ingest.sandbox import Sandbox\n"
+        "sandbox = Sandbox(child_module='hostile_child')\n"
+        "print(sandbox.read('echo', b'').warnings[0].split()[1], flush=True)\n"
+        "sandbox.read('loop', b'')\n"
+    )
+    root = str(Path(__file__).parents[3])
+    with subprocess.Popen(
+        [sys.executable, "-c", program],
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([root, HERE])},
+    ) as parent:
+        child = int(parent.stdout.readline())
+        time.sleep(0.2)
+        assert is_running(child)
+        parent.send_signal(signal.SIGKILL)
+        parent.wait()
+    deadline = time.monotonic() + 5
+    while is_running(child) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not is_running(child)
