@@ -155,8 +155,10 @@ def random_weights(config, seed=0):
         values = torch.randn(shape, generator=generator)
         if len(shape) == 1:
             values = 1 + 0.2 * values
-        elif "embed" not in name:
-            gain = 3.0 if any(x in name for x in ("q_proj", "k_proj", ".gate.", "coeff")) else 1.5
+        elif "embed" in name:
+            values *= 0.5
+        else:
+            gain = 2.0 if any(x in name for x in ("q_proj", "k_proj", ".gate.", "coeff")) else 1.3
             values *= gain / shape[1] ** 0.5
         weights[name] = values
     weights["model.embed_tokens.weight"][TRAINED_IDS:] = 0
@@ -222,13 +224,13 @@ def write_index(directory, weight_map):
     (directory / "model.safetensors.index.json").write_text(json.dumps(index))
 
 
-def load_model(directory):
-    """The engine's model of a directory, float32 on the CPU."""
+def load_model(directory, dtype=torch.float32):
+    """The engine's model of a directory, on the CPU."""
     from engine.checkpoint import Checkpoint, load
     from engine.families import read_config
 
     config = read_config(directory)
-    return load(Checkpoint(directory), config, device=torch.device("cpu"), dtype=torch.float32)
+    return load(Checkpoint(directory), config, device=torch.device("cpu"), dtype=dtype)
 
 
 def all_logits(model, token_ids, chunk_tokens, decode_tokens=0):

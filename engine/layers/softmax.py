@@ -88,4 +88,4 @@ class SoftmaxAttention(nn.Module):
         turn = rotation(self.rotary_frequencies, start, num_tokens, hidden.device)
         state.append(rotate(k, *turn), v)
         out = kernels.attention(rotate(q, *turn), state.segments(), self.scale)
-        return kernels.linear(out.view(num_tokens, -1), self.out)
+        return kernels.linear(out.reshape(num_tokens, -1), self.out)

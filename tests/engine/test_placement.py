@@ -1,0 +1,117 @@
+"""Red here means a run starts that cannot fit, or one that fits is refused."""
+
+import pytest
+import torch
+from tiny import llama_config, load_model, minimax_config, write_checkpoint
+
+from engine import placement
+from engine.checkpoint import Checkpoint, load
+from engine.context import Context
+from engine.errors import PlacementError
+from engine.families import read_config
+from engine.layers.lightning import LightningState
+
+CONFIGS = {
+    "m1": minimax_config(shared_intermediate_size=20),
+    "six heads": minimax_config(num_attention_heads=6, num_key_value_heads=3),
+    "tied llama": llama_config(),
+    "untied llama": llama_config(tie_word_embeddings=False),
+}
+
+
+@pytest.fixture(params=CONFIGS.values(), ids=CONFIGS)
+def directory(request, tmp_path):
+    return write_checkpoint(tmp_path / "m", request.param)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_weights_are_counted_to_the_byte(directory, dtype):
+    config = read_config(directory)
+    model = load(Checkpoint(directory), config, device=torch.device("cpu"), dtype=dtype)
+    held = sum(parameter.nbytes for parameter in model.parameters())
+    assert placement.plan(config, 0, 16, dtype).weights_bytes == held
+
+
+@pytest.mark.parametrize("num_tokens", [0, 1, 300, 4096, 4097])
+def test_kv_and_states_are_those_of_a_context_of_that_length(directory, num_tokens):
+    config = read_config(directory)
+    context = Context(load_model(directory), 512)
+    context.extend([5] * num_tokens)
+    states = [state for state in context.states if isinstance(state, LightningState)]
+    kv_bytes = context.num_bytes - sum(state.num_bytes for state in states)
+    planned = placement.plan(config, num_tokens, 512, torch.float32)
+    assert planned.kv_bytes == kv_bytes
+    assert planned.state_bytes == 2 * sum(state.num_bytes for state in states)
+    assert (kv_bytes > 0) == (num_tokens > 0)
+
+
+def test_activations_are_an_upper_bound_of_what_a_chunk_takes(directory):
+    config, model = read_config(directory), load_model(directory)
+    context = Context(model, 256)
+    context.extend([5])
+    with torch.profiler.profile(profile_memory=True) as profile:
+        context.extend(list(range(4, 259)))
+    held, peak = 0, 0
+    for event in profile.profiler.kineto_results.events():
+        if event.name() == "[memory]":
+            held += event.nbytes()
+            peak = max(peak, held)
+    planned = placement.plan(config, 256, 256, torch.float32)
+    assert 0 < peak < planned.total_bytes - planned.weights_bytes
+
+
+def test_planning_a_456b_model_for_a_million_tokens_takes_no_memory(tmp_path):
+    config = read_config(write_real_config(tmp_path))
+    planned = placement.plan(config, 1_000_000, 512, torch.bfloat16)
+    assert planned.weights_bytes == pytest.approx(912.2e9, rel=0.01)  # FACTS: 912,210,767,872
+    assert planned.kv_bytes == pytest.approx(40_960 * 1e6, rel=0.01)
+    assert planned.state_bytes == pytest.approx(2 * 293.6e6, rel=0.01)
+    assert str(planned).startswith(f"{planned.total_bytes / 2**30:.1f} GiB = weights 8")
+
+
+def write_real_config(directory):
+    from tiny import write_config
+
+    config = minimax_config(
+        hidden_size=6144,
+        num_hidden_layers=80,
+        num_attention_heads=64,
+        num_key_value_heads=8,
+        head_dim=128,
+        rotary_dim=64,
+        vocab_size=200_064,
+        num_local_experts=32,
+        intermediate_size=9216,
+        attn_type_list=([0] * 7 + [1]) * 10,
+    )
+    write_config(directory, config)
+    return directory
+
+
+def test_the_parts_are_the_total():
+    planned = placement.Placement(1, 20, 300, 4000)
+    assert planned.total_bytes == 4321
+
+
+GIB = 2**30
+
+
+@pytest.mark.parametrize(("held", "fits"), [(0, False), (GIB // 2, False), (GIB, True)])
+def test_what_does_not_fit_is_refused_with_the_sum(monkeypatch, held, fits):
+    monkeypatch.setattr(placement, "available_bytes", lambda device: 9 * GIB)
+    planned = placement.Placement(5 * GIB, 3 * GIB, GIB, GIB)
+    if fits:
+        placement.check(planned, torch.device("cpu"), held)
+        return
+    with pytest.raises(PlacementError) as caught:
+        placement.check(planned, torch.device("cpu"), held)
+    free = (9 * GIB + held) / GIB
+    assert str(caught.value) == (
+        "needs 10.0 GiB = weights 5.0 + KV 3.0 + states 1.0 + activations 1.0, but "
+        f"{free:.1f} GiB of memory are free on cpu; read less, or use a smaller model"
+    )
+
+
+def test_what_is_available_is_real_memory():
+    available = placement.available_bytes(torch.device("cpu"))
+    assert 2**20 < available < 2**60
