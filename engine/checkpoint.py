@@ -98,6 +98,19 @@ class Checkpoint:
         return hashlib.sha256("".join(lines).encode()).digest()
 
 
+def skeleton(checkpoint: Checkpoint, config: ModelConfig) -> Model:
+    """The model without data, every parameter held against the checkpoint's names and shapes.
+
+    Allocates nothing. Raises CheckpointError at the first tensor that is missing or differs.
+    """
+    with torch.device("meta"):
+        model = Model(config)
+    sources = family_named(config.family).sources(config)
+    for name, parameter in model.named_parameters():
+        _check(checkpoint, config, name, sources[name], parameter)
+    return model
+
+
 def load(
     checkpoint: Checkpoint,
     config: ModelConfig,
@@ -111,12 +124,9 @@ def load(
     Products run in `dtype`; norms, router and head stay float32. `on_progress` gets bytes done
     and in all. Raises CheckpointError before allocating if a shape or dtype is not the config's.
     """
-    with torch.device("meta"):
-        model = Model(config)
+    model = skeleton(checkpoint, config)
     sources = family_named(config.family).sources(config)
     parameters = dict(model.named_parameters())
-    for name, parameter in parameters.items():
-        _check(checkpoint, config, name, sources[name], parameter)
     total = sum(parameter.nbytes for parameter in parameters.values())
     done = 0
     for name, parameter in parameters.items():

@@ -36,7 +36,9 @@ __all__ = [
     "Tokenizer",
     "TokenizerError",
     "Turn",
+    "check_tensors",
     "max_positions",
+    "read_config",
     "verify",
 ]
 
@@ -130,6 +132,18 @@ class Engine:
 def max_positions(directory: Path) -> int:
     """The number of positions the model in `directory` was trained for; loads no weights."""
     return read_config(directory).max_positions
+
+
+def check_tensors(directory: Path) -> int:
+    """How many tensors the checkpoint has, after holding each against config.json.
+
+    Reads no weights. Raises EngineError at the first that is missing, cut or of another shape.
+    """
+    from engine.checkpoint import Checkpoint, skeleton
+
+    checkpoint = Checkpoint(directory)
+    skeleton(checkpoint, read_config(directory))
+    return len(checkpoint.tensors)
 
 
 def verify(directory: Path, chunk_sizes: Sequence[int]) -> "Verification":

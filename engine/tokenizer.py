@@ -92,6 +92,10 @@ class Tokenizer:
     def encode_piece(self, piece: Piece) -> list[int]:
         return self.encode_markup(piece.text) if piece.is_markup else self.encode(piece.text)
 
+    def encode_chat(self, turns: Sequence[Turn]) -> list[int]:
+        """Ids of a whole chat, up to where the assistant's answer begins."""
+        return [i for piece in self.chat(turns) for i in self.encode_piece(piece)]
+
     def decode(self, ids: Sequence[int]) -> str:
         return str(self._markup.decode(list(ids), skip_special_tokens=True))
 

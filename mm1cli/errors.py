@@ -24,6 +24,7 @@ class ExitCode(IntEnum):
     CITATION = 6
     MODEL = 7
     INTERRUPTED = 130
+    BROKEN_PIPE = 141  # whoever read stdout went away; nothing is printed
     TERMINATED = 143
 
 

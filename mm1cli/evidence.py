@@ -1,24 +1,17 @@
 """Which passages carry an answer: candidates by bm25, their order by the model's own judgement.
 
-The judge is likelihood, never free text: log p(question | passage) says whether a passage is what
-the question asks about; for single sentences the answer counts too. A model that is too small to
-write well still judges well.
+The judge is likelihood, never free text: log p(question | text) says whether a text is what the
+question asks about. A model that is too small to write well still judges well.
 """
 
 import re
 import sqlite3
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from engine.engine import Engine, Turn
 from mm1cli.passages import Passage
 from mm1cli.prompts import prompt
-
-if TYPE_CHECKING:
-    from engine.context import Context
-
-NUM_CANDIDATES = 8
 
 OnProgress = Callable[[int, int], None]
 
@@ -67,57 +60,34 @@ class Index:
         return [self._passages[row] for row in rows]
 
 
-def rank_passages(
-    engine: Engine, question: str, candidates: Sequence[Passage], on_progress: OnProgress
-) -> list[Ranked]:
-    """`candidates` by log p(question | passage), best first."""
-    judge = _Judge(engine)
-    ranked = []
-    for done, passage in enumerate(candidates, 1):
-        ranked.append(Ranked(passage, judge.question(passage, question)))
-        on_progress(done, len(candidates))
-    return _best_first(ranked)
-
-
-def rank_sentences(
-    engine: Engine,
-    question: str,
-    answer: str,
-    candidates: Sequence[Passage],
-    on_progress: OnProgress,
-) -> list[Ranked]:
-    """The sentences of `candidates` by log p(question | s) + log p(answer | s, question)."""
-    judge = _Judge(engine)
-    sentences = [sentence for passage in candidates for sentence in passage.sentences()]
-    ranked = []
-    for done, sentence in enumerate(sentences, 1):
-        score = judge.question(sentence, question)
-        if answer.strip():
-            score += judge.answer(sentence, question, answer)
-        ranked.append(Ranked(sentence, score))
-        on_progress(done, len(sentences))
-    return _best_first(ranked)
-
-
-def _best_first(ranked: list[Ranked]) -> list[Ranked]:
-    return sorted(ranked, key=lambda r: -r.score)
-
-
-class _Judge:
-    """Scores text the assistant could say about a passage."""
+class Judge:
+    """Orders texts by log p(question | text), as one model gives it."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
-    def question(self, passage: Passage, question: str) -> float:
-        return self._mean_log_p((passage.text, prompt("judge_question")), question)
+    def rank(
+        self, question: str, candidates: Sequence[Passage], on_progress: OnProgress
+    ) -> list[Ranked]:
+        """`candidates`, best first; `on_progress` gets how many are judged, and of how many."""
+        ranked = []
+        for done, passage in enumerate(candidates, 1):
+            ranked.append(Ranked(passage, self._score(passage, question)))
+            on_progress(done, len(candidates))
+        return sorted(ranked, key=lambda one: -one.score)
 
-    def answer(self, passage: Passage, question: str, answer: str) -> float:
-        return self._mean_log_p((passage.text, "\n\n", question), answer)
-
-    def _mean_log_p(self, parts: tuple[str, ...], reply: str) -> float:
+    def _score(self, passage: Passage, question: str) -> float:
         tokenizer = self._engine.tokenizer
-        pieces = tokenizer.chat([Turn("user", parts)])
-        context: Context = self._engine.new_context()
-        context.extend([i for piece in pieces for i in tokenizer.encode_piece(piece)])
-        return float(context.score(tokenizer.encode(reply)).mean())
+        turn = Turn("user", (passage.text, prompt("judge")))
+        context = self._engine.new_context()
+        context.extend(tokenizer.encode_chat([turn]))
+        return float(context.score(tokenizer.encode(question)).mean())
+
+
+def apart(ranked: Sequence[Ranked], limit: int) -> list[Ranked]:
+    """The best `limit` of `ranked` that do not overlap one another."""
+    chosen: list[Ranked] = []
+    for one in ranked:
+        if len(chosen) < limit and not any(one.passage.overlaps(c.passage) for c in chosen):
+            chosen.append(one)
+    return chosen

@@ -34,13 +34,23 @@ class Passage:
     def locator(self) -> Locator:
         return self.block.locate(self.start, self.end)
 
-    def sentences(self) -> list["Passage"]:
-        """Its sentences (lines, in code), each a passage of its own."""
-        return [
-            Passage(self.document, self.block, start, end)
+    def spans(self, num_sentences: int) -> list["Passage"]:
+        """Every run of `num_sentences` sentences (lines, in code) in it; itself if it has fewer."""
+        inside = [
+            (start, end)
             for start, end in _sentences(self.document, self.block)
             if self.start <= start and end <= self.end
         ]
+        firsts = inside[: max(len(inside) - num_sentences + 1, 1)]
+        lasts = inside[-len(firsts) :]
+        return [
+            Passage(self.document, self.block, start, end)
+            for (start, _), (_, end) in zip(firsts, lasts, strict=True)
+        ]
+
+    def overlaps(self, other: "Passage") -> bool:
+        same = self.block is other.block and self.document is other.document
+        return same and self.start < other.end and other.start < self.end
 
 
 def passages(corpus: Corpus) -> list[Passage]:

@@ -49,7 +49,18 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True)
+class PassageRead:
+    """A part of the corpus that was in the context. `locator` None is the whole document."""
+
+    path: str
+    locator: Locator | None
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
+    """`unverified` are the quotes and numbers of `text` that stand nowhere in what was read."""
+
     question: str
     text: str
     citations: tuple[Citation, ...]
@@ -57,3 +68,6 @@ class Answer:
     plan: ReadingPlan
     stop_reason: str
     seed: int
+    model_fingerprint: str = ""
+    read: tuple[PassageRead, ...] = ()
+    unverified: tuple[str, ...] = ()

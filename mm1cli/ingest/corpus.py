@@ -1,4 +1,4 @@
-"""The noun `Corpus`: documents in a fixed order, each a list of text blocks that know where they are.
+"""The noun `Corpus`: documents in a fixed order, each a list of text blocks that know their place.
 
 Nothing here reads a file. Readers make `Block`s, the walk decides the order, and whatever could
 not be read is an `Omission` with one reason, so that every file seen is accounted for.
@@ -54,7 +54,7 @@ class Locator:
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """A run of text from one place. Each '\\n' in `text` ends one unit; the first unit is `first`."""
+    """A run of text from one place. A newline ends a unit; the first unit is number `first`."""
 
     text: str
     unit: Unit = "line"

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from mm1cli.ingest.corpus import Corpus, Reason
+from mm1cli.result import ReadingPlan
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,11 @@ class Manifest:
     def fits(self) -> bool:
         return self.tokens <= self.budget_tokens
 
+    @property
+    def plan(self) -> ReadingPlan:
+        """How the corpus is read: all of it where it fits, else passages found by the question."""
+        return ReadingPlan.WHOLE if self.fits else ReadingPlan.FOCUS
+
     def as_json(self) -> dict[str, object]:
         return {
             "files": [asdict(entry) for entry in self.entries],
@@ -60,6 +66,7 @@ class Manifest:
             },
             "budget_tokens": self.budget_tokens,
             "fits": self.fits,
+            "plan": self.plan,
         }
 
 

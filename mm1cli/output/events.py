@@ -167,8 +167,7 @@ def _fields(value: Answer | Citation) -> dict[str, object]:
 
 
 def _run_json(run: RunInfo) -> dict[str, object]:
-    model = {"name": run.model, "fingerprint": run.fingerprint}
-    return {"command": run.command, "model": model, "plan": run.plan}
+    return {"command": run.command, "model": run.model}
 
 
 def _answer_json(answer: Answer) -> dict[str, object]:

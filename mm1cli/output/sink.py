@@ -9,19 +9,17 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from mm1cli.ingest.manifest import Manifest
-from mm1cli.result import Answer, Citation, ReadingPlan
+from mm1cli.result import Answer, Citation
 
 SCHEMA_VERSION = 1
 
 
 @dataclass(frozen=True, slots=True)
 class RunInfo:
-    """What a run is about to do. `fingerprint` is None when no model was loaded."""
+    """What a run is about to do, and the name of the model it is for."""
 
     command: str
     model: str
-    fingerprint: str | None
-    plan: ReadingPlan | None
 
 
 class Sink(Protocol):

@@ -68,7 +68,6 @@ class Terminal:
         self._progress = Progress(stderr, clock, progress_after_s)
         self._shares_screen = stdout.is_terminal and stderr.is_terminal
         self._model = ""
-        self._plan: ReadingPlan | None = None
         self._line_is_open = False
         self._needs_gap = False  # something stands on the screen right above the answer to come
         self._has_cited = False
@@ -84,15 +83,14 @@ class Terminal:
 
     def init(self, run: RunInfo) -> None:
         self._model = run.model
-        self._plan = run.plan
 
     def manifest(self, manifest: Manifest, *, show: bool) -> None:
         if show:
             self._progress.stop()
-            _write_table(manifest, self._plan, self._stdout)
+            _write_table(manifest, self._stdout)
         elif not self._quiet:
             with self._aside():
-                _write_summary(manifest, self._plan, self._stderr)
+                _write_summary(manifest, self._stderr)
 
     def note(self, text: str) -> None:
         if self._quiet:
@@ -349,9 +347,8 @@ def _write_citation(citation: Citation, channel: Channel) -> None:
         channel.write(f" {line}\n" if line else "\n")
 
 
-def _write_totals(manifest: Manifest, plan: ReadingPlan | None, channel: Channel) -> None:
+def _write_totals(manifest: Manifest, channel: Channel) -> None:
     """Two sentences that add up."""
-    plan = plan or (ReadingPlan.WHOLE if manifest.fits else ReadingPlan.FOCUS)
     fits = "fits" if manifest.fits else "does not fit"
     files = (
         f"{len(manifest.entries):,} seen = {len(manifest.read):,} read"
@@ -359,7 +356,7 @@ def _write_totals(manifest: Manifest, plan: ReadingPlan | None, channel: Channel
     )
     tokens = (
         f"{manifest.tokens:,} tokens of {manifest.budget_tokens:,} budget:"
-        f" {fits}, will be {_PLAN_WORDS[plan]}"
+        f" {fits}, will be {_PLAN_WORDS[manifest.plan]}"
     )
     lines = [f"{files}; {tokens}"]
     if channel.is_terminal and len(lines[0]) > channel.columns:
@@ -368,7 +365,7 @@ def _write_totals(manifest: Manifest, plan: ReadingPlan | None, channel: Channel
         channel.write(f"{line}\n", Style.BOLD)
 
 
-def _write_table(manifest: Manifest, plan: ReadingPlan | None, channel: Channel) -> None:
+def _write_table(manifest: Manifest, channel: Channel) -> None:
     """Path, kind and tokens of what was read; path and reason of what was left out."""
     paths = {entry.path: safe_line(entry.path) for entry in manifest.entries}
     kinds = [entry.kind or "" for entry in manifest.read]
@@ -406,21 +403,21 @@ def _write_table(manifest: Manifest, plan: ReadingPlan | None, channel: Channel)
             channel.write(f"{line}\n")
     if manifest.entries:
         channel.write("\n")
-    _write_totals(manifest, plan, channel)
+    _write_totals(manifest, channel)
 
 
 def _reason(entry: Entry) -> str:
     return f"{entry.reason} ({safe_line(entry.detail)})" if entry.detail else str(entry.reason)
 
 
-def _write_summary(manifest: Manifest, plan: ReadingPlan | None, channel: Channel) -> None:
+def _write_summary(manifest: Manifest, channel: Channel) -> None:
     """The totals, and what a reader of the answer must know: warnings, and what was left out."""
 
     def shown(entry: Entry) -> str:
         path = safe_line(entry.path)
         return elide_middle(path, channel.columns // 2) if channel.is_terminal else path
 
-    _write_totals(manifest, plan, channel)
+    _write_totals(manifest, channel)
     for entry in manifest.read:
         for warning in entry.warnings:
             write_hanging(f"! {shown(entry)}: {safe_line(warning)}", channel, Style.WARNING)

@@ -16,7 +16,7 @@ from mm1cli.output.terminal import Terminal
 from mm1cli.output.text import Channel
 from mm1cli.result import Answer, Citation, CitationStatus, ReadingPlan, Usage
 
-RUN = RunInfo("analyze", "mini", "abc123", ReadingPlan.FOCUS)
+RUN = RunInfo("analyze", "mini")
 USAGE = Usage(12_044, 3_912, 4_190, 7, 42, 9.1, 2.0, 11.2)
 CITATION = Citation(
     1, "report.pdf", Locator("line", 3, 4, 1, "ii"), "“silt”", CitationStatus.NORMALISED, -1.5

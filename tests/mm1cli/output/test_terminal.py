@@ -82,7 +82,7 @@ class Stage:
             quiet=quiet,
             clock=self.clock,
         )
-        self.sink.init(RunInfo("analyze", "mini", "abc", ReadingPlan.FOCUS))
+        self.sink.init(RunInfo("analyze", "mini"))
 
     @property
     def out(self) -> str:
@@ -295,16 +295,15 @@ def test_the_table_adds_up():
 
 
 @pytest.mark.parametrize(
-    ("budget", "plan", "words"),
+    ("budget", "words"),
     [
-        (20_000, None, "fits, will be read whole"),
-        (20_000, ReadingPlan.FOCUS, "fits, will be read by focus"),
-        (7_680, None, "does not fit, will be read by focus"),
+        (20_000, "fits, will be read whole"),
+        (7_680, "does not fit, will be read by focus"),
     ],
 )
-def test_the_totals_say_how_it_will_be_read(budget: int, plan: ReadingPlan | None, words: str):
+def test_the_totals_say_how_it_will_be_read(budget: int, words: str):
     stage = Stage()
-    stage.sink.init(RunInfo("tokens", "mini", None, plan))
+    stage.sink.init(RunInfo("tokens", "mini"))
     stage.sink.manifest(manifest(budget), show=True)
     assert stage.out.endswith(f"{words}\n")
 

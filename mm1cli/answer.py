@@ -1,0 +1,209 @@
+"""The one path from (corpus, question) to `Answer`.
+
+reading plan -> evidence (bm25, then the model's judgement) -> context -> decode -> checked quotes.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from engine.engine import Engine, Piece, Tokenizer, Turn
+from mm1cli import citations
+from mm1cli.errors import BudgetError
+from mm1cli.evidence import Index, Judge, Ranked, apart
+from mm1cli.ingest.pack import Packed
+from mm1cli.output.sink import Sink
+from mm1cli.passages import Passage, passages
+from mm1cli.prompts import prompt
+from mm1cli.result import Answer, Citation, CitationStatus, PassageRead, ReadingPlan, Usage
+from mm1cli.settings import Settings
+
+if TYPE_CHECKING:
+    from engine.context import Context
+
+NUM_CANDIDATES = 8  # passages the model judges
+NUM_PASSAGES = 3  # of these, passages that are read by focus
+READ_AGAIN_TOKENS = 512  # set aside for it
+NUM_QUOTES = 3  # pieces of evidence shown
+NUM_READ_AGAIN = 2  # of these, read once more beside the question
+QUOTE_SENTENCES = 2  # "It cost 48 million." needs the sentence before it
+
+
+def frame_tokens(tokenizer: Tokenizer, questions: Sequence[str]) -> int:
+    """Tokens of a prompt beside its documents, for the longest question, evidence included."""
+    turns = (_turns([], question, []) for question in questions or [""])
+    return max(len(tokenizer.encode_chat(turn)) for turn in turns) + READ_AGAIN_TOKENS
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """A context that ends where the answer begins, how much of it was there, what is in it."""
+
+    context: "Context"
+    reused_tokens: int
+    parts: list[PassageRead]
+
+
+class Reader:
+    """Answers questions about one corpus. What does not depend on the question is done once."""
+
+    def __init__(
+        self, engine: Engine, packed: Packed, plan: ReadingPlan, settings: Settings, sink: Sink
+    ) -> None:
+        self._engine, self._packed, self._plan = engine, packed, plan
+        self._settings, self._sink = settings, sink
+        self._index = Index(passages(packed.corpus))
+        self._source = citations.Source(packed.corpus)
+        self._judge = Judge(engine)
+        self._shared: Context | None = None  # the whole corpus, read once
+
+    def answer(self, question: str) -> Answer:
+        """Streams one answer and its citations to the sink, and returns it whole."""
+        began = time.perf_counter()
+        ranked = self._judge.rank(
+            question,
+            self._index.search(question, NUM_CANDIDATES),
+            lambda done, total: self._sink.progress("judging passages", done, total, "passages"),
+        )
+        best = [one.passage for one in ranked[:NUM_PASSAGES]]
+        evidence = self._evidence(question, best)
+        prefill_began = time.perf_counter()
+        if self._plan is ReadingPlan.WHOLE:
+            read = self._read_whole(question, evidence)
+        else:
+            read = self._read_focus(question, best, evidence)
+        prefill_s = time.perf_counter() - prefill_began
+        context_tokens = len(read.context)
+
+        decode_began = time.perf_counter()
+        settings = self._settings
+        decoding = self._engine.decode(
+            read.context,
+            max_tokens=settings.max_tokens,
+            temperature=settings.temperature,
+            top_p=settings.top_p,
+            seed=settings.seed,
+            max_positions=settings.context_tokens,
+        )
+        text = ""
+        for piece in decoding:
+            self._sink.token(piece)
+            text += piece
+        decode_s = time.perf_counter() - decode_began
+
+        cited, unverified = _check(text, evidence, self._source)
+        for citation in cited:
+            self._sink.citation(citation)
+        answer = Answer(
+            question=question,
+            text=text,
+            citations=tuple(cited),
+            usage=Usage(
+                corpus_tokens=self._packed.num_tokens,
+                read_tokens=sum(part.tokens for part in read.parts),
+                context_tokens=context_tokens,
+                reused_tokens=read.reused_tokens,
+                output_tokens=len(decoding.token_ids),
+                prefill_s=prefill_s,
+                decode_s=decode_s,
+                total_s=time.perf_counter() - began,
+            ),
+            plan=self._plan,
+            stop_reason=str(decoding.stop_reason),
+            seed=settings.seed,
+            model_fingerprint=self._engine.fingerprint,
+            read=tuple(read.parts),
+            unverified=tuple(unverified),
+        )
+        self._sink.answer(answer)
+        return answer
+
+    def _evidence(self, question: str, best: Sequence[Passage]) -> list[Ranked]:
+        spans = [span for passage in best for span in passage.spans(QUOTE_SENTENCES)]
+        ranked = self._judge.rank(
+            question,
+            spans,
+            lambda done, total: self._sink.progress("finding evidence", done, total, "quotes"),
+        )
+        return apart(ranked, NUM_QUOTES)
+
+    def _read_whole(self, question: str, evidence: Sequence[Ranked]) -> "_Read":
+        """Everything: the corpus is read once and forked for each question."""
+        tokenizer = self._engine.tokenizer
+        pieces = tokenizer.chat(_turns([], question, evidence))
+        at = pieces.index(Piece(prompt("documents_end"), False))
+        reused = len(self._shared) if self._shared is not None else 0
+        if self._shared is None:
+            before = [i for piece in pieces[:at] for i in tokenizer.encode_piece(piece)]
+            documents = [i for ids in self._packed.token_ids for i in ids]
+            self._shared = self._engine.new_context()
+            self._prefill(self._shared, before + documents)
+        context = self._shared.fork()
+        context.extend([i for piece in pieces[at:] for i in tokenizer.encode_piece(piece)])
+        documents_read = zip(self._packed.corpus.documents, self._packed.token_ids, strict=True)
+        parts = [PassageRead(document.path, None, len(ids)) for document, ids in documents_read]
+        return _Read(context, reused, parts)
+
+    def _read_focus(
+        self, question: str, best: Sequence[Passage], evidence: Sequence[Ranked]
+    ) -> "_Read":
+        """The best passages, as many as the context holds, the best one next to the question."""
+        tokenizer = self._engine.tokenizer
+        limit = self._settings.context_tokens or self._engine.config.max_positions
+        for count in range(len(best), 0, -1):
+            texts = [_as_read(passage) for passage in reversed(best[:count])]
+            token_ids = tokenizer.encode_chat(_turns(texts, question, evidence))
+            if len(token_ids) + self._settings.max_tokens <= limit:
+                break
+        else:
+            raise BudgetError(
+                f"one passage, the question and {self._settings.max_tokens:,} tokens of answer "
+                f"need more than the context of {limit:,} tokens; lower --max-tokens"
+            )
+        context = self._engine.new_context()
+        self._prefill(context, token_ids)
+        parts = [
+            PassageRead(p.document.path, p.locator, len(tokenizer.encode(p.text)))
+            for p in best[:count]
+        ]
+        return _Read(context, 0, parts)
+
+    def _prefill(self, context: "Context", token_ids: list[int]) -> None:
+        context.extend(
+            token_ids, lambda done, total: self._sink.progress("prefill", done, total, "tokens")
+        )
+
+
+def _turns(documents: Sequence[str], question: str, evidence: Sequence[Ranked]) -> list[Turn]:
+    """The prompt. Evidence is read once more, close to the question: far text fades."""
+    again = "\n".join(one.passage.text for one in evidence[:NUM_READ_AGAIN])
+    after = (prompt("documents_end"), again, prompt("question"), question)
+    return [Turn("system", (prompt("system"),)), Turn("user", (*documents, *after))]
+
+
+def _as_read(passage: Passage) -> str:
+    return f"{passage.document.path}, {passage.locator}:\n{passage.text}\n\n"
+
+
+def _check(
+    text: str, evidence: Sequence[Ranked], source: citations.Source
+) -> tuple[list[Citation], list[str]]:
+    """Evidence and quotations as citations, each found in the source; and what is not there."""
+    cited: list[Citation] = []
+
+    def cite(passage: Passage | citations.Found, status: CitationStatus, score: float) -> None:
+        number = len(cited) + 1
+        path, locator = passage.document.path, passage.locator
+        cited.append(Citation(number, path, locator, passage.text, status, score))
+
+    for one in evidence:
+        cite(one.passage, CitationStatus.EXACT, one.score)
+    unverified = []
+    for quote in citations.quotations(text):
+        if found := source.find(quote):
+            cite(found, found.status, 0.0)
+        else:
+            unverified.append(quote)
+    unverified += [n for n in citations.numbers(text) if not source.has_number(n)]
+    return cited, unverified

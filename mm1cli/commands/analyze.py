@@ -1,0 +1,55 @@
+"""`mm1 analyze`: read documents, answer questions about them."""
+
+from collections.abc import Sequence
+
+from engine.engine import Engine
+from mm1cli.answer import Reader
+from mm1cli.commands.checks import require_documents, require_everything_read
+from mm1cli.commands.reading import read
+from mm1cli.errors import CitationError, UsageError
+from mm1cli.output.sink import RunInfo, Sink
+from mm1cli.result import ReadingPlan
+from mm1cli.settings import Settings
+
+
+def run(paths: Sequence[str], questions: Sequence[str], settings: Settings, sink: Sink) -> None:
+    if not questions:
+        raise UsageError('no question; add --ask "...", or --dry-run to see what would be read')
+    if blank := [question for question in questions if not question.strip()]:
+        raise UsageError(f"--ask {blank[0]!r} is empty; write a question")
+    sink.init(RunInfo("analyze", settings.model))
+    reading = read(paths, questions, settings, sink)
+    manifest = reading.manifest
+    sink.manifest(manifest, show=False)
+    require_documents(manifest)
+    limit = settings.context_tokens or 0
+    engine = Engine(
+        reading.model,
+        device=settings.device,
+        chunk_tokens=settings.chunk_tokens,
+        threads=settings.threads,
+        num_tokens=max(limit, min(manifest.tokens, manifest.budget_tokens)),
+        on_progress=lambda done, total: sink.progress("loading model", done, total, "bytes"),
+    )
+    if manifest.plan is ReadingPlan.FOCUS:
+        sink.note(
+            f"{manifest.tokens:,} tokens do not fit the {manifest.budget_tokens:,} that "
+            f"{settings.model} leaves for documents: reading by focus, the passages that fit each "
+            "question best"
+        )
+    reader = Reader(engine, reading.packed, manifest.plan, settings, sink)
+    unverified: list[str] = []
+    for index, question in enumerate(questions):
+        sink.question(question, index, len(questions))
+        answer = reader.answer(question)
+        unverified += answer.unverified
+        if answer.unverified:
+            sink.note(f"the answer says, but no document does: {_list(answer.unverified)}")
+    if settings.strict:
+        require_everything_read(manifest)
+    if settings.strict_citations and unverified:
+        raise CitationError(f"--strict-citations: not in the documents: {_list(unverified)}")
+
+
+def _list(claims: Sequence[str]) -> str:
+    return ", ".join(f"“{claim}”" for claim in claims)

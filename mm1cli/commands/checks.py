@@ -1,0 +1,40 @@
+"""The rules that decide a run's exit code once its manifest is known."""
+
+from collections import Counter
+
+from mm1cli.errors import InputError, InputLeftOutError
+from mm1cli.ingest.corpus import Reason
+from mm1cli.ingest.manifest import Manifest
+from mm1cli.result import ReadingPlan
+
+# The user's own rules leave these out; they are in the manifest, and no loss.
+_CHOSEN = frozenset({Reason.HIDDEN, Reason.IGNORED, Reason.DUPLICATE})
+
+
+def require_documents(manifest: Manifest) -> None:
+    """Raises InputError if nothing was readable."""
+    if manifest.read:
+        return
+    if not manifest.entries:
+        raise InputError("no files there; name a file or folder with documents in it")
+    counts = Counter(str(entry.reason) for entry in manifest.left_out)
+    reasons = ", ".join(f"{count} {reason}" for reason, count in counts.most_common())
+    raise InputError(
+        f"nothing readable: {len(manifest.entries):,} seen, all left out ({reasons}); "
+        "`mm1 tokens` lists each with its reason"
+    )
+
+
+def require_everything_read(manifest: Manifest) -> None:
+    """Raises InputLeftOutError if the answer does not rest on all of the input (--strict)."""
+    lost = [entry for entry in manifest.left_out if entry.reason not in _CHOSEN]
+    if lost:
+        raise InputLeftOutError(
+            f"--strict: {len(lost):,} of {len(manifest.entries):,} left out, "
+            f"first {lost[0].path} ({lost[0].reason})"
+        )
+    if manifest.plan is ReadingPlan.FOCUS:
+        raise InputLeftOutError(
+            f"--strict: {manifest.tokens:,} tokens do not fit the budget of "
+            f"{manifest.budget_tokens:,}, so they were read by focus"
+        )

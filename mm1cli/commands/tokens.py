@@ -1,0 +1,19 @@
+"""`mm1 tokens` and `mm1 analyze --dry-run`: the manifest alone, no model loaded."""
+
+from collections.abc import Sequence
+
+from mm1cli.commands.checks import require_documents, require_everything_read
+from mm1cli.commands.reading import read
+from mm1cli.output.sink import RunInfo, Sink
+from mm1cli.settings import Settings
+
+
+def run(
+    command: str, paths: Sequence[str], questions: Sequence[str], settings: Settings, sink: Sink
+) -> None:
+    sink.init(RunInfo(command, settings.model))
+    manifest = read(paths, questions, settings, sink).manifest
+    sink.manifest(manifest, show=True)
+    require_documents(manifest)
+    if settings.strict:
+        require_everything_read(manifest)

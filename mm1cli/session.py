@@ -1,0 +1,93 @@
+"""What every command shares: settings, a sink, and one line and a code for what goes wrong."""
+
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from mm1cli.errors import ExitCode, Mm1Error
+from mm1cli.output import Format, make_sink
+from mm1cli.output.sink import Sink
+from mm1cli.settings import Settings, load
+
+DEBUG = "MM1_DEBUG"
+
+
+class Terminated(BaseException):
+    """SIGTERM has come."""
+
+
+@contextmanager
+def command(
+    flags: Mapping[str, object | None],
+    *,
+    as_json: bool = False,
+    output_format: str | None = None,
+) -> Iterator[tuple[Settings, Sink]]:
+    """Yields the settings and the sink of one command, and exits with the code its end calls for.
+
+    Errors of ours are one line on the sink. Anything else is a bug and says how to see more.
+    """
+    sink = make_sink(_format(as_json, output_format), bool(flags.get("quiet")))
+    code = ExitCode.OK
+    try:
+        try:
+            settings = load(flags, os.environ, Path.cwd())
+            if settings.quiet and not flags.get("quiet"):
+                sink = make_sink(_format(as_json, output_format), True)
+            yield settings, sink
+        except Exception as error:
+            code = _exit_code(error)
+            if code is ExitCode.BROKEN_PIPE or (code is ExitCode.INTERNAL and DEBUG in os.environ):
+                raise
+            sink.error(_message(error, code), code)
+        except KeyboardInterrupt:
+            code = ExitCode.INTERRUPTED
+            sink.error("interrupted; nothing was left half-written, run it again", code)
+        except Terminated:
+            code = ExitCode.TERMINATED
+            sink.error("terminated; nothing was left half-written, run it again", code)
+        sink.close()
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Python would complain about the pipe once more while it shuts down.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = ExitCode.BROKEN_PIPE
+    if code is not ExitCode.OK:
+        sys.exit(code)
+
+
+def _format(as_json: bool, name: str | None) -> Format:
+    if as_json and name not in {None, "json"}:
+        raise SystemExit(_usage(f"--json and --format {name} are two formats; choose one"))
+    if name not in {None, "text", "json", "jsonl"}:
+        raise SystemExit(_usage(f"--format is text, json or jsonl, not {name!r}"))
+    if as_json or name == "json":
+        return "json"
+    return "jsonl" if name == "jsonl" else "text"
+
+
+def _usage(message: str) -> int:
+    sys.stderr.write(f"mm1: {message}\n")
+    return ExitCode.USAGE
+
+
+def _exit_code(error: Exception) -> ExitCode:
+    if isinstance(error, Mm1Error):
+        return error.exit_code
+    if isinstance(error, BrokenPipeError):
+        return ExitCode.BROKEN_PIPE
+    engine_errors = sys.modules.get("engine.errors")  # not imported: then it raised nothing
+    if engine_errors is not None and isinstance(error, engine_errors.PlacementError):
+        return ExitCode.BUDGET
+    if engine_errors is not None and isinstance(error, engine_errors.EngineError):
+        return ExitCode.MODEL
+    return ExitCode.INTERNAL
+
+
+def _message(error: Exception, code: ExitCode) -> str:
+    if code is ExitCode.INTERNAL:
+        text = " ".join(f"{type(error).__name__}: {error}".split())
+        return f"internal error ({text}); set {DEBUG}=1 to see where, and report it"
+    return str(error)
