@@ -30,6 +30,7 @@ check: $(STAMP)
 
 bench: $(STAMP)  ## the measurements of docs/log.md on this machine
 	$(BIN)/python -m benchmarks.prefill
+	$(BIN)/python -m benchmarks.lightning
 
 clean:  ## remove .venv and caches
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info

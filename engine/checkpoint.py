@@ -121,6 +121,7 @@ def load(
 ) -> Model:
     """The model with its weights on `device`, one checkpoint tensor in memory at a time.
 
+    `Model.settle` then makes it fast; without that it can be trained.
     Products run in `dtype`; norms, router and head stay float32. `on_progress` gets bytes done
     and in all. Raises CheckpointError before allocating if a shape or dtype is not the config's.
     """
@@ -143,8 +144,8 @@ def load(
         if on_progress is not None:
             on_progress(done, total)
     if config.tied_embeddings:
-        model.head = model.embed
-    return model.eval().requires_grad_(False)
+        model.head.weight = model.embed.weight
+    return model.eval()
 
 
 def stays_float32(name: str) -> bool:

@@ -17,6 +17,8 @@ from engine.layers.mlp import DenseMLP
 from engine.layers.norm import RMSNorm
 from engine.layers.softmax import KVCache, SoftmaxAttention
 
+_MATRICES = frozenset({"qkv", "gate", "out", "gate_up", "down"})  # what `kernels.linear` is given
+
 LayerState = LightningState | KVCache
 
 
@@ -52,6 +54,15 @@ class Layer(nn.Module):
         return torch.add(skip, block, alpha=residual.beta)
 
 
+class Head(nn.Module):
+    """The matrix [vocab, D] from hidden states to scores: its own, or the embedding's."""
+
+    def __init__(self, config: ModelConfig, embed: nn.Embedding) -> None:
+        super().__init__()
+        own = torch.empty(config.vocab_size, config.hidden_size)
+        self.weight: Tensor = embed.weight if config.tied_embeddings else nn.Parameter(own)
+
+
 class Model(nn.Module):
     """A decoder. Parameters are uninitialised until `checkpoint.load` fills them."""
 
@@ -61,9 +72,7 @@ class Model(nn.Module):
         self.embed = nn.Embedding(config.vocab_size, config.hidden_size)
         self.layers = nn.ModuleList(Layer(config, index) for index in range(config.num_layers))
         self.norm = RMSNorm(config.hidden_size, config.norm_eps)
-        self.head: nn.Linear | nn.Embedding = self.embed
-        if not config.tied_embeddings:
-            self.head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        self.head = Head(config, self.embed)
 
     @property
     def device(self) -> torch.device:
@@ -96,9 +105,26 @@ class Model(nn.Module):
         """float32 scores [T, vocab] of the next token after each row of `hidden` [T, D]."""
         return kernels.linear(self.norm(hidden).float(), self.head.weight.float())
 
+    def settle(self) -> None:
+        """Trades training for speed, once the weights are in place.
+
+        The head becomes a float32 matrix of its own, and matrices take the layout that products
+        are fastest with on this device.
+        """
+        self.requires_grad_(False)
+        self.head.weight = _frozen(kernels.prepack(self.head.weight.float()))
+        for module in self.modules():
+            for name, parameter in module.named_parameters(recurse=False):
+                if name in _MATRICES:
+                    setattr(module, name, _frozen(kernels.prepack(parameter)))
+
     def unused_ids(self) -> Tensor:
         """Mask [vocab] of ids whose embedding row is all zero: never trained, never to be sampled.
 
         Sampling one makes words lose letters.
         """
         return (self.embed.weight == 0).all(dim=1)
+
+
+def _frozen(weight: Tensor) -> nn.Parameter:
+    return nn.Parameter(weight, requires_grad=False)

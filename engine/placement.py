@@ -45,6 +45,8 @@ def plan(config: ModelConfig, num_tokens: int, chunk_tokens: int, dtype: torch.d
         parameter.numel() * (4 if stays_float32(name) else dtype.itemsize)
         for name, parameter in model.named_parameters()
     )
+    if config.tied_embeddings:  # the head is a float32 matrix of its own
+        weights += 4 * config.vocab_size * config.hidden_size
     blocks = -(-num_tokens // BLOCK_TOKENS)
     kv_per_token = 2 * config.num_kv_heads * config.head_dim * dtype.itemsize
     state = 4 * config.num_heads * config.head_dim**2

@@ -13,8 +13,9 @@ from kernels import attention as _attention
 from kernels import experts as _experts
 from kernels import lightning as _lightning
 from kernels import linear as _linear
+from kernels.linear import packed as _packed
 
-__all__ = ["attention", "experts", "lightning_attention", "linear"]
+__all__ = ["attention", "experts", "lightning_attention", "linear", "prepack"]
 
 
 def lightning_attention(
@@ -80,6 +81,19 @@ def experts(
 
 
 def linear(x: Tensor, weight: Tensor, *, implementation: str | None = None) -> Tensor:
-    """x @ weight^T. Shapes: x [T, I]; weight [O, I]. Returns [T, O] in x's dtype."""
+    """x @ weight^T. Shapes: x [T, I]; weight [O, I], plain or from `prepack`.
+
+    Returns [T, O] in x's dtype.
+    """
+    if implementation is None and weight.is_mkldnn:
+        implementation = "packed"
     choice = _linear.REGISTRY.choose(x.device, x.dtype, implementation)
     return choice.function(x, weight)
+
+
+def prepack(weight: Tensor) -> Tensor:
+    """`weight` [O, I] in the layout `linear` is fastest with here, or `weight` itself.
+
+    For inference: a packed weight has no gradient and can only be given to `linear`.
+    """
+    return _packed.prepack(weight) if _packed.can_prepack(weight) else weight

@@ -25,15 +25,16 @@ def attention(q: Tensor, segments: Sequence[tuple[Tensor, Tensor]], scale: float
     grouped = q.view(num_queries, num_kv_heads, -1, head_dim).permute(1, 2, 0, 3)  # [G, R, T, D]
     part = _fused if _can_fuse(q) else _by_products
 
-    history = num_keys - num_queries
+    # A single query sees every key whole, so nothing has to be cut off for it.
+    history = num_keys - num_queries if num_queries > 1 else num_keys
     parts = [
         part(grouped, _by_head(keys), _by_head(values), scale, False)
         for keys, values in _cut(segments, 0, history)
     ]
-    recent = list(_cut(segments, history, num_keys))
-    keys = torch.cat([keys for keys, _ in recent]) if len(recent) > 1 else recent[0][0]
-    values = torch.cat([values for _, values in recent]) if len(recent) > 1 else recent[0][1]
-    parts.append(part(grouped, _by_head(keys), _by_head(values), scale, num_queries > 1))
+    if recent := list(_cut(segments, history, num_keys)):
+        keys = torch.cat([keys for keys, _ in recent]) if len(recent) > 1 else recent[0][0]
+        values = torch.cat([values for _, values in recent]) if len(recent) > 1 else recent[0][1]
+        parts.append(part(grouped, _by_head(keys), _by_head(values), scale, True))
     out = _join(parts)
     return out.permute(2, 0, 1, 3).reshape(num_queries, num_heads, head_dim).to(q.dtype)
 

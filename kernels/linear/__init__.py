@@ -1,6 +1,6 @@
 import torch
 
-from kernels.linear import dense, naive
+from kernels.linear import dense, naive, packed
 from kernels.registry import Registry
 
 REGISTRY = Registry[[torch.Tensor, torch.Tensor], torch.Tensor]("linear")
@@ -10,4 +10,5 @@ REGISTRY.add(
     devices=("cpu", "cuda"),
     dtypes=(torch.float32, torch.bfloat16, torch.float16),
 )
+REGISTRY.add("packed", packed.linear, devices=("cpu",), dtypes=(torch.float32,))
 REGISTRY.add("naive", naive.linear, devices=("cpu", "cuda"), dtypes=(torch.float64,))
