@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from mm1cli.errors import ExitCode
+from mm1cli.output import make_sink
 from mm1cli.session import Terminated, command
 
 app = typer.Typer(
@@ -210,5 +211,8 @@ def main() -> None:
         # A usage error of typer's parser; its class has moved between releases.
         if not hasattr(error, "format_message"):
             raise
-        sys.stderr.write(f"mm1: {error.format_message()}; see mm1 --help\n")
+        if message := error.format_message():  # else the help was shown, and says it all
+            sink = make_sink("json" if "--json" in sys.argv else "text", False)
+            sink.error(f"{message.rstrip('.')}; see mm1 --help", ExitCode.USAGE)
+            sink.close()
         sys.exit(ExitCode.USAGE)

@@ -6,6 +6,7 @@ count, so a dropped "not" is not found.
 
 import re
 import unicodedata
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -61,7 +62,9 @@ class Source:
 
     def has_number(self, number: str) -> bool:
         """Whether `number` stands somewhere as a number of its own: 8.2 is not in 48.2."""
-        whole = re.compile(rf"(?<![\d.,]){re.escape(number)}(?![.,]?\d)")
+        # A point or comma before it belongs to a number, unless a letter stands before that: p.12.
+        begins = r"(?:(?<![\d.,])|(?<=[^\W\d_][.,]))"
+        whole = re.compile(rf"{begins}{re.escape(number)}(?![.,]?\d)")
         return any(whole.search(normalised.text) for normalised in self._blocks)
 
 
@@ -80,6 +83,16 @@ def _normalise(text: str) -> str:
     return " ".join(unicodedata.normalize("NFKC", text).split())
 
 
+def _clusters(text: str) -> Iterator[tuple[int, int]]:
+    """A character with the marks that combine with it, one after the other: NFKC joins them."""
+    start = 0
+    for end in range(1, len(text) + 1):
+        following = unicodedata.normalize("NFKD", text[end : end + 1])
+        if not (following and unicodedata.combining(following[0])):
+            yield start, end
+            start = end
+
+
 @dataclass(frozen=True)
 class _Normalised:
     document: Document
@@ -90,18 +103,18 @@ class _Normalised:
         return _normalise(self.block.text)
 
     @cached_property
-    def _mapped(self) -> tuple[str, list[int]]:
+    def _mapped(self) -> tuple[str, list[tuple[int, int]]]:
         """The normalised text, and for each of its characters where it came from."""
         characters: list[str] = []
-        origins: list[int] = []
-        for at, character in enumerate(self.block.text):
-            for new in unicodedata.normalize("NFKC", character):
+        origins: list[tuple[int, int]] = []
+        for start, end in _clusters(self.block.text):
+            for new in unicodedata.normalize("NFKC", self.block.text[start:end]):
                 if new.isspace():
                     if not characters or characters[-1] == " ":
                         continue
                     new = " "
                 characters.append(new)
-                origins.append(at)
+                origins.append((start, end))
         return "".join(characters), origins
 
     def find(self, target: str) -> Found | None:
@@ -111,5 +124,5 @@ class _Normalised:
         at = text.find(target)
         if at < 0:
             return None
-        first, last = origins[at], origins[at + len(target) - 1]
-        return Found(self.document, self.block, first, last + 1, CitationStatus.NORMALISED)
+        (start, _), (_, end) = origins[at], origins[at + len(target) - 1]
+        return Found(self.document, self.block, start, end, CitationStatus.NORMALISED)

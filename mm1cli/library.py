@@ -105,8 +105,8 @@ def resolve(name_or_path: str) -> Path:
         return model.path
     if model is not None:
         raise ModelError(
-            f"the model {model.name!r} is not complete on this machine: pull it once "
-            "(about 93 MB), or pass --model DIR"
+            f"the model {model.name!r} is not complete on this machine: run "
+            f"`mm1 models pull {model.name}` once (about 93 MB), or pass --model DIR"
         )
     path = Path(name_or_path).expanduser()
     if (path / "config.json").is_file():

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from mm1cli.errors import ExitCode, Mm1Error
+from mm1cli.errors import ExitCode, Mm1Error, UsageError
 from mm1cli.output import Format, make_sink
 from mm1cli.output.sink import Sink
 from mm1cli.settings import Settings, load
@@ -29,13 +29,15 @@ def command(
 
     Errors of ours are one line on the sink. Anything else is a bug and says how to see more.
     """
-    sink = make_sink(_format(as_json, output_format), bool(flags.get("quiet")))
+    sink = make_sink("json" if as_json else "text", False)
     code = ExitCode.OK
     try:
         try:
+            format = _format(as_json, output_format)
+            sink = make_sink(format, bool(flags.get("quiet")))
             settings = load(flags, os.environ, Path.cwd())
             if settings.quiet and not flags.get("quiet"):
-                sink = make_sink(_format(as_json, output_format), True)
+                sink = make_sink(format, True)
             yield settings, sink
         except Exception as error:
             code = _exit_code(error)
@@ -60,17 +62,12 @@ def command(
 
 def _format(as_json: bool, name: str | None) -> Format:
     if as_json and name not in {None, "json"}:
-        raise SystemExit(_usage(f"--json and --format {name} are two formats; choose one"))
+        raise UsageError(f"--json and --format {name} are two formats; choose one")
     if name not in {None, "text", "json", "jsonl"}:
-        raise SystemExit(_usage(f"--format is text, json or jsonl, not {name!r}"))
+        raise UsageError(f"--format is text, json or jsonl, not {name!r}")
     if as_json or name == "json":
         return "json"
     return "jsonl" if name == "jsonl" else "text"
-
-
-def _usage(message: str) -> int:
-    sys.stderr.write(f"mm1: {message}\n")
-    return ExitCode.USAGE
 
 
 def _exit_code(error: Exception) -> ExitCode:

@@ -4,7 +4,11 @@ from collections.abc import Sequence
 
 from engine.engine import Engine
 from mm1cli.answer import Reader
-from mm1cli.commands.checks import require_documents, require_everything_read
+from mm1cli.commands.checks import (
+    require_documents,
+    require_everything_read,
+    require_questions_with_text,
+)
 from mm1cli.commands.reading import read
 from mm1cli.errors import CitationError, UsageError
 from mm1cli.output.sink import RunInfo, Sink
@@ -15,8 +19,7 @@ from mm1cli.settings import Settings
 def run(paths: Sequence[str], questions: Sequence[str], settings: Settings, sink: Sink) -> None:
     if not questions:
         raise UsageError('no question; add --ask "...", or --dry-run to see what would be read')
-    if blank := [question for question in questions if not question.strip()]:
-        raise UsageError(f"--ask {blank[0]!r} is empty; write a question")
+    require_questions_with_text(questions)
     sink.init(RunInfo("analyze", settings.model))
     reading = read(paths, questions, settings, sink)
     manifest = reading.manifest

@@ -1,14 +1,24 @@
-"""The rules that decide a run's exit code once its manifest is known."""
+"""The rules that decide a run's exit code: of its questions, and of its manifest."""
 
 from collections import Counter
+from collections.abc import Sequence
 
-from mm1cli.errors import InputError, InputLeftOutError
+from mm1cli.errors import InputError, InputLeftOutError, UsageError
 from mm1cli.ingest.corpus import Reason
 from mm1cli.ingest.manifest import Manifest
 from mm1cli.result import ReadingPlan
 
 # The user's own rules leave these out; they are in the manifest, and no loss.
 _CHOSEN = frozenset({Reason.HIDDEN, Reason.IGNORED, Reason.DUPLICATE})
+
+
+def require_questions_with_text(questions: Sequence[str]) -> None:
+    """Raises UsageError if one is blank, or came in bytes that are not text."""
+    for question in questions:
+        if not question.strip():
+            raise UsageError(f"--ask {question!r} is empty; write a question")
+        if any("\ud800" <= character <= "\udfff" for character in question):
+            raise UsageError(f"--ask {question!r} is not valid Unicode; check the encoding")
 
 
 def require_documents(manifest: Manifest) -> None:

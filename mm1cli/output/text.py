@@ -194,3 +194,11 @@ def write_hanging(text: str, channel: Channel, style: Style) -> None:
     channel.write(f"  {first}\n", style)
     for line in rest:
         channel.write(f"    {line}\n", style)
+
+
+def write_led(lead: str, style: Style, text: str, channel: Channel) -> None:
+    """`text`, which is safe, behind a word that says what it is; a terminal breaks at words."""
+    whole = f"{lead}: {text}"
+    lines = wrap(whole, channel.columns) if channel.is_terminal else [whole]
+    channel.write(f"{lead}:", style)
+    channel.write("\n".join(lines).removeprefix(f"{lead}:") + "\n")

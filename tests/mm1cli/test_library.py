@@ -327,7 +327,7 @@ def test_resolve_says_what_was_meant_and_what_to_do(home, tmp_path):
         "minni": "did you mean 'mini'",
         "minimax-m2": "did you mean 'minimax-m1'",
         "completely-different": "known: mini, minimax-m1",
-        "mini": "pull it once",
+        "mini": "mm1 models pull mini",
         str(tmp_path / "empty"): "holds no config.json",
     }.items():
         with pytest.raises(ModelError, match=expected) as caught:

@@ -14,7 +14,7 @@ from mm1cli.output.events import JsonLines, JsonObject, plain, write_line
 from mm1cli.output.sink import SCHEMA_VERSION, RunInfo, Sink
 from mm1cli.output.terminal import Terminal
 from mm1cli.output.text import Channel
-from mm1cli.result import Answer, Citation, CitationStatus, ReadingPlan, Usage
+from mm1cli.result import Answer, Citation, CitationStatus, PassageRead, ReadingPlan, Usage
 
 RUN = RunInfo("analyze", "mini")
 USAGE = Usage(12_044, 3_912, 4_190, 7, 42, 9.1, 2.0, 11.2)
@@ -47,7 +47,18 @@ def carried(text: str) -> str:
 
 
 def answer(text: str, question: str = "Why?") -> Answer:
-    return Answer(question, text, (CITATION,), USAGE, ReadingPlan.FOCUS, "stop", 5)
+    return Answer(
+        question,
+        text,
+        (CITATION,),
+        USAGE,
+        ReadingPlan.FOCUS,
+        "stop",
+        5,
+        model_fingerprint="abc123",
+        read=(PassageRead("report.pdf", None, 3_912),),
+        unverified=("1905",),
+    )
 
 
 def manifest() -> Manifest:
@@ -101,8 +112,7 @@ def test_one_object_with_everything_in_it():
     assert stage.one == {
         "schema_version": 1,
         "command": "analyze",
-        "model": {"name": "mini", "fingerprint": "abc123"},
-        "plan": "focus",
+        "model": "mini",
         "manifest": json.loads(json.dumps(manifest().as_json())),
         "answers": [
             {
@@ -113,6 +123,9 @@ def test_one_object_with_everything_in_it():
                 "plan": "focus",
                 "stop_reason": "stop",
                 "seed": 5,
+                "model_fingerprint": "abc123",
+                "read": [{"path": "report.pdf", "locator": None, "tokens": 3_912}],
+                "unverified": ["1905"],
                 "notes": ["about 0"],
             }
         ],
@@ -198,8 +211,7 @@ def test_the_lines_come_as_things_happen():
     assert all(event.pop("schema_version") == 1 for event in events)
     assert events[0] == {
         "command": "analyze",
-        "model": {"name": "mini", "fingerprint": "abc123"},
-        "plan": "focus",
+        "model": "mini",
     }
     assert events[1] == json.loads(json.dumps(manifest().as_json()))
     assert events[3] == {"question": "Q0", "index": 0, "count": 1}

@@ -134,6 +134,19 @@ def test_an_answer_cut_short_says_so():
     assert "wrote 42 tokens (stopped: length)" in stage.err
 
 
+@pytest.mark.parametrize("width", WIDTHS)
+def test_a_message_breaks_between_words_on_a_terminal_and_not_in_a_pipe(width: int):
+    """Red: a file name in an error is torn in two at the right margin."""
+    message = "no model here: give the folder that holds the config.json, or pull one"
+    screen, pipe = Stage(terminals=True, width=width), Stage(width=width)
+    for stage in (screen, pipe):
+        stage.sink.error(message, 7)
+        stage.sink.note(message)
+    assert all(len(line) <= width for line in screen.err.splitlines())
+    assert screen.err.split() == pipe.err.split()
+    assert pipe.err == f"error: {message}\nnote: {message}\n"
+
+
 def test_on_one_screen_an_aside_starts_its_own_line():
     stage = Stage(terminals=True)
     stage.sink.token("half an answer")

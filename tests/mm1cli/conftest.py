@@ -1,0 +1,77 @@
+"""The command line on tiny random checkpoints."""
+
+import io
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from commandline import FAMILIES, NOTES, Ran, write_files, write_talkative
+
+from mm1cli import app
+
+
+class Untouchable(io.RawIOBase):
+    """A standard input that fails the test that reads it."""
+
+    @property
+    def buffer(self) -> "Untouchable":
+        return self
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer) -> int:
+        raise AssertionError("standard input was read without -")
+
+
+@pytest.fixture(scope="session")
+def checkpoints(tmp_path_factory) -> dict[str, Path]:
+    """A random checkpoint of each family, tokenizer and chat template included."""
+    root = tmp_path_factory.mktemp("checkpoints")
+    return {family: write_talkative(root / family, family) for family in FAMILIES}
+
+
+@pytest.fixture(scope="session")
+def llama(checkpoints) -> Path:
+    return checkpoints["llama"]
+
+
+@pytest.fixture
+def notes(no_settings) -> Path:
+    """By its relative name: paths are part of what the model reads."""
+    return write_files(Path("notes"), NOTES)
+
+
+@pytest.fixture
+def no_settings(monkeypatch, tmp_path) -> None:
+    """A folder to work in, and an environment, without settings of mm1."""
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    for name in [name for name in os.environ if name.startswith("MM1_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("MM1_DATA_DIR", str(tmp_path / "data"))
+
+
+@pytest.fixture
+def mm1(monkeypatch, capsys, no_settings) -> Iterator[Callable[..., Ran]]:
+    """Runs `mm1 ARGS` in this process."""
+    on_sigterm = signal.getsignal(signal.SIGTERM)
+
+    def run(*arguments: object, stdin: bytes | None = None) -> Ran:
+        text = Untouchable() if stdin is None else io.TextIOWrapper(io.BytesIO(stdin))
+        monkeypatch.setattr(sys, "stdin", text)
+        monkeypatch.setattr(sys, "argv", ["mm1", *map(str, arguments)])
+        code = 0
+        try:
+            app.main()
+        except SystemExit as end:
+            code = int(end.code or 0)
+        captured = capsys.readouterr()
+        return Ran(code, captured.out, captured.err)
+
+    yield run
+    signal.signal(signal.SIGTERM, on_sigterm)

@@ -1,0 +1,27 @@
+"""The examples with the embedded model: what the README shows is what people get."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from commandline import start
+
+PAPERS = Path(__file__).parents[1] / "examples" / "papers"
+
+
+@pytest.mark.mini
+@pytest.mark.parametrize(
+    ("plan", "arguments"), [("whole", ()), ("focus", ("--context-tokens", 2000))]
+)
+def test_the_builder_is_found_in_the_papers(mini_dir, tmp_path, plan: str, arguments):
+    """Red: the first command in the README gives no evidence for its answer."""
+    asked = ("analyze", PAPERS, "--ask", "Who built the crossing?", "--max-tokens", 40, *arguments)
+    environment = os.environ | {"MM1_DATA_DIR": str(mini_dir.parents[1])}
+    with start(*asked, "--json", env=environment, cwd=tmp_path) as process:
+        out, err = process.communicate(timeout=1200)
+    assert process.returncode == 0, err
+    told = json.loads(out)
+    assert told["manifest"]["plan"] == plan
+    assert any("Calder and Vane" in citation["text"] for citation in told["citations"])
+    assert told["answer"].strip()
