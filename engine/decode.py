@@ -10,12 +10,17 @@ from torch import Tensor
 from engine.context import Context
 from engine.tokenizer import Tokenizer
 
+_LONGEST_PERIOD = 64
+_FEWEST_REPEATS = 4
+_SHORTEST_LOOP = 32
+
 
 class StopReason(StrEnum):
     END = "end"  # the model ended its turn
     STOP_TEXT = "stop text"
     MAX_TOKENS = "max tokens"
     CONTEXT_FULL = "context full"
+    LOOP = "repeats itself"  # greedy decoding that has come into a loop does not come out of it
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +47,10 @@ class Sampler:
         self._never = never
         self._generator = torch.Generator(never.device).manual_seed(sampling.seed)
 
+    @property
+    def is_greedy(self) -> bool:
+        return self._sampling.temperature == 0
+
     def draw(self, logits: Tensor) -> int:
         """One id; `logits` [vocab] float32."""
         logits = logits.masked_fill(self._never, -torch.inf)
@@ -58,6 +67,20 @@ def _nucleus(p: Tensor, top_p: float) -> Tensor:
     ordered, ids = p.sort(descending=True, stable=True)
     before = ordered.cumsum(0) - ordered
     return torch.zeros_like(p).scatter(0, ids, ordered.masked_fill(before >= top_p, 0.0))
+
+
+def in_loop(token_ids: Sequence[int]) -> bool:
+    """Whether the end of `token_ids` is one stretch of at most 64 tokens, four times or more.
+
+    The repeats together span at least 32 tokens, so that a row of zeros or dashes may be written.
+    """
+    return any(_ends_in_repeats(token_ids, period) for period in range(1, _LONGEST_PERIOD + 1))
+
+
+def _ends_in_repeats(token_ids: Sequence[int], period: int) -> bool:
+    span = period * max(_FEWEST_REPEATS, -(-_SHORTEST_LOOP // period))
+    tail = token_ids[-span:]
+    return len(tail) == span and tail[period:] == tail[:-period]
 
 
 class Decoding:
@@ -104,6 +127,8 @@ class Decoding:
         """Draws the next token into `token_ids`, or says why there is none."""
         if len(self.token_ids) >= self._max_tokens:
             return StopReason.MAX_TOKENS
+        if self._sampler.is_greedy and in_loop(self.token_ids):
+            return StopReason.LOOP
         if self.token_ids:
             if len(self._context) >= self._max_positions:
                 return StopReason.CONTEXT_FULL

@@ -177,7 +177,7 @@ class Reader:
 
 def _turns(documents: Sequence[str], question: str, evidence: Sequence[Ranked]) -> list[Turn]:
     """The prompt. Evidence is read once more, close to the question: far text fades."""
-    again = "\n".join(one.passage.text for one in evidence[:NUM_READ_AGAIN])
+    again = "\n".join(one.passage.text for one in reversed(evidence[:NUM_READ_AGAIN]))
     after = (prompt("documents_end"), again, prompt("question"), question)
     return [Turn("system", (prompt("system"),)), Turn("user", (*documents, *after))]
 

@@ -15,6 +15,7 @@ from mm1cli.result import CitationStatus
 
 _QUOTED = re.compile(r"“([^”]+)”|\"([^\"]+)\"|«([^»]+)»")
 _NUMBER = re.compile(r"\d+(?:[.,:/]\d+)*")
+_LIST_MARK = re.compile(r"^\s*\d{1,3}[.)](?=\s)", re.MULTILINE)
 _FEWEST_QUOTED_WORDS = 3  # fewer are names and titles, not quotations
 
 
@@ -75,8 +76,9 @@ def quotations(text: str) -> list[str]:
 
 
 def numbers(text: str) -> list[str]:
-    """The numbers in `text`, once each."""
-    return list(dict.fromkeys(_NUMBER.findall(unicodedata.normalize("NFKC", text))))
+    """The numbers in `text`, once each; those that only count a list's items are left out."""
+    unmarked = _LIST_MARK.sub("", unicodedata.normalize("NFKC", text))
+    return list(dict.fromkeys(_NUMBER.findall(unmarked)))
 
 
 def _normalise(text: str) -> str:

@@ -10,7 +10,7 @@ _PIECES = [
     "“Nobody knows,” he said.  ",
     "1,904 people came on 3 March 2014! ",
     "harbour ",
-    "x" * 300 + " ",
+    "X" + "x" * 300 + ". ",
     "- item\n",
     "| a | b |\n",
     "\n",

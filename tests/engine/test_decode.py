@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from tiny import TRAINED_IDS, llama_config, load_model, minimax_config, write_checkpoint
 
 from engine.context import Context
-from engine.decode import Decoding, Sampler, Sampling, StopReason
+from engine.decode import Decoding, Sampler, Sampling, StopReason, in_loop
 from engine.tokenizer import Tokenizer
 
 NOTHING_MASKED = torch.zeros(320, dtype=torch.bool)
@@ -42,6 +42,8 @@ class Script:
 
     def __init__(self, ids):
         self._ids = iter(ids)
+
+    is_greedy = False
 
     def draw(self, logits):
         return next(self._ids)
@@ -242,3 +244,21 @@ def test_an_answer_on_a_fork_leaves_the_origin_as_it_was(model, tokenizer):
         answers.append("".join(Decoding(context.fork(), tokenizer, sampler, **settings)))
     assert answers[0] == answers[1]
     assert len(context) == len(tokenizer.encode("the cat sat"))
+
+
+@pytest.mark.parametrize(
+    ("token_ids", "loops"),
+    [
+        ([1, 2, 3] * 11, True),
+        ([9, 8] + [5] * 32, True),
+        ([5] * 31, False),
+        (list(range(40)) * 3, False),
+        (list(range(40)) * 4, True),
+        (list(range(65)) * 4, False),
+        ([1, 2, 3] * 11 + [4], False),
+        ([], False),
+    ],
+)
+def test_a_loop_is_four_repeats_over_32_tokens_at_the_very_end(token_ids, loops):
+    """Red here means answers are cut that only look alike, or loops run to the token limit."""
+    assert in_loop(token_ids) is loops

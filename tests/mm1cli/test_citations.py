@@ -126,3 +126,7 @@ def test_numbers_come_once_each_and_whole():
         "48.2", "1,904", "3/4", "12:30", "7",
     ]  # fmt: skip
     assert numbers("none") == []
+
+
+def test_the_marks_of_a_numbered_list_are_no_claims():
+    assert numbers("1. The bridge cost 48.2 million.\n2) It has 5 spans.") == ["48.2", "5"]

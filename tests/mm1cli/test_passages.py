@@ -1,7 +1,7 @@
 import itertools
 
 from corpora import corpora, corpus, document
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mm1cli.ingest.corpus import Block, Corpus, Document
@@ -49,6 +49,8 @@ def test_passages_and_their_spans_are_whole_sentences_of_the_source(corpus: Corp
 
 
 @given(corpora())
+@example(corpus("It cost forty-eight million crowns. " * 60))
+@example(corpus(f"It cost {'very ' * 200} much. Too much."))
 def test_a_passage_is_as_long_as_allowed_unless_one_sentence_is_longer(corpus: Corpus):
     """Red: the judge's contexts grow without bound."""
     for passage in passages(corpus):
