@@ -31,6 +31,8 @@ check: $(STAMP)
 bench: $(STAMP)  ## the measurements of docs/log.md on this machine
 	$(BIN)/python -m benchmarks.prefill
 	$(BIN)/python -m benchmarks.lightning
+	$(BIN)/python -m benchmarks.startup
+	$(BIN)/python -m benchmarks.answers
 
 clean:  ## remove .venv and caches
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info

@@ -95,6 +95,8 @@ class Reader:
         cited, unverified = _check(text, evidence, self._source)
         for citation in cited:
             self._sink.citation(citation)
+        if unverified:
+            self._sink.note(f"the answer says, but no document does: {in_quotes(unverified)}")
         answer = Answer(
             question=question,
             text=text,
@@ -173,6 +175,10 @@ class Reader:
         context.extend(
             token_ids, lambda done, total: self._sink.progress("prefill", done, total, "tokens")
         )
+
+
+def in_quotes(claims: Sequence[str]) -> str:
+    return ", ".join(f"“{claim}”" for claim in claims)
 
 
 def _turns(documents: Sequence[str], question: str, evidence: Sequence[Ranked]) -> list[Turn]:

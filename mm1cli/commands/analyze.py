@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from engine.engine import Engine
-from mm1cli.answer import Reader
+from mm1cli.answer import Reader, in_quotes
 from mm1cli.commands.checks import (
     require_documents,
     require_everything_read,
@@ -46,13 +46,7 @@ def run(paths: Sequence[str], questions: Sequence[str], settings: Settings, sink
         sink.question(question, index, len(questions))
         answer = reader.answer(question)
         unverified += answer.unverified
-        if answer.unverified:
-            sink.note(f"the answer says, but no document does: {_list(answer.unverified)}")
     if settings.strict:
         require_everything_read(manifest)
     if settings.strict_citations and unverified:
-        raise CitationError(f"--strict-citations: not in the documents: {_list(unverified)}")
-
-
-def _list(claims: Sequence[str]) -> str:
-    return ", ".join(f"“{claim}”" for claim in claims)
+        raise CitationError(f"--strict-citations: not in the documents: {in_quotes(unverified)}")
