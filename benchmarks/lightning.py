@@ -35,7 +35,7 @@ CONFIG = ModelConfig(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tokens", type=int, default=32_768)
-    parser.add_argument("--chunk", type=int, default=512)
+    parser.add_argument("--chunk", type=int, default=1024)
     arguments = parser.parse_args()
     torch.manual_seed(0)
     model = Model(CONFIG).requires_grad_(False)

@@ -57,7 +57,7 @@ class Engine:
         directory: Path,
         *,
         device: str = "cpu",
-        chunk_tokens: int = 512,
+        chunk_tokens: int = 1024,
         threads: int | None = None,
         num_tokens: int = 0,
         on_progress: Callable[[int, int], None] | None = None,

@@ -41,7 +41,7 @@ Model = Annotated[
 Device = Annotated[str | None, typer.Option(help="cpu or cuda. [cpu]", rich_help_panel=_MODEL)]
 Threads = Annotated[int | None, typer.Option(help="CPU threads.", rich_help_panel=_MODEL)]
 ChunkTokens = Annotated[
-    int | None, typer.Option(help="Tokens per prefill step. [512]", rich_help_panel=_MODEL)
+    int | None, typer.Option(help="Tokens per prefill step. [1024]", rich_help_panel=_MODEL)
 ]
 ContextTokens = Annotated[
     int | None,

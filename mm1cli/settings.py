@@ -96,7 +96,7 @@ class Settings:
 
     model: str = _text("mini")
     device: str = _text("cpu")
-    chunk_tokens: int = _whole(512, 1, 65_536)
+    chunk_tokens: int = _whole(1024, 1, 65_536)
     # A cap on the context; None is what the model was trained on.
     context_tokens: int | None = _whole(None, 1, 2**31 - 1)
     max_tokens: int = _whole(256, 1, 2**31 - 1)

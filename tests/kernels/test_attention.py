@@ -85,7 +85,7 @@ def test_memory_grows_with_length_not_with_its_square(monkeypatch, fuse):
     """A full score matrix would be 8192 x 8192 x 2 heads x 4 bytes = 537 MB."""
     monkeypatch.setattr(tiled, "_can_fuse", lambda q: fuse)
     q, k, v = inputs(8192, 8192, num_heads=2, num_kv_heads=1)
-    with torch.profiler.profile(profile_memory=True) as profile:
+    with torch.profiler.profile(profile_memory=True, acc_events=True) as profile:
         tiled.attention(q, [(k, v)], 0.25)
     peak, held = 0, 0
     for event in profile.profiler.kineto_results.events():

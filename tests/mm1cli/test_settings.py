@@ -27,7 +27,7 @@ SAMPLES: dict[str, tuple[object, object]] = {
 DEFAULTS = {
     "model": "mini",
     "device": "cpu",
-    "chunk_tokens": 512,
+    "chunk_tokens": 1024,
     "context_tokens": None,
     "max_tokens": 256,
     "temperature": 0.0,
