@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -80,7 +81,7 @@ def run(options: argparse.Namespace, schedule: Schedule, prepare: Prepare) -> in
     changes = {name: getattr(options, name) for name in ("steps", "peak_rate")}
     schedule = replace(schedule, **{name: x for name, x in changes.items() if x is not None})
     began = time.monotonic()
-    channel = Channel.from_environment(sys.stderr, {})
+    channel = Channel.from_environment(sys.stderr, os.environ)
     job = Job(options.parent, *_read(options, schedule))
     channel.write(
         f"{len(job.data):,} sequences of {schedule.sequence_tokens:,} tokens, "
