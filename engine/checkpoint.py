@@ -162,7 +162,9 @@ def _check(
 ) -> None:
     width = tuple(parameter.shape[-1:]) if parameter.dim() > 1 else ()
     num_rows = parameter.numel() // (width[0] if width else 1)
-    for source, rows in zip(sources, _rows(config, name, num_rows, len(sources)), strict=True):
+    for source, rows in zip(
+        sources, source_rows(config, name, num_rows, len(sources)), strict=True
+    ):
         info = checkpoint.info(source)
         where = f"{checkpoint.directory / info.shard}: {source}"
         if info.dtype not in _DTYPES:
@@ -175,7 +177,7 @@ def _check(
             )
 
 
-def _rows(config: ModelConfig, name: str, num_rows: int, num_sources: int) -> list[int]:
+def source_rows(config: ModelConfig, name: str, num_rows: int, num_sources: int) -> list[int]:
     """Rows each source must have: q, k and v as many as their heads, others equally many."""
     if name.endswith("mixer.qkv") and num_sources == 3:
         heads = (config.num_heads, config.num_kv_heads, config.num_kv_heads)

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
+from math import inf
 
 from engine.errors import ConfigError
 
@@ -34,10 +35,53 @@ class Residual:
 
 
 @dataclass(frozen=True, slots=True)
+class LightningOptions:
+    """What varies between published Lightning layers; the defaults are MiniMax-M1's.
+
+    In order: silu on q, k and v (`silu`); RMSNorm with weight on q and k of each head (`qk_norm`);
+    rotation of q and k by `rotary_frequencies` (none if empty); q times `scale`. `slopes` are the
+    decays of the heads in nats per token; if empty they are ALiBi's, times the layer factor if
+    `slope_layer_factor`. The output norm runs in `norm_groups` groups of channels.
+    """
+
+    silu: bool = True
+    qk_norm: bool = False
+    rotary_frequencies: tuple[float, ...] = ()
+    scale: float = 1.0
+    slopes: tuple[float, ...] = ()
+    slope_layer_factor: bool = True
+    norm_groups: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class SoftmaxOptions:
+    """What varies between softmax layers; the defaults are those of MiniMax-M1 and Llama.
+
+    `rotary_frequencies` None takes the model's, () rotates nothing. With `output_gate` the heads'
+    output is multiplied by sigmoid(gate x). With `window_tokens` > 0 a document token sees that
+    many tokens, itself included, and the first `sink_tokens`; question and answer tokens see
+    everything (see `Context.attend_globally`). With `log_scale_base` a > 0, q at position p is
+    multiplied by log(max(p - n, 0) + a) / log(a), n being `log_scale_from_tokens`: 1 up to there,
+    growing without a jump (arXiv 2601.22156, with n = 0).
+    """
+
+    rotary_frequencies: tuple[float, ...] | None = None
+    output_gate: bool = False
+    window_tokens: int = 0
+    sink_tokens: int = 0
+    log_scale_base: float = 0.0
+    log_scale_from_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class LayerConfig:
+    """One layer; of `lightning` and `softmax` only the options of its own mixer count."""
+
     mixer: Mixer
     attention: Residual = Residual()
     mlp: Residual = Residual()
+    lightning: LightningOptions = LightningOptions()
+    softmax: SoftmaxOptions = SoftmaxOptions()
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,10 +124,7 @@ class ModelConfig:
             raise ConfigError(
                 f"config: {self.num_heads} heads do not divide into {self.num_kv_heads} KV heads"
             )
-        if self.rotary_dim > self.head_dim:
-            raise ConfigError(
-                f"config: rotary_dim {self.rotary_dim} is over head_dim {self.head_dim}"
-            )
+        self._check_rotary(self.rotary_frequencies)
         if not 0 <= self.num_experts <= 1024 or self.num_layers * self.num_experts > 2**17:
             raise ConfigError(
                 f"config: {self.num_experts:.9g} experts in each of {self.num_layers} layers, "
@@ -97,6 +138,46 @@ class ModelConfig:
             )
         if not (self.norm_eps >= 0 and self.lightning_norm_eps >= 0):
             raise ConfigError("config: norm eps must not be negative")
+        for layer in set(self.layers):
+            if layer.mixer is Mixer.LIGHTNING:
+                self._check_lightning(layer.lightning)
+            else:
+                self._check_softmax(layer.softmax)
+
+    def _check_lightning(self, options: LightningOptions) -> None:
+        self._check_rotary(options.rotary_frequencies)
+        if options.slopes and len(options.slopes) != self.num_heads:
+            raise ConfigError(
+                f"config: {len(options.slopes)} slopes for {self.num_heads} heads, one each needed"
+            )
+        if not all(0 <= slope < inf for slope in options.slopes):
+            raise ConfigError("config: slopes must be finite and not negative")
+        if not 0 < abs(options.scale) < inf:
+            raise ConfigError(f"config: a scale of {options.scale:.9g}, expected a finite one")
+        if options.norm_groups < 1 or self.attention_size % options.norm_groups:
+            raise ConfigError(
+                f"config: {self.attention_size} channels do not divide into "
+                f"{options.norm_groups:.9g} norm groups"
+            )
+
+    def _check_softmax(self, options: SoftmaxOptions) -> None:
+        self._check_rotary(options.rotary_frequencies or ())
+        for name in ("window_tokens", "sink_tokens", "log_scale_from_tokens"):
+            value = getattr(options, name)
+            if not 0 <= value < 2**31:
+                raise ConfigError(f"config: {name} is {value:.9g}, expected 0 to {2**31 - 1:,}")
+        if options.sink_tokens and not options.window_tokens:
+            raise ConfigError("config: sink_tokens without window_tokens")
+        if options.log_scale_base != 0 and not 1 < options.log_scale_base < inf:
+            raise ConfigError(
+                f"config: log_scale_base is {options.log_scale_base:.9g}, expected 0 or over 1"
+            )
+
+    def _check_rotary(self, frequencies: tuple[float, ...]) -> None:
+        if 2 * len(frequencies) > self.head_dim:
+            raise ConfigError(
+                f"config: rotary_dim {2 * len(frequencies)} is over head_dim {self.head_dim}"
+            )
 
     @property
     def num_layers(self) -> int:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from engine.errors import EngineError
+from engine.layers.softmax import KVCache
 from engine.model import LayerState, Model
 from engine.prefill import chunk_major
 
@@ -62,6 +63,17 @@ class Context:
         twin.token_ids = list(self.token_ids)
         twin.logits = self.logits
         return twin
+
+    def attend_globally(self) -> None:
+        """Tokens read from here on see every earlier one, also in layers with a window.
+
+        Call it where the documents end and the question begins; a second call changes nothing.
+        Models without windows do not need it.
+        """
+        self._check()
+        for state in self._states:
+            if isinstance(state, KVCache) and state.global_from is None:
+                state.global_from = len(self)
 
     @torch.inference_mode()
     def score(self, token_ids: Sequence[int]) -> Tensor:

@@ -15,7 +15,7 @@ from engine.layers.experts import ExpertsMLP
 from engine.layers.lightning import LightningAttention, LightningState
 from engine.layers.mlp import DenseMLP
 from engine.layers.norm import RMSNorm
-from engine.layers.softmax import KVCache, SoftmaxAttention
+from engine.layers.softmax import KVCache, KVTrace, SoftmaxAttention
 
 _MATRICES = frozenset({"qkv", "gate", "out", "gate_up", "down"})  # what `kernels.linear` is given
 
@@ -32,7 +32,7 @@ class Layer(nn.Module):
         if self.config.mixer is Mixer.LIGHTNING:
             self.mixer = LightningAttention(config, index)
         else:
-            self.mixer = SoftmaxAttention(config)
+            self.mixer = SoftmaxAttention(config, index)
         self.mlp_norm = RMSNorm(config.hidden_size, config.norm_eps)
         self.mlp: nn.Module
         if config.num_experts:
@@ -78,11 +78,13 @@ class Model(nn.Module):
     def device(self) -> torch.device:
         return self.embed.weight.device
 
-    def empty_states(self) -> list[LayerState]:
+    def empty_states(self, *, differentiable: bool = False) -> list[LayerState]:
+        """One state per layer before the first token; gradients reach past chunks if asked for."""
+        kv = KVTrace if differentiable else KVCache
         return [
             LightningState.empty(self.config, self.device)
             if layer.mixer is Mixer.LIGHTNING
-            else KVCache.empty(self.config, self.dtype, self.device)
+            else kv.empty(self.config, self.dtype, self.device)
             for layer in self.config.layers
         ]
 

@@ -44,19 +44,25 @@ def attention(
     segments: Sequence[tuple[Tensor, Tensor]],
     scale: float,
     *,
+    window: int | None = None,
+    sinks: int = 0,
     implementation: str | None = None,
 ) -> Tensor:
     """Causal softmax attention of the last T positions over all S >= T positions.
 
-    out_i = sum_j softmax_j(scale q_i k_j) v_j over j <= S - T + i, heads in groups: query head h
-    reads key-value head h // (H / G)   (arXiv 2305.13245)
+    out_i = sum_j softmax_j(scale q_i k_j) v_j over j <= p = S - T + i, heads in groups: query head
+    h reads key-value head h // (H / G)   (arXiv 2305.13245). With `window` >= 1 only over those j
+    that are > p - window or < `sinks`   (arXiv 2309.17453)
 
     Shapes: q [T, H, D]; `segments` are the S keys and values in order, cut anywhere, each
-    (k [n, G, D], v [n, G, D]). Memory beyond the result is O(T + S), never T x S. Returns
-    [T, H, D] in q's dtype; the arguments are not changed.
+    (k [n, G, D], v [n, G, D]). Memory beyond the result is O(T + S), never T x S; with a window
+    the time is O(T (window + sinks)). Returns [T, H, D] in q's dtype; the arguments are not
+    changed.
     """
+    if window is not None and window < 1:
+        raise ValueError(f"attention: a window of {window} tokens; a query must see itself")
     choice = _attention.REGISTRY.choose(q.device, q.dtype, implementation)
-    return choice.function(q, segments, scale)
+    return choice.function(q, segments, scale, window, sinks)
 
 
 def experts(

@@ -1,4 +1,4 @@
-"""Tiny random checkpoints in the published formats: MiniMax-M1, its "-hf" spelling, Llama."""
+"""Tiny random checkpoints: MiniMax-M1, its "-hf" spelling, Llama, and our own family."""
 
 import json
 from functools import lru_cache
@@ -106,6 +106,25 @@ def llama_config(**changes):
     } | changes
 
 
+LIGHTNING = {"mixer": "lightning", "silu": False, "qk_norm": True, "scale": 0.25}
+LIGHTNING |= {"rotary_dim": 16, "slope_layer_factor": False}
+WINDOWED = {"mixer": "softmax", "rotary_dim": 8, "rotary_frequency_dim": 16, "window_tokens": 9}
+WINDOWED |= {"sink_tokens": 2, "output_gate": True}
+
+
+def mm1_config(**changes):
+    """A config.json of our own family: all four kinds of layer a hybrid has use of."""
+    far = {"mixer": "softmax", "log_scale_base": 20, "log_scale_from_tokens": 30}
+    explicit = {"mixer": "lightning", "slopes": [0.5, 0.1, 0.02, 0.0], "norm_groups": 4}
+    kinds = {"local": LIGHTNING, "window": WINDOWED, "far": far, "m1": explicit}
+    kept = ("vocab_size", "hidden_size", "intermediate_size", "num_attention_heads")
+    kept += ("num_key_value_heads", "rms_norm_eps", "max_position_embeddings", "hidden_act")
+    config = {key: value for key, value in llama_config().items() if key in kept}
+    config |= {"model_type": "mm1", "head_dim": 16, "tie_word_embeddings": True}
+    config |= {"layer_kinds": kinds, "layers": ["local", "window", "far", "m1"]}
+    return config | {"eos_token_id": None} | changes
+
+
 def shapes(config):
     """Every tensor of the checkpoint, by its published name."""
     hidden, inner = config["hidden_size"], config["intermediate_size"]
@@ -128,9 +147,17 @@ def shapes(config):
         "self_attn.out_proj": (hidden, query),
     }
     mlp = {"gate_proj": (inner, hidden), "up_proj": (inner, hidden), "down_proj": (hidden, inner)}
-    for index in range(config["num_hidden_layers"]):
+    for index in range(config.get("num_hidden_layers") or len(config["layers"])):
         layer = {"input_layernorm": (hidden,), "post_attention_layernorm": (hidden,)}
-        if config["model_type"] == "llama":
+        if config["model_type"] == "mm1":
+            kind = config["layer_kinds"][config["layers"][index]]
+            layer |= {f"mlp.{name}": shape for name, shape in mlp.items()}
+            layer |= lightning if kind["mixer"] == "lightning" else softmax
+            if kind.get("qk_norm"):
+                layer |= {f"self_attn.{x}_norm": (head_dim,) for x in "qk"}
+            if kind.get("output_gate"):
+                layer["self_attn.output_gate"] = (query, hidden)
+        elif config["model_type"] == "llama":
             layer |= softmax | {f"mlp.{name}": shape for name, shape in mlp.items()}
         else:
             kinds = config.get("attn_type_list") or config["layer_types"]

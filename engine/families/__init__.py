@@ -6,11 +6,11 @@ from typing import Any
 
 from engine.config import ModelConfig
 from engine.errors import ConfigError
-from engine.families import llama, minimax
+from engine.families import llama, minimax, mm1
 from engine.families.family import Family
 from engine.files import read_json
 
-FAMILIES: tuple[Family, ...] = (minimax.FAMILY, llama.FAMILY)
+FAMILIES: tuple[Family, ...] = (minimax.FAMILY, llama.FAMILY, mm1.FAMILY)
 
 
 def family_of(raw: Mapping[str, Any]) -> Family:

@@ -27,6 +27,16 @@ def number(raw: Raw, key: str, default: float | None = None) -> float:
     return float(value)
 
 
+def numbers(raw: Raw, key: str) -> tuple[float, ...]:
+    """A list of numbers; empty if absent or null."""
+    values = raw.get(key)
+    if values is None:
+        return ()
+    if not isinstance(values, list) or len(values) > 65_536:
+        raise ConfigError(f"config: {key} must be a list of numbers, got {values!r:.80}")
+    return tuple(number({key: value}, key) for value in values)
+
+
 def flag(raw: Raw, key: str, default: bool) -> bool:
     value = raw.get(key)
     if value is None:

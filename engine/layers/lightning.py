@@ -10,6 +10,7 @@ from torch import Tensor, nn
 import kernels
 from engine.config import ModelConfig
 from engine.layers.norm import RMSNorm
+from engine.layers.rotary import rotate, rotation
 
 
 class LightningState:
@@ -32,11 +33,12 @@ class LightningState:
         return self.tensor.nbytes
 
 
-def slopes(num_heads: int, layer: int, num_layers: int) -> Tensor:
+def slopes(num_heads: int, layer: int, num_layers: int, layer_factor: bool = True) -> Tensor:
     """Decay per token of each head, [H] float32: steep in early layers, nearly none in the last.
 
     2^(-8 (h + 1) / H) as in ALiBi (arXiv 2108.12409, with its interleave where H is not a power of
-    two), times 1 - layer / (num_layers - 1) + 1e-5. Softmax layers count in `layer`.
+    two), times 1 - layer / (num_layers - 1) + 1e-5 if `layer_factor`. Softmax layers count in
+    `layer`.
     """
 
     def geometric(count: int) -> list[float]:
@@ -44,26 +46,48 @@ def slopes(num_heads: int, layer: int, num_layers: int) -> Tensor:
 
     lower = 2 ** math.floor(math.log2(num_heads))
     base = geometric(lower) + geometric(2 * lower)[0::2][: num_heads - lower]
-    factor = 1 - layer / max(num_layers - 1, 1) + 1e-5
+    factor = 1 - layer / max(num_layers - 1, 1) + 1e-5 if layer_factor else 1.0
     return torch.tensor(base, dtype=torch.float32) * factor
 
 
 class LightningAttention(nn.Module):
+    """See `LightningOptions` for what varies."""
+
     def __init__(self, config: ModelConfig, layer: int) -> None:
         super().__init__()
         size = config.attention_size
+        self.options = config.layers[layer].lightning
         self.num_heads = config.num_heads
         self.layer, self.num_layers = layer, config.num_layers
         self.qkv = nn.Parameter(torch.empty(3 * size, config.hidden_size))
         self.gate = nn.Parameter(torch.empty(size, config.hidden_size))
-        self.norm = RMSNorm(size, config.lightning_norm_eps)
+        self.norm = RMSNorm(size, config.lightning_norm_eps, self.options.norm_groups)
         self.out = nn.Parameter(torch.empty(config.hidden_size, size))
+        if self.options.qk_norm:
+            self.q_norm = RMSNorm(config.head_dim, config.norm_eps)
+            self.k_norm = RMSNorm(config.head_dim, config.norm_eps)
 
-    def forward(self, hidden: Tensor, state: LightningState, _start: int) -> Tensor:
+    def forward(self, hidden: Tensor, state: LightningState, start: int) -> Tensor:
         num_tokens = hidden.shape[0]
-        qkv = F.silu(kernels.linear(hidden, self.qkv))
+        qkv = kernels.linear(hidden, self.qkv)
+        if self.options.silu:
+            qkv = F.silu(qkv)
         q, k, v = qkv.view(num_tokens, self.num_heads, -1).chunk(3, dim=-1)  # rows [q_h|k_h|v_h]
-        decay = slopes(self.num_heads, self.layer, self.num_layers).to(hidden.device)
+        if self.options.qk_norm:
+            q, k = self.q_norm(q), self.k_norm(k)
+        if self.options.rotary_frequencies:
+            turn = rotation(self.options.rotary_frequencies, start, num_tokens, hidden.device)
+            q, k = rotate(q, *turn), rotate(k, *turn)
+        if self.options.scale != 1.0:
+            q = q * self.options.scale
+        decay = self.slopes().to(hidden.device)
         out, state.tensor = kernels.lightning_attention(q, k, v, decay, state.tensor)
         gate = torch.sigmoid(kernels.linear(hidden, self.gate))
         return kernels.linear(gate * self.norm(out.reshape(num_tokens, -1)), self.out)
+
+    def slopes(self) -> Tensor:
+        """The decay of each head, [H] float32 on the CPU."""
+        if self.options.slopes:
+            return torch.tensor(self.options.slopes, dtype=torch.float32)
+        factor = self.options.slope_layer_factor
+        return slopes(self.num_heads, self.layer, self.num_layers, factor)

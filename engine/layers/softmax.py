@@ -1,12 +1,13 @@
 """A softmax attention layer with grouped heads, and the keys and values it keeps."""
 
+import math
 from typing import Self
 
 import torch
 from torch import Tensor, nn
 
 import kernels
-from engine.config import ModelConfig
+from engine.config import ModelConfig, SoftmaxOptions
 from engine.layers.rotary import rotate, rotation
 
 BLOCK_TOKENS = 4096
@@ -15,7 +16,8 @@ BLOCK_TOKENS = 4096
 class KVCache:
     """Keys (after rotation) and values of one layer, append-only, in blocks of 4,096 tokens.
 
-    Forks share the blocks that are full; only the last, unfinished one is copied.
+    Forks share the blocks that are full; only the last, unfinished one is copied. Queries at
+    positions from `global_from` on see everything, also in layers with a window.
     """
 
     def __init__(
@@ -25,6 +27,7 @@ class KVCache:
         self._dtype, self._device = dtype, device
         self._blocks: list[tuple[Tensor, Tensor]] = []
         self.num_tokens = 0
+        self.global_from: int | None = None
 
     @classmethod
     def empty(cls, config: ModelConfig, dtype: torch.dtype, device: torch.device) -> Self:
@@ -44,9 +47,13 @@ class KVCache:
             self.num_tokens += count
             start += count
 
-    def segments(self) -> list[tuple[Tensor, Tensor]]:
-        """All keys and values in order, as views [n, G, D]; safe until the next append."""
-        full, rest = divmod(self.num_tokens, BLOCK_TOKENS)
+    def segments(self, num_tokens: int | None = None) -> list[tuple[Tensor, Tensor]]:
+        """The first `num_tokens` keys and values (all, if None) in order, as views [n, G, D].
+
+        Safe until the next append.
+        """
+        count = self.num_tokens if num_tokens is None else num_tokens
+        full, rest = divmod(count, BLOCK_TOKENS)
         segments = self._blocks[:full]
         if rest:
             keys, values = self._blocks[full]
@@ -61,6 +68,7 @@ class KVCache:
         twin.num_tokens = full * BLOCK_TOKENS
         for keys, values in self.segments()[full:]:
             twin.append(keys, values)
+        twin.global_from = self.global_from
         return twin
 
     @property
@@ -72,14 +80,46 @@ class KVCache:
         return keys, torch.empty_like(keys)
 
 
+class KVTrace(KVCache):
+    """Keys and values as the layer made them, never copied, so that gradients pass through them.
+
+    For training: one tensor per append instead of blocks.
+    """
+
+    def append(self, keys: Tensor, values: Tensor) -> None:
+        self._blocks.append((keys, values))
+        self.num_tokens += keys.shape[0]
+
+    def segments(self, num_tokens: int | None = None) -> list[tuple[Tensor, Tensor]]:
+        left = self.num_tokens if num_tokens is None else num_tokens
+        segments = []
+        for keys, values in self._blocks:
+            segments.append((keys[:left], values[:left]))
+            left -= segments[-1][0].shape[0]
+        return [(keys, values) for keys, values in segments if keys.shape[0]]
+
+    def fork(self) -> "KVTrace":
+        _, num_kv_heads, head_dim = self._shape
+        twin = KVTrace(num_kv_heads, head_dim, self._dtype, self._device)
+        twin._blocks, twin.num_tokens = list(self._blocks), self.num_tokens
+        twin.global_from = self.global_from
+        return twin
+
+
 class SoftmaxAttention(nn.Module):
-    def __init__(self, config: ModelConfig) -> None:
+    """See `SoftmaxOptions` for what varies."""
+
+    def __init__(self, config: ModelConfig, layer: int) -> None:
         super().__init__()
+        self.options: SoftmaxOptions = config.layers[layer].softmax
         self.heads = (config.num_heads, config.num_kv_heads, config.num_kv_heads)
-        self.rotary_frequencies = config.rotary_frequencies
+        own = self.options.rotary_frequencies
+        self.rotary_frequencies = config.rotary_frequencies if own is None else own
         self.scale = config.head_dim**-0.5
         self.qkv = nn.Parameter(torch.empty(sum(self.heads) * config.head_dim, config.hidden_size))
         self.out = nn.Parameter(torch.empty(config.hidden_size, config.attention_size))
+        if self.options.output_gate:
+            self.gate = nn.Parameter(torch.empty(config.attention_size, config.hidden_size))
 
     def forward(self, hidden: Tensor, state: KVCache, start: int) -> Tensor:
         num_tokens = hidden.shape[0]
@@ -87,5 +127,33 @@ class SoftmaxAttention(nn.Module):
         q, k, v = torch.split(qkv, list(self.heads), dim=1)
         turn = rotation(self.rotary_frequencies, start, num_tokens, hidden.device)
         state.append(rotate(k, *turn), v)
-        out = kernels.attention(rotate(q, *turn), state.segments(), self.scale)
-        return kernels.linear(out.reshape(num_tokens, -1), self.out)
+        q = self._grown(rotate(q, *turn), start)
+        out = self._attend(q, state, start).reshape(num_tokens, -1)
+        if self.options.output_gate:
+            out = torch.sigmoid(kernels.linear(hidden, self.gate)) * out
+        return kernels.linear(out, self.out)
+
+    def _attend(self, q: Tensor, state: KVCache, start: int) -> Tensor:
+        window, num_tokens = self.options.window_tokens, q.shape[0]
+        if not window:
+            return kernels.attention(q, state.segments(), self.scale)
+        border = start + num_tokens if state.global_from is None else state.global_from
+        local = min(max(border - start, 0), num_tokens)  # so many queries see the window only
+        outs = []
+        if local:
+            seen = state.segments(start + local)
+            sinks = self.options.sink_tokens
+            outs.append(kernels.attention(q[:local], seen, self.scale, window=window, sinks=sinks))
+        if local < num_tokens:
+            outs.append(kernels.attention(q[local:], state.segments(), self.scale))
+        return torch.cat(outs) if len(outs) > 1 else outs[0]
+
+    def _grown(self, q: Tensor, start: int) -> Tensor:
+        """q [T, H, D] times the logarithmic factor of its position, 1 at positions trained for."""
+        base, trained = self.options.log_scale_base, self.options.log_scale_from_tokens
+        if not base:
+            return q
+        end = start + q.shape[0]
+        position = torch.arange(start, end, dtype=torch.float64, device=q.device)
+        factor = ((position - trained).clamp(min=0) + base).log() / math.log(base)
+        return (q.float() * factor.float()[:, None, None]).to(q.dtype)

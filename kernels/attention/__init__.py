@@ -6,7 +6,9 @@ from torch import Tensor
 from kernels.attention import naive, tiled
 from kernels.registry import Registry
 
-REGISTRY = Registry[[Tensor, Sequence[tuple[Tensor, Tensor]], float], Tensor]("attention")
+Segments = Sequence[tuple[Tensor, Tensor]]
+
+REGISTRY = Registry[[Tensor, Segments, float, int | None, int], Tensor]("attention")
 REGISTRY.add(
     "tiled",
     tiled.attention,

@@ -6,7 +6,13 @@ import torch
 from torch import Tensor
 
 
-def attention(q: Tensor, segments: Sequence[tuple[Tensor, Tensor]], scale: float) -> Tensor:
+def attention(
+    q: Tensor,
+    segments: Sequence[tuple[Tensor, Tensor]],
+    scale: float,
+    window: int | None = None,
+    sinks: int = 0,
+) -> Tensor:
     k = torch.cat([keys for keys, _ in segments]).double()  # [S, G, D]
     v = torch.cat([values for _, values in segments]).double()
     num_queries, num_heads, _ = q.shape
@@ -14,7 +20,10 @@ def attention(q: Tensor, segments: Sequence[tuple[Tensor, Tensor]], scale: float
     k = k.repeat_interleave(num_heads // num_kv_heads, dim=1)  # [S, H, D]
     v = v.repeat_interleave(num_heads // num_kv_heads, dim=1)
     scores = scale * torch.einsum("thd,shd->hts", q.double(), k)
-    future = torch.ones(num_queries, num_keys, dtype=torch.bool, device=q.device)
-    future = future.triu(num_keys - num_queries + 1)
-    weights = scores.masked_fill(future, -torch.inf).softmax(dim=-1)
+    query = torch.arange(num_keys - num_queries, num_keys, device=q.device)[:, None]
+    key = torch.arange(num_keys, device=q.device)
+    hidden = key > query
+    if window is not None:
+        hidden |= (key <= query - window) & (key >= sinks)
+    weights = scores.masked_fill(hidden, -torch.inf).softmax(dim=-1)
     return torch.einsum("hts,shd->thd", weights, v)

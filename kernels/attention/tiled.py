@@ -3,9 +3,11 @@
 The keys fall into the history, which every query sees whole, and the last T, which each query
 sees up to itself. Each part gives (out, log-sum-exp); joining parts is exact, so where the keys are
 cut does not matter. On a CPU in float32 a part is PyTorch's fused kernel, else products over tiles.
+With a window, each tile of queries is one such part over the few keys it can see.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -13,16 +15,27 @@ from torch import Tensor
 QUERY_TILE = 512
 KEY_TILE = 1024
 
+Hidden = Callable[[int, int], Tensor]  # mask [T, n] of the keys start .. end a query may not see
 Part = tuple[Tensor, Tensor]  # out [G, R, T, D], log-sum-exp [G, R, T]; R query heads per KV head
 
 
-def attention(q: Tensor, segments: Sequence[tuple[Tensor, Tensor]], scale: float) -> Tensor:
+def attention(
+    q: Tensor,
+    segments: Sequence[tuple[Tensor, Tensor]],
+    scale: float,
+    window: int | None = None,
+    sinks: int = 0,
+) -> Tensor:
     num_queries, num_heads, head_dim = q.shape
     num_keys = sum(keys.shape[0] for keys, _ in segments)
     if num_keys < num_queries:
         raise ValueError(f"attention: {num_queries} queries need as many keys, got {num_keys}")
     num_kv_heads = segments[0][0].shape[1]
     grouped = q.view(num_queries, num_kv_heads, -1, head_dim).permute(1, 2, 0, 3)  # [G, R, T, D]
+    if window is not None and window < num_keys:
+        parts_in_order = list(_windowed(grouped, segments, scale, num_keys, window, sinks))
+        out = torch.cat(parts_in_order, dim=2)
+        return out.permute(2, 0, 1, 3).reshape(num_queries, num_heads, head_dim).to(q.dtype)
     part = _fused if _can_fuse(q) else _by_products
 
     # A single query sees every key whole, so nothing has to be cut off for it.
@@ -37,6 +50,43 @@ def attention(q: Tensor, segments: Sequence[tuple[Tensor, Tensor]], scale: float
         parts.append(part(grouped, _by_head(keys), _by_head(values), scale, True))
     out = _join(parts)
     return out.permute(2, 0, 1, 3).reshape(num_queries, num_heads, head_dim).to(q.dtype)
+
+
+def _windowed(
+    grouped: Tensor,
+    segments: Sequence[tuple[Tensor, Tensor]],
+    scale: float,
+    num_keys: int,
+    window: int,
+    sinks: int,
+) -> Iterator[Tensor]:
+    """The outputs [G, R, t, D] of each tile of queries in order."""
+    num_queries, device = grouped.shape[2], grouped.device
+    history = num_keys - num_queries
+    for first in range(0, num_queries, QUERY_TILE):
+        tile = grouped[:, :, first : first + QUERY_TILE]
+        end = history + first + tile.shape[2]
+        lowest = max(history + first - window + 1, 0)
+        pieces = list(_cut(segments, 0, min(sinks, lowest))) + list(_cut(segments, lowest, end))
+        keys = _by_head(torch.cat([keys for keys, _ in pieces]))
+        values = _by_head(torch.cat([values for _, values in pieces]))
+        key = torch.cat(
+            [
+                torch.arange(min(sinks, lowest), device=device),
+                torch.arange(lowest, end, device=device),
+            ]
+        )
+        query = torch.arange(history + first, end, device=device)[:, None]
+        hidden = (key > query) | ((key <= query - window) & (key >= sinks))
+        if _can_fuse(grouped):
+            yield _fused(tile, keys, values, scale, False, hidden)[0]
+        else:
+            columns = partial(_columns, hidden)
+            yield _query_tile(tile, keys, values, scale, keys.shape[1], columns)[0]
+
+
+def _columns(hidden: Tensor, start: int, end: int) -> Tensor:
+    return hidden[:, start:end]
 
 
 def _cut(
@@ -71,10 +121,22 @@ def _can_fuse(q: Tensor) -> bool:
     return q.device.type == "cpu" and q.dtype == torch.float32 and not grad
 
 
-def _fused(q: Tensor, k: Tensor, v: Tensor, scale: float, causal: bool) -> Part:
+def _fused(
+    q: Tensor, k: Tensor, v: Tensor, scale: float, causal: bool, hidden: Tensor | None = None
+) -> Part:
     per_group = (-1, q.shape[1], -1, -1)
+    mask = None
+    if hidden is not None:
+        mask = torch.zeros(hidden.shape, dtype=q.dtype, device=q.device)
+        mask = mask.masked_fill(hidden, -torch.inf)[None, None]
     out, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
-        q, k[:, None].expand(per_group), v[:, None].expand(per_group), 0.0, causal, scale=scale
+        q,
+        k[:, None].expand(per_group),
+        v[:, None].expand(per_group),
+        0.0,
+        causal,
+        attn_mask=mask,
+        scale=scale,
     )
     return out, lse
 
@@ -82,26 +144,34 @@ def _fused(q: Tensor, k: Tensor, v: Tensor, scale: float, causal: bool) -> Part:
 def _by_products(q: Tensor, k: Tensor, v: Tensor, scale: float, causal: bool) -> Part:
     outs, lses = [], []
     for first in range(0, q.shape[2], QUERY_TILE):
-        out, lse = _query_tile(q[:, :, first : first + QUERY_TILE], k, v, scale, first, causal)
+        tile = q[:, :, first : first + QUERY_TILE]
+        num_keys = min(k.shape[1], first + tile.shape[2]) if causal else k.shape[1]
+        hidden = partial(_future, first, tile.shape[2], q.device) if causal else None
+        out, lse = _query_tile(tile, k, v, scale, num_keys, hidden)
         outs.append(out)
         lses.append(lse)
     return torch.cat(outs, dim=2), torch.cat(lses, dim=2)
 
 
-def _query_tile(q: Tensor, k: Tensor, v: Tensor, scale: float, first: int, causal: bool) -> Part:
+def _future(first: int, num_queries: int, device: torch.device, start: int, end: int) -> Tensor:
+    query = torch.arange(first, first + num_queries, device=device)[:, None]
+    return torch.arange(start, end, device=device) > query
+
+
+def _query_tile(
+    q: Tensor, k: Tensor, v: Tensor, scale: float, num_keys: int, hidden: Hidden | None
+) -> Part:
     num_groups, per_group, num_queries, head_dim = q.shape
     rows = q.reshape(num_groups, per_group * num_queries, head_dim)
-    position = first + torch.arange(num_queries, device=q.device).repeat(per_group)[:, None]
-    num_keys = min(k.shape[1], first + num_queries) if causal else k.shape[1]
     out = torch.zeros(rows.shape, device=q.device, dtype=torch.float32)
-    peak = torch.full((*rows.shape[:2], 1), -torch.inf, device=q.device)
+    # Finite, so that a tile of which a query sees nothing adds exactly nothing.
+    peak = torch.full((*rows.shape[:2], 1), torch.finfo(torch.float32).min, device=q.device)
     total = torch.zeros_like(peak)
     for start in range(0, num_keys, KEY_TILE):
         end = min(start + KEY_TILE, num_keys)
         scores = scale * (rows @ k[:, start:end].mT).float()  # [G, R*T, n]
-        if causal:
-            hidden = torch.arange(start, end, device=q.device) > position
-            scores = scores.masked_fill(hidden, -torch.inf)
+        if hidden is not None:
+            scores = scores.masked_fill(hidden(start, end).repeat(per_group, 1), -torch.inf)
         new_peak = torch.maximum(peak, scores.amax(dim=-1, keepdim=True))
         weights = torch.exp(scores - new_peak)
         shrink = torch.exp(peak - new_peak)

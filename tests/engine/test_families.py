@@ -8,13 +8,26 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny import hf_spelling, llama_config, minimax_config, shapes, write_config
+from tiny import (
+    LIGHTNING,
+    WINDOWED,
+    hf_spelling,
+    llama_config,
+    minimax_config,
+    mm1_config,
+    shapes,
+    write_config,
+)
 
 from engine.config import Mixer, Residual
 from engine.errors import ConfigError, EngineError
 from engine.families import family_named, read_config
 
 REAL = Path(__file__).parents[2].parent / "shared/golden/m1-real"
+
+
+def only(kind):
+    return mm1_config(layer_kinds={"only": kind}, layers=["only"])
 
 
 def read(directory, config):
@@ -73,6 +86,41 @@ def test_newer_files_nest_the_rope(tmp_path):
     assert read(tmp_path, config).rotary_frequencies == pytest.approx([1.0, 0.1])
 
 
+def test_every_option_of_our_own_family_arrives(tmp_path):
+    config = read(tmp_path, mm1_config(lightning_norm_eps=1e-4, postnorm=True))
+    local, window, far, m1 = config.layers
+    assert (local.lightning.silu, local.lightning.qk_norm, local.lightning.scale) == (
+        False,
+        True,
+        0.25,
+    )
+    assert len(local.lightning.rotary_frequencies) == 8
+    assert not local.lightning.slope_layer_factor
+    assert window.softmax.rotary_frequencies == pytest.approx([1, 10**-0.5, 0.1, 10**-1.5])
+    assert (window.softmax.window_tokens, window.softmax.sink_tokens) == (9, 2)
+    assert window.softmax.output_gate
+    assert far.softmax.rotary_frequencies == ()
+    assert (far.softmax.log_scale_base, far.softmax.log_scale_from_tokens) == (20, 30)
+    assert m1.lightning.slopes == (0.5, 0.1, 0.02, 0.0)
+    assert (m1.lightning.norm_groups, m1.lightning.silu) == (4, True)
+    assert (config.lightning_norm_eps, config.postnorm) == (1e-4, True)
+
+
+def test_the_options_of_a_kind_do_not_do_anything_but_be_read_or_refused(tmp_path_factory):
+    @settings(max_examples=200, deadline=None)
+    @given(
+        base=st.sampled_from([LIGHTNING, WINDOWED]),
+        changes=st.dictionaries(st.sampled_from(sorted({*LIGHTNING, *WINDOWED})), ODD, max_size=3),
+    )
+    def check(base, changes):
+        try:
+            read(tmp_path_factory.getbasetemp(), only(base | changes))
+        except EngineError as error:
+            assert str(error).isprintable()
+
+    check()
+
+
 @pytest.mark.skipif(not REAL.is_dir(), reason="../shared/golden/m1-real is absent")
 def test_the_real_minimax_m1():
     config = read_config(REAL)
@@ -94,8 +142,10 @@ def test_the_real_minimax_m1():
         minimax_config(tie_word_embeddings=True),
         llama_config(),
         llama_config(tie_word_embeddings=False),
+        mm1_config(),
+        mm1_config(tie_word_embeddings=False),
     ],
-    ids=["m1", "tied m1", "llama", "untied llama"],
+    ids=["m1", "tied m1", "llama", "untied llama", "mm1", "untied mm1"],
 )
 def test_every_tensor_is_used_once(tmp_path, config):
     ours = read(tmp_path, config)
@@ -138,6 +188,31 @@ def test_every_tensor_is_used_once(tmp_path, config):
         (llama_config(num_hidden_layers=-1), "0 layers"),
         (llama_config(num_attention_heads=0), "num_heads is 0"),
         (llama_config(vocab_size=10**400), "malformed"),
+        (mm1_config(layers=["local", "near"]), "layer kind 'near' is not in layer_kinds"),
+        (mm1_config(layers=["local", ["far"]]), "is not in layer_kinds"),
+        (mm1_config(layers="local"), "layers must list"),
+        (mm1_config(layers=["local"] * 1001), "layers must list 1 to 1,000"),
+        (mm1_config(layer_kinds=[]), "layer_kinds must be an object"),
+        (mm1_config(layer_kinds={"local": 3}, layers=["local"]), "'local' must be an object"),
+        (only({"mixer": "mamba"}), "mixer 'mamba', not lightning or softmax"),
+        (only({"mixer": ["softmax"]}), "not lightning or softmax"),
+        (only(LIGHTNING | {"window_tokens": 4}), "'window_tokens' is not an option of lightning"),
+        (only(WINDOWED | {"qk_norm": True}), "'qk_norm' is not an option of softmax"),
+        (only(WINDOWED | {"rotary_dim": 7}), "rotary_dim must be even"),
+        (only(WINDOWED | {"rotary_dim": 18}), "not 0 to rotary_frequency_dim 16"),
+        (only({"mixer": "softmax", "rotary_dim": 18}), "rotary_dim 18 is over head_dim 16"),
+        (only({"mixer": "softmax", "rotary_dim": 10**9}), "at most 65,536"),
+        (only({"mixer": "softmax", "window_tokens": -1}), "window_tokens is -1"),
+        (only({"mixer": "softmax", "sink_tokens": 4}), "sink_tokens without window_tokens"),
+        (only({"mixer": "softmax", "log_scale_base": 1}), "log_scale_base is 1, expected 0 or"),
+        (only({"mixer": "softmax", "log_scale_base": -2}), "log_scale_base is -2"),
+        (only(LIGHTNING | {"slopes": [0.1]}), "1 slopes for 4 heads"),
+        (only(LIGHTNING | {"slopes": [0.1, 0.1, 0.1, -0.1]}), "slopes must be finite and not neg"),
+        (only(LIGHTNING | {"slopes": "steep"}), "slopes must be a list of numbers"),
+        (only(LIGHTNING | {"slopes": [None] * 4}), "slopes must be a number"),
+        (only(LIGHTNING | {"scale": 0}), "a scale of 0"),
+        (only(LIGHTNING | {"norm_groups": 5}), "64 channels do not divide into 5 norm groups"),
+        (only(LIGHTNING | {"norm_groups": 0}), "into 0 norm groups"),
     ],
 )
 def test_what_would_be_computed_wrongly_is_refused(tmp_path, config, reason):
@@ -172,14 +247,16 @@ ODD = st.one_of(
     ),
 )
 KEYS = sorted(
-    {*minimax_config(), *hf_spelling(minimax_config()), *llama_config()}
+    {*minimax_config(), *hf_spelling(minimax_config()), *llama_config(), *mm1_config()}
     | {"rope_scaling", "rope_parameters", "lightning_norm_eps", "attention_bias"}
 )
 
 
 @settings(max_examples=400, deadline=None)
 @given(
-    base=st.sampled_from([minimax_config(), hf_spelling(minimax_config()), llama_config()]),
+    base=st.sampled_from(
+        [minimax_config(), hf_spelling(minimax_config()), llama_config(), mm1_config()]
+    ),
     changes=st.dictionaries(st.sampled_from(KEYS), ODD, max_size=4),
     absent=st.sets(st.sampled_from(KEYS), max_size=2),
 )

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from tiny import llama_config, load_model, minimax_config, write_checkpoint
+from tiny import llama_config, load_model, minimax_config, mm1_config, write_checkpoint
 
 from engine import placement
 from engine.checkpoint import Checkpoint, load
@@ -16,6 +16,7 @@ CONFIGS = {
     "six heads": minimax_config(num_attention_heads=6, num_key_value_heads=3),
     "tied llama": llama_config(),
     "untied llama": llama_config(tie_word_embeddings=False),
+    "mm1": mm1_config(),
 }
 
 

@@ -6,7 +6,7 @@ The records here are our own; tests/parity/test_golden.py holds the official one
 import pytest
 import torch
 from safetensors.torch import save_file
-from tiny import all_logits, load_model, minimax_config, write_checkpoint
+from tiny import all_logits, load_model, minimax_config, mm1_config, write_checkpoint
 
 from engine.context import Context
 from engine.engine import verify
@@ -65,6 +65,11 @@ def test_a_record_without_decode_or_of_one_kind_of_layer_passes(tmp_path):
         assert result.passed
         names = {d.name for d in result.differences}
         assert names == {"prefill logits"} | ({"keys", "values"} if kind else {"Lightning states"})
+
+
+def test_our_own_family_is_verified_alike(tmp_path):
+    directory = write_checkpoint(tmp_path / "mm1", mm1_config())
+    assert verify(write_record(directory), [1, 16, 512]).passed
 
 
 @pytest.mark.parametrize("value", [2e-4, float("nan"), float("inf")])

@@ -99,3 +99,60 @@ def test_more_queries_than_keys_is_refused():
     q, k, v = inputs(5, 4)
     with pytest.raises(ValueError, match="5 queries need as many keys, got 4"):
         kernels.attention(q, [(k, v)], 0.25)
+
+
+@pytest.mark.parametrize("path", [tiled.attention, kernels.attention])
+@pytest.mark.parametrize("gradient", [False, True])
+@pytest.mark.parametrize(("num_queries", "num_keys"), [(1, 1), (1, 90), (40, 90), (600, 1700)])
+@pytest.mark.parametrize(("window", "sinks"), [(1, 0), (1, 3), (17, 0), (64, 4), (1200, 30)])
+def test_a_window_equals_the_definition(path, gradient, num_queries, num_keys, window, sinks):
+    q, k, v = inputs(num_queries, num_keys)
+    want = naive.attention(q, [(k, v)], 0.25, window, sinks)
+    q.requires_grad_(gradient)
+    got = path(q, [(k, v)], 0.25, window=window, sinks=sinks).detach()
+    assert relative_rms(got, want) < 1e-5
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.integers(1, 80), min_size=1, max_size=6),
+    st.integers(1, 90),
+    st.integers(1, 200),
+    st.integers(0, 40),
+    st.booleans(),
+)
+def test_a_window_does_not_mind_where_keys_are_cut(cuts, num_queries, window, sinks, gradient):
+    num_keys = sum(cuts)
+    q, k, v = inputs(min(num_queries, num_keys), num_keys)
+    want = naive.attention(q, [(k, v)], 0.3, window, sinks)
+    segments = list(zip(k.split(cuts), v.split(cuts), strict=True))
+    got = tiled.attention(q.requires_grad_(gradient), segments, 0.3, window, sinks).detach()
+    assert relative_rms(got, want) < 1e-5
+
+
+@pytest.mark.parametrize("gradient", [False, True])
+def test_what_a_window_hides_cannot_be_seen(gradient):
+    q, k, v = inputs(40, 100)
+    q.requires_grad_(gradient)
+    before = tiled.attention(q, [(k, v)], 0.25, 8, 2).detach()
+    v[2:60] = 1e6
+    after = tiled.attention(q, [(k, v)], 0.25, 8, 2).detach()
+    assert torch.equal(after[7:], before[7:])  # query 7 stands at position 67
+    assert (after[:7] - before[:7]).abs().amin(dim=(1, 2)).min() > 0
+
+
+def test_gradients_through_a_window_are_those_of_the_definition():
+    arguments = [x.requires_grad_() for x in inputs(50, 120)]
+    grads = []
+    for function in (tiled.attention, naive.attention):
+        q, k, v = arguments
+        out = function(q, [(k[:70], v[:70]), (k[70:], v[70:])], 0.25, 20, 3)
+        grads.append(torch.autograd.grad((out.double() ** 3).sum(), arguments))
+    for got, want in zip(*grads, strict=True):
+        assert relative_rms(got, want) < 1e-4
+
+
+def test_a_window_in_which_a_query_does_not_see_itself_is_refused():
+    q, k, v = inputs(4, 4)
+    with pytest.raises(ValueError, match="a window of 0 tokens"):
+        kernels.attention(q, [(k, v)], 0.25, window=0)

@@ -1,0 +1,135 @@
+"""Red here means training sees what is held out, or an answer is not where it is said to be."""
+
+import json
+import lzma
+
+import pytest
+import torch
+
+from engine.tokenizer import Tokenizer
+from training import saved
+from training.data import Reader
+from training.overlap import Overlap
+from training.schedule import Schedule
+
+
+@pytest.fixture(scope="module")
+def tokenizer(parent):
+    return Tokenizer(parent)
+
+
+def read(tokenizer, records, *, seed=0, count=50):
+    return Reader(tokenizer, seed).read(
+        records / "text.jsonl", records / "qa.jsonl", sequence_tokens=128, num_sequences=count
+    )
+
+
+def test_the_seed_alone_decides_what_is_read(tokenizer, records):
+    first, again, other = (read(tokenizer, records, seed=seed) for seed in (3, 3, 4))
+    assert torch.equal(first.token_ids, again.token_ids)
+    assert not torch.equal(first.token_ids, other.token_ids)
+    assert first.token_ids.shape == (50, 128)
+    assert first.order(3, 0) != first.order(3, 1) != first.order(4, 1)
+    assert sorted(first.order(3, 0)) == list(range(50))
+
+
+def test_sources_held_out_are_not_trained_on(tokenizer, tmp_path):
+    rows = [
+        {"source": f"owner/{n}:{part}", "text": f"owner{n} "} for n in range(300) for part in "ab"
+    ]
+    path = tmp_path / "text.jsonl.xz"
+    path.write_bytes(lzma.compress("\n".join(map(json.dumps, rows)).encode()))
+    found = []
+    for held_out in (False, True):
+        data = Reader(tokenizer, 0, held_out).read(
+            path, None, sequence_tokens=2, num_sequences=10**6
+        )
+        found.append(set(tokenizer.decode(data.token_ids.flatten().tolist()).split()))
+    train, judged = found
+    assert len(judged) >= 2
+    assert len(train) > 10 * len(judged)
+    assert not train & judged
+
+
+def test_answers_are_marked_and_end_their_turn(tokenizer, records):
+    data = read(tokenizer, records, count=200)
+    lines = (records / "qa.jsonl").read_text().splitlines()
+    answers = {json.loads(line)["answer"] for line in lines}
+    num_marked = 0
+    for index in range(len(data)):
+        ids, is_answer = data.at(index)
+        run = []
+        for token_id, flag in zip([*ids.tolist(), 0], [*is_answer.tolist(), False], strict=True):
+            if flag:
+                run.append(token_id)
+            elif run:
+                assert tokenizer.decode(run) in answers
+                assert run[-1] == tokenizer.eos_ids()[0]
+                num_marked += 1
+                run = []
+    assert num_marked > 20
+
+
+def test_what_repeats_an_evaluation_text_is_left_out_and_counted(tokenizer, tmp_path):
+    repeated = " ".join(f"word{n}" for n in range(13))
+    texts = [f"before {repeated.upper()}, after", "the cat sat " * 20, "the hat ate " * 20]
+    rows = [{"source": f"a{n}", "text": text} for n, text in enumerate(texts)]
+    rows += [{"source": "b", "text": ""}, {"source": "c", "meeting": []}]
+    path = tmp_path / "text.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    known = Overlap([f"An evaluation: {repeated}!"])
+    data = Reader(tokenizer, 0, False, known).read(path, None, sequence_tokens=4, num_sequences=999)
+    assert (data.num_overlapping, data.num_unread) == (1, 2)
+    assert "WORD" not in tokenizer.decode(data.token_ids.flatten().tolist())
+
+
+def test_twelve_words_in_common_are_no_overlap():
+    words = [f"w{n}" for n in range(13)]
+    known = Overlap([" ".join(words)])
+    assert known.shares_with("x " + " ".join(words) + " y")
+    assert not known.shares_with("x " + " ".join(words[1:]) + " y")
+    assert not known.shares_with(" ".join(reversed(words)))
+    assert not Overlap([]).shares_with(" ".join(words))
+
+
+def test_no_data_is_said(tokenizer, tmp_path):
+    path = tmp_path / "text.jsonl"
+    path.write_text("")
+    with pytest.raises(ValueError, match="no sequence of 8 tokens"):
+        Reader(tokenizer, 0).read(path, None, sequence_tokens=8, num_sequences=3)
+
+
+def test_the_rate_rises_and_falls():
+    schedule = Schedule(100, 2, 64, 1e-2, 1e-4, 10, 1.0, 5, 5, 1)
+    rates = [schedule.rate(step) for step in range(100)]
+    assert rates[0] == pytest.approx(1e-3)
+    assert max(rates) == rates[9] == rates[10] == pytest.approx(1e-2)
+    assert rates[10:] == sorted(rates[10:], reverse=True)
+    assert rates[-1] == pytest.approx(1e-4, rel=0.1)
+
+
+def test_a_kill_while_saving_leaves_the_checkpoint_before(tmp_path, monkeypatch):
+    saved.save(tmp_path, 1, {"x": torch.ones(2)}, {"recipe": {}})
+    replace = saved._replace
+
+    def killed(temporary, final):
+        if final.name == "checkpoint.json":
+            raise KeyboardInterrupt
+        replace(temporary, final)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(saved, "_replace", killed)
+        saved.save(tmp_path, 2, {"x": torch.zeros(2)}, {"recipe": {}})
+    facts, tensors = saved.load(tmp_path)
+    assert facts["step"] == 1
+    assert torch.equal(tensors["x"], torch.ones(2))
+    saved.save(tmp_path, 3, {"x": torch.zeros(2)}, {})
+    names = sorted(path.name for path in tmp_path.iterdir() if path.suffix != ".part")
+    assert names == ["checkpoint-00000003.safetensors", "checkpoint.json"]
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"step": 1, "tensors": "../x"}', '{"step": 1}'])
+def test_a_damaged_checkpoint_is_refused_in_one_line(tmp_path, text):
+    (tmp_path / "checkpoint.json").write_text(text)
+    with pytest.raises(ValueError, match=r"damaged .*start in another folder"):
+        saved.load(tmp_path)

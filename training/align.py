@@ -1,0 +1,129 @@
+"""Stage 1: every Lightning layer imitates the attention it replaces, all at once.
+
+    python -m training.align --parent DIR --text text.jsonl.xz --run runs/align [--preset cpu]
+
+One pass of the parent gives each layer its input and the output to imitate (teacher forcing), so
+the layers learn independently; the loss is the squared error over the output's variance, averaged
+over layers. Judged by the share of variance explained per layer on held-out text.
+"""
+
+import argparse
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from engine.config import Mixer
+from engine.layers.lightning import LightningAttention, LightningState
+from engine.model import Layer, Model
+from training import cost
+from training.command import Job, Prepared, main
+from training.convert import SMOLLM2_KEPT, Recipe, convert, hybrid_config, match_variance
+from training.data import Sequences
+from training.schedule import Schedule
+from training.teacher import mixer_io
+
+PRESETS = {
+    "smoke": Schedule(
+        steps=30,
+        batch_sequences=2,
+        sequence_tokens=64,
+        peak_rate=3e-3,
+        final_rate=1e-4,
+        warmup_steps=3,
+        norm_factor=5.0,
+        save_every=10,
+        evaluate_every=15,
+        num_held_out=4,
+    ),
+    "cpu": Schedule(
+        steps=1000,
+        batch_sequences=4,
+        sequence_tokens=512,
+        peak_rate=2e-3,
+        final_rate=1e-5,
+        warmup_steps=20,
+        norm_factor=5.0,
+        save_every=25,
+        evaluate_every=100,
+        num_held_out=16,
+    ),
+}
+
+
+class Alignment:
+    """Trains the mixers of `hybrid`'s Lightning layers in place; see `training.run.Stage`."""
+
+    def __init__(self, hybrid: Model, teacher: Model) -> None:
+        self.model, self.teacher = hybrid, teacher
+        self.mixers: dict[int, LightningAttention] = {}
+        self.parameters: dict[str, nn.Parameter] = {}
+        self.clip_groups: list[list[nn.Parameter]] = []
+        for index, layer in enumerate(hybrid.layers):
+            assert isinstance(layer, Layer)
+            if isinstance(layer.mixer, LightningAttention):
+                self.mixers[index] = layer.mixer.requires_grad_(True)
+                named = dict(layer.mixer.named_parameters(f"layers.{index}.mixer"))
+                self.parameters |= named
+                self.clip_groups.append(list(named.values()))
+
+    def learn(self, token_ids: Tensor, is_answer: Tensor, weight: float) -> float:  # noqa: ARG002
+        total = 0.0
+        io = mixer_io(self.teacher, token_ids)
+        for index in self.mixers:  # one layer's graph in memory at a time
+            error, variance = self._error(index, *io[index])
+            loss = error / variance
+            (weight * loss).backward()  # type: ignore[no-untyped-call]
+            total += loss.item() / len(self.mixers)
+        return total
+
+    @torch.no_grad()
+    def judge(self, held_out: Sequences) -> dict[str, Any]:
+        """Share of the variance explained: of each layer, and on average."""
+        errors = dict.fromkeys(self.mixers, 0.0)
+        variances = dict.fromkeys(self.mixers, 0.0)
+        for index in range(len(held_out)):
+            io = mixer_io(self.teacher, held_out.at(index)[0])
+            for layer in self.mixers:
+                error, variance = self._error(layer, *io[layer])
+                errors[layer] += error.item()
+                variances[layer] += variance.item()
+        explained = {layer: 1 - errors[layer] / variances[layer] for layer in self.mixers}
+        mean = sum(explained.values()) / len(explained)
+        return {"variance_explained": mean, "by_layer": explained}
+
+    def flops_per_sequence(self, num_tokens: int) -> int:
+        learned = cost.mixer_flops(self.model.config, Mixer.LIGHTNING, num_tokens)
+        teacher = cost.forward_flops(self.teacher.config, num_tokens, head=False)
+        return teacher + 3 * len(self.mixers) * learned
+
+    def _error(self, index: int, seen: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean squared error of layer `index`, and the variance of all it is to imitate."""
+        state = LightningState.empty(self.model.config, self.model.device)
+        got = self.mixers[index](seen, state, 0)
+        return (got - wanted).square().mean(), wanted.var()
+
+
+def prepare(job: Job, options: argparse.Namespace) -> Prepared:
+    parent = job.load_parent()
+    config = hybrid_config(job.parent_config(), Recipe.parse(options.keep))
+    hybrid = convert(parent, config)
+    parent.settle()
+    match_variance(hybrid, parent, job.data.at(0)[0])
+    return Prepared(Alignment(hybrid, parent), config, {"stage": "align", "kept": options.keep})
+
+
+def command(arguments: Sequence[str] | None = None) -> None:
+    def add_options(parser: argparse.ArgumentParser) -> None:
+        parser.add_argument(
+            "--keep",
+            default=SMOLLM2_KEPT,
+            help="softmax layers and their rotated dimensions: 8:32,18:0 (default: %(default)s)",
+        )
+
+    main(__doc__ or "", PRESETS, prepare, add_options, arguments)
+
+
+if __name__ == "__main__":
+    command()

@@ -1,0 +1,141 @@
+"""What the commands of all stages share: options, data, the run, the model at its end."""
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from engine.checkpoint import Checkpoint, load
+from engine.families import read_config
+from engine.model import Model
+from engine.tokenizer import Tokenizer
+from mm1cli.output.progress import Progress
+from mm1cli.output.text import Channel
+from training.data import Reader, Sequences
+from training.export import write_model
+from training.overlap import Overlap
+from training.run import Stage, train
+from training.schedule import Schedule
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """The inputs of a stage."""
+
+    parent: Path
+    data: Sequences
+    held_out: Sequences
+
+    def load_parent(self) -> Model:
+        """A fresh copy in float32, not settled."""
+        config = read_config(self.parent)
+        device = torch.device("cpu")
+        return load(Checkpoint(self.parent), config, device=device, dtype=torch.float32)
+
+    def parent_config(self) -> dict[str, Any]:
+        config: dict[str, Any] = json.loads((self.parent / "config.json").read_text("utf-8"))
+        return config
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A stage, the config.json of the model it trains, and the facts a resumed run must share."""
+
+    stage: Stage
+    config: dict[str, Any]
+    shared: dict[str, Any]
+
+
+Prepare = Callable[[Job, argparse.Namespace], Prepared]
+
+
+def main(
+    description: str,
+    presets: Mapping[str, Schedule],
+    prepare: Prepare,
+    add_options: Callable[[argparse.ArgumentParser], object],
+    arguments: Sequence[str] | None = None,
+) -> None:
+    """Runs a stage and exits; 2 for settings that cannot be, 130 or 143 if told to stop."""
+    parser = _parser(description, presets)
+    add_options(parser)
+    options = parser.parse_args(arguments)
+    try:
+        stopped_by = run(options, presets[options.preset], prepare)
+    except (ValueError, OSError) as error:
+        parser.exit(2, f"{parser.prog}: {error}\n")
+    if stopped_by is not None:
+        parser.exit(128 + stopped_by, "stopped; the same command goes on from here\n")
+
+
+def run(options: argparse.Namespace, schedule: Schedule, prepare: Prepare) -> int | None:
+    """Trains and writes the model to RUN/model; the signal that stopped it, if one did."""
+    torch.set_num_threads(options.threads)
+    changes = {name: getattr(options, name) for name in ("steps", "peak_rate")}
+    schedule = replace(schedule, **{name: x for name, x in changes.items() if x is not None})
+    began = time.monotonic()
+    channel = Channel.from_environment(sys.stderr, os.environ)
+    job = Job(options.parent, *_read(options, schedule))
+    channel.write(
+        f"{len(job.data):,} sequences of {schedule.sequence_tokens:,} tokens, "
+        f"{len(job.held_out):,} held out; {job.data.num_overlapping:,} records repeat evaluation "
+        f"texts, {job.data.num_unread:,} are of another shape\n"
+    )
+    prepared = prepare(job, options)
+    name = str(prepared.shared["stage"])
+    progress = Progress(channel, time.monotonic, after_s=1.0)
+    outcome = train(
+        prepared.stage,
+        job.data,
+        job.held_out,
+        schedule,
+        options.run,
+        seed=options.seed,
+        inputs=prepared.shared | {"num_sequences": len(job.data)},
+        on_progress=lambda done, total: progress.update(name, done, total, "tokens"),
+    )
+    progress.stop()
+    write_model(prepared.stage.model, prepared.config, options.parent, options.run / "model")
+    last = outcome.log.read_text(encoding="utf-8").splitlines()[-1]
+    channel.write(f"{outcome.step:,} steps in {time.monotonic() - began:,.0f} s; {last}\n")
+    return outcome.stopped_by
+
+
+def _read(options: argparse.Namespace, schedule: Schedule) -> tuple[Sequences, Sequences]:
+    tokenizer = Tokenizer(options.parent)
+    known = Overlap(path.read_text("utf-8") for path in options.exclude)
+    wanted = min(schedule.steps * schedule.batch_sequences, options.max_sequences)
+
+    def read(held_out: bool, count: int) -> Sequences:
+        return Reader(tokenizer, options.seed, held_out, known).read(
+            options.text, options.qa, sequence_tokens=schedule.sequence_tokens, num_sequences=count
+        )
+
+    return read(False, wanted), read(True, schedule.num_held_out)
+
+
+def _parser(description: str, presets: Mapping[str, Schedule]) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--parent", type=Path, required=True, help="the softmax model, a folder")
+    parser.add_argument("--run", type=Path, required=True, help="checkpoints, log and result")
+    parser.add_argument("--text", type=Path, help="records of text, .jsonl or .jsonl.xz")
+    parser.add_argument("--qa", type=Path, help="records of prompt and answer")
+    parser.add_argument(
+        "--exclude", type=Path, nargs="*", default=[], help="evaluation texts not to train on"
+    )
+    parser.add_argument("--preset", choices=sorted(presets), default="cpu")
+    parser.add_argument("--steps", type=int, help="instead of the preset's")
+    parser.add_argument("--peak-rate", type=float, help="instead of the preset's")
+    parser.add_argument("--max-sequences", type=int, default=100_000, help="then the data repeat")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=1)
+    return parser
