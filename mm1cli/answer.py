@@ -142,6 +142,7 @@ class Reader:
             self._shared = self._engine.new_context()
             self._prefill(self._shared, before + documents)
         context = self._shared.fork()
+        context.attend_globally()
         context.extend([i for piece in pieces[at:] for i in tokenizer.encode_piece(piece)])
         documents_read = zip(self._packed.corpus.documents, self._packed.token_ids, strict=True)
         parts = [PassageRead(document.path, None, len(ids)) for document, ids in documents_read]
