@@ -76,8 +76,12 @@ class KVCache:
         return sum(keys.nbytes + values.nbytes for keys, values in self._blocks)
 
     def _new_block(self) -> tuple[Tensor, Tensor]:
-        keys = torch.empty(self._shape, dtype=self._dtype, device=self._device)
-        return keys, torch.empty_like(keys)
+        tokens, num_kv_heads, head_dim = self._shape
+        # Head-major in memory, token-major to look at: a decode step streams each head's rows.
+        pair = torch.empty(
+            (2, num_kv_heads, tokens, head_dim), dtype=self._dtype, device=self._device
+        )
+        return pair[0].transpose(0, 1), pair[1].transpose(0, 1)
 
 
 class KVTrace(KVCache):

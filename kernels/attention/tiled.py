@@ -124,6 +124,8 @@ def _can_fuse(q: Tensor) -> bool:
 def _fused(
     q: Tensor, k: Tensor, v: Tensor, scale: float, causal: bool, hidden: Tensor | None = None
 ) -> Part:
+    if not causal and hidden is None:
+        return _fused_rows(q, k, v, scale)
     per_group = (-1, q.shape[1], -1, -1)
     mask = None
     if hidden is not None:
@@ -139,6 +141,17 @@ def _fused(
         scale=scale,
     )
     return out, lse
+
+
+def _fused_rows(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Part:
+    """As `_fused` where every query sees every key: the heads of a group are rows of one product,
+    so keys and values are read once for all of them."""
+    num_groups, per_group, num_queries, head_dim = q.shape
+    rows = q.reshape(num_groups, 1, per_group * num_queries, head_dim)
+    out, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
+        rows, k[:, None], v[:, None], 0.0, False, scale=scale
+    )
+    return out.view(q.shape), lse.view(num_groups, per_group, num_queries)
 
 
 def _by_products(q: Tensor, k: Tensor, v: Tensor, scale: float, causal: bool) -> Part:
