@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from mm1cli.ingest.corpus import Block, Corpus, Document, Locator
 
 PASSAGE_CHARS = 700
+LONGEST_SENTENCE_CHARS = 2000
 
 _PROSE = frozenset({"markdown", "text", "pdf", "docx"})
 # A full stop, question or exclamation mark, closing quotes, then white space and a new beginning.
@@ -56,7 +57,8 @@ class Passage:
 def passages(corpus: Corpus) -> list[Passage]:
     """Every non-blank character of the corpus is in exactly one passage; none cuts a sentence.
 
-    A passage is at most `PASSAGE_CHARS` long, unless one sentence is.
+    A passage is at most `PASSAGE_CHARS` long, unless one sentence is, and a sentence at most
+    `LONGEST_SENTENCE_CHARS`.
     """
     return [
         Passage(document, block, start, end)
@@ -75,8 +77,16 @@ def _sentences(document: Document, block: Block) -> Iterator[tuple[int, int]]:
         stripped = text[start:border].strip()
         if stripped:
             first = start + text[start:border].index(stripped[0])
-            yield first, first + len(stripped)
+            yield from _pieces(first, first + len(stripped))
         start = border
+
+
+def _pieces(start: int, end: int) -> Iterator[tuple[int, int]]:
+    """A stretch without an end, such as a minified line, would not fit any context whole."""
+    while end - start > LONGEST_SENTENCE_CHARS:
+        yield start, start + LONGEST_SENTENCE_CHARS
+        start += LONGEST_SENTENCE_CHARS
+    yield start, end
 
 
 def _grouped(sentences: list[tuple[int, int]], text: str) -> Iterator[tuple[int, int]]:

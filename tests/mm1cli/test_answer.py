@@ -32,9 +32,11 @@ def engine(request, checkpoints) -> Watched:
 
 
 @pytest.fixture
-def reader(engine, tmp_path):
+def reader(engine, tmp_path, monkeypatch):
     """Makes a Reader of the notes; a new one has read nothing yet."""
-    corpus = read_corpus([str(write_files(tmp_path / "notes", NOTES))])
+    write_files(tmp_path / "notes", NOTES)
+    monkeypatch.chdir(tmp_path)  # paths are in the prompt, so they must not change from run to run
+    corpus = read_corpus(["notes"])
 
     def make(plan: ReadingPlan = ReadingPlan.WHOLE, settings: Settings = SETTINGS) -> Reader:
         packed = pack(corpus, engine.tokenizer)

@@ -94,3 +94,12 @@ def test_only_passages_of_one_block_overlap():
     assert first.overlaps(Passage(both, block, 2, 4))
     assert not first.overlaps(Passage(both, block, 3, 6))
     assert not first.overlaps(Passage(both, other, 0, 3))
+
+
+def test_a_line_without_an_end_is_cut():
+    """Red: one minified line is judged whole, and takes more than the model's context."""
+    text = "x=1;" * 5_000
+    line = Document("a.js", "javascript", len(text), "0" * 64, "reader", (Block(text),))
+    found = passages(Corpus((line,)))
+    assert "".join(passage.text for passage in found) == text
+    assert max(len(passage.text) for passage in found) <= 2000
