@@ -6,12 +6,26 @@ there is.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Generic, ParamSpec, TypeVar
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any, Generic, ParamSpec, TypeVar
 
 import torch
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+
+HAS_TRITON = find_spec("triton") is not None
+
+
+def on_first_call(module: str, name: str) -> Callable[..., Any]:
+    """The function `name` of `module`, imported when it is first called: Triton is slow to load."""
+
+    def call(*args: Any) -> Any:  # noqa: ANN401
+        return getattr(import_module(module), name)(*args)
+
+    return call
 
 
 @dataclass(frozen=True)
