@@ -28,6 +28,20 @@ class Context:
         self.token_ids: list[int] = []
         self.logits: Tensor | None = None  # [vocab] float32, None while unknown
 
+    @classmethod
+    def restored(
+        cls,
+        model: Model,
+        chunk_tokens: int,
+        states: list[LayerState],
+        token_ids: list[int],
+        logits: Tensor | None,
+    ) -> "Context":
+        """A context with `states` after `token_ids`, as a store has kept them."""
+        context = cls(model, chunk_tokens)
+        context._states, context.token_ids, context.logits = states, token_ids, logits
+        return context
+
     def __len__(self) -> int:
         return len(self.token_ids)
 
@@ -35,6 +49,11 @@ class Context:
     def states(self) -> Sequence[LayerState]:
         """One per layer, after `token_ids`; to be read, not changed."""
         return tuple(self._states)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all states stand at the same token; not so after an error inside a chunk."""
+        return self._between_chunks
 
     @property
     def num_bytes(self) -> int:

@@ -14,6 +14,7 @@ from engine.errors import (
     ConfigError,
     EngineError,
     PlacementError,
+    StoreError,
     TokenizerError,
 )
 from engine.families import read_config
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 
     from engine.context import Context
     from engine.decode import Decoding
+    from engine.store.manifest import Maker
+    from engine.store.store import Built
+    from engine.store.writer import Plan
     from engine.verify import Verification
 
 __all__ = [
@@ -33,6 +37,7 @@ __all__ = [
     "EngineError",
     "Piece",
     "PlacementError",
+    "StoreError",
     "Tokenizer",
     "TokenizerError",
     "Turn",
@@ -100,6 +105,34 @@ class Engine:
         from engine.context import Context
 
         return Context(self._model, self.chunk_tokens)
+
+    @property
+    def maker(self) -> "Maker":
+        """What a saved context must share with this engine to be of use to it."""
+        from engine.store.manifest import Maker
+
+        return Maker(self.fingerprint, self.chunk_tokens, str(self._model.dtype).split(".")[-1])
+
+    def build_context(
+        self,
+        folder: Path,
+        plan: "Plan",
+        *,
+        others: Sequence[Path] = (),
+        on_progress: Callable[[int, int], None] | None = None,
+        on_wait: Callable[[], None] | None = None,
+    ) -> "Built":
+        """A context that is saved in `folder` while it is read; see `Store.build`."""
+        from engine.store.store import Store
+
+        store = Store(folder, self._model, self.maker)
+        return store.build(plan, others=others, on_progress=on_progress, on_wait=on_wait)
+
+    def open_context(self, folder: Path) -> "Context":
+        """The context saved in `folder`; see `Store.open`."""
+        from engine.store.store import Store
+
+        return Store(folder, self._model, self.maker).open()
 
     def decode(
         self,

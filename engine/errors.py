@@ -4,6 +4,7 @@ EngineError (ValueError)
 ├── ConfigError       config.json says something impossible or not supported
 ├── CheckpointError   weights are missing, cut, or of the wrong shape
 ├── TokenizerError    the tokenizer or chat template is missing or not usable
+├── StoreError        a saved context is damaged, unfinished, or made by another model
 ├── GgufError         a GGUF file is damaged or of a kind the converter does not read
 └── PlacementError    the work does not fit into memory; raised before it starts
 """
@@ -25,6 +26,10 @@ class CheckpointError(EngineError):
 
 
 class TokenizerError(EngineError):
+    pass
+
+
+class StoreError(EngineError):
     pass
 
 

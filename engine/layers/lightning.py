@@ -1,6 +1,7 @@
 """A Lightning Attention layer: constant-size state, cost linear in length (arXiv 2501.08313)."""
 
 import math
+from collections.abc import Mapping
 from typing import Self
 
 import torch
@@ -27,6 +28,13 @@ class LightningState:
     def fork(self) -> "LightningState":
         # Updates replace the tensor and never write into it, so it can be shared.
         return LightningState(self.tensor)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All it is, of constant shape: what `restore` takes."""
+        return {"state": self.tensor}
+
+    def restore(self, tensors: Mapping[str, Tensor]) -> None:
+        self.tensor = tensors["state"].to(self.tensor.device)
 
     @property
     def num_bytes(self) -> int:

@@ -1,6 +1,7 @@
 """A softmax attention layer with grouped heads, and the keys and values it keeps."""
 
 import math
+from collections.abc import Mapping
 from typing import Self
 
 import torch
@@ -59,6 +60,32 @@ class KVCache:
             keys, values = self._blocks[full]
             segments.append((keys[:rest], values[:rest]))
         return segments
+
+    def block(self, index: int) -> dict[str, Tensor]:
+        """Keys and values [G, n, D] of the block's n <= 4,096 tokens; to be read, not changed."""
+        count = min(self.num_tokens - index * BLOCK_TOKENS, BLOCK_TOKENS)
+        keys, values = self._blocks[index]
+        return {"keys": keys[:count].transpose(0, 1), "values": values[:count].transpose(0, 1)}
+
+    def block_shapes(self, num_tokens: int) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
+        """What `block` gives for a block of so many tokens."""
+        _, num_kv_heads, head_dim = self._shape
+        shape = ((num_kv_heads, num_tokens, head_dim), self._dtype)
+        return {"keys": shape, "values": shape}
+
+    def adopt(self, index: int, block: Mapping[str, Tensor], num_tokens: int) -> None:
+        """Puts the first `num_tokens` of `block` at `index`, the last block there is or one more.
+
+        A full block is used where it is and never written to; another one is copied.
+        """
+        keys, values = block["keys"].transpose(0, 1), block["values"].transpose(0, 1)
+        del self._blocks[index:]
+        self.num_tokens = index * BLOCK_TOKENS
+        if num_tokens == BLOCK_TOKENS == keys.shape[0]:
+            self._blocks.append((keys.to(self._device), values.to(self._device)))
+            self.num_tokens += BLOCK_TOKENS
+        else:
+            self.append(keys[:num_tokens], values[:num_tokens])
 
     def fork(self) -> "KVCache":
         _, num_kv_heads, head_dim = self._shape

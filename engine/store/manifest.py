@@ -1,0 +1,297 @@
+"""What a saved context is: one JSON object that names every file of it, and a checksum.
+
+`manifest.json` is a context that was finished, `partial.json` one that is being built; both are
+replaced whole, after all they name is on disk. Names of files are made from numbers and hashes
+here and never read from a file, so none can point elsewhere.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import xxhash
+
+from engine.errors import StoreError
+from engine.store import durable
+
+VERSION = 1
+SEGMENT_TOKENS = 4096
+FINISHED = "manifest.json"
+PARTIAL = "partial.json"
+
+_FORMAT = "mm1 context"
+_MAX_BYTES = 64 * 2**20
+_MAX_TOKENS = 2**31 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Maker:
+    """All that decides a state beside the tokens: contexts of other makers are never mixed.
+
+    `fingerprint` is the model's (config, tensor index, tokenizer), `chunk_tokens` the grid of its
+    products, `kv` the dtype keys and values are kept in.
+    """
+
+    fingerprint: str
+    chunk_tokens: int
+    kv: str
+
+    def differs_in(self, other: "Maker") -> str:
+        """Why a context of `other` cannot be used, in words; "" if it can."""
+        if self.fingerprint != other.fingerprint:
+            return f"made by another model ({other.fingerprint[:12]}, not {self.fingerprint[:12]})"
+        if self.chunk_tokens != other.chunk_tokens:
+            return f"made in chunks of {other.chunk_tokens:,} tokens, not {self.chunk_tokens:,}"
+        if self.kv != other.kv:
+            return f"its KV is {other.kv}, not {self.kv}"
+        return ""
+
+
+class Chain:
+    """A hash of the maker and all tokens up to each segment's end: equal only for equal pasts."""
+
+    def __init__(self, maker: Maker, token_ids: Sequence[int]) -> None:
+        first = f"{VERSION} {maker.fingerprint} {maker.chunk_tokens} {maker.kv}"
+        self._links = [hashlib.sha256(first.encode()).digest()]
+        self._tokens = np.asarray(token_ids, dtype="<i4")
+
+    def at(self, position: int) -> str:
+        """The hash after the first `position` tokens."""
+        whole, rest = divmod(position, SEGMENT_TOKENS)
+        while len(self._links) <= whole:
+            first = (len(self._links) - 1) * SEGMENT_TOKENS
+            piece = self._tokens[first : first + SEGMENT_TOKENS]
+            self._links.append(hashlib.sha256(self._links[-1] + piece.tobytes()).digest())
+        last = self._links[whole]
+        if rest:
+            piece = self._tokens[whole * SEGMENT_TOKENS : position]
+            last = hashlib.sha256(last + piece.tobytes()).digest()
+        return last.hex()[:32]
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """`saved_tokens` of `num_tokens` have their KV on disk; they differ only while it is built.
+
+    `states` are the positions, ascending, whose constant-size states are on disk; `attachments`
+    are files beside the tensors, by name, with size and checksum.
+    """
+
+    maker: Maker
+    num_tokens: int
+    saved_tokens: int
+    states: tuple[int, ...]
+    chain: str  # after all tokens
+    attachments: Mapping[str, tuple[int, str]]
+
+    @property
+    def is_finished(self) -> bool:
+        return self.saved_tokens == self.num_tokens and self.num_tokens in self.states
+
+    @property
+    def segments(self) -> Iterator[tuple[int, int]]:
+        """The saved tokens [first, last) of each KV file."""
+        for first in range(0, self.saved_tokens, SEGMENT_TOKENS):
+            yield first, min(first + SEGMENT_TOKENS, self.saved_tokens)
+
+    @property
+    def tokens_name(self) -> str:
+        return f"tokens-{self.chain}.bin"
+
+    def write(self, path: Path) -> None:
+        body = {
+            "format": _FORMAT,
+            "version": VERSION,
+            "fingerprint": self.maker.fingerprint,
+            "chunk_tokens": self.maker.chunk_tokens,
+            "kv": self.maker.kv,
+            "num_tokens": self.num_tokens,
+            "saved_tokens": self.saved_tokens,
+            "states": list(self.states),
+            "chain": self.chain,
+            "attachments": {name: list(facts) for name, facts in self.attachments.items()},
+        }
+        text = json.dumps({**body, "checksum": _checksum(body)}, indent=1)
+        durable.write(path, lambda part: part.write_text(text + "\n", encoding="utf-8"))
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Raises StoreError if the file is absent, damaged, of another version or impossible."""
+        body = _read_object(path)
+        if body.get("format") != _FORMAT:
+            raise StoreError(f"{path}: not a saved context of mm1")
+        if body.get("version") != VERSION:
+            raise StoreError(
+                f"{path}: written in version {body.get('version')!r:.20} of the format, this mm1 "
+                f"reads version {VERSION}; build the context again"
+            )
+        if body.pop("checksum", None) != _checksum(body):
+            raise StoreError(f"{path}: damaged: its bytes do not give its checksum")
+        try:
+            return cls._parse(path, body)
+        except (KeyError, TypeError, ValueError) as error:
+            raise StoreError(f"{path}: makes no sense ({error})") from None
+
+    @classmethod
+    def _parse(cls, path: Path, body: Mapping[str, Any]) -> Self:
+        num_tokens = _whole(body["num_tokens"], 1, _MAX_TOKENS)
+        saved_tokens = _whole(body["saved_tokens"], 0, num_tokens)
+        states = tuple(_whole(position, 1, num_tokens) for position in body["states"])
+        if list(states) != sorted(set(states)):
+            raise ValueError("states are not in order")
+        chain = _hash(body["chain"])
+        if path.name == FINISHED and not (saved_tokens == num_tokens and num_tokens in states):
+            raise ValueError("it is not finished")
+        attachments = {}
+        for name, (size, digest) in body["attachments"].items():
+            if Path(name).name != name or name.startswith("."):
+                raise ValueError(f"attachment {name!r:.40}")
+            attachments[name] = (_whole(size, 0, 2**40), _hash(digest))
+        maker = Maker(
+            str(body["fingerprint"]),
+            _whole(body["chunk_tokens"], 1, _MAX_TOKENS),
+            str(body["kv"]),
+        )
+        return cls(maker, num_tokens, saved_tokens, states, chain, attachments)
+
+
+@dataclass(frozen=True)
+class Saved:
+    """A manifest in its folder, with the tokens it stands for."""
+
+    folder: Path
+    manifest: Manifest
+
+    @classmethod
+    def read(cls, folder: Path, name: str = FINISHED) -> Self:
+        """Raises StoreError."""
+        return cls(folder, Manifest.read(folder / name))
+
+    @cached_property
+    def token_ids(self) -> "np.ndarray[Any, np.dtype[np.int32]]":
+        """[num_tokens] int32. Raises StoreError if they are not those of the manifest."""
+        path = self.folder / self.manifest.tokens_name
+        try:
+            if path.stat().st_size != 4 * self.manifest.num_tokens:
+                raise StoreError(
+                    f"{path}: {path.stat().st_size:,} bytes, expected 4 for each of "
+                    f"{self.manifest.num_tokens:,} tokens"
+                )
+            token_ids = np.fromfile(path, dtype="<i4")
+        except OSError as error:
+            raise StoreError(f"{path}: {error.strerror}") from None
+        chain = Chain(self.manifest.maker, token_ids)  # type: ignore[arg-type]
+        if chain.at(self.manifest.num_tokens) != self.manifest.chain:
+            raise StoreError(f"{path}: damaged: its tokens do not give the context's hash")
+        return token_ids
+
+    @cached_property
+    def chain(self) -> Chain:
+        return Chain(self.manifest.maker, self.token_ids)  # type: ignore[arg-type]
+
+    def kv_path(self, first: int, last: int) -> Path:
+        return kv_path(self.folder, first, last, self.chain.at(last))
+
+    def state_path(self, position: int) -> Path:
+        return state_path(self.folder, position, self.chain.at(position))
+
+    def attachment_path(self, name: str) -> Path:
+        return attachment_path(self.folder, name, self.manifest.attachments[name][1])
+
+    def attachment(self, name: str) -> bytes:
+        """Raises StoreError if there is none, or other bytes than were saved."""
+        if name not in self.manifest.attachments:
+            raise StoreError(f"{self.folder}: no {name} in it")
+        path, expected = self.attachment_path(name), self.manifest.attachments[name]
+        try:
+            if path.stat().st_size == expected[0]:
+                content = path.read_bytes()
+                if facts_of(content) == expected:
+                    return content
+        except OSError as error:
+            raise StoreError(f"{path}: {error.strerror}") from None
+        raise StoreError(f"{path}: damaged: its bytes do not give its checksum")
+
+    def files(self) -> Iterator[Path]:
+        """Every file the manifest stands on."""
+        yield self.folder / self.manifest.tokens_name
+        yield from (self.kv_path(*segment) for segment in self.manifest.segments)
+        yield from map(self.state_path, self.manifest.states)
+        yield from map(self.attachment_path, self.manifest.attachments)
+
+    def reusable(
+        self, token_ids: "np.ndarray[Any, np.dtype[np.int32]]", *, needs_state: bool
+    ) -> int:
+        """How many tokens of this context a context of `token_ids` [N] may begin with.
+
+        A position on the grid, so that what follows is computed as if nothing had been saved; or
+        all N, if they are the same tokens.
+        """
+        manifest = self.manifest
+        if manifest.is_finished and np.array_equal(self.token_ids, token_ids):
+            return manifest.num_tokens
+        common = min(len(token_ids), manifest.num_tokens)
+        unequal = np.flatnonzero(self.token_ids[:common] != token_ids[:common])
+        common = int(unequal[0]) if len(unequal) else common
+        # One token is read anew at least: what comes after the last one is only in a finished one.
+        common = min(common, manifest.saved_tokens, len(token_ids) - 1)
+        grid = manifest.maker.chunk_tokens
+        if not needs_state:
+            return common // grid * grid
+        usable = (p for p in manifest.states if p <= common and p % grid == 0)
+        return max(usable, default=0)
+
+
+def kv_path(folder: Path, first: int, last: int, chain: str) -> Path:
+    return folder / "kv" / f"{first:010d}-{last:010d}-{chain}.safetensors"
+
+
+def state_path(folder: Path, position: int, chain: str) -> Path:
+    return folder / "states" / f"{position:010d}-{chain}.safetensors"
+
+
+def attachment_path(folder: Path, name: str, checksum: str) -> Path:
+    return folder / "attachments" / f"{checksum}-{name}"
+
+
+def facts_of(content: bytes) -> tuple[int, str]:
+    """Size and hash, as a manifest has them."""
+    return len(content), xxhash.xxh3_128_hexdigest(content)
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    try:
+        if path.stat().st_size > _MAX_BYTES:
+            raise StoreError(f"{path}: over {_MAX_BYTES:,} bytes, not a saved context")
+        body = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise StoreError(f"{path.parent}: no {path.name}; not a finished context") from None
+    except StoreError:
+        raise
+    except (OSError, ValueError, RecursionError) as error:
+        raise StoreError(f"{path}: not readable ({error})") from None
+    if not isinstance(body, dict):
+        raise StoreError(f"{path}: not a saved context of mm1")
+    return body
+
+
+def _checksum(body: Mapping[str, Any]) -> str:
+    return xxhash.xxh3_128_hexdigest(json.dumps(body, sort_keys=True).encode())
+
+
+def _hash(value: object) -> str:
+    if not isinstance(value, str) or not re.fullmatch("[0-9a-f]{32}", value):
+        raise ValueError(f"{value!r:.40} is no hash")
+    return value
+
+
+def _whole(value: object, low: int, high: int) -> int:
+    if type(value) is not int or not low <= value <= high:
+        raise ValueError(f"{value!r:.40} is no number from {low} to {high}")
+    return value

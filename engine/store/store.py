@@ -1,0 +1,270 @@
+"""Contexts on disk: built once, gone on with after a kill, opened again without a copy.
+
+A folder holds `tokens-*.bin`, `kv/` (the keys and values of 4,096 tokens a file, never changed
+once written), `states/` (Lightning states at checkpoints and at the end) and a manifest, written
+last. Files are named by a hash of all tokens before their end, so an old and a new context stand
+side by side until the new manifest replaces the old one; then what nothing names is removed.
+"""
+
+import errno
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import filelock
+import numpy as np
+import torch
+from torch import Tensor
+
+from engine.context import Context, OnProgress
+from engine.errors import PlacementError, StoreError
+from engine.layers.softmax import BLOCK_TOKENS, KVCache
+from engine.model import LayerState, Model
+from engine.store import durable, tensors
+from engine.store.layers import fixed_tensors, num_bytes, of_layer
+from engine.store.manifest import FINISHED, PARTIAL, SEGMENT_TOKENS, Maker, Manifest, Saved
+from engine.store.writer import Plan, Reuse, Writer
+
+assert SEGMENT_TOKENS == BLOCK_TOKENS
+
+_FOLDERS = ("kv", "states", "attachments")
+_SPARE_BYTES = 64 * 2**20
+
+OnWait = Callable[[], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """`reused_tokens` of the context were on disk already; `why` says why not more were."""
+
+    context: Context
+    reused_tokens: int
+    why: str
+
+
+class Store:
+    """The saved context in `folder`, as `model` and `maker` make it."""
+
+    def __init__(self, folder: Path, model: Model, maker: Maker) -> None:
+        self.folder = folder
+        self._model, self._maker = model, maker
+
+    def build(
+        self,
+        plan: Plan,
+        *,
+        others: Sequence[Path] = (),
+        on_progress: OnProgress | None = None,
+        on_wait: OnWait | None = None,
+    ) -> Built:
+        """The context of `plan.token_ids`, saved; what is on disk already is not read again.
+
+        It begins with the longest part that the folder itself, finished or not, or one of the
+        folders `others` has. `on_progress` gets tokens done and in all; if it raises, or anything
+        else stops the work, the same call goes on from the last checkpoint. Another process that
+        builds here is waited for, after a call of `on_wait`. Raises PlacementError before any
+        work if the disk has no room, StoreError if the folder cannot be used.
+        """
+        if not plan.token_ids:
+            raise StoreError("nothing to build a context from")
+        with self._locked(on_wait), _disk_errors(self.folder):
+            for name in _FOLDERS:
+                (self.folder / name).mkdir(exist_ok=True)
+                durable.remove_parts(self.folder / name)
+            durable.remove_parts(self.folder)
+            reuse, why = self._find(plan.token_ids, others)
+            try:
+                context = self._begin(reuse)
+            except StoreError as error:  # what was saved is damaged: it is made anew
+                reuse, why = None, str(error)
+                context = self._begin(None)
+            return self._go_on(plan, context, reuse, why, on_progress)
+
+    def open(self, *, check: bool = True) -> Context:
+        """The finished context. With `check` every byte is held against its checksum.
+
+        Raises StoreError with the reason if it is damaged or was made otherwise.
+        """
+        saved = Saved.read(self.folder)
+        if why := self._maker.differs_in(saved.manifest.maker):
+            raise StoreError(f"{self.folder}: {why}; build it again")
+        try:
+            return self._restore(saved, saved.manifest.num_tokens, check=check)
+        except StoreError:
+            if Manifest.read(self.folder / FINISHED) == saved.manifest:
+                raise
+            return self.open(check=check)  # it was replaced while it was read
+
+    def _begin(self, reuse: Reuse | None) -> Context:
+        if reuse is None:
+            return Context(self._model, self._maker.chunk_tokens)
+        self._bring(reuse)
+        return self._restore(reuse.saved, reuse.tokens, check=True)
+
+    def _go_on(
+        self,
+        plan: Plan,
+        context: Context,
+        reuse: Reuse | None,
+        why: str,
+        on_progress: OnProgress | None,
+    ) -> Built:
+        start, total = len(context), len(plan.token_ids)
+        self._check_room(total, start)
+        writer = Writer(self.folder, self._maker, plan, context, reuse)
+
+        def after_chunk(done: int, _of: int) -> None:
+            writer.after_chunk()
+            if on_progress is not None:
+                on_progress(start + done, total)
+
+        try:
+            if start < total:
+                context.extend(plan.token_ids[start:], after_chunk)
+        except KeyboardInterrupt:
+            writer.keep()
+            raise
+        writer.finish()
+        return Built(context, start, why if start < total else "")
+
+    def _find(self, token_ids: Sequence[int], others: Sequence[Path]) -> "tuple[Reuse | None, str]":
+        """The best beginning there is, and why it is not longer."""
+        wanted = np.asarray(token_ids, dtype=np.int32)
+        best: Reuse | None = None
+        why = "nothing was saved before"
+        places = [(self.folder, FINISHED), (self.folder, PARTIAL)]
+        places += [(other, FINISHED) for other in others]
+        for folder, name in places:
+            if not (folder / name).exists():
+                continue
+            try:
+                saved = Saved.read(folder, name)
+                if reason := self._maker.differs_in(saved.manifest.maker):
+                    raise StoreError(f"{folder}: {reason}")
+                tokens = saved.reusable(wanted, needs_state=self._needs_state)
+            except StoreError as error:
+                why = str(error) if best is None else why
+                continue
+            if tokens > (best.tokens if best is not None else 0):
+                best = Reuse(saved, tokens)
+                why = f"the tokens differ, or no checkpoint stands, after {tokens:,}"
+            elif best is None:
+                why = f"{folder}: begins with other tokens"
+        return best, why
+
+    def _bring(self, reuse: "Reuse") -> None:
+        """Links the files that `reuse` stands on into this folder; it changes none of them."""
+        source = reuse.saved
+        if source.folder == self.folder:
+            return
+        paths = [source.kv_path(*s) for s in source.manifest.segments if s[1] <= reuse.tokens]
+        paths += [source.state_path(p) for p in source.manifest.states if p <= reuse.tokens]
+        for path in paths:
+            _link(path, self.folder / path.parent.name / path.name)
+
+    @property
+    def _needs_state(self) -> bool:
+        return any(not isinstance(s, KVCache) for s in self._model.empty_states())
+
+    def _restore(self, saved: Saved, position: int, *, check: bool) -> Context:
+        states = self._model.empty_states()
+        caches = {i: s for i, s in enumerate(states) if isinstance(s, KVCache)}
+        for index, (first, last) in enumerate(saved.manifest.segments if caches else ()):
+            if first >= position:
+                break
+            shapes = {
+                f"layer.{layer}.{name}": tensors.Expected(shape, dtype)
+                for layer, cache in caches.items()
+                for name, (shape, dtype) in cache.block_shapes(last - first).items()
+            }
+            facts = {"first": str(first), "last": str(last), "chain": saved.chain.at(last)}
+            found = tensors.load(saved.kv_path(first, last), shapes, facts, check=check)
+            for layer, cache in caches.items():
+                cache.adopt(index, of_layer(found, layer), min(last, position) - first)
+        logits: Tensor | None = None
+        if self._needs_state or position == saved.manifest.num_tokens:
+            logits = self._restore_states(saved, position, states, check=check)
+        token_ids = saved.token_ids[:position].tolist()
+        return Context.restored(self._model, self._maker.chunk_tokens, states, token_ids, logits)
+
+    def _restore_states(
+        self, saved: Saved, position: int, states: list[LayerState], *, check: bool
+    ) -> Tensor:
+        fixed = fixed_tensors(states)
+        shapes = {n: tensors.Expected(tuple(t.shape), t.dtype) for n, t in fixed.items()}
+        shapes["logits"] = tensors.Expected((self._model.config.vocab_size,), torch.float32)
+        facts = {"position": str(position), "chain": saved.chain.at(position)}
+        found = tensors.load(saved.state_path(position), shapes, facts, check=check)
+        for layer, state in enumerate(states):
+            if not isinstance(state, KVCache):
+                state.restore(of_layer(found, layer))
+        return found["logits"].to(self._model.device)
+
+    def _check_room(self, num_tokens: int, reused: int) -> None:
+        needed = num_bytes(self._model, num_tokens) - num_bytes(self._model, reused)
+        free = shutil.disk_usage(self.folder).free
+        if needed + _SPARE_BYTES > free:
+            raise PlacementError(
+                f"{self.folder}: saving {num_tokens:,} tokens takes {needed / 2**30:.2f} GiB more, "
+                f"{free / 2**30:.2f} GiB are free there; choose another folder or make room"
+            )
+
+    @contextmanager
+    def _locked(self, on_wait: OnWait | None) -> Iterator[None]:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        lock = filelock.FileLock(self.folder / "lock")
+        try:
+            lock.acquire(blocking=False)
+        except filelock.Timeout:
+            if on_wait is not None:
+                on_wait()
+            lock.acquire()
+        try:
+            yield
+        finally:
+            lock.release()
+
+
+def _link(source: Path, target: Path) -> None:
+    if target.exists():
+        return
+    try:
+        os.link(source, target)
+    except FileNotFoundError:
+        raise StoreError(f"{source}: missing") from None
+    except OSError:  # another disk, or one without links
+        durable.write(target, partial(shutil.copyfile, source))
+
+
+@contextmanager
+def _disk_errors(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        full = error.errno in {errno.ENOSPC, errno.EDQUOT}
+        what = "the disk is full" if full else (error.strerror or type(error).__name__)
+        raise StoreError(
+            f"{folder}: {what}; what was saved so far is kept, the same command goes on from there"
+        ) from None
+
+
+def verify(folder: Path) -> int:
+    """Reads every byte of the finished context in `folder` and returns how many there are.
+
+    Needs no model. Raises StoreError at the first file that is missing, damaged or misplaced.
+    """
+    saved = Saved.read(folder)
+    total = (folder / FINISHED).stat().st_size + 4 * len(saved.token_ids)
+    for first, last in saved.manifest.segments:
+        path = saved.kv_path(first, last)
+        if path.parent.exists() and any(path.parent.iterdir()):
+            facts = {"first": str(first), "last": str(last), "chain": saved.chain.at(last)}
+            total += tensors.verify(path, facts)
+    for position in saved.manifest.states:
+        facts = {"position": str(position), "chain": saved.chain.at(position)}
+        total += tensors.verify(saved.state_path(position), facts)
+    return total + sum(len(saved.attachment(name)) for name in saved.manifest.attachments)

@@ -1,0 +1,72 @@
+"""What the tests of the store share: a tiny model, small segments, and what a context holds."""
+
+import torch
+from tiny import llama_config, load_model, minimax_config, mm1_config, write_checkpoint
+
+from engine.context import Context
+from engine.layers import softmax
+from engine.store import layers, manifest, writer
+from engine.store.manifest import Maker
+from engine.store.store import Store
+from engine.store.writer import Plan
+
+CHUNK = 4
+SEGMENT = 8
+MAKER = Maker("a" * 64, CHUNK, "float32")
+CONFIGS = {"minimax": minimax_config, "mm1": mm1_config, "llama": llama_config}
+IDS = torch.randint(4, 290, (90,), generator=torch.Generator().manual_seed(3)).tolist()
+QUESTION = [7, 8, 9, 10, 11]
+
+
+def make_small(set_attribute):
+    """Segments of 8 tokens and a state every 16, through `set_attribute(module, name, value)`."""
+    set_attribute(softmax, "BLOCK_TOKENS", SEGMENT)
+    for module in (manifest, writer, layers):
+        set_attribute(module, "SEGMENT_TOKENS", SEGMENT)
+    set_attribute(layers, "STATE_EVERY_TOKENS", 2 * SEGMENT)
+
+
+def tiny_model(family, directory):
+    model = load_model(write_checkpoint(directory / family, CONFIGS[family]()))
+    model.settle()
+    return model
+
+
+def store(folder, model, **changes):
+    facts = {"fingerprint": MAKER.fingerprint, "chunk_tokens": CHUNK, "kv": "float32"}
+    return Store(folder, model, Maker(**{**facts, **changes}))
+
+
+def build(folder, model, ids=IDS, **options):
+    attachments = options.pop("attachments", {})
+    ends = options.pop("document_ends", ())
+    return store(folder, model).build(Plan(ids, ends, attachments), **options)
+
+
+def cold(model, ids=IDS):
+    context = Context(model, CHUNK)
+    context.extend(ids)
+    return context
+
+
+def contents(context):
+    """Everything a context holds, as tensors."""
+    found = [context.logits]
+    for state in context.states:
+        if isinstance(state, softmax.KVCache):
+            found += [torch.cat(parts) for parts in zip(*state.segments(), strict=True)]
+        else:
+            found += state.tensors().values()
+    return found
+
+
+def assert_same(context, other):
+    """Equal bit by bit, now and after a question."""
+    assert context.token_ids == other.token_ids
+    pairs = [(context, other), (context.fork(), other.fork())]
+    for twin in pairs[1]:
+        twin.attend_globally()
+        twin.extend(QUESTION)
+    for got_context, want_context in pairs:
+        for got, want in zip(contents(got_context), contents(want_context), strict=True):
+            assert torch.equal(got, want)
