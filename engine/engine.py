@@ -109,9 +109,12 @@ class Engine:
     @property
     def maker(self) -> "Maker":
         """What a saved context must share with this engine to be of use to it."""
-        from engine.store.manifest import Maker
+        from engine.config import Mixer
+        from engine.store.manifest import NO_KV, Maker
 
-        return Maker(self.fingerprint, self.chunk_tokens, str(self._model.dtype).split(".")[-1])
+        has_kv = self.config.count(Mixer.SOFTMAX) > 0
+        kv = str(self._model.dtype).removeprefix("torch.") if has_kv else NO_KV
+        return Maker(self.fingerprint, self.chunk_tokens, kv)
 
     def build_context(
         self,

@@ -24,6 +24,7 @@ VERSION = 1
 SEGMENT_TOKENS = 4096
 FINISHED = "manifest.json"
 PARTIAL = "partial.json"
+NO_KV = "none"
 
 _FORMAT = "mm1 context"
 _MAX_BYTES = 64 * 2**20
@@ -35,7 +36,7 @@ class Maker:
     """All that decides a state beside the tokens: contexts of other makers are never mixed.
 
     `fingerprint` is the model's (config, tensor index, tokenizer), `chunk_tokens` the grid of its
-    products, `kv` the dtype keys and values are kept in.
+    products, `kv` the dtype keys and values are kept in, `NO_KV` where no layer has them.
     """
 
     fingerprint: str
@@ -97,6 +98,8 @@ class Manifest:
     @property
     def segments(self) -> Iterator[tuple[int, int]]:
         """The saved tokens [first, last) of each KV file."""
+        if self.maker.kv == NO_KV:
+            return
         for first in range(0, self.saved_tokens, SEGMENT_TOKENS):
             yield first, min(first + SEGMENT_TOKENS, self.saved_tokens)
 
@@ -135,7 +138,7 @@ class Manifest:
             raise StoreError(f"{path}: damaged: its bytes do not give its checksum")
         try:
             return cls._parse(path, body)
-        except (KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise StoreError(f"{path}: makes no sense ({error})") from None
 
     @classmethod

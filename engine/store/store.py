@@ -173,7 +173,7 @@ class Store:
     def _restore(self, saved: Saved, position: int, *, check: bool) -> Context:
         states = self._model.empty_states()
         caches = {i: s for i, s in enumerate(states) if isinstance(s, KVCache)}
-        for index, (first, last) in enumerate(saved.manifest.segments if caches else ()):
+        for index, (first, last) in enumerate(saved.manifest.segments):
             if first >= position:
                 break
             shapes = {
@@ -260,10 +260,8 @@ def verify(folder: Path) -> int:
     saved = Saved.read(folder)
     total = (folder / FINISHED).stat().st_size + 4 * len(saved.token_ids)
     for first, last in saved.manifest.segments:
-        path = saved.kv_path(first, last)
-        if path.parent.exists() and any(path.parent.iterdir()):
-            facts = {"first": str(first), "last": str(last), "chain": saved.chain.at(last)}
-            total += tensors.verify(path, facts)
+        facts = {"first": str(first), "last": str(last), "chain": saved.chain.at(last)}
+        total += tensors.verify(saved.kv_path(first, last), facts)
     for position in saved.manifest.states:
         facts = {"position": str(position), "chain": saved.chain.at(position)}
         total += tensors.verify(saved.state_path(position), facts)

@@ -5,6 +5,7 @@ drop pages that are not in use. Hostile input: the library checks the header aga
 size; names, shapes and dtypes are held against what is expected before a byte is touched.
 """
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from torch import Tensor
 from engine.errors import StoreError
 from engine.store import durable
 
+_METADATA = "mm1"
 _CHECKSUM = "xxh3_128"
 _DTYPES = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", torch.int8: "I8"}
 
@@ -32,7 +34,8 @@ class Expected:
 def save(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, str]) -> None:
     """Writes `path` durably; `facts` say what the tensors are and must match on loading."""
     on_cpu = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    metadata = {**facts, _CHECKSUM: checksum(on_cpu)}
+    # One entry: the library writes several in an order that changes from run to run.
+    metadata = {_METADATA: json.dumps({**facts, _CHECKSUM: checksum(on_cpu)}, sort_keys=True)}
     durable.write(path, lambda part: save_file(on_cpu, part, metadata))
 
 
@@ -80,9 +83,11 @@ def _open(path: Path, facts: Mapping[str, str]) -> tuple[Any, dict[str, str]]:
     opener: Any = safe_open
     try:
         file = opener(path, framework="pt")
-        metadata: dict[str, str] = file.metadata() or {}
-    except (SafetensorError, OSError) as error:
-        raise StoreError(f"{path}: missing or cut ({error})") from None
+        metadata = json.loads((file.metadata() or {}).get(_METADATA, "{}"))
+    except (SafetensorError, OSError, ValueError, RecursionError) as error:
+        raise StoreError(f"{path}: missing, cut or damaged ({error})") from None
+    if not isinstance(metadata, dict):
+        raise StoreError(f"{path}: damaged: it does not say what it holds")
     for name, value in facts.items():
         if metadata.get(name) != value:
             raise StoreError(f"{path}: {name} is {metadata.get(name)!r:.40}, expected {value!r}")

@@ -3,17 +3,22 @@
 import torch
 from tiny import llama_config, load_model, minimax_config, mm1_config, write_checkpoint
 
+from engine.config import Mixer
 from engine.context import Context
 from engine.layers import softmax
 from engine.store import layers, manifest, writer
-from engine.store.manifest import Maker
+from engine.store.manifest import NO_KV, Maker
 from engine.store.store import Store
 from engine.store.writer import Plan
 
 CHUNK = 4
 SEGMENT = 8
-MAKER = Maker("a" * 64, CHUNK, "float32")
-CONFIGS = {"minimax": minimax_config, "mm1": mm1_config, "llama": llama_config}
+CONFIGS = {
+    "minimax": minimax_config,
+    "mm1": mm1_config,
+    "llama": llama_config,
+    "lightning": lambda: minimax_config(attn_type_list=[0, 0, 0, 0]),
+}
 IDS = torch.randint(4, 290, (90,), generator=torch.Generator().manual_seed(3)).tolist()
 QUESTION = [7, 8, 9, 10, 11]
 
@@ -33,7 +38,8 @@ def tiny_model(family, directory):
 
 
 def store(folder, model, **changes):
-    facts = {"fingerprint": MAKER.fingerprint, "chunk_tokens": CHUNK, "kv": "float32"}
+    kv = "float32" if model.config.count(Mixer.SOFTMAX) else NO_KV
+    facts = {"fingerprint": "a" * 64, "chunk_tokens": CHUNK, "kv": kv}
     return Store(folder, model, Maker(**{**facts, **changes}))
 
 

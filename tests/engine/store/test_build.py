@@ -94,7 +94,7 @@ def test_the_saved_part_is_read_from_the_file_and_not_kept_in_memory(model, tmp_
     context = build(tmp_path / "c", model).context
     caches = [state for state in context.states if isinstance(state, KVCache)]
     maps = Path("/proc/self/maps").read_text() if caches else ""
-    for index in range(len(IDS) // SEGMENT):
+    for index in range(len(IDS) // SEGMENT if caches else 0):
         (path,) = (tmp_path / "c" / "kv").glob(f"{index * SEGMENT:010d}-*")
         assert str(path) in maps
 

@@ -1,0 +1,165 @@
+"""Builds a context in forked children and kills each at another write, fsync, rename or removal.
+
+    python kill_everywhere.py FOLDER
+
+Run by test_kills.py in a process of its own: forking wants no threads. Prints one line per kill and
+exits 1 at the first folder that opens as anything but the old or the new context, or that goes on
+to other bytes than a build that was never killed.
+"""
+
+import os
+import random
+import shutil
+import signal
+import sys
+import time
+from pathlib import Path
+
+import builds
+import torch
+
+from engine.errors import StoreError
+from engine.store import tensors
+from engine.store.store import verify
+
+OLD, NEW = builds.IDS[:26], builds.IDS[:18] + builds.IDS[:9]
+KILLED = 9
+
+
+def files(folder):
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name != "lock"
+    }
+
+
+def build(folder, model, ids):
+    attachments = {"corpus": str(len(ids)).encode() * 40}
+    return builds.build(folder, model, ids, document_ends=[12, 22], attachments=attachments)
+
+
+class Countdown:
+    """Dies at operation number `left`; a write that is hit leaves half of its bytes behind."""
+
+    def __init__(self, left):
+        self.left = left
+
+    def tick(self):
+        self.left -= 1
+        return self.left == 0
+
+    def before(self, function):
+        def call(*arguments, **options):
+            if self.tick():
+                os._exit(KILLED)
+            return function(*arguments, **options)
+
+        return call
+
+    def torn(self, function):
+        def call(tensors_, path, metadata):
+            function(tensors_, path, metadata)
+            if self.tick():
+                content = Path(path).read_bytes()
+                Path(path).write_bytes(content[: len(content) // 2])
+                os._exit(KILLED)
+
+        return call
+
+    def install(self):
+        os.fsync = self.before(os.fsync)
+        Path.replace = self.before(Path.replace)
+        Path.unlink = self.before(Path.unlink)
+        Path.write_bytes = self.before(Path.write_bytes)
+        Path.write_text = self.before(Path.write_text)
+        tensors.save_file = self.torn(tensors.save_file)
+
+
+def in_child(work):
+    """The exit status of `work` in a fork; negative for a signal."""
+    child = os.fork()
+    if child == 0:
+        work()
+        os._exit(0)
+    return child
+
+
+def expect(context, cold):
+    pairs = zip(builds.contents(context), cold[tuple(context.token_ids)], strict=True)
+    if not all(torch.equal(got, want) for got, want in pairs):
+        sys.exit("the context is not that of its tokens")
+
+
+def check(folder, model, cold, wanted):
+    """The folder opens as the old or the new context, and a build ends in the same bytes."""
+    try:
+        context = builds.store(folder, model).open()
+    except StoreError:
+        context = None  # nothing was there before, and nothing is finished
+    if context is not None:
+        expect(context, cold)
+        verify(folder)
+    expect(build(folder, model, NEW).context, cold)
+    verify(folder)
+    found = files(folder)
+    for name in sorted(wanted.keys() | found.keys()):
+        # States of the common past may stand at more places; all that both have is equal.
+        if name == "manifest.json" or (name not in wanted and name.startswith("states/")):
+            continue
+        if found.get(name) != wanted.get(name):
+            sys.exit(f"{folder}: {name} is not what an undisturbed build leaves")
+
+
+def main(root):
+    builds.make_small(setattr)
+    os.fsync = lambda _descriptor: None  # a kill is no power loss, and it costs milliseconds a file
+    torch.set_num_threads(1)
+    model = builds.tiny_model("mm1", root)
+    cold = {tuple(ids): builds.contents(builds.cold(model, ids)) for ids in (OLD, NEW)}
+    before = root / "before"
+    build(before, model, OLD)
+    clean = root / "clean"
+    shutil.copytree(before, clean)
+    build(clean, model, NEW)
+    wanted = files(clean)
+
+    for start, name in ((before, "changed"), (None, "new")):
+        at = 0
+        while True:
+            at += 1
+            folder = root / f"{name}-{at}"
+            if start is not None:
+                shutil.copytree(start, folder)
+
+            def work(folder=folder, at=at):
+                Countdown(at).install()
+                build(folder, model, NEW)
+
+            _, status = os.waitpid(in_child(work), 0)
+            code = os.waitstatus_to_exitcode(status)
+            if code not in (0, KILLED):
+                sys.exit(f"{name}: the build killed at operation {at} ended with {code}")
+            check(folder, model, cold, wanted)
+            shutil.rmtree(folder)
+            if code == 0:
+                break
+        print(f"{name}: killed at each of {at - 1} operations")
+        if at < 30:
+            sys.exit("too few operations were counted: the kills miss the store")
+
+    chance = random.Random(5)
+    for trial in range(8):
+        folder = root / f"random-{trial}"
+        shutil.copytree(before, folder)
+        child = in_child(lambda folder=folder: build(folder, model, NEW))
+        time.sleep(chance.uniform(0, 0.25))
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        check(folder, model, cold, wanted)
+        shutil.rmtree(folder)
+    print("killed at 8 random times")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
