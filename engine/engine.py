@@ -6,6 +6,7 @@ Importing this module does not import torch; loading a model does.
 import hashlib
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,6 +38,7 @@ __all__ = [
     "EngineError",
     "Piece",
     "PlacementError",
+    "SavedContext",
     "StoreError",
     "Tokenizer",
     "TokenizerError",
@@ -44,7 +46,10 @@ __all__ = [
     "check_tensors",
     "max_positions",
     "read_config",
+    "saved_attachment",
+    "saved_context",
     "verify",
+    "verify_context",
 ]
 
 
@@ -131,6 +136,13 @@ class Engine:
         store = Store(folder, self._model, self.maker)
         return store.build(plan, others=others, on_progress=on_progress, on_wait=on_wait)
 
+    def context_name(self, token_ids: Sequence[int]) -> str:
+        """A file name that only a context of these tokens and this engine has."""
+        from engine.store.manifest import Chain
+
+        chain = Chain(self.maker, token_ids).at(len(token_ids))
+        return f"{self.fingerprint[:12]}-{chain[:20]}"
+
     def open_context(self, folder: Path) -> "Context":
         """The context saved in `folder`; see `Store.open`."""
         from engine.store.store import Store
@@ -181,6 +193,42 @@ def check_tensors(directory: Path) -> int:
     checkpoint = Checkpoint(directory)
     skeleton(checkpoint, read_config(directory))
     return len(checkpoint.tensors)
+
+
+@dataclass(frozen=True, slots=True)
+class SavedContext:
+    """What a finished context in a folder is, by its manifest alone."""
+
+    folder: Path
+    num_tokens: int
+    fingerprint: str
+    chunk_tokens: int
+    kv: str
+
+
+def saved_context(folder: Path) -> SavedContext:
+    """Reads the manifest only. Raises StoreError if there is no finished context in `folder`."""
+    from engine.store.manifest import Saved
+
+    manifest = Saved.read(folder).manifest
+    maker = manifest.maker
+    return SavedContext(
+        folder, manifest.num_tokens, maker.fingerprint, maker.chunk_tokens, maker.kv
+    )
+
+
+def saved_attachment(folder: Path, name: str) -> bytes:
+    """A file that was saved with the context in `folder`. Raises StoreError."""
+    from engine.store.manifest import Saved
+
+    return Saved.read(folder).attachment(name)
+
+
+def verify_context(folder: Path) -> int:
+    """See `engine.store.store.verify`."""
+    from engine.store.store import verify as run
+
+    return run(folder)
 
 
 def verify(directory: Path, chunk_sizes: Sequence[int]) -> "Verification":
