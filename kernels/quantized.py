@@ -4,8 +4,9 @@ int8: one scale per row (one output), symmetric, so that a product is scaled onc
 
 int4: groups of 32, 64 or 128 along a row, each with a scale and an offset, w = scale code + offset.
 The offset costs two bytes per group (0.13 to 0.5 bits a weight) and buys two things: all sixteen
-codes are used whatever a group's range is (8 % less error at equal bits on normal weights), and the 4-bit formats people already have (GGUF's Q4_0,
-Q4_1 and the groups of Q4_K) are of this form, so they need no second rounding.
+codes are used whatever a group's range is (on normal weights 8 % less error than symmetric groups
+of as many bits), and the 4-bit formats people already have (GGUF's Q4_0, Q4_1 and the groups of
+Q4_K) are of this form, so they need no second rounding.
 """
 
 from dataclasses import dataclass
@@ -92,7 +93,7 @@ class Int4Weight:
             raise ValueError(f"int4: {width} columns do not divide into groups of {group}")
         if not bool(weight.abs().amax() <= torch.finfo(torch.float16).max):
             raise ValueError("int4: a weight is not finite or beyond float16")
-        grouped = weight.detach().float().unflatten(-1, (-1, group))  # [..., O, I / group, group]
+        grouped = _grouped(weight.detach().float(), group)  # [..., O, I / group, group]
         scales, offsets = _ranges(grouped, 1.0)
         if search:
             best = _squared_error(grouped, scales, offsets)
@@ -109,7 +110,7 @@ class Int4Weight:
     def dequantize(self, dtype: torch.dtype = torch.float32) -> Tensor:
         """[..., O, I]; exact in float64."""
         half = self.group // 2
-        halves = self.packed.unflatten(-1, (-1, half))  # [..., O, I / group, group / 2]
+        halves = _grouped(self.packed, half)  # [..., O, I / group, group / 2]
         scales, offsets = (x[..., None].to(_precise(dtype)) for x in (self.scales, self.offsets))
         restored = scales.new_empty(*self.scales.shape, self.group)
         torch.mul(halves & 15, scales, out=restored[..., :half])
@@ -144,6 +145,10 @@ Weight: TypeAlias = Tensor | QuantizedWeight
 def dequantized(weight: Weight, dtype: torch.dtype) -> Tensor:
     """`weight` as plain numbers of `dtype`."""
     return weight.to(dtype) if isinstance(weight, Tensor) else weight.dequantize(dtype)
+
+
+def _grouped(x: Tensor, group: int) -> Tensor:
+    return x.reshape(*x.shape[:-1], -1, group)
 
 
 def _precise(dtype: torch.dtype) -> torch.dtype:

@@ -15,13 +15,21 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from kernels.linear.triton import pointers, row_product, swizzled, tile_blocks, tile_product
+from kernels import gradients
+from kernels.experts import grouped
+from kernels.linear.triton import (
+    ONE_ROW,
+    SPAN,
+    pointers,
+    row_product,
+    swizzled,
+    tile_blocks,
+    tile_product,
+)
 from kernels.quantized import Weight
 
 _FEW_TOKENS = 8
-_SPAN = 8
-_ROW_OUT, _ROW_WIDTH = 8, 1024  # of the form for few tokens
-_SUM_WIDTH = 1024
+SUM_WIDTH = 1024
 
 
 class Tiles(NamedTuple):
@@ -64,7 +72,7 @@ def _silu_times(pairs, OUT: tl.constexpr, ROWS: tl.constexpr):
 
 
 @triton.jit
-def _gate_up_tiles(
+def gate_up_tiles(
     x_ptr,  # [T, D]
     order_ptr,
     experts_ptr,
@@ -117,7 +125,7 @@ def _gate_up_tiles(
 
 
 @triton.jit
-def _down_tiles(
+def down_tiles(
     inner_ptr,  # [T K, F], in the tiles' order
     order_ptr,
     experts_ptr,
@@ -167,7 +175,7 @@ def _down_tiles(
 
 
 @triton.jit
-def _weighted_sums(
+def weighted_sums(
     routed_ptr,  # [T K, D]
     expert_weights_ptr,  # [T K] float32
     out_ptr,  # [T, D]
@@ -190,7 +198,7 @@ def _weighted_sums(
 
 
 @triton.jit
-def _gate_up_rows(
+def gate_up_rows(
     x_ptr,  # [T, D]
     expert_ids_ptr,  # [T K]
     weight_ptr,  # [N, 2F, D]
@@ -231,7 +239,7 @@ def _gate_up_rows(
 
 
 @triton.jit
-def _down_rows(
+def down_rows(
     inner_ptr,  # [T K, F]
     expert_ids_ptr,  # [T K]
     expert_weights_ptr,  # [T K] float32
@@ -274,6 +282,9 @@ def _down_rows(
 def experts(
     x: Tensor, expert_ids: Tensor, expert_weights: Tensor, gate_up: Weight, down: Weight
 ) -> Tensor:
+    plain = (weight for weight in (gate_up, down) if isinstance(weight, Tensor))
+    if gradients.wanted(x, expert_weights, *plain):
+        return grouped.experts(x, expert_ids, expert_weights, gate_up, down)
     expert_ids, order = expert_ids.sort(dim=-1)
     expert_weights = expert_weights.gather(-1, order).float().contiguous()
     of_tokens = _of_few_tokens if len(x) <= _FEW_TOKENS else _of_many_tokens
@@ -288,7 +299,7 @@ def _of_few_tokens(
     inner = x.new_empty(num_tokens * num_chosen, num_inner)
     out = torch.empty_like(x)
     codes, scales, offsets, group = pointers(gate_up)
-    _gate_up_rows[(num_tokens * num_chosen, triton.cdiv(2 * num_inner, _ROW_OUT))](
+    gate_up_rows[(num_tokens * num_chosen, triton.cdiv(2 * num_inner, ONE_ROW.out))](
         x,
         expert_ids,
         codes,
@@ -299,11 +310,13 @@ def _of_few_tokens(
         width,
         num_inner,
         GROUP=group,
-        OUT=_ROW_OUT,
-        WIDTH=_ROW_WIDTH,
+        OUT=ONE_ROW.out,
+        WIDTH=ONE_ROW.width,
+        num_warps=ONE_ROW.num_warps,
+        num_stages=ONE_ROW.num_stages,
     )
     codes, scales, offsets, group = pointers(down)
-    _down_rows[(num_tokens, triton.cdiv(width, _ROW_OUT))](
+    down_rows[(num_tokens, triton.cdiv(width, ONE_ROW.out))](
         inner,
         expert_ids,
         expert_weights,
@@ -315,8 +328,10 @@ def _of_few_tokens(
         num_inner,
         width,
         GROUP=group,
-        OUT=_ROW_OUT,
-        WIDTH=_ROW_WIDTH,
+        OUT=ONE_ROW.out,
+        WIDTH=ONE_ROW.width,
+        num_warps=ONE_ROW.num_warps,
+        num_stages=ONE_ROW.num_stages,
     )
     return out
 
@@ -333,7 +348,7 @@ def _of_many_tokens(
     launch = {
         "ROWS": blocks.rows,
         "WIDTH": blocks.width,
-        "SPAN": _SPAN,
+        "SPAN": SPAN,
         "num_warps": blocks.num_warps,
         "num_stages": blocks.num_stages,
     }
@@ -341,7 +356,7 @@ def _of_many_tokens(
     routed = x.new_empty(num_slots, width)
     out = torch.empty_like(x)
     codes, scales, offsets, group = pointers(gate_up)
-    _gate_up_tiles[(num_tiles * triton.cdiv(num_inner, blocks.out // 2),)](
+    gate_up_tiles[(num_tiles * triton.cdiv(num_inner, blocks.out // 2),)](
         x,
         *tiles,
         codes,
@@ -357,7 +372,7 @@ def _of_many_tokens(
         **launch,
     )
     codes, scales, offsets, group = pointers(down)
-    _down_tiles[(num_tiles * triton.cdiv(width, blocks.out),)](
+    down_tiles[(num_tiles * triton.cdiv(width, blocks.out),)](
         inner,
         *tiles,
         codes,
@@ -371,7 +386,7 @@ def _of_many_tokens(
         OUT=blocks.out,
         **launch,
     )
-    _weighted_sums[(num_tokens, triton.cdiv(width, _SUM_WIDTH))](
-        routed, expert_weights, out, num_chosen, width, WIDTH=_SUM_WIDTH
+    weighted_sums[(num_tokens, triton.cdiv(width, SUM_WIDTH))](
+        routed, expert_weights, out, num_chosen, width, WIDTH=SUM_WIDTH
     )
     return out

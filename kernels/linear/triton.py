@@ -13,9 +13,11 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from kernels import gradients
+from kernels.linear import blocks as by_blocks
 from kernels.quantized import Int4Weight, QuantizedWeight, Weight
 
-_SPAN = 8  # row tiles that go through a stack of weights side by side, sharing them in the L2
+SPAN = 8  # row tiles that go through a stack of weights side by side, sharing them in the L2
 _BUSY_PROGRAMS = 512  # about four for each processor of an H100; fixed, so that sums are too
 _MOST_SPLITS = 16
 
@@ -32,15 +34,18 @@ class Blocks:
 
 
 def tile_blocks(num_rows: int, dtype: torch.dtype) -> Blocks:
-    """For products of about `num_rows` rows with one weight."""
-    if dtype == torch.float32:  # no tensor core multiplies float32 exactly
-        return Blocks(32, 16, 128, 4, 2) if num_rows <= 16 else Blocks(64, 32, 128, 4, 2)
-    if num_rows <= 16:  # bound by memory
-        return Blocks(32, 16, 128, 4, 4)
-    return Blocks(128, 64, 128, 4, 3) if num_rows <= 64 else Blocks(128, 128, 128, 8, 3)
+    """For products of about `num_rows` rows with one weight.
+
+    Beyond 16 rows tiles are large ones: up to about 300 rows reading the weight takes longer than
+    multiplying by it on an H100, the empty rows of a tile included.
+    """
+    if dtype == torch.float32:  # for checking: no tensor core multiplies float32 exactly
+        return Blocks(32, 16, 64, 4, 2)
+    return Blocks(32, 16, 128, 4, 4) if num_rows <= 16 else Blocks(128, 128, 64, 8, 4)
 
 
 ONE_ROW = Blocks(8, 1, 1024, 4, 1)
+SUM_OUT = 256
 
 
 def pointers(weight: Weight) -> tuple[Tensor, Tensor | None, Tensor | None, int]:
@@ -104,7 +109,7 @@ def tile_product(
         HALF: tl.constexpr = GROUP // 2
         num_groups = num_columns // GROUP
         within = tl.arange(0, HALF)
-        for group in range(0, num_groups):
+        for group in range(num_groups):
             packed = tl.load(
                 weight_ptr + weight_rows[:, None] * (num_columns // 2) + (group * HALF + within),
                 mask=has_out[:, None],
@@ -185,7 +190,7 @@ def row_product(
 
 
 @triton.jit
-def _tiles(
+def tiles(
     x_ptr,  # [T, I]
     weight_ptr,  # [O, I]
     scale_ptr,
@@ -228,7 +233,7 @@ def _tiles(
 
 
 @triton.jit
-def _one_row(
+def one_row(
     x_ptr,  # [I]
     weight_ptr,  # [O, I]
     scale_ptr,
@@ -267,7 +272,7 @@ def _one_row(
 
 
 @triton.jit
-def _sum_splits(partial_ptr, out_ptr, num_splits, num_out, OUT: tl.constexpr):
+def sum_splits(partial_ptr, out_ptr, num_splits, num_out, OUT: tl.constexpr):
     outs = tl.program_id(0) * OUT + tl.arange(0, OUT)
     sums = tl.zeros((OUT,), tl.float32)
     for split in range(num_splits):
@@ -276,6 +281,8 @@ def _sum_splits(partial_ptr, out_ptr, num_splits, num_out, OUT: tl.constexpr):
 
 
 def linear(x: Tensor, weight: QuantizedWeight) -> Tensor:
+    if gradients.wanted(x):
+        return by_blocks.linear(x, weight)
     return _linear_of_one_row(x, weight) if len(x) == 1 else _linear_of_rows(x, weight)
 
 
@@ -285,7 +292,7 @@ def _linear_of_rows(x: Tensor, weight: QuantizedWeight) -> Tensor:
     blocks = tile_blocks(num_rows, x.dtype)
     codes, scales, offsets, group = pointers(weight)
     num_programs = triton.cdiv(num_rows, blocks.rows) * triton.cdiv(num_out, blocks.out)
-    _tiles[(num_programs,)](
+    tiles[(num_programs,)](
         x.contiguous(),
         codes,
         scales,
@@ -298,7 +305,7 @@ def _linear_of_rows(x: Tensor, weight: QuantizedWeight) -> Tensor:
         OUT=blocks.out,
         ROWS=blocks.rows,
         WIDTH=blocks.width,
-        SPAN=_SPAN,
+        SPAN=SPAN,
         num_warps=blocks.num_warps,
         num_stages=blocks.num_stages,
     )
@@ -314,7 +321,7 @@ def _linear_of_one_row(x: Tensor, weight: QuantizedWeight) -> Tensor:
     num_splits = triton.cdiv(num_columns, split_columns)
     out = x.new_empty(1, num_out)
     sums = out if num_splits == 1 else x.new_empty(num_splits, num_out, dtype=torch.float32)
-    _one_row[(num_blocks, num_splits)](
+    one_row[(num_blocks, num_splits)](
         x.contiguous(),
         codes,
         scales,
@@ -327,7 +334,8 @@ def _linear_of_one_row(x: Tensor, weight: QuantizedWeight) -> Tensor:
         OUT=ONE_ROW.out,
         WIDTH=ONE_ROW.width,
         num_warps=ONE_ROW.num_warps,
+        num_stages=ONE_ROW.num_stages,
     )
     if num_splits > 1:
-        _sum_splits[(triton.cdiv(num_out, 256),)](sums, out, num_splits, num_out, OUT=256)
+        sum_splits[(triton.cdiv(num_out, SUM_OUT),)](sums, out, num_splits, num_out, OUT=SUM_OUT)
     return out
