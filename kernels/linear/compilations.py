@@ -10,7 +10,8 @@ from kernels.linear import triton
 from kernels.linear.triton import ONE_ROW, SPAN, SUM_OUT, Blocks, tile_blocks
 from kernels.quantized import GROUPS
 
-DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
+# The hardest last: a quick check compiles the last one listed of each kernel.
+DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 _SMALL, _LARGE = 1, 1000  # rows that take each kind of tile
 

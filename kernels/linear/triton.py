@@ -44,7 +44,7 @@ def tile_blocks(num_rows: int, dtype: torch.dtype) -> Blocks:
     return Blocks(32, 16, 128, 4, 4) if num_rows <= 16 else Blocks(128, 128, 64, 8, 4)
 
 
-ONE_ROW = Blocks(8, 1, 1024, 4, 1)
+ONE_ROW = Blocks(16, 1, 256, 4, 1)
 SUM_OUT = 256
 
 

@@ -110,7 +110,7 @@ def rms_norm_of_sum(
 
 
 def _compilations() -> Iterator[Compilation]:
-    for dtype in ("bf16", "fp16", "fp32"):
+    for dtype in ("fp32", "fp16", "bf16"):
         for size in (128, 2048, 6144, 8192):  # heads, groups and widths of the models served
             yield _compilation(f"norm {size} {dtype}", _rms_norm, size, dtype)
         for size in (2048, 6144):

@@ -24,8 +24,8 @@ def inputs(num_rows, num_columns=384, num_out=37, dtype=torch.float32, kind="int
     x = torch.randn(num_rows, num_columns, generator=generator)
     # Rows and groups of very different size: another's scale must not pass for one's own.
     weight = torch.randn(num_out, num_columns, generator=generator)
-    loudness = torch.rand(num_out, num_columns // 32, generator=generator).exp2() ** 3
-    weight *= loudness.repeat_interleave(32, dim=1)
+    loudness = torch.rand(num_out, num_columns // 32 + 1, generator=generator).exp2() ** 3
+    weight *= loudness.repeat_interleave(32, dim=1)[:, :num_columns]
     return x.to(DEVICE, dtype), QUANTIZE[kind](weight).to(DEVICE)
 
 
@@ -64,7 +64,8 @@ def test_several_tiles_in_both_directions(poisoned):
 
 def test_columns_that_fill_no_tile(poisoned):
     for num_rows in (1, 3, 20):
-        x, weight = inputs(num_rows, num_columns=33, num_out=5)
+        x, _ = inputs(num_rows, num_columns=33)
+        weight = Int8Weight.quantize(torch.randn(5, 33)).to(DEVICE)
         assert distance(triton.linear, x, weight) < TOLERANCE[torch.float32]
 
 
@@ -96,8 +97,9 @@ def test_the_public_door_takes_quantised_weights():
 
 
 def test_memory_stays_at_one_block():
-    """The weight in float32 would be 64 MB."""
-    x, weight = torch.randn(4, 4096), Int8Weight.quantize(torch.randn(4096, 4096))
+    """The weight in float32 would be 32 MB."""
+    codes = torch.ones(4096, 2048, dtype=torch.int8)
+    x, weight = torch.randn(4, 2048), Int8Weight(codes, torch.ones(4096))
     with torch.profiler.profile(profile_memory=True, acc_events=True) as profile:
         blocks.linear(x, weight)
     peak, held = 0, 0
