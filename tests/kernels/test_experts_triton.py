@@ -5,6 +5,7 @@ import torch
 from interpreted import DEVICE, mutated
 from interpreted import poisoned as poisoned
 from measure import relative_rms
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from kernels.experts import grouped, naive, triton
 from kernels.quantized import Int4Weight, Int8Weight
@@ -97,6 +98,13 @@ def test_tiles_hold_every_slot_once_and_only_its_own_expert(
             assert all(ids.flatten()[slot] == expert for slot in slots)
             seen += slots
         assert sorted(seen) == list(range(ids.numel()))
+
+
+def test_the_host_reads_no_routing_back():
+    """What needs a value of a tensor, and so would wait for the GPU, fails on a fake one."""
+    with FakeTensorMode():
+        few, many = (triton.cut_into_tiles(torch.zeros(t, 2).long(), 8, 16) for t in (9, 900))
+    assert [len(tiles.experts) for tiles in (few, many)] == [8, 120]  # of 9 and 900 tokens
 
 
 @pytest.mark.parametrize("num_tokens", [2, 12])
