@@ -18,19 +18,26 @@ DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 _empty, _empty_like, _new_empty = torch.empty, torch.empty_like, torch.Tensor.new_empty
 
 
-def _repair_bfloat16():
-    """Triton's interpreter multiplies the bits of bfloat16 as integers and never rounds up.
+def _repair_interpreter():
+    """What Triton's interpreter does unlike a GPU, or not at all with NumPy 2.
 
-    A GPU multiplies the values, and rounds to the nearest.
+    It multiplies the bits of bfloat16 as integers, never rounds to bfloat16 upwards, takes integers
+    for bits of bfloat16, and cannot take a tensor as the bound of a loop.
     """
     from triton import language as tl
     from triton.runtime import interpreter
 
     create_dot, convert = interpreter.InterpreterBuilder.create_dot, interpreter._convert_float
+    patch_tensor, cast = interpreter._patch_lang_tensor, interpreter.InterpreterBuilder.cast_impl
 
     def dot(self, a, b, d, *options):
         a, b = (self.cast_impl(x, tl.float32) if x.dtype == tl.bfloat16 else x for x in (a, b))
         return create_dot(self, a, b, d, *options)
+
+    def cast_by_value(self, source, target):
+        if target.scalar == tl.bfloat16 and source.dtype.scalar.is_int():
+            source = cast(self, source, tl.float32)
+        return cast(self, source, target)
 
     def convert_float(values, source, target, rounding):
         values = np.ascontiguousarray(values)
@@ -40,36 +47,18 @@ def _repair_bfloat16():
             return torch.from_numpy(values).view(torch.bfloat16).float().numpy()
         return convert(values, source, target, rounding)
 
-    interpreter.InterpreterBuilder.create_dot = dot
-    interpreter._convert_float = convert_float
-
-
-def _repair_integers():
-    """Of int8 to bfloat16 it makes bits, not values; and from numpy 2.4 on no `range` takes a size.
-
-    A GPU does both.
-    """
-    from triton import language as tl
-    from triton.runtime import interpreter
-
-    cast, patch = interpreter.InterpreterBuilder.cast_impl, interpreter._patch_lang_tensor
-
-    def cast_by_value(self, source, target):
-        if target.scalar == tl.bfloat16 and source.dtype.scalar.is_int():
-            source = cast(self, source, tl.float32)
-        return cast(self, source, target)
-
-    def patch_with_index(tensor, scope):
-        patch(tensor, scope)
+    def patch_tensor_and_index(tensor, scope):
+        patch_tensor(tensor, scope)
         scope.set_attr(tensor, "__index__", lambda self: int(self.handle.data.item()))
 
+    interpreter.InterpreterBuilder.create_dot = dot
     interpreter.InterpreterBuilder.cast_impl = cast_by_value
-    interpreter._patch_lang_tensor = patch_with_index
+    interpreter._convert_float = convert_float
+    interpreter._patch_lang_tensor = patch_tensor_and_index
 
 
 if DEVICE.type == "cpu":
-    _repair_bfloat16()
-    _repair_integers()
+    _repair_interpreter()
 
 
 @pytest.fixture

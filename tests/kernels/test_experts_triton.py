@@ -2,13 +2,13 @@
 
 import pytest
 import torch
-from interpreted import DEVICE, mutated
-from interpreted import poisoned as poisoned
 from measure import relative_rms
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from kernels.experts import grouped, naive, triton
 from kernels.quantized import Int4Weight, Int8Weight
+from tests.kernels.interpreted import DEVICE, mutated
+from tests.kernels.interpreted import poisoned as poisoned
 
 STACKS = {
     "plain": lambda stack: stack,

@@ -3,12 +3,12 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from interpreted import DEVICE, mutated
-from interpreted import poisoned as poisoned
 from measure import relative_rms
 
 import kernels
 from kernels.norm import naive, plain, triton
+from tests.kernels.interpreted import DEVICE, mutated
+from tests.kernels.interpreted import poisoned as poisoned
 
 TOLERANCE = {torch.float32: 1e-6, torch.bfloat16: 4e-3, torch.float16: 5e-4}
 SHAPES = [((1, 6), 1), ((33, 37), 1), ((3, 4, 48), 3), ((2, 600), 4)]

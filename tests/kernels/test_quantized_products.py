@@ -4,13 +4,13 @@ from functools import partial
 
 import pytest
 import torch
-from interpreted import DEVICE, mutated
-from interpreted import poisoned as poisoned
 from measure import relative_rms
 
 import kernels
 from kernels.linear import blocks, naive, triton
 from kernels.quantized import GROUPS, Int4Weight, Int8Weight
+from tests.kernels.interpreted import DEVICE, mutated
+from tests.kernels.interpreted import poisoned as poisoned
 
 QUANTIZE = {
     "int8": Int8Weight.quantize,
