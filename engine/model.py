@@ -43,8 +43,8 @@ class Layer(nn.Module):
     def forward(self, hidden: Tensor, state: LayerState, start: int) -> Tensor:
         normed = self.mixer_norm(hidden)
         mixed = self.mixer(normed, state, start)
-        hidden = self._add(normed if self.postnorm else hidden, mixed, self.config.attention)
-        normed = self.mlp_norm(hidden)
+        skip = normed if self.postnorm else hidden
+        hidden, normed = self.mlp_norm.of_sum(skip, mixed, self.config.attention)
         return self._add(normed if self.postnorm else hidden, self.mlp(normed), self.config.mlp)
 
     @staticmethod

@@ -13,9 +13,21 @@ from kernels import attention as _attention
 from kernels import experts as _experts
 from kernels import lightning as _lightning
 from kernels import linear as _linear
+from kernels import norm as _norm
 from kernels.linear import packed as _packed
+from kernels.quantized import Int4Weight, Int8Weight, Weight
 
-__all__ = ["attention", "experts", "lightning_attention", "linear", "prepack"]
+__all__ = [
+    "Int4Weight",
+    "Int8Weight",
+    "attention",
+    "experts",
+    "lightning_attention",
+    "linear",
+    "prepack",
+    "rms_norm",
+    "rms_norm_of_sum",
+]
 
 
 def lightning_attention(
@@ -69,8 +81,8 @@ def experts(
     x: Tensor,
     expert_ids: Tensor,
     expert_weights: Tensor,
-    gate_up: Tensor,
-    down: Tensor,
+    gate_up: Weight,
+    down: Weight,
     *,
     implementation: str | None = None,
 ) -> Tensor:
@@ -79,22 +91,56 @@ def experts(
     y = sum_k w_k  down_e (silu(gate_e x) * up_e x),  e = expert_ids[t, k]
 
     Shapes: x [T, D]; expert_ids [T, K] int64, distinct in a row; expert_weights [T, K];
-    gate_up [N, 2F, D], gate rows first; down [N, D, F]. Returns [T, D] in x's dtype. The sum runs
-    in expert order, so a run is reproducible bit by bit.
+    gate_up [N, 2F, D], gate rows first; down [N, D, F]; each plain, in x's dtype, or quantised.
+    Returns [T, D] in x's dtype. The sum runs in expert order, so a run is reproducible bit by bit.
     """
     choice = _experts.REGISTRY.choose(x.device, x.dtype, implementation)
     return choice.function(x, expert_ids, expert_weights, gate_up, down)
 
 
-def linear(x: Tensor, weight: Tensor, *, implementation: str | None = None) -> Tensor:
-    """x @ weight^T. Shapes: x [T, I]; weight [O, I], plain or from `prepack`.
+def linear(x: Tensor, weight: Weight, *, implementation: str | None = None) -> Tensor:
+    """x @ weight^T. Shapes: x [T, I]; weight [O, I], plain, from `prepack`, or quantised.
 
     Returns [T, O] in x's dtype.
     """
+    if not isinstance(weight, Tensor):
+        quantized = _linear.QUANTIZED.choose(x.device, x.dtype, implementation)
+        return quantized.function(x, weight)
     if implementation is None and weight.is_mkldnn:
         implementation = "packed"
     choice = _linear.REGISTRY.choose(x.device, x.dtype, implementation)
     return choice.function(x, weight)
+
+
+def rms_norm(
+    x: Tensor, weight: Tensor, eps: float, groups: int = 1, *, implementation: str | None = None
+) -> Tensor:
+    """x / rms(x) * weight over the last dimension   (arXiv 1910.07467, eq. 4), in float32.
+
+    With `groups`, each of so many equal stretches of the last dimension has its own rms.
+    Shapes: x [..., D]; weight [D]. Returns [..., D] in x's dtype.
+    """
+    choice = _norm.REGISTRY.choose(x.device, x.dtype, implementation)
+    return choice.function(x, weight, eps, groups)
+
+
+def rms_norm_of_sum(
+    skip: Tensor,
+    block: Tensor,
+    alpha: float,
+    beta: float,
+    weight: Tensor,
+    eps: float,
+    *,
+    implementation: str | None = None,
+) -> tuple[Tensor, Tensor]:
+    """The residual sum alpha skip + beta block, and the `rms_norm` of it.
+
+    Shapes: skip, block [..., D]; weight [D]. Returns two [..., D] in skip's dtype; what is normed
+    is the sum as returned, rounded.
+    """
+    choice = _norm.SUM_REGISTRY.choose(skip.device, skip.dtype, implementation)
+    return choice.function(skip, block, alpha, beta, weight, eps)
 
 
 def prepack(weight: Tensor) -> Tensor:

@@ -1,6 +1,8 @@
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+
+import kernels
+from engine.config import Residual
 
 
 class RMSNorm(nn.Module):
@@ -15,9 +17,10 @@ class RMSNorm(nn.Module):
         self.weight = nn.Parameter(torch.ones(size))
 
     def forward(self, x: Tensor) -> Tensor:
-        weight = self.weight.float()
-        if self.groups == 1:
-            return F.rms_norm(x.float(), weight.shape, weight, self.eps).to(x.dtype)
-        grouped = x.float().view(*x.shape[:-1], self.groups, -1)
-        normed = F.rms_norm(grouped, grouped.shape[-1:], None, self.eps)
-        return (normed.flatten(-2) * weight).to(x.dtype)
+        return kernels.rms_norm(x, self.weight, self.eps, self.groups)
+
+    def of_sum(self, skip: Tensor, block: Tensor, residual: Residual) -> tuple[Tensor, Tensor]:
+        """The residual sum of both, and the norm of that."""
+        return kernels.rms_norm_of_sum(
+            skip, block, residual.alpha, residual.beta, self.weight, self.eps
+        )

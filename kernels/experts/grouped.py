@@ -1,19 +1,26 @@
-"""Tokens gathered by expert, one dense product per expert that was chosen at all."""
+"""Tokens gathered by expert, one product per expert that was chosen at all."""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from kernels.linear import blocks
+from kernels.quantized import Weight
+
 
 def experts(
-    x: Tensor, expert_ids: Tensor, expert_weights: Tensor, gate_up: Tensor, down: Tensor
+    x: Tensor, expert_ids: Tensor, expert_weights: Tensor, gate_up: Weight, down: Weight
 ) -> Tensor:
     out = torch.zeros(x.shape, device=x.device, dtype=torch.float32)
     for expert in sorted(set(expert_ids.flatten().tolist())):
         tokens, slots = (expert_ids == expert).nonzero(as_tuple=True)
-        gate, up = F.linear(x[tokens], gate_up[expert]).chunk(2, dim=-1)  # [t, F] each
-        routed = F.linear(F.silu(gate) * up, down[expert])  # [t, D]
+        gate, up = _product(x[tokens], gate_up[expert]).chunk(2, dim=-1)  # [t, F] each
+        routed = _product(F.silu(gate) * up, down[expert])  # [t, D]
         weight = expert_weights[tokens, slots].float()[:, None]
         # A token meets an expert once, so no two rows of one index_add collide.
         out = out.index_add(0, tokens, routed.float() * weight)
     return out.to(x.dtype)
+
+
+def _product(x: Tensor, weight: Weight) -> Tensor:
+    return F.linear(x, weight) if isinstance(weight, Tensor) else blocks.linear(x, weight)

@@ -1,14 +1,19 @@
 import torch
 
-from kernels.linear import dense, naive, packed
-from kernels.registry import Registry
+from kernels.linear import blocks, dense, naive, packed
+from kernels.quantized import QuantizedWeight
+from kernels.registry import HAS_TRITON, Registry, on_first_call
+
+_FLOATS = (torch.float32, torch.bfloat16, torch.float16)
 
 REGISTRY = Registry[[torch.Tensor, torch.Tensor], torch.Tensor]("linear")
-REGISTRY.add(
-    "dense",
-    dense.linear,
-    devices=("cpu", "cuda"),
-    dtypes=(torch.float32, torch.bfloat16, torch.float16),
-)
+REGISTRY.add("dense", dense.linear, devices=("cpu", "cuda"), dtypes=_FLOATS)
 REGISTRY.add("packed", packed.linear, devices=("cpu",), dtypes=(torch.float32,))
 REGISTRY.add("naive", naive.linear, devices=("cpu", "cuda"), dtypes=(torch.float64,))
+
+QUANTIZED = Registry[[torch.Tensor, QuantizedWeight], torch.Tensor]("linear of quantised weights")
+if HAS_TRITON:
+    _by_triton = on_first_call("kernels.linear.triton", "linear")
+    QUANTIZED.add("triton", _by_triton, devices=("cuda",), dtypes=_FLOATS)
+QUANTIZED.add("blocks", blocks.linear, devices=("cpu", "cuda"), dtypes=_FLOATS)
+QUANTIZED.add("naive", naive.linear, devices=("cpu", "cuda"), dtypes=(torch.float64,))

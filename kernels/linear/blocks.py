@@ -1,0 +1,38 @@
+"""Products with int8 and int4 weights in plain torch, for CPUs.
+
+A block of rows at a time is turned into plain numbers and multiplied, while it is in the cache:
+memory beyond weight and result stays at one block. Sums are float32, as CPUs have no fast bf16.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from kernels.quantized import Int8Weight, QuantizedWeight
+
+_BLOCK_ELEMENTS = 2**20  # 4 MB of float32; measured on two AVX2 cores: 2**18 and 2**22 are slower
+_FEW_ROWS = 8  # beyond them a block in float32 is faster than torch's int8 product
+
+
+def linear(x: Tensor, weight: QuantizedWeight) -> Tensor:
+    if isinstance(weight, Int8Weight) and _has_fast_product(x):
+        unit = torch.ones(len(weight.scales), dtype=x.dtype)  # the real scales are float32
+        codes_product: Tensor = torch._weight_int8pack_mm(x.contiguous(), weight.codes, unit)
+        return (codes_product * weight.scales).to(x.dtype)
+    num_out, width = weight.shape
+    wide = x.float()
+    out = wide.new_empty(len(x), num_out)
+    num_rows = max(1, _BLOCK_ELEMENTS // width)
+    for start in range(0, num_out, num_rows):
+        rows = slice(start, start + num_rows)
+        if isinstance(weight, Int8Weight):  # one scale per output: scale the product, not the block
+            out[:, rows] = F.linear(wide, weight.codes[rows].float()).mul_(weight.scales[rows])
+        else:
+            out[:, rows] = F.linear(wide, weight[rows].dequantize())
+    return out.to(x.dtype)
+
+
+def _has_fast_product(x: Tensor) -> bool:
+    """Few bf16 rows on a CPU have torch's own product; for float32 rows it is 15 times slower."""
+    few_bf16 = x.device.type == "cpu" and x.dtype == torch.bfloat16 and len(x) <= _FEW_ROWS
+    return few_bf16 and hasattr(torch, "_weight_int8pack_mm")
