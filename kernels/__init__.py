@@ -23,6 +23,9 @@ __all__ = [
     "attention",
     "experts",
     "lightning_attention",
+    "lightning_inputs",
+    "lightning_output",
+    "lightning_state",
     "linear",
     "prepack",
     "rms_norm",
@@ -49,6 +52,69 @@ def lightning_attention(
     """
     choice = _lightning.REGISTRY.choose(q.device, q.dtype, implementation)
     return choice.function(q, k, v, slopes, state)
+
+
+def lightning_state(
+    k: Tensor,
+    v: Tensor,
+    slopes: Tensor,
+    state: Tensor,
+    num_tokens: Tensor,
+    *,
+    implementation: str | None = None,
+) -> Tensor:
+    """The state that `lightning_attention` leaves after the first `num_tokens` of T tokens.
+
+    What commits the accepted ones among verified drafts: verify all T from `state`, keep k and v,
+    and replace `state` by this. Nothing is undone, so nothing is lost to rounding.
+
+    Shapes: as there; `num_tokens` is one integer, 0 to T, on the same device, which is not asked
+    for it. "triton" gives the bits of decoding those tokens one by one. Returns [H, D, E] float32.
+    """
+    choice = _lightning.STATE.choose(k.device, k.dtype, implementation)
+    return choice.function(k, v, slopes, state, num_tokens)
+
+
+def lightning_inputs(
+    qkv: Tensor,
+    num_heads: int,
+    *,
+    silu: bool = False,
+    norm: tuple[Tensor, Tensor, float] | None = None,
+    turn: tuple[Tensor, Tensor] | None = None,
+    scale: float = 1.0,
+    implementation: str | None = None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """q, k, v for `lightning_attention` from the fused rows [q_h|k_h|v_h] of each head h.
+
+    In this order, each if asked for: silu of all three; with `norm` (q weight, k weight, eps)
+    RMSNorm of q and k over a head's channels (arXiv 1910.07467, eq. 4); with `turn` (cosine, sine)
+    rotation of their pairs (i, i + R / 2) (arXiv 2104.09864); `scale` times q.
+
+    Shapes: qkv [T, H 3 D]; weights [D]; cosine, sine [T, 1, R / 2] float32, R <= D. Returns three
+    [T, H, D] in qkv's dtype, perhaps views of it; qkv is not changed.
+    """
+    choice = _lightning.INPUTS.choose(qkv.device, qkv.dtype, implementation)
+    return choice.function(qkv, num_heads, silu, norm, turn, scale)
+
+
+def lightning_output(
+    out: Tensor,
+    gate: Tensor,
+    weight: Tensor,
+    eps: float,
+    groups: int = 1,
+    *,
+    implementation: str | None = None,
+) -> Tensor:
+    """sigmoid(gate) * out / rms(out) * weight, the rms over all heads' channels, in float32.
+
+    With `groups`, each of so many equal stretches of the channels has its own rms.
+    Shapes: out [T, H, E]; gate [T, H E], before the sigmoid; weight [H E]. Returns [T, H E] in
+    out's dtype.
+    """
+    choice = _lightning.OUTPUT.choose(out.device, out.dtype, implementation)
+    return choice.function(out, gate, weight, eps, groups)
 
 
 def attention(

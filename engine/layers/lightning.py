@@ -5,13 +5,12 @@ from collections.abc import Mapping
 from typing import Self
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 import kernels
 from engine.config import ModelConfig
 from engine.layers.norm import RMSNorm
-from engine.layers.rotary import rotate, rotation
+from engine.layers.rotary import rotation
 
 
 class LightningState:
@@ -67,6 +66,7 @@ class LightningAttention(nn.Module):
         self.options = config.layers[layer].lightning
         self.num_heads = config.num_heads
         self.layer, self.num_layers = layer, config.num_layers
+        self._kept_slopes: Tensor | None = None
         self.qkv = nn.Parameter(torch.empty(3 * size, config.hidden_size))
         self.gate = nn.Parameter(torch.empty(size, config.hidden_size))
         self.norm = RMSNorm(size, config.lightning_norm_eps, self.options.norm_groups)
@@ -76,22 +76,38 @@ class LightningAttention(nn.Module):
             self.k_norm = RMSNorm(config.head_dim, config.norm_eps)
 
     def forward(self, hidden: Tensor, state: LightningState, start: int) -> Tensor:
-        num_tokens = hidden.shape[0]
-        qkv = kernels.linear(hidden, self.qkv)
-        if self.options.silu:
-            qkv = F.silu(qkv)
-        q, k, v = qkv.view(num_tokens, self.num_heads, -1).chunk(3, dim=-1)  # rows [q_h|k_h|v_h]
-        if self.options.qk_norm:
-            q, k = self.q_norm(q), self.k_norm(k)
-        if self.options.rotary_frequencies:
-            turn = rotation(self.options.rotary_frequencies, start, num_tokens, hidden.device)
-            q, k = rotate(q, *turn), rotate(k, *turn)
-        if self.options.scale != 1.0:
-            q = q * self.options.scale
-        decay = self.slopes().to(hidden.device)
+        q, k, v = kernels.lightning_inputs(
+            kernels.linear(hidden, self.qkv),
+            self.num_heads,
+            silu=self.options.silu,
+            norm=self._qk_norm(),
+            turn=self._turn(start, hidden),
+            scale=self.options.scale,
+        )
+        decay = self._slopes_on(hidden.device)
         out, state.tensor = kernels.lightning_attention(q, k, v, decay, state.tensor)
-        gate = torch.sigmoid(kernels.linear(hidden, self.gate))
-        return kernels.linear(gate * self.norm(out.reshape(num_tokens, -1)), self.out)
+        gate = kernels.linear(hidden, self.gate)
+        norm = self.norm
+        gated = kernels.lightning_output(out, gate, norm.weight, norm.eps, norm.groups)
+        return kernels.linear(gated, self.out)
+
+    def _qk_norm(self) -> tuple[Tensor, Tensor, float] | None:
+        if not self.options.qk_norm:
+            return None
+        return self.q_norm.weight, self.k_norm.weight, self.q_norm.eps
+
+    def _turn(self, start: int, hidden: Tensor) -> tuple[Tensor, Tensor] | None:
+        if not self.options.rotary_frequencies:
+            return None
+        num_tokens, device = hidden.shape[0], hidden.device
+        return rotation(self.options.rotary_frequencies, start, num_tokens, device)
+
+    def _slopes_on(self, device: torch.device) -> Tensor:
+        """Kept there: a copy to the GPU for every token would wait for it."""
+        if self._kept_slopes is None or self._kept_slopes.device != device:
+            with torch.inference_mode(False):
+                self._kept_slopes = self.slopes().to(device)
+        return self._kept_slopes
 
     def slopes(self) -> Tensor:
         """The decay of each head, [H] float32 on the CPU."""

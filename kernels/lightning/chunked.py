@@ -32,6 +32,15 @@ def lightning_attention(
     return torch.cat(outputs).to(dtype), state
 
 
+def lightning_state(
+    k: Tensor, v: Tensor, slopes: Tensor, state: Tensor, num_tokens: Tensor
+) -> Tensor:
+    count = int(num_tokens)
+    if not count:
+        return state.float()
+    return lightning_attention(k[:count], k[:count], v[:count], slopes, state)[1]
+
+
 def _one_token(
     q: Tensor, k: Tensor, v: Tensor, slopes: Tensor, state: Tensor
 ) -> tuple[Tensor, Tensor]:

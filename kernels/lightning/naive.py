@@ -1,4 +1,4 @@
-"""The definition: the recurrence, one token at a time, in float64."""
+"""The definitions, in float64; the recurrence goes one token at a time."""
 
 import torch
 from torch import Tensor
@@ -14,3 +14,46 @@ def lightning_attention(
         state = decay * state + k_t[:, :, None] * v_t[:, None, :]  # [H, D, E]
         outputs.append((q_t[:, :, None] * state).sum(dim=1))  # [H, E]
     return torch.stack(outputs), state
+
+
+def lightning_state(
+    k: Tensor, v: Tensor, slopes: Tensor, state: Tensor, num_tokens: Tensor
+) -> Tensor:
+    first = slice(int(num_tokens))
+    if not first.stop:
+        return state.double()
+    return lightning_attention(k[first], k[first], v[first], slopes, state)[1]
+
+
+def lightning_inputs(
+    qkv: Tensor,
+    num_heads: int,
+    silu: bool,
+    norm: tuple[Tensor, Tensor, float] | None,
+    turn: tuple[Tensor, Tensor] | None,
+    scale: float,
+) -> tuple[Tensor, Tensor, Tensor]:
+    qkv = qkv.double()
+    if silu:
+        qkv = qkv * torch.sigmoid(qkv)
+    q, k, v = qkv.view(qkv.shape[0], num_heads, -1).chunk(3, dim=-1)
+    if norm is not None:
+        q_weight, k_weight, eps = norm
+        q = q / (q.square().mean(-1, keepdim=True) + eps).sqrt() * q_weight.double()
+        k = k / (k.square().mean(-1, keepdim=True) + eps).sqrt() * k_weight.double()
+    if turn is not None:
+        angle = torch.complex(*(x.double() for x in turn))  # [T, 1, R / 2]
+        q, k = _rotate(q, angle), _rotate(k, angle)
+    return q * scale, k, v
+
+
+def _rotate(x: Tensor, angle: Tensor) -> Tensor:
+    half = angle.shape[-1]
+    turned = torch.complex(x[..., :half], x[..., half : 2 * half]) * angle
+    return torch.cat([turned.real, turned.imag, x[..., 2 * half :]], dim=-1)
+
+
+def lightning_output(out: Tensor, gate: Tensor, weight: Tensor, eps: float, groups: int) -> Tensor:
+    x = out.double().reshape(gate.shape[0], groups, -1)
+    normed = x / (x.square().mean(-1, keepdim=True) + eps).sqrt()
+    return torch.sigmoid(gate.double()) * normed.flatten(1) * weight.double()
