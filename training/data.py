@@ -118,7 +118,7 @@ class Reader:
         )
 
     def _documents(self, path: Path, counts: dict[str, int]) -> Iterator[Document]:
-        records = [record for record in _records(path) if _is_held_out(record) == self.held_out]
+        records = [record for record in read_records(path) if is_held_out(record) == self.held_out]
         random.Random(self.seed).shuffle(records)
         for start in range(0, len(records), _RECORDS_AT_ONCE):
             texts = []
@@ -140,7 +140,8 @@ class Reader:
         return self.tokenizer.encode_chat([Turn("user", (prompt,))]) + answer_ids, len(answer_ids)
 
 
-def _records(path: Path) -> Iterator[dict[str, Any]]:
+def read_records(path: Path) -> Iterator[dict[str, Any]]:
+    """The lines of a JSON lines file, packed or not."""
     opened = lzma.open if path.suffix == ".xz" else open
     with opened(path, "rt", encoding="utf-8") as file:
         for line in file:
@@ -155,7 +156,8 @@ def _whole_text(record: dict[str, Any]) -> str:
     return ""
 
 
-def _is_held_out(record: dict[str, Any]) -> bool:
+def is_held_out(record: dict[str, Any]) -> bool:
+    """Whether training must not read `record`: the rule for every stage and for every judge."""
     # "owner/name:path" is held out with all of owner/name; a question with its passage.
     source = str(record.get("source") or record.get("prompt", ""))
     group = source.partition(":")[0] if "source" in record else _longest_line(source)
