@@ -34,10 +34,12 @@ class ScoredIndex(Index):
         query = " OR ".join(f'"{word}"' for word in words)
         if not query:
             return 0.0
-        (score,) = self._database.execute(
-            "SELECT min(bm25(passages, 0.5, 1.0)) FROM passages WHERE passages MATCH ?", (query,)
+        best = self._database.execute(
+            "SELECT bm25(passages, 0.5, 1.0) AS score FROM passages WHERE passages MATCH ? "
+            "ORDER BY score LIMIT 1",
+            (query,),
         ).fetchone()
-        return -float(score or 0.0)
+        return -float(best[0]) if best else 0.0
 
 
 def first(
