@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import shlex
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -44,6 +45,10 @@ class Command:
         add_common_options(parser)
         self.add_options(parser)
         return parser
+
+    def line(self, words: Sequence[str]) -> str:
+        """What to type for this table alone."""
+        return shlex.join(["python", "-m", f"benchmarks.quality.{self.name}", *words])
 
 
 def add_common_options(parser: argparse.ArgumentParser) -> None:

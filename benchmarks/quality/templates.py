@@ -61,6 +61,13 @@ TEMPLATES = (
     ),
 )
 
+# For keys with several values, and for several keys asked for at once.
+REFERENCE = Template(
+    "A reference number filed under {key} is {value}.",
+    "Which reference numbers are filed under {key}? Give all of them.",
+    "The reference numbers filed under {key} are",
+)
+
 
 def value(draw: random.Random) -> str:
     return str(draw.randrange(10 ** (NUM_DIGITS - 1), 10**NUM_DIGITS))
