@@ -3,7 +3,8 @@
     python -m benchmarks.quality.abstention [--model DIR] [--limit 20]
 
 A signal is good if it is higher where the question can be answered. AUROC: the chance that it is,
-for a question and the twin of another; bootstrap over twins, 95 %. The signals:
+for any question and any twin; bootstrap, 95 %. `above its twin`: the share of questions that score
+above their own twin (Wilson 95 %). The signals:
 `evidence`: log p(question | best passage), the score the product shows; `evidence over none`: the
 same less log p(question | no passage); `refusal`: how unlikely the refusal is that the product's
 prompt asks for, after its best passages; `bm25`: the best passage's score in plain search. And how
@@ -88,12 +89,21 @@ def by_bm25(question: Question) -> tuple[float, float]:
 
 def put(table: Table, column: str, results: Sequence[Result], seed: int) -> None:
     for signal in SIGNALS:
-        pairs = [(result[signal][0], result[signal][1]) for result in results]
-        table.put({"signal": signal}, "AUROC", column, bootstrap_auroc(pairs, seed))
+        put_signal(table, signal, column, [tuple(result[signal]) for result in results], seed)
     for twin, name in enumerate(("answerable", "not answerable")):
         refused = sum(result["refuses"][twin] for result in results)
         cell = wilson(refused, len(results))
         table.put({"signal": "writes the refusal"}, name, column, cell)
+
+
+def put_signal(
+    table: Table, signal: str, column: str, pairs: Sequence[tuple[float, ...]], seed: int
+) -> None:
+    """`pairs` of a signal's value for a question and for its twin."""
+    positive, negative = ([pair[twin] for pair in pairs] for twin in (0, 1))
+    table.put({"signal": signal}, "AUROC", column, bootstrap_auroc(positive, negative, seed))
+    higher = sum(one > other for one, other in zip(positive, negative, strict=True))
+    table.put({"signal": signal}, "above its twin", column, wilson(higher, len(pairs)))
 
 
 def build(subjects: Sequence[Subject], options: argparse.Namespace, work: Work) -> Table:
@@ -106,8 +116,7 @@ def build(subjects: Sequence[Subject], options: argparse.Namespace, work: Work) 
         if results := [result for result in done if result is not None]:
             put(table, subject.name, results, options.seed)
         left_out(table, work, subject.name)
-    area = bootstrap_auroc([by_bm25(question) for question in asked], options.seed)
-    table.put({"signal": "bm25"}, "AUROC", BM25, area)
+    put_signal(table, "bm25", BM25, [by_bm25(question) for question in asked], options.seed)
     table.note(best_signal(table))
     table.note(f"{FIRST} has no signal of its own and is left out.")
     return table

@@ -3,15 +3,12 @@
 import math
 import random
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from statistics import fmean, stdev
-from typing import TypeVar
 
 Z = 1.959963984540054  # the normal distribution's 97.5 % point
 RESAMPLES = 1000
-
-Item = TypeVar("Item")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +53,6 @@ def normal_mean(values: Sequence[float], unit: str) -> Estimate:
     return Estimate(value, value - half, value + half, len(values), unit)
 
 
-def bootstrap_mean(values: Sequence[float], seed: int, unit: str = "share") -> Estimate:
-    return _bootstrap(values, fmean, seed, unit)
-
-
 def auroc(positive: Sequence[float], negative: Sequence[float]) -> float:
     """The chance that a positive scores above a negative, ties counted half (Mann-Whitney)."""
     if not positive or not negative:
@@ -69,19 +62,24 @@ def auroc(positive: Sequence[float], negative: Sequence[float]) -> float:
     return wins / (2 * len(positive) * len(negative))
 
 
-def bootstrap_auroc(twins: Sequence[tuple[float, float]], seed: int) -> Estimate:
-    """Of pairs (score if answerable, score if not); pairs are drawn whole."""
-
-    def area(drawn: Sequence[tuple[float, float]]) -> float:
-        return auroc([one for one, _ in drawn], [other for _, other in drawn])
-
-    return _bootstrap(twins, area, seed, "score")
-
-
-def _bootstrap(
-    items: Sequence[Item], statistic: Callable[[Sequence[Item]], float], seed: int, unit: str
-) -> Estimate:
+def bootstrap_auroc(positive: Sequence[float], negative: Sequence[float], seed: int) -> Estimate:
+    """Each kind is drawn on its own. Twins drawn whole would meet themselves more often than in
+    the data, which moves the whole interval up; drawn apart it is a little too wide instead."""
+    value = auroc(positive, negative)
     draw = random.Random(seed)
-    found = sorted(statistic(draw.choices(items, k=len(items))) for _ in range(RESAMPLES))
-    low, high = found[int(0.025 * RESAMPLES)], found[int(0.975 * RESAMPLES)]
-    return Estimate(statistic(items), low, high, len(items), unit)
+    found = sorted(
+        auroc(draw.choices(positive, k=len(positive)), draw.choices(negative, k=len(negative)))
+        for _ in range(RESAMPLES)
+    )
+    return Estimate(value, *_middle(found), len(positive), "score")
+
+
+def bootstrap_mean(values: Sequence[float], seed: int, unit: str = "share") -> Estimate:
+    draw = random.Random(seed)
+    found = sorted(fmean(draw.choices(values, k=len(values))) for _ in range(RESAMPLES))
+    return Estimate(fmean(values), *_middle(found), len(values), unit)
+
+
+def _middle(ordered: Sequence[float]) -> tuple[float, float]:
+    """The ends of the middle 95 %."""
+    return ordered[int(0.025 * len(ordered))], ordered[int(0.975 * len(ordered))]
