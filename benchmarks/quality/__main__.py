@@ -2,8 +2,9 @@
 
     python -m benchmarks.quality [--model DIR ...] [--minutes 30] [--with "needle --lengths 1024"]
 
-`--with` gives one table other options than its own defaults; `--only` names the tables to run. The
-results so far are kept: a run that was stopped, or had too few minutes, goes on from there.
+The minutes are divided evenly; what one table does not need, the next ones share. `--with` gives
+one table other options than its own defaults; `--only` names the tables to run. The results so
+far are kept: a run that was stopped, or had too few minutes, goes on from there.
 """
 
 import argparse
@@ -66,7 +67,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         ]
         subjects = load(options.model or ["mini"], options.threads)
         sections = []
-        for command, words, plan in plans:
+        for index, (command, words, plan) in enumerate(plans):
+            if options.minutes is not None:  # what is left, in equal parts for what is left
+                left = began + 60 * options.minutes - time.monotonic()
+                work.until(time.monotonic() + left / (len(plans) - index))
             table = command.build(subjects, plan, work)
             work.close()
             print(table.as_text(), end="\n\n", flush=True)

@@ -6,7 +6,8 @@ import os
 import shlex
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -99,23 +100,17 @@ def main(command: Command, arguments: Sequence[str] | None = None) -> None:
         print(json.dumps({"benchmark": f"quality.{command.name}", **facts, **table.as_json()}))
 
 
-class exits:  # noqa: N801 - reads as a statement
+@contextmanager
+def exits(parser: argparse.ArgumentParser, work: Work) -> Iterator[Work]:
     """Inside, errors people can act on end the program in one line."""
-
-    def __init__(self, parser: argparse.ArgumentParser, work: Work) -> None:
-        self._parser, self._work = parser, work
-
-    def __enter__(self) -> Work:
-        return self._work
-
-    def __exit__(self, kind: type[BaseException] | None, error: object, _trace: object) -> None:
-        self._work.close()
-        if kind is None:
-            return
-        if issubclass(kind, KeyboardInterrupt):
-            self._parser.exit(130, "stopped; the same command goes on from here\n")
-        if issubclass(kind, ValueError | OSError | EngineError | Mm1Error):
-            self._parser.exit(2, f"{self._parser.prog}: {error}\n")
+    try:
+        yield work
+    except KeyboardInterrupt:
+        parser.exit(130, "stopped; the same command goes on from here\n")
+    except (ValueError, OSError, EngineError, Mm1Error) as error:
+        parser.exit(2, f"{parser.prog}: {error}\n")
+    finally:
+        work.close()
 
 
 def left_out(table: Table, work: Work, what: str) -> None:

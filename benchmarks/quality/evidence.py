@@ -4,8 +4,8 @@
 
 The model's column is the product's own path: bm25 candidates in the order of the model's judgement.
 `bm25 alone` is the search's order; `first 2K tokens only` searches no further than these. Recall@k:
-a gold passage is among the first k (Wilson 95 %); MRR: one over the rank of the first gold passage,
-0 if it is not among the candidates (bootstrap over questions, 95 %). What is gold, and which
+a gold passage is among the first k; MRR: one over the rank of the first gold passage, 0 if it is
+not among the candidates. Intervals: Wilson, 95 %. What is gold, and which
 questions: heldout.py; the format of FILE.jsonl: `from_file` there.
 """
 
@@ -26,7 +26,7 @@ from benchmarks.quality.heldout import (
     meetings,
     reading,
 )
-from benchmarks.quality.stats import bootstrap_mean, wilson
+from benchmarks.quality.stats import wilson
 from benchmarks.quality.subject import Subject
 from benchmarks.quality.table import Table
 from benchmarks.quality.work import Key, Result, Work
@@ -90,12 +90,12 @@ def reciprocal(gold: Sequence[bool]) -> float:
     return next((1 / rank for rank, is_gold in enumerate(gold, 1) if is_gold), 0.0)
 
 
-def put(table: Table, name: str, column: str, golds: Sequence[Sequence[bool]], seed: int) -> None:
-    condition = {"questions": name, "n": str(len(golds))}
+def put(table: Table, name: str, column: str, golds: Sequence[Sequence[bool]]) -> None:
+    condition = {"questions": name}
     for k in AT:
         hits = sum(any(gold[:k]) for gold in golds)
         table.put(condition, f"recall@{k}", column, wilson(hits, len(golds)))
-    mrr = bootstrap_mean([reciprocal(gold) for gold in golds], seed, "score")
+    mrr = wilson(sum(map(reciprocal, golds)), len(golds), "score")
     table.put(condition, "MRR", column, mrr)
 
 
@@ -107,11 +107,11 @@ def build(subjects: Sequence[Subject], options: argparse.Namespace, work: Work) 
         for name, asked in by_set(questions):
             done = [work.do(_key(subject, q), partial(by_model, subject, q)) for q in asked]
             if golds := [result["gold"] for result in done if result is not None]:
-                put(table, name, subject.name, golds, options.seed)
+                put(table, name, subject.name, golds)
         left_out(table, work, subject.name)
     for name, asked in by_set(questions):
-        put(table, name, BM25, [by_bm25(q) for q in asked], options.seed)
-        put(table, name, FIRST, [by_first(subjects[0], q) for q in asked], options.seed)
+        put(table, name, BM25, [by_bm25(q) for q in asked])
+        put(table, name, FIRST, [by_first(subjects[0], q) for q in asked])
         table.note(
             f"{name}: {_chance(asked):.1%} of the passages are gold, the score of chance @1."
         )

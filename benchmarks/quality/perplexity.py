@@ -126,10 +126,10 @@ def _put_windows(
         }
         if result := work.do(key, partial(score, subject, window)):
             results.append(result)
-    condition = {"source": source, "tokens": f"{length:,}", "n": str(len(results))}
+    condition = {"source": source, "tokens": f"{length:,}"}
     put(table, condition, subject.name, [result["nats"] for result in results])
     answers = [r["answer_nats"] for r in results if r["answer_nats"] is not None]
-    put(table, condition | {"source": "answers", "n": str(len(answers))}, subject.name, answers)
+    put(table, condition | {"source": "answers"}, subject.name, answers)
 
 
 def _put_curve(table: Table, subject: Subject, options: argparse.Namespace, work: Work) -> None:
@@ -151,7 +151,7 @@ def _put_curve(table: Table, subject: Subject, options: argparse.Namespace, work
         blocks = result["blocks"]
         for start, end in spans(num_tokens):
             here = blocks[start // BLOCK_TOKENS : -(-end // BLOCK_TOKENS)]
-            condition = {"source": "curve", "tokens": f"{start:,}-{end:,}", "n": str(len(here))}
+            condition = {"source": "curve", "tokens": f"{start:,}-{end:,}"}
             put(table, condition, subject.name, here)
 
 
@@ -160,8 +160,12 @@ def put(table: Table, condition: dict[str, str], name: str, nats: Sequence[float
         return
     mean = normal_mean(nats, "nats")
     table.put(condition, "nats", name, mean)
-    value, low, high = (math.exp(min(x, 700.0)) for x in (mean.value, mean.low, mean.high))
-    table.put(condition, "perplexity", name, Estimate(value, low, high, mean.num, "ppl"))
+    low, high = (None if x is None else _exp(x) for x in (mean.low, mean.high))
+    table.put(condition, "perplexity", name, Estimate(_exp(mean.value), low, high, mean.num, "ppl"))
+
+
+def _exp(nats: float) -> float:
+    return math.exp(min(nats, 700.0))
 
 
 NO_TEXT = {

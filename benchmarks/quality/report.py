@@ -49,10 +49,11 @@ class Report:
             "# Quality",
             "As measured, good or bad. Written by the command below; do not edit by hand.",
             f"    {self.command}",
-            f"{self.date}; {facts}. Intervals in brackets are 95 %: for shares Wilson's, for the "
-            "others bootstrap over items, for perplexity 1.96 standard errors. A dash: not "
-            "measured or without meaning. Few items make wide intervals: read the interval, not "
-            "the number.",
+            f"{self.date}; {facts}.",
+            "Intervals in brackets are 95 %: Wilson's for shares and scores, bootstrap for AUROC "
+            "and a needle's nats, 1.96 standard errors for perplexity. `of 4`: so many items; few "
+            "make wide intervals, so read the interval, not the number. A dash: not measured, or "
+            "without meaning.",
             markdown_grid(lines),
         ]
         for section in self.sections:

@@ -3,8 +3,8 @@
     python -m benchmarks.quality.ruler [--model DIR] [--lengths 1024 4096] [--limit 3]
 
 Definitions and what differs from the paper: ruler_tasks.py. A score is the share of the references
-that stand in the answer, for question_answering whether one does; the mean over samples with a
-bootstrap interval over them, 95 %. A sample, prompt and answer included, is as near below its
+that stand in the answer, for question_answering whether one does; the mean over samples with
+Wilson's interval, 95 %. A sample, prompt and answer included, is as near below its
 length as its filler allows.
 """
 
@@ -21,7 +21,7 @@ from benchmarks.quality.haystack import Haystack
 from benchmarks.quality.heldout import QUESTIONS, reading
 from benchmarks.quality.needle import add_length_options, allowed_lengths
 from benchmarks.quality.ruler_tasks import TASKS, Sample, Sources, Task, fit
-from benchmarks.quality.stats import bootstrap_mean
+from benchmarks.quality.stats import wilson
 from benchmarks.quality.subject import Subject
 from benchmarks.quality.table import Table
 from benchmarks.quality.work import Key, Result, Work, digest
@@ -86,17 +86,17 @@ def build(subjects: Sequence[Subject], options: argparse.Namespace, work: Work) 
                     work.do(_key(subject, task, s, length), partial(measure, subject, task, s))
                     for s in samples
                 ]
-                condition = {"tokens": f"{length:,}", "task": task.name, "n": str(len(samples))}
+                condition = {"tokens": f"{length:,}", "task": task.name}
                 if results := [result for result in done if result is not None]:
                     values = [result["score"] for result in results]
-                    cell = bootstrap_mean(values, options.seed, "score")
+                    cell = wilson(sum(values), len(values), "score")
                     table.put(condition, "score", subject.name, cell)
                     means.append(cell.value)
                 if index == 0 and task.is_found:
-                    put_baselines(table, condition, tokenizer, task, samples, options.seed)
+                    put_baselines(table, condition, tokenizer, task, samples)
             if means:
-                condition = {"tokens": f"{length:,}", "task": AVERAGE, "n": str(len(means))}
-                cell = bootstrap_mean(means, options.seed, "score")
+                condition = {"tokens": f"{length:,}", "task": AVERAGE}
+                cell = wilson(sum(means), len(means), "score")
                 table.put(condition, "score", subject.name, cell)
         left_out(table, work, subject.name)
     table.note(
@@ -113,7 +113,6 @@ def put_baselines(
     tokenizer: Tokenizer,
     task: Task,
     samples: Sequence[Sample],
-    seed: int,
 ) -> None:
     scores: dict[str, list[float]] = {BM25: [], FIRST: []}
     for sample in samples:
@@ -125,7 +124,7 @@ def put_baselines(
             text = "\n".join(passage.text for passage in chosen)
             scores[column].append(task.score(text, sample.references))
     for column, values in scores.items():
-        table.put(condition, "score", column, bootstrap_mean(values, seed, "score"))
+        table.put(condition, "score", column, wilson(sum(values), len(values), "score"))
 
 
 def _key(subject: Subject, task: Task, sample: Sample, length: int) -> Key:

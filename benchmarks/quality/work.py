@@ -39,6 +39,10 @@ class Work:
         self._stage, self._done, self._total = name, 0, total
         self.num_left_out = 0
 
+    def until(self, deadline: float) -> None:
+        """Another deadline, of time.monotonic."""
+        self._deadline = deadline
+
     def known(self, key: Key) -> Result | None:
         return self._known.get(_spelled(key))
 

@@ -48,7 +48,7 @@ def test_every_table_is_measured_and_written(tiny_model, shared, tmp_path, capsy
         assert "bm25 alone" in columns or table["table"] == "perplexity"
         cells = [cell for row in table["rows"] for cell in row["results"].values()]
         numbers = [cell for cell in cells if cell != "none written"]
-        assert all(c["low"] <= c["value"] <= c["high"] for c in numbers)
+        assert all(c["low"] is None or c["low"] <= c["value"] <= c["high"] for c in numbers)
     text = (tmp_path / "docs" / "quality.md").read_text()
     assert "python -m benchmarks.quality.needle" in text
     assert "1,500 tokens is beyond the 1,024 positions tiny was trained for: run" in text

@@ -77,7 +77,9 @@ def test_normal_mean_has_the_textbook_error_and_none_from_one_block():
     found = normal_mean([1.0, 2.0, 3.0, 4.0], "nats")
     assert found.value == 2.5
     assert found.high - 2.5 == pytest.approx(Z * 1.2909944487 / 2)
-    assert normal_mean([3.0], "nats").high == float("inf")
+    for one in (normal_mean([3.0], "nats"), bootstrap_mean([3.0], 0, "nats")):
+        assert (one.value, one.low, one.high) == (3.0, None, None)
+        assert str(one) == "3.000 of 1"
 
 
 def test_the_interval_of_an_area_is_as_wide_as_theory_says():
@@ -91,6 +93,17 @@ def test_the_interval_of_an_area_is_as_wide_as_theory_says():
     variance = (area * (1 - area) + 59 * (q1 + q2 - 2 * area**2)) / 60**2
     assert found.low < found.value == area < found.high
     assert found.high - found.low == pytest.approx(2 * Z * variance**0.5, rel=0.2)
+
+
+def test_perfect_separation_of_few_items_is_no_certainty():
+    found = bootstrap_auroc([2.0] * 5, [1.0] * 5, 0)
+    assert (found.value, found.low, found.high) == (1, wilson(5, 5).low, 1)
+
+
+@given(st.lists(st.floats(0, 1), min_size=30, max_size=30))
+def test_scores_between_0_and_1_vary_no_more_than_wilson_allows(scores):
+    found, textbook = wilson(sum(scores), 30, "score"), normal_mean(scores, "score")
+    assert found.high - found.low > 0.9 * (textbook.high - textbook.low)
 
 
 def test_twins_with_overlapping_scores_keep_the_area_inside_its_interval():
