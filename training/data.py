@@ -118,7 +118,7 @@ class Reader:
         )
 
     def _documents(self, path: Path, counts: dict[str, int]) -> Iterator[Document]:
-        records = [record for record in read_records(path) if is_held_out(record) == self.held_out]
+        records = [record for record in _records(path) if _is_held_out(record) == self.held_out]
         random.Random(self.seed).shuffle(records)
         for start in range(0, len(records), _RECORDS_AT_ONCE):
             texts = []
@@ -140,8 +140,7 @@ class Reader:
         return self.tokenizer.encode_chat([Turn("user", (prompt,))]) + answer_ids, len(answer_ids)
 
 
-def read_records(path: Path) -> Iterator[dict[str, Any]]:
-    """The lines of a JSON lines file, packed or not."""
+def _records(path: Path) -> Iterator[dict[str, Any]]:
     opened = lzma.open if path.suffix == ".xz" else open
     with opened(path, "rt", encoding="utf-8") as file:
         for line in file:
@@ -156,11 +155,14 @@ def _whole_text(record: dict[str, Any]) -> str:
     return ""
 
 
-def is_held_out(record: dict[str, Any]) -> bool:
-    """Whether training must not read `record`: the rule for every stage and for every judge."""
+def _is_held_out(record: dict[str, Any]) -> bool:
     # "owner/name:path" is held out with all of owner/name; a question with its passage.
-    source = str(record.get("source") or record.get("prompt", ""))
-    group = source.partition(":")[0] if "source" in record else _longest_line(source)
+    if "source" in record:
+        group = str(record["source"]).partition(":")[0]
+    else:
+        group = _longest_line(
+            str(record.get("prompt") or record.get("document") or record.get("meeting"))
+        )
     return hashlib.sha256(group.encode()).digest()[0] % HELD_OUT_OF == 0
 
 
@@ -168,3 +170,9 @@ def _longest_line(prompt: str) -> str:
     """The passage, which several prompts share, whatever question stands around it."""
     lines: Sequence[str] = prompt.splitlines() or [""]
     return max(lines, key=len).strip(' "')
+
+
+def split(path: Path) -> Iterator[tuple[dict[str, Any], bool]]:
+    """Every record of a file, and whether it is held out: not to be trained on, free to judge."""
+    for record in _records(path):
+        yield record, _is_held_out(record)

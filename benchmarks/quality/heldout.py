@@ -1,8 +1,8 @@
 """Questions with known evidence that training may not see, by training's own rule.
 
 Reading comprehension: a passage, a question, an answer that stands in the passage. Meetings: lines
-of speech, a question, the lines that answer it; the rule is applied to a meeting as to a passage.
-Sets whose answers stand nowhere (ropes) and summaries of whole stories are not used.
+of speech, a question, the lines that answer it. Sets whose answers stand nowhere (ropes) and
+summaries of whole stories are not used.
 """
 
 import json
@@ -15,7 +15,7 @@ from typing import Any
 
 from benchmarks.quality.work import digest
 from mm1cli.passages import Passage
-from training.data import is_held_out, read_records
+from training.data import split
 from training.overlap import Overlap
 
 TEXT = Path("train") / "text.jsonl.xz"
@@ -104,8 +104,8 @@ def reading(path: Path, seed: int, num_distractors: int = NUM_DISTRACTORS) -> li
     held: dict[tuple[str, str], str] = {}  # (passage, question) -> answer
     others: dict[str, None] = {}
     trained: list[str] = []
-    for record in read_records(path):
-        prompt, is_held = record.get("prompt"), is_held_out(record)
+    for record, is_held in split(path):
+        prompt = record.get("prompt")
         if not isinstance(prompt, str):
             continue
         if not is_held:
@@ -143,12 +143,10 @@ def reading(path: Path, seed: int, num_distractors: int = NUM_DISTRACTORS) -> li
 def meetings(path: Path, seed: int) -> list[Question]:
     """Questions about held-out meetings that a fifth of the meeting or less answers, shuffled."""
     found: dict[tuple[str, str], Question] = {}
-    for record in read_records(path):
-        if not isinstance(record.get("meeting"), list):
+    for record, is_held in split(path):
+        if not is_held or not isinstance(record.get("meeting"), list):
             continue
         text = "\n".join(" ".join(line.split()) for line in record["meeting"])
-        if not is_held_out({"prompt": text}):
-            continue
         for query in record["queries"]:
             lines = tuple((int(a) + 1, int(b) + 1) for a, b in query["relevant_text_span"])
             num_gold = sum(last - first + 1 for first, last in lines)

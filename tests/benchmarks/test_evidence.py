@@ -13,7 +13,7 @@ from benchmarks.quality.heldout import QUESTIONS, from_file, holds, meetings, pa
 from benchmarks.quality.subject import Subject
 from benchmarks.quality.work import Work
 from mm1cli.passages import passages
-from training.data import is_held_out, read_records
+from training.data import split
 
 PASSAGE, QUESTION = 'He said: "No." It rained, and how!', "What did he say, again?"
 WORDINGS = (
@@ -60,11 +60,7 @@ def test_whole_words_are_held(text, wanted, found):
 def test_reading_questions_are_held_out_and_their_evidence_is_there(shared):
     path = shared / QUESTIONS
     found = reading(path, 0)
-    held = {
-        parse(record["prompt"])[1]
-        for record in read_records(path)
-        if "prompt" in record and is_held_out(record)
-    }
+    held = {parse(r["prompt"])[1] for r, is_held in split(path) if is_held and "prompt" in r}
     assert {question.text for question in found} == held
     assert len(held) >= 2
     for question in found:
@@ -78,26 +74,27 @@ def test_reading_questions_are_held_out_and_their_evidence_is_there(shared):
 
 
 def test_a_passage_that_training_reads_in_another_wording_is_marked(shared, tmp_path):
-    record = next(r for r in read_records(shared / QUESTIONS) if "prompt" in r and is_held_out(r))
+    record = next(r for r, is_held in split(shared / QUESTIONS) if is_held and "prompt" in r)
     passage, question = parse(record["prompt"])
-    for n in range(1000):  # another wording is another line, mostly not held out
-        other = record | {"prompt": f'Question: "{question}"\n\nContext: "{passage}"\n\nAnswer:{n}'}
-        if not is_held_out(other):
-            break
+    other = record | {"prompt": WORDINGS[2].format(p=passage, q=question)}
     path = tmp_path / "qa.jsonl"
     path.write_text("\n".join(map(json.dumps, [record, other])))
+    assert [is_held for _, is_held in split(path)] == [True, False]  # another wording
     assert [q.seen for q in reading(path, 0)] == [True]
 
 
 def test_meetings_are_held_out_and_gold_is_where_the_lines_are(shared):
     found = meetings(shared / QUESTIONS, 0)
     assert found
+    records = [r for r, is_held in split(shared / QUESTIONS) if is_held and "meeting" in r]
+    held = "".join(f"{line}\n" for record in records for line in record["meeting"])
     for question in found:
         number = question.text.split()[2]
         gold = [p for p in passages(corpus(question.documents)) if question.is_gold(p)]
         assert gold
         assert any(f"{number} 20" in p.text for p in gold)
-        assert is_held_out({"prompt": question.documents["meeting.txt"]})
+        assert question.documents["meeting.txt"].startswith("Speaker 0: ")
+        assert f" {number} 0\n" in held
         others = [p for p in passages(corpus(question.documents)) if not question.is_gold(p)]
         assert others
         assert not any(f"{number} 20\n" in p.text for p in others)
