@@ -63,11 +63,11 @@ def strew(tokenizer: Tokenizer, hay: Sequence[int], length: int, keys: int, seed
     return Strewn(placed, ids + list(hay[read:num_hay]), ends)
 
 
-def measure(subject: Subject, strewn: Strewn) -> Result:
+def measure(subject: Subject, strewn: Strewn, work: Work) -> Result:
     """One model's answers to the questions for all needles of one text."""
     tokenizer = subject.engine.tokenizer
     context = subject.engine.new_context()
-    context.extend(frame(tokenizer, "").before + strewn.token_ids)
+    context.extend(frame(tokenizer, "").before + strewn.token_ids, work.reading)
     answers = []
     for needle in strewn.needles:
         asks = frame(tokenizer, needle.question, needle.answer_begins)
@@ -95,7 +95,7 @@ def build(subjects: Sequence[Subject], options: argparse.Namespace, work: Work) 
                 texts.append(strewn)
                 done = work.do(
                     _key(subject, length, strewn),
-                    partial(measure, subject, strewn),
+                    partial(measure, subject, strewn, work),
                 )
                 answers += done["answers"] if done else []
             if answers:

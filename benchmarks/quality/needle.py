@@ -87,9 +87,9 @@ def measure(subject: Subject, hay: Sequence[int], planned: Sequence[Trial], work
         if not len(trunk):
             trunk.extend(trial.frame.before)
         read = len(trunk) - len(trial.frame.before)
-        trunk.extend(hay[read : trial.at])
+        trunk.extend(hay[read : trial.at], work.reading)
         branch = trunk.fork()
-        branch.extend([*trial.needle_ids, *hay[trial.at : trial.num_hay]])
+        branch.extend([*trial.needle_ids, *hay[trial.at : trial.num_hay]], work.reading)
         return judge(subject, asked(branch, trial.frame), trial.needle.value)
 
     for trial in planned:

@@ -10,6 +10,8 @@ from typing import Any
 
 from mm1cli.output.progress import Progress
 
+LONG_TOKENS = 16_384
+
 Key = Mapping[str, object]
 Result = dict[str, Any]
 
@@ -59,6 +61,11 @@ class Work:
         self._done += 1
         self._tell()
         return self._known[spelled]
+
+    def reading(self, done: int, total: int) -> None:
+        """Tokens of one item, for `Context.extend`; told only where an item takes long."""
+        if self._progress is not None and total >= LONG_TOKENS:
+            self._progress.update(f"{self._stage}, reading", done, total, "tokens")
 
     def close(self) -> None:
         if self._progress is not None:

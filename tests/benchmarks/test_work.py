@@ -39,3 +39,24 @@ def test_after_the_deadline_nothing_new_begins_and_that_is_counted(tmp_path):
     assert late.num_left_out == 2
     late.stage("next", 1)
     assert late.num_left_out == 0
+
+
+def test_items_are_told_and_tokens_only_of_long_texts():
+    told = []
+
+    class Told:
+        def update(self, *facts):
+            told.append(facts)
+
+        def stop(self):
+            told.append("stop")
+
+    work = Work(progress=Told())
+    work.stage("s", 2)
+    work.do({"n": 1}, lambda: work.reading(10, 100) or {})
+    assert told == [("s", 0, 2, "items"), ("s", 1, 2, "items")]
+    work.do({"n": 2}, lambda: work.reading(1024, 10**6) or {})
+    assert ("s, reading", 1024, 10**6, "tokens") in told
+    assert told[-1] == ("s", 2, 2, "items")
+    work.close()
+    assert told[-1] == "stop"
