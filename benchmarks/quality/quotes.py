@@ -4,7 +4,8 @@
 
 Every answer is made as `mm1 analyze` makes it. `quotes exact`: of all pieces shown as evidence and
 all quotations in the answer's text, those that stand in the source character for character;
-`quotations exact`: of the latter alone. Then the shares of answers with at least one quote, whose
+`quotations exact`: of the latter alone. The former are cut from the source by the program, so that
+one which is not exact is a fault of the program's. Then the shares of answers with at least one quote, whose
 first or any quote holds the known answer, whose text holds it, and whose text says something in
 quotes or numbers that no document says. All intervals: Wilson 95 %.
 """
@@ -24,9 +25,10 @@ from benchmarks.quality.table import Table
 from benchmarks.quality.work import Key, Result, Work
 from engine.engine import Tokenizer
 from mm1cli import citations
-from mm1cli.answer import Reader, frame_tokens
+from mm1cli.answer import QUOTE_SENTENCES, Reader, frame_tokens
 from mm1cli.ingest.pack import Packed, pack
 from mm1cli.output import make_sink
+from mm1cli.passages import PASSAGE_CHARS
 from mm1cli.result import CitationStatus, ReadingPlan
 from mm1cli.settings import Settings
 
@@ -52,6 +54,7 @@ def measure(subject: Subject, question: Question, max_tokens: int) -> Result:
     sink = make_sink("json", quiet=True)  # never closed, so it prints nothing
     answer = Reader(subject.engine, packed, plan, settings, sink).answer(question.text)
     source = citations.Source(read)
+    # Evidence has the judge's score; a quotation that was found in the source has none.
     shown = [citation.text for citation in answer.citations if citation.score]
     written = citations.quotations(answer.text)
     quotes = shown + written
@@ -97,12 +100,10 @@ def put_baselines(table: Table, subject: Subject, asked: Sequence[Question]) -> 
     table.put({}, "first quote holds the answer", BM25, wilson(best, num))
     table.put({}, "any quote holds the answer", FIRST, wilson(within, num))
     table.note(
-        f"{BM25}: the first passage, some {NUM_TIMES} times as long as a quote, holds the answer; "
-        f"{FIRST}: a passage with the evidence stands in them, the most that reading them can give."
+        f"{BM25}: the first passage, of some {PASSAGE_CHARS} characters where a quote has "
+        f"{QUOTE_SENTENCES} sentences, holds the answer; {FIRST}: a passage with the evidence "
+        "stands in them, the most that reading them can give."
     )
-
-
-NUM_TIMES = 3  # 700 characters against two sentences
 
 
 def build(subjects: Sequence[Subject], options: argparse.Namespace, work: Work) -> Table:
