@@ -5,9 +5,9 @@
 Every answer is made as `mm1 analyze` makes it. `quotes exact`: of all pieces shown as evidence and
 all quotations in the answer's text, those that stand in the source character for character;
 `quotations exact`: of the latter alone. The former are cut from the source by the program, so that
-one which is not exact is a fault of the program's. Then the shares of answers with at least one quote, whose
-first or any quote holds the known answer, whose text holds it, and whose text says something in
-quotes or numbers that no document says. All intervals: Wilson 95 %.
+one which is not exact is a fault of the program's. Then the shares of answers with at least one
+quote, whose first or any quote holds the known answer, whose text holds it, and whose text says
+something in quotes or numbers that no document says. All intervals: Wilson 95 %.
 """
 
 import argparse
