@@ -19,7 +19,7 @@ from benchmarks.quality.baselines import BM25, FIRST, ScoredIndex, corpus
 from benchmarks.quality.command import Command, left_out, main
 from benchmarks.quality.evidence import add_question_options, gather
 from benchmarks.quality.heldout import READING, Question
-from benchmarks.quality.stats import bootstrap_auroc, wilson
+from benchmarks.quality.stats import Estimate, bootstrap_auroc, wilson
 from benchmarks.quality.subject import Subject
 from benchmarks.quality.table import Table
 from benchmarks.quality.work import Key, Result, Work
@@ -125,13 +125,13 @@ def build(subjects: Sequence[Subject], options: argparse.Namespace, work: Work) 
 def best_signal(table: Table) -> str:
     """The winner in words, bm25 if it is bm25."""
     areas = [
-        (float(getattr(cell, "value", 0.0)), f"`{row.condition['signal']}` of {column}")
+        (cell.value, f"`{row.condition['signal']}` of {column}: AUROC {cell}")
         for row in table.rows
         if row.measure == "AUROC"
         for column, cell in row.cells.items()
+        if isinstance(cell, Estimate)
     ]
-    value, name = max(areas)
-    return f"The best signal is {name}, AUROC {value:.2f}."
+    return f"The best signal is {max(areas)[1]}."
 
 
 def _place(passage: Passage) -> tuple[str, int, int]:
