@@ -82,6 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             command=shlex.join(["python", "-m", "benchmarks.quality", *_as_given(arguments)]),
             seconds=time.monotonic() - began,
             sections=sections,
+            remark=options.remark,
         )
         report.write(options.out)
         print(json.dumps(report.as_json()))
@@ -115,6 +116,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--with", dest="given", action="append", default=[], metavar='"TABLE --OPTION ..."'
     )
+    parser.add_argument("--remark", default="", help="what a reader should know of this run")
     parser.add_argument("--out", type=Path, default=ROOT / "docs", help="folder of the two files")
     return parser
 

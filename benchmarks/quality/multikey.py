@@ -105,7 +105,10 @@ def build(subjects: Sequence[Subject], options: argparse.Namespace, work: Work) 
             if number == 0:
                 put_baselines(table, condition, tokenizer, texts)
         left_out(table, work, subject.name)
-    table.note(f"{options.seeds} texts per row, every key asked for; {NEEDLE_NOTE}")
+    table.note(
+        f"Texts per row: {options.seeds}, every key asked for. Answers about one text hang together, "
+        f"so the intervals are too narrow for few texts. {NEEDLE_NOTE}"
+    )
     return table
 
 

@@ -159,7 +159,7 @@ def build(subjects: Sequence[Subject], options: argparse.Namespace, work: Work) 
                     put(table, condition, subject.name, results, options.seed)
                 if index == 0:
                     put_baselines(table, condition, tokenizer, hay, here)
-    table.note(f"{options.seeds} needles per cell; {NEEDLE_NOTE}")
+    table.note(f"Needles per cell: {options.seeds}. {NEEDLE_NOTE}")
     return table
 
 

@@ -24,6 +24,7 @@ class Report:
     command: str
     seconds: float
     sections: Sequence[Section]
+    remark: str = ""
 
     def as_json(self) -> dict[str, object]:
         return {
@@ -32,6 +33,7 @@ class Report:
             "machine": dict(self.machine),
             "date": self.date,
             "command": self.command,
+            "remark": self.remark,
             "seconds": round(self.seconds, 1),
             "tables": [
                 {"command": section.command, **section.table.as_json()} for section in self.sections
@@ -49,7 +51,8 @@ class Report:
             "# Quality",
             "As measured, good or bad. Written by the command below; do not edit by hand.",
             f"    {self.command}",
-            f"{self.date}; {facts}.",
+            f"{self.date}; {facts}. {self.remark}".strip(),
+            "Results that earlier runs of the same commands kept are among them.",
             "Intervals in brackets are 95 %: Wilson's for shares and scores, bootstrap for AUROC "
             "and a needle's nats, 1.96 standard errors for perplexity. `of 4`: so many items; few "
             "make wide intervals, so read the interval, not the number. A dash: not measured, or "

@@ -41,7 +41,8 @@ def test_models_stand_side_by_side_and_what_is_missing_is_a_dash():
 
 def test_the_report_holds_every_table_in_both_files(tmp_path):
     model = {"name": "one", "fingerprint": "abc", "trained_tokens": 8192}
-    report = Report([model], {"cpu": "x"}, "2026-01-02", "cmd", 1.0, [Section("cmd t", table())])
+    sections = [Section("cmd t", table())]
+    report = Report([model], {"cpu": "x"}, "2026-01-02", "cmd", 1.0, sections, "A busy machine.")
     report.write(tmp_path)
     text = (tmp_path / "quality.md").read_text()
     read = json.loads((tmp_path / "quality.json").read_text())
@@ -51,4 +52,7 @@ def test_the_report_holds_every_table_in_both_files(tmp_path):
     grids = re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE)
     assert read_markdown_grid(grids[0])[1] == ["one", "8,192", "abc"]
     assert read_markdown_grid(grids[1]) == table().grid()
-    assert all(part in text for part in ("2026-01-02", "    cmd\n", "    cmd t\n", "- why"))
+    assert all(
+        part in text
+        for part in ("2026-01-02", "A busy machine.", "    cmd\n", "    cmd t\n", "- why")
+    )
