@@ -106,8 +106,8 @@ def build(subjects: Sequence[Subject], options: argparse.Namespace, work: Work) 
                 put_baselines(table, condition, tokenizer, texts)
         left_out(table, work, subject.name)
     table.note(
-        f"Texts per row: {options.seeds}, every key asked for. Answers about one text hang together, "
-        f"so the intervals are too narrow for few texts. {NEEDLE_NOTE}"
+        f"Texts per row: {options.seeds}, every key asked for. Answers about one text hang "
+        f"together, so the intervals are too narrow for few texts. {NEEDLE_NOTE}"
     )
     return table
 
