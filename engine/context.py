@@ -106,6 +106,25 @@ class Context:
         return log_p.gather(1, targets[:, None])[:, 0]
 
     @torch.inference_mode()
+    def extend_scored(self, token_ids: Sequence[int]) -> Tensor:
+        """`extend`, and log p of each of `token_ids` [T] as it came, in nats.
+
+        Holds the logits of one chunk at a time, so that texts of any length can be scored.
+        """
+        if self.logits is None:
+            raise EngineError("an empty context gives no token a likelihood")
+        targets = torch.tensor(token_ids, dtype=torch.int64, device=self._model.device)
+        row, scored = self.logits[None], 0
+        found = []
+        for done, hidden in self.chunks(token_ids):
+            logits = self._model.logits(hidden)
+            log_p = torch.log_softmax(torch.cat([row, logits[:-1]]), dim=-1)
+            found.append(log_p.gather(1, targets[scored:done, None])[:, 0])
+            row, scored = logits[-1:], done
+            self.logits = logits[-1]
+        return torch.cat(found) if found else targets.float()
+
+    @torch.inference_mode()
     def chunks(self, token_ids: Sequence[int]) -> Iterator[tuple[int, Tensor]]:
         """Reads `token_ids`; after each chunk yields (tokens done, hidden [t, D]).
 

@@ -157,8 +157,12 @@ def _whole_text(record: dict[str, Any]) -> str:
 
 def _is_held_out(record: dict[str, Any]) -> bool:
     # "owner/name:path" is held out with all of owner/name; a question with its passage.
-    source = str(record.get("source") or record.get("prompt", ""))
-    group = source.partition(":")[0] if "source" in record else _longest_line(source)
+    if "source" in record:
+        group = str(record["source"]).partition(":")[0]
+    else:
+        group = _longest_line(
+            str(record.get("prompt") or record.get("document") or record.get("meeting"))
+        )
     return hashlib.sha256(group.encode()).digest()[0] % HELD_OUT_OF == 0
 
 
@@ -166,3 +170,9 @@ def _longest_line(prompt: str) -> str:
     """The passage, which several prompts share, whatever question stands around it."""
     lines: Sequence[str] = prompt.splitlines() or [""]
     return max(lines, key=len).strip(' "')
+
+
+def split(path: Path) -> Iterator[tuple[dict[str, Any], bool]]:
+    """Every record of a file, and whether it is held out: not to be trained on, free to judge."""
+    for record in _records(path):
+        yield record, _is_held_out(record)

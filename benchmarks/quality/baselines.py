@@ -1,0 +1,62 @@
+"""What a model is held against: bm25 alone, as the product searches, and "first 2K tokens only"."""
+
+import hashlib
+import re
+from collections.abc import Sequence
+
+from engine.engine import Tokenizer
+from mm1cli.evidence import Index
+from mm1cli.ingest.corpus import Block, Corpus, Document
+from mm1cli.passages import Passage, passages
+
+BM25 = "bm25 alone"
+FIRST = "first 2K tokens only"
+FIRST_TOKENS = 2048
+
+
+def document(path: str, text: str) -> Document:
+    """A text as a document of the product."""
+    data = text.encode()
+    sha256 = hashlib.sha256(data).hexdigest()
+    return Document(path, "text", len(data), sha256, "text", (Block(text),))
+
+
+def corpus(texts: dict[str, str]) -> Corpus:
+    return Corpus(tuple(document(path, text) for path, text in texts.items()))
+
+
+class ScoredIndex(Index):
+    """The product's index, which also tells how well the best passage fits."""
+
+    def best_score(self, question: str) -> float:
+        """bm25 of the best passage, higher is better; 0 where no word of the question stands."""
+        words = dict.fromkeys(re.findall(r"\w+", question.lower()))
+        query = " OR ".join(f'"{word}"' for word in words)
+        if not query:
+            return 0.0
+        best = self._database.execute(
+            "SELECT bm25(passages, 0.5, 1.0) AS score FROM passages WHERE passages MATCH ? "
+            "ORDER BY score LIMIT 1",
+            (query,),
+        ).fetchone()
+        return -float(best[0]) if best else 0.0
+
+
+def first(
+    found: Sequence[Passage], tokenizer: Tokenizer, limit: int = FIRST_TOKENS
+) -> list[Passage]:
+    """The passages that lie whole in the first `limit` tokens."""
+    kept: list[Passage] = []
+    room = limit
+    for passage, ids in zip(found, tokenizer.encode_batch([p.text for p in found]), strict=True):
+        room -= len(ids)
+        if room < 0:
+            break
+        kept.append(passage)
+    return kept
+
+
+def bm25_holds(text: str, question: str, wanted: str) -> bool:
+    """Whether the passage that bm25 puts first holds `wanted`."""
+    best = Index(passages(corpus({"text": text}))).search(question, 1)
+    return bool(best) and wanted in best[0].text
