@@ -19,7 +19,14 @@ from engine.layers.lightning import LightningAttention, LightningState
 from engine.model import Layer, Model
 from training import cost
 from training.command import Job, Prepared, main
-from training.convert import SMOLLM2_KEPT, Recipe, convert, hybrid_config, match_variance
+from training.convert import (
+    RECIPE_HELP,
+    SMOLLM2_KEPT,
+    Recipe,
+    convert,
+    hybrid_config,
+    match_variance,
+)
 from training.data import Sequences
 from training.schedule import Schedule
 from training.teacher import mixer_io
@@ -119,7 +126,7 @@ def command(arguments: Sequence[str] | None = None) -> None:
         parser.add_argument(
             "--keep",
             default=SMOLLM2_KEPT,
-            help="softmax layers and their rotated dimensions: 8:32,18:0 (default: %(default)s)",
+            help=f"{RECIPE_HELP} (default: %(default)s)",
         )
 
     main(__doc__ or "", PRESETS, prepare, add_options, arguments)
