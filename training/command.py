@@ -20,7 +20,8 @@ from mm1cli.output.progress import Progress
 from mm1cli.output.text import Channel
 from training.data import Reader, Sequences
 from training.export import write_model
-from training.overlap import Overlap
+from training.mixture import ALIGNMENT, Mixture
+from training.overlap import Overlap, evaluation_texts
 from training.run import Stage, train
 from training.schedule import Schedule
 
@@ -110,12 +111,17 @@ def run(options: argparse.Namespace, schedule: Schedule, prepare: Prepare) -> in
 
 def _read(options: argparse.Namespace, schedule: Schedule) -> tuple[Sequences, Sequences]:
     tokenizer = Tokenizer(options.parent)
-    known = Overlap(path.read_text("utf-8") for path in options.exclude)
+    known = Overlap(evaluation_texts(options.exclude))
     wanted = min(schedule.steps * schedule.batch_sequences, options.max_sequences)
 
     def read(held_out: bool, count: int) -> Sequences:
         return Reader(tokenizer, options.seed, held_out, known).read(
-            options.text, options.qa, sequence_tokens=schedule.sequence_tokens, num_sequences=count
+            options.text,
+            options.qa,
+            sequence_tokens=schedule.sequence_tokens,
+            num_sequences=count,
+            mixture=options.mixture,
+            packed=options.packed,
         )
 
     return read(False, wanted), read(True, schedule.num_held_out)
@@ -130,8 +136,14 @@ def _parser(description: str, presets: Mapping[str, Schedule]) -> argparse.Argum
     parser.add_argument("--text", type=Path, help="records of text, .jsonl or .jsonl.xz")
     parser.add_argument("--qa", type=Path, help="records of prompt and answer")
     parser.add_argument(
-        "--exclude", type=Path, nargs="*", default=[], help="evaluation texts not to train on"
+        "--exclude", type=Path, nargs="*", default=[], help="more evaluation texts not to train on"
     )
+    parser.add_argument(
+        "--mixture",
+        type=Mixture.parse,
+        help="shares of text, questions and generated tasks, like 35,25,40",
+    )
+    parser.set_defaults(mixture=ALIGNMENT, packed=True)
     parser.add_argument("--preset", choices=sorted(presets), default="cpu")
     parser.add_argument("--steps", type=int, help="instead of the preset's")
     parser.add_argument("--peak-rate", type=float, help="instead of the preset's")
