@@ -18,13 +18,15 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import IO, Any
 
 FEWEST_CHARACTERS = 400  # less is a frame, a redirect or a list of links
-_SUFFIXES = {".html", ".htm", ".xhtml", ".txt", ".rst", ".md"}
+_FEWEST_FILES = 8  # a line that so many share, and half of all, is no prose
+_HTML, _PLAIN = {".html", ".htm", ".xhtml"}, {".txt", ".rst", ".md"}
 _SKIPPED = {"script", "style", "nav", "head", "form", "button", "svg", "header", "footer"}
 _BLOCKS = {"p", "div", "li", "dt", "dd", "tr", "table", "section", "article", "blockquote", "pre"}
 _BLOCKS |= {"h1", "h2", "h3", "h4", "h5", "h6", "ul", "ol", "dl", "br", "hr"}
@@ -70,33 +72,44 @@ def prose(page: str) -> str:
     return _tidy("".join(parser.parts))
 
 
-def records(folder: Path, package: str, seen: set[bytes]) -> Iterator[dict[str, Any]]:
-    """Of each file of prose in an unpacked package; adds hashes of the texts to `seen`.
+def records(folder: Path, package: str, seen: set[bytes]) -> list[dict[str, Any]]:
+    """One of each file of prose in an unpacked package; adds hashes of the texts to `seen`.
 
-    Links are not followed, and files that are no text are left out.
+    Links are not followed. Plain text that is there as HTML too is left out, and so are lines that
+    most files share: menus and footers.
     """
     licences, copyright_file = _copyright(folder, package)
-    for path in sorted(folder.rglob("*")):
-        bare = path.with_suffix("") if path.suffix == ".gz" else path
-        if path.is_symlink() or not path.is_file() or bare.suffix.lower() not in _SUFFIXES:
-            continue
-        try:
-            data = path.read_bytes()
-            page = (gzip.decompress(data) if path.suffix == ".gz" else data).decode("utf-8")
-        except (UnicodeDecodeError, gzip.BadGzipFile, EOFError):
-            continue
-        text = prose(page) if "htm" in bare.suffix.lower() else _tidy(page)
-        digest = hashlib.sha256(text.encode()).digest()
-        if len(text) < FEWEST_CHARACTERS or digest in seen:
+    texts = {path: text for path in sorted(folder.rglob("*")) if (text := _text_of(path))}
+    shared = Counter(line for text in texts.values() for line in set(text.split("\n")) if line)
+    fewest = max(len(texts) / 2, _FEWEST_FILES)
+    found = []
+    for path, text in texts.items():
+        kept = "\n".join(line for line in text.split("\n") if shared[line] < fewest)
+        own = _tidy(kept)
+        digest = hashlib.sha256(own.encode()).digest()
+        if len(own) < FEWEST_CHARACTERS or digest in seen:
             continue
         seen.add(digest)
         inside = path.relative_to(folder).as_posix()
-        yield {
-            "source": f"{package}:{inside}",
-            "licence": licences,
-            "copyright": copyright_file,
-            "text": text,
-        }
+        facts = {"source": f"{package}:{inside}", "licence": licences, "copyright": copyright_file}
+        found.append({**facts, "text": own})
+    return found
+
+
+def _text_of(path: Path) -> str:
+    """Nothing if the file is none, no text, or there as HTML too."""
+    bare = path.with_suffix("") if path.suffix == ".gz" else path
+    is_html = bare.suffix.lower() in _HTML
+    if path.is_symlink() or not path.is_file() or bare.suffix.lower() not in _HTML | _PLAIN:
+        return ""
+    if not is_html and any(bare.with_suffix(suffix).exists() for suffix in _HTML):
+        return ""
+    try:
+        data = path.read_bytes()
+        page = (gzip.decompress(data) if path.suffix == ".gz" else data).decode("utf-8")
+    except (UnicodeDecodeError, gzip.BadGzipFile, EOFError):
+        return ""
+    return prose(page) if is_html else _tidy(page)
 
 
 def _copyright(folder: Path, package: str) -> tuple[str, str]:

@@ -30,6 +30,7 @@ def package(tmp_path):
     (doc / "html/a.html").write_text(PAGE.replace("<ul>", f"<p>{WORDS}</p><ul>"))
     (doc / "html/again.html").write_text(PAGE.replace("<ul>", f"<p>{WORDS}</p><ul>"))
     (doc / "html/short.html").write_text(PAGE)
+    (doc / "html/a.txt").write_text("as HTML too " * 90)
     (doc / "guide.txt.gz").write_bytes(gzip.compress((WORDS * 2).encode()))
     (doc / "latin.txt").write_bytes(("é" * 900).encode("latin-1"))
     (doc / "logo.png").write_bytes(b"x" * 900)
@@ -62,6 +63,18 @@ def test_each_text_is_one_record_with_source_and_licence(package):
     assert {record["licence"] for record in found} == {"BSD-3, MIT"}
     assert {record["copyright"] for record in found} == {f"{doc}/copyright"}
     assert all(samples_of(record, 0) for record in found)
+
+
+def test_lines_that_most_pages_share_are_no_prose(tmp_path):
+    for n in range(20):
+        words = f"Page {n} says this. " * 30
+        (tmp_path / f"{n}.html").write_text(f"<p>Home</p><p>{words}</p><p>Made by T.</p>")
+    (tmp_path / "copyright").write_text("none")
+    found = debian.records(tmp_path, "tiny-doc", set())
+    assert len(found) == 20
+    assert all(set(record["text"].split()) >= {"Page", "says"} for record in found)
+    assert not any("Home" in r["text"] or "Made by" in r["text"] for r in found)
+    assert found[0]["licence"] == "see copyright"
 
 
 def test_texts_of_another_package_are_not_read_twice(package):
