@@ -23,7 +23,7 @@ from engine.config import Mixer
 from engine.families import read_config
 from engine.model import Layer, Model
 from engine.tokenizer import Tokenizer
-from training.convert import JSON, RECIPE_HELP, Recipe, back_to_softmax
+from training.convert import JSON, RECIPE_HELP, Recipe, with_softmax
 from training.data import Reader, Sequences
 from training.export import write_model
 
@@ -119,7 +119,7 @@ def _measure(options: argparse.Namespace) -> list[Cost]:
 def _write(options: argparse.Namespace) -> None:
     parent_config, config = _config(options.parent), _config(options.student)
     recipe = Recipe.parse(options.softmax)
-    model, config = back_to_softmax(
+    model, config = with_softmax(
         _load(options.student), config, _load(options.parent), parent_config, recipe
     )
     write_model(model, config, options.parent, options.out)

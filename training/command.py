@@ -121,7 +121,7 @@ def _read(options: argparse.Namespace, schedule: Schedule) -> tuple[Sequences, S
             sequence_tokens=schedule.sequence_tokens,
             num_sequences=count,
             mixture=options.mixture,
-            packed=options.packed,
+            single=options.single,
         )
 
     return read(False, wanted), read(True, schedule.num_held_out)
@@ -143,7 +143,7 @@ def _parser(description: str, presets: Mapping[str, Schedule]) -> argparse.Argum
         type=Mixture.parse,
         help="shares of text, questions and generated tasks, like 35,25,40",
     )
-    parser.set_defaults(mixture=ALIGNMENT, packed=True)
+    parser.set_defaults(mixture=ALIGNMENT, single=False)
     parser.add_argument("--preset", choices=sorted(presets), default="cpu")
     parser.add_argument("--steps", type=int, help="instead of the preset's")
     parser.add_argument("--peak-rate", type=float, help="instead of the preset's")

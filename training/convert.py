@@ -163,11 +163,17 @@ def _fill_softmax(mixer: SoftmaxAttention, origin: SoftmaxAttention) -> None:
     q, k, v = _by_heads(origin)
     head_dim, kept = q.shape[1], len(mixer.rotary_frequencies)
     pairs = len(origin.rotary_frequencies)
+    if kept > pairs:
+        raise ValueError(f"{2 * kept} dimensions are to turn, but only {2 * pairs} do")
+    if origin.options.output_gate and not mixer.options.output_gate:
+        raise ValueError("an output gate that was trained cannot be left out")
     turned = [*range(kept), *range(pairs, pairs + kept)]
     order = torch.tensor(turned + [i for i in range(head_dim) if i not in turned])
     mixer.qkv = _frozen(torch.cat([q[:, order], k[:, order], v]).flatten(0, 1))
     mixer.out = _frozen(origin.out.clone())
-    if mixer.options.output_gate:
+    if origin.options.output_gate:
+        mixer.gate = _frozen(origin.gate.clone())
+    elif mixer.options.output_gate:
         mixer.gate = _frozen(torch.zeros(mixer.gate.shape))
         mixer.out.mul_(2)  # the gate is half open
 
@@ -178,28 +184,37 @@ def _by_heads(origin: SoftmaxAttention) -> tuple[Tensor, Tensor, Tensor]:
     return q, k, v
 
 
-def back_to_softmax(
-    hybrid: Model, config: Mapping[str, Any], parent: Model, parent_config: JSON, recipe: Recipe
+def with_softmax(
+    hybrid: Model,
+    config: Mapping[str, Any],
+    origin: Model,
+    parent_config: JSON,
+    recipe: Recipe,
+    far_options: Mapping[str, Any] | None = None,
 ) -> tuple[Model, JSON]:
-    """`hybrid` with the layers of `recipe` taken from `parent`, and the new config.json.
+    """`hybrid` with the layers of `recipe` made from those of `origin`, and the new config.json.
 
-    `config` is the one of `hybrid`. Shares the tensors of both, which must not be settled.
+    `config` is the one of `hybrid`, `origin` the parent or `hybrid` itself; `far_options` go to all
+    softmax layers without a window. Shares the tensors of both, which must not be settled.
     """
     kinds, names = dict(config["layer_kinds"]), list(config["layers"])
     for layer, (name, kind) in softmax_kinds(parent_config, recipe).items():
-        if kinds.setdefault(name, kind) != kind:
-            raise ValueError(f"the hybrid has another kind of layer under the name {name}")
-        names[layer] = name
+        names[layer] = name if kinds.setdefault(name, kind) == kind else f"{name}-{layer}"
+        kinds[names[layer]] = kind
+    for name, kind in kinds.items():
+        if kind["mixer"] == "softmax" and not kind.get("window_tokens"):
+            kinds[name] = {**kind, **(far_options or {})}
     changed = {**config, "layers": names}
     changed["layer_kinds"] = {name: kind for name, kind in kinds.items() if name in names}
     with torch.device("meta"):
         model = Model(family_of(changed).read_config(changed))
-    for layer, (ours, origin) in enumerate(zip(model.layers, parent.layers, strict=True)):
-        assert isinstance(ours, Layer) and isinstance(origin, Layer)
-        if layer in recipe.kept:
-            assert isinstance(ours.mixer, SoftmaxAttention)
-            assert isinstance(origin.mixer, SoftmaxAttention)
-            _fill_softmax(ours.mixer, origin.mixer)
+    for layer in recipe.kept:
+        ours, theirs = model.layers[layer], origin.layers[layer]
+        assert isinstance(ours, Layer) and isinstance(theirs, Layer)
+        if not isinstance(theirs.mixer, SoftmaxAttention):
+            raise ValueError(f"layer {layer} has no softmax attention to go on from")
+        assert isinstance(ours.mixer, SoftmaxAttention)
+        _fill_softmax(ours.mixer, theirs.mixer)
     for name, parameter in hybrid.named_parameters():
         _, _, rest = name.partition("layers.")
         if ".mixer." not in name or int(rest.partition(".")[0]) not in recipe.kept:

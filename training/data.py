@@ -78,12 +78,12 @@ class Reader:
         sequence_tokens: int,
         num_sequences: int,
         mixture: Mixture | None = None,
-        packed: bool = True,
+        single: bool = False,
     ) -> Sequences:
         """`num_sequences`, or as many as there are. Raises ValueError if there is not one.
 
-        Without `mixture` that of stage 1. Without `packed` each sequence is one prompt with its
-        answer, and end tokens to its length, which are no part of the answer but the first.
+        Without `mixture` that of stage 1. If `single`, each sequence is one prompt with its answer,
+        and end tokens to its length, of which the first is part of the answer.
         """
         mixture = ALIGNMENT if mixture is None else mixture
         counts = mixture.counts(
@@ -96,7 +96,7 @@ class Reader:
             assert path is not None
             reading = self._generated if kind == "generated" else self._documents
             documents = reading(path, sequence_tokens, seen)
-            arrange = self._pack if packed else self._single
+            arrange = self._single if single else self._pack
             parts.append(arrange(documents, sequence_tokens, count))
         rows = [part for part in parts if len(part[0])]
         if not rows:

@@ -145,7 +145,7 @@ def test_generated_tasks_are_made_of_what_is_read_and_no_more(tokenizer, tmp_pat
 
 def test_single_prompts_end_with_one_end_token_of_the_answer(tokenizer, records):
     data = Reader(tokenizer, 0).read(
-        None, records / "qa.jsonl", sequence_tokens=128, num_sequences=20, packed=False
+        None, records / "qa.jsonl", sequence_tokens=128, num_sequences=20, single=True
     )
     lines = (records / "qa.jsonl").read_text().splitlines()
     pairs = {json.loads(line)["prompt"]: json.loads(line)["answer"] for line in lines}
