@@ -3,8 +3,8 @@
     J = sum_i sum_t sg(clip(r_it, 1 - low, 1 + high)) A_i log p(o_it) / sum_i |o_i|
 
 The weight r = p / p_sampled is clipped and kept out of the gradient, so that no token loses its
-own, as tokens outside the clip range do in PPO and GRPO. With low = 1 there is no lower bound, which
-is how the paper used it.
+own, as tokens outside the clip range do in PPO and GRPO. With low = 1 there is no lower bound,
+as in the paper.
 """
 
 from collections.abc import Sequence

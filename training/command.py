@@ -21,7 +21,7 @@ from mm1cli.output.text import Channel
 from training.data import Reader, Sequences
 from training.export import write_model
 from training.mixture import ALIGNMENT, Mixture
-from training.overlap import Overlap, evaluation_texts
+from training.overlap import Overlap
 from training.run import Stage, train
 from training.schedule import Schedule
 
@@ -111,7 +111,7 @@ def run(options: argparse.Namespace, schedule: Schedule, prepare: Prepare) -> in
 
 def _read(options: argparse.Namespace, schedule: Schedule) -> tuple[Sequences, Sequences]:
     tokenizer = Tokenizer(options.parent)
-    known = Overlap(evaluation_texts(options.exclude))
+    known = Overlap.with_evaluation(options.exclude)
     wanted = min(schedule.steps * schedule.batch_sequences, options.max_sequences)
 
     def read(held_out: bool, count: int) -> Sequences:

@@ -24,16 +24,16 @@ WEIGHTS = tune.Weights(text=1.0, answer=4.0, kl=0.0)
 
 PRESETS = {
     "smoke": Schedule(
-        steps=20,
+        steps=12,
         batch_sequences=2,
-        sequence_tokens=384,
+        sequence_tokens=288,
         peak_rate=2e-3,
         final_rate=2e-4,
         warmup_steps=2,
         norm_factor=1.0,
-        save_every=10,
-        evaluate_every=20,
-        num_held_out=6,
+        save_every=6,
+        evaluate_every=12,
+        num_held_out=4,
     ),
     "cpu": Schedule(
         steps=150,

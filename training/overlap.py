@@ -9,6 +9,7 @@ import json
 import lzma
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,14 @@ class Overlap:
     """Knows the runs of the evaluation texts; memory grows with their length."""
 
     def __init__(self, evaluation: Iterable[str]) -> None:
-        self._known = {run for text in evaluation for run in runs(text)}
+        self._known = frozenset(run for text in evaluation for run in runs(text))
+
+    @classmethod
+    def with_evaluation(cls, more: Sequence[Path] = (), root: Path = ROOT) -> "Overlap":
+        """With the texts of `evaluation_files` and of `more`, read once in a process."""
+        overlap = cls(())
+        overlap._known = _runs_of_files((*evaluation_files(root), *more))
+        return overlap
 
     def shares_with(self, text: str) -> bool:
         """Whether `text` has a run of 13 words in common with an evaluation text."""
@@ -43,16 +51,18 @@ def evaluation_files(root: Path = ROOT) -> list[Path]:
     return [path for path in found if _kind(path) in _TEXT | _JSON]
 
 
-def evaluation_texts(more: Sequence[Path] = (), root: Path = ROOT) -> Iterator[str]:
-    """The texts of `evaluation_files` and of `more`; of JSON its strings."""
-    for path in [*evaluation_files(root), *more]:
-        unpack = _READERS.get(path.suffix, bytes)
-        text = unpack(path.read_bytes()).decode("utf-8")
-        if _kind(path) in _JSON:
-            lines = text.splitlines() if _kind(path) == ".jsonl" else [text]
-            yield "\n".join(s for line in lines if line.strip() for s in _strings(json.loads(line)))
-        else:
-            yield text
+def evaluation_text(path: Path) -> str:
+    """What is in the file: .gz and .xz are opened, of JSON the strings are taken."""
+    text = _READERS.get(path.suffix, bytes)(path.read_bytes()).decode("utf-8")
+    if _kind(path) not in _JSON:
+        return text
+    lines = text.splitlines() if _kind(path) == ".jsonl" else [text]
+    return "\n".join(s for line in lines if line.strip() for s in _strings(json.loads(line)))
+
+
+@cache
+def _runs_of_files(paths: tuple[Path, ...]) -> frozenset[int]:
+    return frozenset(run for path in paths for run in runs(evaluation_text(path)))
 
 
 def _kind(path: Path) -> str:

@@ -21,16 +21,16 @@ MIXTURE = Mixture(text=0.1, qa=0.4, generated=0.5)
 
 PRESETS = {
     "smoke": Schedule(
-        steps=20,
+        steps=12,
         batch_sequences=2,
-        sequence_tokens=384,
+        sequence_tokens=288,
         peak_rate=2e-3,
         final_rate=2e-4,
         warmup_steps=2,
         norm_factor=1.0,
-        save_every=10,
-        evaluate_every=20,
-        num_held_out=6,
+        save_every=6,
+        evaluate_every=12,
+        num_held_out=4,
     ),
     "cpu": Schedule(
         steps=300,

@@ -37,7 +37,7 @@ PRESETS = {
     "smoke": Schedule(
         steps=4,
         batch_sequences=2,
-        sequence_tokens=384,
+        sequence_tokens=288,
         peak_rate=1e-3,
         final_rate=1e-4,
         warmup_steps=1,
@@ -150,7 +150,7 @@ class Reinforcement:
         return token_ids[:first].tolist(), self._tokenizer.decode(wanted)
 
     def _draw(self, prompt: list[int]) -> list[Drawn]:
-        """A group of answers, decided by prompt and weights so that a resumed run draws the same."""
+        """A group of answers. Prompt and weights decide: a resumed run draws the same."""
         context = Context(self.model, CHUNK_TOKENS)
         context.extend(prompt)
         weights = self.model.norm.weight.detach().cpu().numpy().tobytes()

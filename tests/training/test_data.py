@@ -12,7 +12,7 @@ from engine.tokenizer import Tokenizer
 from training import saved
 from training.data import Reader
 from training.mixture import Mixture
-from training.overlap import Overlap, evaluation_texts
+from training.overlap import Overlap, evaluation_files, evaluation_text
 from training.schedule import Schedule
 
 
@@ -111,8 +111,18 @@ def test_evaluation_texts_are_found_and_unpacked(tmp_path):
     }.items():
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / path).write_bytes(data)
-    texts = list(evaluation_texts([tmp_path / "more.json.xz"], root))
-    assert texts == ["a book", "asked\ntwice", "a paper", "more"]
+    texts = [evaluation_text(path) for path in evaluation_files(root)]
+    assert texts == ["a book", "asked\ntwice", "a paper"]
+    assert evaluation_text(tmp_path / "more.json.xz") == "more"
+
+
+def test_what_a_checkout_sees_and_more_is_not_trained_on(tmp_path):
+    words = [" ".join(f"{name}{n}" for n in range(13)) for name in "abc"]
+    (tmp_path / "main/benchmarks").mkdir(parents=True)
+    (tmp_path / "main/benchmarks/asked.txt").write_text(words[0])
+    (tmp_path / "more.txt").write_text(words[1])
+    known = Overlap.with_evaluation([tmp_path / "more.txt"], tmp_path / "main")
+    assert [known.shares_with(text) for text in words] == [True, True, False]
 
 
 def test_a_mixture_is_shared_among_what_is_there():

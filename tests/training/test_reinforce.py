@@ -112,10 +112,10 @@ def test_the_reward_rises_on_a_toy_task(student):
     def paid(_prompt, _wanted, answer):
         return float(answer[:1].lower() in set("abcdefghijklm"))
 
-    stage = fresh(student, reinforce.Rules(group=16, max_tokens=2), paid)
-    optimizer = torch.optim.AdamW(stage.parameters.values(), lr=5e-3)
+    stage = fresh(student, reinforce.Rules(group=12, max_tokens=1), paid)
+    optimizer = torch.optim.AdamW(stage.parameters.values(), lr=1e-2)
     rewards = []
-    for _ in range(25):
+    for _ in range(20):
         optimizer.zero_grad()
         rewards.append(1 - stage.learn(*sequence(), 1.0))
         torch.nn.utils.clip_grad_norm_(stage.clip_groups[0], 1.0)

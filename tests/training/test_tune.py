@@ -12,6 +12,7 @@ from engine.config import Mixer
 from engine.engine import check_tensors
 from training import lengthen, read, saved, tune
 from training.convert import Recipe, convert, hybrid_config, with_softmax
+from training.data import Sequences
 from training.export import write_model
 
 CONFIG = llama_config(num_hidden_layers=4, head_dim=16)
@@ -63,14 +64,14 @@ def test_a_lengthened_hybrid_has_the_form_asked_for(lengthened):
     assert (first.rotary_frequencies, first.output_gate) == ((), True)
     assert not last.output_gate
     for options in (first, last):
-        assert (options.log_scale_base, options.log_scale_from_tokens) == (50, 384)
+        assert (options.log_scale_base, options.log_scale_from_tokens) == (50, 288)
     assert config.count(Mixer.LIGHTNING) == 2
     assert config.max_positions == 9000
 
 
 def test_lengthening_makes_text_and_answers_likelier(lengthened):
     first, *_, last = log_of(lengthened)
-    assert last["step"] == 20
+    assert last["step"] == 12
     assert last["held_out"]["nll"] < first["held_out"]["nll"] - 0.3
     assert last["held_out"]["answer_nll"] < first["held_out"]["answer_nll"] - 0.3
 
@@ -95,27 +96,26 @@ class Kill(BaseException):
     pass
 
 
-@pytest.mark.parametrize("stage", [lengthen, read])
 def test_a_killed_run_ends_as_an_uninterrupted_one(
-    parent, student, records, tmp_path, monkeypatch, stage
+    parent, lengthened, has_read, records, tmp_path, monkeypatch
 ):
-    options = [parent, student, records]
-    stage_command(stage, *options, tmp_path / "whole", "--steps", "12")
     learn, calls = tune.Tuning.learn, []
 
     def dying(self, *arguments):
         calls.append(1)
-        if len(calls) == 2 * 11:
+        if len(calls) == 2 * 7:
             raise Kill
         return learn(self, *arguments)
 
+    options = [read, parent, lengthened / "model", records, tmp_path / "run"]
     with monkeypatch.context() as patch, pytest.raises(Kill):
         patch.setattr(tune.Tuning, "learn", dying)
-        stage_command(stage, *options, tmp_path / "killed", "--steps", "12")
-    assert saved.load(tmp_path / "killed")[0]["step"] == 10
-    stage_command(stage, *options, tmp_path / "killed", "--steps", "12")
-    got, want = weights_of(tmp_path / "killed"), weights_of(tmp_path / "whole")
+        stage_command(*options)
+    assert saved.load(tmp_path / "run")[0]["step"] == 6
+    stage_command(*options)
+    got, want = weights_of(tmp_path / "run"), weights_of(has_read)
     assert all(torch.equal(got[name], want[name]) for name in want)
+    assert [line["step"] for line in log_of(tmp_path / "run")] == list(range(13))
 
 
 def test_another_weight_is_another_run(parent, student, records, lengthened, capsys):
@@ -159,8 +159,6 @@ def test_sequences_beside_each_other_are_averaged(parent, student):
 
 
 def test_the_answers_judged_are_those_marked(parent, student):
-    from training.data import Sequences
-
     stage = tune.Tuning(load_model(student), load_model(parent), read.WEIGHTS)
     found = stage.judge(Sequences(IDS[None].int(), IS_ANSWER[None]))
     log_p = torch.log_softmax(all_logits(load_model(student), IDS.tolist(), 64), -1)
