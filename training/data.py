@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ HELD_OUT_OF = 50  # one source in so many is held out
 FEWEST_HELD_OUT = 3  # sources, of a file with ten or more
 _RECORDS_AT_ONCE = 64
 _NUM_FILLERS = 400  # texts that generated tasks are made from
+_WAITING = 24  # documents to choose the next one from
 _MOST_MISSES = 200  # generated tasks in a row that do not fit
 
 Document = tuple[list[int], int]  # token ids, and how many of the last are an answer
@@ -108,25 +110,28 @@ class Reader:
     def _pack(self, documents: Iterator[Document], sequence_tokens: int, count: int) -> Rows:
         """Documents end to end, an end token after each, cut into sequences.
 
-        A question that a cut would part from its answer begins once more after the cut.
+        No cut parts a question from its answer: of the next few documents the longest that still
+        fits comes first. If none does, the sequence is filled with a beginning without its answer.
         """
         token_ids: list[int] = []
         is_answer: list[bool] = []
         end = self._end()
-        for ids, num_answer in documents:
-            if len(ids) > 4 * sequence_tokens:  # so that no long file crowds out the others
-                ids = ids[: 4 * sequence_tokens]
-            if len(ids) + len(end) > sequence_tokens:  # the answer would stand without its question
-                num_answer = 0
-            room = sequence_tokens - len(token_ids) % sequence_tokens
-            if num_answer and room < len(ids) + len(end):
-                token_ids += ids[:room]
-                is_answer += [False] * room
-            token_ids += [*ids, *end]
-            is_answer += [False] * (len(ids) - num_answer) + [num_answer > 0] * num_answer
-            is_answer += [num_answer > 0] * len(end)
-            if len(token_ids) >= count * sequence_tokens:
+        waiting: list[Document] = []
+        while len(token_ids) < count * sequence_tokens:
+            for ids, num_answer in islice(documents, _WAITING - len(waiting)):
+                # No long file is to crowd out the others, nor an answer to stand by itself.
+                whole = [*ids[: 4 * sequence_tokens], *end]
+                is_apart = len(whole) > sequence_tokens or not num_answer
+                waiting.append((whole, 0 if is_apart else num_answer + len(end)))
+            if not waiting:
                 break
+            room = sequence_tokens - len(token_ids) % sequence_tokens
+            ids, num_answer = waiting.pop(_best(waiting, room))
+            if num_answer and room < len(ids):
+                waiting.append((ids, num_answer))
+                ids, num_answer = ids[:room], 0
+            token_ids += ids
+            is_answer += [False] * (len(ids) - num_answer) + [True] * num_answer
         count = min(len(token_ids) // sequence_tokens, count)
         used = count * sequence_tokens
         return _rows(token_ids[:used], is_answer[:used], sequence_tokens)
@@ -219,6 +224,13 @@ def _markup(tokenizer: Tokenizer, num_parts: int) -> list[list[int] | None]:
     turns = [Turn("system", ("a",)), Turn("user", ("b",))][-num_parts:]
     pieces = tokenizer.chat(turns)
     return [tokenizer.encode_markup(piece.text) if piece.is_markup else None for piece in pieces]
+
+
+def _best(waiting: list[Document], room: int) -> int:
+    """The next text, or the longest question that fits; else the first."""
+    fitting = [n for n, (ids, num_answer) in enumerate(waiting) if num_answer and len(ids) <= room]
+    longest = max(fitting, key=lambda n: len(waiting[n][0]), default=0)
+    return longest if waiting[0][1] else 0
 
 
 def _rows(token_ids: list[int], is_answer: list[bool], sequence_tokens: int) -> Rows:

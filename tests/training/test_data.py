@@ -3,6 +3,7 @@
 import gzip
 import json
 import lzma
+import random
 import re
 
 import pytest
@@ -170,6 +171,21 @@ def test_single_prompts_end_with_one_end_token_of_the_answer(tokenizer, records)
         assert [tokenizer.decode(ids[first:last].tolist())] == [
             answer for prompt, answer in pairs.items() if prompt in asked
         ]
+
+
+def test_few_answers_are_lost_where_sequences_are_cut(tokenizer, tmp_path):
+    """Documents of up to a whole sequence: cutting in order would lose a third of them."""
+    draw = random.Random(2)
+    rows = [
+        {"prompt": f"{n}" + " the cat" * draw.randint(1, 36), "answer": "a mat"} for n in range(300)
+    ]
+    path = tmp_path / "qa.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    data = Reader(tokenizer, 0).read(None, path, sequence_tokens=128, num_sequences=100)
+    starts = data.is_answer & ~data.is_answer.roll(1, dims=1)
+    lengths = [len(tokenizer.encode(row["prompt"])) + 20 for row in rows]
+    possible = 100 * 128 / (sum(lengths) / len(lengths))
+    assert starts.sum() > 0.8 * possible
 
 
 def test_an_answer_without_its_question_is_not_marked(tokenizer, tmp_path):
