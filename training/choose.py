@@ -4,9 +4,10 @@
     python -m training.choose --parent DIR --student DIR --softmax 4:64w64+4,26:64w64+4 --out DIR
 
 With --text, each Lightning layer of the student is put into the parent alone, and what that costs
-on held-out text is printed, the dearest first: nats per token of the text, and KL(parent || the
-parent with that layer). With --out, the student is written with the layers of --softmax taken from
-the parent again, ready for `training.distil`.
+on held-out sequences is printed, the dearest first: nats per token; nats per token of the answers of
+generated tasks, which half of the sequences are; and KL(parent || the parent with that layer). With
+--out, the student is written with the layers of --softmax taken from the parent again, ready for
+`training.distil`.
 """
 
 import argparse
@@ -26,16 +27,21 @@ from engine.tokenizer import Tokenizer
 from training.convert import JSON, RECIPE_HELP, Recipe, with_softmax
 from training.data import Reader, Sequences
 from training.export import write_model
+from training.mixture import Mixture
 
 HEAD_ROWS = 256  # scores of so many tokens are in memory at a time
 
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What a layer costs: nats per token more than the parent's, and KL from it in nats."""
+    """What a layer costs: nats per token more than the parent's, and KL from it in nats.
+
+    `answer` is `nll` of the answers alone, NaN if there are none.
+    """
 
     layer: int
     nll: float
+    answer: float
     kl: float
 
 
@@ -50,8 +56,9 @@ def costs(
 
     Over all tokens of `data` but the first of each sequence. `parent` is left as it was.
     """
-    rows = [data.at(index)[0] for index in range(len(data))]
-    wanted = [parent(ids, parent.empty_states(), 0) for ids in rows]
+    rows = [data.at(index) for index in range(len(data))]
+    wanted = [parent(ids, parent.empty_states(), 0) for ids, _ in rows]
+    num_tokens, num_answers = data.token_ids[:, 1:].numel(), data.is_answer[:, 1:].sum()
     found = []
     for index, layer in enumerate(student.layers):
         origin = parent.layers[index]
@@ -60,35 +67,40 @@ def costs(
             continue
         own = origin.mixer
         origin.mixer = layer.mixer
-        sums = torch.zeros(2, dtype=torch.float64)
-        for ids, hidden in zip(rows, wanted, strict=True):
+        sums = torch.zeros(3, dtype=torch.float64)
+        for (ids, is_answer), hidden in zip(rows, wanted, strict=True):
             states = parent.empty_states()
             states[index] = student.empty_states()[index]
-            sums += _difference(parent, parent(ids, states, 0), hidden, ids)
+            sums += _difference(parent, parent(ids, states, 0), hidden, ids, is_answer)
         origin.mixer = own
-        nll, kl = (sums / sum(len(ids) - 1 for ids in rows)).tolist()
-        found.append(Cost(index, nll, kl))
+        nll, answer, kl = sums.tolist()
+        answer = answer / num_answers.item() if num_answers else float("nan")
+        found.append(Cost(index, nll / num_tokens, answer, kl / num_tokens))
         on_layer(found[-1])
     return sorted(found, key=lambda cost: cost.kl, reverse=True)
 
 
-def _difference(model: Model, got: Tensor, wanted: Tensor, token_ids: Tensor) -> Tensor:
-    """Sums over the tokens: how much less likely each became, and the divergence."""
-    sums = torch.zeros(2, dtype=torch.float64)
+def _difference(
+    model: Model, got: Tensor, wanted: Tensor, token_ids: Tensor, is_answer: Tensor
+) -> Tensor:
+    """Sums over the tokens: how much less likely each became, those of answers, the divergence."""
+    sums = torch.zeros(3, dtype=torch.float64)
     for start in range(0, len(token_ids) - 1, HEAD_ROWS):
         end = min(start + HEAD_ROWS, len(token_ids) - 1)
         ours = torch.log_softmax(model.logits(got[start:end]), dim=-1)
         theirs = torch.log_softmax(model.logits(wanted[start:end]), dim=-1)
-        following = token_ids[start + 1 : end + 1, None]
-        less = (theirs - ours).gather(1, following).sum()
-        sums += torch.stack([less, (theirs.exp() * (theirs - ours)).sum()]).double()
+        following = slice(start + 1, end + 1)
+        less = (theirs - ours).gather(1, token_ids[following, None])[:, 0]
+        of_answers = less[is_answer[following]]
+        divergence = theirs.exp() * (theirs - ours)
+        sums += torch.stack([less.sum(), of_answers.sum(), divergence.sum()]).double()
     return sums
 
 
 def table(found: Sequence[Cost]) -> str:
-    """Markdown."""
-    lines = ["| layer | NLL, nats/token more | KL, nats/token |", "|---|---|---|"]
-    lines += [f"| {cost.layer} | {cost.nll:+.4f} | {cost.kl:.4f} |" for cost in found]
+    """Markdown, in nats per token."""
+    lines = ["| layer | NLL more | of answers | KL |", "|---|---|---|---|"]
+    lines += [f"| {x.layer} | {x.nll:+.4f} | {x.answer:+.4f} | {x.kl:.4f} |" for x in found]
     return "\n".join(lines)
 
 
@@ -109,7 +121,11 @@ def command(arguments: Sequence[str] | None = None) -> None:
 
 def _measure(options: argparse.Namespace) -> list[Cost]:
     data = Reader(Tokenizer(options.parent), options.seed, held_out=True).read(
-        options.text, None, sequence_tokens=options.tokens, num_sequences=options.sequences
+        options.text,
+        None,
+        sequence_tokens=options.tokens,
+        num_sequences=options.sequences,
+        mixture=Mixture(text=0.5, qa=0.0, generated=0.5),
     )
     parent, student = _load(options.parent), _load(options.student)
     parent.settle()

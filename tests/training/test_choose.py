@@ -1,6 +1,7 @@
 """Red here means the hybrid chosen is not the one that was asked for, or its costs are wrong."""
 
 import json
+import math
 
 import pytest
 import torch
@@ -16,7 +17,8 @@ from training.export import write_model
 
 CONFIG = llama_config(num_hidden_layers=4, head_dim=16)
 IDS = torch.randint(4, 290, (3, 60), generator=torch.Generator().manual_seed(3))
-DATA = Sequences(IDS.int(), torch.zeros(3, 60, dtype=torch.bool))
+IS_ANSWER = torch.arange(180).view(3, 60) % 7 == 0
+DATA = Sequences(IDS.int(), IS_ANSWER)
 
 
 @pytest.fixture
@@ -52,9 +54,11 @@ def test_the_cost_of_a_layer_is_that_of_the_parent_with_it_alone(model, student)
     theirs, ours = (torch.cat(row) for row in rows)
     kl = (theirs.exp() * (theirs - ours)).sum(-1).mean()
     following = IDS[:, 1:].reshape(-1, 1)
-    nll = (theirs - ours).gather(1, following).mean()
+    less = (theirs - ours).gather(1, following)[:, 0]
+    answers = less[IS_ANSWER[:, 1:].flatten()]
     assert found[0].kl == pytest.approx(kl.item(), rel=1e-4)
-    assert found[0].nll == pytest.approx(nll.item(), rel=1e-3, abs=1e-5)
+    assert found[0].nll == pytest.approx(less.mean().item(), rel=1e-3, abs=1e-5)
+    assert found[0].answer == pytest.approx(answers.mean().item(), rel=1e-3, abs=1e-5)
 
 
 def test_layers_go_back_to_what_they_were_in_the_parent(model, student, parent, tmp_path):
@@ -83,10 +87,12 @@ def test_the_other_layers_stay_the_students(student, parent, tmp_path):
 
 def test_the_table_is_measured_on_held_out_text(student, parent, records, capsys):
     options = ["--parent", parent, "--student", student, "--text", records / "text.jsonl"]
-    choose.command([str(option) for option in [*options, "--sequences", 2, "--tokens", 32]])
+    choose.command([str(option) for option in [*options, "--sequences", 4, "--tokens", 288]])
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 2 + 3
-    assert lines[2].startswith("| 1 |")
+    rows = [[float(cell) for cell in line.strip("|").split("|")] for line in lines[2:]]
+    assert rows[0][0] == 1
+    assert all(math.isfinite(cell) for row in rows for cell in row)
 
 
 def test_a_command_without_work_is_refused(student, parent, capsys):
