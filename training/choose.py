@@ -4,10 +4,10 @@
     python -m training.choose --parent DIR --student DIR --softmax 4:64w64+4,26:64w64+4 --out DIR
 
 With --text, each Lightning layer of the student is put into the parent alone, and what that costs
-on held-out sequences is printed, the dearest first: nats per token; nats per token of the answers of
-generated tasks, which half of the sequences are; and KL(parent || the parent with that layer). With
---out, the student is written with the layers of --softmax taken from the parent again, ready for
-`training.distil`.
+on held-out sequences is printed, the dearest first: nats per token, nats per token of answers, and
+KL(parent || the parent with that layer). Half of the sequences are generated tasks, whose answers
+these are. With --out, the student is written with the layers of --softmax taken from the parent
+again, ready for `training.distil`.
 """
 
 import argparse
