@@ -150,7 +150,9 @@ class SoftmaxAttention(nn.Module):
         return kernels.linear(out, self.out)
 
     def _attend(self, q: Tensor, state: KVCache, start: int) -> Tensor:
-        attention = partial(kernels.attention, scale=self.scale, implementation=state.implementation)
+        attention = partial(
+            kernels.attention, scale=self.scale, implementation=state.implementation
+        )
         window, num_tokens = self.options.window_tokens, q.shape[0]
         if not window:
             return attention(q, state.segments())
