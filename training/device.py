@@ -9,6 +9,8 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import torch
+import torch.utils.deterministic as deterministic
+from torch._dynamo import config
 
 from engine.model import Model
 
@@ -47,13 +49,11 @@ class Place:
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
             torch.set_float32_matmul_precision("high")
             torch.use_deterministic_algorithms(True, warn_only=True)
-            torch.utils.deterministic.fill_uninitialized_memory = False
+            setattr(deterministic, "fill_uninitialized_memory", False)  # noqa: B010
 
 
 def compile_layers(model: Model) -> None:
-    """Lets PyTorch fuse what stands between the products of each layer; the first steps are slow."""
-    torch._dynamo.config.recompile_limit = max(  # type: ignore[attr-defined]
-        64, 4 * len(model.layers)
-    )
+    """Lets PyTorch fuse what stands between the products of a layer; the first steps are slow."""
+    config.recompile_limit = max(config.recompile_limit, 4 * len(model.layers))
     for layer in model.layers:
         layer.compile()

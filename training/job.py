@@ -9,8 +9,10 @@ done when, OUT/work holds checkpoints. Killed, the same command goes on; on a ne
 """
 
 import argparse
+import gc
 import importlib
 import json
+import shlex
 import shutil
 import sys
 import time
@@ -73,6 +75,7 @@ class Job:
                 self._stage(step.name, student, run, minutes)
                 self._deliver(step.name, run)
             student = run / "model"
+            gc.collect()  # the next stage has need of the GPU's memory
         self._note("ends", left_s=self.ends - time.monotonic())
 
     def _stage(self, name: str, student: Path | None, run: Path, minutes: float) -> None:
@@ -83,6 +86,8 @@ class Job:
         given += ["--preset", self.options.preset, "--minutes", minutes, *self.more]
         if student is not None:
             given += ["--student", student]
+        for stage, _, text in (entry.partition("=") for entry in self.options.only):
+            given += shlex.split(text) if stage == name else []
         importlib.import_module(f"training.{name}").command([str(option) for option in given])
 
     def _deliver(self, name: str, run: Path) -> None:
@@ -137,6 +142,13 @@ def command(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--minutes", type=float, required=True, help="for everything")
     parser.add_argument("--stages", default="align:5,distil:12", help="default: %(default)s")
     parser.add_argument("--preset", default="gpu")
+    parser.add_argument(
+        "--only",
+        action="append",
+        default=[],
+        metavar="STAGE=OPTIONS",
+        help="options of one stage: --only 'align=--keep 8:32,18:0'",
+    )
     parser.add_argument("--form", choices=shards.FORMS, default="int8", help="of the shards")
     parser.add_argument(
         "--from", dest="results", type=Path, help="shards of an earlier stage to go on from"

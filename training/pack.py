@@ -58,8 +58,8 @@ def pack(options: argparse.Namespace) -> str:
         facts = {"parent": fingerprint(tensors), "seed": options.seed}
         number = parts.split(files, options.out, PART_BYTES, facts)
     return (
-        f"{len(counts[0]):,} sequences of {options.sequence_tokens:,} tokens and {len(counts[1]):,} "
-        f"held out, with the parent, in {number} parts"
+        f"{len(counts[0]):,} sequences of {options.sequence_tokens:,} tokens and "
+        f"{len(counts[1]):,} held out, with the parent, in {number} parts"
     )
 
 

@@ -3,13 +3,13 @@
 For machines without the text they were made from; read again in any length that divides theirs.
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from training.data import Sequences
@@ -20,7 +20,7 @@ def write(path: Path, data: Sequences, held_out: Sequences) -> None:
     for prefix, part in (("train", data), ("held_out", held_out)):
         ids = part.token_ids
         small = ids.max() < 2**16 and ids.min() >= 0
-        tensors[f"{prefix}.token_ids"] = ids.to(torch.uint16 if small else torch.int32)
+        tensors[f"{prefix}.token_ids"] = ids.to(torch.uint16 if small else torch.int32, copy=True)
         tensors[f"{prefix}.is_answer"] = torch.from_numpy(np.packbits(part.is_answer.numpy(), 1))
     save_file(tensors, path)
 
@@ -31,23 +31,20 @@ def read(path: Path, sequence_tokens: int) -> tuple[Sequences, Sequences]:
     Raises ValueError if the file is another or its sequences cannot be cut so.
     """
     try:
-        with safe_open(path, framework="pt") as file:
-            found = [
-                Sequences(*_cut(file, prefix, sequence_tokens)) for prefix in ("train", "held_out")
-            ]
+        tensors = load_file(path)
+        return (_cut(tensors, "train", sequence_tokens), _cut(tensors, "held_out", sequence_tokens))
     except Exception as error:  # safetensors has its own, and every one means the same here
         raise ValueError(f"{path}: not sequences of {sequence_tokens:,} tokens ({error})") from None
-    return found[0], found[1]
 
 
 def first(data: Sequences, count: int) -> Sequences:
     return replace(data, token_ids=data.token_ids[:count], is_answer=data.is_answer[:count])
 
 
-def _cut(file: safe_open, prefix: str, sequence_tokens: int) -> tuple[Tensor, Tensor]:
-    token_ids = file.get_tensor(f"{prefix}.token_ids").to(torch.int32)
-    bits = file.get_tensor(f"{prefix}.is_answer").numpy()
+def _cut(tensors: Mapping[str, Tensor], prefix: str, sequence_tokens: int) -> Sequences:
+    token_ids = tensors[f"{prefix}.token_ids"].to(torch.int32)
+    bits = tensors[f"{prefix}.is_answer"].numpy()
     is_answer = torch.from_numpy(np.unpackbits(bits, 1, count=token_ids.shape[1])).bool()
     if token_ids.shape[1] % sequence_tokens:
         raise ValueError(f"they have {token_ids.shape[1]:,}")
-    return token_ids.reshape(-1, sequence_tokens), is_answer.reshape(-1, sequence_tokens)
+    return Sequences(token_ids.reshape(-1, sequence_tokens), is_answer.reshape(-1, sequence_tokens))
