@@ -14,14 +14,17 @@ from engine.layers.rotary import rotate, rotation
 
 
 class LightningState:
-    """The sum of decayed k^T v of one layer: [H, D, D] float32, key dimension first."""
+    """The sum of decayed k^T v of one layer: [B * H, D, D] float32, key dimension first.
+
+    B independent sequences of equal length have their heads one after another; mostly B is 1.
+    """
 
     def __init__(self, tensor: Tensor) -> None:
         self.tensor = tensor
 
     @classmethod
-    def empty(cls, config: ModelConfig, device: torch.device) -> Self:
-        shape = (config.num_heads, config.head_dim, config.head_dim)
+    def empty(cls, config: ModelConfig, device: torch.device, num_sequences: int = 1) -> Self:
+        shape = (num_sequences * config.num_heads, config.head_dim, config.head_dim)
         return cls(torch.zeros(shape, dtype=torch.float32, device=device))
 
     def fork(self) -> "LightningState":
@@ -57,8 +60,9 @@ class LightningAttention(nn.Module):
         super().__init__()
         size = config.attention_size
         self.options = config.layers[layer].lightning
-        self.num_heads = config.num_heads
+        self.num_heads, self.head_dim = config.num_heads, config.head_dim
         self.layer, self.num_layers = layer, config.num_layers
+        self._decays: dict[tuple[torch.device, int], Tensor] = {}
         self.qkv = nn.Parameter(torch.empty(3 * size, config.hidden_size))
         self.gate = nn.Parameter(torch.empty(size, config.hidden_size))
         self.norm = RMSNorm(size, config.lightning_norm_eps, self.options.norm_groups)
@@ -72,7 +76,8 @@ class LightningAttention(nn.Module):
         qkv = kernels.linear(hidden, self.qkv)
         if self.options.silu:
             qkv = F.silu(qkv)
-        q, k, v = qkv.view(num_tokens, self.num_heads, -1).chunk(3, dim=-1)  # rows [q_h|k_h|v_h]
+        heads = qkv.view(num_tokens, -1, 3 * self.head_dim)  # [T, B * H, 3 d], rows [q_h|k_h|v_h]
+        q, k, v = heads.chunk(3, dim=-1)
         if self.options.qk_norm:
             q, k = self.q_norm(q), self.k_norm(k)
         if self.options.rotary_frequencies:
@@ -80,10 +85,18 @@ class LightningAttention(nn.Module):
             q, k = rotate(q, *turn), rotate(k, *turn)
         if self.options.scale != 1.0:
             q = q * self.options.scale
-        decay = self.slopes().to(hidden.device)
+        decay = self._decay(hidden.device, heads.shape[1] // self.num_heads)
         out, state.tensor = kernels.lightning_attention(q, k, v, decay, state.tensor)
         gate = torch.sigmoid(kernels.linear(hidden, self.gate))
-        return kernels.linear(gate * self.norm(out.reshape(num_tokens, -1)), self.out)
+        return kernels.linear(gate * self.norm(out.reshape(gate.shape)), self.out)
+
+    def _decay(self, device: torch.device, num_sequences: int) -> Tensor:
+        """The slopes once for each sequence, made once: a copy to a GPU would wait for it."""
+        key = (device, num_sequences)
+        if key not in self._decays:
+            with torch.inference_mode(False):
+                self._decays[key] = self.slopes().to(device).repeat(num_sequences)
+        return self._decays[key]
 
     def slopes(self) -> Tensor:
         """The decay of each head, [H] float32 on the CPU."""
