@@ -1,8 +1,9 @@
 """The loss at the head, some rows at a time: scores are the largest tensors by far.
 
-Loss per token: KL(parent || hybrid) at temperature 1, plus `answer_weight` times the cross-entropy
-where the token is part of an answer. Its gradient by the scores has a closed form,
-(1 + w) softmax(ours) - softmax(theirs) - w onehot, so no graph of the scores is kept.
+Loss per token: k KL(parent || hybrid) at temperature 1, plus w times the cross-entropy, w being
+`text_weight` and, where the token is part of an answer, `answer_weight` more. Its gradient by the
+scores has a closed form, (k + w) softmax(ours) - k softmax(theirs) - w onehot, so no graph of the
+scores is kept.
 """
 
 import torch
@@ -17,34 +18,39 @@ def learn(
     model: Model,
     teacher: Model,
     hidden: Tensor,
-    wanted: Tensor,
+    wanted: Tensor | None,
     token_ids: Tensor,
     is_answer: Tensor,
     *,
     weight: float,
     answer_weight: float,
+    text_weight: float = 0.0,
+    kl_weight: float = 1.0,
     rows: int | None = None,
 ) -> tuple[float, Tensor]:
     """The mean loss of all tokens but the first, and `weight` times its gradient by `hidden`.
 
     `hidden` and `wanted` [T, D] or [T, B, D] are the last layers' outputs of `model` and `teacher`
-    over `token_ids` [T] or [T, B]. Adds `weight` times the gradient of what is learnt in the head.
+    over `token_ids` [T] or [T, B]; without `wanted` there is no KL. Adds `weight` times the
+    gradient of what is learnt in the head.
     """
     gradient = torch.zeros_like(hidden)
-    got, theirs_at, out = (x[:-1].flatten(0, -2) for x in (hidden.detach(), wanted, gradient))
-    ids, weights = token_ids[1:].flatten(), answer_weight * is_answer[1:].flatten().float()
+    got, out = (x[:-1].flatten(0, -2) for x in (hidden.detach(), gradient))
+    theirs_at = None if wanted is None else wanted[:-1].flatten(0, -2)
+    kl = 0.0 if theirs_at is None else kl_weight
+    ids, answers = token_ids[1:].flatten(), is_answer[1:].flatten().float()
+    weights = text_weight + answer_weight * answers
     total = torch.zeros((), dtype=torch.float64, device=hidden.device)
     for part in blocks(len(ids), hidden.device, rows):
         at_head = got[part].requires_grad_()
         ours = model.logits(at_head)
         with torch.no_grad():
-            divergence, surprise, log_q, p = compare(
-                ours.detach(), teacher.logits(theirs_at[part]), ids[part]
-            )
+            theirs = ours.detach() if theirs_at is None else teacher.logits(theirs_at[part])
+            divergence, surprise, log_q, p = compare(ours.detach(), theirs, ids[part])
             extra = weights[part]
-            total += (divergence + extra * surprise).sum(dtype=torch.float64)
+            total += (kl * divergence + extra * surprise).sum(dtype=torch.float64)
             scale = weight / len(ids)
-            slope = log_q.exp_().mul_(((1 + extra) * scale)[:, None]).sub_(p, alpha=scale)
+            slope = log_q.exp_().mul_(((kl + extra) * scale)[:, None]).sub_(p, alpha=kl * scale)
             slope.scatter_add_(1, ids[part, None], -(extra * scale)[:, None])
         torch.autograd.backward(ours, slope)
         assert at_head.grad is not None

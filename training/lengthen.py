@@ -47,11 +47,24 @@ PRESETS = {
         evaluate_every=50,
         num_held_out=8,
     ),
+    "gpu": Schedule(
+        steps=60,
+        batch_sequences=16,
+        sequence_tokens=8192,
+        peak_rate=2e-05,
+        final_rate=1e-05,
+        warmup_steps=5,
+        norm_factor=1.0,
+        save_every=10,
+        evaluate_every=30,
+        num_held_out=8,
+        micro_batch_sequences=1,
+    ),
 }
 
 
 def prepare(job: Job, options: argparse.Namespace) -> Prepared:
-    student = tune.load_student(options.student)
+    student = tune.load_student(options.student, job.place.device)
     num_tokens = job.data.token_ids.shape[1]
     far_options = {}
     if options.log_scale:
@@ -65,7 +78,7 @@ def prepare(job: Job, options: argparse.Namespace) -> Prepared:
         far_options,
     )
     config["max_position_embeddings"] = max(config["max_position_embeddings"], options.positions)
-    teacher = job.load_parent()
+    teacher = job.load_parent().to(job.place.device)
     teacher.settle()
     weights = tune.weights_of(options)
     shared = {"stage": "lengthen", "student": student.fingerprint, "weights": asdict(weights)}

@@ -19,6 +19,7 @@ from engine.tokenizer import Tokenizer
 from training import compact, packed, parts
 from training.data import Reader
 from training.export import MODEL_FILES
+from training.mixture import Mixture
 from training.overlap import Overlap
 from training.shards import fingerprint
 
@@ -39,7 +40,7 @@ def pack(options: argparse.Namespace) -> str:
         files = {PARENT: scratch / PARENT}
         files |= {n: options.parent / n for n in MODEL_FILES if (options.parent / n).exists()}
         tokenizer = Tokenizer(options.parent)
-        known = Overlap(path.read_text("utf-8") for path in options.exclude)
+        known = Overlap.with_evaluation(options.exclude)
         counts = []
         for held_out, wanted in ((False, options.max_sequences), (True, options.held_out)):
             reader = Reader(tokenizer, options.seed, held_out, known)
@@ -49,6 +50,7 @@ def pack(options: argparse.Namespace) -> str:
                     options.qa,
                     sequence_tokens=options.sequence_tokens,
                     num_sequences=wanted,
+                    mixture=options.mixture,
                 )
             )
         files[MAIN + TOKENS] = scratch / (MAIN + TOKENS)
@@ -72,6 +74,9 @@ def command(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--text", type=Path, help="records of text, .jsonl or .jsonl.xz")
     parser.add_argument("--qa", type=Path, help="records of prompt and answer")
     parser.add_argument("--exclude", type=Path, nargs="*", default=[], help="evaluation texts")
+    parser.add_argument(
+        "--mixture", type=Mixture.parse, help="shares of text, questions and generated tasks"
+    )
     parser.add_argument("--set", nargs="*", default=[], metavar="STAGE=FILE", help="more tokens")
     parser.add_argument("--sequence-tokens", type=int, default=1024)
     parser.add_argument("--max-sequences", type=int, default=40_000)

@@ -44,12 +44,25 @@ PRESETS = {
         evaluate_every=50,
         num_held_out=12,
     ),
+    "gpu": Schedule(
+        steps=150,
+        batch_sequences=64,
+        sequence_tokens=2048,
+        peak_rate=2e-05,
+        final_rate=2e-06,
+        warmup_steps=10,
+        norm_factor=1.0,
+        save_every=25,
+        evaluate_every=50,
+        num_held_out=32,
+        micro_batch_sequences=8,
+    ),
 }
 
 
 def prepare(job: Job, options: argparse.Namespace) -> Prepared:
-    student = tune.load_student(options.student)
-    teacher = job.load_parent()
+    student = tune.load_student(options.student, job.place.device)
+    teacher = job.load_parent().to(job.place.device)
     teacher.settle()
     weights = tune.weights_of(options)
     shared = {"stage": "read", "student": student.fingerprint, "weights": asdict(weights)}

@@ -58,6 +58,19 @@ PRESETS = {
         evaluate_every=50,
         num_held_out=16,
     ),
+    "gpu": Schedule(
+        steps=60,
+        batch_sequences=16,
+        sequence_tokens=1024,
+        peak_rate=5e-06,
+        final_rate=1e-06,
+        warmup_steps=5,
+        norm_factor=1.0,
+        save_every=10,
+        evaluate_every=20,
+        num_held_out=32,
+        micro_batch_sequences=1,
+    ),
 }
 
 Reward = Callable[[str, str, str], float]  # prompt, right answer, answer
@@ -193,8 +206,8 @@ class Reinforcement:
         return total / sum(len(answer.token_ids) for answer in drawn)
 
 
-def prepare(_job: Job, options: argparse.Namespace) -> Prepared:
-    student = tune.load_student(options.student)
+def prepare(job: Job, options: argparse.Namespace) -> Prepared:
+    student = tune.load_student(options.student, job.place.device)
     rules = Rules(options.group, options.max_tokens, options.low, options.high)
     shared = {"stage": "reinforce", "student": student.fingerprint, "rules": asdict(rules)}
     stage = Reinforcement(student.model, Tokenizer(options.student), rules)

@@ -7,7 +7,6 @@ parent's.
 
 import argparse
 import json
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,11 +17,10 @@ from torch import Tensor
 from engine.checkpoint import Checkpoint, load
 from engine.families import read_config
 from engine.model import Model
+from training import head
 from training.convert import JSON
 from training.data import Sequences
 from training.distil import Distillation
-
-HEAD_ROWS = 256  # scores of so many tokens are in memory at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,27 +40,21 @@ class Tuning(Distillation):
         self.weights = weights
 
     def learn(self, token_ids: Tensor, is_answer: Tensor, weight: float) -> float:
-        if token_ids.dim() == 2:  # a sequence in each column
-            columns = zip(token_ids.unbind(1), is_answer.unbind(1), strict=True)
-            share = 1 / token_ids.shape[1]
-            return sum(share * self.learn(*column, weight * share) for column in columns)
         hidden = self._hidden(self.model, token_ids)
-        at_head = hidden.detach().requires_grad_()
-        wanted = self._teacher_hidden(token_ids) if self.weights.kl else None
-        total = 0.0
-        for rows in _row_ranges(len(token_ids) - 1):
-            ours = torch.log_softmax(self.model.logits(at_head[rows]), dim=-1)
-            surprise = -ours.gather(1, token_ids[1:][rows, None])[:, 0]
-            each = surprise * (self.weights.text + self.weights.answer * is_answer[1:][rows])
-            if wanted is not None:
-                with torch.no_grad():
-                    theirs = torch.log_softmax(self.teacher.logits(wanted[rows]), dim=-1)
-                each = each + self.weights.kl * (theirs.exp() * (theirs - ours)).sum(dim=-1)
-            loss = each.sum() / (len(token_ids) - 1)
-            (weight * loss).backward()  # type: ignore[no-untyped-call]
-            total += loss.item()
-        torch.autograd.backward(hidden, at_head.grad)
-        return total
+        loss, gradient = head.learn(
+            self.model,
+            self.teacher,
+            hidden,
+            self._teacher_hidden(token_ids) if self.weights.kl else None,
+            token_ids,
+            is_answer,
+            weight=weight,
+            answer_weight=self.weights.answer,
+            text_weight=self.weights.text,
+            kl_weight=self.weights.kl,
+        )
+        torch.autograd.backward(hidden, gradient)
+        return loss
 
     @torch.no_grad()
     def judge(self, held_out: Sequences) -> dict[str, Any]:
@@ -86,17 +78,17 @@ class Tuning(Distillation):
 
 @dataclass(frozen=True, slots=True)
 class Student:
-    """The hybrid to go on with, float32 on the CPU and not settled."""
+    """The hybrid to go on with, float32 and not settled."""
 
     model: Model
     config: JSON
     fingerprint: str
 
 
-def load_student(directory: Path) -> Student:
+def load_student(directory: Path, device: torch.device | None = None) -> Student:
     checkpoint = Checkpoint(directory)
     config = read_config(directory)
-    model = load(checkpoint, config, device=torch.device("cpu"), dtype=torch.float32)
+    model = load(checkpoint, config, device=device or torch.device("cpu"), dtype=torch.float32)
     raw: JSON = json.loads((directory / "config.json").read_text(encoding="utf-8"))
     return Student(model, raw, checkpoint.fingerprint_of_index().hex())
 
@@ -114,8 +106,3 @@ def add_options(parser: argparse.ArgumentParser, weights: Weights) -> None:
 
 def weights_of(options: argparse.Namespace) -> Weights:
     return Weights(options.text_weight, options.answer_weight, options.kl_weight)
-
-
-def _row_ranges(num_rows: int) -> Iterator[slice]:
-    for start in range(0, num_rows, HEAD_ROWS):
-        yield slice(start, min(start + HEAD_ROWS, num_rows))

@@ -10,7 +10,7 @@ from tiny import all_logits, llama_config, load_model
 
 from engine.config import Mixer
 from engine.engine import check_tensors
-from training import lengthen, read, saved, tune
+from training import head, lengthen, read, saved, tune
 from training.convert import Recipe, convert, hybrid_config, with_softmax
 from training.data import Sequences
 from training.export import write_model
@@ -127,7 +127,7 @@ def test_another_weight_is_another_run(parent, student, records, lengthened, cap
 
 @pytest.mark.parametrize("kl", [0.0, 0.3])
 def test_the_gradient_is_that_of_the_loss_in_one_piece(parent, student, monkeypatch, kl):
-    monkeypatch.setattr(tune, "HEAD_ROWS", 7)
+    monkeypatch.setattr(head, "ROWS", {"cpu": 7})
     weights = tune.Weights(text=0.5, answer=2.0, kl=kl)
     stage = tune.Tuning(load_model(student), load_model(parent), weights)
     loss = stage.learn(IDS, IS_ANSWER, 0.5)
