@@ -3,6 +3,7 @@
     forward(hidden [T, D], state, start) -> hidden [T, D]
 
 for any T >= 1, `start` being the position of the first token; only that layer changes `state`.
+B independent sequences of equal length may stand beside each other: hidden [T, B, D].
 """
 
 import torch
@@ -78,13 +79,15 @@ class Model(nn.Module):
     def device(self) -> torch.device:
         return self.embed.weight.device
 
-    def empty_states(self, *, differentiable: bool = False) -> list[LayerState]:
+    def empty_states(
+        self, *, differentiable: bool = False, num_sequences: int = 1
+    ) -> list[LayerState]:
         """One state per layer before the first token; gradients reach past chunks if asked for."""
         kv = KVTrace if differentiable else KVCache
         return [
-            LightningState.empty(self.config, self.device)
+            LightningState.empty(self.config, self.device, num_sequences)
             if layer.mixer is Mixer.LIGHTNING
-            else kv.empty(self.config, self.dtype, self.device)
+            else kv.empty(self.config, self.dtype, self.device, num_sequences)
             for layer in self.config.layers
         ]
 
@@ -96,7 +99,8 @@ class Model(nn.Module):
     def forward(self, token_ids: Tensor, states: list[LayerState], start: int) -> Tensor:
         """Hidden states [T, D] after the last layer; every state moves on by T tokens.
 
-        `token_ids` [T] int64 stand at positions start .. start + T - 1.
+        `token_ids` [T] int64 stand at positions start .. start + T - 1. Of [T, B] each column is a
+        sequence of its own, and so it is in the hidden states [T, B, D].
         """
         hidden = F.embedding(token_ids, self.embed.weight)
         for layer, state in zip(self.layers, states, strict=True):
@@ -104,8 +108,9 @@ class Model(nn.Module):
         return hidden
 
     def logits(self, hidden: Tensor) -> Tensor:
-        """float32 scores [T, vocab] of the next token after each row of `hidden` [T, D]."""
-        return kernels.linear(self.norm(hidden).float(), self.head.weight.float())
+        """float32 scores [..., vocab] of the next token after each row of `hidden` [..., D]."""
+        with torch.autocast(hidden.device.type, enabled=False):
+            return kernels.linear(self.norm(hidden).float(), self.head.weight.float())
 
     def settle(self) -> None:
         """Trades training for speed, once the weights are in place.

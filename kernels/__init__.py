@@ -7,6 +7,7 @@ name; by default the registry picks by device and dtype.
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 
 from kernels import attention as _attention
@@ -47,9 +48,12 @@ def lightning_attention(
     S_t = exp(-slope) S_(t-1) + k_t^T v_t,  o_t = q_t S_t   (MiniMax-01, arXiv 2501.08313, eq. 6-9)
 
     Shapes: q, k [T, H, D]; v [T, H, E]; slopes [H], positive, in nats per token; state [H, D, E]
-    float32. Any T >= 1. Returns (out [T, H, E] in q's dtype, new state float32); the arguments are
-    not changed. Raises ValueError if nothing serves this device and dtype.
+    float32. Any T >= 1. Returns (out [T, H, E] in q's dtype, new state float32), both with
+    gradients where q has one; the arguments are not changed. Raises ValueError if nothing serves
+    this device and dtype.
     """
+    if implementation is None and torch.is_grad_enabled() and q.requires_grad:
+        implementation = "chunked"  # the others have no gradient
     choice = _lightning.REGISTRY.choose(q.device, q.dtype, implementation)
     return choice.function(q, k, v, slopes, state)
 
@@ -135,7 +139,7 @@ def attention(
     Shapes: q [T, H, D]; `segments` are the S keys and values in order, cut anywhere, each
     (k [n, G, D], v [n, G, D]). Memory beyond the result is O(T + S), never T x S; with a window
     the time is O(T (window + sinks)). Returns [T, H, D] in q's dtype; the arguments are not
-    changed.
+    changed. Where the result needs a gradient, ask for `implementation="sdpa"`.
     """
     if window is not None and window < 1:
         raise ValueError(f"attention: a window of {window} tokens; a query must see itself")
@@ -165,9 +169,9 @@ def experts(
 
 
 def linear(x: Tensor, weight: Weight, *, implementation: str | None = None) -> Tensor:
-    """x @ weight^T. Shapes: x [T, I]; weight [O, I], plain, from `prepack`, or quantised.
+    """x @ weight^T. Shapes: x [..., I]; weight [O, I], plain, from `prepack`, or quantised.
 
-    Returns [T, O] in x's dtype.
+    Returns [..., O] in x's dtype.
     """
     if not isinstance(weight, Tensor):
         quantized = _linear.QUANTIZED.choose(x.device, x.dtype, implementation)

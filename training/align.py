@@ -19,7 +19,14 @@ from engine.layers.lightning import LightningAttention, LightningState
 from engine.model import Layer, Model
 from training import cost
 from training.command import Job, Prepared, main
-from training.convert import SMOLLM2_KEPT, Recipe, convert, hybrid_config, match_variance
+from training.convert import (
+    RECIPE_HELP,
+    SMOLLM2_KEPT,
+    Recipe,
+    convert,
+    hybrid_config,
+    match_variance,
+)
 from training.data import Sequences
 from training.schedule import Schedule
 from training.teacher import mixer_io
@@ -49,6 +56,19 @@ PRESETS = {
         evaluate_every=100,
         num_held_out=16,
     ),
+    "gpu": Schedule(
+        steps=900,
+        batch_sequences=128,
+        sequence_tokens=512,
+        peak_rate=1e-3,
+        final_rate=1e-5,
+        warmup_steps=20,
+        norm_factor=5.0,
+        save_every=50,
+        evaluate_every=50,
+        num_held_out=64,
+        micro_batch_sequences=64,
+    ),
 }
 
 
@@ -69,14 +89,14 @@ class Alignment:
                 self.clip_groups.append(list(named.values()))
 
     def learn(self, token_ids: Tensor, is_answer: Tensor, weight: float) -> float:  # noqa: ARG002
-        total = 0.0
+        losses = []
         io = mixer_io(self.teacher, token_ids)
         for index in self.mixers:  # one layer's graph in memory at a time
             error, variance = self._error(index, *io[index])
-            loss = error / variance
+            loss = (error / variance).mean()
             (weight * loss).backward()  # type: ignore[no-untyped-call]
-            total += loss.item() / len(self.mixers)
-        return total
+            losses.append(loss.detach())
+        return torch.stack(losses).mean().item()
 
     @torch.no_grad()
     def judge(self, held_out: Sequences) -> dict[str, Any]:
@@ -99,18 +119,23 @@ class Alignment:
         return teacher + 3 * len(self.mixers) * learned
 
     def _error(self, index: int, seen: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean squared error of layer `index`, and the variance of all it is to imitate."""
-        state = LightningState.empty(self.model.config, self.model.device)
-        got = self.mixers[index](seen, state, 0)
-        return (got - wanted).square().mean(), wanted.var()
+        """Mean squared error of layer `index`, and the variance of all it is to imitate.
+
+        One each for every sequence beside each other.
+        """
+        num_sequences = seen[0].numel() // seen.shape[-1]
+        state = LightningState.empty(self.model.config, self.model.device, num_sequences)
+        got = self.mixers[index](seen, state, 0).float()
+        wanted = wanted.float()
+        return (got - wanted).square().mean(dim=(0, -1)), wanted.var(dim=(0, -1))
 
 
 def prepare(job: Job, options: argparse.Namespace) -> Prepared:
     parent = job.load_parent()
     config = hybrid_config(job.parent_config(), Recipe.parse(options.keep))
-    hybrid = convert(parent, config)
-    parent.settle()
-    match_variance(hybrid, parent, job.data.at(0)[0])
+    hybrid = convert(parent, config).to(job.place.device)
+    parent.to(job.place.device).settle()
+    match_variance(hybrid, parent, job.data.at(0)[0].to(job.place.device))
     return Prepared(Alignment(hybrid, parent), config, {"stage": "align", "kept": options.keep})
 
 
@@ -119,7 +144,7 @@ def command(arguments: Sequence[str] | None = None) -> None:
         parser.add_argument(
             "--keep",
             default=SMOLLM2_KEPT,
-            help="softmax layers and their rotated dimensions: 8:32,18:0 (default: %(default)s)",
+            help=f"{RECIPE_HELP} (default: %(default)s)",
         )
 
     main(__doc__ or "", PRESETS, prepare, add_options, arguments)

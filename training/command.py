@@ -6,7 +6,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,11 @@ from engine.model import Model
 from engine.tokenizer import Tokenizer
 from mm1cli.output.progress import Progress
 from mm1cli.output.text import Channel
+from training import packed
 from training.data import Reader, Sequences
+from training.device import PRECISIONS, Place, compile_layers
 from training.export import write_model
+from training.mixture import ALIGNMENT, Mixture
 from training.overlap import Overlap
 from training.run import Stage, train
 from training.schedule import Schedule
@@ -32,9 +35,10 @@ class Job:
     parent: Path
     data: Sequences
     held_out: Sequences
+    place: Place = field(default_factory=lambda: Place(torch.device("cpu")))
 
     def load_parent(self) -> Model:
-        """A fresh copy in float32, not settled."""
+        """A fresh copy in float32 on the CPU, not settled."""
         config = read_config(self.parent)
         device = torch.device("cpu")
         return load(Checkpoint(self.parent), config, device=device, dtype=torch.float32)
@@ -53,6 +57,7 @@ class Prepared:
     shared: dict[str, Any]
 
 
+_CHANGES = ("steps", "peak_rate", "batch_sequences", "micro_batch_sequences")
 Prepare = Callable[[Job, argparse.Namespace], Prepared]
 
 
@@ -78,17 +83,24 @@ def main(
 def run(options: argparse.Namespace, schedule: Schedule, prepare: Prepare) -> int | None:
     """Trains and writes the model to RUN/model; the signal that stopped it, if one did."""
     torch.set_num_threads(options.threads)
-    changes = {name: getattr(options, name) for name in ("steps", "peak_rate")}
+    place = Place.choose(options.device, options.precision)
+    place.settle()
+    changes = {name: getattr(options, name) for name in _CHANGES}
     schedule = replace(schedule, **{name: x for name, x in changes.items() if x is not None})
     began = time.monotonic()
     channel = Channel.from_environment(sys.stderr, os.environ)
-    job = Job(options.parent, *_read(options, schedule))
+    job = Job(options.parent, *_read(options, schedule), place)
     channel.write(
         f"{len(job.data):,} sequences of {schedule.sequence_tokens:,} tokens, "
         f"{len(job.held_out):,} held out; {job.data.num_overlapping:,} records repeat evaluation "
         f"texts, {job.data.num_unread:,} are of another shape\n"
     )
     prepared = prepare(job, options)
+    if options.compile:
+        compile_layers(prepared.stage.model)
+    inputs = prepared.shared | {"num_sequences": len(job.data)}
+    if place.products is not torch.float32:
+        inputs["products"] = str(place.products).removeprefix("torch.")
     name = str(prepared.shared["stage"])
     progress = Progress(channel, time.monotonic, after_s=1.0)
     outcome = train(
@@ -98,7 +110,9 @@ def run(options: argparse.Namespace, schedule: Schedule, prepare: Prepare) -> in
         schedule,
         options.run,
         seed=options.seed,
-        inputs=prepared.shared | {"num_sequences": len(job.data)},
+        inputs=inputs,
+        place=place,
+        minutes=options.minutes,
         on_progress=lambda done, total: progress.update(name, done, total, "tokens"),
     )
     progress.stop()
@@ -109,13 +123,21 @@ def run(options: argparse.Namespace, schedule: Schedule, prepare: Prepare) -> in
 
 
 def _read(options: argparse.Namespace, schedule: Schedule) -> tuple[Sequences, Sequences]:
+    if options.packed is not None:
+        train_on, judge_on = packed.read(options.packed, schedule.sequence_tokens)
+        return train_on, packed.first(judge_on, schedule.num_held_out)
     tokenizer = Tokenizer(options.parent)
-    known = Overlap(path.read_text("utf-8") for path in options.exclude)
+    known = Overlap.with_evaluation(options.exclude)
     wanted = min(schedule.steps * schedule.batch_sequences, options.max_sequences)
 
     def read(held_out: bool, count: int) -> Sequences:
         return Reader(tokenizer, options.seed, held_out, known).read(
-            options.text, options.qa, sequence_tokens=schedule.sequence_tokens, num_sequences=count
+            options.text,
+            options.qa,
+            sequence_tokens=schedule.sequence_tokens,
+            num_sequences=count,
+            mixture=options.mixture,
+            single=options.single,
         )
 
     return read(False, wanted), read(True, schedule.num_held_out)
@@ -130,11 +152,32 @@ def _parser(description: str, presets: Mapping[str, Schedule]) -> argparse.Argum
     parser.add_argument("--text", type=Path, help="records of text, .jsonl or .jsonl.xz")
     parser.add_argument("--qa", type=Path, help="records of prompt and answer")
     parser.add_argument(
-        "--exclude", type=Path, nargs="*", default=[], help="evaluation texts not to train on"
+        "--packed", type=Path, help="tokens from training.pack instead of --text and --qa"
     )
+    parser.add_argument(
+        "--exclude", type=Path, nargs="*", default=[], help="more evaluation texts not to train on"
+    )
+    parser.add_argument(
+        "--mixture",
+        type=Mixture.parse,
+        help="shares of text, questions and generated tasks, like 35,25,40",
+    )
+    parser.set_defaults(mixture=ALIGNMENT, single=False)
     parser.add_argument("--preset", choices=sorted(presets), default="cpu")
     parser.add_argument("--steps", type=int, help="instead of the preset's")
     parser.add_argument("--peak-rate", type=float, help="instead of the preset's")
+    parser.add_argument("--batch-sequences", type=int, help="in a step, instead of the preset's")
+    parser.add_argument(
+        "--micro-batch-sequences", type=int, help="in memory at a time, instead of the preset's"
+    )
+    parser.add_argument("--minutes", type=float, help="end by then, the rate at its end")
+    parser.add_argument(
+        "--device", choices=("cpu", "cuda"), help="default: the GPU if there is one"
+    )
+    parser.add_argument(
+        "--precision", choices=sorted(PRECISIONS), help="of products; default: bfloat16 on a GPU"
+    )
+    parser.add_argument("--compile", action="store_true", help="fuse with torch.compile")
     parser.add_argument("--max-sequences", type=int, default=100_000, help="then the data repeat")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)

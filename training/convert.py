@@ -1,10 +1,12 @@
 """From a parent of softmax layers to a hybrid with the same weights.
 
-A kept layer stays softmax, with fewer rotated dimensions if asked for. Every other one becomes a
-Lightning layer: q and o copied, k and v repeated to all heads, norms of q and k 1, gate 0 (half
-open), the parent's rotation and ALiBi's slopes. What is no mixer is the parent's own tensor.
+A kept layer stays softmax, with fewer rotated dimensions, a window or an output gate if asked for
+(its output doubled, as the gate starts half open). Every other one becomes a Lightning layer: q
+and o copied, k and v repeated to all heads, norms of q and k 1, gate 0 (half open), the parent's
+rotation and ALiBi's slopes. What is no mixer is the parent's own tensor.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -19,49 +21,90 @@ from engine.layers.softmax import SoftmaxAttention
 from engine.model import Layer, Model
 from training.teacher import mixer_io
 
+JSON = dict[str, Any]
+
 # The far-looking layers of SmolLM2-135M and the rotated dimensions each of them can do with.
 SMOLLM2_KEPT = "8:32,9:32,10:32,15:32,18:0,20:0,21:0,23:0"
 
 
+RECIPE_HELP = (
+    "softmax layers, as LAYER[:DIMS[wTOKENS[+SINKS]][g]] with commas between: DIMS dimensions of "
+    "each head turn (all, if not given), document tokens see only the last TOKENS tokens and the "
+    "first SINKS (everything, if not given), g adds an output gate; as 18, 8:32 or 4:64w64+4"
+)
+_ENTRY = re.compile(r"(\d+)(?::(\d*)(?:w([1-9]\d*)(?:\+(\d+))?)?(g?))?")
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A layer that stays softmax: see `engine.config.SoftmaxOptions`; None: all dimensions turn."""
+
+    rotary_dim: int | None = None
+    window_tokens: int = 0
+    sink_tokens: int = 0
+    output_gate: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """Which layers stay softmax, and how many dimensions of their heads turn (None: as before)."""
+    """Which layers stay softmax, and in what form."""
 
-    kept: Mapping[int, int | None]
+    kept: Mapping[int, Kept]
 
     @classmethod
     def parse(cls, text: str) -> "Recipe":
-        """From "8:32,18:0,20": layer, and rotated dimensions if not the parent's."""
-        try:
-            entries = [entry.partition(":") for entry in text.split(",") if entry]
-            return cls({int(layer): int(dim) if dim else None for layer, _, dim in entries})
-        except ValueError:
-            raise ValueError(f"layers to keep: {text!r} is not like 8:32,18:0,20") from None
+        """From what `RECIPE_HELP` says: "8:32,18:0,20,4:64w64+4"."""
+        kept: dict[int, Kept] = {}
+        for entry in filter(None, text.split(",")):
+            if (match := _ENTRY.fullmatch(entry)) is None:
+                raise ValueError(f"layers to keep: {entry!r} is not like 18, 8:32 or 4:64w64+4")
+            layer, dim, window, sinks, gate = match.groups()
+            if int(layer) in kept:
+                raise ValueError(f"layers to keep: layer {layer} is there twice")
+            kept[int(layer)] = Kept(
+                int(dim) if dim else None, int(window or 0), int(sinks or 0), bool(gate)
+            )
+        return cls(kept)
 
 
-def hybrid_config(parent: Mapping[str, Any], recipe: Recipe) -> dict[str, Any]:
-    """The config.json of the hybrid made from a Llama-shaped `parent` config.json."""
+def softmax_kinds(parent: Mapping[str, Any], recipe: Recipe) -> dict[int, tuple[str, JSON]]:
+    """Name and options (as docs/mm1-config.md has them) of each softmax layer of `recipe`.
+
+    `parent` is the config.json of a Llama-shaped model, whose rotation the layers keep.
+    """
     config = family_of(parent).read_config(parent)
     if config.family != "llama":
         raise ValueError(f"a parent must be a llama checkpoint, not {config.family}")
-    if strange := [layer for layer in recipe.kept if not 0 <= layer < config.num_layers]:
-        raise ValueError(f"layer {strange[0]} of {config.num_layers} cannot be kept")
-    theta = {"rope_theta": parent.get("rope_theta", 10_000.0)}
-    kinds: dict[str, dict[str, Any]] = {}
-    names = []
-    for index in range(config.num_layers):
-        if index in recipe.kept:
-            given = recipe.kept[index]
-            rotary_dim = config.head_dim if given is None else given
-            name = f"far-{rotary_dim}"
-            kinds[name] = {"mixer": "softmax", "rotary_dim": rotary_dim}
-            kinds[name] |= {"rotary_frequency_dim": config.head_dim} | theta
-        else:
-            name = "local"
-            kinds[name] = {"mixer": "lightning", "silu": False, "qk_norm": True}
-            kinds[name] |= {"scale": config.head_dim**-0.5, "rotary_dim": config.head_dim} | theta
-            kinds[name] |= {"slope_layer_factor": False}
-        names.append(name)
+    kinds: dict[int, tuple[str, JSON]] = {}
+    for layer, kept in recipe.kept.items():
+        if layer >= config.num_layers:
+            raise ValueError(f"layer {layer} of {config.num_layers} cannot be kept")
+        dim = config.head_dim if kept.rotary_dim is None else kept.rotary_dim
+        kind: JSON = {"mixer": "softmax", "rotary_dim": dim}
+        kind |= {"rotary_frequency_dim": config.head_dim, "rope_theta": _theta(parent)}
+        name = f"far-{dim}"
+        if kept.window_tokens:
+            name = f"near-{dim}w{kept.window_tokens}+{kept.sink_tokens}"
+            kind |= {"window_tokens": kept.window_tokens, "sink_tokens": kept.sink_tokens}
+        if kept.output_gate:
+            name, kind["output_gate"] = f"{name}g", True
+        kinds[layer] = name, kind
+    return kinds
+
+
+def _theta(parent: Mapping[str, Any]) -> float:
+    return float(parent.get("rope_theta", 10_000.0))
+
+
+def hybrid_config(parent: Mapping[str, Any], recipe: Recipe) -> JSON:
+    """The config.json of the hybrid made from a Llama-shaped `parent` config.json."""
+    softmax = softmax_kinds(parent, recipe)
+    config = family_of(parent).read_config(parent)
+    local: JSON = {"mixer": "lightning", "silu": False, "qk_norm": True}
+    local |= {"scale": config.head_dim**-0.5, "rotary_dim": config.head_dim}
+    local |= {"rope_theta": _theta(parent), "slope_layer_factor": False}
+    chosen = [softmax.get(index, ("local", local)) for index in range(config.num_layers)]
+    kinds, names = dict(chosen), [name for name, _ in chosen]
     return {
         "model_type": "mm1",
         "architectures": ["Mm1ForCausalLM"],
@@ -120,16 +163,65 @@ def _fill_softmax(mixer: SoftmaxAttention, origin: SoftmaxAttention) -> None:
     q, k, v = _by_heads(origin)
     head_dim, kept = q.shape[1], len(mixer.rotary_frequencies)
     pairs = len(origin.rotary_frequencies)
+    if kept > pairs:
+        raise ValueError(f"{2 * kept} dimensions are to turn, but only {2 * pairs} do")
+    if origin.options.output_gate and not mixer.options.output_gate:
+        raise ValueError("an output gate that was trained cannot be left out")
     turned = [*range(kept), *range(pairs, pairs + kept)]
     order = torch.tensor(turned + [i for i in range(head_dim) if i not in turned])
     mixer.qkv = _frozen(torch.cat([q[:, order], k[:, order], v]).flatten(0, 1))
     mixer.out = _frozen(origin.out.clone())
+    if origin.options.output_gate:
+        mixer.gate = _frozen(origin.gate.clone())
+    elif mixer.options.output_gate:
+        mixer.gate = _frozen(torch.zeros(mixer.gate.shape))
+        mixer.out.mul_(2)  # the gate is half open
 
 
 def _by_heads(origin: SoftmaxAttention) -> tuple[Tensor, Tensor, Tensor]:
     heads = origin.qkv.detach().unflatten(0, (sum(origin.heads), -1))  # type: ignore[no-untyped-call]
     q, k, v = torch.split(heads, list(origin.heads))
     return q, k, v
+
+
+def with_softmax(
+    hybrid: Model,
+    config: Mapping[str, Any],
+    origin: Model,
+    parent_config: JSON,
+    recipe: Recipe,
+    far_options: Mapping[str, Any] | None = None,
+) -> tuple[Model, JSON]:
+    """`hybrid` with the layers of `recipe` made from those of `origin`, and the new config.json.
+
+    `config` is the one of `hybrid`, `origin` the parent or `hybrid` itself; `far_options` go to all
+    softmax layers without a window. Shares the tensors of both, which must not be settled.
+    """
+    kinds, names = dict(config["layer_kinds"]), list(config["layers"])
+    for layer, (name, kind) in softmax_kinds(parent_config, recipe).items():
+        names[layer] = name if kinds.setdefault(name, kind) == kind else f"{name}-{layer}"
+        kinds[names[layer]] = kind
+    for name, kind in kinds.items():
+        if kind["mixer"] == "softmax" and not kind.get("window_tokens"):
+            kinds[name] = {**kind, **(far_options or {})}
+    changed = {**config, "layers": names}
+    changed["layer_kinds"] = {name: kind for name, kind in kinds.items() if name in names}
+    with torch.device("meta"):
+        model = Model(family_of(changed).read_config(changed))
+    for layer in recipe.kept:
+        ours, theirs = model.layers[layer], origin.layers[layer]
+        assert isinstance(ours, Layer) and isinstance(theirs, Layer)
+        if not isinstance(theirs.mixer, SoftmaxAttention):
+            raise ValueError(f"layer {layer} has no softmax attention to go on from")
+        assert isinstance(ours.mixer, SoftmaxAttention)
+        _fill_softmax(ours.mixer, theirs.mixer)
+    for name, parameter in hybrid.named_parameters():
+        _, _, rest = name.partition("layers.")
+        if ".mixer." not in name or int(rest.partition(".")[0]) not in recipe.kept:
+            _put(model, name, parameter.detach())
+    if model.config.tied_embeddings:
+        model.head.weight = model.embed.weight
+    return model.eval(), changed
 
 
 @torch.no_grad()

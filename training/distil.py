@@ -18,13 +18,12 @@ from torch import Tensor, nn
 from engine.checkpoint import Checkpoint, load
 from engine.families import read_config
 from engine.model import Model
-from training import cost
+from training import cost, head
 from training.command import Job, Prepared, main
 from training.data import Sequences
 from training.schedule import Schedule
 
 ANSWER_WEIGHT = 2.0
-HEAD_ROWS = 256  # scores of so many tokens are in memory at a time, for parent and hybrid
 
 PRESETS = {
     "smoke": Schedule(
@@ -51,6 +50,19 @@ PRESETS = {
         evaluate_every=50,
         num_held_out=8,
     ),
+    "gpu": Schedule(
+        steps=900,
+        batch_sequences=128,
+        sequence_tokens=1024,
+        peak_rate=1e-4,
+        final_rate=1e-5,
+        warmup_steps=20,
+        norm_factor=1.0,
+        save_every=50,
+        evaluate_every=50,
+        num_held_out=32,
+        micro_batch_sequences=32,
+    ),
 }
 
 
@@ -68,31 +80,32 @@ class Distillation:
 
     def learn(self, token_ids: Tensor, is_answer: Tensor, weight: float) -> float:
         hidden = self._hidden(self.model, token_ids)
-        # Scores are the largest tensors by far: they are made, used and dropped a few at a time.
-        at_head = hidden.detach().requires_grad_()
-        total = 0.0
-        wanted = self._teacher_hidden(token_ids)
-        for rows in _row_ranges(len(token_ids) - 1):
-            divergence, surprise = self._losses(at_head[rows], wanted[rows], token_ids, rows)
-            answers = is_answer[1:][rows]
-            loss = (divergence + ANSWER_WEIGHT * surprise * answers).sum() / (len(token_ids) - 1)
-            (weight * loss).backward()  # type: ignore[no-untyped-call]
-            total += loss.item()
-        torch.autograd.backward(hidden, at_head.grad)
-        return total
+        loss, gradient = head.learn(
+            self.model,
+            self.teacher,
+            hidden,
+            self._teacher_hidden(token_ids),
+            token_ids,
+            is_answer,
+            weight=weight,
+            answer_weight=ANSWER_WEIGHT,
+        )
+        torch.autograd.backward(hidden, gradient)
+        return loss
 
     @torch.no_grad()
     def judge(self, held_out: Sequences) -> dict[str, Any]:
         """Nats per token: of the hybrid, of the parent, and the divergence between them."""
-        sums = torch.zeros(3, dtype=torch.float64)
-        count = 0
+        device = self.model.device
+        sums, count = torch.zeros(3, dtype=torch.float64, device=device), 0
         for index in range(len(held_out)):
             token_ids = held_out.at(index)[0]
             got, wanted = self._hidden(self.model, token_ids), self._teacher_hidden(token_ids)
-            for rows in _row_ranges(len(token_ids) - 1):
-                divergence, surprise = self._losses(got[rows], wanted[rows], token_ids, rows)
-                parent = torch.log_softmax(self.teacher.logits(wanted[rows]), dim=-1)
-                own = -parent.gather(1, token_ids[1:][rows, None])
+            for rows in head.blocks(len(token_ids) - 1, device):
+                ours, theirs = self.model.logits(got[rows]), self.teacher.logits(wanted[rows])
+                next_ids = token_ids[1:][rows]
+                divergence, surprise, *_ = head.compare(ours, theirs, next_ids)
+                own = -torch.log_softmax(theirs, dim=-1).gather(1, next_ids[:, None])
                 sums += torch.stack([surprise.sum(), own.sum(), divergence.sum()]).double()
                 count += len(divergence)
         nll, parent_nll, divergence_mean = (sums / count).tolist()
@@ -105,38 +118,23 @@ class Distillation:
         mixers = sum(cost.mixer_flops(config, x.mixer, num_tokens) for x in config.layers)
         return cost.forward_flops(self.teacher.config, num_tokens, head=True) + 2 * forward + mixers
 
-    def _losses(
-        self, got: Tensor, wanted: Tensor, token_ids: Tensor, rows: slice
-    ) -> tuple[Tensor, Tensor]:
-        """KL(parent || hybrid) and the hybrid's cross-entropy [t] of the tokens after `rows`."""
-        ours = torch.log_softmax(self.model.logits(got), dim=-1)
-        with torch.no_grad():
-            theirs = torch.log_softmax(self.teacher.logits(wanted), dim=-1)
-        divergence = (theirs.exp() * (theirs - ours)).sum(dim=-1)
-        return divergence, -ours.gather(1, token_ids[1:][rows, None])[:, 0]
-
     @torch.no_grad()
     def _teacher_hidden(self, token_ids: Tensor) -> Tensor:
         return self._hidden(self.teacher, token_ids)
 
     @staticmethod
     def _hidden(model: Model, token_ids: Tensor) -> Tensor:
-        hidden: Tensor = model(token_ids, model.empty_states(differentiable=True), 0)
+        states = model.empty_states(differentiable=True, num_sequences=token_ids[:1].numel())
+        hidden: Tensor = model(token_ids, states, 0)
         return hidden
 
 
-def _row_ranges(num_rows: int) -> list[slice]:
-    return [slice(i, min(i + HEAD_ROWS, num_rows)) for i in range(0, num_rows, HEAD_ROWS)]
-
-
 def prepare(job: Job, options: argparse.Namespace) -> Prepared:
-    teacher = job.load_parent()
+    teacher = job.load_parent().to(job.place.device)
     teacher.settle()
     directory: Path = options.student
     checkpoint = Checkpoint(directory)
-    student = load(
-        checkpoint, read_config(directory), device=torch.device("cpu"), dtype=torch.float32
-    )
+    student = load(checkpoint, read_config(directory), device=job.place.device, dtype=torch.float32)
     config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
     shared = {"stage": "distil", "student": checkpoint.fingerprint_of_index().hex()}
     return Prepared(Distillation(student, teacher), config, shared)

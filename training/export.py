@@ -15,6 +15,7 @@ from engine.families import family_named
 from engine.model import Model
 
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
+MODEL_FILES = ("config.json", *_TOKENIZER_FILES)  # beside the weights
 
 
 def write_model(
@@ -24,10 +25,20 @@ def write_model(
 
     `model` must not be settled, and `config` be what it was made from.
     """
+    write_checkpoint(tensors_of(model), config, tokenizer_from, directory)
+
+
+def write_checkpoint(
+    tensors: Mapping[str, Tensor],
+    config: Mapping[str, Any],
+    tokenizer_from: Path,
+    directory: Path,
+) -> None:
+    """As `write_model`, from tensors under their published names."""
     part = directory.with_name(directory.name + ".part")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
-    save_file(tensors_of(model), part / "model.safetensors", {"format": "pt"})
+    save_file(dict(tensors), part / "model.safetensors", {"format": "pt"})
     (part / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     for name in _TOKENIZER_FILES:
         if (tokenizer_from / name).exists():

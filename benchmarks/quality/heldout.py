@@ -17,34 +17,13 @@ from benchmarks.quality.work import digest
 from mm1cli.passages import Passage
 from training.data import split
 from training.overlap import Overlap
+from training.wordings import parse
 
 TEXT = Path("train") / "text.jsonl.xz"
 QUESTIONS = Path("train") / "qa.jsonl.xz"
 READING, MEETINGS = "reading", "meetings"
 WIDEST_GOLD_SHARE = 0.2  # a question about the whole meeting has no evidence to find
 NUM_DISTRACTORS = 100
-
-_P, _Q = r"(?P<passage>.+?)", r"(?P<question>.+?)"
-# The prompts' wordings, by set; anything else is left alone.
-_LAYOUTS = tuple(
-    re.compile(layout + r"\s*", re.DOTALL)
-    for layout in (
-        rf'Given the following passage\s+"{_P}",\s+answer the following question\..*Question: {_Q}',
-        rf"Extract the answer to the question from .+?\.\s+Question: {_Q}\nContext: {_P}",
-        rf'Question: "{_Q}"\s+Context: "{_P}"\s+Answer:',
-        rf'I know that the answer to the question "{_Q}" is in "{_P}"\. Can you .+? what it is\?',
-        rf"A friend asked me to answer this question: {_Q}, using the article: {_P}, what would be "
-        r"the answer \?",
-        rf"The following article contains an answer for the question: {_Q} , can you .+? it\? {_P}",
-        rf"Found the following article online, use it to answer the question: {_Q}\n\n{_P}",
-        rf"Given the following context:\s+{_P}\s+answer the following question:\s+{_Q}",
-        rf"{_Q}\n\nAnswer the above question based on the context below:\s+{_P}",
-        rf"Read the following paragraph and extract the answer for the question: {_Q}\n\n{_P}",
-        rf"What is the answer for the question: {_Q} from the following article \?\s+{_P}",
-        rf"I have a test where .+? an answer for the question: {_Q} \?\s+{_P}",
-        rf"This article: {_P} contains an answer for the question: {_Q}, what is it \?",
-    )
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,14 +67,6 @@ def holds(text: str, wanted: str) -> bool:
     flat = " ".join(wanted.split())
     pattern = rf"(?<!\w){re.escape(flat)}(?!\w)"
     return bool(flat) and re.search(pattern, " ".join(text.split()), re.IGNORECASE) is not None
-
-
-def parse(prompt: str) -> tuple[str, str] | None:
-    """(passage, question) of a reading comprehension prompt; None for a wording not known."""
-    for layout in _LAYOUTS:
-        if found := layout.fullmatch(prompt):
-            return found["passage"].strip(), found["question"].strip()
-    return None
 
 
 def reading(path: Path, seed: int, num_distractors: int = NUM_DISTRACTORS) -> list[Question]:

@@ -23,10 +23,12 @@ class ExpertsMLP(nn.Module):
 
     def forward(self, hidden: Tensor) -> Tensor:
         # A rounded router picks other experts, so it runs in float32 whatever the weights are.
-        logits = kernels.linear(hidden.float(), self.router.float())
+        with torch.autocast(hidden.device.type, enabled=False):
+            logits = kernels.linear(hidden.float(), self.router.float()).flatten(0, -2)
         weights, ids = logits.softmax(dim=-1).topk(self.chosen, dim=-1)
         weights = weights / weights.sum(dim=-1, keepdim=True)
-        routed = kernels.experts(hidden, ids, weights, self.gate_up, self.down)
+        rows = hidden.flatten(0, -2)  # sequences beside each other are so many more tokens
+        routed = kernels.experts(rows, ids, weights, self.gate_up, self.down).view(hidden.shape)
         if self.shared is None:
             return routed
         share = torch.sigmoid(kernels.linear(hidden.float(), self.shared_coefficient.float()))

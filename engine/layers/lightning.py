@@ -14,14 +14,17 @@ from engine.layers.rotary import rotation
 
 
 class LightningState:
-    """The sum of decayed k^T v of one layer: [H, D, D] float32, key dimension first."""
+    """The sum of decayed k^T v of one layer: [B * H, D, D] float32, key dimension first.
+
+    B independent sequences of equal length have their heads one after another; mostly B is 1.
+    """
 
     def __init__(self, tensor: Tensor) -> None:
         self.tensor = tensor
 
     @classmethod
-    def empty(cls, config: ModelConfig, device: torch.device) -> Self:
-        shape = (config.num_heads, config.head_dim, config.head_dim)
+    def empty(cls, config: ModelConfig, device: torch.device, num_sequences: int = 1) -> Self:
+        shape = (num_sequences * config.num_heads, config.head_dim, config.head_dim)
         return cls(torch.zeros(shape, dtype=torch.float32, device=device))
 
     def fork(self) -> "LightningState":
@@ -64,9 +67,9 @@ class LightningAttention(nn.Module):
         super().__init__()
         size = config.attention_size
         self.options = config.layers[layer].lightning
-        self.num_heads = config.num_heads
+        self.num_heads, self.head_dim = config.num_heads, config.head_dim
         self.layer, self.num_layers = layer, config.num_layers
-        self._kept_slopes: Tensor | None = None
+        self._decays: dict[tuple[torch.device, int], Tensor] = {}
         self.qkv = nn.Parameter(torch.empty(3 * size, config.hidden_size))
         self.gate = nn.Parameter(torch.empty(size, config.hidden_size))
         self.norm = RMSNorm(size, config.lightning_norm_eps, self.options.norm_groups)
@@ -76,20 +79,30 @@ class LightningAttention(nn.Module):
             self.k_norm = RMSNorm(config.head_dim, config.norm_eps)
 
     def forward(self, hidden: Tensor, state: LightningState, start: int) -> Tensor:
+        num_tokens = hidden.shape[0]
+        # Sequences beside each other ([T, B, D]) have their heads one after another.
+        qkv = kernels.linear(hidden, self.qkv).flatten(1)
+        num_sequences = qkv.shape[1] // self.qkv.shape[0]
         q, k, v = kernels.lightning_inputs(
-            kernels.linear(hidden, self.qkv),
-            self.num_heads,
+            qkv,
+            num_sequences * self.num_heads,
             silu=self.options.silu,
             norm=self._qk_norm(),
             turn=self._turn(start, hidden),
             scale=self.options.scale,
         )
-        decay = self._slopes_on(hidden.device)
+        decay = self._decay(hidden.device, num_sequences)
         out, state.tensor = kernels.lightning_attention(q, k, v, decay, state.tensor)
         gate = kernels.linear(hidden, self.gate)
         norm = self.norm
-        gated = kernels.lightning_output(out, gate, norm.weight, norm.eps, norm.groups)
-        return kernels.linear(gated, self.out)
+        gated = kernels.lightning_output(
+            out.reshape(num_tokens * num_sequences, self.num_heads, -1),
+            gate.flatten(0, -2),
+            norm.weight,
+            norm.eps,
+            norm.groups,
+        )
+        return kernels.linear(gated.view(gate.shape), self.out)
 
     def _qk_norm(self) -> tuple[Tensor, Tensor, float] | None:
         if not self.options.qk_norm:
@@ -102,12 +115,13 @@ class LightningAttention(nn.Module):
         num_tokens, device = hidden.shape[0], hidden.device
         return rotation(self.options.rotary_frequencies, start, num_tokens, device)
 
-    def _slopes_on(self, device: torch.device) -> Tensor:
-        """Kept there: a copy to the GPU for every token would wait for it."""
-        if self._kept_slopes is None or self._kept_slopes.device != device:
+    def _decay(self, device: torch.device, num_sequences: int) -> Tensor:
+        """The slopes once for each sequence, made once: a copy to a GPU would wait for it."""
+        key = (device, num_sequences)
+        if key not in self._decays:
             with torch.inference_mode(False):
-                self._kept_slopes = self.slopes().to(device)
-        return self._kept_slopes
+                self._decays[key] = self.slopes().to(device).repeat(num_sequences)
+        return self._decays[key]
 
     def slopes(self) -> Tensor:
         """The decay of each head, [H] float32 on the CPU."""

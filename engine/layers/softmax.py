@@ -2,7 +2,8 @@
 
 import math
 from collections.abc import Mapping
-from typing import Self
+from functools import partial
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +22,8 @@ class KVCache:
     positions from `global_from` on see everything, also in layers with a window.
     """
 
+    implementation: ClassVar[str | None] = None  # of the attention over it; None: what is fastest
+
     def __init__(
         self, num_kv_heads: int, head_dim: int, dtype: torch.dtype, device: torch.device
     ) -> None:
@@ -31,8 +34,10 @@ class KVCache:
         self.global_from: int | None = None
 
     @classmethod
-    def empty(cls, config: ModelConfig, dtype: torch.dtype, device: torch.device) -> Self:
-        return cls(config.num_kv_heads, config.head_dim, dtype, device)
+    def empty(
+        cls, config: ModelConfig, dtype: torch.dtype, device: torch.device, num_sequences: int = 1
+    ) -> Self:
+        return cls(num_sequences * config.num_kv_heads, config.head_dim, dtype, device)
 
     def append(self, keys: Tensor, values: Tensor) -> None:
         """keys, values: [T, G, D]."""
@@ -117,6 +122,8 @@ class KVTrace(KVCache):
     For training: one tensor per append instead of blocks.
     """
 
+    implementation = "sdpa"
+
     def append(self, keys: Tensor, values: Tensor) -> None:
         self._blocks.append((keys, values))
         self.num_tokens += keys.shape[0]
@@ -154,29 +161,37 @@ class SoftmaxAttention(nn.Module):
 
     def forward(self, hidden: Tensor, state: KVCache, start: int) -> Tensor:
         num_tokens = hidden.shape[0]
-        qkv = kernels.linear(hidden, self.qkv).view(num_tokens, sum(self.heads), -1)
-        q, k, v = torch.split(qkv, list(self.heads), dim=1)
+        qkv = kernels.linear(hidden, self.qkv).view(*hidden.shape[:-1], sum(self.heads), -1)
+        # Sequences beside each other ([T, B, D]) have their heads one after another, of queries
+        # as of keys and values, so that the groups stay what they are.
+        q, k, v = (
+            part.reshape(num_tokens, -1, part.shape[-1])
+            for part in torch.split(qkv, list(self.heads), dim=-2)
+        )
         turn = rotation(self.rotary_frequencies, start, num_tokens, hidden.device)
         state.append(rotate(k, *turn), v)
         q = self._grown(rotate(q, *turn), start)
-        out = self._attend(q, state, start).reshape(num_tokens, -1)
+        out = self._attend(q, state, start).reshape(*hidden.shape[:-1], -1)
         if self.options.output_gate:
             out = torch.sigmoid(kernels.linear(hidden, self.gate)) * out
         return kernels.linear(out, self.out)
 
     def _attend(self, q: Tensor, state: KVCache, start: int) -> Tensor:
+        attention = partial(
+            kernels.attention, scale=self.scale, implementation=state.implementation
+        )
         window, num_tokens = self.options.window_tokens, q.shape[0]
         if not window:
-            return kernels.attention(q, state.segments(), self.scale)
+            return attention(q, state.segments())
         border = start + num_tokens if state.global_from is None else state.global_from
         local = min(max(border - start, 0), num_tokens)  # so many queries see the window only
         outs = []
         if local:
             seen = state.segments(start + local)
             sinks = self.options.sink_tokens
-            outs.append(kernels.attention(q[:local], seen, self.scale, window=window, sinks=sinks))
+            outs.append(attention(q[:local], seen, window=window, sinks=sinks))
         if local < num_tokens:
-            outs.append(kernels.attention(q[local:], state.segments(), self.scale))
+            outs.append(attention(q[local:], state.segments()))
         return torch.cat(outs) if len(outs) > 1 else outs[0]
 
     def _grown(self, q: Tensor, start: int) -> Tensor:

@@ -3,7 +3,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from kernels.attention import naive, tiled
+from kernels.attention import naive, sdpa, tiled
 from kernels.registry import Registry
 
 Segments = Sequence[tuple[Tensor, Tensor]]
@@ -12,6 +12,12 @@ REGISTRY = Registry[[Tensor, Segments, float, int | None, int], Tensor]("attenti
 REGISTRY.add(
     "tiled",
     tiled.attention,
+    devices=("cpu", "cuda"),
+    dtypes=(torch.float32, torch.bfloat16, torch.float16),
+)
+REGISTRY.add(
+    "sdpa",
+    sdpa.attention,
     devices=("cpu", "cuda"),
     dtypes=(torch.float32, torch.bfloat16, torch.float16),
 )

@@ -3,7 +3,8 @@
 For a block of m tokens, i, j = 1..m, slope s (arXiv 2401.04658, algorithm 1):
     O  = (Q e^(-s i)) S + ((Q K^T) [i >= j] e^(-s (i - j))) V
     S' = e^(-s m) S + (K e^(-s (m - j)))^T V
-Every exponent is <= 0, so nothing overflows at any length.
+Every exponent is <= 0, so nothing overflows at any length. State and sums are float32; so are the
+products, except under autocast, which training on a GPU uses.
 """
 
 import torch
@@ -16,8 +17,9 @@ def lightning_attention(
     q: Tensor, k: Tensor, v: Tensor, slopes: Tensor, state: Tensor
 ) -> tuple[Tensor, Tensor]:
     num_tokens, dtype = q.shape[0], q.dtype
-    q, k, v, state = q.float(), k.float(), v.float(), state.float()
-    slopes = slopes.float()
+    state, slopes = state.float(), slopes.float()
+    if not torch.is_autocast_enabled(q.device.type):
+        q, k, v = q.float(), k.float(), v.float()
     if num_tokens == 1:
         out, state = _one_token(q[0], k[0], v[0], slopes, state)
         return out[None].to(dtype), state
@@ -68,5 +70,6 @@ def _equal_blocks(
     for block_added in added:
         before.append(state)
         state = whole_block * state + block_added
-    out = ((q @ k.mT) * within) @ v + (q * since_start) @ torch.stack(before)
+    scores = q @ k.mT
+    out = (scores * within.to(scores.dtype)) @ v + (q * since_start) @ torch.stack(before)
     return out.transpose(1, 2).reshape(-1, num_heads, v.shape[-1]), state

@@ -22,5 +22,5 @@ def prepack(weight: Tensor) -> Tensor:
 
 
 def linear(x: Tensor, weight: Tensor) -> Tensor:
-    out: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, None, "none", [], "")
-    return out
+    out: Tensor = torch.ops.mkldnn._linear_pointwise(x.float(), weight, None, "none", [], "")
+    return out.to(x.dtype)  # under autocast activations are bfloat16; a packed weight never is

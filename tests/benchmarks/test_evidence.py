@@ -9,11 +9,12 @@ from hypothesis import strategies as st
 from benchmarks.quality import abstention, evidence, quotes
 from benchmarks.quality.baselines import ScoredIndex, corpus, first
 from benchmarks.quality.evidence import reciprocal
-from benchmarks.quality.heldout import QUESTIONS, from_file, holds, meetings, parse, reading
+from benchmarks.quality.heldout import QUESTIONS, from_file, holds, meetings, reading
 from benchmarks.quality.subject import Subject
 from benchmarks.quality.work import Work
 from mm1cli.passages import passages
 from training.data import split
+from training.wordings import parse
 
 PASSAGE, QUESTION = 'He said: "No." It rained, and how!', "What did he say, again?"
 WORDINGS = (

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from measure import relative_rms
 
 import kernels
-from kernels.attention import naive, tiled
+from kernels.attention import naive, sdpa, tiled
 
 
 def inputs(num_queries, num_keys, num_heads=6, num_kv_heads=2, head_dim=16, seed=0):
@@ -26,7 +26,7 @@ def by_products(q, segments, scale):
     return tiled.attention(q.requires_grad_(), segments, scale).detach()
 
 
-@pytest.mark.parametrize("path", [tiled.attention, by_products])
+@pytest.mark.parametrize("path", [tiled.attention, by_products, sdpa.attention])
 @pytest.mark.parametrize(
     ("num_queries", "num_keys"),
     [(1, 1), (1, 2), (1, 1500), (7, 7), (7, 300), (255, 700), (513, 513), (600, 1700)],
@@ -69,12 +69,15 @@ def test_large_scores_do_not_overflow():
     assert relative_rms(got, naive.attention(100 * q, [(k, v)], 1.0)) < 1e-4
 
 
-def test_gradients_are_those_of_the_definition():
-    arguments = [x.requires_grad_() for x in inputs(50, 120)]
+@pytest.mark.parametrize("function", [tiled.attention, sdpa.attention])
+@pytest.mark.parametrize("window", [None, 1, 30])
+@pytest.mark.parametrize(("num_queries", "num_keys"), [(50, 120), (600, 600)])
+def test_gradients_are_those_of_the_definition(function, num_queries, num_keys, window):
+    arguments = [x.requires_grad_() for x in inputs(num_queries, num_keys)]
     grads = []
-    for function in (tiled.attention, naive.attention):
+    for attention in (function, naive.attention):
         q, k, v = arguments
-        out = function(q, [(k[:70], v[:70]), (k[70:], v[70:])], 0.25)
+        out = attention(q, [(k[:45], v[:45]), (k[45:], v[45:])], 0.25, window, 2)
         grads.append(torch.autograd.grad((out.double() ** 3).sum(), arguments))
     for got, want in zip(*grads, strict=True):
         assert relative_rms(got, want) < 1e-4

@@ -86,7 +86,36 @@ def test_a_written_hybrid_is_read_back_as_it_was(model, parent, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
-@pytest.mark.parametrize("kept", ["x", "1:a", "1:2:3"])
+def test_a_window_as_long_as_the_text_changes_nothing_and_a_short_one_does(model):
+    want = all_logits(model, IDS.tolist(), 32)
+    wide, narrow, sunk = (
+        relative_rms(all_logits(hybrid_of(model, f"0:16w{window},1,2,3"), IDS.tolist(), 32), want)
+        for window in ("80", "8", "8+72")
+    )
+    assert wide < 1e-5
+    assert sunk < 1e-5 < narrow
+
+
+def test_an_output_gate_starts_by_changing_nothing(model):
+    hybrid = hybrid_of(model, "0:16g,1:g,2,3")
+    assert hybrid.layers[0].config.softmax.output_gate
+    want = all_logits(model, IDS.tolist(), 32)
+    assert relative_rms(all_logits(hybrid, IDS.tolist(), 32), want) < 1e-6
+
+
+def test_the_recipe_says_what_the_engine_reads(tmp_path):
+    write_config(tmp_path, hybrid_config(CONFIG, Recipe.parse("0:8w64+4g,1:w32,3")))
+    first, second, third, last = read_config(tmp_path).layers
+    options = first.softmax
+    assert (options.window_tokens, options.sink_tokens, options.output_gate) == (64, 4, True)
+    assert len(options.rotary_frequencies) == 4
+    assert (second.softmax.window_tokens, second.softmax.sink_tokens) == (32, 0)
+    assert len(second.softmax.rotary_frequencies) == 8
+    assert third.mixer is Mixer.LIGHTNING
+    assert (last.softmax.window_tokens, last.softmax.output_gate) == (0, False)
+
+
+@pytest.mark.parametrize("kept", ["x", "1:a", "1:2:3", "1:8w", "1:8w0", "1:8+4", "-1", "1,1"])
 def test_layers_that_are_no_numbers_are_refused(kept):
     with pytest.raises(ValueError, match="layers to keep"):
         Recipe.parse(kept)
