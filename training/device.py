@@ -10,8 +10,9 @@ from dataclasses import dataclass
 
 import torch
 import torch.utils.deterministic as deterministic
-from torch._dynamo import config
 
+from engine.layers.mlp import DenseMLP
+from engine.layers.norm import RMSNorm
 from engine.model import Model
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -53,7 +54,10 @@ class Place:
 
 
 def compile_layers(model: Model) -> None:
-    """Lets PyTorch fuse what stands between the products of a layer; the first steps are slow."""
-    config.recompile_limit = max(config.recompile_limit, 4 * len(model.layers))
-    for layer in model.layers:
-        layer.compile()
+    """Lets PyTorch fuse the steps inside norms and MLPs; the first steps are slow.
+
+    These hold no state, so what is compiled for one layer serves them all.
+    """
+    for module in model.modules():
+        if isinstance(module, RMSNorm | DenseMLP):
+            module.compile()
