@@ -78,13 +78,20 @@ class Model(nn.Module):
     def device(self) -> torch.device:
         return self.embed.weight.device
 
-    def empty_states(self, *, differentiable: bool = False) -> list[LayerState]:
-        """One state per layer before the first token; gradients reach past chunks if asked for."""
+    def empty_states(
+        self, *, differentiable: bool = False, kv_dtype: torch.dtype | None = None
+    ) -> list[LayerState]:
+        """One state per layer before the first token; gradients reach past chunks if asked for.
+
+        `kv_dtype` is what keys and values are kept in: that of the activations by default, or
+        torch.int8, which takes half of bfloat16's bytes and is not differentiable.
+        """
         kv = KVTrace if differentiable else KVCache
+        kept_in = self.dtype if kv_dtype is None else kv_dtype
         return [
             LightningState.empty(self.config, self.device)
             if layer.mixer is Mixer.LIGHTNING
-            else kv.empty(self.config, self.dtype, self.device)
+            else kv.empty(self.config, kept_in, self.device)
             for layer in self.config.layers
         ]
 

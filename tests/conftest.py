@@ -1,6 +1,13 @@
 """Every test gets its own home: no test sees the user's settings, caches or models."""
 
+import os
+
 import pytest
+import torch
+
+if not torch.cuda.is_available():
+    os.environ["TRITON_INTERPRET"] = "1"  # see kernels/interpreted.py
+
 from mini import mini_dir as mini_dir
 
 

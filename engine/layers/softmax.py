@@ -9,6 +9,8 @@ from torch import Tensor, nn
 import kernels
 from engine.config import ModelConfig, SoftmaxOptions
 from engine.layers.rotary import rotate, rotation
+from kernels import Int8Rows
+from kernels.attention import Rows
 
 BLOCK_TOKENS = 4096
 
@@ -16,8 +18,9 @@ BLOCK_TOKENS = 4096
 class KVCache:
     """Keys (after rotation) and values of one layer, append-only, in blocks of 4,096 tokens.
 
-    Forks share the blocks that are full; only the last, unfinished one is copied. Queries at
-    positions from `global_from` on see everything, also in layers with a window.
+    Of dtype torch.int8 it keeps `Int8Rows`. Forks share the blocks that are full; only the last,
+    unfinished one is copied. Queries at positions from `global_from` on see everything, also in
+    layers with a window.
     """
 
     def __init__(
@@ -25,7 +28,7 @@ class KVCache:
     ) -> None:
         self._shape = (BLOCK_TOKENS, num_kv_heads, head_dim)
         self._dtype, self._device = dtype, device
-        self._blocks: list[tuple[Tensor, Tensor]] = []
+        self._blocks: list[tuple[Rows, Rows]] = []
         self.num_tokens = 0
         self.global_from: int | None = None
 
@@ -34,20 +37,25 @@ class KVCache:
         return cls(config.num_kv_heads, config.head_dim, dtype, device)
 
     def append(self, keys: Tensor, values: Tensor) -> None:
-        """keys, values: [T, G, D]."""
+        """keys, values: [T, G, D]; each is rounded to int8 if that is what the cache keeps."""
+        if self._dtype == torch.int8:
+            self._append(Int8Rows.quantize(keys), Int8Rows.quantize(values))
+        else:
+            self._append(keys, values)
+
+    def _append(self, keys: Rows, values: Rows) -> None:
         start = 0
         while start < keys.shape[0]:
             used = self.num_tokens % BLOCK_TOKENS
             if used == 0:
                 self._blocks.append(self._new_block())
             count = min(BLOCK_TOKENS - used, keys.shape[0] - start)
-            block_keys, block_values = self._blocks[-1]
-            block_keys[used : used + count] = keys[start : start + count]
-            block_values[used : used + count] = values[start : start + count]
+            for block, rows in zip(self._blocks[-1], (keys, values), strict=True):
+                _copy(block[used : used + count], rows[start : start + count])
             self.num_tokens += count
             start += count
 
-    def segments(self, num_tokens: int | None = None) -> list[tuple[Tensor, Tensor]]:
+    def segments(self, num_tokens: int | None = None) -> list[tuple[Rows, Rows]]:
         """The first `num_tokens` keys and values (all, if None) in order, as views [n, G, D].
 
         Safe until the next append.
@@ -67,7 +75,7 @@ class KVCache:
         twin._blocks = self._blocks[:full]
         twin.num_tokens = full * BLOCK_TOKENS
         for keys, values in self.segments()[full:]:
-            twin.append(keys, values)
+            twin._append(keys, values)
         twin.global_from = self.global_from
         return twin
 
@@ -75,13 +83,24 @@ class KVCache:
     def num_bytes(self) -> int:
         return sum(keys.nbytes + values.nbytes for keys, values in self._blocks)
 
-    def _new_block(self) -> tuple[Tensor, Tensor]:
+    def _new_block(self) -> tuple[Rows, Rows]:
         tokens, num_kv_heads, head_dim = self._shape
         # Head-major in memory, token-major to look at: a decode step streams each head's rows.
         pair = torch.empty(
             (2, num_kv_heads, tokens, head_dim), dtype=self._dtype, device=self._device
-        )
-        return pair[0].transpose(0, 1), pair[1].transpose(0, 1)
+        ).transpose(1, 2)
+        if self._dtype != torch.int8:
+            return pair[0], pair[1]
+        scales = torch.empty((2, num_kv_heads, tokens), device=self._device).transpose(1, 2)
+        return Int8Rows(pair[0], scales[0]), Int8Rows(pair[1], scales[1])
+
+
+def _copy(target: Rows, source: Rows) -> None:
+    if isinstance(target, Int8Rows) and isinstance(source, Int8Rows):
+        target.values.copy_(source.values)
+        target.scales.copy_(source.scales)
+    elif isinstance(target, Tensor) and isinstance(source, Tensor):
+        target.copy_(source)
 
 
 class KVTrace(KVCache):
@@ -94,7 +113,7 @@ class KVTrace(KVCache):
         self._blocks.append((keys, values))
         self.num_tokens += keys.shape[0]
 
-    def segments(self, num_tokens: int | None = None) -> list[tuple[Tensor, Tensor]]:
+    def segments(self, num_tokens: int | None = None) -> list[tuple[Rows, Rows]]:
         left = self.num_tokens if num_tokens is None else num_tokens
         segments = []
         for keys, values in self._blocks:
