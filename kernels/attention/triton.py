@@ -49,14 +49,14 @@ def _segment_of(table, num_segments, position):
 @triton.jit
 def _place(table, column: tl.constexpr, head, offset, dtype: tl.constexpr, ALIGNED: tl.constexpr):
     """The address of token `offset` of a segment in one head, and elements per token."""
-    address = tl.load(table + column)
-    per_token = tl.load(table + column + 1)
+    address = tl.load(table + column).to(tl.pointer_type(dtype))
+    per_token = tl.load(table + column + 1).to(tl.int32)
     per_head = tl.load(table + column + 2)
-    pointer = address.to(tl.pointer_type(dtype)) + (head * per_head + offset * per_token)
     if ALIGNED:  # as the table promises; the compiler cannot know
-        pointer = tl.multiple_of(pointer, 16)
+        address = tl.multiple_of(address, 16)
         per_token = tl.multiple_of(per_token, 128 // dtype.primitive_bitwidth)
-    return pointer, per_token
+        per_head = tl.multiple_of(per_head, 128 // dtype.primitive_bitwidth)
+    return address + (head * per_head + offset.to(tl.int64) * per_token), per_token
 
 
 @triton.jit
@@ -73,11 +73,12 @@ def _tile(
     Without MASKED every row sees every one of them.
     """
     column = tl.arange(0, HEAD_DIM)
-    token = first + tl.arange(0, KEYS)
-    there = token < num_keys
-    at = token.to(tl.int64)
-    k_at = keys + (at * per_key)[:, None] + column[None, :]
-    v_at = values + (at * per_value)[:, None] + column[None, :]
+    local = tl.arange(0, KEYS)
+    there = local < num_keys - first
+    # The tile's own address is int64; the table promises that within a tile int32 is enough.
+    base = tl.cast(first, tl.int64)
+    k_at = keys + base * per_key + ((local * per_key)[:, None] + column[None, :])
+    v_at = values + base * per_value + ((local * per_value)[:, None] + column[None, :])
     if MASKED:
         # Beyond the last token memory may hold anything, NaN too; times a weight of 0 that is NaN.
         k = tl.load(k_at, mask=there[:, None], other=0)
@@ -86,17 +87,19 @@ def _tile(
         k = tl.load(k_at)
         v = tl.load(v_at)
     if INT8:  # -127 .. 127 are exact in every dtype
+        k_scale = tl.load(key_scales + (base + local) * per_key_scale, mask=there, other=0.0)
+        v_scale = tl.load(value_scales + (base + local) * per_value_scale, mask=there, other=0.0)
         k, v = k.to(tl.float32).to(q.dtype), v.to(tl.float32).to(q.dtype)
-    scores = tl.dot(q, tl.trans(k), input_precision=PRECISION) * scale
-    if INT8:
-        k_scale = tl.load(key_scales + at * per_key_scale, mask=there, other=0.0)
-        v_scale = tl.load(value_scales + at * per_value_scale, mask=there, other=0.0)
-        scores *= k_scale[None, :]
+        scores = tl.dot(q, tl.trans(k), input_precision=PRECISION) * (k_scale * scale)[None, :]
+    else:
+        scores = tl.dot(q, tl.trans(k), input_precision=PRECISION) * scale
     if MASKED:
-        key = (origin + token)[None, :]
+        key = origin + first + local
         here = position[:, None]
-        seen = there[None, :] & (key <= here) & ((key > here - window) | (key < sinks))
-        scores = tl.where(seen, scores, float("-inf"))
+        # One comparison each for what lies ahead and for what a window has left behind.
+        ahead = tl.where(there, key, 2147483647)[None, :]
+        behind = tl.where(key < sinks, 2147483647, key)[None, :]
+        scores = tl.where((ahead <= here) & (behind > here - window), scores, float("-inf"))
     new_peak = tl.maximum(peak, tl.max(scores, 1))
     weights = tl.exp2(scores - new_peak[:, None])
     shrink = tl.exp2(peak - new_peak)
@@ -106,6 +109,14 @@ def _tile(
         weights = weights * (v_scale * LIFT)[None, :]
     out = tl.dot(weights.to(q.dtype), v, out, input_precision=PRECISION)
     return out, new_peak, total
+
+
+@triton.jit
+def _rows(first_row, kv_head, group, num_queries, ROWS: tl.constexpr):
+    """Token and query head (int64) of each row of a tile, and whether there is such a row."""
+    row = first_row + tl.arange(0, ROWS)
+    token = row // group
+    return token.to(tl.int64), (kv_head * group + row % group).to(tl.int64), token < num_queries
 
 
 _ATTEND_NUMBERS = ("num_segments", "num_queries", "group", "num_splits", "window", "sinks")
@@ -124,14 +135,9 @@ def _attend(
     num_keys = tl.load(table + num_segments * COLUMNS).to(tl.int32)
     history = num_keys - num_queries
 
-    row = first_row + tl.arange(0, ROWS)
-    token = row // group
-    head = (kv_head * group + row % group).to(tl.int64)
-    real = token < num_queries
-    token = tl.minimum(token, num_queries - 1)
-    position = history + token
-    token = token.to(tl.int64)
     column = tl.arange(0, HEAD_DIM)
+    token, head, real = _rows(first_row, kv_head, group, num_queries, ROWS)
+    position = history + tl.minimum(token, num_queries - 1).to(tl.int32)
     q_at = q_ptr + (token * q_per_token + head * q_per_head)[:, None] + column[None, :]
     q = tl.load(q_at, mask=real[:, None], other=0.0)
 
@@ -195,6 +201,10 @@ def _attend(
     out = out / total[:, None]
     if INT8:
         out = out / LIFT
+    # Worked out anew, from a 0 the compiler cannot see through: kept over the loops these would
+    # take the registers the tiles need.
+    zero = tl.load(table + num_segments * COLUMNS + 1, volatile=True).to(tl.int32)
+    token, head, real = _rows(first_row + zero, kv_head, group, num_queries, ROWS)
     if num_splits == 1:
         out_at = out_ptr + (token * out_per_token + head * out_per_head)[:, None] + column[None, :]
         tl.store(out_at, out.to(out_ptr.dtype.element_ty), mask=real[:, None])
