@@ -10,9 +10,9 @@ import sys
 from collections.abc import Iterator
 from importlib import import_module
 
-from kernels.compilation import CAPABILITIES, Compilation, compile_for
+from kernels.compilation import Compilation, compile_for
 
-MODULES: tuple[str, ...] = ()
+MODULES: tuple[str, ...] = ("kernels.attention.triton",)
 
 
 def compilations() -> Iterator[Compilation]:
@@ -24,7 +24,7 @@ def command() -> None:
     rows, misfits = [], []
     print(f"{'kernel':44} {'sm':>4} {'registers':>10} {'spilled B':>10} {'shared B':>9}")
     for compilation in compilations():
-        for capability in CAPABILITIES:
+        for capability in compilation.capabilities:
             found = compile_for(capability, compilation)
             row = {
                 "kernel": compilation.name,

@@ -22,7 +22,8 @@ class Compilation:
     """One kernel with all that decides its machine code.
 
     `signature` maps each argument to "*bf16", "*fp32", "*i8", "i64", ... in the kernel's order,
-    "constexpr" where `constants` has its value. Arguments in `aligned` are multiples of 16.
+    "constexpr" where `constants` has its value. Arguments in `aligned` are multiples of 16. It is
+    launched so on GPUs of `capabilities`.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Compilation:
     num_warps: int = 4
     num_stages: int = 2
     aligned: tuple[str, ...] = field(default=())
+    capabilities: tuple[int, ...] = CAPABILITIES
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from kernels.attention.int8 import Int8Rows, Rows, Segments
 # elements per token and per head, and the same for the scales (0 where there are none).
 NUM_COLUMNS = 13
 _ALIGNED_BYTES = 16  # one load of one thread
+_MOST_TOKENS_OF_A_TILE = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +38,9 @@ class Table:
         kinds = {_dtype(rows) for pair in segments for rows in pair}
         if kinds not in ({torch.int8}, {dtype}):
             names = ", ".join(sorted(map(str, kinds)))
-            raise ValueError(f"attention: keys and values are {names}; expected one of {dtype}, int8")
+            raise ValueError(
+                f"attention: keys and values are {names}; expected one of {dtype}, int8"
+            )
         lines, held, start = [], [], 0
         for pair in segments:
             line = [start]
@@ -71,10 +74,12 @@ def _place(rows: Rows) -> list[int]:
 
 
 def _aligned(rows: Rows) -> Rows:
-    """`rows`, or a copy where a row does not start at a multiple of 16 bytes."""
+    """`rows`, or a copy where a row does not start at a multiple of 16 bytes or a kernel's tile
+    of tokens reaches beyond int32."""
     x = rows.values if isinstance(rows, Int8Rows) else rows
     starts = (x.data_ptr(), x.stride(0) * x.itemsize, x.stride(1) * x.itemsize)
-    if x.stride(2) == 1 and not any(start % _ALIGNED_BYTES for start in starts):
+    aligned = x.stride(2) == 1 and not any(start % _ALIGNED_BYTES for start in starts)
+    if aligned and x.stride(0) * _MOST_TOKENS_OF_A_TILE < 2**31:
         return rows
     if isinstance(rows, Int8Rows):
         return Int8Rows(x.clone(memory_format=torch.contiguous_format), rows.scales)

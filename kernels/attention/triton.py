@@ -19,10 +19,11 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from kernels import gradients
 from kernels.attention import tiled
 from kernels.attention.int8 import Segments
 from kernels.attention.table import NUM_COLUMNS, Table
-from kernels.compilation import Compilation
+from kernels.compilation import CAPABILITIES, Compilation
 
 HEAD_DIMS = (64, 128)
 
@@ -186,7 +187,7 @@ def _attend(
                     tile * KEYS, high - low, low, window, sinks, scale,
                     HEAD_DIM, INT8, KEYS, False, PRECISION,
                 )  # fmt: skip
-            for edge in range(0, num_tiles - num_whole):
+            for edge in range(num_tiles - num_whole):
                 tile = edge + num_whole * (edge >= lead)
                 out, peak, total = _tile(
                     q, out, peak, total, position,
@@ -248,6 +249,9 @@ def _join(
     tl.store(out_at, (out / total).to(out_ptr.dtype.element_ty))
 
 
+_DECODE_ROWS = 16
+
+
 @dataclass(frozen=True, slots=True)
 class Tiling:
     """How `_attend` is cut up and laid out on one kind of GPU."""
@@ -258,15 +262,16 @@ class Tiling:
     num_stages: int
 
 
-def tiling(capability: int, dtype: torch.dtype, head_dim: int, is_int8: bool, num_rows: int) -> Tiling:
-    """`num_rows`: (token, head) pairs per key-value head."""
+def tiling(
+    capability: int, dtype: torch.dtype, head_dim: int, is_int8: bool, num_rows: int
+) -> Tiling:
+    """`num_rows`: (token, head) pairs per key-value head. The largest tiles that do not spill."""
     if dtype == torch.float32:
-        return Tiling(64, 32, 4, 2)
-    if num_rows <= 16:
-        return Tiling(16, 128, 4, 2)
-    if num_rows <= 64:
-        return Tiling(64, 64, 4, 2)
-    return Tiling(128, 64, 8, 3)
+        return Tiling(16, 32, num_warps=4, num_stages=2)
+    if num_rows <= _DECODE_ROWS:
+        return Tiling(16, 128, num_warps=4, num_stages=2)
+    narrow = head_dim > 64 and (is_int8 or capability >= 100)
+    return Tiling(128, 32 if narrow else 64, num_warps=8, num_stages=3)
 
 
 # Enough programs for the largest GPU meant; a number of this file, not of the GPU at hand, so that
@@ -289,14 +294,10 @@ def attention(
     window: int | None = None,
     sinks: int = 0,
 ) -> Tensor:
-    if q.shape[2] not in HEAD_DIMS or (torch.is_grad_enabled() and _needs_grad(q, segments)):
+    tensors = [rows for pair in segments for rows in pair if isinstance(rows, Tensor)]
+    if q.shape[2] not in HEAD_DIMS or gradients.wanted(q, *tensors):
         return tiled.attention(q, segments, scale, window, sinks)
     return attend(q, Table.of(segments, q.dtype), scale, window, sinks)
-
-
-def _needs_grad(q: Tensor, segments: Segments) -> bool:
-    rows = [x for pair in segments for x in pair if isinstance(x, Tensor)]
-    return any(x.requires_grad for x in (q, *rows))
 
 
 def attend(
@@ -309,10 +310,12 @@ def attend(
     num_splits: int | None = None,
     out: Tensor | None = None,
 ) -> Tensor:
-    """As `attention` over the keys of `table`; `num_splits` and `out` [T, H, D] if not the usual."""
+    """As `attention` over the keys of `table`, into `out` [T, H, D] if given."""
     num_queries, num_heads, head_dim = q.shape
     if table.num_keys < num_queries:
-        raise ValueError(f"attention: {num_queries} queries need as many keys, got {table.num_keys}")
+        raise ValueError(
+            f"attention: {num_queries} queries need as many keys, got {table.num_keys}"
+        )
     group = num_heads // table.num_kv_heads
     cut = tiling(_capability(q), q.dtype, head_dim, table.is_int8, num_queries * group)
     num_tiles = triton.cdiv(num_queries * group, cut.rows)
@@ -356,4 +359,56 @@ def _capability(q: Tensor) -> int:
 
 
 def _precision(dtype: torch.dtype) -> str:
-    return "ieee" if dtype == torch.float32 else "tf32"
+    return "tf32x3" if dtype == torch.float32 else "ieee"  # three products that make up for tf32
+
+
+def _compilation(
+    capability: int, dtype: torch.dtype, head_dim: int, is_int8: bool, num_rows: int
+) -> Compilation:
+    cut = tiling(capability, dtype, head_dim, is_int8, num_rows)
+    element = f"*{_NAMES[dtype]}"
+    strides = ("q_per_token", "q_per_head", "out_per_token", "out_per_head")
+    constants = {
+        "HEAD_DIM": head_dim,
+        "INT8": is_int8,
+        "ROWS": cut.rows,
+        "KEYS": cut.keys,
+        "PRECISION": _precision(dtype),
+    }
+    pointers = {"q_ptr": element, "table": "*i64", "out_ptr": element}
+    partials = {"partial": "*fp32", "lse": "*fp32"}
+    return Compilation(
+        f"attention {_NAMES[dtype]}{' int8' * is_int8} {head_dim} {cut.rows} rows",
+        _attend,
+        {**pointers, **partials, "scale": "fp32"}
+        | dict.fromkeys((*_ATTEND_NUMBERS, *strides), "i32")
+        | dict.fromkeys(constants, "constexpr"),
+        constants,
+        cut.num_warps,
+        cut.num_stages,
+        (*pointers, *partials, *strides),
+        (capability,),
+    )
+
+
+def _joining(dtype: torch.dtype, head_dim: int) -> Compilation:
+    pointers = {"partial": "*fp32", "lse": "*fp32", "out_ptr": f"*{_NAMES[dtype]}"}
+    strides = ("out_per_token", "out_per_head")
+    return Compilation(
+        f"attention join {_NAMES[dtype]} {head_dim}",
+        _join,
+        pointers | dict.fromkeys((*_JOIN_NUMBERS, *strides), "i32") | {"HEAD_DIM": "constexpr"},
+        {"HEAD_DIM": head_dim},
+        aligned=(*pointers, *strides),
+    )
+
+
+_NAMES = {torch.bfloat16: "bf16", torch.float16: "fp16", torch.float32: "fp32"}
+COMPILATIONS = tuple(
+    _compilation(capability, dtype, head_dim, is_int8, num_rows)
+    for dtype in _NAMES
+    for head_dim in HEAD_DIMS
+    for is_int8 in (False, True)
+    for num_rows in ((1,) if dtype == torch.float32 else (1, 1000))
+    for capability in CAPABILITIES
+) + tuple(_joining(dtype, head_dim) for dtype in _NAMES for head_dim in HEAD_DIMS)

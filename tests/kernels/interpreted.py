@@ -7,6 +7,7 @@ and when a kernel's module is imported, so it holds for the whole process.
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -15,6 +16,43 @@ pytest.importorskip("triton")
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 _empty, _empty_like, _new_empty = torch.empty, torch.empty_like, torch.Tensor.new_empty
+
+
+def _repair_interpreter():
+    """What Triton's interpreter does unlike a GPU, or not at all with NumPy 2.
+
+    It multiplies the bits of bfloat16 as integers, never rounds to bfloat16 upwards, and cannot
+    take a tensor as the bound of a loop.
+    """
+    from triton import language as tl
+    from triton.runtime import interpreter
+
+    create_dot, convert = interpreter.InterpreterBuilder.create_dot, interpreter._convert_float
+    patch_tensor = interpreter._patch_lang_tensor
+
+    def dot(self, a, b, d, *options):
+        a, b = (self.cast_impl(x, tl.float32) if x.dtype == tl.bfloat16 else x for x in (a, b))
+        return create_dot(self, a, b, d, *options)
+
+    def convert_float(values, source, target, rounding):
+        values = np.ascontiguousarray(values)
+        if (source, target) == (tl.float32, tl.bfloat16):
+            return torch.from_numpy(values).bfloat16().view(torch.uint16).numpy()
+        if (source, target) == (tl.bfloat16, tl.float32):
+            return torch.from_numpy(values).view(torch.bfloat16).float().numpy()
+        return convert(values, source, target, rounding)
+
+    def patch_tensor_and_index(tensor, scope):
+        patch_tensor(tensor, scope)
+        scope.set_attr(tensor, "__index__", lambda self: int(self.handle.data.item()))
+
+    interpreter.InterpreterBuilder.create_dot = dot
+    interpreter._convert_float = convert_float
+    interpreter._patch_lang_tensor = patch_tensor_and_index
+
+
+if DEVICE.type == "cpu":
+    _repair_interpreter()
 
 
 @pytest.fixture
