@@ -17,7 +17,7 @@ pytestmark = pytest.mark.usefixtures("poisoned")
 CLOSE = {torch.float32: 1e-5, torch.float16: 1e-3, torch.bfloat16: 6e-3}
 
 
-def case(num_queries, cuts, *, heads=(4, 2), head_dim=64, dtype=torch.float32, int8=False, size=1):
+def case(num_queries, cuts, *, heads=(4, 2), head_dim=64, dtype=torch.float16, int8=False, size=1):
     """Queries and segments; each segment is the start of a block whose rest is NaN."""
     generator = torch.Generator().manual_seed(num_queries)
     num_heads, num_kv_heads = heads
@@ -52,19 +52,19 @@ def assert_defined(q, segments, window=None, sinks=0, num_splits=None, kernel=tr
 @pytest.mark.parametrize("int8", [False, True])
 @pytest.mark.parametrize("head_dim", [64, 128])
 def test_prefill_equals_the_definition(dtype, int8, head_dim):
-    assert_defined(*case(67, [150, 83], dtype=dtype, int8=int8, head_dim=head_dim))
+    assert_defined(*case(35, [150, 83], dtype=dtype, int8=int8, head_dim=head_dim))
 
 
 @pytest.mark.parametrize("dtype", CLOSE)
 @pytest.mark.parametrize("int8", [False, True])
-@pytest.mark.parametrize(("num_queries", "num_splits"), [(1, 3), (2, None), (16, 2)])
+@pytest.mark.parametrize(("num_queries", "num_splits"), [(1, 3), (16, None)])
 def test_split_decode_equals_the_definition(dtype, int8, num_queries, num_splits):
     arguments = case(num_queries, [300, 233], heads=(2, 1), dtype=dtype, int8=int8)
     assert_defined(*arguments, num_splits=num_splits)
 
 
 @pytest.mark.parametrize("heads", [(2, 2), (3, 1), (8, 1)])
-@pytest.mark.parametrize("num_queries", [1, 5, 23])
+@pytest.mark.parametrize("num_queries", [1, 5])
 def test_heads_read_their_own_group(heads, num_queries):
     assert_defined(*case(num_queries, [70, 3], heads=heads))
 
@@ -96,9 +96,9 @@ def test_values_of_any_size_keep_their_precision_in_float16():
     assert relative_rms(got[1].double() * 2**9, got[0]) < 2e-3
 
 
-@pytest.mark.parametrize("num_splits", [2, 4, 16])
+@pytest.mark.parametrize("num_splits", [2, 16])
 def test_more_splits_change_only_the_rounding(num_splits):
-    q, segments = case(3, [140, 160])
+    q, segments = case(3, [140, 160], dtype=torch.float32)
     table = Table.of(segments, q.dtype)
     whole, split = (triton.attend(q, table, 0.125, num_splits=n) for n in (1, num_splits))
     assert relative_rms(split, whole) < 2e-6
@@ -146,7 +146,7 @@ def test_rows_without_alignment_are_copied():
 
 def test_a_cache_of_mixed_kinds_is_refused():
     q, [(k, v)] = case(2, [8])
-    with pytest.raises(ValueError, match=r"torch\.float32, torch\.int8"):
+    with pytest.raises(ValueError, match=r"torch\.float16, torch\.int8"):
         triton.attention(q, [(k, Int8Rows.quantize(v))], 0.125)
 
 
