@@ -274,6 +274,8 @@ def tiling(
         return Tiling(16, 128, num_warps=4, num_stages=2)
     if is_int8 and head_dim > 64 and capability < 90:
         return Tiling(64, 32, num_warps=4, num_stages=2)
+    if capability >= 100 and head_dim <= 64 and not is_int8:
+        return Tiling(64, 64, num_warps=4, num_stages=2)
     return Tiling(128, 32 if is_int8 or capability >= 100 else 64, num_warps=8, num_stages=3)
 
 
