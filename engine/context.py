@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from engine.errors import EngineError
-from engine.layers.softmax import KVCache
+from engine.layers.kv import KVCache
 from engine.model import LayerState, Model
 from engine.prefill import chunk_major
 
@@ -17,12 +17,14 @@ class Context:
     """Starts empty. `token_ids` is what the model has read; `logits` scores the next token.
 
     The chunk size fixes the grid of the products, so two contexts of the same tokens and chunk
-    size are equal bit by bit.
+    size are equal bit by bit. For `kv_dtype` see `Model.empty_states`.
     """
 
-    def __init__(self, model: Model, chunk_tokens: int) -> None:
+    def __init__(
+        self, model: Model, chunk_tokens: int, kv_dtype: torch.dtype | None = None
+    ) -> None:
         self._model = model
-        self._states = model.empty_states()
+        self._states = model.empty_states(kv_dtype=kv_dtype)
         self._between_chunks = True
         self.chunk_tokens = chunk_tokens
         self.token_ids: list[int] = []

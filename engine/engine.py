@@ -114,10 +114,9 @@ class Engine:
     @property
     def maker(self) -> "Maker":
         """What a saved context must share with this engine to be of use to it."""
-        from engine.config import Mixer
         from engine.store.manifest import NO_KV, Maker
 
-        has_kv = self.config.count(Mixer.SOFTMAX) > 0
+        has_kv = self.config.num_growing_layers > 0
         kv = str(self._model.dtype).removeprefix("torch.") if has_kv else NO_KV
         return Maker(self.fingerprint, self.chunk_tokens, kv)
 

@@ -13,14 +13,15 @@ from torch import Tensor, nn
 import kernels
 from engine.config import LayerConfig, Mixer, ModelConfig, Residual
 from engine.layers.experts import ExpertsMLP
+from engine.layers.kv import KVCache, KVTrace, WindowCache
 from engine.layers.lightning import LightningAttention, LightningState
 from engine.layers.mlp import DenseMLP
 from engine.layers.norm import RMSNorm
-from engine.layers.softmax import KVCache, KVTrace, SoftmaxAttention
+from engine.layers.softmax import SoftmaxAttention
 
 _MATRICES = frozenset({"qkv", "gate", "out", "gate_up", "down"})  # what `kernels.linear` is given
 
-LayerState = LightningState | KVCache
+LayerState = LightningState | KVCache | WindowCache
 
 
 class Layer(nn.Module):
@@ -80,16 +81,34 @@ class Model(nn.Module):
         return self.embed.weight.device
 
     def empty_states(
-        self, *, differentiable: bool = False, num_sequences: int = 1
+        self,
+        *,
+        differentiable: bool = False,
+        num_sequences: int = 1,
+        kv_dtype: torch.dtype | None = None,
     ) -> list[LayerState]:
-        """One state per layer before the first token; gradients reach past chunks if asked for."""
-        kv = KVTrace if differentiable else KVCache
+        """One state per layer before the first token; gradients reach past chunks if asked for.
+
+        `kv_dtype` is what keys and values are kept in: that of the activations by default, or
+        torch.int8, which takes half of bfloat16's bytes and is not differentiable.
+        """
         return [
-            LightningState.empty(self.config, self.device, num_sequences)
-            if layer.mixer is Mixer.LIGHTNING
-            else kv.empty(self.config, self.dtype, self.device, num_sequences)
+            self._empty_state(layer, differentiable, num_sequences, kv_dtype or self.dtype)
             for layer in self.config.layers
         ]
+
+    def _empty_state(
+        self, layer: LayerConfig, differentiable: bool, num_sequences: int, kv_dtype: torch.dtype
+    ) -> LayerState:
+        config, device = self.config, self.device
+        if layer.mixer is Mixer.LIGHTNING:
+            return LightningState.empty(config, device, num_sequences)
+        if layer.softmax.window_always:
+            window = WindowCache.empty(config, layer.softmax, self.dtype, device, num_sequences)
+            window.implementation = KVTrace.implementation if differentiable else None
+            return window
+        kv = KVTrace if differentiable else KVCache
+        return kv.empty(config, kv_dtype, device, num_sequences)
 
     @property
     def dtype(self) -> torch.dtype:

@@ -9,7 +9,7 @@ import torch
 from engine.checkpoint import stays_float32
 from engine.config import Mixer, ModelConfig
 from engine.errors import PlacementError
-from engine.layers.softmax import BLOCK_TOKENS
+from engine.layers.kv import BLOCK_TOKENS
 from engine.model import Model
 
 
@@ -56,11 +56,20 @@ def plan(config: ModelConfig, num_tokens: int, chunk_tokens: int, dtype: torch.d
     rows = min(chunk_tokens, num_tokens)
     return Placement(
         weights_bytes=weights,
-        kv_bytes=config.count(Mixer.SOFTMAX) * blocks * BLOCK_TOKENS * kv_per_token,
+        kv_bytes=config.num_growing_layers * blocks * BLOCK_TOKENS * kv_per_token,
         # Twice: an update makes the new state before it drops the old one.
-        state_bytes=2 * config.count(Mixer.LIGHTNING) * state,
+        state_bytes=2 * (config.count(Mixer.LIGHTNING) * state + _window_bytes(config, dtype)),
         activation_bytes=4 * (rows * (4 * config.hidden_size + widest) + 2 * config.vocab_size),
     )
+
+
+def _window_bytes(config: ModelConfig, dtype: torch.dtype) -> int:
+    kept = sum(
+        layer.softmax.window_tokens + layer.softmax.sink_tokens
+        for layer in config.layers
+        if layer.softmax.window_always
+    )
+    return kept * 2 * config.num_kv_heads * config.head_dim * dtype.itemsize
 
 
 def available_bytes(device: torch.device) -> int:

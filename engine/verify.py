@@ -15,6 +15,7 @@ from engine.errors import CheckpointError
 from engine.families import read_config
 from engine.layers.lightning import LightningState
 from engine.model import Model
+from kernels.attention import dense
 
 EXPECTED = "expected.safetensors"
 LOGIT_TOLERANCE = 1e-4
@@ -76,8 +77,8 @@ def _compare(model: Model, expected: "_Expected", chunk_tokens: int) -> list[Dif
             want = expected.read(f"prefill.lightning_state.{index}")
             by_kind["Lightning state"].append(difference("state", state.tensor, want))
             continue
-        keys = torch.cat([k for k, _ in state.segments()])
-        values = torch.cat([v for _, v in state.segments()])
+        keys = torch.cat([dense(k, model.dtype) for k, _ in state.segments()])
+        values = torch.cat([dense(v, model.dtype) for _, v in state.segments()])
         by_kind["key"].append(difference("keys", keys, expected.read(f"prefill.k.{index}")))
         by_kind["value"].append(difference("values", values, expected.read(f"prefill.v.{index}")))
     rows = [

@@ -5,8 +5,6 @@ definition in float64, and the implementations tested against it. `implementatio
 name; by default the registry picks by device and dtype.
 """
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 
@@ -15,11 +13,13 @@ from kernels import experts as _experts
 from kernels import lightning as _lightning
 from kernels import linear as _linear
 from kernels import norm as _norm
+from kernels.attention import Int8Rows, Segments
 from kernels.linear import packed as _packed
 from kernels.quantized import Int4Weight, Int8Weight, Weight
 
 __all__ = [
     "Int4Weight",
+    "Int8Rows",
     "Int8Weight",
     "attention",
     "experts",
@@ -123,7 +123,7 @@ def lightning_output(
 
 def attention(
     q: Tensor,
-    segments: Sequence[tuple[Tensor, Tensor]],
+    segments: Segments,
     scale: float,
     *,
     window: int | None = None,
@@ -137,9 +137,10 @@ def attention(
     that are > p - window or < `sinks`   (arXiv 2309.17453)
 
     Shapes: q [T, H, D]; `segments` are the S keys and values in order, cut anywhere, each
-    (k [n, G, D], v [n, G, D]). Memory beyond the result is O(T + S), never T x S; with a window
-    the time is O(T (window + sinks)). Returns [T, H, D] in q's dtype; the arguments are not
-    changed. Where the result needs a gradient, ask for `implementation="sdpa"`.
+    (k [n, G, D], v [n, G, D]), in q's dtype or as `Int8Rows`, which are made dense a tile at a
+    time. Memory beyond the result is O(T + S), never T x S; with a window the time is
+    O(T (window + sinks)). Returns [T, H, D] in q's dtype; the arguments are not changed. Where the
+    result needs a gradient, ask for `implementation="sdpa"`.
     """
     if window is not None and window < 1:
         raise ValueError(f"attention: a window of {window} tokens; a query must see itself")

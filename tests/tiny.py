@@ -113,15 +113,17 @@ WINDOWED |= {"sink_tokens": 2, "output_gate": True}
 
 
 def mm1_config(**changes):
-    """A config.json of our own family: all four kinds of layer a hybrid has use of."""
+    """A config.json of our own family: all kinds of layer a hybrid has use of."""
+    near = {"mixer": "softmax", "rotary_dim": 16, "window_tokens": 5, "sink_tokens": 1}
+    near |= {"window_always": True}
     far = {"mixer": "softmax", "log_scale_base": 20, "log_scale_from_tokens": 30}
     explicit = {"mixer": "lightning", "slopes": [0.5, 0.1, 0.02, 0.0], "norm_groups": 4}
-    kinds = {"local": LIGHTNING, "window": WINDOWED, "far": far, "m1": explicit}
+    kinds = {"local": LIGHTNING, "window": WINDOWED, "near": near, "far": far, "m1": explicit}
     kept = ("vocab_size", "hidden_size", "intermediate_size", "num_attention_heads")
     kept += ("num_key_value_heads", "rms_norm_eps", "max_position_embeddings", "hidden_act")
     config = {key: value for key, value in llama_config().items() if key in kept}
     config |= {"model_type": "mm1", "head_dim": 16, "tie_word_embeddings": True}
-    config |= {"layer_kinds": kinds, "layers": ["local", "window", "far", "m1"]}
+    config |= {"layer_kinds": kinds, "layers": ["local", "window", "near", "far", "m1"]}
     return config | {"eos_token_id": None} | changes
 
 

@@ -29,10 +29,11 @@ SMOLLM2_KEPT = "8:32,9:32,10:32,15:32,18:0,20:0,21:0,23:0"
 
 RECIPE_HELP = (
     "softmax layers, as LAYER[:DIMS[wTOKENS[+SINKS]][g]] with commas between: DIMS dimensions of "
-    "each head turn (all, if not given), document tokens see only the last TOKENS tokens and the "
-    "first SINKS (everything, if not given), g adds an output gate; as 18, 8:32 or 4:64w64+4"
+    "each head turn (all, if not given); with w a token sees only the last TOKENS tokens and the "
+    "first SINKS, with d in its place that holds for document tokens, and question and answer see "
+    "everything; g adds an output gate; as 18, 8:32, 20:0d1024+4 or 4:64w64+4"
 )
-_ENTRY = re.compile(r"(\d+)(?::(\d*)(?:w([1-9]\d*)(?:\+(\d+))?)?(g?))?")
+_ENTRY = re.compile(r"(\d+)(?::(\d*)(?:([wd])([1-9]\d*)(?:\+(\d+))?)?(g?))?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,7 @@ class Kept:
     rotary_dim: int | None = None
     window_tokens: int = 0
     sink_tokens: int = 0
+    window_always: bool = False
     output_gate: bool = False
 
 
@@ -58,11 +60,15 @@ class Recipe:
         for entry in filter(None, text.split(",")):
             if (match := _ENTRY.fullmatch(entry)) is None:
                 raise ValueError(f"layers to keep: {entry!r} is not like 18, 8:32 or 4:64w64+4")
-            layer, dim, window, sinks, gate = match.groups()
+            layer, dim, whose, window, sinks, gate = match.groups()
             if int(layer) in kept:
                 raise ValueError(f"layers to keep: layer {layer} is there twice")
             kept[int(layer)] = Kept(
-                int(dim) if dim else None, int(window or 0), int(sinks or 0), bool(gate)
+                int(dim) if dim else None,
+                int(window or 0),
+                int(sinks or 0),
+                whose == "w",
+                bool(gate),
             )
         return cls(kept)
 
@@ -84,8 +90,11 @@ def softmax_kinds(parent: Mapping[str, Any], recipe: Recipe) -> dict[int, tuple[
         kind |= {"rotary_frequency_dim": config.head_dim, "rope_theta": _theta(parent)}
         name = f"far-{dim}"
         if kept.window_tokens:
-            name = f"near-{dim}w{kept.window_tokens}+{kept.sink_tokens}"
             kind |= {"window_tokens": kept.window_tokens, "sink_tokens": kept.sink_tokens}
+            name = f"far-{dim}d{kept.window_tokens}+{kept.sink_tokens}"
+            if kept.window_always:
+                kind["window_always"] = True
+                name = f"near-{dim}w{kept.window_tokens}+{kept.sink_tokens}"
         if kept.output_gate:
             name, kind["output_gate"] = f"{name}g", True
         kinds[layer] = name, kind
@@ -195,14 +204,14 @@ def with_softmax(
     """`hybrid` with the layers of `recipe` made from those of `origin`, and the new config.json.
 
     `config` is the one of `hybrid`, `origin` the parent or `hybrid` itself; `far_options` go to all
-    softmax layers without a window. Shares the tensors of both, which must not be settled.
+    softmax layers that may look far. Shares the tensors of both, which must not be settled.
     """
     kinds, names = dict(config["layer_kinds"]), list(config["layers"])
     for layer, (name, kind) in softmax_kinds(parent_config, recipe).items():
         names[layer] = name if kinds.setdefault(name, kind) == kind else f"{name}-{layer}"
         kinds[names[layer]] = kind
     for name, kind in kinds.items():
-        if kind["mixer"] == "softmax" and not kind.get("window_tokens"):
+        if kind["mixer"] == "softmax" and not kind.get("window_always"):
             kinds[name] = {**kind, **(far_options or {})}
     changed = {**config, "layers": names}
     changed["layer_kinds"] = {name: kind for name, kind in kinds.items() if name in names}

@@ -36,6 +36,7 @@ _OWN = {
         "output_gate",
         "window_tokens",
         "sink_tokens",
+        "window_always",
         "log_scale_base",
         "log_scale_from_tokens",
     },
@@ -118,6 +119,7 @@ def _softmax(raw: keys.Raw) -> SoftmaxOptions:
         output_gate=keys.flag(raw, "output_gate", False),
         window_tokens=keys.integer(raw, "window_tokens", 0),
         sink_tokens=keys.integer(raw, "sink_tokens", 0),
+        window_always=keys.flag(raw, "window_always", False),
         log_scale_base=keys.number(raw, "log_scale_base", 0),
         log_scale_from_tokens=keys.integer(raw, "log_scale_from_tokens", 0),
     )

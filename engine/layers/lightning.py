@@ -35,7 +35,8 @@ class LightningState:
         """All it is, of constant shape: what `restore` takes."""
         return {"state": self.tensor}
 
-    def restore(self, tensors: Mapping[str, Tensor]) -> None:
+    def restore(self, tensors: Mapping[str, Tensor], num_tokens: int) -> None:  # noqa: ARG002
+        """As `tensors` gave it after `num_tokens` tokens."""
         self.tensor = tensors["state"].to(self.tensor.device)
 
     @property

@@ -1,147 +1,15 @@
-"""A softmax attention layer with grouped heads, and the keys and values it keeps."""
+"""A softmax attention layer with grouped heads (arXiv 2305.13245)."""
 
 import math
-from collections.abc import Mapping
 from functools import partial
-from typing import ClassVar, Self
 
 import torch
 from torch import Tensor, nn
 
 import kernels
 from engine.config import ModelConfig, SoftmaxOptions
+from engine.layers.kv import KVCache, WindowCache
 from engine.layers.rotary import rotate, rotation
-
-BLOCK_TOKENS = 4096
-
-
-class KVCache:
-    """Keys (after rotation) and values of one layer, append-only, in blocks of 4,096 tokens.
-
-    Forks share the blocks that are full; only the last, unfinished one is copied. Queries at
-    positions from `global_from` on see everything, also in layers with a window.
-    """
-
-    implementation: ClassVar[str | None] = None  # of the attention over it; None: what is fastest
-
-    def __init__(
-        self, num_kv_heads: int, head_dim: int, dtype: torch.dtype, device: torch.device
-    ) -> None:
-        self._shape = (BLOCK_TOKENS, num_kv_heads, head_dim)
-        self._dtype, self._device = dtype, device
-        self._blocks: list[tuple[Tensor, Tensor]] = []
-        self.num_tokens = 0
-        self.global_from: int | None = None
-
-    @classmethod
-    def empty(
-        cls, config: ModelConfig, dtype: torch.dtype, device: torch.device, num_sequences: int = 1
-    ) -> Self:
-        return cls(num_sequences * config.num_kv_heads, config.head_dim, dtype, device)
-
-    def append(self, keys: Tensor, values: Tensor) -> None:
-        """keys, values: [T, G, D]."""
-        start = 0
-        while start < keys.shape[0]:
-            used = self.num_tokens % BLOCK_TOKENS
-            if used == 0:
-                self._blocks.append(self._new_block())
-            count = min(BLOCK_TOKENS - used, keys.shape[0] - start)
-            block_keys, block_values = self._blocks[-1]
-            block_keys[used : used + count] = keys[start : start + count]
-            block_values[used : used + count] = values[start : start + count]
-            self.num_tokens += count
-            start += count
-
-    def segments(self, num_tokens: int | None = None) -> list[tuple[Tensor, Tensor]]:
-        """The first `num_tokens` keys and values (all, if None) in order, as views [n, G, D].
-
-        Safe until the next append.
-        """
-        count = self.num_tokens if num_tokens is None else num_tokens
-        full, rest = divmod(count, BLOCK_TOKENS)
-        segments = self._blocks[:full]
-        if rest:
-            keys, values = self._blocks[full]
-            segments.append((keys[:rest], values[:rest]))
-        return segments
-
-    def block(self, index: int) -> dict[str, Tensor]:
-        """Keys and values [G, n, D] of the block's n <= 4,096 tokens; to be read, not changed."""
-        count = min(self.num_tokens - index * BLOCK_TOKENS, BLOCK_TOKENS)
-        keys, values = self._blocks[index]
-        return {"keys": keys[:count].transpose(0, 1), "values": values[:count].transpose(0, 1)}
-
-    def block_shapes(self, num_tokens: int) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
-        """What `block` gives for a block of so many tokens."""
-        _, num_kv_heads, head_dim = self._shape
-        shape = ((num_kv_heads, num_tokens, head_dim), self._dtype)
-        return {"keys": shape, "values": shape}
-
-    def adopt(self, index: int, block: Mapping[str, Tensor], num_tokens: int) -> None:
-        """Puts the first `num_tokens` of `block` at `index`, the last block there is or one more.
-
-        A full block is used where it is and never written to; another one is copied.
-        """
-        keys, values = block["keys"].transpose(0, 1), block["values"].transpose(0, 1)
-        del self._blocks[index:]
-        self.num_tokens = index * BLOCK_TOKENS
-        if num_tokens == BLOCK_TOKENS == keys.shape[0]:
-            self._blocks.append((keys.to(self._device), values.to(self._device)))
-            self.num_tokens += BLOCK_TOKENS
-        else:
-            self.append(keys[:num_tokens], values[:num_tokens])
-
-    def fork(self) -> "KVCache":
-        _, num_kv_heads, head_dim = self._shape
-        twin = KVCache(num_kv_heads, head_dim, self._dtype, self._device)
-        full = self.num_tokens // BLOCK_TOKENS
-        twin._blocks = self._blocks[:full]
-        twin.num_tokens = full * BLOCK_TOKENS
-        for keys, values in self.segments()[full:]:
-            twin.append(keys, values)
-        twin.global_from = self.global_from
-        return twin
-
-    @property
-    def num_bytes(self) -> int:
-        return sum(keys.nbytes + values.nbytes for keys, values in self._blocks)
-
-    def _new_block(self) -> tuple[Tensor, Tensor]:
-        tokens, num_kv_heads, head_dim = self._shape
-        # Head-major in memory, token-major to look at: a decode step streams each head's rows.
-        pair = torch.empty(
-            (2, num_kv_heads, tokens, head_dim), dtype=self._dtype, device=self._device
-        )
-        return pair[0].transpose(0, 1), pair[1].transpose(0, 1)
-
-
-class KVTrace(KVCache):
-    """Keys and values as the layer made them, never copied, so that gradients pass through them.
-
-    For training: one tensor per append instead of blocks.
-    """
-
-    implementation = "sdpa"
-
-    def append(self, keys: Tensor, values: Tensor) -> None:
-        self._blocks.append((keys, values))
-        self.num_tokens += keys.shape[0]
-
-    def segments(self, num_tokens: int | None = None) -> list[tuple[Tensor, Tensor]]:
-        left = self.num_tokens if num_tokens is None else num_tokens
-        segments = []
-        for keys, values in self._blocks:
-            segments.append((keys[:left], values[:left]))
-            left -= segments[-1][0].shape[0]
-        return [(keys, values) for keys, values in segments if keys.shape[0]]
-
-    def fork(self) -> "KVTrace":
-        _, num_kv_heads, head_dim = self._shape
-        twin = KVTrace(num_kv_heads, head_dim, self._dtype, self._device)
-        twin._blocks, twin.num_tokens = list(self._blocks), self.num_tokens
-        twin.global_from = self.global_from
-        return twin
 
 
 class SoftmaxAttention(nn.Module):
@@ -159,7 +27,7 @@ class SoftmaxAttention(nn.Module):
         if self.options.output_gate:
             self.gate = nn.Parameter(torch.empty(config.attention_size, config.hidden_size))
 
-    def forward(self, hidden: Tensor, state: KVCache, start: int) -> Tensor:
+    def forward(self, hidden: Tensor, state: KVCache | WindowCache, start: int) -> Tensor:
         num_tokens = hidden.shape[0]
         qkv = kernels.linear(hidden, self.qkv).view(*hidden.shape[:-1], sum(self.heads), -1)
         # Sequences beside each other ([T, B, D]) have their heads one after another, of queries
@@ -176,11 +44,14 @@ class SoftmaxAttention(nn.Module):
             out = torch.sigmoid(kernels.linear(hidden, self.gate)) * out
         return kernels.linear(out, self.out)
 
-    def _attend(self, q: Tensor, state: KVCache, start: int) -> Tensor:
+    def _attend(self, q: Tensor, state: KVCache | WindowCache, start: int) -> Tensor:
         attention = partial(
             kernels.attention, scale=self.scale, implementation=state.implementation
         )
         window, num_tokens = self.options.window_tokens, q.shape[0]
+        if isinstance(state, WindowCache):
+            sinks = self.options.sink_tokens
+            return attention(q, state.segments(), window=window, sinks=sinks)
         if not window:
             return attention(q, state.segments())
         border = start + num_tokens if state.global_from is None else state.global_from

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from engine.layers.softmax import KVCache
+from engine.layers.kv import KVCache
 from engine.model import LayerState, Model
 from engine.store.manifest import SEGMENT_TOKENS
 

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from engine.context import Context, OnProgress
 from engine.errors import PlacementError, StoreError
-from engine.layers.softmax import BLOCK_TOKENS, KVCache
+from engine.layers.kv import BLOCK_TOKENS, KVCache
 from engine.model import LayerState, Model
 from engine.store import durable, tensors
 from engine.store.layers import fixed_tensors, num_bytes, of_layer
@@ -201,7 +201,7 @@ class Store:
         found = tensors.load(saved.state_path(position), shapes, facts, check=check)
         for layer, state in enumerate(states):
             if not isinstance(state, KVCache):
-                state.restore(of_layer(found, layer))
+                state.restore(of_layer(found, layer), position)
         return found["logits"].to(self._model.device)
 
     def _check_room(self, num_tokens: int, reused: int) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 
 from engine.context import Context
 from engine.errors import StoreError
-from engine.layers.softmax import KVCache
+from engine.layers.kv import KVCache
 from engine.store import durable, tensors
 from engine.store.layers import checkpoint_every, fixed_tensors, kv_bytes_per_token, of_layer
 from engine.store.manifest import (

@@ -1,14 +1,20 @@
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 
 from kernels.attention import naive, sdpa, tiled
-from kernels.registry import Registry
+from kernels.attention.int8 import Int8Rows, Rows, Segments, dense
+from kernels.registry import HAS_TRITON, Registry, on_first_call
 
-Segments = Sequence[tuple[Tensor, Tensor]]
+__all__ = ["REGISTRY", "Int8Rows", "Rows", "Segments", "dense"]
 
 REGISTRY = Registry[[Tensor, Segments, float, int | None, int], Tensor]("attention")
+if HAS_TRITON:
+    REGISTRY.add(
+        "triton",
+        on_first_call("kernels.attention.triton", "attention"),
+        devices=("cuda",),
+        dtypes=(torch.float32, torch.bfloat16, torch.float16),
+    )
 REGISTRY.add(
     "tiled",
     tiled.attention,

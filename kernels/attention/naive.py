@@ -1,20 +1,20 @@
 """The definition: the whole score matrix, in float64."""
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
+
+from kernels.attention.int8 import Segments, dense
 
 
 def attention(
     q: Tensor,
-    segments: Sequence[tuple[Tensor, Tensor]],
+    segments: Segments,
     scale: float,
     window: int | None = None,
     sinks: int = 0,
 ) -> Tensor:
-    k = torch.cat([keys for keys, _ in segments]).double()  # [S, G, D]
-    v = torch.cat([values for _, values in segments]).double()
+    k = torch.cat([dense(keys, torch.float64).double() for keys, _ in segments])  # [S, G, D]
+    v = torch.cat([dense(values, torch.float64).double() for _, values in segments])
     num_queries, num_heads, _ = q.shape
     num_keys, num_kv_heads, _ = k.shape
     k = k.repeat_interleave(num_heads // num_kv_heads, dim=1)  # [S, H, D]

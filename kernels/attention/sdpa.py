@@ -4,24 +4,26 @@ A sequence without a window is one call of its fused causal kernel. With a windo
 that follow other keys, each tile of queries is one call with a mask [t, n] over the keys it sees.
 """
 
-from collections.abc import Sequence
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from kernels.attention.int8 import Segments, dense
 
 QUERY_TILE = 512
 
 
 def attention(
     q: Tensor,
-    segments: Sequence[tuple[Tensor, Tensor]],
+    segments: Segments,
     scale: float,
     window: int | None = None,
     sinks: int = 0,
 ) -> Tensor:
-    k = torch.cat([keys for keys, _ in segments]) if len(segments) > 1 else segments[0][0]
-    v = torch.cat([values for _, values in segments]) if len(segments) > 1 else segments[0][1]
+    keys_in_order = [dense(keys, q.dtype) for keys, _ in segments]
+    values_in_order = [dense(values, q.dtype) for _, values in segments]
+    k = torch.cat(keys_in_order) if len(segments) > 1 else keys_in_order[0]
+    v = torch.cat(values_in_order) if len(segments) > 1 else values_in_order[0]
     (num_queries, num_heads, head_dim), (num_keys, num_kv_heads, _) = q.shape, k.shape
     if num_keys < num_queries:
         raise ValueError(f"attention: {num_queries} queries need as many keys, got {num_keys}")

@@ -6,14 +6,17 @@ cut does not matter. On a CPU in float32 a part is PyTorch's fused kernel, else 
 With a window, each tile of queries is one such part over the few keys it can see.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from functools import partial
 
 import torch
 from torch import Tensor
 
+from kernels.attention.int8 import Int8Rows, Segments, dense
+
 QUERY_TILE = 512
 KEY_TILE = 1024
+INT8_TILE = 4096  # so many quantised tokens are ever dense at once
 
 Hidden = Callable[[int, int], Tensor]  # mask [T, n] of the keys start .. end a query may not see
 Part = tuple[Tensor, Tensor]  # out [G, R, T, D], log-sum-exp [G, R, T]; R query heads per KV head
@@ -21,7 +24,7 @@ Part = tuple[Tensor, Tensor]  # out [G, R, T, D], log-sum-exp [G, R, T]; R query
 
 def attention(
     q: Tensor,
-    segments: Sequence[tuple[Tensor, Tensor]],
+    segments: Segments,
     scale: float,
     window: int | None = None,
     sinks: int = 0,
@@ -42,9 +45,9 @@ def attention(
     history = num_keys - num_queries if num_queries > 1 else num_keys
     parts = [
         part(grouped, _by_head(keys), _by_head(values), scale, False)
-        for keys, values in _cut(segments, 0, history)
+        for keys, values in _cut(segments, 0, history, q.dtype)
     ]
-    if recent := list(_cut(segments, history, num_keys)):
+    if recent := list(_cut(segments, history, num_keys, q.dtype)):
         keys = torch.cat([keys for keys, _ in recent]) if len(recent) > 1 else recent[0][0]
         values = torch.cat([values for _, values in recent]) if len(recent) > 1 else recent[0][1]
         parts.append(part(grouped, _by_head(keys), _by_head(values), scale, True))
@@ -54,7 +57,7 @@ def attention(
 
 def _windowed(
     grouped: Tensor,
-    segments: Sequence[tuple[Tensor, Tensor]],
+    segments: Segments,
     scale: float,
     num_keys: int,
     window: int,
@@ -67,7 +70,10 @@ def _windowed(
         tile = grouped[:, :, first : first + QUERY_TILE]
         end = history + first + tile.shape[2]
         lowest = max(history + first - window + 1, 0)
-        pieces = list(_cut(segments, 0, min(sinks, lowest))) + list(_cut(segments, lowest, end))
+        pieces = [
+            *_cut(segments, 0, min(sinks, lowest), grouped.dtype),
+            *_cut(segments, lowest, end, grouped.dtype),
+        ]
         keys = _by_head(torch.cat([keys for keys, _ in pieces]))
         values = _by_head(torch.cat([values for _, values in pieces]))
         key = torch.cat(
@@ -90,13 +96,17 @@ def _columns(hidden: Tensor, start: int, end: int) -> Tensor:
 
 
 def _cut(
-    segments: Sequence[tuple[Tensor, Tensor]], start: int, end: int
+    segments: Segments, start: int, end: int, dtype: torch.dtype
 ) -> Iterator[tuple[Tensor, Tensor]]:
+    """Keys and values start .. end: views, or where quantised tiles of INT8_TILE in `dtype`."""
     offset = 0
     for keys, values in segments:
         first, last = max(start - offset, 0), min(end - offset, keys.shape[0])
-        if first < last:
-            yield keys[first:last], values[first:last]
+        quantised = isinstance(keys, Int8Rows) or isinstance(values, Int8Rows)
+        step = INT8_TILE if quantised else max(last - first, 1)
+        for tile in range(first, last, step):
+            part = slice(tile, min(tile + step, last))
+            yield dense(keys[part], dtype), dense(values[part], dtype)
         offset += keys.shape[0]
 
 

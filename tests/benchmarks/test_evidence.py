@@ -74,13 +74,13 @@ def test_reading_questions_are_held_out_and_their_evidence_is_there(shared):
     assert reading(path, 0) == found != reading(path, 1)
 
 
-def test_a_passage_that_training_reads_in_another_wording_is_marked(shared, tmp_path):
+def test_a_passage_that_training_reads_in_a_wording_not_known_is_marked(shared, tmp_path):
     record = next(r for r, is_held in split(shared / QUESTIONS) if is_held and "prompt" in r)
     passage, question = parse(record["prompt"])
-    other = record | {"prompt": WORDINGS[2].format(p=passage, q=question)}
+    other = record | {"prompt": f"Tell me. {question} Look here: {passage}"}
     path = tmp_path / "qa.jsonl"
     path.write_text("\n".join(map(json.dumps, [record, other])))
-    assert [is_held for _, is_held in split(path)] == [True, False]  # another wording
+    assert [is_held for _, is_held in split(path)] == [True, False]  # not taken apart
     assert [q.seen for q in reading(path, 0)] == [True]
 
 

@@ -5,7 +5,7 @@ from tiny import llama_config, load_model, minimax_config, mm1_config, write_che
 
 from engine.config import Mixer
 from engine.context import Context
-from engine.layers import softmax
+from engine.layers import kv
 from engine.store import layers, manifest, writer
 from engine.store.manifest import NO_KV, Maker
 from engine.store.store import Store
@@ -25,7 +25,7 @@ QUESTION = [7, 8, 9, 10, 11]
 
 def make_small(set_attribute):
     """Segments of 8 tokens and a state every 16, through `set_attribute(module, name, value)`."""
-    set_attribute(softmax, "BLOCK_TOKENS", SEGMENT)
+    set_attribute(kv, "BLOCK_TOKENS", SEGMENT)
     for module in (manifest, writer, layers):
         set_attribute(module, "SEGMENT_TOKENS", SEGMENT)
     set_attribute(layers, "STATE_EVERY_TOKENS", 2 * SEGMENT)
@@ -59,7 +59,7 @@ def contents(context):
     """Everything a context holds, as tensors."""
     found = [context.logits]
     for state in context.states:
-        if isinstance(state, softmax.KVCache):
+        if isinstance(state, kv.KVCache):
             found += [torch.cat(parts) for parts in zip(*state.segments(), strict=True)]
         else:
             found += state.tensors().values()

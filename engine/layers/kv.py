@@ -1,0 +1,250 @@
+"""The keys and values softmax layers keep: all of them in blocks, or those of a window."""
+
+from collections.abc import Mapping
+from typing import ClassVar, Self
+
+import torch
+from torch import Tensor
+
+from engine.config import ModelConfig, SoftmaxOptions
+from kernels import Int8Rows
+from kernels.attention import Rows
+
+BLOCK_TOKENS = 4096
+_NAMES = ("keys", "values")
+
+
+class KVCache:
+    """Keys (after rotation) and values of one layer, append-only, in blocks of 4,096 tokens.
+
+    Of dtype torch.int8 it keeps `Int8Rows`. Forks share the blocks that are full; only the last,
+    unfinished one is copied. Queries at positions from `global_from` on see everything, also in
+    layers with a window.
+    """
+
+    implementation: ClassVar[str | None] = None  # of the attention over it; None: what is fastest
+
+    def __init__(
+        self, num_kv_heads: int, head_dim: int, dtype: torch.dtype, device: torch.device
+    ) -> None:
+        self._shape = (BLOCK_TOKENS, num_kv_heads, head_dim)
+        self._dtype, self._device = dtype, device
+        self._blocks: list[tuple[Rows, Rows]] = []
+        self.num_tokens = 0
+        self.global_from: int | None = None
+
+    @classmethod
+    def empty(
+        cls, config: ModelConfig, dtype: torch.dtype, device: torch.device, num_sequences: int = 1
+    ) -> Self:
+        return cls(num_sequences * config.num_kv_heads, config.head_dim, dtype, device)
+
+    def append(self, keys: Tensor, values: Tensor) -> None:
+        """keys, values: [T, G, D]; each is rounded to int8 if that is what the cache keeps."""
+        if self._dtype == torch.int8:
+            self._append(Int8Rows.quantize(keys), Int8Rows.quantize(values))
+        else:
+            self._append(keys, values)
+
+    def _append(self, keys: Rows, values: Rows) -> None:
+        start = 0
+        while start < keys.shape[0]:
+            used = self.num_tokens % BLOCK_TOKENS
+            if used == 0:
+                self._blocks.append(self._new_block())
+            count = min(BLOCK_TOKENS - used, keys.shape[0] - start)
+            for block, rows in zip(self._blocks[-1], (keys, values), strict=True):
+                _copy(block[used : used + count], rows[start : start + count])
+            self.num_tokens += count
+            start += count
+
+    def segments(self, num_tokens: int | None = None) -> list[tuple[Rows, Rows]]:
+        """The first `num_tokens` keys and values (all, if None) in order, as views [n, G, D].
+
+        Safe until the next append.
+        """
+        count = self.num_tokens if num_tokens is None else num_tokens
+        full, rest = divmod(count, BLOCK_TOKENS)
+        segments = self._blocks[:full]
+        if rest:
+            keys, values = self._blocks[full]
+            segments.append((keys[:rest], values[:rest]))
+        return segments
+
+    def block(self, index: int) -> dict[str, Tensor]:
+        """The block's n <= 4,096 tokens, head-major: keys and values [G, n, D], in int8 with scales
+        [G, n]; to be read, not changed."""
+        count = min(self.num_tokens - index * BLOCK_TOKENS, BLOCK_TOKENS)
+        found: dict[str, Tensor] = {}
+        for name, rows in zip(_NAMES, self._blocks[index], strict=True):
+            if isinstance(rows, Int8Rows):
+                found[f"{name}.scales"] = rows.scales[:count].transpose(0, 1)
+                rows = rows.values
+            found[name] = rows[:count].transpose(0, 1)
+        return found
+
+    def block_shapes(self, num_tokens: int) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
+        """What `block` gives for a block of so many tokens."""
+        _, num_kv_heads, head_dim = self._shape
+        shapes = dict.fromkeys(_NAMES, ((num_kv_heads, num_tokens, head_dim), self._dtype))
+        if self._dtype == torch.int8:
+            scales = ((num_kv_heads, num_tokens), torch.float32)
+            return {**shapes, **{f"{name}.scales": scales for name in _NAMES}}
+        return {**shapes}
+
+    def adopt(self, index: int, block: Mapping[str, Tensor], num_tokens: int) -> None:
+        """Puts the first `num_tokens` of `block` at `index`, the last block there is or one more.
+
+        A full block is used where it is and never written to; another one is copied.
+        """
+        token_major = {n: t.to(self._device).transpose(0, 1) for n, t in block.items()}
+        keys, values = (
+            Int8Rows(token_major[name], token_major[f"{name}.scales"])
+            if self._dtype == torch.int8
+            else token_major[name]
+            for name in _NAMES
+        )
+        del self._blocks[index:]
+        self.num_tokens = index * BLOCK_TOKENS
+        if num_tokens == BLOCK_TOKENS == keys.shape[0]:
+            self._blocks.append((keys, values))
+            self.num_tokens += BLOCK_TOKENS
+        else:
+            self._append(keys[:num_tokens], values[:num_tokens])
+
+    def fork(self) -> "KVCache":
+        _, num_kv_heads, head_dim = self._shape
+        twin = KVCache(num_kv_heads, head_dim, self._dtype, self._device)
+        full = self.num_tokens // BLOCK_TOKENS
+        twin._blocks = self._blocks[:full]
+        twin.num_tokens = full * BLOCK_TOKENS
+        for keys, values in self.segments()[full:]:
+            twin._append(keys, values)
+        twin.global_from = self.global_from
+        return twin
+
+    @property
+    def num_bytes(self) -> int:
+        return sum(keys.nbytes + values.nbytes for keys, values in self._blocks)
+
+    def _new_block(self) -> tuple[Rows, Rows]:
+        tokens, num_kv_heads, head_dim = self._shape
+        # Head-major in memory, token-major to look at: a decode step streams each head's rows.
+        pair = torch.empty(
+            (2, num_kv_heads, tokens, head_dim), dtype=self._dtype, device=self._device
+        ).transpose(1, 2)
+        if self._dtype != torch.int8:
+            return pair[0], pair[1]
+        scales = torch.empty((2, num_kv_heads, tokens), device=self._device).transpose(1, 2)
+        return Int8Rows(pair[0], scales[0]), Int8Rows(pair[1], scales[1])
+
+
+def _copy(target: Rows, source: Rows) -> None:
+    if isinstance(target, Int8Rows) and isinstance(source, Int8Rows):
+        target.values.copy_(source.values)
+        target.scales.copy_(source.scales)
+    elif isinstance(target, Tensor) and isinstance(source, Tensor):
+        target.copy_(source)
+
+
+class KVTrace(KVCache):
+    """Keys and values as the layer made them, never copied, so that gradients pass through them.
+
+    For training: one tensor per append instead of blocks.
+    """
+
+    implementation = "sdpa"
+
+    def append(self, keys: Tensor, values: Tensor) -> None:
+        self._blocks.append((keys, values))
+        self.num_tokens += keys.shape[0]
+
+    def segments(self, num_tokens: int | None = None) -> list[tuple[Rows, Rows]]:
+        left = self.num_tokens if num_tokens is None else num_tokens
+        segments = []
+        for keys, values in self._blocks:
+            segments.append((keys[:left], values[:left]))
+            left -= segments[-1][0].shape[0]
+        return [(keys, values) for keys, values in segments if keys.shape[0]]
+
+    def fork(self) -> "KVTrace":
+        _, num_kv_heads, head_dim = self._shape
+        twin = KVTrace(num_kv_heads, head_dim, self._dtype, self._device)
+        twin._blocks, twin.num_tokens = list(self._blocks), self.num_tokens
+        twin.global_from = self.global_from
+        return twin
+
+
+class WindowCache:
+    """Keys and values of a layer that never looks further back than its window: constant size.
+
+    The first `sink_tokens` and the last `window_tokens` - 1 tokens; others are forgotten. Updates
+    replace tensors and never write into them, so forks share them, and gradients pass through.
+    """
+
+    def __init__(self, window_tokens: int, sink_tokens: int, empty: Tensor) -> None:
+        self._num_recent, self._num_sinks = window_tokens - 1, sink_tokens
+        self._keys = self._values = empty  # [n, G, D]
+        self._seen: list[tuple[Rows, Rows]] = []
+        self.num_tokens = 0
+        self.implementation: str | None = None
+
+    @classmethod
+    def empty(
+        cls,
+        config: ModelConfig,
+        options: SoftmaxOptions,
+        dtype: torch.dtype,
+        device: torch.device,
+        num_sequences: int = 1,
+    ) -> Self:
+        shape = (0, num_sequences * config.num_kv_heads, config.head_dim)
+        empty = torch.empty(shape, dtype=dtype, device=device)
+        return cls(options.window_tokens, options.sink_tokens, empty)
+
+    def append(self, keys: Tensor, values: Tensor) -> None:
+        """keys, values: [T, G, D]."""
+        before = [(self._keys, self._values)] if len(self._keys) else []
+        self._seen = [*before, (keys, values)]
+        self._keys = self._kept(torch.cat([self._keys, keys]))
+        self._values = self._kept(torch.cat([self._values, values]))
+        self.num_tokens += keys.shape[0]
+
+    def segments(self) -> list[tuple[Rows, Rows]]:
+        """What the tokens of the last append may see, themselves included, as [n, G, D].
+
+        Between sinks and window tokens are missing, which the window hides anyway.
+        """
+        return self._seen
+
+    def fork(self) -> "WindowCache":
+        twin = WindowCache(self._num_recent + 1, self._num_sinks, self._keys)
+        twin._values, twin.num_tokens = self._values, self.num_tokens
+        return twin
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All it is, of constant shape: what `restore` takes."""
+        missing = self._num_sinks + self._num_recent - len(self._keys)
+        padding = self._keys.new_zeros((missing, *self._keys.shape[1:]))
+        return {
+            "keys": torch.cat([self._keys, padding]),
+            "values": torch.cat([self._values, padding]),
+        }
+
+    def restore(self, tensors: Mapping[str, Tensor], num_tokens: int) -> None:
+        """As `tensors` gave it after `num_tokens` tokens."""
+        count = min(num_tokens, self._num_sinks + self._num_recent)
+        device = self._keys.device
+        self._keys = tensors["keys"][:count].to(device)
+        self._values = tensors["values"][:count].to(device)
+        self.num_tokens, self._seen = num_tokens, []
+
+    @property
+    def num_bytes(self) -> int:
+        return self._keys.nbytes + self._values.nbytes
+
+    def _kept(self, rows: Tensor) -> Tensor:
+        if len(rows) <= self._num_sinks + self._num_recent:
+            return rows
+        recent = rows[len(rows) - self._num_recent :]
+        return torch.cat([rows[: self._num_sinks], recent])

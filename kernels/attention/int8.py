@@ -1,0 +1,51 @@
+"""Keys or values in int8, with one scale per token and head."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Int8Rows:
+    """`values` [n, G, D] int8 times `scales` [n, G] float32: a half to a quarter of the bytes."""
+
+    values: Tensor
+    scales: Tensor
+
+    @classmethod
+    def quantize(cls, rows: Tensor) -> "Int8Rows":
+        """The nearest int8 rows to `rows` [n, G, D]: off by at most half a scale, a scale being a
+        row's largest magnitude over 127. -128 is not used."""
+        rows = rows.float()
+        # A row of zeros has a scale too, or it would become 0 / 0.
+        tiny = torch.finfo(torch.float32).tiny
+        scales = (rows.abs().amax(dim=-1) / 127).clamp(min=tiny)
+        return cls((rows / scales[..., None]).round().clamp(-127, 127).to(torch.int8), scales)
+
+    def dequantize(self, dtype: torch.dtype = torch.float32) -> Tensor:
+        """[n, G, D] in `dtype`; the product is rounded once."""
+        product = self.values.to(torch.promote_types(dtype, torch.float32))
+        # In place: a second array of this size costs a CPU more than the product.
+        return product.mul_(self.scales[..., None]).to(dtype)
+
+    def __getitem__(self, tokens: slice) -> "Int8Rows":
+        return Int8Rows(self.values[tokens], self.scales[tokens])
+
+    @property
+    def shape(self) -> torch.Size:
+        return self.values.shape
+
+    @property
+    def nbytes(self) -> int:
+        return self.values.nbytes + self.scales.nbytes
+
+
+Rows = Tensor | Int8Rows
+Segments = Sequence[tuple[Rows, Rows]]  # keys and values [n, G, D] each
+
+
+def dense(rows: Rows, dtype: torch.dtype) -> Tensor:
+    """`rows` as a tensor: what is quantised in `dtype`, what is not as it is."""
+    return rows.dequantize(dtype) if isinstance(rows, Int8Rows) else rows
