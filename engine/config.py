@@ -61,9 +61,9 @@ class SoftmaxOptions:
     output is multiplied by sigmoid(gate x). With `window_tokens` > 0 a document token sees that
     many tokens, itself included, and the first `sink_tokens`; question and answer tokens see
     everything (see `Context.attend_globally`). With `window_always` they see no more than document
-    tokens, and the layer's state is of constant size. With `log_scale_base` a > 0, q at position p is
-    multiplied by log(max(p - n, 0) + a) / log(a), n being `log_scale_from_tokens`: 1 up to there,
-    growing without a jump (arXiv 2601.22156, with n = 0).
+    tokens do, and the layer's state is of constant size. With `log_scale_base` a > 0, q at position
+    p is multiplied by log(max(p - n, 0) + a) / log(a), n being `log_scale_from_tokens`: 1 up to
+    there, growing without a jump (arXiv 2601.22156, with n = 0).
     """
 
     rotary_frequencies: tuple[float, ...] | None = None

@@ -65,7 +65,7 @@ def plan(config: ModelConfig, num_tokens: int, chunk_tokens: int, dtype: torch.d
 
 def _window_bytes(config: ModelConfig, dtype: torch.dtype) -> int:
     kept = sum(
-        layer.softmax.window_tokens + layer.softmax.sink_tokens
+        layer.softmax.window_tokens - 1 + layer.softmax.sink_tokens
         for layer in config.layers
         if layer.softmax.window_always
     )

@@ -86,7 +86,7 @@ def softmax(config, kind, own, x, num_document_tokens):
     out = torch.zeros_like(q)
     for t in range(len(x)):
         window = kind.get("window_tokens", 0)
-        local = window and t < num_document_tokens
+        local = window and (t < num_document_tokens or kind.get("window_always"))
         seen = [
             s for s in range(t + 1) if not local or s > t - window or s < kind.get("sink_tokens", 0)
         ]

@@ -23,7 +23,7 @@ def one_kind(kind):
 
 
 CONFIGS = {
-    "all four": mm1_config(),
+    "all five": mm1_config(),
     "lightning": one_kind(LIGHTNING),
     "as in M1": one_kind(M1),
     "silu and norm": one_kind(M1 | {"qk_norm": True}),

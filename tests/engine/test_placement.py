@@ -9,7 +9,7 @@ from engine.checkpoint import Checkpoint, load
 from engine.context import Context
 from engine.errors import PlacementError
 from engine.families import read_config
-from engine.layers.lightning import LightningState
+from engine.layers.kv import KVCache
 
 CONFIGS = {
     "m1": minimax_config(shared_intermediate_size=20),
@@ -39,11 +39,12 @@ def test_kv_and_states_are_those_of_a_context_of_that_length(directory, num_toke
     config = read_config(directory)
     context = Context(load_model(directory), 512)
     context.extend([5] * num_tokens)
-    states = [state for state in context.states if isinstance(state, LightningState)]
-    kv_bytes = context.num_bytes - sum(state.num_bytes for state in states)
+    kv_bytes = sum(state.num_bytes for state in context.states if isinstance(state, KVCache))
+    fixed = [state for state in context.states if not isinstance(state, KVCache)]
+    fixed_bytes = sum(tensor.nbytes for state in fixed for tensor in state.tensors().values())
     planned = placement.plan(config, num_tokens, 512, torch.float32)
     assert planned.kv_bytes == kv_bytes
-    assert planned.state_bytes == 2 * sum(state.num_bytes for state in states)
+    assert planned.state_bytes == 2 * fixed_bytes
     assert (kv_bytes > 0) == (num_tokens > 0)
 
 
