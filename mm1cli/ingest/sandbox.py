@@ -251,6 +251,10 @@ def _block(fields: dict[str, Any]) -> Block:
         headings=tuple(one_line(str(heading)) for heading in fields.pop("headings")),
         columns=(str(columns[0]), str(columns[1])) if columns else None,
         source=tuple((int(at), int(source)) for at, source in fields.pop("source")),
+        outline=tuple(
+            (int(at), tuple(one_line(str(heading)) for heading in path))
+            for at, path in fields.pop("outline")
+        ),
         **fields,
     )
 
