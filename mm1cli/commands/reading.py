@@ -14,12 +14,14 @@ from mm1cli.ingest.cache import Cache
 from mm1cli.ingest.fit import Policy, fit
 from mm1cli.ingest.listed import listed_paths
 from mm1cli.ingest.manifest import Manifest, build
-from mm1cli.ingest.pack import Packed, pack_all
+from mm1cli.ingest.pack import MAX_CONTENTS_TOKENS, Packed, pack_all
 from mm1cli.ingest.read import ReadOptions, read_files
 from mm1cli.ingest.selection import Selection
 from mm1cli.ingest.walk import STDIN
 from mm1cli.output.sink import Sink
 from mm1cli.settings import Settings
+
+_CONTENTS_SHARE = 20  # the list of contents takes at most a twentieth of the context
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +78,7 @@ def read(sources: Sources, questions: Sequence[str], settings: Settings, sink: S
     tokenizer = Tokenizer(model)
     limit = settings.context_tokens or max_positions(model)
     frame = settings.max_tokens + frame_tokens(tokenizer, questions)
-    packed = pack_all(outcomes, tokenizer)
+    packed = pack_all(outcomes, tokenizer, min(MAX_CONTENTS_TOKENS, limit // _CONTENTS_SHARE))
     budget = limit - frame - len(packed.contents_ids)
     if budget <= 0:
         raise BudgetError(
