@@ -8,6 +8,7 @@ were just written are in the system's memory) and then again from the cache of e
 """
 
 import argparse
+import logging
 import tempfile
 import time
 from collections.abc import Callable
@@ -42,34 +43,28 @@ def main() -> None:
 
 
 def peers(folder: Path) -> list[Row]:
-    """Every reader on the same files, one after the other, on one core each but ours."""
+    """Every reader on the same files, one after the other; the peers on one core."""
+    logging.disable()  # pypdf speaks of every file it has doubts about
     print(f"{'reader':<12}  {'files':>6}  {'failed':>6}  {'characters':>12}  {'s':>7}")
-    began = time.perf_counter()
-    corpus = read_corpus([str(folder)], options=ReadOptions(allow_secrets=True))
-    rows = [
-        _told(
-            f"mm1 ({num_cores()})",
-            len(corpus.documents) + len(corpus.omissions),
-            len(corpus.omissions),
-            sum(len(block.text) for one in corpus.documents for block in one.blocks),
-            time.perf_counter() - began,
-        )
-    ]
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     pdfs = [path for path in files if path.suffix.lower() == ".pdf"]
+    rows = [_ours(f"mm1 ({num_cores()})", [folder], None)]
     if pdfs:
-        rows.append(_one_by_one("mm1, PDF", pdfs, _ours))
+        rows.append(_ours("mm1, PDF", pdfs, 1))
         rows.append(_one_by_one("pypdf, PDF", pdfs, _pypdf))
     if (markitdown := _markitdown()) is not None:
         rows.append(_one_by_one("markitdown", files, markitdown))
     return rows
 
 
-def _ours(path: Path) -> str:
-    corpus = read_corpus([str(path)], options=ReadOptions(allow_secrets=True, num_workers=1))
-    if not corpus.documents:
-        raise ValueError(corpus.omissions[0].reason)
-    return "".join(block.text for one in corpus.documents for block in one.blocks)
+def _ours(name: str, paths: list[Path], num_workers: int | None) -> Row:
+    options = ReadOptions(allow_secrets=True, num_workers=num_workers)
+    began = time.perf_counter()
+    corpus = read_corpus(list(map(str, paths)), options=options)
+    seconds = time.perf_counter() - began
+    num_chars = sum(len(block.text) for one in corpus.documents for block in one.blocks)
+    num_files = len(corpus.documents) + len(corpus.omissions)
+    return _told(name, num_files, len(corpus.omissions), num_chars, seconds)
 
 
 def _pypdf(path: Path) -> str:

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from pypdf import PdfReader
 
 
+_NO_DAMAGE = "is not installed"  # a remark about this machine, not about the file
+
+
 def library() -> str:
     import pypdf
 
@@ -57,7 +60,9 @@ class Repairs(logging.Handler):
         self.first = ""
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.add(one_line(record.getMessage())[:200])
+        message = record.getMessage()
+        if _NO_DAMAGE not in message:
+            self.add(one_line(message)[:200])
 
     def add(self, remark: str) -> None:
         self.num_repairs += 1
