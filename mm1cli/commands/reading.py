@@ -1,5 +1,6 @@
 """What `analyze` and `tokens` share: from paths to a packed corpus and its manifest."""
 
+import shutil
 import sys
 from collections.abc import Sequence
 from contextlib import closing
@@ -101,6 +102,8 @@ def read(sources: Sources, questions: Sequence[str], settings: Settings, sink: S
 
 
 def _options(sources: Sources, settings: Settings) -> ReadOptions:
+    if settings.ocr and shutil.which("tesseract") is None:
+        raise UsageError("--ocr needs tesseract, which is not installed; install it, or go without")
     return ReadOptions(
         selection=Selection.of(sources.include, sources.exclude),
         allow_secrets=settings.allow_secrets,

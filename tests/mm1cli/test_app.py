@@ -1,10 +1,12 @@
 """`mm1` from the outside: what goes in, what comes out on which stream."""
 
+import io
 import json
 from pathlib import Path
 
 import pytest
 from commandline import ASK, FAMILIES, POSITIONS, SHORT, start, write_files
+from reportlab.pdfgen.canvas import Canvas
 
 from mm1cli.output.text import safe
 
@@ -250,3 +252,30 @@ def test_what_does_not_fit_is_dropped_only_by_a_stated_policy(mm1, llama, notes)
     head = mm1(*arguments, "--fit", "head").json["manifest"]
     assert head["fits"]
     assert mm1(*arguments, "--fit", "head", "--strict").code == 5
+
+
+def test_ocr_without_tesseract_is_one_line_before_anything_is_read(mm1, llama, notes, monkeypatch):
+    """Red: the user waits for a run that could never do what was asked."""
+    monkeypatch.setenv("PATH", "")
+    ran = mm1("tokens", notes, "--ocr", "--model", llama)
+    assert ran.code == 2
+    assert ran.err == (
+        "error: --ocr needs tesseract, which is not installed; install it, or go without\n"
+    )
+
+
+def test_the_cache_is_where_the_user_wants_it_or_nowhere(mm1, llama, notes, tmp_path, monkeypatch):
+    """Red: text of private documents is left where nobody looks for it."""
+    output = io.BytesIO()
+    canvas = Canvas(output, invariant=1)
+    canvas.drawString(72, 700, "the rat")
+    canvas.save()
+    write_files(notes, {"a.pdf": output.getvalue()})
+    kept = tmp_path / "kept"
+    monkeypatch.setenv("MM1_CACHE_DIR", str(kept))
+    assert mm1("tokens", notes, "--model", llama, "--no-cache").code == 0
+    assert not kept.exists()
+    first = mm1("tokens", notes, "--model", llama, "--json")
+    (entry,) = kept.glob("text/*/*.json")
+    assert entry.stat().st_mode & 0o077 == 0
+    assert mm1("tokens", notes, "--model", llama, "--json").json == first.json
