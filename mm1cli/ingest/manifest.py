@@ -21,7 +21,9 @@ class Entry:
     sha256: str | None
     reader: str | None
     num_blocks: int
+    num_pages: int
     tokens: int
+    encoding: str = ""
     reason: Reason | None = None
     detail: str = ""
     warnings: tuple[str, ...] = ()
@@ -33,6 +35,7 @@ class Manifest:
 
     entries: tuple[Entry, ...]
     budget_tokens: int
+    policy: str = "focus"  # for what does not fit
 
     @property
     def read(self) -> tuple[Entry, ...]:
@@ -41,6 +44,11 @@ class Manifest:
     @property
     def left_out(self) -> tuple[Entry, ...]:
         return tuple(entry for entry in self.entries if entry.reason is not None)
+
+    @property
+    def largest(self) -> tuple[Entry, ...]:
+        """What was read, the largest first."""
+        return tuple(sorted(self.read, key=lambda entry: -entry.tokens))
 
     @property
     def tokens(self) -> int:
@@ -66,11 +74,14 @@ class Manifest:
             },
             "budget_tokens": self.budget_tokens,
             "fits": self.fits,
+            "fit": self.policy,
             "plan": self.plan,
         }
 
 
-def build(corpus: Corpus, tokens: Sequence[int], budget_tokens: int) -> Manifest:
+def build(
+    corpus: Corpus, tokens: Sequence[int], budget_tokens: int, policy: str = "focus"
+) -> Manifest:
     """The manifest of `corpus`; `tokens[i]` is the exact token count of document i as packed."""
     read = [
         Entry(
@@ -80,7 +91,9 @@ def build(corpus: Corpus, tokens: Sequence[int], budget_tokens: int) -> Manifest
             sha256=document.sha256,
             reader=document.reader,
             num_blocks=len(document.blocks),
+            num_pages=document.count("page"),
             tokens=count,
+            encoding=document.encoding,
             warnings=document.warnings,
         )
         for document, count in zip(corpus.documents, tokens, strict=True)
@@ -93,10 +106,12 @@ def build(corpus: Corpus, tokens: Sequence[int], budget_tokens: int) -> Manifest
             sha256=None,
             reader=None,
             num_blocks=0,
+            num_pages=0,
             tokens=0,
             reason=omission.reason,
             detail=omission.detail,
         )
         for omission in corpus.omissions
     ]
-    return Manifest(tuple(sorted(read + left_out, key=lambda entry: entry.path)), budget_tokens)
+    entries = tuple(sorted(read + left_out, key=lambda entry: entry.path))
+    return Manifest(entries, budget_tokens, policy)

@@ -2,7 +2,8 @@
 
 The child (`sandbox_child`) is started at the first file and reused; one that breaks a limit or
 dies is replaced. A message is 8 bytes of length (big-endian) and that much JSON; a request is
-followed by the file's bytes, so the child opens no file and reads exactly what was hashed.
+followed by the file's bytes, so the child opens no file and reads exactly what was hashed. A reply
+is followed by the bytes of the members it names.
 """
 
 import json
@@ -12,18 +13,20 @@ import subprocess
 import sys
 import threading
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
 
-from mm1cli.ingest.corpus import Block, Reason
-from mm1cli.ingest.names import one_line
-from mm1cli.ingest.readers.reader import MIB, ReadError, Reading
+from mm1cli.ingest.corpus import Reason
+from mm1cli.ingest.exchange import reading_from
+from mm1cli.ingest.readers.reader import MAX_MEMBER_BYTES, MIB, ReadError, Reading
 
 EXIT_OUT_OF_MEMORY = 3
 _EXIT_OUT_OF_CPU = -signal.SIGXCPU if sys.platform != "win32" else None
 _LENGTH_BYTES = 8
+READY = b"ready"  # what a child says first
+_START_S = 60.0  # imports, on a busy machine with a cold disk
 _CLOSE_S = 2.0
 
 
@@ -38,7 +41,7 @@ class Limits:
 
 
 class Sandbox:
-    """A context manager; not for use from two threads at once."""
+    """A context manager; not for use from two threads at once, but for `abort`."""
 
     def __init__(
         self, *, limits: Limits | None = None, child_module: str = "mm1cli.ingest.sandbox_child"
@@ -46,6 +49,8 @@ class Sandbox:
         self._limits = limits or Limits()
         self._child_module = child_module
         self._child: subprocess.Popen[bytes] | None = None
+        self._has_started = False
+        self._is_aborted = False
 
     def __enter__(self) -> Self:
         return self
@@ -58,24 +63,34 @@ class Sandbox:
     ) -> None:
         self.close()
 
-    def read(self, reader: str, data: bytes) -> Reading:
+    def read(self, reader: str, data: bytes, *, patience: int = 1) -> Reading:
         """What the reader named `reader` makes of `data`. Raises ReadError as that reader does,
-        and for a breach: TOO_SLOW, TOO_LARGE (its text) or UNREADABLE."""
+        and for a breach BrokeReaderError: TOO_SLOW, TOO_LARGE (its text) or UNREADABLE.
+
+        The limits of time are `patience` times those of the sandbox, and begin when the child has
+        started.
+        """
         child = self._running()
         out_of_time = threading.Event()
 
         def stop() -> None:
             out_of_time.set()
-            child.kill()
+            _kill_with_its_own(child)
 
-        timer = threading.Timer(self._limits.wall_s, stop)
+        wall_s = self._limits.wall_s * patience
+        timer = threading.Timer(_START_S, stop)
         timer.daemon = True
         timer.start()
         try:
-            reply = self._exchange(child, reader, data)
-        except (OSError, EOFError, ValueError):
+            self._await_start(child)
+            timer.cancel()
+            timer = threading.Timer(wall_s, stop)
+            timer.daemon = True
+            timer.start()
+            reply = self._exchange(child, reader, data, patience)
+        except (OSError, EOFError, ValueError, TypeError, KeyError, AttributeError):
             self._wait()
-            raise self._breach(child.returncode, out_of_time.is_set()) from None
+            raise self._breach(child.returncode, wall_s if out_of_time.is_set() else None) from None
         except BaseException:
             self._kill()
             raise
@@ -85,10 +100,10 @@ class Sandbox:
             # Too late for this file; the next one needs another child.
             self._kill()
         try:
-            return _parse(reply)
+            return reading_from(reply)
         except (KeyError, TypeError, ValueError):
             self._kill()
-            raise ReadError(Reason.UNREADABLE, "reader gave a malformed reply") from None
+            raise BrokeReaderError(Reason.UNREADABLE, "reader gave a malformed reply") from None
 
     def close(self) -> None:
         """Ends the child; a later `read` starts another."""
@@ -97,11 +112,26 @@ class Sandbox:
                 self._child.stdin.close()
         self._wait()
 
+    def abort(self) -> None:
+        """Ends the child now, and for good; may be called while another thread reads."""
+        self._is_aborted = True
+        if (child := self._child) is not None:
+            _kill_with_its_own(child)
+
     def _running(self) -> "subprocess.Popen[bytes]":
+        if self._is_aborted:
+            raise BrokeReaderError(Reason.UNREADABLE, "the run was stopped")
         if self._child is None or self._child.poll() is not None:
             self._kill()
             self._child = _start(self._child_module)
+            self._has_started = False
         return self._child
+
+    def _await_start(self, child: "subprocess.Popen[bytes]") -> None:
+        if not self._has_started:
+            assert child.stdout is not None
+            receive(child.stdout, len(READY))
+            self._has_started = True
 
     def _wait(self) -> None:
         """Lets the child end by itself, for its exit status, then makes sure of it."""
@@ -114,7 +144,7 @@ class Sandbox:
         child, self._child = self._child, None
         if child is None:
             return
-        child.kill()
+        _kill_with_its_own(child)
         child.wait()
         for pipe in (child.stdin, child.stdout):
             if pipe is not None:
@@ -122,29 +152,41 @@ class Sandbox:
                 with suppress(OSError):
                     pipe.close()
 
-    def _exchange(self, child: "subprocess.Popen[bytes]", reader: str, data: bytes) -> Any:  # noqa: ANN401
+    def _exchange(
+        self, child: "subprocess.Popen[bytes]", reader: str, data: bytes, patience: int
+    ) -> Any:  # noqa: ANN401
         assert child.stdin is not None and child.stdout is not None
         request = {
             "reader": reader,
             "num_bytes": len(data),
-            "cpu_s": self._limits.cpu_s,
+            "cpu_s": self._limits.cpu_s * patience,
             "memory_bytes": self._limits.memory_bytes,
         }
         send(child.stdin, request, data)
         length = int.from_bytes(receive(child.stdout, _LENGTH_BYTES))
         if length > self._limits.reply_bytes:
             limit = f"more than {self._limits.reply_bytes // MIB} MiB of text"
-            raise ReadError(Reason.TOO_LARGE, limit)
-        return json.loads(receive(child.stdout, length))
+            raise BrokeReaderError(Reason.TOO_LARGE, limit)
+        reply = json.loads(receive(child.stdout, length))
+        for member in reply.get("members", ()):
+            if not 0 <= member["num_bytes"] <= MAX_MEMBER_BYTES:
+                raise ValueError(member["num_bytes"])
+            member["data"] = receive(child.stdout, member.pop("num_bytes"))
+        return reply
 
-    def _breach(self, status: int | None, is_out_of_time: bool) -> ReadError:
-        if is_out_of_time:
-            return ReadError(Reason.TOO_SLOW, f"stopped after {self._limits.wall_s:g} s")
+    def _breach(self, status: int | None, over_s: float | None) -> "BrokeReaderError":
+        if over_s is not None:
+            return BrokeReaderError(Reason.TOO_SLOW, f"stopped after {over_s:g} s")
         if status == _EXIT_OUT_OF_CPU:
-            return ReadError(Reason.TOO_SLOW, f"stopped after {self._limits.cpu_s} s of CPU time")
+            limit = f"stopped after {self._limits.cpu_s} s of CPU time"
+            return BrokeReaderError(Reason.TOO_SLOW, limit)
         if status == EXIT_OUT_OF_MEMORY:
-            return ReadError(Reason.UNREADABLE, "reader ran out of memory")
-        return ReadError(Reason.UNREADABLE, "reader crashed")
+            return BrokeReaderError(Reason.UNREADABLE, "reader ran out of memory")
+        return BrokeReaderError(Reason.UNREADABLE, "reader crashed")
+
+
+class BrokeReaderError(ReadError):
+    """The file broke a limit or the reader itself: another reader may do better."""
 
 
 def send(pipe: IO[bytes], message: object, data: bytes = b"") -> None:
@@ -167,22 +209,12 @@ def receive_message(pipe: IO[bytes]) -> Any:  # noqa: ANN401
     return json.loads(receive(pipe, int.from_bytes(receive(pipe, _LENGTH_BYTES))))
 
 
-def reply_of(reading: Reading) -> dict[str, object]:
-    return asdict(reading)
-
-
-def refusal_of(error: ReadError) -> dict[str, object]:
-    return {"reason": error.reason.name, "detail": error.detail}
-
-
-def _parse(reply: dict[str, Any]) -> Reading:
-    if "reason" in reply:
-        raise ReadError(Reason[reply["reason"]], one_line(str(reply["detail"])))
-    return Reading(
-        blocks=tuple(Block(**block) for block in reply["blocks"]),
-        warnings=tuple(one_line(str(warning)) for warning in reply["warnings"]),
-        library=one_line(str(reply["library"])),
-    )
+def _kill_with_its_own(child: "subprocess.Popen[bytes]") -> None:
+    """The child and what it has started, which is in the session that `_start` gave it."""
+    if sys.platform != "win32" and child.returncode is None:
+        with suppress(OSError):
+            os.killpg(child.pid, signal.SIGKILL)
+    child.kill()
 
 
 def _start(module: str) -> "subprocess.Popen[bytes]":

@@ -9,15 +9,15 @@ from contextlib import suppress
 from typing import IO, Any, NoReturn
 
 from mm1cli.ingest.corpus import Reason
+from mm1cli.ingest.exchange import refusal_of, reply_of
 from mm1cli.ingest.names import one_line
 from mm1cli.ingest.readers import READERS
 from mm1cli.ingest.readers.reader import Reader, ReadError
 from mm1cli.ingest.sandbox import (
     EXIT_OUT_OF_MEMORY,
+    READY,
     receive,
     receive_message,
-    refusal_of,
-    reply_of,
     send,
 )
 
@@ -35,12 +35,14 @@ def serve(readers: Mapping[str, Reader]) -> NoReturn:
     # stdin is watched from a thread, so that a busy child also notices that its parent is gone.
     threading.Thread(target=_receive_jobs, args=(requests, jobs), daemon=True).start()
     _limit_output()
+    replies.write(READY)
+    replies.flush()
     while True:
         request, data = jobs.get()
         limit_cpu(request["cpu_s"])
         limit_memory(request["memory_bytes"])
         try:
-            send(replies, _answer(readers[request["reader"]], data))
+            send(replies, *_answer(readers[request["reader"]], data))
         except MemoryError:
             os._exit(EXIT_OUT_OF_MEMORY)
 
@@ -64,16 +66,16 @@ def _receive_jobs(requests: IO[bytes], jobs: "queue.SimpleQueue[_Job]") -> None:
         os._exit(0)
 
 
-def _answer(reader: Reader, data: bytes) -> dict[str, object]:
+def _answer(reader: Reader, data: bytes) -> tuple[dict[str, object], bytes]:
     try:
         return reply_of(reader.read(data))
     except ReadError as error:
-        return refusal_of(error)
+        return refusal_of(error), b""
     except MemoryError:
         raise
     except Exception as error:
         message = one_line(f"{type(error).__name__}: {error}")[:200]
-        return refusal_of(ReadError(Reason.UNREADABLE, message))
+        return refusal_of(ReadError(Reason.UNREADABLE, message)), b""
 
 
 def limit_cpu(seconds: int) -> None:

@@ -1,10 +1,12 @@
 """`mm1` from the outside: what goes in, what comes out on which stream."""
 
+import io
 import json
 from pathlib import Path
 
 import pytest
 from commandline import ASK, FAMILIES, POSITIONS, SHORT, start, write_files
+from reportlab.pdfgen.canvas import Canvas
 
 from mm1cli.output.text import safe
 
@@ -211,3 +213,69 @@ def test_a_process_of_its_own_does_as_in_this_one(mm1, llama, notes):
     assert process.returncode == 0
     assert out == mm1(*arguments).out
     assert "[1] " in err and "Traceback" not in err
+
+
+def test_what_is_read_can_be_chosen_listed_and_limited(mm1, llama, notes):
+    """Red: an option is taken and does nothing."""
+    model = ("--model", llama, "--json")
+
+    def read(*arguments, stdin=None):
+        ran = mm1("tokens", *arguments, *model, stdin=stdin)
+        assert ran.code == 0, ran.err
+        files = ran.json["manifest"]["files"]
+        return {Path(file["path"]).name: file["reason"] for file in files}
+
+    assert read(notes, "--include", "*.py")["hat.txt"] == "excluded"
+    assert read(notes, "--exclude", "sub/")["sub"] == "excluded"
+    listed = f"{notes}/tool.py\0{notes}/bridge.md\0".encode()
+    assert read("--files-from", "-", "-0", stdin=listed) == {"tool.py": None, "bridge.md": None}
+    write_files(notes, {"key.txt": "AKIA" + "Q3EGU7KJ2MZXV5TB\n"})
+    assert read(notes)["key.txt"] == "holds a secret"
+    assert read(notes, "--allow-secrets")["key.txt"] is None
+
+
+def test_what_does_not_fit_is_dropped_only_by_a_stated_policy(mm1, llama, notes):
+    """Red: files go in silence, or a policy is not followed."""
+    write_files(notes, {"large.txt": "the rat sat on the mat. " * 3000})
+    arguments = ("tokens", notes, "--model", llama, "--context-tokens", 6000, "--json")
+    focus = mm1(*arguments).json["manifest"]
+    assert (focus["fit"], focus["fits"], focus["plan"]) == ("focus", False, "focus")
+    failed = mm1(*arguments, "--fit", "fail")
+    assert failed.code == 4
+    assert "large.txt" in failed.json["error"]["message"]
+    assert "--exclude" in failed.json["error"]["message"]
+    dropped = mm1(*arguments, "--fit", "drop-largest").json
+    assert dropped["manifest"]["fits"] and dropped["manifest"]["fit"] == "drop-largest"
+    reasons = {Path(f["path"]).name: f["reason"] for f in dropped["manifest"]["files"]}
+    assert reasons["large.txt"] == "dropped by --fit" and reasons["bridge.md"] is None
+    assert any("drop-largest keeps" in note for note in dropped["notes"])
+    head = mm1(*arguments, "--fit", "head").json["manifest"]
+    assert head["fits"]
+    assert mm1(*arguments, "--fit", "head", "--strict").code == 5
+
+
+def test_ocr_without_tesseract_is_one_line_before_anything_is_read(mm1, llama, notes, monkeypatch):
+    """Red: the user waits for a run that could never do what was asked."""
+    monkeypatch.setenv("PATH", "")
+    ran = mm1("tokens", notes, "--ocr", "--model", llama)
+    assert ran.code == 2
+    assert ran.err == (
+        "error: --ocr needs tesseract, which is not installed; install it, or go without\n"
+    )
+
+
+def test_the_cache_is_where_the_user_wants_it_or_nowhere(mm1, llama, notes, tmp_path, monkeypatch):
+    """Red: text of private documents is left where nobody looks for it."""
+    output = io.BytesIO()
+    canvas = Canvas(output, invariant=1)
+    canvas.drawString(72, 700, "the rat")
+    canvas.save()
+    write_files(notes, {"a.pdf": output.getvalue()})
+    kept = tmp_path / "kept"
+    monkeypatch.setenv("MM1_CACHE_DIR", str(kept))
+    assert mm1("tokens", notes, "--model", llama, "--no-cache").code == 0
+    assert not kept.exists()
+    first = mm1("tokens", notes, "--model", llama, "--json")
+    (entry,) = kept.glob("text/*/*.json")
+    assert entry.stat().st_mode & 0o077 == 0
+    assert mm1("tokens", notes, "--model", llama, "--json").json == first.json

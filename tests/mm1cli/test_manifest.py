@@ -6,7 +6,7 @@ from corpora import corpora
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mm1cli.ingest.corpus import Block, Corpus, Document, Omission, Reason
+from mm1cli.ingest.corpus import Block, Corpus, Document, Omission, Place, Reason
 from mm1cli.ingest.manifest import build
 from mm1cli.result import ReadingPlan
 
@@ -57,3 +57,18 @@ def test_a_corpus_that_fits_is_read_whole(tokens: int, plan: ReadingPlan):
     """Red: one token too many overflows the context, or one to spare is not used."""
     corpus = Corpus((Document("a", "text", 1, "0", "r", ()),))
     assert build(corpus, [tokens], 10).plan is plan
+
+
+def test_the_largest_are_told_first_with_their_pages_and_encoding():
+    """Red: people cannot see what eats the context."""
+    blocks = tuple(Block("x", place=Place("page", index)) for index in (0, 0, 4))
+    documents = (
+        Document("a", "text", 1, "0", "r", (Block("x"),), encoding="cp1252"),
+        Document("b", "pdf", 1, "0", "r", blocks),
+    )
+    manifest = build(Corpus(documents), [3, 40], 100, "head")
+    assert [entry.path for entry in manifest.largest] == ["b", "a"]
+    by_path = {entry["path"]: entry for entry in manifest.as_json()["files"]}
+    assert (by_path["b"]["num_pages"], by_path["b"]["num_blocks"]) == (2, 3)
+    assert (by_path["a"]["encoding"], by_path["a"]["num_pages"]) == ("cp1252", 0)
+    assert manifest.as_json()["fit"] == "head"

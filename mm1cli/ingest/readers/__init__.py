@@ -4,13 +4,15 @@ from pathlib import PurePath
 
 from mm1cli.ingest.corpus import Reason
 from mm1cli.ingest.readers.docx import DOCX
-from mm1cli.ingest.readers.pdf import PDF
+from mm1cli.ingest.readers.encoding import looks_binary
+from mm1cli.ingest.readers.markdown import MARKDOWN
+from mm1cli.ingest.readers.pdf import PDF, PDF_OCR, PYPDF
 from mm1cli.ingest.readers.reader import Reader, ReadError, Reading
-from mm1cli.ingest.readers.text import TEXT, kind_of, looks_binary
+from mm1cli.ingest.readers.text import TEXT, kind_of
 from mm1cli.ingest.readers.unsupported import kind_by_content, kind_by_extension
 
 HEAD_BYTES = 4096
-READERS = {reader.name: reader for reader in (TEXT, PDF, DOCX)}
+READERS = {reader.name: reader for reader in (TEXT, MARKDOWN, PDF, PYPDF, PDF_OCR, DOCX)}
 
 __all__ = ["HEAD_BYTES", "READERS", "ReadError", "Reader", "Reading", "choose"]
 

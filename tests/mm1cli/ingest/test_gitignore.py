@@ -102,3 +102,24 @@ def test_a_gitignore_that_is_a_pipe_a_folder_or_nonsense_is_survived(tree):
     for name in "ab":
         assert not Gitignore.at(str(root / name)).ignores("x", is_folder=False)
     assert Gitignore.at(str(root / "c")).ignores("x", is_folder=False)
+
+
+def test_the_rules_that_are_not_committed_hold_too(repository, monkeypatch, own_home):
+    """Red: what a person told git alone to ignore is read."""
+    (repository / ".git/info").mkdir(exist_ok=True)
+    (repository / ".git/info/exclude").write_text("/docs/\n")
+    (own_home / ".config/git").mkdir(parents=True)
+    (own_home / ".config/git/ignore").write_text("*.dat\n!keep.log\n")
+    names = ["docs/build", "c.dat", "a.log", "keep.log", "sub/README.md", "a.txt"]
+    environment = {**os.environ, "GIT_CONFIG_SYSTEM": os.devnull}
+    answer = subprocess.run(
+        ["git", "check-ignore", "--stdin"],
+        cwd=repository,
+        env=environment,
+        input="\n".join(names).encode(),
+        capture_output=True,
+    )
+    ignored = set(answer.stdout.decode().split())
+    assert ignored == {"docs/build", "c.dat", "a.log"}
+    found = {result.path for result in walk([str(repository)]) if isinstance(result, Found)}
+    assert {name for name in names if str(repository / name) not in found} == ignored

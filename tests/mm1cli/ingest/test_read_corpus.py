@@ -9,6 +9,7 @@ import pytest
 from mm1cli.errors import InputError
 from mm1cli.ingest import Block, Corpus, Reason, read_corpus
 from mm1cli.ingest import read as read_module
+from mm1cli.ingest.read import ReadOptions, read_files
 
 
 @pytest.fixture(autouse=True)
@@ -58,8 +59,8 @@ def test_a_document_tells_what_was_read(tree):
     (document,) = read_corpus(["a.txt"]).documents
     assert document.sha256 == hashlib.sha256(content).hexdigest()
     assert document.num_bytes == len(content)
-    assert document.reader == "text 1"
-    assert document.blocks == (Block("one\ntwo\n"),)
+    assert document.reader == "text 2"
+    assert document.blocks == (Block("one\ntwo\n", source=((0, 0), (4, 5), (8, 10))),)
     assert str(document.blocks[0].locate(4, 7)) == "line 2"
 
 
@@ -69,7 +70,7 @@ def test_stdin_is_read_only_when_named(tree):
     assert len(read_corpus(["a.txt"], stdin=Closed()).documents) == 1
     corpus = read_corpus(["-", "a.txt"], stdin=BytesIO(b"from a pipe\n"))
     assert [each.path for each in corpus.documents] == ["stdin", "a.txt"]
-    assert corpus.documents[0].blocks == (Block("from a pipe\n"),)
+    assert corpus.documents[0].blocks == (Block("from a pipe\n", source=((0, 0),)),)
     (omission,) = read_corpus(["-"], stdin=BytesIO()).omissions
     assert (omission.path, omission.reason) == ("stdin", Reason.EMPTY)
     with pytest.raises(InputError):
@@ -111,8 +112,8 @@ def test_a_file_that_became_a_pipe_does_not_hang(tree, monkeypatch):
     root = tree({"a.txt": "a"})
     real_walk = read_module.walk
 
-    def walk_then_swap(paths):
-        results = real_walk(paths)
+    def walk_then_swap(paths, selection):
+        results = real_walk(paths, selection)
         (root / "a.txt").unlink()
         os.mkfifo(root / "a.txt")
         return results
@@ -149,3 +150,25 @@ def test_importing_ingest_loads_no_parser():
     )
     modules = answer.stdout.split()
     assert not {"torch", "numpy", "pypdf", "docx", "lxml"} & set(modules)
+
+
+def test_several_readers_give_what_one_gives_in_the_same_order(tree, make_pdf):
+    """Red: the same folder gives another context on a machine with more cores."""
+    root = tree({f"{number}.md": f"# {number}" for number in range(0, 40, 2)})
+    for number in range(1, 10, 2):
+        (root / f"{number}.pdf").write_bytes(make_pdf(f"page {number}"))
+    one, three = (read_corpus(["."], options=ReadOptions(num_workers=n)) for n in (1, 3))
+    assert one == three
+    assert len(one.documents) == 25
+    assert [each.path for each in one.documents] == sorted(each.path for each in one.documents)
+
+
+def test_reading_stops_when_nobody_takes_more(tree, make_pdf):
+    """Red: an error while tokenising waits until every file is read."""
+    root = tree({f"{number}.md": "x" for number in range(200)})
+    (root / "0.pdf").write_bytes(make_pdf("first"))
+    calls = []
+    reading = read_files(["."], on_progress=lambda done, total: calls.append(done))
+    next(reading)
+    reading.close()
+    assert calls[-1] < 200
