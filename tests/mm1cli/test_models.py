@@ -70,7 +70,7 @@ def test_verify_reads_every_byte_of_a_model_with_a_manifest(mm1, llama, tmp_path
     """Red: one flipped bit in the weights goes unseen."""
     model = copy_files(llama, tmp_path / "model")
     files = {
-        file.name: {"bytes": file.stat().st_size, "sha256": library._sha256(file)}
+        file.name: {"bytes": file.stat().st_size, "sha256": library.sha256_of(file)}
         for file in model.iterdir()
     }
     (model / library.MANIFEST).write_text(json.dumps({"name": "mine", "files": files}))
