@@ -163,9 +163,7 @@ def _shipped(name: str) -> Derived:
         model = known[name]
     elif derived.is_shipped(Path(name)):
         model = derived.read(Path(name))
-    elif "/" not in name and derived.is_shipped(
-        origin := Path(_facts(installed).get("origin", ""))
-    ):
+    elif "/" not in name and derived.is_shipped(origin := Path(facts(installed).get("origin", ""))):
         model = derived.read(origin)
     else:
         names = ", ".join(repr(each) for each in (EMBEDDED, *known))
@@ -189,26 +187,27 @@ def _models_dir() -> Path:
 
 def _describe(name: str, known: Derived | None) -> Model:
     path = _models_dir() / name
-    facts = dict(MINI_FACTS) if name == EMBEDDED else _facts(path)
+    told = dict(MINI_FACTS) if name == EMBEDDED else facts(path)
     if known is not None:
-        facts = {**derived.facts(known), **facts}
-    is_pulled = name == EMBEDDED or "parent" in facts
+        told = {**derived.facts(known), **told}
+    is_pulled = name == EMBEDDED or "parent" in told
     installed = _is_complete(path) if is_pulled else True
     size_bytes = sum(file.stat().st_size for file in path.glob("*") if file.is_file())
     return Model(
         name=name,
         path=path,
-        description=facts.get("description", ""),
-        source=facts.get("source", str(path)),
-        licence=facts.get("licence", ""),
+        description=told.get("description", ""),
+        source=told.get("source", str(path)),
+        licence=told.get("licence", ""),
         is_embedded=name == EMBEDDED,
         installed=installed,
         size_bytes=size_bytes,
-        parent=facts.get("parent"),
+        parent=told.get("parent"),
     )
 
 
-def _facts(path: Path) -> dict[str, str]:
+def facts(path: Path) -> dict[str, str]:
+    """What the model's mm1-model.json says of it, one line each; {} if there is none."""
     try:
         manifest = _read_manifest(path)
     except ValueError:
@@ -269,7 +268,7 @@ def _pull_embedded(folder: Path, on_progress: PullProgress) -> Path:
 
 def _pull_derived(folder: Path, model: Derived, parent: Path, on_progress: PullProgress) -> Path:
     target = folder / model.name
-    same = _facts(target).get("shipped_sha256") == model.sha256
+    same = facts(target).get("shipped_sha256") == model.sha256
     if same and not verify_files(target):
         return target
     _check_ours(target)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TextIO
 
 from mm1cli import library
+from mm1cli.derived import CARD
 from mm1cli.errors import ModelError, UsageError
 from mm1cli.output.sink import Sink
 
@@ -16,7 +17,13 @@ def show_list(stdout: TextIO, *, as_json: bool) -> None:
     models = library.list_models()
     if as_json:
         rows = [
-            {"name": m.name, "installed": m.installed, "path": str(m.path), "source": m.source}
+            {
+                "name": m.name,
+                "installed": m.installed,
+                "path": str(m.path),
+                "source": m.source,
+                "parent": m.parent,
+            }
             for m in models
         ]
         stdout.write(json.dumps({"models": rows}) + "\n")
@@ -28,7 +35,7 @@ def show_list(stdout: TextIO, *, as_json: bool) -> None:
 
 
 def show(name: str, stdout: TextIO, *, as_json: bool) -> None:
-    """Facts from config.json alone; no weights are read."""
+    """Facts from config.json and mm1-model.json; no weights are read."""
     from engine.engine import read_config
 
     path = library.resolve(name)
@@ -49,6 +56,13 @@ def show(name: str, stdout: TextIO, *, as_json: bool) -> None:
         "vocab_size": config.vocab_size,
         "max_positions": config.max_positions,
     }
+    facts |= {
+        key: value
+        for key, value in library.facts(path).items()
+        if key in {"description", "licence", "source", "parent"}
+    }
+    if (path / CARD).exists():
+        facts["model_card"] = str(path / CARD)
     if as_json:
         stdout.write(json.dumps(facts) + "\n")
         return
