@@ -68,8 +68,8 @@ def list_models() -> list[Model]:
     """The embedded model and those derived from it, pulled or not, then the rest of the data
     directory."""
     folder = _models_dir()
-    found = sorted(folder.glob("*/config.json")) if folder.is_dir() else []
-    names = [path.parent.name for path in found if not path.parent.name.startswith(".")]
+    found = [path for file in ("config.json", MANIFEST) for path in folder.glob(f"*/{file}")]
+    names = sorted(path.parent.name for path in found if not path.parent.name.startswith("."))
     known = {model.name: model for model in derived.in_package()}
     return [_describe(name, known.get(name)) for name in dict.fromkeys([EMBEDDED, *known, *names])]
 
@@ -158,13 +158,13 @@ def verify_files(path: Path) -> list[str]:
 def _shipped(name: str) -> Derived:
     """The derived model of that name, or in that folder, if it can be made from the one pinned."""
     known = {model.name: model for model in derived.in_package()}
-    installed = _models_dir() / name
+    installed = {} if Path(name).name != name else facts(_models_dir() / name)
+    places = [Path(x) for x in (installed.get("origin"), name) if x]
+    found = next((place for place in places if derived.is_shipped(place)), None)
     if name in known:
         model = known[name]
-    elif derived.is_shipped(Path(name)):
-        model = derived.read(Path(name))
-    elif "/" not in name and derived.is_shipped(origin := Path(facts(installed).get("origin", ""))):
-        model = derived.read(origin)
+    elif found is not None:
+        model = derived.read(found)
     else:
         names = ", ".join(repr(each) for each in (EMBEDDED, *known))
         raise ModelError(

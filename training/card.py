@@ -180,7 +180,8 @@ def _judged(run: Run) -> str:
         if isinstance(value, float) and isinstance(run.before.get(key), float)
     ]
     head = ["| held out | before | last judged |", "|---|---|---|"]
-    return f"Stage `{run.name}`, by its log:\n\n" + "\n".join([*head, *rows])
+    later = ", which goes on after these weights" if run.went_on else ""
+    return f"Stage `{run.name}`, by its log{later}:\n\n" + "\n".join([*head, *rows])
 
 
 def _table(table: Mapping[str, Any], facts: Facts) -> str:

@@ -132,6 +132,8 @@ def _fill(part: Path, shipment: Shipment, parent: dict[str, str]) -> Facts:
         if path.name != MANIFEST
     }
     (part / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
+    for path in part.iterdir():
+        path.chmod(0o644)  # safetensors makes files that nobody else may read
     if (size := folder_bytes(part)) >= MAX_BYTES:
         raise ValueError(
             f"{name} takes {size / 1e6:.1f} MB, more than the {MAX_BYTES / 1e6:.0f} that may be "

