@@ -6,7 +6,8 @@
 Each length is read once, in a process of its own, into a context that is saved while it grows;
 what that takes is said before it begins. With --folder a killed run goes on where it stood (the
 time of reading back what was saved then counts as prefill), and a finished length is not read
-again. Memory is the peak of resident pages, mapped files included. Then the saved context is opened
+again. Memory is the peak of resident pages, mapped files included, from when the weights are loaded;
+loading has its own in the JSON line. Then the saved context is opened
 with every checksum, a question of 32 tokens is read, and 16 tokens are decoded. A model whose
 layers all see everything stops at the length it was trained for, unless --beyond.
 """
@@ -23,7 +24,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
@@ -116,6 +117,12 @@ class Journal:
         return borders == firsts
 
 
+def forget_peak() -> None:
+    """`peak_bytes` counts from here, where the system allows it."""
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+
+
 def peak_bytes() -> int:
     """The most memory this process has held."""
     status = Path("/proc/self/status").read_text(encoding="ascii")
@@ -143,6 +150,8 @@ def measure(task: Task) -> Row:
         done = f", {before:,} read before" if before else ""
         channel.write(f"{what}: about {clock_time(left / flop_s)}{done}\n")
     progress = Progress(channel, time.monotonic, after_s=1.0)
+    load_peak_bytes = peak_bytes()
+    forget_peak()
     chunk_tokens, last = engine.chunk_tokens, time.perf_counter()
     resumed = False
 
@@ -176,6 +185,7 @@ def measure(task: Task) -> Row:
         "product_gflop_s": product / 1e9,
         "share_of_product_rate": prefill_flops(engine.config, task.tokens) / prefill_s / product,
         "peak_bytes": max(chunk["peak_bytes"] for chunk in journal.chunks),
+        "load_peak_bytes": load_peak_bytes,
         "saved_bytes": sum(p.stat().st_size for p in saved.rglob("*") if p.is_file()),
         "resumed_after_tokens": reused,
     }
