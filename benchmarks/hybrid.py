@@ -6,10 +6,10 @@
 Each length is read once, in a process of its own, into a context that is saved while it grows;
 what that takes is said before it begins. With --folder a killed run goes on where it stood (the
 time of reading back what was saved then counts as prefill), and a finished length is not read
-again. Memory is the peak of resident pages, mapped files included, from when the weights are loaded;
-loading has its own in the JSON line. Then the saved context is opened
-with every checksum, a question of 32 tokens is read, and 16 tokens are decoded. A model whose
-layers all see everything stops at the length it was trained for, unless --beyond.
+again. Memory is the peak of resident pages, mapped files included, once the weights are loaded
+(loading has its own in the JSON line). Then the saved context is opened with every checksum, a
+question of 32 tokens is read, and 16 tokens are decoded. A model whose layers all see everything
+stops at the length it was trained for, unless --beyond.
 """
 
 import argparse

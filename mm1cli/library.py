@@ -106,8 +106,10 @@ def resolve(name_or_path: str) -> Path:
 
 def ensure(name_or_path: str, on_progress: PullProgress) -> Path:
     """As `resolve`, but pulls what comes with mm1 when it is not here yet."""
-    ours = {EMBEDDED, *(model.name for model in derived.in_package())}
-    if name_or_path in ours and not _is_complete(_models_dir() / name_or_path):
+    known = {model.name: model for model in derived.in_package()}
+    if name_or_path in {EMBEDDED, *known} and not _is_installed(
+        _models_dir() / name_or_path, known.get(name_or_path)
+    ):
         return pull(name_or_path, on_progress)
     return resolve(name_or_path)
 
@@ -191,7 +193,7 @@ def _describe(name: str, known: Derived | None) -> Model:
     if known is not None:
         told = {**derived.facts(known), **told}
     is_pulled = name == EMBEDDED or "parent" in told
-    installed = _is_complete(path) if is_pulled else True
+    installed = _is_installed(path, known) if is_pulled else True
     size_bytes = sum(file.stat().st_size for file in path.glob("*") if file.is_file())
     return Model(
         name=name,
@@ -239,6 +241,12 @@ def _manifest_files(path: Path) -> dict[str, tuple[int, str]]:
     return listed
 
 
+def _is_installed(path: Path, known: Derived | None) -> bool:
+    """Whether it is all there and, of a derived model, what `known` is now."""
+    is_current = known is None or facts(path).get("shipped_sha256") == known.sha256
+    return is_current and _is_complete(path)
+
+
 def _is_complete(path: Path) -> bool:
     try:
         files = _manifest_files(path)
@@ -268,8 +276,7 @@ def _pull_embedded(folder: Path, on_progress: PullProgress) -> Path:
 
 def _pull_derived(folder: Path, model: Derived, parent: Path, on_progress: PullProgress) -> Path:
     target = folder / model.name
-    same = facts(target).get("shipped_sha256") == model.sha256
-    if same and not verify_files(target):
+    if _is_installed(target, model) and not verify_files(target):
         return target
     _check_ours(target)
     with _replacing(target) as work:

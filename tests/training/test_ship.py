@@ -142,6 +142,10 @@ def test_one_that_comes_with_mm1_is_listed_and_pulled_on_first_use(shipped, data
     assert mini.installed
     assert library.ensure(NAME, ignore) == data / NAME
     assert library.list_models()[1].installed
+    change(shipped, description="trained for longer")  # the next mm1 comes with another
+    assert not library.list_models()[1].installed
+    library.ensure(NAME, ignore)
+    assert library.list_models()[1].description == "trained for longer"
 
 
 def test_the_parent_is_fetched_first(shop, shipped, tmp_path, monkeypatch):
