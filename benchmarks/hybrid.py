@@ -298,17 +298,7 @@ def _folder(given: Path | None) -> Iterator[Path]:
         yield Path(made)
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--model", action="append", required=True, help="a name or a folder")
-    parser.add_argument("--lengths", type=int, nargs="+", default=LENGTHS)
-    parser.add_argument("--text", type=Path, nargs="*", default=[], help=".txt or .gz, in order")
-    parser.add_argument("--folder", type=Path, help="keep contexts and times here, to go on")
-    parser.add_argument("--beyond", action="store_true", help="softmax models past their length")
-    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
-    options = parser.parse_args(arguments)
+def _measure_all(options: argparse.Namespace) -> list[Row]:
     rows: list[Row] = []
     with _folder(options.folder) as folder:
         tasks = [
@@ -330,6 +320,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
             print(line(row), flush=True)
             if options.folder is None:  # or four models of a million tokens would fill the disk
                 shutil.rmtree(folder / row["model"] / str(row["tokens"]), ignore_errors=True)
+    return rows
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--model", action="append", required=True, help="a name or a folder")
+    parser.add_argument("--lengths", type=int, nargs="+", default=LENGTHS)
+    parser.add_argument("--text", type=Path, nargs="*", default=[], help=".txt or .gz, in order")
+    parser.add_argument("--folder", type=Path, help="keep contexts and times here, to go on")
+    parser.add_argument("--beyond", action="store_true", help="softmax models past their length")
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    options = parser.parse_args(arguments)
+    try:
+        rows = _measure_all(options)
+    except KeyboardInterrupt:
+        parser.exit(130, "stopped; with --folder the same command goes on from here\n")
     machine.print_result("hybrid", rows)
 
 
