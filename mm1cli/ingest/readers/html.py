@@ -1,0 +1,117 @@
+"""HTML through lxml's lenient parser: no script runs, nothing is fetched."""
+
+import codecs
+import re
+
+from mm1cli.ingest.corpus import Block, Place, Reason
+from mm1cli.ingest.readers.html_text import html_lines
+from mm1cli.ingest.readers.lines import Line, lines_to_blocks, one_paragraph
+from mm1cli.ingest.readers.markup import Element, broken, descendants, lxml_version
+from mm1cli.ingest.readers.reader import MIB, Reader, ReadError, Reading
+from mm1cli.ingest.readers.text import decode
+
+_MARKS = (codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+_DECLARED = re.compile(rb"""<meta[^>]{0,200}?charset\s*=\s*["']?\s*([\w.:-]{2,40})""", re.IGNORECASE)
+_XML_DECLARED = re.compile(rb"""^\s*<\?xml[^>]{0,100}?encoding\s*=\s*["']([\w.:-]{2,40})""")
+_DECLARED_WITHIN_BYTES = 4096
+# The standard says so.
+_BROWSERS_READ_AS = {"iso8859-1": "cp1252", "ascii": "cp1252"}
+
+
+def read_html(data: bytes) -> Reading:
+    """Blocks of paragraphs with their headings; the title comes first, hidden text is marked.
+
+    Raises ReadError: BINARY, EMPTY, UNREADABLE.
+    """
+    text, encoding, warnings = decode_html(data)
+    blocks, _ = html_blocks(text)
+    if not blocks:
+        raise ReadError(Reason.EMPTY)
+    return Reading(tuple(blocks), warnings, lxml_version(), encoding)
+
+
+def html_blocks(text: str, place: Place | None = None) -> tuple[list[Block], str]:
+    """The blocks of a page or of a piece of one, and its title. Raises ReadError: UNREADABLE."""
+    root = parse_html(text)
+    if root is None:
+        return [], ""
+    title = next((one_paragraph("".join(found.itertext())) for found in _titles(root)), "")
+    lines = list(html_lines(root))
+    if title and place is None:
+        lines.insert(0, Line(title, "title"))
+    return lines_to_blocks(lines, "paragraph", place), title
+
+
+def parse_html(text: str) -> Element | None:
+    """The root; None where there is no element at all. Raises ReadError: UNREADABLE."""
+    from lxml import etree
+
+    # Not deep enough to hurt: the walks keep their own stacks.
+    parser = etree.HTMLParser(
+        encoding="utf-8", no_network=True, huge_tree=True, remove_comments=True, remove_pis=True
+    )
+    try:
+        root: Element | None = etree.fromstring(text.encode("utf-8", "ignore"), parser)
+    except etree.LxmlError as error:
+        if not text.strip():
+            return None
+        raise broken(error) from None
+    return root
+
+
+def decode_html(data: bytes) -> tuple[str, str, tuple[str, ...]]:
+    """Text, encoding and warnings. UTF-8 where the bytes are that, whatever the page declares."""
+    declared = _declared(data)
+    is_marked = data.startswith(_MARKS)
+    if declared and not is_marked and not _is_utf8(data):
+        try:
+            text = data.decode(declared)
+        except (UnicodeDecodeError, LookupError):
+            pass
+        else:
+            return text, declared, ()
+    return decode(data)
+
+
+def _declared(data: bytes) -> str:
+    head = data[:_DECLARED_WITHIN_BYTES]
+    found = _XML_DECLARED.search(head) or _DECLARED.search(head)
+    if found is None:
+        return ""
+    try:
+        codec = codecs.lookup(found[1].decode("ascii"))
+    except (LookupError, UnicodeDecodeError, ValueError):
+        return ""
+    # A page in which this could be found is not UTF-16.
+    if codec.name.startswith(("utf-16", "utf-32", "utf-7")):
+        return ""
+    return _BROWSERS_READ_AS.get(codec.name, codec.name)
+
+
+def _is_utf8(data: bytes) -> bool:
+    """Whether `data` is UTF-8 and shows it; plain ASCII may be an encoding with escapes."""
+    if data.isascii():
+        return b"\x1b" not in data
+    try:
+        data.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _titles(root: Element) -> list[Element]:
+    return [
+        title
+        for title in descendants(root, "title")
+        if (up := title.getparent()) is not None and up.tag in {"head", "html"}
+    ]
+
+
+HTML = Reader(
+    name="html",
+    version=1,
+    kinds={".html": "html", ".htm": "html", ".xhtml": "html"},
+    max_bytes=64 * MIB,
+    sandboxed=True,
+    read=read_html,
+)
