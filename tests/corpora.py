@@ -2,7 +2,7 @@
 
 from hypothesis import strategies as st
 
-from mm1cli.ingest.corpus import Block, Corpus, Document, Omission, Reason
+from mm1cli.ingest.corpus import Block, Corpus, Document, Omission, Place, Reason
 
 _PIECES = [
     "The bridge cost 48.2 million crowns. ",
@@ -22,13 +22,24 @@ _PIECES = [
     "\u2028",
     "    return x\n",
 ]
+PLACES = [
+    None,
+    Place("page", 3, "iv"),
+    Place("page", 4),
+    Place("slide", 0),
+    Place("sheet", 1, "It's 2"),
+    Place("cell", 7),
+    Place("chapter", 0, "Storms"),
+    Place("part", 1, "text/html"),
+]
 block_texts = st.lists(st.sampled_from(_PIECES) | st.text(max_size=12), max_size=30).map("".join)
 blocks = st.builds(
     Block,
     text=block_texts,
     unit=st.sampled_from(["line", "paragraph"]),
     first=st.integers(1, 50),
-    page=st.none() | st.integers(0, 9),
+    place=st.sampled_from(PLACES),
+    mark=st.sampled_from(["", "", "hidden"]),
 )
 
 

@@ -4,11 +4,14 @@ Nothing here reads a file. Readers make `Block`s, the walk decides the order, an
 not be read is an `Omission` with one reason, so that every file seen is accounted for.
 """
 
+from bisect import bisect_right
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal
 
-Unit = Literal["line", "paragraph"]
+from mm1cli.ingest.place import Locator, Place, Unit
+
+__all__ = ["Block", "Corpus", "Document", "Locator", "Omission", "Place", "Reason", "Unit"]
 
 
 class Reason(StrEnum):
@@ -18,11 +21,16 @@ class Reason(StrEnum):
     DUPLICATE = "named twice"
     EMPTY = "empty"
     ENCRYPTED = "password protected"
+    EXCLUDED = "excluded"
     HIDDEN = "hidden"
     IGNORED = "ignored by .gitignore"
-    NO_TEXT = "no text layer"
+    LFS_POINTER = "Git LFS pointer, the file itself is not here"
     NOT_A_FILE = "not a regular file"
+    NO_TEXT = "no text layer"
     OUTSIDE = "link leaves the folder"
+    OVER_BUDGET = "dropped by --fit"
+    SECRET = "holds a secret"
+    TOO_DEEP = "nested too deep"
     TOO_LARGE = "too large"
     TOO_SLOW = "reader took too long"
     UNREADABLE = "unreadable"
@@ -30,48 +38,58 @@ class Reason(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Locator:
-    """Where a piece of text stands: a page, and lines or paragraphs counted from 1, inclusive.
-
-    `page` is the 0-based index in the file, `page_label` what is printed on the page.
-    """
-
-    unit: Unit
-    first: int
-    last: int
-    page: int | None = None
-    page_label: str | None = None
-
-    def __str__(self) -> str:
-        if self.page is not None:
-            return f"p. {self.page_label or self.page + 1}"
-        if self.unit == "paragraph":
-            return f"¶ {self.first}" if self.first == self.last else f"¶ {self.first}-{self.last}"
-        if self.first == self.last:
-            return f"line {self.first}"
-        return f"lines {self.first}-{self.last}"
-
-
-@dataclass(frozen=True, slots=True)
 class Block:
-    """A run of text from one place. A newline ends a unit; the first unit is number `first`."""
+    """A run of text from one place. A newline ends a unit; the first unit is number `first`.
+
+    `columns` are the first and last column of a sheet's rows ("A", "F"). `mark` says why a reader
+    of the page may not see this text ("invisible", "hidden sheet", "comment"). `source` maps
+    offsets in `text` to offsets in the file's decoded text: breakpoints (text, source), both
+    ascending, the first at text offset 0; from each on, both grow alike up to the next. Without
+    breakpoints the format has no decoded text to point into.
+    """
 
     text: str
     unit: Unit = "line"
     first: int = 1
-    page: int | None = None
-    page_label: str | None = None
+    place: Place | None = None
+    headings: tuple[str, ...] = ()
+    columns: tuple[str, str] | None = None
+    mark: str = ""
+    source: tuple[tuple[int, int], ...] = ()
 
     def locate(self, start: int, end: int) -> Locator:
         """The locator of `text[start:end]`, which must not be empty."""
         first = self.first + self.text.count("\n", 0, start)
         last = first + self.text[start:end].rstrip("\n").count("\n")
-        return Locator(self.unit, first, last, self.page, self.page_label)
+        return Locator(
+            unit=self.unit,
+            first=first,
+            last=last,
+            place=self.place,
+            headings=self.headings,
+            columns=self.columns,
+            mark=self.mark,
+            source_start=self.source_offset(start),
+            source_end=self.source_offset(end),
+        )
+
+    def source_offset(self, offset: int) -> int | None:
+        """Where `text[offset]` begins in the decoded source; None without a map."""
+        if not self.source:
+            return None
+        at = bisect_right(self.source, offset, key=lambda point: point[0]) - 1
+        text_offset, source_offset = self.source[at]
+        return source_offset + offset - text_offset
 
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """One file's text. `path` is how the user would name it; `sha256` is of the file's bytes."""
+    """One file's text. `path` is how the user would name it; `sha256` is of the file's bytes.
+
+    `encoding` is that of a text file. A container that was opened and has no text of its own, such
+    as an archive, has no blocks: its members are documents or omissions of their own, with paths
+    that go on from its path.
+    """
 
     path: str
     kind: str
@@ -80,6 +98,12 @@ class Document:
     reader: str
     blocks: tuple[Block, ...]
     warnings: tuple[str, ...] = ()
+    encoding: str = ""
+
+    def count(self, kind: Literal["page", "slide", "sheet", "cell", "chapter", "part"]) -> int:
+        """How many different places of `kind` have text."""
+        places = (block.place for block in self.blocks if block.place is not None)
+        return len({place.index for place in places if place.kind == kind})
 
 
 @dataclass(frozen=True, slots=True)

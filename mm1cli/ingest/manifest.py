@@ -21,7 +21,9 @@ class Entry:
     sha256: str | None
     reader: str | None
     num_blocks: int
+    num_pages: int
     tokens: int
+    encoding: str = ""
     reason: Reason | None = None
     detail: str = ""
     warnings: tuple[str, ...] = ()
@@ -80,7 +82,9 @@ def build(corpus: Corpus, tokens: Sequence[int], budget_tokens: int) -> Manifest
             sha256=document.sha256,
             reader=document.reader,
             num_blocks=len(document.blocks),
+            num_pages=document.count("page"),
             tokens=count,
+            encoding=document.encoding,
             warnings=document.warnings,
         )
         for document, count in zip(corpus.documents, tokens, strict=True)
@@ -93,6 +97,7 @@ def build(corpus: Corpus, tokens: Sequence[int], budget_tokens: int) -> Manifest
             sha256=None,
             reader=None,
             num_blocks=0,
+            num_pages=0,
             tokens=0,
             reason=omission.reason,
             detail=omission.detail,

@@ -1,6 +1,5 @@
 """From paths to a `Corpus`: every file seen becomes a document or an omission."""
 
-import hashlib
 import os
 import stat
 from collections.abc import Callable, Sequence
@@ -9,9 +8,10 @@ from typing import BinaryIO
 from mm1cli.errors import InputError
 from mm1cli.ingest.corpus import Corpus, Document, Omission, Reason
 from mm1cli.ingest.names import one_line
-from mm1cli.ingest.readers import HEAD_BYTES, Reader, ReadError, Reading, choose
+from mm1cli.ingest.readers import HEAD_BYTES, ReadError, choose
 from mm1cli.ingest.readers.reader import MIB
 from mm1cli.ingest.sandbox import Sandbox
+from mm1cli.ingest.unfold import unfold
 from mm1cli.ingest.walk import STDIN, Found, walk
 
 # A pipe that opens for reading would wait for a writer; Windows has no such flag and no such pipe.
@@ -44,7 +44,7 @@ def read_corpus(
             if isinstance(result, Omission):
                 outcomes.append(result)
                 continue
-            outcomes.append(_read(result, stdin, sandbox))
+            outcomes += _read(result, stdin, sandbox)
             done += 1
             if on_progress is not None:
                 on_progress(done, total)
@@ -53,20 +53,23 @@ def read_corpus(
     return Corpus(documents, omissions)
 
 
-def _read(found: Found, stdin: BinaryIO | None, sandbox: Sandbox) -> Document | Omission:
+def _read(found: Found, stdin: BinaryIO | None, sandbox: Sandbox) -> list[Document | Omission]:
+    """The file, and after it what it contains, if it is a container."""
     num_bytes = None
     try:
         if found.path == STDIN:
             assert stdin is not None
-            return _read_stream(found, stdin, sandbox)
+            data = _read_stream(found, stdin)
+            return list(unfold(found.shown, data, sandbox))
         with _open(found.path) as stream:
             num_bytes = os.fstat(stream.fileno()).st_size
-            return _read_stream(found, stream, sandbox)
+            data = _read_stream(found, stream)
+        return list(unfold(found.shown, data, sandbox))
     except ReadError as error:
-        return Omission(found.shown, error.reason, error.detail, num_bytes)
+        return [Omission(found.shown, error.reason, error.detail, num_bytes)]
     except OSError as error:
         detail = one_line(error.strerror or type(error).__name__)
-        return Omission(found.shown, Reason.UNREADABLE, detail, num_bytes)
+        return [Omission(found.shown, Reason.UNREADABLE, detail, num_bytes)]
 
 
 def _open(path: str) -> BinaryIO:
@@ -77,24 +80,14 @@ def _open(path: str) -> BinaryIO:
     return os.fdopen(descriptor, "rb")
 
 
-def _read_stream(found: Found, stream: BinaryIO, sandbox: Sandbox) -> Document:
+def _read_stream(found: Found, stream: BinaryIO) -> bytes:
+    """All of it. Raises ReadError, before most of it is read: UNSUPPORTED, TOO_LARGE."""
     head = _read_up_to(stream, HEAD_BYTES)
-    reader, kind = choose(found.shown, head)
+    reader, _ = choose(found.shown, head)
     data = head + _read_up_to(stream, reader.max_bytes + 1 - len(head))
     if len(data) > reader.max_bytes:
         raise ReadError(Reason.TOO_LARGE, f"more than {reader.max_bytes // MIB} MiB")
-    if not data or data.isspace():
-        raise ReadError(Reason.EMPTY)
-    reading = sandbox.read(reader.name, data) if reader.sandboxed else reader.read(data)
-    return Document(
-        path=found.shown,
-        kind=kind,
-        num_bytes=len(data),
-        sha256=hashlib.sha256(data).hexdigest(),
-        reader=_signature(reader, reading),
-        blocks=reading.blocks,
-        warnings=reading.warnings,
-    )
+    return data
 
 
 def _read_up_to(stream: BinaryIO, num_bytes: int) -> bytes:
@@ -104,8 +97,3 @@ def _read_up_to(stream: BinaryIO, num_bytes: int) -> bytes:
         pieces.append(piece)
         num_bytes -= len(piece)
     return b"".join(pieces)
-
-
-def _signature(reader: Reader, reading: Reading) -> str:
-    name = f"{reader.name} {reader.version}"
-    return f"{name} ({reading.library})" if reading.library else name

@@ -2,7 +2,8 @@
 
 The child (`sandbox_child`) is started at the first file and reused; one that breaks a limit or
 dies is replaced. A message is 8 bytes of length (big-endian) and that much JSON; a request is
-followed by the file's bytes, so the child opens no file and reads exactly what was hashed.
+followed by the file's bytes, so the child opens no file and reads exactly what was hashed. A reply
+is followed by the bytes of the members it names.
 """
 
 import json
@@ -12,14 +13,14 @@ import subprocess
 import sys
 import threading
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
 
-from mm1cli.ingest.corpus import Block, Reason
+from mm1cli.ingest.corpus import Block, Place, Reason
 from mm1cli.ingest.names import one_line
-from mm1cli.ingest.readers.reader import MIB, ReadError, Reading
+from mm1cli.ingest.readers.reader import MAX_MEMBER_BYTES, MIB, Member, ReadError, Reading
 
 EXIT_OUT_OF_MEMORY = 3
 _EXIT_OUT_OF_CPU = -signal.SIGXCPU if sys.platform != "win32" else None
@@ -73,7 +74,7 @@ class Sandbox:
         timer.start()
         try:
             reply = self._exchange(child, reader, data)
-        except (OSError, EOFError, ValueError):
+        except (OSError, EOFError, ValueError, TypeError, KeyError, AttributeError):
             self._wait()
             raise self._breach(child.returncode, out_of_time.is_set()) from None
         except BaseException:
@@ -135,7 +136,12 @@ class Sandbox:
         if length > self._limits.reply_bytes:
             limit = f"more than {self._limits.reply_bytes // MIB} MiB of text"
             raise ReadError(Reason.TOO_LARGE, limit)
-        return json.loads(receive(child.stdout, length))
+        reply = json.loads(receive(child.stdout, length))
+        for member in reply.get("members", ()):
+            if not 0 <= member["num_bytes"] <= MAX_MEMBER_BYTES:
+                raise ValueError(member["num_bytes"])
+            member["data"] = receive(child.stdout, member.pop("num_bytes"))
+        return reply
 
     def _breach(self, status: int | None, is_out_of_time: bool) -> ReadError:
         if is_out_of_time:
@@ -167,8 +173,19 @@ def receive_message(pipe: IO[bytes]) -> Any:  # noqa: ANN401
     return json.loads(receive(pipe, int.from_bytes(receive(pipe, _LENGTH_BYTES))))
 
 
-def reply_of(reading: Reading) -> dict[str, object]:
-    return asdict(reading)
+def reply_of(reading: Reading) -> tuple[dict[str, object], bytes]:
+    """The message, and the bytes that follow it."""
+    message = {entry.name: getattr(reading, entry.name) for entry in fields(reading)}
+    message["blocks"] = [asdict(block) for block in reading.blocks]
+    message["members"] = [
+        {
+            "name": member.name,
+            "num_bytes": len(member.data),
+            "refusal": member.refusal and refusal_of(member.refusal),
+        }
+        for member in reading.members
+    ]
+    return message, b"".join(member.data for member in reading.members)
 
 
 def refusal_of(error: ReadError) -> dict[str, object]:
@@ -177,11 +194,37 @@ def refusal_of(error: ReadError) -> dict[str, object]:
 
 def _parse(reply: dict[str, Any]) -> Reading:
     if "reason" in reply:
-        raise ReadError(Reason[reply["reason"]], one_line(str(reply["detail"])))
+        raise _refusal(reply)
     return Reading(
-        blocks=tuple(Block(**block) for block in reply["blocks"]),
+        blocks=tuple(map(_block, reply["blocks"])),
         warnings=tuple(one_line(str(warning)) for warning in reply["warnings"]),
         library=one_line(str(reply["library"])),
+        encoding=one_line(str(reply["encoding"])),
+        members=tuple(
+            Member(
+                str(member["name"]),
+                member["data"],
+                _refusal(member["refusal"]) if member["refusal"] else None,
+            )
+            for member in reply["members"]
+        ),
+    )
+
+
+def _refusal(message: dict[str, Any]) -> ReadError:
+    return ReadError(Reason[message["reason"]], one_line(str(message["detail"])))
+
+
+def _block(fields: dict[str, Any]) -> Block:
+    place, columns = fields.pop("place"), fields.pop("columns")
+    return Block(
+        place=Place(place["kind"], int(place["index"]), one_line(str(place["label"])))
+        if place
+        else None,
+        headings=tuple(one_line(str(heading)) for heading in fields.pop("headings")),
+        columns=(str(columns[0]), str(columns[1])) if columns else None,
+        source=tuple((int(at), int(source)) for at, source in fields.pop("source")),
+        **fields,
     )
 
 

@@ -40,7 +40,7 @@ def serve(readers: Mapping[str, Reader]) -> NoReturn:
         limit_cpu(request["cpu_s"])
         limit_memory(request["memory_bytes"])
         try:
-            send(replies, _answer(readers[request["reader"]], data))
+            send(replies, *_answer(readers[request["reader"]], data))
         except MemoryError:
             os._exit(EXIT_OUT_OF_MEMORY)
 
@@ -64,16 +64,16 @@ def _receive_jobs(requests: IO[bytes], jobs: "queue.SimpleQueue[_Job]") -> None:
         os._exit(0)
 
 
-def _answer(reader: Reader, data: bytes) -> dict[str, object]:
+def _answer(reader: Reader, data: bytes) -> tuple[dict[str, object], bytes]:
     try:
         return reply_of(reader.read(data))
     except ReadError as error:
-        return refusal_of(error)
+        return refusal_of(error), b""
     except MemoryError:
         raise
     except Exception as error:
         message = one_line(f"{type(error).__name__}: {error}")[:200]
-        return refusal_of(ReadError(Reason.UNREADABLE, message))
+        return refusal_of(ReadError(Reason.UNREADABLE, message)), b""
 
 
 def limit_cpu(seconds: int) -> None:

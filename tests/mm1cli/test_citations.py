@@ -6,7 +6,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from mm1cli.citations import Source, numbers, quotations
-from mm1cli.ingest.corpus import Corpus
+from mm1cli.ingest.corpus import Corpus, Place
 from mm1cli.result import CitationStatus
 
 SENTENCE = "The ﬁrst bridge was not built by Calder & Vane until 1904."
@@ -77,10 +77,10 @@ def test_an_exact_match_later_on_beats_a_normalised_one():
 
 def test_a_locator_counts_from_where_its_block_begins():
     """Red: citations of page 3 say line 2 of the document."""
-    source = Source(Corpus((document("one\ntwo\nthree\n", first=10, page=2),)))
+    source = Source(Corpus((document("one\ntwo\nthree\n", first=10, place=Place("page", 2)),)))
     found = source.find("two three")
     assert found is not None
-    assert (found.locator.first, found.locator.last, found.locator.page) == (11, 12, 2)
+    assert (found.locator.first, found.locator.last, found.locator.place.index) == (11, 12, 2)
 
 
 @pytest.mark.parametrize(

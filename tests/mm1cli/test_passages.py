@@ -4,7 +4,7 @@ from corpora import corpora, corpus, document
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from mm1cli.ingest.corpus import Block, Corpus, Document
+from mm1cli.ingest.corpus import Block, Corpus, Document, Place
 from mm1cli.passages import PASSAGE_CHARS, Passage, passages
 
 
@@ -28,8 +28,15 @@ def test_every_character_that_is_not_blank_is_in_exactly_one_passage(corpus: Cor
 
 def test_blocks_that_are_equal_are_still_two():
     """Red: a page that says the same as another is lost."""
-    both = Document("a", "text", 1, "0", "r", (Block("Same.", page=0), Block("Same.", page=1)))
-    assert [passage.locator.page for passage in passages(Corpus((both,)))] == [0, 1]
+    both = Document(
+        "a",
+        "text",
+        1,
+        "0",
+        "r",
+        (Block("Same.", place=Place("page", 0)), Block("Same.", place=Place("page", 1))),
+    )
+    assert [passage.locator.place.index for passage in passages(Corpus((both,)))] == [0, 1]
 
 
 @given(corpora(), st.integers(1, 4))
@@ -69,7 +76,7 @@ def test_locators_point_at_the_lines_the_text_stands_in(corpus: Corpus):
         assert lines[0].endswith(shown[0]) or (len(shown) == 1 and shown[0] in lines[0])
         assert lines[-1].startswith(shown[-1]) or len(shown) == 1
         assert lines[1:-1] == shown[1:-1]
-        assert (locator.page, locator.unit) == (passage.block.page, passage.block.unit)
+        assert (locator.place, locator.unit) == (passage.block.place, passage.block.unit)
 
 
 def test_prose_is_cut_at_sentences_and_code_at_lines():
@@ -88,7 +95,7 @@ def test_prose_is_cut_at_sentences_and_code_at_lines():
 
 def test_only_passages_of_one_block_overlap():
     """Red: evidence from page 2 hides that from page 1."""
-    block, other = Block("abcdef", page=0), Block("abcdef", page=1)
+    block, other = Block("abcdef", place=Place("page", 0)), Block("abcdef", place=Place("page", 1))
     both = Document("a", "text", 1, "0", "r", (block, other))
     first = Passage(both, block, 0, 3)
     assert first.overlaps(Passage(both, block, 2, 4))

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from io import BytesIO
 from typing import TYPE_CHECKING
 
-from mm1cli.ingest.corpus import Block, Reason
+from mm1cli.ingest.corpus import Block, Place, Reason
 from mm1cli.ingest.names import one_line
 from mm1cli.ingest.readers.reader import MIB, Reader, ReadError, Reading
 from mm1cli.ingest.readers.text import normalise_newlines
@@ -108,7 +108,7 @@ def _read_pages(
             blank.append(index)
         else:
             label = labels[index] if labels is not None and index < len(labels) else None
-            blocks.append(Block(text, page=index, page_label=label or None))
+            blocks.append(Block(text, place=Place("page", index, label or "")))
     if not blocks and broken:
         raise ReadError(Reason.UNREADABLE, first_error)
     if not blocks:

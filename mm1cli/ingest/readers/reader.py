@@ -6,18 +6,37 @@ from dataclasses import dataclass
 from mm1cli.ingest.corpus import Block, Reason
 
 MIB = 1 << 20
+MAX_MEMBERS = 10_000
+MAX_MEMBER_BYTES = 256 * MIB
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A file inside a file: a member of an archive, an attachment of an e-mail.
+
+    `name` is its path in the container, as the container gives it. A member that cannot be given
+    out has `refusal`, and then no data.
+    """
+
+    name: str
+    data: bytes = b""
+    refusal: "ReadError | None" = None
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
     """The text of one file. Blocks hold no NUL, no lone surrogate, and "\\n" as only line end.
 
-    `library` is the package and version that parsed the file, if one did.
+    `library` is the package and version that parsed the file, if one did; `encoding` is that of a
+    text file. `members` are read after it, each as a file of its own: the reader counts their
+    bytes while it inflates them, and has at most `MAX_MEMBERS` of `MAX_MEMBER_BYTES` in all.
     """
 
     blocks: tuple[Block, ...]
     warnings: tuple[str, ...] = ()
     library: str = ""
+    encoding: str = ""
+    members: tuple[Member, ...] = ()
 
 
 class ReadError(Exception):

@@ -1,6 +1,7 @@
 """Text of any kind: prose, Markdown, source code, and whatever else decodes."""
 
 import codecs
+import re
 from pathlib import PurePath
 
 from mm1cli.ingest.corpus import Block, Reason
@@ -17,6 +18,7 @@ _MARKS = (
 # What text files do hold: \a \b \t \n \v \f \r and the escape of terminal colours.
 _CONTROLS = bytes(sorted(set(range(32)) - {7, 8, 9, 10, 11, 12, 13, 27}))
 _MAX_CONTROL_SHARE = 0.01
+_CRLF = re.compile(r"\r\n")
 _MAX_LATIN_CONTROL_SHARE = 0.001
 
 
@@ -91,14 +93,18 @@ def kind_of(name: str) -> str:
 
 def read_text(data: bytes) -> Reading:
     """One block, its first line is line 1. Raises ReadError: BINARY or EMPTY."""
-    text, warnings = decode(data)
+    text, encoding, warnings = decode(data)
     if not text or text.isspace():
         raise ReadError(Reason.EMPTY)
-    return Reading((Block(normalise_newlines(text)),), warnings)
+    normalised, source = normalise(text)
+    return Reading((Block(normalised, source=source),), warnings, encoding=encoding)
 
 
-def decode(data: bytes) -> tuple[str, tuple[str, ...]]:
-    """The text in `data`, and a warning if its encoding was guessed. Raises ReadError: BINARY."""
+def decode(data: bytes) -> tuple[str, str, tuple[str, ...]]:
+    """The text in `data`, its encoding, and a warning if that was guessed.
+
+    Raises ReadError: BINARY.
+    """
     for mark, encoding in _MARKS:
         if data.startswith(mark):
             try:
@@ -106,13 +112,21 @@ def decode(data: bytes) -> tuple[str, tuple[str, ...]]:
             except UnicodeDecodeError:
                 break
             _refuse_binary(text.encode(), _MAX_CONTROL_SHARE)
-            return text, ()
+            return text, encoding, ()
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError:
         return _decode_latin(data)
     _refuse_binary(data, _MAX_CONTROL_SHARE)
-    return text, ()
+    return text, "utf-8", ()
+
+
+def normalise(text: str) -> tuple[str, tuple[tuple[int, int], ...]]:
+    """`text` with "\n" as only line end, and the map back to it, as `Block.source` has it."""
+    points = [(0, 0)]
+    for num_dropped, match in enumerate(_CRLF.finditer(text), 1):
+        points.append((match.end() - num_dropped, match.end()))
+    return normalise_newlines(text), tuple(points)
 
 
 def normalise_newlines(text: str) -> str:
@@ -124,7 +138,7 @@ def looks_binary(data: bytes) -> bool:
     return _is_binary(data, _MAX_CONTROL_SHARE)
 
 
-def _decode_latin(data: bytes) -> tuple[str, tuple[str, ...]]:
+def _decode_latin(data: bytes) -> tuple[str, str, tuple[str, ...]]:
     # Every byte is a letter in these encodings, so controls are the only sign of binary data.
     _refuse_binary(data, _MAX_LATIN_CONTROL_SHARE)
     for encoding in ("cp1252", "latin-1"):
@@ -132,7 +146,8 @@ def _decode_latin(data: bytes) -> tuple[str, tuple[str, ...]]:
             text = data.decode(encoding)
         except UnicodeDecodeError:
             continue
-        return text, (f"not UTF-8; read as {encoding}, letters outside ASCII may be wrong",)
+        warning = f"not UTF-8; read as {encoding}, letters outside ASCII may be wrong"
+        return text, encoding, (warning,)
     raise AssertionError("latin-1 decodes every byte")
 
 
@@ -150,7 +165,7 @@ def _is_binary(data: bytes, max_share: float) -> bool:
 
 TEXT = Reader(
     name="text",
-    version=1,
+    version=2,
     kinds=_KINDS,
     max_bytes=64 * MIB,
     sandboxed=False,

@@ -28,8 +28,11 @@ def encrypted(data, user_password, algorithm):
 def test_one_block_for_each_page_with_text(make_pdf):
     """Red: citations name the wrong page."""
     reading = read_pdf(make_pdf("first", "second"))
-    assert [(block.text, block.page) for block in reading.blocks] == [("first", 0), ("second", 1)]
-    assert [block.page_label for block in reading.blocks] == [None, None]
+    assert [(block.text, block.place.index) for block in reading.blocks] == [
+        ("first", 0),
+        ("second", 1),
+    ]
+    assert [block.place.label for block in reading.blocks] == ["", ""]
     assert reading.warnings == ()
     assert reading.library.startswith("pypdf ")
 
@@ -45,14 +48,14 @@ def test_printed_page_labels_are_kept():
         canvas.showPage()
     canvas.save()
     blocks = read_pdf(output.getvalue()).blocks
-    assert [block.page_label for block in blocks] == ["i", "ii", "A-1"]
+    assert [block.place.label for block in blocks] == ["i", "ii", "A-1"]
     assert str(blocks[2].locate(0, 1)) == "p. A-1"
 
 
 def test_pages_without_text_are_named(make_pdf):
     """Red: scanned pages vanish without a word."""
     reading = read_pdf(make_pdf("a", "", "", "", "b", ""))
-    assert [block.page for block in reading.blocks] == [0, 4]
+    assert [block.place.index for block in reading.blocks] == [0, 4]
     assert reading.warnings == ("pages 2-4, 6 have no text layer",)
     assert page_ranges([6]) == "page 7"
 

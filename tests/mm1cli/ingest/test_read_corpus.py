@@ -58,8 +58,8 @@ def test_a_document_tells_what_was_read(tree):
     (document,) = read_corpus(["a.txt"]).documents
     assert document.sha256 == hashlib.sha256(content).hexdigest()
     assert document.num_bytes == len(content)
-    assert document.reader == "text 1"
-    assert document.blocks == (Block("one\ntwo\n"),)
+    assert document.reader == "text 2"
+    assert document.blocks == (Block("one\ntwo\n", source=((0, 0), (4, 5), (8, 10))),)
     assert str(document.blocks[0].locate(4, 7)) == "line 2"
 
 
@@ -69,7 +69,7 @@ def test_stdin_is_read_only_when_named(tree):
     assert len(read_corpus(["a.txt"], stdin=Closed()).documents) == 1
     corpus = read_corpus(["-", "a.txt"], stdin=BytesIO(b"from a pipe\n"))
     assert [each.path for each in corpus.documents] == ["stdin", "a.txt"]
-    assert corpus.documents[0].blocks == (Block("from a pipe\n"),)
+    assert corpus.documents[0].blocks == (Block("from a pipe\n", source=((0, 0),)),)
     (omission,) = read_corpus(["-"], stdin=BytesIO()).omissions
     assert (omission.path, omission.reason) == ("stdin", Reason.EMPTY)
     with pytest.raises(InputError):

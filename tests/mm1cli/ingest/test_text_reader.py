@@ -23,7 +23,7 @@ from mm1cli.ingest.readers.text import read_text
 def test_a_byte_order_mark_decides_and_is_not_text(mark, encoding):
     """Red: files saved by Windows editors are binary, or start with an invisible character."""
     reading = read_text(mark + "naïve\r\nmenü".encode(encoding))
-    assert reading.blocks == (Block("naïve\nmenü"),)
+    assert reading.blocks == (Block("naïve\nmenü", source=((0, 0), (6, 7))),)
     assert reading.warnings == ()
 
 

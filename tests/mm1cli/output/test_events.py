@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mm1cli import output
-from mm1cli.ingest.corpus import Block, Corpus, Document, Locator, Omission, Reason
+from mm1cli.ingest.corpus import Block, Corpus, Document, Locator, Omission, Place, Reason
 from mm1cli.ingest.manifest import Manifest, build
 from mm1cli.output.events import JsonLines, JsonObject, plain, write_line
 from mm1cli.output.sink import SCHEMA_VERSION, RunInfo, Sink
@@ -19,7 +19,12 @@ from mm1cli.result import Answer, Citation, CitationStatus, PassageRead, Reading
 RUN = RunInfo("analyze", "mini")
 USAGE = Usage(12_044, 3_912, 4_190, 7, 42, 9.1, 2.0, 11.2)
 CITATION = Citation(
-    1, "report.pdf", Locator("line", 3, 4, 1, "ii"), "“silt”", CitationStatus.NORMALISED, -1.5
+    1,
+    "report.pdf",
+    Locator("line", 3, 4, Place("page", 1, "ii")),
+    "“silt”",
+    CitationStatus.NORMALISED,
+    -1.5,
 )
 EXPECTED_CITATION = {
     "number": 1,
@@ -28,8 +33,12 @@ EXPECTED_CITATION = {
         "unit": "line",
         "first": 3,
         "last": 4,
-        "page": 1,
-        "page_label": "ii",
+        "place": {"kind": "page", "index": 1, "label": "ii"},
+        "headings": [],
+        "columns": None,
+        "mark": "",
+        "source_start": None,
+        "source_end": None,
         "display": "p. ii",
     },
     "text": "“silt”",

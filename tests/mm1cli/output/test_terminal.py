@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mm1cli.ingest.corpus import Block, Corpus, Document, Locator, Omission, Reason
+from mm1cli.ingest.corpus import Block, Corpus, Document, Locator, Omission, Place, Reason
 from mm1cli.ingest.manifest import Manifest, build
 from mm1cli.output.sink import RunInfo, Sink
 from mm1cli.output.terminal import Terminal
@@ -37,7 +37,7 @@ def citation(text: str, **changes: object) -> Citation:
     values = {
         "number": 1,
         "path": "harbour-report.pdf",
-        "locator": Locator("line", 3, 4, page=1),
+        "locator": Locator("line", 3, 4, Place("page", 1)),
         "text": text,
         "status": CitationStatus.EXACT,
         "score": -1.0,
