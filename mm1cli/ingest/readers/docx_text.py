@@ -167,7 +167,8 @@ class TextWalk:
         if self._depth >= _MAX_NOTE_DEPTH or (kind, key) not in self._notes:
             return []
         self._depth += 1
-        lines = self.marked(self._notes.pop((kind, key)), kind)
+        note = self._notes.pop((kind, key))
+        lines = self.marked(note, kind)
         self._depth -= 1
         if lines and (author := attribute(note, "author")):
             lines[0] = replace(lines[0], text=f"{author}: {lines[0].text}")

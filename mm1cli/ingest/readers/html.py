@@ -2,18 +2,34 @@
 
 import codecs
 import re
+from html import entities
 
 from mm1cli.ingest.corpus import Block, Place, Reason
 from mm1cli.ingest.readers.html_text import html_lines
 from mm1cli.ingest.readers.lines import Line, lines_to_blocks, one_paragraph
-from mm1cli.ingest.readers.markup import Element, broken, descendants, lxml_version
+from mm1cli.ingest.readers.markup import (
+    Element,
+    broken,
+    descendants,
+    local_name,
+    lxml_version,
+    parse_xml,
+)
 from mm1cli.ingest.readers.reader import MIB, Reader, ReadError, Reading
 from mm1cli.ingest.readers.text import decode
 
 _MARKS = (codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
-_DECLARED = re.compile(rb"""<meta[^>]{0,200}?charset\s*=\s*["']?\s*([\w.:-]{2,40})""", re.IGNORECASE)
+_DECLARED = re.compile(
+    rb"""<meta[^>]{0,200}?charset\s*=\s*["']?\s*([\w.:-]{2,40})""", re.IGNORECASE
+)
 _XML_DECLARED = re.compile(rb"""^\s*<\?xml[^>]{0,100}?encoding\s*=\s*["']([\w.:-]{2,40})""")
 _DECLARED_WITHIN_BYTES = 4096
+_XML_DECLARATION = re.compile(r"^\s*<\?xml[^>]{0,200}\?>")
+_XHTML = "http://www.w3.org/1999/xhtml"
+_ENTITY = re.compile(r"&([A-Za-z][A-Za-z0-9]{1,31});")
+_SELF_CLOSED = re.compile(
+    r"<(title|script|style|textarea|iframe|a|div|span|p|i|b|em)\b([^<>]{0,500})/>", re.IGNORECASE
+)
 # The standard says so.
 _BROWSERS_READ_AS = {"iso8859-1": "cp1252", "ascii": "cp1252"}
 
@@ -46,7 +62,14 @@ def parse_html(text: str) -> Element | None:
     """The root; None where there is no element at all. Raises ReadError: UNREADABLE."""
     from lxml import etree
 
-    # Not deep enough to hurt: the walks keep their own stacks.
+    text = _XML_DECLARATION.sub("", text)
+    if _XHTML in text[:_DECLARED_WITHIN_BYTES]:
+        # <title/> closes itself only in XML; an HTML parser would take the page for the title.
+        try:
+            return parse_xml(_ENTITY.sub(_character, text).encode("utf-8", "ignore"))
+        except ReadError:
+            text = _SELF_CLOSED.sub(r"<\1\2></\1>", text)
+    # huge_tree, because depth does not hurt: the walks keep their own stacks.
     parser = etree.HTMLParser(
         encoding="utf-8", no_network=True, huge_tree=True, remove_comments=True, remove_pis=True
     )
@@ -71,6 +94,12 @@ def decode_html(data: bytes) -> tuple[str, str, tuple[str, ...]]:
         else:
             return text, declared, ()
     return decode(data)
+
+
+def _character(entity: re.Match[str]) -> str:
+    if entity[1] in {"amp", "lt", "gt", "quot", "apos"}:
+        return entity[0]
+    return entities.html5.get(f"{entity[1]};", entity[0])
 
 
 def _declared(data: bytes) -> str:
@@ -103,7 +132,7 @@ def _titles(root: Element) -> list[Element]:
     return [
         title
         for title in descendants(root, "title")
-        if (up := title.getparent()) is not None and up.tag in {"head", "html"}
+        if (up := title.getparent()) is not None and local_name(up) in {"head", "html"}
     ]
 
 

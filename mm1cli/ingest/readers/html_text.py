@@ -7,19 +7,17 @@ import re
 from collections.abc import Iterator
 
 from mm1cli.ingest.readers.lines import HeadingPath, Line
-from mm1cli.ingest.readers.markup import Element, attribute, local_name
+from mm1cli.ingest.readers.markup import Element, attribute, local_name, names
 
-_DROPPED = frozenset(
-    "script style template head noembed noframes iframe object embed applet datalist".split()
-)
-_BLOCKS = frozenset(
+_DROPPED = names("script style template head noembed noframes iframe object embed applet datalist")
+_BLOCKS = names(
     "address article aside blockquote body caption center dd details dialog dir div dl dt fieldset"
     " figcaption figure footer form frameset h1 h2 h3 h4 h5 h6 header hgroup hr html legend li main"
     " menu nav ol option optgroup p plaintext listing pre search section summary table tbody td"
-    " tfoot th thead title tr ul xmp".split()
+    " tfoot th thead title tr ul xmp"
 )
 _HEADINGS = {f"h{level}": level - 1 for level in range(1, 7)}
-_PREFORMATTED = frozenset("pre textarea listing xmp plaintext".split())
+_PREFORMATTED = names("pre textarea listing xmp plaintext")
 # A table with these in its cells arranges a page; its cells are not values of a row.
 _LAYOUT = frozenset([*_HEADINGS, *_PREFORMATTED, "table", "ul", "ol", "dl", "form", "article"])
 _HIDING = re.compile(

@@ -34,6 +34,11 @@ class Element(Protocol):
     def clear(self) -> None: ...
 
 
+def names(listed: str) -> frozenset[str]:
+    """The names in a string that lists them."""
+    return frozenset(listed.split())
+
+
 @lru_cache(maxsize=4096)
 def _local(name: str) -> str:
     return name.rpartition("}")[2]

@@ -59,6 +59,7 @@ class Inflation:
 
     def read(self, stream: Stream) -> bytes:
         """All of `stream`, a chunk at a time: the sizes that a file declares may lie."""
+        self.add(0)
         chunks = []
         while chunk := stream.read(_CHUNK_BYTES):
             self.add(len(chunk))

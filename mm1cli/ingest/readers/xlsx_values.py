@@ -25,9 +25,7 @@ _LAST_DAY = 2_958_466  # 9999-12-31 is the day before
 
 def shared_strings(package: Package, parts: Iterable[str]) -> list[str]:
     """By index. Phonetic guides are left out. Raises ReadError."""
-    return [
-        rich_text(item) for part in parts for item in stream_xml(package.stream(part), "si")
-    ]
+    return [rich_text(item) for part in parts for item in stream_xml(package.stream(part), "si")]
 
 
 def rich_text(element: Element) -> str:
