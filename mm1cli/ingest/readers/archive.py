@@ -3,19 +3,15 @@
 Nothing is written to disk, so a member's name can lead nowhere; it is only shown.
 """
 
-import bz2
-import gzip
-import lzma
 import stat
-import tarfile
-import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
-from io import BufferedIOBase, BytesIO
+from io import BytesIO
+from typing import TYPE_CHECKING
 
 from mm1cli.ingest.corpus import Reason
 from mm1cli.ingest.readers.markup import broken
-from mm1cli.ingest.readers.package import Inflation
+from mm1cli.ingest.readers.package import Inflation, Stream
 from mm1cli.ingest.readers.reader import (
     MAX_MEMBER_BYTES,
     MAX_MEMBERS,
@@ -26,13 +22,12 @@ from mm1cli.ingest.readers.reader import (
     Reading,
 )
 
+if TYPE_CHECKING:
+    import zipfile
+
 _TAR_MAGIC_AT = 257
 _UTF8_NAME = 0x800
-_UNPACKERS: dict[bytes, Callable[[BytesIO], BufferedIOBase]] = {
-    b"\x1f\x8b": lambda file: gzip.GzipFile(fileobj=file),
-    b"BZh": bz2.BZ2File,
-    b"\xfd7zXZ\0": lzma.LZMAFile,
-}
+_COMPRESSED = {b"\x1f\x8b": "gz", b"BZh": "bz2", b"\xfd7zXZ\0": "xz"}
 
 
 def read_archive(data: bytes) -> Reading:
@@ -40,9 +35,9 @@ def read_archive(data: bytes) -> Reading:
 
     Folders are passed over. Raises ReadError: EMPTY, TOO_LARGE, UNREADABLE.
     """
-    for magic, unpack in _UNPACKERS.items():
+    for magic, method in _COMPRESSED.items():
         if data.startswith(magic):
-            return _compressed(data, unpack)
+            return _compressed(data, method)
     if data.startswith(b"PK"):
         return _reading(_zip_members(data))
     if is_tar(data):
@@ -54,11 +49,10 @@ def is_tar(data: bytes) -> bool:
     return data[_TAR_MAGIC_AT : _TAR_MAGIC_AT + 5] == b"ustar"
 
 
-def _compressed(data: bytes, unpack: Callable[[BytesIO], BufferedIOBase]) -> Reading:
+def _compressed(data: bytes, method: str) -> Reading:
     inflation = Inflation(len(data), MAX_MEMBER_BYTES)
     try:
-        with unpack(BytesIO(data)) as stream:
-            content = inflation.read(stream)
+        content = inflation.read(_unpacked(data, method))
     except (ReadError, MemoryError):
         raise
     except Exception as error:
@@ -66,6 +60,17 @@ def _compressed(data: bytes, unpack: Callable[[BytesIO], BufferedIOBase]) -> Rea
     if is_tar(content):
         return _reading(_tar_members(content))
     return Reading((), members=(Member("", content),))
+
+
+def _unpacked(data: bytes, method: str) -> Stream:
+    import bz2
+    import gzip
+    import lzma
+
+    file = BytesIO(data)
+    if method == "gz":
+        return gzip.GzipFile(fileobj=file)
+    return bz2.BZ2File(file) if method == "bz2" else lzma.LZMAFile(file)
 
 
 def _reading(members: Iterator[Member]) -> Reading:
@@ -93,6 +98,8 @@ def _reading(members: Iterator[Member]) -> Reading:
 
 
 def _zip_members(data: bytes) -> Iterator[Member]:
+    import zipfile
+
     try:
         archive = zipfile.ZipFile(BytesIO(data))
     except MemoryError:
@@ -105,7 +112,9 @@ def _zip_members(data: bytes) -> Iterator[Member]:
             yield _zip_member(archive, info, inflation)
 
 
-def _zip_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, inflation: Inflation) -> Member:
+def _zip_member(
+    archive: "zipfile.ZipFile", info: "zipfile.ZipInfo", inflation: Inflation
+) -> Member:
     name = _zip_name(info)
     mode = info.external_attr >> 16
     if mode and stat.S_IFMT(mode) not in {0, stat.S_IFREG}:
@@ -126,7 +135,7 @@ def _zip_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, inflation: Infl
         return Member(name, refusal=broken(error))
 
 
-def _zip_name(info: zipfile.ZipInfo) -> str:
+def _zip_name(info: "zipfile.ZipInfo") -> str:
     """Without the UTF-8 flag it was read as cp437, as the standard says; most are UTF-8."""
     name = info.filename
     if not info.flag_bits & _UTF8_NAME:
@@ -136,6 +145,8 @@ def _zip_name(info: zipfile.ZipInfo) -> str:
 
 
 def _tar_members(data: bytes) -> Iterator[Member]:
+    import tarfile
+
     inflation = Inflation(len(data), MAX_MEMBER_BYTES)
     with tarfile.open(fileobj=BytesIO(data), mode="r:", errors="surrogateescape") as archive:
         for info in archive:

@@ -1,6 +1,5 @@
 """CSV and its relatives: rows with the columns a spreadsheet would give them."""
 
-import csv
 from collections.abc import Sequence
 from io import StringIO
 
@@ -19,6 +18,8 @@ def read_delimited(data: bytes) -> Reading:
 
     Raises ReadError: BINARY, EMPTY, TOO_LARGE.
     """
+    import csv
+
     text, encoding, warnings = decode(data)
     # Excel's own way to name the separator.
     skipped = 0
@@ -46,6 +47,8 @@ def delimiter_of(sample: str) -> str:
 
 
 def _agreement(lines: Sequence[str], delimiter: str) -> tuple[int, int]:
+    import csv
+
     widths = [len(row) for row in csv.reader(lines, delimiter=delimiter) if row]
     counts = {width: widths.count(width) for width in set(widths) if width > 1}
     if not counts:

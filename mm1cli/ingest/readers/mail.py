@@ -1,10 +1,7 @@
 """E-mail: headers and text of a message; attachments and the messages of an mbox are members."""
 
-import email.policy
 import re
-from email.errors import HeaderParseError
-from email.message import EmailMessage
-from email.parser import BytesParser
+from typing import TYPE_CHECKING
 
 from mm1cli.ingest.corpus import Block, Place, Reason
 from mm1cli.ingest.readers.html import decode_html, html_blocks
@@ -19,6 +16,9 @@ from mm1cli.ingest.readers.reader import (
     Reading,
 )
 from mm1cli.ingest.readers.text import decode
+
+if TYPE_CHECKING:
+    from email.message import EmailMessage
 
 _HEADERS = ("From", "To", "Cc", "Bcc", "Reply-To", "Date", "Subject")
 _LOCKED = frozenset({"application/pkcs7-mime", "application/x-pkcs7-mime"})
@@ -65,13 +65,14 @@ def read_mbox(data: bytes) -> Reading:
     return Reading((), tuple(warnings), members=tuple(members))
 
 
-def _parse(data: bytes) -> EmailMessage:
-    message = BytesParser(policy=email.policy.default).parsebytes(data)
-    assert isinstance(message, EmailMessage)
-    return message
+def _parse(data: bytes) -> "EmailMessage":
+    from email import policy
+    from email.parser import BytesParser
+
+    return BytesParser(policy=policy.default).parsebytes(data)
 
 
-def _headers(message: EmailMessage) -> str:
+def _headers(message: "EmailMessage") -> str:
     lines = []
     for name in _HEADERS:
         for value in _values(message, name):
@@ -80,7 +81,7 @@ def _headers(message: EmailMessage) -> str:
     return "\n".join(lines)
 
 
-def _values(message: EmailMessage, name: str) -> list[str]:
+def _values(message: "EmailMessage", name: str) -> list[str]:
     # The parser of structured headers fails in many ways on what no one should send.
     try:
         return [str(value) for value in message.get_all(name, [])]
@@ -102,7 +103,7 @@ class _Walk:
         self._num_bytes = 0
         self._names: set[str] = set()
 
-    def part(self, message: EmailMessage) -> None:
+    def part(self, message: "EmailMessage") -> None:
         self._num_parts += 1
         if self._num_parts > _MAX_PARTS:
             raise ReadError(Reason.TOO_LARGE, f"more than {_MAX_PARTS} parts")
@@ -124,7 +125,7 @@ class _Walk:
         else:
             self._add(self._text(message))
 
-    def _alternatives(self, message: EmailMessage) -> None:
+    def _alternatives(self, message: "EmailMessage") -> None:
         """The same text more than once, by convention; where it is not the same, all of it."""
         parts = _parts(message)
         plain = [part for part in parts if _kind(part) == "text/plain" and not _is_attached(part)]
@@ -146,16 +147,16 @@ class _Walk:
         refuse_flood(self._num_chars)
         self.blocks += blocks
 
-    def _text(self, message: EmailMessage) -> list[Block]:
+    def _text(self, message: "EmailMessage") -> list[Block]:
         text = tidy(_decoded(message)).strip("\n")
         place = Place("part", self._num_parts, _kind(message))
         return [Block(text, place=place)] if text and not text.isspace() else []
 
-    def _page(self, message: EmailMessage) -> list[Block]:
+    def _page(self, message: "EmailMessage") -> list[Block]:
         place = Place("part", self._num_parts, _kind(message))
         return html_blocks(_decoded(message), place)[0]
 
-    def _attach(self, message: EmailMessage, kind: str, name: str) -> None:
+    def _attach(self, message: "EmailMessage", kind: str, name: str) -> None:
         if len(self.members) == MAX_MEMBERS:
             raise ReadError(Reason.TOO_LARGE, f"more than {MAX_MEMBERS} attachments")
         if not name:
@@ -181,7 +182,7 @@ class _Walk:
         return chosen
 
 
-def _kind(message: EmailMessage) -> str:
+def _kind(message: "EmailMessage") -> str:
     try:
         return message.get_content_type()
     except MemoryError:
@@ -190,7 +191,9 @@ def _kind(message: EmailMessage) -> str:
         return "text/plain"
 
 
-def _parts(message: EmailMessage) -> list[EmailMessage]:
+def _parts(message: "EmailMessage") -> list["EmailMessage"]:
+    from email.message import EmailMessage
+
     payload = message.get_payload()
     return (
         [part for part in payload if isinstance(part, EmailMessage)]
@@ -199,14 +202,16 @@ def _parts(message: EmailMessage) -> list[EmailMessage]:
     )
 
 
-def _is_attached(message: EmailMessage) -> bool:
+def _is_attached(message: "EmailMessage") -> bool:
     try:
         return message.get_content_disposition() == "attachment"
-    except (HeaderParseError, ValueError, AttributeError, IndexError):
+    except MemoryError:
+        raise
+    except Exception:
         return True
 
 
-def _file_name(message: EmailMessage) -> str:
+def _file_name(message: "EmailMessage") -> str:
     """A name without folders; attachments are written nowhere, but the name is shown."""
     try:
         name = message.get_filename() or ""
@@ -217,12 +222,12 @@ def _file_name(message: EmailMessage) -> str:
     return re.split(r"[/\\]", " ".join(tidy(name).split()))[-1].strip()
 
 
-def _bytes(message: EmailMessage) -> bytes:
+def _bytes(message: "EmailMessage") -> bytes:
     payload = message.get_payload(decode=True)
     return payload if isinstance(payload, bytes) else b""
 
 
-def _attached_bytes(message: EmailMessage) -> bytes:
+def _attached_bytes(message: "EmailMessage") -> bytes:
     if not message.is_multipart():
         return _bytes(message)
     inner = _parts(message)
@@ -234,7 +239,7 @@ def _attached_bytes(message: EmailMessage) -> bytes:
         return b""
 
 
-def _decoded(message: EmailMessage) -> str:
+def _decoded(message: "EmailMessage") -> str:
     """The text in its declared character set, or in the one that fits."""
     data = _bytes(message)
     try:

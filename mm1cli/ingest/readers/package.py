@@ -1,7 +1,6 @@
 """A zip of parts, inflated one by one and counted, and the relations between them (OPC)."""
 
 import posixpath
-import zipfile
 from dataclasses import dataclass
 from io import BytesIO
 from typing import Protocol
@@ -72,6 +71,8 @@ class Package:
 
     def __init__(self, data: bytes) -> None:
         """Raises ReadError: ENCRYPTED, TOO_LARGE, UNREADABLE, UNSUPPORTED."""
+        import zipfile
+
         refuse_old_office(data)
         try:
             self._zip = zipfile.ZipFile(BytesIO(data))
