@@ -37,6 +37,9 @@ def tidy(text: str) -> str:
 
 def one_paragraph(text: str) -> str:
     """`text` as one tidy line without space around it; tabs at its start stay, as empty cells."""
+    if text.isprintable():
+        # Nothing to tidy, and by far the most common case.
+        return text.strip(" ")
     return _LINE_BREAKS.sub(" ", tidy(text)).rstrip().lstrip(" ")
 
 

@@ -5,7 +5,7 @@ Local names, because ISO-strict Office files carry other namespaces than all the
 
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from mm1cli.ingest.corpus import Reason
 from mm1cli.ingest.names import one_line
@@ -32,6 +32,7 @@ class Element(Protocol):
     def getparent(self) -> Self | None: ...
     def getprevious(self) -> Self | None: ...
     def clear(self) -> None: ...
+    def getroottree(self) -> Any: ...  # noqa: ANN401
 
 
 def names(listed: str) -> frozenset[str]:
@@ -118,12 +119,9 @@ def parse_xml(data: bytes) -> Element:
     )
     try:
         root: Element = etree.fromstring(data, parser)
-        declared = etree.ElementTree(root).docinfo.internalDTD
-        entities = [] if declared is None else list(declared.iterentities())
     except etree.XMLSyntaxError as error:
         raise broken(error) from None
-    if entities:
-        raise ReadError(Reason.UNREADABLE, f"declares the entity '{one_line(entities[0].name)}'")
+    _refuse_entities(root)
     return root
 
 
@@ -145,8 +143,12 @@ def stream_xml(stream: "Stream", *names: str) -> Iterator[Element]:
         remove_comments=True,
         remove_pis=True,
     )
+    is_first = True
     try:
         for _, element in events:
+            if is_first:
+                _refuse_entities(element)
+                is_first = False
             yield element
             element.clear()
             parent = element.getparent()
@@ -154,6 +156,13 @@ def stream_xml(stream: "Stream", *names: str) -> Iterator[Element]:
                 del parent[0]
     except etree.XMLSyntaxError as error:
         raise broken(error) from None
+
+
+def _refuse_entities(element: Element) -> None:
+    """Text in entities would be left out in silence, and no honest file has them."""
+    declared = element.getroottree().docinfo.internalDTD
+    for entity in () if declared is None else declared.iterentities():
+        raise ReadError(Reason.UNREADABLE, f"declares the entity '{one_line(entity.name)}'")
 
 
 def broken(error: Exception) -> ReadError:
