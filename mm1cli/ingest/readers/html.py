@@ -6,7 +6,7 @@ from html import entities
 
 from mm1cli.ingest.corpus import Block, Place, Reason
 from mm1cli.ingest.readers.html_text import html_lines
-from mm1cli.ingest.readers.lines import Line, lines_to_blocks, one_paragraph
+from mm1cli.ingest.readers.lines import Line, lines_to_blocks, tidy
 from mm1cli.ingest.readers.markup import (
     Element,
     broken,
@@ -51,7 +51,8 @@ def html_blocks(text: str, place: Place | None = None) -> tuple[list[Block], str
     root = parse_html(text)
     if root is None:
         return [], ""
-    title = next((one_paragraph("".join(found.itertext())) for found in _titles(root)), "")
+    titles = (" ".join(tidy("".join(found.itertext())).split()) for found in _titles(root))
+    title = next(titles, "")
     lines = list(html_lines(root))
     if title and place is None:
         lines.insert(0, Line(title, "title"))
@@ -79,6 +80,9 @@ def parse_html(text: str) -> Element | None:
         if not text.strip():
             return None
         raise broken(error) from None
+    if any(entry.level_name == "FATAL" for entry in parser.error_log):
+        # The parser stops there, and what comes after it would be lost in silence.
+        raise ReadError(Reason.TOO_DEEP, "more than 2,000 elements in each other")
     return root
 
 

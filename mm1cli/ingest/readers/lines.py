@@ -36,11 +36,11 @@ def tidy(text: str) -> str:
 
 
 def one_paragraph(text: str) -> str:
-    """`text` as one tidy line without space around it; tabs at its start stay, as empty cells."""
+    """`text` as one tidy line without space at its end; at its start, space may be a column."""
     if text.isprintable():
         # Nothing to tidy, and by far the most common case.
-        return text.strip(" ")
-    return _LINE_BREAKS.sub(" ", tidy(text)).rstrip().lstrip(" ")
+        return text.rstrip(" ")
+    return _LINE_BREAKS.sub(" ", tidy(text)).rstrip()
 
 
 def lines_to_blocks(
@@ -96,6 +96,6 @@ class HeadingPath:
     def enter(self, level: int, text: str) -> tuple[str, ...]:
         while self._path and self._path[-1][0] >= level:
             self._path.pop()
-        if text := one_paragraph(text):
+        if text := one_paragraph(text).strip():
             self._path.append((level, text))
         return self.now
