@@ -9,6 +9,7 @@ from mm1cli.ingest.readers.rows import RowBlocks
 from mm1cli.ingest.readers.text import decode
 
 _DELIMITERS = ",;\t|"
+_MAX_BYTES = 64 * MIB
 _SAMPLE_LINES = 50
 _SAMPLE_CHARS = 64 * 1024
 
@@ -20,6 +21,8 @@ def read_delimited(data: bytes) -> Reading:
     """
     import csv
 
+    # No cell is too long; the file's size is the limit.
+    csv.field_size_limit(_MAX_BYTES)
     text, encoding, warnings = decode(data)
     # Excel's own way to name the separator.
     skipped = 0
@@ -29,7 +32,6 @@ def read_delimited(data: bytes) -> Reading:
     else:
         delimiter = delimiter_of(text[:_SAMPLE_CHARS])
     rows = RowBlocks()
-    csv.field_size_limit(len(text) + 1)
     # NUL cannot be here: such a file is binary.
     for number, cells in enumerate(csv.reader(StringIO(text, newline=""), delimiter=delimiter), 1):
         if number > skipped:
@@ -60,7 +62,7 @@ DELIMITED = Reader(
     name="csv",
     version=1,
     kinds={".csv": "csv", ".tsv": "csv", ".tab": "csv"},
-    max_bytes=64 * MIB,
+    max_bytes=_MAX_BYTES,
     sandboxed=True,
     read=read_delimited,
 )

@@ -13,8 +13,8 @@ _DROPPED = names("script style template head noembed noframes iframe object embe
 _BLOCKS = names(
     "address article aside blockquote body caption center dd details dialog dir div dl dt fieldset"
     " figcaption figure footer form frameset h1 h2 h3 h4 h5 h6 header hgroup hr html legend li main"
-    " menu nav noscript ol option optgroup p plaintext listing pre search section summary table tbody"
-    " td tfoot th thead title tr ul xmp"
+    " menu nav noscript ol option optgroup p plaintext listing pre search section summary table"
+    " tbody td tfoot th thead title tr ul xmp"
 )
 _HEADINGS = {f"h{level}": level - 1 for level in range(1, 7)}
 _PREFORMATTED = names("pre textarea listing xmp plaintext")

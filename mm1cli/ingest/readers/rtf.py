@@ -170,9 +170,13 @@ class _Walk:
             return
         left = self._state
         self._state = self._stack.pop()
-        if left.sink is not self._state.sink:
-            self._end_paragraph(left.sink)
-            self._state.sink.after += left.sink.lines
+        self._leave(left.sink, self._state.sink)
+
+    def _leave(self, sink: _Sink, outer: _Sink) -> None:
+        if sink is not outer:
+            self._end_paragraph(sink)
+            outer.after += sink.lines
+            sink.lines = []
 
     def _word(self, word: bytes, number: int | None) -> None:
         if word == b"u" and number is not None:
@@ -185,6 +189,7 @@ class _Walk:
         starred, self._is_starred = self._is_starred, False
         state = self._state
         if word in _MARKED:
+            self._leave(state.sink, self._stack[-1].sink if self._stack else state.sink)
             state.sink, state.skipped = _Sink(_MARKED[word]), False
         elif word == b"ftnalt" and state.sink.mark == "footnote":
             state.sink.mark = "endnote"
