@@ -116,7 +116,7 @@ def test_broken_files_give_what_they_have():
     assert refusal(read_rtf, b"{\\rtf1 }").reason is Reason.EMPTY
     assert refusal(read_rtf, b"{\\rtf1 " + b"{" * 5000 + b"x").reason is Reason.UNREADABLE
     start = time.process_time()
-    assert lines("a" + r"\footnote" * 20_000 + " b" + "\\" * 20_001) == ["a", "b" + "\\" * 10_000]
+    assert lines("a" + r"\footnote" * 20_000 + " b" + "\\" * 20_000) == ["a", "b" + "\\" * 10_000]
     assert time.process_time() - start < 5
 
 
