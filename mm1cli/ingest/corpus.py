@@ -45,7 +45,8 @@ class Block:
     of the page may not see this text ("invisible", "hidden sheet", "comment"). `source` maps
     offsets in `text` to offsets in the file's decoded text: breakpoints (text, source), both
     ascending, the first at text offset 0; from each on, both grow alike up to the next. Without
-    breakpoints the format has no decoded text to point into.
+    breakpoints the format has no decoded text to point into. `outline` is for text that holds its
+    own headings: from each offset on, the path of headings, below those in `headings`.
     """
 
     text: str
@@ -56,6 +57,7 @@ class Block:
     columns: tuple[str, str] | None = None
     mark: str = ""
     source: tuple[tuple[int, int], ...] = ()
+    outline: tuple[tuple[int, tuple[str, ...]], ...] = ()
 
     def locate(self, start: int, end: int) -> Locator:
         """The locator of `text[start:end]`, which must not be empty."""
@@ -66,12 +68,16 @@ class Block:
             first=first,
             last=last,
             place=self.place,
-            headings=self.headings,
+            headings=self.headings + self._headings_at(start),
             columns=self.columns,
             mark=self.mark,
             source_start=self.source_offset(start),
             source_end=self.source_offset(end),
         )
+
+    def _headings_at(self, offset: int) -> tuple[str, ...]:
+        at = bisect_right(self.outline, offset, key=lambda entry: entry[0]) - 1
+        return self.outline[at][1] if at >= 0 else ()
 
     def source_offset(self, offset: int) -> int | None:
         """Where `text[offset]` begins in the decoded source; None without a map."""

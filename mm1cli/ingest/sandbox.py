@@ -25,6 +25,8 @@ from mm1cli.ingest.readers.reader import MAX_MEMBER_BYTES, MIB, Member, ReadErro
 EXIT_OUT_OF_MEMORY = 3
 _EXIT_OUT_OF_CPU = -signal.SIGXCPU if sys.platform != "win32" else None
 _LENGTH_BYTES = 8
+READY = b"ready"  # what a child says first
+_START_S = 60.0  # imports, on a busy machine with a cold disk
 _CLOSE_S = 2.0
 
 
@@ -47,6 +49,7 @@ class Sandbox:
         self._limits = limits or Limits()
         self._child_module = child_module
         self._child: subprocess.Popen[bytes] | None = None
+        self._has_started = False
 
     def __enter__(self) -> Self:
         return self
@@ -59,24 +62,34 @@ class Sandbox:
     ) -> None:
         self.close()
 
-    def read(self, reader: str, data: bytes) -> Reading:
+    def read(self, reader: str, data: bytes, *, patience: int = 1) -> Reading:
         """What the reader named `reader` makes of `data`. Raises ReadError as that reader does,
-        and for a breach: TOO_SLOW, TOO_LARGE (its text) or UNREADABLE."""
+        and for a breach BrokeReaderError: TOO_SLOW, TOO_LARGE (its text) or UNREADABLE.
+
+        The limits of time are `patience` times those of the sandbox, and begin when the child has
+        started.
+        """
         child = self._running()
         out_of_time = threading.Event()
 
         def stop() -> None:
             out_of_time.set()
-            child.kill()
+            _kill_with_its_own(child)
 
-        timer = threading.Timer(self._limits.wall_s, stop)
+        wall_s = self._limits.wall_s * patience
+        timer = threading.Timer(_START_S, stop)
         timer.daemon = True
         timer.start()
         try:
-            reply = self._exchange(child, reader, data)
+            self._await_start(child)
+            timer.cancel()
+            timer = threading.Timer(wall_s, stop)
+            timer.daemon = True
+            timer.start()
+            reply = self._exchange(child, reader, data, patience)
         except (OSError, EOFError, ValueError, TypeError, KeyError, AttributeError):
             self._wait()
-            raise self._breach(child.returncode, out_of_time.is_set()) from None
+            raise self._breach(child.returncode, wall_s if out_of_time.is_set() else None) from None
         except BaseException:
             self._kill()
             raise
@@ -89,7 +102,7 @@ class Sandbox:
             return _parse(reply)
         except (KeyError, TypeError, ValueError):
             self._kill()
-            raise ReadError(Reason.UNREADABLE, "reader gave a malformed reply") from None
+            raise BrokeReaderError(Reason.UNREADABLE, "reader gave a malformed reply") from None
 
     def close(self) -> None:
         """Ends the child; a later `read` starts another."""
@@ -102,7 +115,14 @@ class Sandbox:
         if self._child is None or self._child.poll() is not None:
             self._kill()
             self._child = _start(self._child_module)
+            self._has_started = False
         return self._child
+
+    def _await_start(self, child: "subprocess.Popen[bytes]") -> None:
+        if not self._has_started:
+            assert child.stdout is not None
+            receive(child.stdout, len(READY))
+            self._has_started = True
 
     def _wait(self) -> None:
         """Lets the child end by itself, for its exit status, then makes sure of it."""
@@ -115,7 +135,7 @@ class Sandbox:
         child, self._child = self._child, None
         if child is None:
             return
-        child.kill()
+        _kill_with_its_own(child)
         child.wait()
         for pipe in (child.stdin, child.stdout):
             if pipe is not None:
@@ -123,19 +143,21 @@ class Sandbox:
                 with suppress(OSError):
                     pipe.close()
 
-    def _exchange(self, child: "subprocess.Popen[bytes]", reader: str, data: bytes) -> Any:  # noqa: ANN401
+    def _exchange(
+        self, child: "subprocess.Popen[bytes]", reader: str, data: bytes, patience: int
+    ) -> Any:  # noqa: ANN401
         assert child.stdin is not None and child.stdout is not None
         request = {
             "reader": reader,
             "num_bytes": len(data),
-            "cpu_s": self._limits.cpu_s,
+            "cpu_s": self._limits.cpu_s * patience,
             "memory_bytes": self._limits.memory_bytes,
         }
         send(child.stdin, request, data)
         length = int.from_bytes(receive(child.stdout, _LENGTH_BYTES))
         if length > self._limits.reply_bytes:
             limit = f"more than {self._limits.reply_bytes // MIB} MiB of text"
-            raise ReadError(Reason.TOO_LARGE, limit)
+            raise BrokeReaderError(Reason.TOO_LARGE, limit)
         reply = json.loads(receive(child.stdout, length))
         for member in reply.get("members", ()):
             if not 0 <= member["num_bytes"] <= MAX_MEMBER_BYTES:
@@ -143,14 +165,19 @@ class Sandbox:
             member["data"] = receive(child.stdout, member.pop("num_bytes"))
         return reply
 
-    def _breach(self, status: int | None, is_out_of_time: bool) -> ReadError:
-        if is_out_of_time:
-            return ReadError(Reason.TOO_SLOW, f"stopped after {self._limits.wall_s:g} s")
+    def _breach(self, status: int | None, over_s: float | None) -> "BrokeReaderError":
+        if over_s is not None:
+            return BrokeReaderError(Reason.TOO_SLOW, f"stopped after {over_s:g} s")
         if status == _EXIT_OUT_OF_CPU:
-            return ReadError(Reason.TOO_SLOW, f"stopped after {self._limits.cpu_s} s of CPU time")
+            limit = f"stopped after {self._limits.cpu_s} s of CPU time"
+            return BrokeReaderError(Reason.TOO_SLOW, limit)
         if status == EXIT_OUT_OF_MEMORY:
-            return ReadError(Reason.UNREADABLE, "reader ran out of memory")
-        return ReadError(Reason.UNREADABLE, "reader crashed")
+            return BrokeReaderError(Reason.UNREADABLE, "reader ran out of memory")
+        return BrokeReaderError(Reason.UNREADABLE, "reader crashed")
+
+
+class BrokeReaderError(ReadError):
+    """The file broke a limit or the reader itself: another reader may do better."""
 
 
 def send(pipe: IO[bytes], message: object, data: bytes = b"") -> None:
@@ -224,8 +251,20 @@ def _block(fields: dict[str, Any]) -> Block:
         headings=tuple(one_line(str(heading)) for heading in fields.pop("headings")),
         columns=(str(columns[0]), str(columns[1])) if columns else None,
         source=tuple((int(at), int(source)) for at, source in fields.pop("source")),
+        outline=tuple(
+            (int(at), tuple(one_line(str(heading)) for heading in path))
+            for at, path in fields.pop("outline")
+        ),
         **fields,
     )
+
+
+def _kill_with_its_own(child: "subprocess.Popen[bytes]") -> None:
+    """The child and what it has started, which is in the session that `_start` gave it."""
+    if sys.platform != "win32" and child.returncode is None:
+        with suppress(OSError):
+            os.killpg(child.pid, signal.SIGKILL)
+    child.kill()
 
 
 def _start(module: str) -> "subprocess.Popen[bytes]":

@@ -14,6 +14,7 @@ from mm1cli.ingest.readers import READERS
 from mm1cli.ingest.readers.reader import Reader, ReadError
 from mm1cli.ingest.sandbox import (
     EXIT_OUT_OF_MEMORY,
+    READY,
     receive,
     receive_message,
     refusal_of,
@@ -35,6 +36,8 @@ def serve(readers: Mapping[str, Reader]) -> NoReturn:
     # stdin is watched from a thread, so that a busy child also notices that its parent is gone.
     threading.Thread(target=_receive_jobs, args=(requests, jobs), daemon=True).start()
     _limit_output()
+    replies.write(READY)
+    replies.flush()
     while True:
         request, data = jobs.get()
         limit_cpu(request["cpu_s"])

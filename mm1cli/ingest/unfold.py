@@ -2,14 +2,14 @@
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
 from mm1cli.ingest.corpus import Document, Omission, Reason
 from mm1cli.ingest.names import shown_path
 from mm1cli.ingest.readers import HEAD_BYTES, Reader, ReadError, Reading, choose
 from mm1cli.ingest.readers.reader import MAX_MEMBER_BYTES, MIB, Member
-from mm1cli.ingest.sandbox import Sandbox
+from mm1cli.ingest.sandbox import BrokeReaderError, Sandbox
 
 MAX_DEPTH = 3
 _NOT_CONTENT = "__MACOSX"  # what macOS adds to an archive beside each file
@@ -81,7 +81,19 @@ def _reading(reader: Reader, data: bytes, sandbox: Sandbox) -> Reading:
         raise ReadError(Reason.TOO_LARGE, f"more than {reader.max_bytes // MIB} MiB")
     if not data or data.isspace():
         raise ReadError(Reason.EMPTY)
-    return sandbox.read(reader.name, data) if reader.sandboxed else reader.read(data)
+    if not reader.sandboxed:
+        return reader.read(data)
+    try:
+        return sandbox.read(reader.name, data, patience=reader.patience)
+    except BrokeReaderError as error:
+        if not reader.fallback or error.reason is Reason.TOO_LARGE:
+            raise
+        try:
+            reading = sandbox.read(reader.fallback, data)
+        except ReadError:
+            raise error from None
+        warning = f"read by {reader.fallback}: the usual reader failed ({error.detail})"
+        return replace(reading, warnings=(*reading.warnings, warning))
 
 
 def _signature(reader: Reader, reading: Reading) -> str:

@@ -6,16 +6,18 @@ from mm1cli.ingest.corpus import Reason
 from mm1cli.ingest.readers.archive import ARCHIVE, is_tar
 from mm1cli.ingest.readers.delimited import DELIMITED
 from mm1cli.ingest.readers.docx import DOCX
+from mm1cli.ingest.readers.encoding import looks_binary
 from mm1cli.ingest.readers.epub import EPUB
 from mm1cli.ingest.readers.html import HTML
 from mm1cli.ingest.readers.mail import MAIL, MBOX
+from mm1cli.ingest.readers.markdown import MARKDOWN
 from mm1cli.ingest.readers.notebook import NOTEBOOK
 from mm1cli.ingest.readers.odf import ODF
-from mm1cli.ingest.readers.pdf import PDF
+from mm1cli.ingest.readers.pdf import PDF, PDF_OCR, PYPDF
 from mm1cli.ingest.readers.pptx import PPTX
 from mm1cli.ingest.readers.reader import Reader, ReadError, Reading
 from mm1cli.ingest.readers.rtf import RTF
-from mm1cli.ingest.readers.text import TEXT, kind_of, looks_binary
+from mm1cli.ingest.readers.text import TEXT, kind_of
 from mm1cli.ingest.readers.unsupported import kind_by_content, kind_by_extension
 from mm1cli.ingest.readers.xlsx import XLSX
 
@@ -24,7 +26,10 @@ READERS = {
     reader.name: reader
     for reader in (
         TEXT,
+        MARKDOWN,
         PDF,
+        PYPDF,
+        PDF_OCR,
         DOCX,
         PPTX,
         XLSX,
@@ -67,7 +72,8 @@ def choose(name: str, head: bytes) -> tuple[Reader, str]:
     by_content = _by_content(head)
     for reader in READERS.values():
         if extension in reader.kinds:
-            if by_content and reader.name in _BINARY and by_content[0] is not reader:
+            is_other = by_content is not None and by_content[0] not in (reader, ARCHIVE)
+            if by_content and is_other and reader.name in _BINARY:
                 return by_content
             return reader, kind_of(name) if reader is TEXT else reader.kinds[extension]
     unsupported = kind_by_extension(extension)

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from io import StringIO
 
 from mm1cli.ingest.corpus import Reason
+from mm1cli.ingest.readers.encoding import decode
 from mm1cli.ingest.readers.reader import MIB, Reader, ReadError, Reading
 from mm1cli.ingest.readers.rows import RowBlocks
-from mm1cli.ingest.readers.text import decode
 
 _DELIMITERS = ",;\t|"
 _MAX_BYTES = 64 * MIB

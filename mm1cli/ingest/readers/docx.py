@@ -3,7 +3,7 @@
 from mm1cli.ingest.corpus import Reason
 from mm1cli.ingest.readers.docx_text import Revisions, Styles, TextWalk
 from mm1cli.ingest.readers.drawing import graphic_lines
-from mm1cli.ingest.readers.lines import Line, lines_to_blocks, one_paragraph
+from mm1cli.ingest.readers.lines import Line, hidden_warnings, lines_to_blocks, one_paragraph
 from mm1cli.ingest.readers.markup import (
     Element,
     attribute,
@@ -38,7 +38,7 @@ def read_docx(data: bytes) -> Reading:
     lines += walk.left_notes()
     lines += _margins(package, name, walk, warnings)
     blocks = lines_to_blocks(lines, "paragraph")
-    warnings += _changes(walk.revisions)
+    warnings += _changes(walk.revisions) + hidden_warnings(blocks)
     members = tuple(
         Member(relation.target.rpartition("/")[2], package.read(relation.target))
         for relation in relations.values()

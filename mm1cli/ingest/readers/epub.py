@@ -5,7 +5,7 @@ from urllib.parse import unquote
 
 from mm1cli.ingest.corpus import Block, Place, Reason
 from mm1cli.ingest.readers.html import decode_html, html_blocks
-from mm1cli.ingest.readers.lines import one_paragraph, ranges
+from mm1cli.ingest.readers.lines import hidden_warnings, one_paragraph, ranges
 from mm1cli.ingest.readers.markup import (
     Element,
     attribute,
@@ -52,6 +52,7 @@ def read_epub(data: bytes) -> Reading:
         raise ReadError(Reason.EMPTY)
     if blank:
         warnings.append(f"without text: chapter {ranges(blank)}")
+    warnings += hidden_warnings(blocks)
     if left := book.num_outside_spine():
         warnings.append(f"{left} pages that the book does not show are not read")
     return Reading(tuple(blocks), tuple(warnings), lxml_version())

@@ -5,8 +5,9 @@ import re
 from html import entities
 
 from mm1cli.ingest.corpus import Block, Place, Reason
+from mm1cli.ingest.readers.encoding import decode
 from mm1cli.ingest.readers.html_text import html_lines
-from mm1cli.ingest.readers.lines import Line, lines_to_blocks, tidy
+from mm1cli.ingest.readers.lines import Line, hidden_warnings, lines_to_blocks, tidy
 from mm1cli.ingest.readers.markup import (
     Element,
     broken,
@@ -16,7 +17,6 @@ from mm1cli.ingest.readers.markup import (
     parse_xml,
 )
 from mm1cli.ingest.readers.reader import MIB, Reader, ReadError, Reading
-from mm1cli.ingest.readers.text import decode
 
 _MARKS = (codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _DECLARED = re.compile(
@@ -43,6 +43,7 @@ def read_html(data: bytes) -> Reading:
     blocks, _ = html_blocks(text)
     if not blocks:
         raise ReadError(Reason.EMPTY)
+    warnings = (*warnings, *hidden_warnings(blocks))
     return Reading(tuple(blocks), warnings, lxml_version(), encoding)
 
 

@@ -11,6 +11,7 @@ from mm1cli.ingest.readers.reader import MIB, ReadError
 # Twenty times what the longest context takes; more can only come from a trick.
 MAX_TEXT_CHARS = 64 * MIB
 
+_HIDDEN = frozenset({"hidden", "hidden row", "hidden sheet", "hidden slide", "off page"})
 _LINE_BREAKS = re.compile(r"[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]+")
 _DROPPED = dict.fromkeys([*range(9), *range(14, 28), 31, 127, *range(0x80, 0x85)])
 
@@ -70,6 +71,12 @@ def refuse_flood(num_chars: int) -> None:
     """A small file can name one long string a million times. Raises ReadError: TOO_LARGE."""
     if num_chars > MAX_TEXT_CHARS:
         raise ReadError(Reason.TOO_LARGE, f"more than {MAX_TEXT_CHARS // MIB} MiB of text")
+
+
+def hidden_warnings(blocks: Iterable[Block]) -> list[str]:
+    """One for each way in which text that was read is hidden from people."""
+    marks = dict.fromkeys(block.mark for block in blocks if block.mark in _HIDDEN)
+    return [f"{mark}: text kept and marked" for mark in marks]
 
 
 def ranges(indices: Iterable[int]) -> str:

@@ -4,6 +4,7 @@ import re
 from typing import TYPE_CHECKING
 
 from mm1cli.ingest.corpus import Block, Place, Reason
+from mm1cli.ingest.readers.encoding import decode
 from mm1cli.ingest.readers.html import decode_html, html_blocks
 from mm1cli.ingest.readers.lines import refuse_flood, tidy
 from mm1cli.ingest.readers.reader import (
@@ -15,7 +16,6 @@ from mm1cli.ingest.readers.reader import (
     ReadError,
     Reading,
 )
-from mm1cli.ingest.readers.text import decode
 
 if TYPE_CHECKING:
     from email.message import EmailMessage

@@ -7,10 +7,10 @@ from typing import Any
 
 from mm1cli.ingest.corpus import Block, Place, Reason
 from mm1cli.ingest.names import one_line
+from mm1cli.ingest.readers.encoding import decode
 from mm1cli.ingest.readers.html import html_blocks
 from mm1cli.ingest.readers.lines import HeadingPath, ranges, refuse_flood, tidy
 from mm1cli.ingest.readers.reader import MIB, Reader, ReadError, Reading
-from mm1cli.ingest.readers.text import decode
 
 _MAX_OUTPUT_LINES = 100
 _MAX_OUTPUT_CHARS = 10_000

@@ -4,7 +4,13 @@ import posixpath
 from io import BytesIO
 
 from mm1cli.ingest.corpus import Block, Place, Reason
-from mm1cli.ingest.readers.lines import Line, lines_to_blocks, one_paragraph, ranges
+from mm1cli.ingest.readers.lines import (
+    Line,
+    hidden_warnings,
+    lines_to_blocks,
+    one_paragraph,
+    ranges,
+)
 from mm1cli.ingest.readers.markup import (
     Element,
     attribute,
@@ -64,6 +70,7 @@ def _spreadsheet(stream: Stream) -> Reading:
         sheets.warnings.append(f"cannot be read to its end: {error.detail}")
     if not sheets.blocks:
         raise ReadError(Reason.EMPTY)
+    sheets.warnings += hidden_warnings(sheets.blocks)
     return Reading(tuple(sheets.blocks), tuple(sheets.warnings), lxml_version())
 
 
@@ -83,6 +90,7 @@ def _document(root: Element, styles: Element | None, package: Package | None) ->
         blocks = lines_to_blocks([*walk.body(kind), *_margins(styles, walk)], "paragraph")
     else:
         raise ReadError(Reason.UNSUPPORTED, f"OpenDocument {local_name(kind)}")
+    warnings += hidden_warnings(blocks)
     if walk.num_deleted:
         warnings.append(f"tracked changes: {walk.num_deleted} deletions left out")
     if not blocks:

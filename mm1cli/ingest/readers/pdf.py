@@ -1,164 +1,162 @@
-"""PDF through pypdf: one block per page that has text, with the page's index and printed label."""
+"""PDF: pdfium reads the text, pypdf what pdfium cannot; one block per page and kind of text.
 
-import logging
-from collections.abc import Iterator
-from io import BytesIO
-from typing import TYPE_CHECKING
+Blocks carry the page's index and printed label, and the outline's headings. What no one can see on
+the page is marked, so that neither a model nor a reader of a citation takes it for print.
+"""
+
+from collections.abc import Callable
 
 from mm1cli.ingest.corpus import Block, Place, Reason
-from mm1cli.ingest.names import one_line
-from mm1cli.ingest.readers.reader import MIB, Reader, ReadError, Reading
-from mm1cli.ingest.readers.text import normalise_newlines
+from mm1cli.ingest.readers import pdf_pdfium, pdf_pypdf
+from mm1cli.ingest.readers.pdf_ocr import is_installed, ocr_page
+from mm1cli.ingest.readers.pdf_pdfium import CannotOpenError, PdfiumDocument
+from mm1cli.ingest.readers.pdf_pypdf import PypdfDocument, Repairs, quiet
+from mm1cli.ingest.readers.pdf_text import Page, clean, message_of, page_ranges, resolve_hyphens
+from mm1cli.ingest.readers.reader import MIB, Member, Reader, ReadError, Reading
 
-if TYPE_CHECKING:
-    from pypdf import PdfReader
+__all__ = ["PDF", "PDF_OCR", "PYPDF", "clean", "page_ranges", "read_pdf"]
 
-_REPLACED: dict[int, str | None] = {
-    **dict.fromkeys(set(range(32)) - {ord("\t"), ord("\n")}),
-    0xFB00: "ff",
-    0xFB01: "fi",
-    0xFB02: "fl",
-    0xFB03: "ffi",
-    0xFB04: "ffl",
-    0xFB05: "st",
-    0xFB06: "st",
-}
+_END_BYTES = 2048
 
 
 def read_pdf(data: bytes) -> Reading:
     """Raises ReadError: ENCRYPTED, NO_TEXT, UNREADABLE."""
-    import pypdf
+    return _read(data, None)
 
-    repairs = _Repairs()
-    logger = logging.getLogger("pypdf")
-    logger.addHandler(repairs)
-    logger.propagate = False
+
+def read_pdf_with_ocr(data: bytes) -> Reading:
+    """As `read_pdf`, with tesseract for the pages that have no text and an image."""
+    if not is_installed():
+        raise ReadError(Reason.NO_TEXT, "--ocr needs tesseract, which is not installed")
+    return _read(data, ocr_page)
+
+
+def read_with_pypdf(data: bytes) -> Reading:
+    """As `read_pdf`, by pypdf alone."""
+    with quiet() as repairs:
+        return _reading(list(PypdfDocument(data).pages()), repairs, pdf_pypdf.library())
+
+
+def _read(data: bytes, ocr: Callable[[PdfiumDocument, int], str] | None) -> Reading:
     try:
-        pdf = _open(data)
-        blocks, warnings = _read_pages(pdf, _labels(pdf))
-    finally:
-        logger.removeHandler(repairs)
-    return Reading(blocks, (*warnings, *repairs.warnings()), f"pypdf {pypdf.__version__}")
+        pdf = PdfiumDocument(data)
+    except CannotOpenError:
+        return read_with_pypdf(data)
+    with quiet() as repairs:
+        pages = list(pdf.pages())
+        members = tuple(pdf.attachments())
+        library = pdf_pdfium.library()
+        if second := _second_opinion(data, pages):
+            library = f"{library}, {pdf_pypdf.library()}"
+            pages = second
+        if ocr is not None:
+            _recognise(pdf, pages, ocr)
+        pdf.close()
+        if b"%%EOF" not in data[-_END_BYTES:]:
+            repairs.add("the end of the file is missing")
+        return _reading(pages, repairs, library, members)
 
 
-def clean(text: str) -> str:
-    """`text` with ligatures spelt out, without control characters and lone surrogates."""
-    text = normalise_newlines(text).translate(_REPLACED)
-    # Through UTF-16, so that two halves of one character become one character.
-    text = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "ignore")
-    return "\n".join(line.rstrip() for line in text.split("\n")).rstrip("\n")
-
-
-def page_ranges(indices: list[int]) -> str:
-    """0-based page indices, ascending, as people count: "page 2", "pages 3-7, 9"."""
-    ranges: list[list[int]] = []
-    for index in indices:
-        if ranges and index == ranges[-1][-1] + 1:
-            ranges[-1] = [ranges[-1][0], index]
-        else:
-            ranges.append([index])
-    listed = ", ".join("-".join(str(index + 1) for index in pages) for pages in ranges)
-    return f"page {listed}" if len(indices) == 1 else f"pages {listed}"
-
-
-def _open(data: bytes) -> "PdfReader":
-    from pypdf import PasswordType, PdfReader
-    from pypdf.errors import FileNotDecryptedError
-
-    try:
-        pdf = PdfReader(BytesIO(data))
-        if pdf.is_encrypted and pdf.decrypt("") == PasswordType.NOT_DECRYPTED:
-            raise ReadError(Reason.ENCRYPTED)
-        num_pages = len(pdf.pages)
-    except (ReadError, MemoryError):
-        raise
-    except FileNotDecryptedError:
-        raise ReadError(Reason.ENCRYPTED) from None
-    except Exception as error:
-        raise ReadError(Reason.UNREADABLE, _message(error)) from None
-    if num_pages == 0:
-        raise ReadError(Reason.UNREADABLE, "no page could be found")
-    return pdf
-
-
-def _labels(pdf: "PdfReader") -> list[str] | None:
-    """The printed page numbers; None where the file defines none, or none that can be read."""
-    try:
-        if "/PageLabels" not in pdf.root_object:
-            return None
-        return [one_line(clean(label)) for label in pdf.page_labels]
-    except MemoryError:
-        raise
-    except Exception:
+def _second_opinion(data: bytes, pages: list[Page]) -> list[Page] | None:
+    """`pages`, with pypdf's text on those where pdfium found none; None where that is all."""
+    if all(page.parts for page in pages):
         return None
+    try:
+        pdf = PypdfDocument(data)
+    except ReadError:
+        return None
+    for page in pages:
+        if not page.parts and page.index < len(pdf):
+            other = pdf.page(page.index)
+            page.error = other.error or ("" if other.parts else page.error)
+            page.parts = other.parts
+    return pages
 
 
-def _read_pages(
-    pdf: "PdfReader", labels: list[str] | None
-) -> tuple[tuple[Block, ...], tuple[str, ...]]:
-    blocks: list[Block] = []
-    blank: list[int] = []
-    broken: list[int] = []
-    first_error = ""
-    for index, text in enumerate(_texts(pdf)):
-        if isinstance(text, Exception):
-            broken.append(index)
-            first_error = first_error or _message(text)
-        elif not text or text.isspace():
-            blank.append(index)
-        else:
-            label = labels[index] if labels is not None and index < len(labels) else None
-            blocks.append(Block(text, place=Place("page", index, label or "")))
+def _recognise(
+    pdf: PdfiumDocument, pages: list[Page], ocr: Callable[[PdfiumDocument, int], str]
+) -> None:
+    for page in pages:
+        if page.parts or not page.has_image:
+            continue
+        try:
+            text = ocr(pdf, page.index)
+        except OSError as error:
+            page.error = message_of(error)
+            continue
+        if text.strip():
+            page.parts, page.is_scan = (("OCR", text),), True
+
+
+def _reading(
+    pages: list[Page], repairs: Repairs, library: str, members: tuple[Member, ...] = ()
+) -> Reading:
+    resolve_hyphens(pages)
+    broken = [page for page in pages if page.error]
+    blank = [page for page in pages if not page.parts and not page.error]
+    blocks = tuple(
+        Block(
+            text,
+            place=Place("page", page.index, page.label),
+            headings=page.headings,
+            mark=mark,
+        )
+        for page in pages
+        for mark, text in page.parts
+    )
     if not blocks and broken:
-        raise ReadError(Reason.UNREADABLE, first_error)
-    if not blocks:
-        raise ReadError(Reason.NO_TEXT)
+        raise ReadError(Reason.UNREADABLE, broken[0].error)
+    if not blocks and not members:
+        scanned = sum(page.has_image for page in blank)
+        raise ReadError(Reason.NO_TEXT, f"{scanned} scanned, try --ocr" if scanned else "")
+    return Reading(
+        blocks, (*_warnings(pages, blank, broken), *repairs.warnings()), library, members=members
+    )
+
+
+def _warnings(pages: list[Page], blank: list[Page], broken: list[Page]) -> list[str]:
     warnings = []
     if blank:
         verb = "has" if len(blank) == 1 else "have"
-        warnings.append(f"{page_ranges(blank)} {verb} no text layer")
+        hint = " (--ocr reads scans)" if any(page.has_image for page in blank) else ""
+        warnings.append(f"{_named(blank)} {verb} no text layer{hint}")
+    if scans := [page for page in pages if page.is_scan]:
+        warnings.append(f"{_named(scans)}: text recognised from a scan, letters may be wrong")
+    for mark in ("invisible", "off page"):
+        if marked := [page for page in pages if mark in dict(page.parts)]:
+            warnings.append(f"{_named(marked)}: {mark} text, kept and marked")
     if broken:
-        warnings.append(f"{page_ranges(broken)} could not be read: {first_error}")
-    return tuple(blocks), tuple(warnings)
+        warnings.append(f"{_named(broken)} could not be read: {broken[0].error}")
+    return warnings
 
 
-def _texts(pdf: "PdfReader") -> Iterator[str | Exception]:
-    for index in range(len(pdf.pages)):
-        try:
-            yield clean(pdf.pages[index].extract_text())
-        except MemoryError:
-            raise
-        except Exception as error:
-            yield error
-
-
-def _message(error: Exception) -> str:
-    return one_line(str(error).strip() or type(error).__name__)[:200]
-
-
-class _Repairs(logging.Handler):
-    """Keeps what pypdf says about a damaged file away from stderr, and counts it."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.WARNING)
-        self.num_repairs = 0
-        self.first = ""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.num_repairs += 1
-        self.first = self.first or one_line(record.getMessage())[:200]
-
-    def warnings(self) -> tuple[str, ...]:
-        if not self.num_repairs:
-            return ()
-        return (f"damaged, text may be missing ({self.num_repairs} remarks: {self.first})",)
+def _named(pages: list[Page]) -> str:
+    return page_ranges([page.index for page in pages])
 
 
 PDF = Reader(
     name="pdf",
-    version=1,
+    version=2,
     kinds={".pdf": "pdf"},
     max_bytes=256 * MIB,
     sandboxed=True,
     read=read_pdf,
+    fallback="pypdf",
+)
+PYPDF = Reader(
+    name="pypdf",
+    version=1,
+    kinds={},
+    max_bytes=256 * MIB,
+    sandboxed=True,
+    read=read_with_pypdf,
+)
+PDF_OCR = Reader(
+    name="pdf-ocr",
+    version=1,
+    kinds={},
+    max_bytes=256 * MIB,
+    sandboxed=True,
+    read=read_pdf_with_ocr,
+    patience=60,
 )

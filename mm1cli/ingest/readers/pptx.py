@@ -5,7 +5,13 @@ from dataclasses import dataclass, replace
 
 from mm1cli.ingest.corpus import Block, Place, Reason
 from mm1cli.ingest.readers.drawing import graphic_lines, paragraphs, table_rows
-from mm1cli.ingest.readers.lines import Line, lines_to_blocks, one_paragraph, ranges
+from mm1cli.ingest.readers.lines import (
+    Line,
+    hidden_warnings,
+    lines_to_blocks,
+    one_paragraph,
+    ranges,
+)
 from mm1cli.ingest.readers.markup import (
     Element,
     alternative,
@@ -61,6 +67,7 @@ def read_pptx(data: bytes) -> Reading:
         warnings.append(f"without text: slide {ranges(blank)}")
     if not blocks and len(warnings) > bool(blank):
         raise ReadError(Reason.UNREADABLE, warnings[0])
+    warnings += hidden_warnings(blocks)
     members = tuple(deck.members())
     if not blocks and not members:
         raise ReadError(Reason.EMPTY)

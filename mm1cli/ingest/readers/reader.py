@@ -54,7 +54,9 @@ class Reader:
 
     `version` grows when the same bytes give other text than before. `kinds` maps an extension
     (".pdf") to the kind of document. A `sandboxed` reader runs someone else's parser and must only
-    be called in the child process; other readers never raise anything but ReadError.
+    be called in the child process; other readers never raise anything but ReadError. `fallback`
+    names the reader that is tried when this one breaks its child. One file may take `patience`
+    times as long as usual.
     """
 
     name: str
@@ -63,3 +65,5 @@ class Reader:
     max_bytes: int
     sandboxed: bool
     read: Callable[[bytes], Reading]
+    fallback: str = ""
+    patience: int = 1

@@ -5,7 +5,7 @@ from copy import copy
 from dataclasses import dataclass, field
 
 from mm1cli.ingest.corpus import Reason
-from mm1cli.ingest.readers.lines import HeadingPath, Line, lines_to_blocks
+from mm1cli.ingest.readers.lines import HeadingPath, Line, hidden_warnings, lines_to_blocks
 from mm1cli.ingest.readers.reader import MIB, Reader, ReadError, Reading
 
 _TOKEN = re.compile(
@@ -72,7 +72,7 @@ def read_rtf(data: bytes) -> Reading:
     blocks = lines_to_blocks(walk.lines, "paragraph")
     if not blocks:
         raise ReadError(Reason.EMPTY)
-    return Reading(tuple(blocks), tuple(walk.warnings()))
+    return Reading(tuple(blocks), tuple(walk.warnings() + hidden_warnings(blocks)))
 
 
 @dataclass(slots=True)

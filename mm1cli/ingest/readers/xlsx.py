@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from mm1cli.ingest.corpus import Block, Place, Reason
 from mm1cli.ingest.readers.drawing import graphic_lines, paragraphs
-from mm1cli.ingest.readers.lines import Line, one_paragraph
+from mm1cli.ingest.readers.lines import Line, hidden_warnings, one_paragraph
 from mm1cli.ingest.readers.markup import (
     Element,
     attribute,
@@ -48,6 +48,7 @@ def read_xlsx(data: bytes) -> Reading:
         if warnings:
             raise ReadError(Reason.UNREADABLE, warnings[0])
         raise ReadError(Reason.EMPTY)
+    warnings = (*warnings, *hidden_warnings(blocks))
     return Reading(tuple(blocks), warnings, lxml_version(), members=tuple(workbook.members()))
 
 

@@ -6,8 +6,9 @@ from hypothesis import strategies as st
 
 from mm1cli.ingest.corpus import Block, Reason
 from mm1cli.ingest.readers import choose
+from mm1cli.ingest.readers.markdown import read_markdown
 from mm1cli.ingest.readers.reader import ReadError
-from mm1cli.ingest.readers.text import read_text
+from mm1cli.ingest.readers.text import normalise_newlines, read_text
 
 
 @pytest.mark.parametrize(
@@ -68,7 +69,7 @@ def test_whatever_is_read_can_be_encoded_and_has_one_line_end(data):
 @pytest.mark.parametrize(
     ("name", "head", "reader", "kind"),
     [
-        ("a.md", b"# x", "text", "markdown"),
+        ("a.md", b"# x", "markdown", "markdown"),
         ("src/a.PY", b"x = 1", "text", "python"),
         ("Makefile", b"all:", "text", "makefile"),
         ("notes", b"hello", "text", "text"),
@@ -90,11 +91,12 @@ def test_the_reader_is_chosen_by_extension_then_content(name, head, reader, kind
     [
         ("photo.jpg", b"\xff\xd8\xff\xe0\0", "image"),
         ("photo", b"\x89PNG\r\n\x1a\n\0", "image"),
-        ("slides.pptx", b"PK\x03\x04\0\0ppt/", "PowerPoint presentation"),
-        ("table.xlsx", b"PK\x03\x04\0\0xl/", "Excel workbook"),
-        ("novel.epub", b"PK\x03\x04\0\0mimetype", "e-book"),
-        ("old.doc", b"\xd0\xcf\x11\xe0", "Word 97-2003 document"),
-        ("letter.rtf", b"{\\rtf1 hello}", "rich text"),
+        ("old.doc", b"\xd0\xcf\x11\xe0", "Word 97-2003 document; save it as .docx"),
+        ("old.xls", b"\xd0\xcf\x11\xe0", "Excel 97-2003 workbook; save it as .xlsx"),
+        ("new.xlsb", b"PK\x03\x04\0\0xxxx", "binary Excel workbook; save it as .xlsx"),
+        ("all.7z", b"7z\xbc\xaf\x27\x1c", "archive; unpack it first"),
+        ("all.rar", b"Rar!\x1a\x07", "archive; unpack it first"),
+        ("app.jar", b"PK\x03\x04\0\0META", "program"),
         ("film.mp4", b"\0\0\0\x20ftyp", "video"),
     ],
 )
@@ -103,3 +105,64 @@ def test_known_formats_without_a_reader_are_named(name, head, kind):
     with pytest.raises(ReadError) as raised:
         choose(name, head)
     assert (raised.value.reason, raised.value.detail) == (Reason.UNSUPPORTED, kind)
+
+
+@given(
+    st.text(st.sampled_from("a港é\r\n\u2028 #"), max_size=40),
+    st.sampled_from(["utf-8", "utf-8-sig", "utf-16", "utf-32"]),
+    st.data(),
+)
+def test_the_map_leads_from_any_slice_back_to_its_source(source, encoding, data):
+    """Red: an editor that opens a citation highlights other words."""
+    try:
+        (block,) = read_text(source.encode(encoding)).blocks
+    except ReadError:
+        assert not source.strip()
+        return
+    start = data.draw(st.integers(0, len(block.text)))
+    end = data.draw(st.integers(start, len(block.text)))
+    piece = source[block.source_offset(start) : block.source_offset(end)]
+    assert normalise_newlines(piece) == block.text[start:end]
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding"),
+    [
+        ("Каждый охотник желает знать, где сидит фазан. " * 3, "cp1251"),
+        ("港の歴史。次の文。東京都に住んでいます。" * 3, "cp932"),
+        ("港口的历史很长，这里有很多人。" * 3, "gb18030"),
+        ("Zażółć gęślą jaźń. Wszyscy ludzie rodzą się wolni. " * 4, "cp1250"),
+        ("Καλημέρα κόσμε, τι κάνεις σήμερα; " * 4, "cp1253"),
+        ("L'été dernier, les élèves ont étudié l'économie. " * 9, "cp1252"),
+    ],
+)
+def test_old_encodings_are_told_apart(text, encoding):
+    """Red: Russian, Polish or Japanese files become letter soup."""
+    reading = read_text(text.encode(encoding))
+    assert reading.blocks[0].text == text
+    assert reading.encoding == encoding
+    assert encoding in reading.warnings[0]
+
+
+def test_utf16_without_a_mark_is_text():
+    """Red: exports of Windows programs are called binary."""
+    reading = read_text("Ellery Bridge, 1904".encode("utf-16-le"))
+    assert (reading.blocks[0].text, reading.encoding) == ("Ellery Bridge, 1904", "utf-16-le")
+
+
+def test_markdown_knows_the_headings_of_every_line():
+    """Red: a citation cannot say which section it is from."""
+    text = "intro\n# A\none\n## B #\ntwo\n```\n# no heading\n```\nC\n---\nthree\n\nD\n===\nfour\n"
+    (block,) = read_markdown(text.encode()).blocks
+    told = {
+        word: block.locate(text.index(word), text.index(word) + 1).headings
+        for word in ("intro", "one", "two", "no heading", "three", "four")
+    }
+    assert told == {
+        "intro": (),
+        "one": ("A",),
+        "two": ("A", "B"),
+        "no heading": ("A", "B"),
+        "three": ("A", "C"),
+        "four": ("D",),
+    }

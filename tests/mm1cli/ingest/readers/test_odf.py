@@ -103,7 +103,10 @@ def test_notes_comments_boxes_and_hidden_text_are_marked():
         ("¶ 5 (alt text)", "a sign"),
         ("¶ 6 (hidden)", "secret"),
     ]
-    assert reading.warnings == ("tracked changes: 1 deletions left out",)
+    assert reading.warnings == (
+        "hidden: text kept and marked",
+        "tracked changes: 1 deletions left out",
+    )
 
 
 def test_headers_and_footers_come_last_and_once():
@@ -147,7 +150,7 @@ def test_presentations_are_read_slide_by_slide():
         ("slide 2 (hidden slide)", "back"),
     ]
     assert reading.blocks[0].headings == ("Title",)
-    assert reading.warnings == ("without text: slide 3",)
+    assert reading.warnings == ("without text: slide 3", "hidden slide: text kept and marked")
 
 
 def test_a_presentation_of_a_library_is_read():

@@ -96,7 +96,10 @@ def test_what_hangs_on_the_text_is_marked_and_deletions_are_dropped():
         ("¶ 7", "last link"),
         ("¶ 8 (endnote)", "end"),
     }
-    assert reading.warnings == ("tracked changes: 1 deletions left out",)
+    assert reading.warnings == (
+        "tracked changes: 1 deletions left out",
+        "hidden: text kept and marked",
+    )
 
 
 def test_pictures_are_skipped_and_counted():

@@ -135,7 +135,11 @@ def test_hidden_sheets_and_rows_are_marked_and_columns_named():
         ("Sheet!A3:B3", "2\tx"),
         ("Old!A1 (hidden sheet)", "secret"),
     ]
-    assert reading.warnings == ("sheet Sheet: hidden columns are read: B",)
+    assert reading.warnings == (
+        "sheet Sheet: hidden columns are read: B",
+        "hidden row: text kept and marked",
+        "hidden sheet: text kept and marked",
+    )
 
 
 def test_a_merged_cell_has_its_text_once_and_comments_their_cell():

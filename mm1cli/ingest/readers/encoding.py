@@ -1,0 +1,120 @@
+"""From bytes to text: byte order marks, strict UTF-8, and only then a detector."""
+
+import codecs
+
+from mm1cli.ingest.corpus import Reason
+from mm1cli.ingest.readers.reader import ReadError
+
+# UTF-32 before UTF-16: the little-endian mark of one starts with that of the other.
+_MARKS = (
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+# What text files do hold: \a \b \t \n \v \f \r and the escape of terminal colours.
+_CONTROLS = bytes(sorted(set(range(32)) - {7, 8, 9, 10, 11, 12, 13, 27}))
+_MAX_CONTROL_SHARE = 0.01
+_MAX_LATIN_CONTROL_SHARE = 0.001
+# Encodings that people's old files have; the detector knows many more, and then guesses wildly.
+_CANDIDATES = (
+    *(f"cp125{page}" for page in range(9)),
+    *("iso8859_2", "iso8859_5", "koi8_r", "koi8_u", "cp866"),
+    *("cp932", "euc_jp", "gb18030", "big5", "cp949"),
+)
+_DETECTED_BYTES = 1 << 18
+_FEW_BYTES = 24  # outside ASCII; fewer tell nothing about a language
+_ASCII = bytes(range(128))
+
+
+def decode(data: bytes) -> tuple[str, str, tuple[str, ...]]:
+    """The text in `data`, its encoding, and a warning if that was guessed.
+
+    The text holds no NUL and no lone surrogate, and no byte order mark at its start. Raises
+    ReadError: BINARY.
+    """
+    for mark, encoding in _MARKS:
+        if data.startswith(mark):
+            try:
+                text = data.decode(encoding)
+            except UnicodeDecodeError:
+                break
+            _refuse_binary(text.encode(), _MAX_CONTROL_SHARE)
+            return text, encoding, ()
+    if encoding := _wide_without_mark(data[:4096]):
+        try:
+            text = data.decode(encoding)
+        except UnicodeDecodeError:
+            raise ReadError(Reason.BINARY) from None
+        _refuse_binary(text.encode(), _MAX_CONTROL_SHARE)
+        return text, encoding, _guessed(encoding)
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError:
+        return _detect(data)
+    _refuse_binary(data, _MAX_CONTROL_SHARE)
+    return text, "utf-8", ()
+
+
+def looks_binary(data: bytes) -> bool:
+    """Whether `data`, in an encoding that extends ASCII, is no text."""
+    return _is_binary(data, _MAX_CONTROL_SHARE)
+
+
+def _detect(data: bytes) -> tuple[str, str, tuple[str, ...]]:
+    # Every byte is a letter in these encodings, so controls are the only sign of binary data.
+    _refuse_binary(data, _MAX_LATIN_CONTROL_SHARE)
+    for encoding in (*_likely(data), "cp1252"):
+        try:
+            return data.decode(encoding), encoding, _guessed(encoding)
+        except UnicodeDecodeError:
+            continue
+    return data.decode("latin-1"), "latin-1", _guessed("latin-1")
+
+
+def _likely(data: bytes) -> list[str]:
+    outside = data.translate(None, _ASCII)
+    if len(outside) < _FEW_BYTES:
+        return []
+    from charset_normalizer import from_bytes
+
+    matches = from_bytes(data[:_DETECTED_BYTES], cp_isolation=list(_CANDIDATES))
+    best = matches.best()
+    if best is None:
+        return []
+    # Of encodings that fit equally well, the usual one.
+    is_usual = any(
+        "cp1252" in match.could_be_from_charset
+        and match.chaos <= best.chaos
+        and match.coherence >= best.coherence
+        for match in matches
+    )
+    return [] if is_usual else [best.encoding]
+
+
+def _guessed(encoding: str) -> tuple[str]:
+    return (f"not UTF-8; read as {encoding}, letters outside ASCII may be wrong",)
+
+
+def _wide_without_mark(head: bytes) -> str:
+    """UTF-16 of mostly Latin text: every second byte is NUL, and no other."""
+    half = len(head) // 2
+    if half < 2:
+        return ""
+    even, odd = head[0::2].count(0), head[1::2].count(0)
+    if odd > 0.7 * half and even == 0:
+        return "utf-16-le"
+    return "utf-16-be" if even > 0.7 * half and odd == 0 else ""
+
+
+def _refuse_binary(data: bytes, max_share: float) -> None:
+    if _is_binary(data, max_share):
+        raise ReadError(Reason.BINARY)
+
+
+def _is_binary(data: bytes, max_share: float) -> bool:
+    if b"\0" in data:
+        return True
+    num_controls = len(data) - len(data.translate(None, _CONTROLS))
+    return num_controls > max_share * len(data)

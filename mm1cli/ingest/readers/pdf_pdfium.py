@@ -1,0 +1,146 @@
+"""PDF through pdfium: text page by page, with what a reader of the page cannot see set apart.
+
+pdfium is not thread-safe; the sandbox's child reads one file at a time, in one thread.
+"""
+
+import ctypes
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from mm1cli.ingest.names import one_line
+from mm1cli.ingest.readers.pdf_annotations import annotation_parts
+from mm1cli.ingest.readers.pdf_hidden import is_suspicious, parts_by_visibility, survey
+from mm1cli.ingest.readers.pdf_text import Page, clean, message_of
+from mm1cli.ingest.readers.reader import MAX_MEMBER_BYTES, MAX_MEMBERS, Member
+
+if TYPE_CHECKING:
+    from pypdfium2 import PdfDocument, PdfPage
+
+_DEEPEST_HEADING = 6
+_MOST_HEADINGS = 20_000
+
+
+def library() -> str:
+    import importlib.metadata
+
+    return f"pypdfium2 {importlib.metadata.version('pypdfium2')}"
+
+
+class CannotOpenError(Exception):
+    """pdfium will not open the file: it is damaged, locked, or no PDF."""
+
+
+class PdfiumDocument:
+    def __init__(self, data: bytes) -> None:
+        import pypdfium2
+
+        try:
+            self._pdf: PdfDocument = pypdfium2.PdfDocument(data)
+            self._num_pages = len(self._pdf)
+        except pypdfium2.PdfiumError as error:
+            raise CannotOpenError(message_of(error)) from None
+        if self._num_pages == 0:
+            raise CannotOpenError("no page could be found")
+
+    def __len__(self) -> int:
+        return self._num_pages
+
+    def pages(self) -> Iterator[Page]:
+        headings = self._headings()
+        path: tuple[str, ...] = ()
+        for index in range(len(self)):
+            page = self._page(index)
+            on_page = headings.get(index, [])
+            # A page that begins inside a section is in that section.
+            page.headings = path or (on_page[0] if on_page else ())
+            if on_page:
+                page.headings = on_page[0]
+                path = on_page[-1]
+            yield page
+
+    def attachments(self) -> Iterator[Member]:
+        left = MAX_MEMBER_BYTES
+        for index in range(min(self._pdf.count_attachments(), MAX_MEMBERS)):
+            attachment = self._pdf.get_attachment(index)
+            name = one_line(attachment.get_name()) or f"attachment {index + 1}"
+            data = bytes(attachment.get_data())
+            left -= len(data)
+            if left < 0:
+                return
+            yield Member(name, data)
+
+    def render(self, index: int, dots_per_inch: int) -> tuple[int, int, bytes]:
+        """Width, height and 8-bit greys, row by row, of one page."""
+        import pypdfium2
+
+        page = self._pdf[index]
+        bitmap = page.render(scale=dots_per_inch / 72, grayscale=True, rev_byteorder=False)
+        try:
+            assert bitmap.format == pypdfium2.raw.FPDFBitmap_Gray
+            rows = bytes(bitmap.buffer)
+            stride, width, height = bitmap.stride, bitmap.width, bitmap.height
+            lines = (rows[at : at + width] for at in range(0, stride * height, stride))
+            return width, height, b"".join(lines)
+        finally:
+            bitmap.close()
+            page.close()
+
+    def close(self) -> None:
+        self._pdf.close()
+
+    def _page(self, index: int) -> Page:
+        import pypdfium2
+
+        page = Page(index, self._label(index))
+        try:
+            raw = self._pdf[index]
+        except pypdfium2.PdfiumError as error:
+            page.error = message_of(error)
+            return page
+        try:
+            seen = survey(raw)
+            page.has_image = seen.has_image
+            page.is_scan = seen.is_scan
+            page.parts = (*_text_parts(raw, split=is_suspicious(seen)), *annotation_parts(raw))
+        except pypdfium2.PdfiumError as error:
+            page.error = message_of(error)
+        finally:
+            raw.close()
+        return page
+
+    def _label(self, index: int) -> str:
+        return one_line(clean(self._pdf.get_page_label(index) or ""))
+
+    def _headings(self) -> dict[int, list[tuple[str, ...]]]:
+        """By page, the outline's entries that begin on it, each as the path that leads to it."""
+        import pypdfium2
+
+        found: dict[int, list[tuple[str, ...]]] = {}
+        path: list[str] = []
+        try:
+            for number, entry in enumerate(self._pdf.get_toc(max_depth=_DEEPEST_HEADING)):
+                if number >= _MOST_HEADINGS:
+                    break
+                path[entry.level :] = [one_line(clean(entry.get_title() or ""))[:200]]
+                destination = entry.get_dest()
+                index = destination.get_index() if destination else None
+                if index is not None:
+                    found.setdefault(index, []).append(tuple(filter(None, path)))
+        except (pypdfium2.PdfiumError, ctypes.ArgumentError, ValueError, UnicodeDecodeError):
+            pass
+        return found
+
+
+def _text_parts(page: "PdfPage", *, split: bool) -> Iterator[tuple[str, str]]:
+    text_page = page.get_textpage()
+    try:
+        if split:
+            found = parts_by_visibility(page, text_page)
+        else:
+            found = [("", text_page.get_text_range(errors="surrogatepass"))]
+    finally:
+        text_page.close()
+    for mark, text in found:
+        cleaned = clean(text)
+        if cleaned and not cleaned.isspace():
+            yield mark, cleaned

@@ -1,0 +1,89 @@
+"""What both PDF readers share: text made clean, hyphens resolved, pages named as people count."""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from mm1cli.ingest.names import one_line
+from mm1cli.ingest.readers.text import normalise_newlines
+
+HYPHEN = "\ufffe"  # how pdfium writes a hyphen at a line end whose line it has joined to the next
+_REPLACED: dict[int, str | None] = {
+    **dict.fromkeys(set(range(32)) - {ord("\t"), ord("\n")}),
+    0x2: "-",  # pdfium's other way to write such a hyphen
+    0xFFFF: None,
+    0xFEFF: None,
+    0xFB00: "ff",
+    0xFB01: "fi",
+    0xFB02: "fl",
+    0xFB03: "ffi",
+    0xFB04: "ffl",
+    0xFB05: "st",
+    0xFB06: "st",
+}
+_WORD = re.compile(r"[^\W_]+(?:-[^\W_]+)+")
+_HYPHENATED = re.compile(rf"([^\W_]*){HYPHEN}([^\W_]*)")
+
+
+@dataclass(slots=True)
+class Page:
+    """One page. `parts` are (mark, text), cleaned, in reading order; `error` says what failed."""
+
+    index: int
+    label: str = ""
+    parts: tuple[tuple[str, str], ...] = ()
+    headings: tuple[str, ...] = ()
+    error: str = ""
+    has_image: bool = False
+    is_scan: bool = False  # its text lies invisible on an image of the page: somebody's OCR
+
+
+def clean(text: str) -> str:
+    """`text` with ligatures spelt out, without control characters and lone surrogates.
+
+    `HYPHEN` is kept; `resolve_hyphens` is for it.
+    """
+    text = normalise_newlines(text).translate(_REPLACED)
+    # Through UTF-16, so that two halves of one character become one character.
+    text = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "ignore")
+    return "\n".join(line.rstrip() for line in text.split("\n")).rstrip("\n")
+
+
+def resolve_hyphens(pages: Iterable[Page]) -> None:
+    """Joins words that a line end cut in two, and keeps the hyphen of those that have one.
+
+    A hyphen stays where the document writes the word with it elsewhere, within a line, or where a
+    side is no lower-case letter: "well-known", "1904-12", "Anglo-Saxon".
+    """
+    pages = list(pages)
+    if not any(HYPHEN in text for page in pages for _, text in page.parts):
+        return
+    compounds = {
+        word.lower() for page in pages for _, text in page.parts for word in _WORD.findall(text)
+    }
+
+    def join(match: re.Match[str]) -> str:
+        before, after = match[1], match[2]
+        is_word = before[-1:].islower() and after[:1].islower()
+        if is_word and f"{before}-{after}".lower() not in compounds:
+            return before + after
+        return f"{before}-{after}"
+
+    for page in pages:
+        page.parts = tuple((mark, _HYPHENATED.sub(join, text)) for mark, text in page.parts)
+
+
+def page_ranges(indices: list[int]) -> str:
+    """0-based page indices, ascending, as people count: "page 2", "pages 3-7, 9"."""
+    ranges: list[list[int]] = []
+    for index in indices:
+        if ranges and index == ranges[-1][-1] + 1:
+            ranges[-1] = [ranges[-1][0], index]
+        else:
+            ranges.append([index])
+    listed = ", ".join("-".join(str(index + 1) for index in pages) for pages in ranges)
+    return f"page {listed}" if len(indices) == 1 else f"pages {listed}"
+
+
+def message_of(error: Exception) -> str:
+    return one_line(str(error).strip() or type(error).__name__)[:200]
