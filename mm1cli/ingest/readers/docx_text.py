@@ -14,6 +14,7 @@ from mm1cli.ingest.readers.markup import (
     attribute,
     child,
     children,
+    is_maths,
     is_true,
     local_name,
     number,
@@ -28,6 +29,7 @@ _REFERENCES = {
     "endnoteReference": "endnote",
     "commentReference": "comment",
 }
+_MATHS = frozenset({"f", "rad", "sSup", "sSub", "sSubSup"})
 _MAX_SPAN = 64
 _MAX_NOTE_DEPTH = 8
 _TITLE_LEVEL = -1
@@ -151,6 +153,8 @@ class TextWalk:
             elif name == "docPr":
                 if text := attribute(inner, "descr"):
                     after.append(Line(text, "alt text"))
+            elif name in _MATHS and is_maths(inner):
+                pieces.append(_maths(name, self._arguments(inner, hidden, after)))
             elif name == "textpath":
                 after.append(Line(attribute(inner, "string"), "text box"))
             elif name == "chart":
@@ -161,6 +165,14 @@ class TextWalk:
                 self._collect(alternative(inner), pieces, hidden, after)
             elif self._is_text(name):
                 self._collect(inner, pieces, hidden, after)
+
+    def _arguments(self, formula: Element, hidden: list[str], after: list[Line]) -> dict[str, str]:
+        found = {}
+        for inner in formula:
+            pieces: list[str] = []
+            self._collect(inner, pieces, hidden, after)
+            found[local_name(inner)] = "".join(pieces)
+        return found
 
     def _note(self, kind: str, key: str) -> list[Line]:
         # Notes can refer to notes; those too deep down come with the ones left over.
@@ -219,6 +231,22 @@ class TextWalk:
             texts += [line.text.replace("\t", " ").strip() for line in lines if not line.mark]
             nested += [line for line in lines if line.mark]
         return " ".join(text for text in texts if text)
+
+
+def _maths(name: str, parts: dict[str, str]) -> str:
+    """Flat text would make 12 of one half, and 102 of ten squared."""
+    base, upper, lower = (_grouped(parts.get(part, "")) for part in ("e", "sup", "sub"))
+    if name == "f":
+        return f"{_grouped(parts.get('num', ''))}/{_grouped(parts.get('den', ''))}"
+    if name == "rad":
+        degree = parts.get("deg", "")
+        return f"{degree}√{base}"
+    return base + (f"_{lower}" if lower else "") + (f"^{upper}" if upper else "")
+
+
+def _grouped(text: str) -> str:
+    text = text.strip()
+    return text if len(text) < 2 or text.isalnum() else f"({text})"
 
 
 def _inside(element: Element, wanted: str) -> Iterator[Element]:

@@ -73,8 +73,27 @@ def _values(data: Element | None) -> dict[int, str]:
     """The values that were last shown, by their index."""
     if data is None:
         return {}
-    points = {number(point, "idx"): child(point, "v") for point in descendants(data, "pt")}
-    values = {index: v.text or "" for index, v in points.items() if v is not None}
+    if levels := list(descendants(data, "lvl")):
+        return _labels([_points(level) for level in levels])
+    values = _points(data)
     if not values and (v := child(data, "v")) is not None:
         return {0: v.text or ""}
     return values
+
+
+def _points(data: Element) -> dict[int, str]:
+    points = {number(point, "idx"): child(point, "v") for point in descendants(data, "pt")}
+    return {index: v.text or "" for index, v in points.items() if v is not None}
+
+
+def _labels(levels: list[dict[int, str]]) -> dict[int, str]:
+    """Categories in groups: a group's name stands at its first category and holds to the next."""
+    inner, *groups = levels
+    labels = {}
+    for index, text in sorted(inner.items()):
+        names = [text]
+        for group in groups:
+            begun = [first for first in group if first <= index]
+            names[:0] = [group[max(begun)]] if begun else []
+        labels[index] = " ".join(names)
+    return labels

@@ -35,6 +35,11 @@ class Element(Protocol):
     def getroottree(self) -> Any: ...  # noqa: ANN401
 
 
+def is_maths(element: Element) -> bool:
+    """Whether it is Office's markup for formulas, which has very short names."""
+    return isinstance(element.tag, str) and "/math" in element.tag
+
+
 def names(listed: str) -> frozenset[str]:
     """The names in a string that lists them."""
     return frozenset(listed.split())

@@ -110,9 +110,12 @@ def _slides(body: Element, hidden: set[str], walk: TextWalk, warnings: list[str]
                 lines += [Line(line.text, line.mark or "notes") for line in notes]
                 continue
             found = list(walk.drawn(shape))
-            if attribute(shape, "class") == "title" and found:
-                title = title or one_paragraph(found[0].text)
-            lines += found
+            if attribute(shape, "class") == "title" and found and not title:
+                # The title first, wherever it stands in the drawing order.
+                title = one_paragraph(found[0].text)
+                lines[:0] = found
+            else:
+                lines += found
         mark = "hidden slide" if attribute(page, "style-name") in hidden else ""
         headings = (title,) if title else ()
         place = Place("slide", index)
@@ -159,7 +162,8 @@ def _object_lines(package: Package, path: str) -> list[Line]:
     if local_name(root) == "math":
         texts = ["".join(found.itertext()) for found in descendants(root, "annotation")]
         return [Line(text, "formula") for text in texts or ["".join(root.itertext())]]
-    return TextWalk().marked(root, "chart")
+    is_chart = any(True for _ in descendants(root, "chart"))
+    return TextWalk().marked(root, "chart" if is_chart else "embedded")
 
 
 def _is_locked(package: Package) -> bool:

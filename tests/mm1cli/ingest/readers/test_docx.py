@@ -249,6 +249,23 @@ def test_descriptions_and_charts_are_read():
     ]
 
 
+def test_formulas_keep_their_structure():
+    """Red: one half is read as 12, and ten to the sixth as 106."""
+    m = 'xmlns:m="http://schemas.openxmlformats.org/officeDocument/2006/math"'
+
+    def part(name, text):
+        return f"<m:{name}><m:r><m:t>{text}</m:t></m:r></m:{name}>"
+
+    document = docx.Document()
+    append(
+        document,
+        f"<w:p><m:oMath {m}><m:f>{part('num', '1')}{part('den', 'a+b')}</m:f><m:r><m:t> = </m:t>"
+        f"</m:r><m:sSup>{part('e', '10')}{part('sup', '-6')}</m:sSup><m:r><m:t>, </m:t></m:r>"
+        f"<m:rad>{part('deg', '')}{part('e', 'x')}</m:rad></m:oMath></w:p>",
+    )
+    assert lines(document) == [("¶ 1", "1/(a+b) = 10^(-6), √x")]
+
+
 def test_embedded_files_are_members():
     """Red: a contract inside a letter is never read, and nobody learns of it."""
     document = docx.Document()

@@ -107,6 +107,23 @@ def test_charts_give_their_numbers_and_pictures_their_description():
     ]
 
 
+def test_categories_in_groups_carry_the_name_of_their_group():
+    """Red: of "Europe: London" only one half is read."""
+    presentation = deck("Sales")
+    data = CategoryChartData()
+    europe, asia = data.add_category("Europe"), data.add_category("Asia")
+    for group, towns in ((europe, ("London", "Paris")), (asia, ("Delhi",))):
+        for town in towns:
+            group.add_sub_category(town)
+    data.add_series("2017", (1, 2, 3))
+    presentation.slides[0].shapes.add_chart(XL_CHART_TYPE.COLUMN_CLUSTERED, *BOX, data)
+    assert [line for _, line in read(presentation)[2:]] == [
+        "Europe London\t1",
+        "Europe Paris\t2",
+        "Asia Delhi\t3",
+    ]
+
+
 def test_text_on_a_layout_is_read_once_and_its_prompts_are_not():
     """Red: "Strictly confidential" on every slide is lost, or "Click to add text" is read."""
     presentation = deck("one", "two")
