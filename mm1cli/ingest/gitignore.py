@@ -1,14 +1,17 @@
 """`.gitignore` files as git reads them: the deepest file with a matching line decides.
 
-A folder that is ignored must not be entered: a line in or below it cannot bring files back.
+A folder that is ignored must not be entered: a line in or below it cannot bring files back. The
+same rules hold for `.mm1ignore`, which has the last word where it has one.
 """
 
+import os
 import stat
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from pathspec import GitIgnoreSpec
+from mm1cli.ingest.wildmatch import Pattern, parse
 
 _MAX_BYTES = 1 << 20
 
@@ -20,43 +23,66 @@ class Gitignore:
     Immutable; `enter` makes the rules of a folder inside.
     """
 
-    folder: str = ""
-    levels: tuple[tuple[int, GitIgnoreSpec], ...] = ()  # (len of the level's folder, its lines)
+    folder: bytes = b""
+    levels: tuple[tuple[int, tuple[Pattern, ...]], ...] = ()  # (len of the level's folder, lines)
+    file_name: str = ".gitignore"
 
     @classmethod
-    def at(cls, root: str) -> Self:
+    def at(cls, root: str, file_name: str = ".gitignore") -> Self:
         """The rules in `root`, a real path, with those of the repository around it, if any.
 
         A root that the repository ignores was named on purpose: only its own rules hold.
         """
         folder = Path(root)
-        repository = next((up for up in (folder, *folder.parents) if _is_repository(up)), folder)
-        rules = cls()._load(str(repository))
+        repository = next((up for up in (folder, *folder.parents) if _is_repository(up)), None)
+        rules = cls(file_name=file_name)
+        if repository is None:
+            return rules._load(root)
+        if file_name == ".gitignore":
+            for path in (_personal_file(), repository / ".git/info/exclude"):
+                rules = rules._with(_read(path))
+        beside = cls(rules.folder, rules.levels, file_name)
+        rules = rules._load(str(repository))
         for name in folder.relative_to(repository).parts:
             if rules.ignores(name, is_folder=True):
-                return cls()._load(root)
+                return beside._load(root)
             repository /= name
             rules = rules.enter(name, str(repository))
         return rules
 
     def enter(self, name: str, path: str) -> Self:
         """The rules in the folder `name` of this one, which is at `path` on disk."""
-        return type(self)(f"{self.folder}{name}/", self.levels)._load(path)
+        folder = self.folder + os.fsencode(name) + b"/"
+        return type(self)(folder, self.levels, self.file_name)._load(path)
 
     def ignores(self, name: str, *, is_folder: bool) -> bool:
         """Whether git would ignore `name` in this folder."""
-        path = f"{self.folder}{name}/" if is_folder else f"{self.folder}{name}"
+        return self.verdict(name, is_folder=is_folder) is True
+
+    def verdict(self, name: str, *, is_folder: bool) -> bool | None:
+        """True: ignored; False: a line brings it back; None: no line speaks of it."""
+        path = self.folder + os.fsencode(name)
         for length, lines in reversed(self.levels):
-            include = lines.check_file(path[length:]).include
-            if include is not None:
-                return include
-        return False
+            below = path[length:]
+            for line in reversed(lines):
+                if line.matches(below, is_folder=is_folder):
+                    return not line.is_negated
+        return None
 
     def _load(self, path: str) -> Self:
-        lines = _read_lines(Path(path, ".gitignore"))
+        return self._with(_read(Path(path, self.file_name)))
+
+    def _with(self, content: bytes) -> Self:
+        lines = patterns(content.removeprefix(b"\xef\xbb\xbf").split(b"\n"))
         if not lines:
             return self
-        return type(self)(self.folder, (*self.levels, (len(self.folder), _compile(lines))))
+        levels = (*self.levels, (len(self.folder), lines))
+        return type(self)(self.folder, levels, self.file_name)
+
+
+def patterns(lines: Iterable[bytes]) -> tuple[Pattern, ...]:
+    parsed = (parse(line.removesuffix(b"\r")) for line in lines)
+    return tuple(pattern for pattern in parsed if pattern is not None)
 
 
 def _is_repository(folder: Path) -> bool:
@@ -66,29 +92,18 @@ def _is_repository(folder: Path) -> bool:
         return False
 
 
-def _read_lines(path: Path) -> list[str]:
+def _personal_file() -> Path:
+    """Where git looks for a user's own rules unless it is told otherwise."""
+    config = os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")  # noqa: PTH111
+    return Path(config, "git", "ignore")
+
+
+def _read(path: Path) -> bytes:
     try:
         # Like git, no link is followed; and no pipe may hang the walk.
         if not stat.S_ISREG(path.lstat().st_mode):
-            return []
+            return b""
         with path.open("rb") as file:
-            content = file.read(_MAX_BYTES)
-    except OSError:
-        return []
-    # surrogateescape, because that is how file names that are not UTF-8 arrive.
-    return content.decode("utf-8-sig", errors="surrogateescape").replace("\r\n", "\n").split("\n")
-
-
-def _compile(lines: list[str]) -> GitIgnoreSpec:
-    try:
-        return GitIgnoreSpec.from_lines(lines)
-    except ValueError:
-        return GitIgnoreSpec.from_lines([line for line in lines if _is_valid(line)])
-
-
-def _is_valid(line: str) -> bool:
-    try:
-        GitIgnoreSpec.from_lines([line])
-    except ValueError:
-        return False
-    return True
+            return file.read(_MAX_BYTES)
+    except (OSError, ValueError):
+        return b""

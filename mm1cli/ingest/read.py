@@ -1,28 +1,56 @@
-"""From paths to a `Corpus`: every file seen becomes a document or an omission."""
+"""From paths to a `Corpus`: every file seen becomes a document or an omission.
+
+Files are read by as many threads as there are cores, each with a sandbox of its own, and given out
+in the order of the walk; whoever takes them can tokenise one while the next are read.
+"""
 
 import os
 import stat
-from collections.abc import Callable, Sequence
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import BinaryIO
 
 from mm1cli.errors import InputError
+from mm1cli.ingest.cache import Cache
 from mm1cli.ingest.corpus import Corpus, Document, Omission, Reason
 from mm1cli.ingest.names import one_line
 from mm1cli.ingest.readers import HEAD_BYTES, ReadError, choose
 from mm1cli.ingest.readers.reader import MIB
 from mm1cli.ingest.sandbox import Sandbox
-from mm1cli.ingest.unfold import unfold
-from mm1cli.ingest.walk import STDIN, Found, walk
+from mm1cli.ingest.selection import Selection
+from mm1cli.ingest.unfold import Unfolding
+from mm1cli.ingest.walk import ALL, STDIN, Found, walk
 
 # A pipe that opens for reading would wait for a writer; Windows has no such flag and no such pipe.
 _OPEN_FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+_IN_FLIGHT = 64  # files read ahead of the one that is given out
+
+OnProgress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class ReadOptions:
+    """`num_workers` files are read at once; None is as many as this process has cores."""
+
+    selection: Selection = ALL
+    allow_secrets: bool = False
+    ocr: bool = False
+    cache: Cache | None = None
+    num_workers: int | None = None
+
+
+DEFAULTS = ReadOptions()
 
 
 def read_corpus(
     paths: Sequence[str],
     *,
+    options: ReadOptions = DEFAULTS,
     stdin: BinaryIO | None = None,
-    on_progress: Callable[[int, int], None] | None = None,
+    on_progress: OnProgress | None = None,
 ) -> Corpus:
     """Reads the files and folders at `paths`; "-" is `stdin`, which is not touched otherwise.
 
@@ -31,45 +59,124 @@ def read_corpus(
     at all when there is nothing to read. Raises InputError for a path that does not exist, before
     any file is read. A corpus without documents is no error here.
     """
-    if STDIN in paths and stdin is None:
-        raise InputError("- stands for standard input, and there is none; name a file or a folder")
-    results = walk(paths)
-    total = sum(isinstance(result, Found) for result in results)
-    if on_progress is not None and total:
-        on_progress(0, total)
-    outcomes: list[Document | Omission] = []
-    done = 0
-    with Sandbox() as sandbox:
-        for result in results:
-            if isinstance(result, Omission):
-                outcomes.append(result)
-                continue
-            outcomes += _read(result, stdin, sandbox)
-            done += 1
-            if on_progress is not None:
-                on_progress(done, total)
+    outcomes = list(read_files(paths, options=options, stdin=stdin, on_progress=on_progress))
     documents = tuple(outcome for outcome in outcomes if isinstance(outcome, Document))
     omissions = tuple(outcome for outcome in outcomes if isinstance(outcome, Omission))
     return Corpus(documents, omissions)
 
 
-def _read(found: Found, stdin: BinaryIO | None, sandbox: Sandbox) -> list[Document | Omission]:
-    """The file, and after it what it contains, if it is a container."""
-    num_bytes = None
-    try:
-        if found.path == STDIN:
-            assert stdin is not None
-            data = _read_stream(found, stdin)
-            return list(unfold(found.shown, data, sandbox))
-        with _open(found.path) as stream:
-            num_bytes = os.fstat(stream.fileno()).st_size
-            data = _read_stream(found, stream)
-        return list(unfold(found.shown, data, sandbox))
-    except ReadError as error:
-        return [Omission(found.shown, error.reason, error.detail, num_bytes)]
-    except OSError as error:
-        detail = one_line(error.strerror or type(error).__name__)
-        return [Omission(found.shown, Reason.UNREADABLE, detail, num_bytes)]
+def read_files(
+    paths: Sequence[str],
+    *,
+    options: ReadOptions = DEFAULTS,
+    stdin: BinaryIO | None = None,
+    on_progress: OnProgress | None = None,
+) -> Iterator[Document | Omission]:
+    """As `read_corpus`, one after the other. What is raised there is raised by the call itself;
+    reading begins with the first one that is taken, and stops when the iterator is closed."""
+    if STDIN in paths and stdin is None:
+        raise InputError("- stands for standard input, and there is none; name a file or a folder")
+    return _in_order(walk(paths, options.selection), options, stdin, on_progress)
+
+
+def _in_order(
+    results: list[Found | Omission],
+    options: ReadOptions,
+    stdin: BinaryIO | None,
+    on_progress: OnProgress | None,
+) -> Iterator[Document | Omission]:
+    total = sum(isinstance(result, Found) for result in results)
+    if on_progress is not None and total:
+        on_progress(0, total)
+    done = 0
+    with _Pool(options, stdin, total) as pool:
+        waiting: deque[Omission | Future[list[Document | Omission]]] = deque()
+        left = iter(results)
+        while True:
+            while len(waiting) < _IN_FLIGHT and (result := next(left, None)) is not None:
+                waiting.append(pool.read(result) if isinstance(result, Found) else result)
+            if not waiting:
+                break
+            first = waiting.popleft()
+            if isinstance(first, Omission):
+                yield first
+                continue
+            outcomes = first.result()
+            done += 1
+            if on_progress is not None:
+                on_progress(done, total)
+            yield from outcomes
+    if options.cache is not None:
+        options.cache.prune()
+
+
+class _Pool:
+    """Threads that read files, each with its own sandbox, whose child starts when it is needed."""
+
+    def __init__(self, options: ReadOptions, stdin: BinaryIO | None, num_files: int) -> None:
+        self._options = options
+        self._stdin = stdin
+        self._mine = threading.local()
+        self._lock = threading.Lock()
+        self._sandboxes: list[Sandbox] = []
+        num_workers = options.num_workers or num_cores()
+        self._threads = ThreadPoolExecutor(
+            max(min(num_workers, num_files), 1), thread_name_prefix="reader"
+        )
+
+    def __enter__(self) -> "_Pool":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None:
+            with self._lock:
+                for sandbox in self._sandboxes:
+                    sandbox.abort()
+        self._threads.shutdown(cancel_futures=True)
+        for sandbox in self._sandboxes:
+            sandbox.close()
+
+    def read(self, found: Found) -> "Future[list[Document | Omission]]":
+        return self._threads.submit(self._read, found)
+
+    def _read(self, found: Found) -> list[Document | Omission]:
+        """The file, and after it what it contains, if it is a container."""
+        num_bytes = None
+        unfolding = Unfolding(
+            self._sandbox(),
+            cache=self._options.cache,
+            ocr=self._options.ocr,
+            allow_secrets=self._options.allow_secrets,
+        )
+        try:
+            if found.path == STDIN:
+                assert self._stdin is not None
+                data = _read_stream(found, self._stdin)
+            else:
+                with _open(found.path) as stream:
+                    num_bytes = os.fstat(stream.fileno()).st_size
+                    data = _read_stream(found, stream)
+            return list(unfolding.unfold(found.shown, data))
+        except ReadError as error:
+            return [Omission(found.shown, error.reason, error.detail, num_bytes)]
+        except OSError as error:
+            detail = one_line(error.strerror or type(error).__name__)
+            return [Omission(found.shown, Reason.UNREADABLE, detail, num_bytes)]
+
+    def _sandbox(self) -> Sandbox:
+        sandbox: Sandbox | None = getattr(self._mine, "sandbox", None)
+        if sandbox is None:
+            sandbox = self._mine.sandbox = Sandbox()
+            with self._lock:
+                self._sandboxes.append(sandbox)
+        return sandbox
+
+
+def num_cores() -> int:
+    """Those this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _open(path: str) -> BinaryIO:

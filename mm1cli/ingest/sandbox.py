@@ -13,14 +13,14 @@ import subprocess
 import sys
 import threading
 from contextlib import suppress
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
 
-from mm1cli.ingest.corpus import Block, Place, Reason
-from mm1cli.ingest.names import one_line
-from mm1cli.ingest.readers.reader import MAX_MEMBER_BYTES, MIB, Member, ReadError, Reading
+from mm1cli.ingest.corpus import Reason
+from mm1cli.ingest.exchange import reading_from
+from mm1cli.ingest.readers.reader import MAX_MEMBER_BYTES, MIB, ReadError, Reading
 
 EXIT_OUT_OF_MEMORY = 3
 _EXIT_OUT_OF_CPU = -signal.SIGXCPU if sys.platform != "win32" else None
@@ -41,7 +41,7 @@ class Limits:
 
 
 class Sandbox:
-    """A context manager; not for use from two threads at once."""
+    """A context manager; not for use from two threads at once, but for `abort`."""
 
     def __init__(
         self, *, limits: Limits | None = None, child_module: str = "mm1cli.ingest.sandbox_child"
@@ -50,6 +50,7 @@ class Sandbox:
         self._child_module = child_module
         self._child: subprocess.Popen[bytes] | None = None
         self._has_started = False
+        self._is_aborted = False
 
     def __enter__(self) -> Self:
         return self
@@ -99,7 +100,7 @@ class Sandbox:
             # Too late for this file; the next one needs another child.
             self._kill()
         try:
-            return _parse(reply)
+            return reading_from(reply)
         except (KeyError, TypeError, ValueError):
             self._kill()
             raise BrokeReaderError(Reason.UNREADABLE, "reader gave a malformed reply") from None
@@ -111,7 +112,15 @@ class Sandbox:
                 self._child.stdin.close()
         self._wait()
 
+    def abort(self) -> None:
+        """Ends the child now, and for good; may be called while another thread reads."""
+        self._is_aborted = True
+        if (child := self._child) is not None:
+            _kill_with_its_own(child)
+
     def _running(self) -> "subprocess.Popen[bytes]":
+        if self._is_aborted:
+            raise BrokeReaderError(Reason.UNREADABLE, "the run was stopped")
         if self._child is None or self._child.poll() is not None:
             self._kill()
             self._child = _start(self._child_module)
@@ -198,65 +207,6 @@ def receive(pipe: IO[bytes], num_bytes: int) -> bytes:
 
 def receive_message(pipe: IO[bytes]) -> Any:  # noqa: ANN401
     return json.loads(receive(pipe, int.from_bytes(receive(pipe, _LENGTH_BYTES))))
-
-
-def reply_of(reading: Reading) -> tuple[dict[str, object], bytes]:
-    """The message, and the bytes that follow it."""
-    message = {entry.name: getattr(reading, entry.name) for entry in fields(reading)}
-    message["blocks"] = [asdict(block) for block in reading.blocks]
-    message["members"] = [
-        {
-            "name": member.name,
-            "num_bytes": len(member.data),
-            "refusal": member.refusal and refusal_of(member.refusal),
-        }
-        for member in reading.members
-    ]
-    return message, b"".join(member.data for member in reading.members)
-
-
-def refusal_of(error: ReadError) -> dict[str, object]:
-    return {"reason": error.reason.name, "detail": error.detail}
-
-
-def _parse(reply: dict[str, Any]) -> Reading:
-    if "reason" in reply:
-        raise _refusal(reply)
-    return Reading(
-        blocks=tuple(map(_block, reply["blocks"])),
-        warnings=tuple(one_line(str(warning)) for warning in reply["warnings"]),
-        library=one_line(str(reply["library"])),
-        encoding=one_line(str(reply["encoding"])),
-        members=tuple(
-            Member(
-                str(member["name"]),
-                member["data"],
-                _refusal(member["refusal"]) if member["refusal"] else None,
-            )
-            for member in reply["members"]
-        ),
-    )
-
-
-def _refusal(message: dict[str, Any]) -> ReadError:
-    return ReadError(Reason[message["reason"]], one_line(str(message["detail"])))
-
-
-def _block(fields: dict[str, Any]) -> Block:
-    place, columns = fields.pop("place"), fields.pop("columns")
-    return Block(
-        place=Place(place["kind"], int(place["index"]), one_line(str(place["label"])))
-        if place
-        else None,
-        headings=tuple(one_line(str(heading)) for heading in fields.pop("headings")),
-        columns=(str(columns[0]), str(columns[1])) if columns else None,
-        source=tuple((int(at), int(source)) for at, source in fields.pop("source")),
-        outline=tuple(
-            (int(at), tuple(one_line(str(heading)) for heading in path))
-            for at, path in fields.pop("outline")
-        ),
-        **fields,
-    )
 
 
 def _kill_with_its_own(child: "subprocess.Popen[bytes]") -> None:

@@ -9,6 +9,7 @@ from contextlib import suppress
 from typing import IO, Any, NoReturn
 
 from mm1cli.ingest.corpus import Reason
+from mm1cli.ingest.exchange import refusal_of, reply_of
 from mm1cli.ingest.names import one_line
 from mm1cli.ingest.readers import READERS
 from mm1cli.ingest.readers.reader import Reader, ReadError
@@ -17,8 +18,6 @@ from mm1cli.ingest.sandbox import (
     READY,
     receive,
     receive_message,
-    refusal_of,
-    reply_of,
     send,
 )
 

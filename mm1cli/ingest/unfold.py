@@ -5,95 +5,125 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
+from mm1cli.ingest.cache import Cache
 from mm1cli.ingest.corpus import Document, Omission, Reason
+from mm1cli.ingest.generated import generated_kind, lfs_size
 from mm1cli.ingest.names import shown_path
-from mm1cli.ingest.readers import HEAD_BYTES, Reader, ReadError, Reading, choose
+from mm1cli.ingest.readers import HEAD_BYTES, READERS, Reader, ReadError, Reading, choose
 from mm1cli.ingest.readers.reader import MAX_MEMBER_BYTES, MIB, Member
 from mm1cli.ingest.sandbox import BrokeReaderError, Sandbox
+from mm1cli.ingest.secrets import find_secrets
 
 MAX_DEPTH = 3
 _NOT_CONTENT = "__MACOSX"  # what macOS adds to an archive beside each file
+_SECRETS_SHOWN = 3
 
 
 @dataclass(slots=True)
-class _Allowance:
-    """What the containers in one file may still give out, all depths together."""
+class Unfolding:
+    """One file and all that is in it. `num_bytes_left` is what its containers may still give out,
+    all depths together."""
 
-    num_bytes: int = MAX_MEMBER_BYTES
+    sandbox: Sandbox
+    cache: Cache | None = None
+    ocr: bool = False
+    allow_secrets: bool = False
+    num_bytes_left: int = MAX_MEMBER_BYTES
 
+    def unfold(self, shown: str, data: bytes, depth: int = 0) -> Iterator[Document | Omission]:
+        """The document or omission of `data`, then those of its members, depth first.
 
-def unfold(
-    shown: str, data: bytes, sandbox: Sandbox, depth: int = 0, allowance: _Allowance | None = None
-) -> Iterator[Document | Omission]:
-    """The document or omission of `data`, then those of its members, depth first.
-
-    A member's path goes on from its container's: "a.zip/inner/b.txt". Members deeper than
-    `MAX_DEPTH` containers, or beyond `MAX_MEMBER_BYTES` in all, are omissions.
-    """
-    allowance = allowance or _Allowance()
-    members: tuple[Member, ...] = ()
-    try:
-        reader, kind = choose(shown, data[:HEAD_BYTES])
-        reading = _reading(reader, data, sandbox)
-    except ReadError as error:
-        yield Omission(shown, error.reason, error.detail, len(data))
-        return
-    members = reading.members
-    yield Document(
-        path=shown,
-        kind=kind,
-        num_bytes=len(data),
-        sha256=hashlib.sha256(data).hexdigest(),
-        reader=_signature(reader, reading),
-        blocks=reading.blocks,
-        warnings=reading.warnings,
-        encoding=reading.encoding,
-    )
-    for member in members:
-        yield from _unfold_member(shown, member, sandbox, depth + 1, allowance)
-
-
-def _unfold_member(
-    container: str, member: Member, sandbox: Sandbox, depth: int, allowance: _Allowance
-) -> Iterator[Document | Omission]:
-    # A name in an archive may be absolute; it only names the text here, and opens nothing.
-    # A lone compressed file has no name of its own: "notes.txt.gz" holds "notes.txt".
-    name = member.name.lstrip("/") or PurePosixPath(container).stem
-    path = PurePosixPath(shown_path(name))
-    shown = f"{container}/{path}"
-    if member.refusal is not None:
-        yield Omission(shown, member.refusal.reason, member.refusal.detail)
-        return
-    allowance.num_bytes -= len(member.data)
-    if any((part.startswith(".") and part != "..") or part == _NOT_CONTENT for part in path.parts):
-        yield Omission(shown, Reason.HIDDEN, num_bytes=len(member.data))
-    elif depth > MAX_DEPTH:
-        yield Omission(shown, Reason.TOO_DEEP, num_bytes=len(member.data))
-    elif allowance.num_bytes < 0:
-        limit = f"containers in this file hold more than {MAX_MEMBER_BYTES // MIB} MiB"
-        yield Omission(shown, Reason.TOO_LARGE, limit, len(member.data))
-    else:
-        yield from unfold(shown, member.data, sandbox, depth, allowance)
-
-
-def _reading(reader: Reader, data: bytes, sandbox: Sandbox) -> Reading:
-    if len(data) > reader.max_bytes:
-        raise ReadError(Reason.TOO_LARGE, f"more than {reader.max_bytes // MIB} MiB")
-    if not data or data.isspace():
-        raise ReadError(Reason.EMPTY)
-    if not reader.sandboxed:
-        return reader.read(data)
-    try:
-        return sandbox.read(reader.name, data, patience=reader.patience)
-    except BrokeReaderError as error:
-        if not reader.fallback or error.reason is Reason.TOO_LARGE:
-            raise
+        A member's path goes on from its container's: "a.zip/inner/b.txt". Members deeper than
+        `MAX_DEPTH` containers, or beyond `MAX_MEMBER_BYTES` in all, are omissions.
+        """
         try:
-            reading = sandbox.read(reader.fallback, data)
-        except ReadError:
-            raise error from None
-        warning = f"read by {reader.fallback}: the usual reader failed ({error.detail})"
-        return replace(reading, warnings=(*reading.warnings, warning))
+            reader, kind = choose(shown, data[:HEAD_BYTES])
+            sha256 = hashlib.sha256(data).hexdigest()
+            reading = self._reading(reader, data, sha256)
+        except ReadError as error:
+            yield Omission(shown, error.reason, error.detail, len(data))
+            return
+        if reading.blocks:
+            kind = generated_kind(shown, kind, reading.blocks[0].text)
+        document = Document(
+            path=shown,
+            kind=kind,
+            num_bytes=len(data),
+            sha256=sha256,
+            reader=_signature(reader, reading),
+            blocks=reading.blocks,
+            warnings=reading.warnings,
+            encoding=reading.encoding,
+        )
+        yield self._without_secrets(document)
+        for member in reading.members:
+            yield from self._member(shown, member, depth + 1)
+
+    def _member(self, container: str, member: Member, depth: int) -> Iterator[Document | Omission]:
+        # A name in an archive may be absolute; it only names the text here, and opens nothing.
+        # A lone compressed file has no name of its own: "notes.txt.gz" holds "notes.txt".
+        name = member.name.lstrip("/") or PurePosixPath(container).stem
+        path = PurePosixPath(shown_path(name))
+        shown = f"{container}/{path}"
+        if member.refusal is not None:
+            yield Omission(shown, member.refusal.reason, member.refusal.detail)
+            return
+        num_bytes = len(member.data)
+        self.num_bytes_left -= num_bytes
+        hidden = (part.startswith(".") and part != ".." for part in path.parts)
+        if any(hidden) or _NOT_CONTENT in path.parts:
+            yield Omission(shown, Reason.HIDDEN, num_bytes=num_bytes)
+        elif depth > MAX_DEPTH:
+            yield Omission(shown, Reason.TOO_DEEP, num_bytes=num_bytes)
+        elif self.num_bytes_left < 0:
+            limit = f"containers in this file hold more than {MAX_MEMBER_BYTES // MIB} MiB"
+            yield Omission(shown, Reason.TOO_LARGE, limit, num_bytes)
+        else:
+            yield from self.unfold(shown, member.data, depth)
+
+    def _reading(self, reader: Reader, data: bytes, sha256: str) -> Reading:
+        if len(data) > reader.max_bytes:
+            raise ReadError(Reason.TOO_LARGE, f"more than {reader.max_bytes // MIB} MiB")
+        if not data or data.isspace():
+            raise ReadError(Reason.EMPTY)
+        if (size := lfs_size(data)) is not None:
+            raise ReadError(Reason.LFS_POINTER, f"{size:,} bytes; git lfs pull fetches them")
+        if not reader.sandboxed:
+            return reader.read(data)
+        if self.ocr and reader.with_ocr:
+            reader = READERS[reader.with_ocr]
+        if self.cache is not None and (kept := self.cache.get(sha256, reader)) is not None:
+            return kept
+        reading = self._sandboxed(reader, data)
+        if self.cache is not None:
+            self.cache.put(sha256, reader, reading)
+        return reading
+
+    def _sandboxed(self, reader: Reader, data: bytes) -> Reading:
+        try:
+            return self.sandbox.read(reader.name, data, patience=reader.patience)
+        except BrokeReaderError as error:
+            if not reader.fallback or error.reason is Reason.TOO_LARGE:
+                raise
+            try:
+                reading = self.sandbox.read(reader.fallback, data)
+            except ReadError:
+                raise error from None
+            warning = f"read by {reader.fallback}: the usual reader failed ({error.detail})"
+            return replace(reading, warnings=(*reading.warnings, warning))
+
+    def _without_secrets(self, document: Document) -> Document | Omission:
+        secrets = list(map(str, find_secrets(document.blocks)))
+        if not secrets:
+            return document
+        told = ", ".join(secrets[:_SECRETS_SHOWN])
+        if more := len(secrets) - _SECRETS_SHOWN:
+            told += f" and {more} more" if more > 0 else ""
+        if self.allow_secrets:
+            warning = f"holds what looks like a secret: {told}"
+            return replace(document, warnings=(*document.warnings, warning))
+        detail = f"{told}; --allow-secrets reads it"
+        return Omission(document.path, Reason.SECRET, detail, document.num_bytes)
 
 
 def _signature(reader: Reader, reading: Reading) -> str:

@@ -15,8 +15,11 @@ from mm1cli.errors import InputError
 from mm1cli.ingest.corpus import Omission, Reason
 from mm1cli.ingest.gitignore import Gitignore
 from mm1cli.ingest.names import one_line, shown_path
+from mm1cli.ingest.selection import Selection
 
 STDIN = "-"
+OUR_IGNORE_FILE = ".mm1ignore"
+ALL = Selection()
 
 _Identity = tuple[int, int]
 _SPECIAL = (
@@ -35,19 +38,19 @@ class Found:
     shown: str
 
 
-def walk(paths: Sequence[str]) -> list[Found | Omission]:
+def walk(paths: Sequence[str], selection: Selection = ALL) -> list[Found | Omission]:
     """Every file under `paths`, each once, and everything that was seen and is not one.
 
-    Reads folders and `.gitignore` files, opens no document. A file that is named itself is found
-    even if it is hidden or ignored. Raises InputError for a path that does not exist, before
-    anything else is looked at.
+    Reads folders, `.gitignore` and `.mm1ignore` files, opens no document. A file that is named
+    itself is found even if it is hidden or ignored, but `selection` speaks of it, too. Raises
+    InputError for a path that does not exist, before anything else is looked at.
     """
     for path in paths:
         _check_exists(path)
     seen: dict[_Identity, str] = {}
     results: list[Found | Omission] = []
     for path in paths:
-        results += _from_argument(path, seen)
+        results += _from_argument(path, seen, selection)
     return results
 
 
@@ -66,7 +69,9 @@ def _check_exists(path: str) -> None:
         return
 
 
-def _from_argument(path: str, seen: dict[_Identity, str]) -> list[Found | Omission]:
+def _from_argument(
+    path: str, seen: dict[_Identity, str], selection: Selection
+) -> list[Found | Omission]:
     shown = shown_path(path)
     if path == STDIN:
         key = (-1, -1)
@@ -79,13 +84,36 @@ def _from_argument(path: str, seen: dict[_Identity, str]) -> list[Found | Omissi
     except OSError as error:
         return [_unreachable(shown, error)]
     if not stat.S_ISDIR(status.st_mode):
+        if why := selection.leaves_out(Path(path).name, is_folder=False):
+            return [Omission(shown, Reason.EXCLUDED, why, status.st_size)]
         return [_file(path, shown, status, seen)]
     if (duplicate := _claim(f"{shown}/", status, seen)) is not None:
         return [duplicate]
     root = os.path.realpath(path)
-    tree = _Tree(root, "" if shown == "." else f"{shown.rstrip('/')}/", seen)
+    tree = _Tree(root, "" if shown == "." else f"{shown.rstrip('/')}/", seen, selection)
     tree.walk(path)
     return tree.sorted()
+
+
+@dataclass(frozen=True, slots=True)
+class _Rules:
+    """`.mm1ignore` first: a line of it that brings a file back counts for more than git's."""
+
+    ours: Gitignore
+    git: Gitignore
+
+    @classmethod
+    def at(cls, root: str) -> "_Rules":
+        return cls(Gitignore.at(root, OUR_IGNORE_FILE), Gitignore.at(root))
+
+    def enter(self, name: str, path: str) -> "_Rules":
+        return _Rules(self.ours.enter(name, path), self.git.enter(name, path))
+
+    def reason(self, name: str, *, is_folder: bool) -> Reason | None:
+        verdict = self.ours.verdict(name, is_folder=is_folder)
+        if verdict is None:
+            return Reason.IGNORED if self.git.ignores(name, is_folder=is_folder) else None
+        return Reason.EXCLUDED if verdict else None
 
 
 @dataclass(slots=True)
@@ -95,11 +123,12 @@ class _Tree:
     root: str
     prefix: str
     seen: dict[_Identity, str]
+    selection: Selection
     results: list[tuple[bytes, Found | Omission]] = field(default_factory=list)
     links: deque[tuple[str, str]] = field(default_factory=deque)  # (path, relative)
 
     def walk(self, path: str) -> None:
-        self._walk_folder(path, "", Gitignore.at(self.root))
+        self._walk_folder(path, "", _Rules.at(self.root))
         while self.links:
             self._follow(*self.links.popleft())
 
@@ -118,7 +147,7 @@ class _Tree:
         slash = "/" if relative.endswith("/") else ""
         return f"{self.prefix}{shown_path(relative)}{slash}"
 
-    def _walk_folder(self, path: str, relative: str, rules: Gitignore) -> None:
+    def _walk_folder(self, path: str, relative: str, rules: _Rules) -> None:
         folders = [(path, relative, rules)]
         while folders:
             path, relative, rules = folders.pop()
@@ -135,17 +164,18 @@ class _Tree:
             ]
             folders += reversed(inside)
 
-    def _is_folder_to_enter(
-        self, entry: "os.DirEntry[str]", relative: str, rules: Gitignore
-    ) -> bool:
+    def _is_folder_to_enter(self, entry: "os.DirEntry[str]", relative: str, rules: _Rules) -> bool:
         """Settles every entry that is not a folder to enter."""
         is_folder = entry.is_dir(follow_symlinks=False)
         name = f"{relative}{entry.name}/" if is_folder else f"{relative}{entry.name}"
         if entry.name.startswith("."):
             self._omit(name, Reason.HIDDEN)
             return False
-        if rules.ignores(entry.name, is_folder=is_folder):
-            self._omit(name, Reason.IGNORED)
+        if (reason := rules.reason(entry.name, is_folder=is_folder)) is not None:
+            self._omit(name, reason, "by .mm1ignore" if reason is Reason.EXCLUDED else "")
+            return False
+        if why := self.selection.leaves_out(name.rstrip("/"), is_folder=is_folder):
+            self._omit(name, Reason.EXCLUDED, why)
             return False
         if entry.is_symlink():
             self.links.append((entry.path, name))
@@ -183,7 +213,7 @@ class _Tree:
         elif (duplicate := _claim(self._shown(relative), status, self.seen)) is not None:
             self._add(relative, duplicate)
         else:
-            self._walk_folder(target, f"{relative}/", Gitignore.at(target))
+            self._walk_folder(target, f"{relative}/", _Rules.at(target))
 
 
 def _is_inside(target: str, root: str) -> bool:

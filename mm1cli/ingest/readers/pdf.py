@@ -142,6 +142,7 @@ PDF = Reader(
     sandboxed=True,
     read=read_pdf,
     fallback="pypdf",
+    with_ocr="pdf-ocr",
 )
 PYPDF = Reader(
     name="pypdf",

@@ -55,7 +55,8 @@ class Reader:
     `version` grows when the same bytes give other text than before. `kinds` maps an extension
     (".pdf") to the kind of document. A `sandboxed` reader runs someone else's parser and must only
     be called in the child process; other readers never raise anything but ReadError. `fallback`
-    names the reader that is tried when this one breaks its child. One file may take `patience`
+    names the reader that is tried when this one breaks its child, `with_ocr` the one to take for
+    `--ocr`. One file may take `patience`
     times as long as usual.
     """
 
@@ -66,4 +67,5 @@ class Reader:
     sandboxed: bool
     read: Callable[[bytes], Reading]
     fallback: str = ""
+    with_ocr: str = ""
     patience: int = 1

@@ -15,7 +15,7 @@ from mm1cli.ingest.corpus import Document, Reason
 from mm1cli.ingest.readers.archive import read_archive
 from mm1cli.ingest.readers.reader import MAX_MEMBERS
 from mm1cli.ingest.sandbox import Sandbox
-from mm1cli.ingest.unfold import unfold
+from mm1cli.ingest.unfold import Unfolding
 
 
 def members(data):
@@ -218,7 +218,7 @@ def test_archives_in_archives_add_up():
         }
     )
     with Sandbox() as sandbox:
-        outcomes = list(unfold("all.zip", data, sandbox))
+        outcomes = list(Unfolding(sandbox).unfold("all.zip", data))
     texts = {
         outcome.path: outcome.blocks[0].text
         for outcome in outcomes

@@ -7,7 +7,7 @@ from office import packed, saved
 from mm1cli.ingest.corpus import Document
 from mm1cli.ingest.readers import HEAD_BYTES, READERS, choose
 from mm1cli.ingest.sandbox import Sandbox
-from mm1cli.ingest.unfold import unfold
+from mm1cli.ingest.unfold import Unfolding
 
 
 def letter():
@@ -96,7 +96,7 @@ def test_readers_work_in_the_child():
         "a.ipynb": b'{"cells": [{"cell_type": "code", "source": "x = 1"}]}',
     }
     with Sandbox() as sandbox:
-        (archive, *outcomes) = list(unfold("all.zip", packed(files), sandbox))
+        (archive, *outcomes) = list(Unfolding(sandbox).unfold("all.zip", packed(files)))
     assert isinstance(archive, Document) and archive.kind == "archive"
     found = {outcome.path: [block.text for block in outcome.blocks] for outcome in outcomes}
     assert found == {

@@ -1,0 +1,118 @@
+"""Extracted text, kept by what it was extracted from and by what: never read from another version.
+
+One JSON file for each, named by the sha256 of the file's bytes, the reader and its version. It is
+used only if the libraries it was made with are the ones installed now, and only after every field
+has been checked, as someone else may have written it. Readers that run without a sandbox are as
+fast as this, and files that failed are tried again.
+"""
+
+import importlib.metadata
+import json
+import os
+import platform
+import tempfile
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from mm1cli.ingest.exchange import reading_from, reply_of
+from mm1cli.ingest.readers.reader import MIB, Reader, ReadError, Reading
+
+FORMAT = 1
+MAX_BYTES = 2048 * MIB
+_MAX_ENTRY_BYTES = 256 * MIB
+_KEEP_SHARE = 0.8  # of the cap, after the oldest were dropped
+
+
+@dataclass(frozen=True, slots=True)
+class Cache:
+    """A folder of entries, shared by any number of processes and threads.
+
+    Nothing here raises: a cache that cannot be read or written is an empty one.
+    """
+
+    folder: Path
+    max_bytes: int = MAX_BYTES
+
+    def get(self, sha256: str, reader: Reader) -> Reading | None:
+        """What `reader` once made of the file with that hash."""
+        path = self._path(sha256, reader)
+        try:
+            with path.open("rb") as file:
+                content = file.read(_MAX_ENTRY_BYTES + 1)
+            if len(content) > _MAX_ENTRY_BYTES:
+                return None
+            entry = json.loads(content)
+            if entry["format"] != FORMAT or entry["sha256"] != sha256 or entry["members"]:
+                return None
+            reading = reading_from(entry)
+        except (OSError, ValueError, KeyError, TypeError, RecursionError, ReadError):
+            return None
+        if not _is_current(reading.library):
+            return None
+        with suppress(OSError):
+            os.utime(path)  # when it was last of use
+        return reading
+
+    def put(self, sha256: str, reader: Reader, reading: Reading) -> None:
+        """Members are not kept: each has an entry of its own, and its container none."""
+        if reading.members or not _is_current(reading.library):
+            return
+        message, _ = reply_of(reading)
+        content = json.dumps({"format": FORMAT, "sha256": sha256} | message).encode()
+        path = self._path(sha256, reader)
+        if len(content) > _MAX_ENTRY_BYTES:
+            return
+        with suppress(OSError):
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            descriptor, temporary = tempfile.mkstemp(dir=path.parent, suffix=".part")
+            try:
+                with os.fdopen(descriptor, "wb") as file:
+                    file.write(content)
+                os.replace(temporary, path)  # noqa: PTH105 - both are strings of mkstemp's kind
+            except BaseException:
+                with suppress(OSError):
+                    Path(temporary).unlink()
+                raise
+
+    def prune(self) -> None:
+        """Drops the entries that were of no use for longest, if all together are too large."""
+        entries = []
+        with suppress(OSError):
+            for path in self.folder.glob("*/*"):
+                with suppress(OSError):
+                    status = path.stat()
+                    entries.append((status.st_mtime, status.st_size, path))
+        total = sum(size for _, size, _ in entries)
+        if total <= self.max_bytes:
+            return
+        for _, size, path in sorted(entries, key=lambda entry: entry[0]):
+            if total <= _KEEP_SHARE * self.max_bytes:
+                return
+            with suppress(OSError):
+                path.unlink()
+                total -= size
+
+    def _path(self, sha256: str, reader: Reader) -> Path:
+        return self.folder / sha256[:2] / f"{sha256}-{reader.name}-{reader.version}.json"
+
+
+def _is_current(library: str) -> bool:
+    """Whether "pypdfium2 5.15.2, pypdf 7.1.0" is what a reader would use now."""
+    if not library:
+        return True
+    return all(
+        _installed(name) == version
+        for name, _, version in (part.strip().rpartition(" ") for part in library.split(","))
+    )
+
+
+@cache
+def _installed(name: str) -> str:
+    if name.lower() == "python":
+        return platform.python_version()
+    try:
+        return importlib.metadata.version(name)
+    except (importlib.metadata.PackageNotFoundError, ValueError):
+        return ""

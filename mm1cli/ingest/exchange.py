@@ -1,0 +1,126 @@
+"""A `Reading` as JSON: from the sandbox's child, and in the cache. Both are taken as hostile."""
+
+from dataclasses import asdict, fields
+from itertools import pairwise
+from typing import Any, get_args
+
+from mm1cli.ingest.corpus import Block, Place, Reason, Unit
+from mm1cli.ingest.names import one_line
+from mm1cli.ingest.place import PlaceKind
+from mm1cli.ingest.readers.reader import MAX_MEMBERS, Member, ReadError, Reading
+
+_UNITS = frozenset(get_args(Unit))
+_PLACES = frozenset(get_args(PlaceKind))
+_MOST = 2**53  # what JSON numbers hold exactly
+# A reader promises not to give these; a reply that has them comes from no reader of ours.
+_REFUSED = "\0\r"
+
+
+def reply_of(reading: Reading) -> tuple[dict[str, object], bytes]:
+    """The message, and the bytes of the members, which follow it."""
+    message = {entry.name: getattr(reading, entry.name) for entry in fields(reading)}
+    message["blocks"] = [asdict(block) for block in reading.blocks]
+    message["members"] = [
+        {
+            "name": member.name,
+            "num_bytes": len(member.data),
+            "refusal": member.refusal and refusal_of(member.refusal),
+        }
+        for member in reading.members
+    ]
+    return message, b"".join(member.data for member in reading.members)
+
+
+def refusal_of(error: ReadError) -> dict[str, object]:
+    return {"reason": error.reason.name, "detail": error.detail}
+
+
+def reading_from(message: dict[str, Any]) -> Reading:
+    """The reading in `message`, whose members have their bytes as "data".
+
+    Raises ReadError if the message is a refusal, KeyError, TypeError or ValueError if it is no
+    message of `reply_of`.
+    """
+    if "reason" in message:
+        raise _refusal(message)
+    if len(message["members"]) > MAX_MEMBERS:
+        raise ValueError(f"more than {MAX_MEMBERS} members")
+    return Reading(
+        blocks=tuple(map(_block, message["blocks"])),
+        warnings=tuple(map(_line, message["warnings"])),
+        library=_line(message["library"]),
+        encoding=_line(message["encoding"]),
+        members=tuple(
+            Member(
+                _line(member["name"]),
+                member["data"],
+                _refusal(member["refusal"]) if member["refusal"] else None,
+            )
+            for member in message["members"]
+        ),
+    )
+
+
+def _refusal(message: dict[str, Any]) -> ReadError:
+    return ReadError(Reason[message["reason"]], _line(message["detail"]))
+
+
+def _block(message: dict[str, Any]) -> Block:
+    text, unit = message["text"], message["unit"]
+    if type(text) is not str or any(character in text for character in _REFUSED):
+        raise ValueError("text")
+    text.encode("utf-8")  # UnicodeEncodeError is a ValueError
+    if unit not in _UNITS:
+        raise ValueError(unit)
+    source = _points(message["source"])
+    if source and (source[0][0] != 0 or source[-1][0] > len(text)):
+        raise ValueError("source")
+    outline = [(_whole(at), tuple(map(_line, path))) for at, path in message["outline"]]
+    if any(before[0] > after[0] for before, after in pairwise(outline)):
+        raise ValueError("outline")
+    return Block(
+        text=text,
+        unit=unit,
+        first=_whole(message["first"]),
+        place=_place(message["place"]),
+        headings=tuple(map(_line, message["headings"])),
+        columns=_columns(message["columns"]),
+        mark=_line(message["mark"]),
+        source=source,
+        outline=tuple(outline),
+    )
+
+
+def _columns(message: list[str] | None) -> tuple[str, str] | None:
+    if message is None:
+        return None
+    first, last = message
+    return _line(first), _line(last)
+
+
+def _place(message: dict[str, Any] | None) -> Place | None:
+    if message is None:
+        return None
+    if message["kind"] not in _PLACES:
+        raise ValueError(message["kind"])
+    return Place(message["kind"], _whole(message["index"]), _line(message["label"]))
+
+
+def _points(message: list[list[int]]) -> tuple[tuple[int, int], ...]:
+    points = tuple((_whole(at), _whole(source)) for at, source in message)
+    for before, after in pairwise(points):
+        if before[0] >= after[0] or before[1] > after[1]:
+            raise ValueError("source")
+    return points
+
+
+def _whole(value: object) -> int:
+    if type(value) is not int or not 0 <= value <= _MOST:
+        raise ValueError(value)
+    return value
+
+
+def _line(value: object) -> str:
+    if type(value) is not str:
+        raise TypeError(type(value).__name__)
+    return one_line(value)

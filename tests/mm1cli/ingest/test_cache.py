@@ -1,0 +1,135 @@
+import json
+from dataclasses import replace
+
+import pytest
+from corpora import blocks
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mm1cli.ingest import Block, read_corpus
+from mm1cli.ingest.cache import Cache
+from mm1cli.ingest.exchange import reading_from, reply_of
+from mm1cli.ingest.read import ReadOptions
+from mm1cli.ingest.readers.pdf import PDF
+from mm1cli.ingest.readers.reader import ReadError, Reading
+from mm1cli.ingest.sandbox import Sandbox
+
+HASH = "ab" * 32
+READING = Reading((Block("text", source=((0, 0),)),), ("odd",), "pypdf 0")
+
+
+@pytest.fixture
+def kept(tmp_path, monkeypatch):
+    monkeypatch.setattr("mm1cli.ingest.cache._is_current", lambda library: True)
+    return Cache(tmp_path / "cache")
+
+
+@given(st.lists(blocks, max_size=4))
+def test_a_reading_survives_the_exchange(parts):
+    """Red: the sandbox or the cache changes what was read."""
+    usable = [part for part in parts if not set("\0\r") & set(part.text)]
+    reading = Reading(tuple(usable), ("one", "two"), "pypdf 7", "utf-8")
+    message, data = reply_of(reading)
+    assert (reading_from(json.loads(json.dumps(message))), data) == (reading, b"")
+
+
+def test_an_entry_is_for_one_file_reader_and_version(kept):
+    """Red: text of another file, or of a reader with a known fault, is used."""
+    assert kept.get(HASH, PDF) is None
+    kept.put(HASH, PDF, READING)
+    assert kept.get(HASH, PDF) == READING
+    assert kept.get("cd" * 32, PDF) is None
+    assert kept.get(HASH, replace(PDF, version=PDF.version + 1)) is None
+    assert kept.get(HASH, replace(PDF, name="pypdf")) is None
+
+
+def test_an_entry_of_another_library_version_is_not_used(tmp_path, kept, monkeypatch):
+    """Red: an upgrade that reads more changes nothing for files that were read before."""
+    kept.put(HASH, PDF, READING)
+    monkeypatch.undo()
+    assert kept.get(HASH, PDF) is None
+
+
+def spoilt(entry, path, value):
+    entry = json.loads(json.dumps(entry))
+    target = entry
+    for step in path[:-1]:
+        target = target[step]
+    target[path[-1]] = value
+    return entry
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.sampled_from(
+        [
+            ("format",), ("sha256",), ("blocks",), ("warnings",), ("library",), ("members",),
+            ("blocks", 0), ("blocks", 0, "text"), ("blocks", 0, "unit"), ("blocks", 0, "first"),
+            ("blocks", 0, "place"), ("blocks", 0, "source"), ("blocks", 0, "columns"),
+        ]
+    ),
+    st.sampled_from(
+        ["x\0", "\ud800", 1e99, -1, None, [], {}, [[0, 0], [0, 0]], [[9, 9]], "x" * 99, [[1]], True]
+    ),
+)  # fmt: skip
+def test_an_entry_that_someone_else_wrote_is_checked(tmp_path_factory, path, value):
+    """Red: a file in the cache brings NULs, wrong types or offsets outside the text."""
+    cache = Cache(tmp_path_factory.mktemp("cache"))
+    reading = replace(READING, library="")
+    cache.put(HASH, PDF, reading)
+    (file,) = cache.folder.glob("*/*.json")
+    file.write_text(json.dumps(spoilt(json.loads(file.read_text()), path, value)))
+    got = cache.get(HASH, PDF)
+    if got is not None:
+        for block in got.blocks:
+            block.text.encode()
+            assert "\0" not in block.text and isinstance(block.first, int)
+            assert block.source_offset(len(block.text)) is None or block.source[0][0] == 0
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"null", b"\xff", b"[" * 100_000])
+def test_an_entry_that_is_damaged_is_none(kept, content):
+    """Red: a full disk, or a crash while writing, ends every later run."""
+    kept.put(HASH, PDF, READING)
+    (file,) = kept.folder.glob("*/*.json")
+    file.write_bytes(content)
+    assert kept.get(HASH, PDF) is None
+
+
+def test_the_oldest_entries_go_first(kept):
+    """Red: the cache grows without end, or forgets what is used every day."""
+    import os
+
+    for number in range(10):
+        kept.put(f"{number:02d}" * 32, PDF, READING)
+    files = sorted(kept.folder.glob("*/*.json"))
+    for age, file in enumerate(files):
+        os.utime(file, (1000 + age, 1000 + age))
+    kept.get("00" * 32, PDF)
+    size = files[0].stat().st_size
+    replace(kept, max_bytes=5 * size).prune()
+    left = [file.name[:2] for file in sorted(kept.folder.glob("*/*.json"))]
+    assert left == ["00", "07", "08", "09"]
+
+
+def test_a_second_run_starts_no_child(tree, make_pdf, tmp_path, monkeypatch):
+    """Red: every run pays for every PDF."""
+    root = tree({})
+    (root / "docs").mkdir()
+    (root / "docs/a.pdf").write_bytes(make_pdf("kept"))
+    options = ReadOptions(cache=Cache(root / "cache"))
+    first = read_corpus([str(root / "docs")], options=options)
+
+    def refuse(*_, **__):
+        raise ReadError("not again")
+
+    monkeypatch.setattr(Sandbox, "read", refuse)
+    assert read_corpus([str(root / "docs")], options=options) == first
+
+
+def test_a_cache_that_cannot_be_written_is_no_error(tree, make_pdf):
+    """Red: a full disk or a read-only home stops the run."""
+    root = tree({"file": ""})
+    (root / "a.pdf").write_bytes(make_pdf("read"))
+    options = ReadOptions(cache=Cache(root / "file" / "cache"))
+    assert len(read_corpus([str(root / "a.pdf")], options=options).documents) == 1
