@@ -1,6 +1,7 @@
 """DOCX: the parts of the package that hold text, walked by `docx_text`."""
 
 from mm1cli.ingest.corpus import Reason
+from mm1cli.ingest.readers.docx_numbering import Numbering
 from mm1cli.ingest.readers.docx_text import Revisions, Styles, TextWalk
 from mm1cli.ingest.readers.drawing import graphic_lines
 from mm1cli.ingest.readers.lines import Line, hidden_warnings, lines_to_blocks, one_paragraph
@@ -33,7 +34,12 @@ def read_docx(data: bytes) -> Reading:
     def graphic(key: str) -> list[Line]:
         return graphic_lines(package, relations[key].target) if key in relations else []
 
-    walk = TextWalk(_notes(package, name, warnings), _styles(package, name, warnings), graphic)
+    walk = TextWalk(
+        _notes(package, name, warnings),
+        _styles(package, name, warnings),
+        graphic,
+        _numbering(package, name, warnings),
+    )
     lines = list(walk.body(root))
     lines += walk.left_notes()
     lines += _margins(package, name, walk, warnings)
@@ -65,6 +71,12 @@ def _styles(package: Package, name: str, warnings: list[str]) -> Styles:
         if (root := _secondary(package, part, warnings)) is not None:
             return Styles.of(root)
     return Styles()
+
+
+def _numbering(package: Package, name: str, warnings: list[str]) -> Numbering:
+    for part in package.related(name, "numbering"):
+        return Numbering(_secondary(package, part, warnings))
+    return Numbering()
 
 
 def _notes(package: Package, name: str, warnings: list[str]) -> dict[tuple[str, str], Element]:

@@ -7,6 +7,7 @@ runs) follows the paragraph it hangs on, with a mark.
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
+from mm1cli.ingest.readers.docx_numbering import Numbering
 from mm1cli.ingest.readers.lines import HeadingPath, Line
 from mm1cli.ingest.readers.markup import (
     Element,
@@ -42,20 +43,26 @@ class Styles:
 
     levels: dict[str, int] = field(default_factory=dict)
     hidden: frozenset[str] = frozenset()
+    lists: dict[str, tuple[str, int]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, root: Element) -> "Styles":
         styles = {attribute(style, "styleId"): style for style in children(root, "style")}
         levels = {}
         hidden = set()
+        lists = {}
         for name in styles:
             chain = list(_ancestry(name, styles))
-            found = (_style_level(style) for style in chain)
-            if (level := next((level for level in found if level is not None), None)) is not None:
+            own = (_style_level(style) for style in chain)
+            if (level := next((level for level in own if level is not None), None)) is not None:
                 levels[name] = level
             if any(_is_hidden(style) for style in chain):
                 hidden.add(name)
-        return cls(levels, frozenset(hidden))
+            properties = [found for style in chain if (found := child(style, "pPr")) is not None]
+            listed = (_list_of(found) for found in properties)
+            if (first := next((found for found in listed if found is not None), None)) is not None:
+                lists[name] = first
+        return cls(levels, frozenset(hidden), lists)
 
 
 @dataclass(slots=True)
@@ -79,7 +86,9 @@ class TextWalk:
         notes: dict[tuple[str, str], Element],
         styles: Styles,
         graphic: Callable[[str], list[Line]],
+        numbering: Numbering | None = None,
     ) -> None:
+        self._numbering = numbering or Numbering()
         self._notes = notes
         self._styles = styles
         self._graphic = graphic
@@ -132,7 +141,20 @@ class TextWalk:
         self._collect(element, hidden if is_hidden else pieces, hidden, after)
         if concealed := "".join(hidden).strip():
             after.insert(0, Line(concealed, "hidden"))
-        return "".join(pieces).strip(), after
+        text = "".join(pieces).strip()
+        label = self._label(element)
+        return f"{label} {text}" if label and text else text, after
+
+    def _label(self, paragraph: Element) -> str:
+        """The number that Word shows before it."""
+        properties = child(paragraph, "pPr")
+        if properties is None:
+            return ""
+        style = child(properties, "pStyle")
+        found = _list_of(properties)
+        if found is None and style is not None:
+            found = self._styles.lists.get(attribute(style, "val"))
+        return "" if found is None else self._numbering.next(*found)
 
     def _collect(
         self, element: Element, pieces: list[str], hidden: list[str], after: list[Line]
@@ -278,6 +300,16 @@ def _style_level(style: Element) -> int | None:
     if name.startswith("heading ") and name[8:] in set("123456789"):
         return int(name[8:]) - 1
     return _TITLE_LEVEL if name == "title" else None
+
+
+def _list_of(properties: Element) -> tuple[str, int] | None:
+    """The list that a paragraph or style belongs to, and its level in it."""
+    listed = child(properties, "numPr")
+    key = None if listed is None else child(listed, "numId")
+    if listed is None or key is None:
+        return None
+    level = child(listed, "ilvl")
+    return attribute(key, "val"), 0 if level is None else number(level, "val")
 
 
 def _is_hidden(style: Element) -> bool:

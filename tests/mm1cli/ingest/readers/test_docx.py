@@ -266,6 +266,57 @@ def test_formulas_keep_their_structure():
     assert lines(document) == [("¶ 1", "1/(a+b) = 10^(-6), √x")]
 
 
+def test_numbers_that_word_shows_are_read():
+    """Red: a contract cites § 3.2, and no paragraph has that number."""
+    levels = "".join(
+        f'<w:lvl w:ilvl="{level}"><w:start w:val="1"/><w:numFmt w:val="{style}"/>'
+        f'<w:lvlText w:val="{text}"/></w:lvl>'
+        for level, style, text in [
+            (0, "decimal", "§ %1"),
+            (1, "decimal", "%1.%2"),
+            (2, "lowerLetter", "(%3)"),
+            (3, "upperRoman", "%4."),
+            (4, "bullet", "x"),
+        ]
+    )
+    numbering = (
+        f'<w:numbering {W}><w:abstractNum w:abstractNumId="7">{levels}</w:abstractNum>'
+        '<w:num w:numId="1"><w:abstractNumId w:val="7"/></w:num><w:num w:numId="2">'
+        '<w:abstractNumId w:val="7"/><w:lvlOverride w:ilvl="0"><w:startOverride w:val="5"/>'
+        "</w:lvlOverride></w:num></w:numbering>"
+    )
+    content = [
+        (1, 0, "Costs", "§ 1 Costs"),
+        (1, 1, "bridge", "1.1 bridge"),
+        (1, 2, "steel", "(a) steel"),
+        (1, 2, "stone", "(b) stone"),
+        (1, 3, "grey", "I. grey"),
+        (1, 1, "ferry", "1.2 ferry"),
+        (1, 0, "Dates", "§ 2 Dates"),
+        (1, 1, "spring", "2.1 spring"),
+        (1, 4, "dot", "dot"),
+        (2, 0, "Again", "§ 5 Again"),
+        (9, 0, "no such list", "no such list"),
+        (1, 99, "no such level", "no such level"),
+    ]
+    body = "".join(
+        paragraph(
+            text,
+            f'<w:pPr><w:numPr><w:ilvl w:val="{level}"/><w:numId w:val="{key}"/></w:numPr></w:pPr>',
+        )
+        for key, level, text, _ in content
+    )
+    data = packed(
+        {
+            "_rels/.rels": relations(rId1="officeDocument word/document.xml"),
+            "word/document.xml": f"<w:document {W}><w:body>{body}</w:body></w:document>",
+            "word/_rels/document.xml.rels": relations(rId1="numbering numbering.xml"),
+            "word/numbering.xml": numbering,
+        }
+    )
+    assert texts(read_docx(data)) == [expected for *_, expected in content]
+
+
 def test_embedded_files_are_members():
     """Red: a contract inside a letter is never read, and nobody learns of it."""
     document = docx.Document()
