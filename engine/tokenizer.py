@@ -82,6 +82,14 @@ class Tokenizer:
                 raise TokenizerError("text was encoded to a control token; refusing to go on")
         return ids
 
+    def offsets(self, text: str) -> list[tuple[int, int]]:
+        """Where each id of `encode(text)` begins and ends in `text`, in characters.
+
+        Ids that share a character of several bytes all span it.
+        """
+        encoding = self._text.encode(text, add_special_tokens=False)
+        return [(start, end) for start, end in encoding.offsets]
+
     def encode_markup(self, text: str) -> list[int]:
         """Ids of template text, control tokens included."""
         try:

@@ -138,9 +138,8 @@ class Reader:
         reused = len(self._shared) if self._shared is not None else 0
         if self._shared is None:
             before = [i for piece in pieces[:at] for i in tokenizer.encode_piece(piece)]
-            documents = [i for ids in self._packed.token_ids for i in ids]
             self._shared = self._engine.new_context()
-            self._prefill(self._shared, before + documents)
+            self._prefill(self._shared, before + self._packed.ids())
         context = self._shared.fork()
         context.attend_globally()
         context.extend([i for piece in pieces[at:] for i in tokenizer.encode_piece(piece)])

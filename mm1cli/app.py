@@ -27,7 +27,7 @@ _ANSWER = "Answer"
 _OUTPUT = "Output"
 
 Paths = Annotated[
-    list[str],
+    list[str] | None,
     typer.Argument(help="Files and folders; - reads standard input.", show_default=False),
 ]
 Ask = Annotated[
@@ -50,6 +50,45 @@ ContextTokens = Annotated[
 Strict = Annotated[
     bool | None,
     typer.Option("--strict", help="Exit 5 if anything was not read.", rich_help_panel=_READING),
+]
+Include = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="GLOB", help="Read only these. Repeat for more.", rich_help_panel=_READING
+    ),
+]
+Exclude = Annotated[
+    list[str] | None,
+    typer.Option(metavar="GLOB", help="Leave these out. Repeat.", rich_help_panel=_READING),
+]
+FilesFrom = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FILE", help="Read the paths listed in FILE, or -.", rich_help_panel=_READING
+    ),
+]
+Null = Annotated[
+    bool, typer.Option("-0", help="--files-from ends paths with NUL.", rich_help_panel=_READING)
+]
+Fit = Annotated[
+    str | None,
+    typer.Option(
+        metavar="POLICY",
+        help="If it does not fit: focus, fail, drop-largest or head. [focus]",
+        rich_help_panel=_READING,
+    ),
+]
+AllowSecrets = Annotated[
+    bool | None,
+    typer.Option("--allow-secrets", help="Read files with keys in.", rich_help_panel=_READING),
+]
+Ocr = Annotated[
+    bool | None,
+    typer.Option("--ocr", help="Read scans with tesseract.", rich_help_panel=_READING),
+]
+NoCache = Annotated[
+    bool | None,
+    typer.Option("--no-cache", help="Extract all text again.", rich_help_panel=_READING),
 ]
 DryRun = Annotated[
     bool,
@@ -90,10 +129,18 @@ Chunks = Annotated[
 
 @app.command()
 def analyze(
-    paths: Paths,
+    paths: Paths = None,
     ask: Ask = None,
     dry_run: DryRun = False,
     context_tokens: ContextTokens = None,
+    include: Include = None,
+    exclude: Exclude = None,
+    files_from: FilesFrom = None,
+    null: Null = False,
+    fit: Fit = None,
+    allow_secrets: AllowSecrets = None,
+    ocr: Ocr = None,
+    no_cache: NoCache = None,
     strict: Strict = None,
     model: Model = None,
     device: Device = None,
@@ -119,26 +166,41 @@ def analyze(
         "temperature": temperature,
         "top_p": top_p,
         "seed": seed,
+        "fit": fit,
+        "allow_secrets": allow_secrets,
+        "ocr": ocr,
+        "no_cache": no_cache,
         "strict": strict,
         "strict_citations": strict_citations,
         "quiet": quiet,
     }
     with command(flags, as_json=as_json, output_format=output_format) as (settings, sink):
+        from mm1cli.commands.reading import Sources
+
+        sources = Sources(paths or (), include or (), exclude or (), files_from, null)
         if dry_run:
             from mm1cli.commands import tokens as dry
 
-            dry.run("analyze", paths, ask or [], settings, sink)
+            dry.run("analyze", sources, ask or [], settings, sink)
         else:
             from mm1cli.commands import analyze as full
 
-            full.run(paths, ask or [], settings, sink)
+            full.run(sources, ask or [], settings, sink)
 
 
 @app.command()
 def tokens(
-    paths: Paths,
+    paths: Paths = None,
     ask: Ask = None,
     context_tokens: ContextTokens = None,
+    include: Include = None,
+    exclude: Exclude = None,
+    files_from: FilesFrom = None,
+    null: Null = False,
+    fit: Fit = None,
+    allow_secrets: AllowSecrets = None,
+    ocr: Ocr = None,
+    no_cache: NoCache = None,
     strict: Strict = None,
     model: Model = None,
     max_tokens: MaxTokens = None,
@@ -151,13 +213,19 @@ def tokens(
         "model": model,
         "context_tokens": context_tokens,
         "max_tokens": max_tokens,
+        "fit": fit,
+        "allow_secrets": allow_secrets,
+        "ocr": ocr,
+        "no_cache": no_cache,
         "strict": strict,
         "quiet": quiet,
     }
     with command(flags, as_json=as_json, output_format=output_format) as (settings, sink):
         from mm1cli.commands import tokens as counting
+        from mm1cli.commands.reading import Sources
 
-        counting.run("tokens", paths, ask or [], settings, sink)
+        sources = Sources(paths or (), include or (), exclude or (), files_from, null)
+        counting.run("tokens", sources, ask or [], settings, sink)
 
 
 @models_app.command("list")

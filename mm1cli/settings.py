@@ -47,6 +47,7 @@ class _Allowed:
     low: float = -math.inf
     high: float = math.inf
     low_is_allowed: bool = True
+    choices: tuple[str, ...] = ()
 
     def parse(self, text: str) -> object:
         """The value that `text` spells, not yet checked; ValueError when it spells none."""
@@ -64,7 +65,7 @@ class _Allowed:
         if type(value) is not self.kind:
             raise ValueError(value)
         if isinstance(value, str):
-            if not value.strip():
+            if not value.strip() or (self.choices and value not in self.choices):
                 raise ValueError(value)
         elif isinstance(value, int | float):
             above = value >= self.low if self.low_is_allowed else value > self.low
@@ -77,12 +78,17 @@ def _setting(default: object, allowed: _Allowed) -> Any:  # noqa: ANN401 - as da
     return field(default=default, metadata={"allowed": allowed})
 
 
-def _text(default: str) -> Any:  # noqa: ANN401
+def _text(default: str | None) -> Any:  # noqa: ANN401
     return _setting(default, _Allowed(str, "text that is not empty"))
 
 
 def _switch() -> Any:  # noqa: ANN401
     return _setting(False, _Allowed(bool, "true or false"))
+
+
+def _choice(default: str, *others: str) -> Any:  # noqa: ANN401
+    words = f"one of {', '.join((default, *others))}"
+    return _setting(default, _Allowed(str, words, choices=(default, *others)))
 
 
 def _whole(default: int | None, low: int, high: int) -> Any:  # noqa: ANN401
@@ -106,6 +112,13 @@ class Settings:
     )
     seed: int = _whole(0, 0, 2**63 - 1)
     threads: int | None = _whole(None, 1, 1024)
+    # What happens to documents that do not fit; see mm1cli/ingest/fit.py.
+    fit: str = _choice("focus", "fail", "drop-largest", "head")
+    allow_secrets: bool = _switch()
+    ocr: bool = _switch()
+    # Where extracted text is kept; None is the user's own cache folder.
+    cache_dir: str | None = _text(None)
+    no_cache: bool = _switch()
     strict: bool = _switch()
     strict_citations: bool = _switch()
     quiet: bool = _switch()

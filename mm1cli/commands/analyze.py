@@ -9,19 +9,19 @@ from mm1cli.commands.checks import (
     require_everything_read,
     require_questions_with_text,
 )
-from mm1cli.commands.reading import read
+from mm1cli.commands.reading import Sources, read
 from mm1cli.errors import CitationError, UsageError
 from mm1cli.output.sink import RunInfo, Sink
 from mm1cli.result import ReadingPlan
 from mm1cli.settings import Settings
 
 
-def run(paths: Sequence[str], questions: Sequence[str], settings: Settings, sink: Sink) -> None:
+def run(sources: Sources, questions: Sequence[str], settings: Settings, sink: Sink) -> None:
     if not questions:
         raise UsageError('no question; add --ask "...", or --dry-run to see what would be read')
     require_questions_with_text(questions)
     sink.init(RunInfo("analyze", settings.model))
-    reading = read(paths, questions, settings, sink)
+    reading = read(sources, questions, settings, sink)
     manifest = reading.manifest
     sink.manifest(manifest, show=False)
     require_documents(manifest)

@@ -9,7 +9,7 @@ from mm1cli.ingest.manifest import Manifest
 from mm1cli.result import ReadingPlan
 
 # The user's own rules leave these out; they are in the manifest, and no loss.
-_CHOSEN = frozenset({Reason.HIDDEN, Reason.IGNORED, Reason.DUPLICATE})
+_CHOSEN = frozenset({Reason.DUPLICATE, Reason.EXCLUDED, Reason.HIDDEN, Reason.IGNORED})
 
 
 def require_questions_with_text(questions: Sequence[str]) -> None:
@@ -23,7 +23,7 @@ def require_questions_with_text(questions: Sequence[str]) -> None:
 
 def require_documents(manifest: Manifest) -> None:
     """Raises InputError if nothing was readable."""
-    if manifest.read:
+    if any(entry.num_blocks for entry in manifest.read):
         return
     if not manifest.entries:
         raise InputError("no files there; name a file or folder with documents in it")

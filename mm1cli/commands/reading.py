@@ -4,16 +4,50 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 from engine.engine import Tokenizer, max_positions
 from mm1cli import library
 from mm1cli.answer import frame_tokens
-from mm1cli.errors import BudgetError
-from mm1cli.ingest import Corpus, read_corpus
+from mm1cli.errors import BudgetError, UsageError
+from mm1cli.ingest.cache import Cache
+from mm1cli.ingest.fit import Policy, fit
+from mm1cli.ingest.listed import listed_paths
 from mm1cli.ingest.manifest import Manifest, build
-from mm1cli.ingest.pack import Packed, pack
+from mm1cli.ingest.pack import Packed, pack_all
+from mm1cli.ingest.read import ReadOptions, read_files
+from mm1cli.ingest.selection import Selection
+from mm1cli.ingest.walk import STDIN
 from mm1cli.output.sink import Sink
 from mm1cli.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """What to read, as the command line says it. Raises UsageError where nothing is named."""
+
+    paths: Sequence[str] = ()
+    include: Sequence[str] = ()
+    exclude: Sequence[str] = ()
+    files_from: str | None = None
+    ends_with_nul: bool = False
+
+    def __post_init__(self) -> None:
+        if self.files_from is None and self.ends_with_nul:
+            raise UsageError("-0 is about --files-from; add it")
+        if self.files_from is None and not self.paths:
+            raise UsageError("no paths; name files or folders, or list them with --files-from")
+
+    def all_paths(self) -> list[str]:
+        """Raises InputError for a list that cannot be read, UsageError for stdin named twice."""
+        if self.files_from is None:
+            return list(self.paths)
+        stdin = sys.stdin.buffer if self.files_from == STDIN else None
+        listed = listed_paths(self.files_from, stdin=stdin, ends_with_nul=self.ends_with_nul)
+        paths = [*self.paths, *listed]
+        if stdin is not None and STDIN in paths:
+            raise UsageError("standard input is the list of files; it cannot be a document, too")
+        return paths
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,29 +57,57 @@ class Reading:
     manifest: Manifest
 
 
-def read(paths: Sequence[str], questions: Sequence[str], settings: Settings, sink: Sink) -> Reading:
+def read(sources: Sources, questions: Sequence[str], settings: Settings, sink: Sink) -> Reading:
     """Reads and counts everything, without loading the model's weights.
 
-    The budget is what the context leaves beside the prompt, the longest question and the answer.
+    The budget is what the context leaves beside the prompt, the list of contents, the longest
+    question and the answer. Raises BudgetError for --fit fail, or if the budget is nothing.
     """
-    stdin = sys.stdin.buffer if "-" in paths else None
-    corpus: Corpus = read_corpus(
+    paths = sources.all_paths()
+    outcomes = read_files(
         paths,
-        stdin=stdin,
+        options=_options(sources, settings),
+        stdin=sys.stdin.buffer if STDIN in paths else None,
         on_progress=lambda done, total: sink.progress("reading", done, total, "files"),
     )
     model = library.ensure(
         settings.model, lambda stage, done, total: sink.progress(stage, done, total, "bytes")
     )
     tokenizer = Tokenizer(model)
-    packed = pack(corpus, tokenizer)
     limit = settings.context_tokens or max_positions(model)
-    budget = limit - settings.max_tokens - frame_tokens(tokenizer, questions)
+    frame = settings.max_tokens + frame_tokens(tokenizer, questions)
+    packed = pack_all(outcomes, tokenizer)
+    budget = limit - frame - len(packed.contents_ids)
     if budget <= 0:
         raise BudgetError(
             f"a context of {limit:,} tokens has no room for documents beside the prompt and "
             f"{settings.max_tokens:,} tokens of answer; raise --context-tokens or lower "
             "--max-tokens"
         )
-    manifest = build(corpus, [len(ids) for ids in packed.token_ids], budget)
-    return Reading(model, packed, manifest)
+    kept = fit(packed, budget, cast(Policy, settings.fit), tokenizer)
+    if kept is not packed:
+        sink.note(
+            f"{packed.num_tokens:,} tokens do not fit the budget of {budget:,}: --fit "
+            f"{settings.fit} keeps {kept.num_tokens:,} of them, the manifest says which"
+        )
+        budget = limit - frame - len(kept.contents_ids)
+    counts = [len(ids) for ids in kept.token_ids]
+    return Reading(model, kept, build(kept.corpus, counts, budget, settings.fit))
+
+
+def _options(sources: Sources, settings: Settings) -> ReadOptions:
+    return ReadOptions(
+        selection=Selection.of(sources.include, sources.exclude),
+        allow_secrets=settings.allow_secrets,
+        ocr=settings.ocr,
+        cache=None if settings.no_cache else Cache(_cache_folder(settings)),
+        num_workers=settings.threads,
+    )
+
+
+def _cache_folder(settings: Settings) -> Path:
+    if settings.cache_dir is not None:
+        return Path(settings.cache_dir).expanduser() / "text"
+    import platformdirs
+
+    return Path(platformdirs.user_cache_dir("mm1")) / "text"

@@ -7,17 +7,17 @@ from mm1cli.commands.checks import (
     require_everything_read,
     require_questions_with_text,
 )
-from mm1cli.commands.reading import read
+from mm1cli.commands.reading import Sources, read
 from mm1cli.output.sink import RunInfo, Sink
 from mm1cli.settings import Settings
 
 
 def run(
-    command: str, paths: Sequence[str], questions: Sequence[str], settings: Settings, sink: Sink
+    command: str, sources: Sources, questions: Sequence[str], settings: Settings, sink: Sink
 ) -> None:
     require_questions_with_text(questions)
     sink.init(RunInfo(command, settings.model))
-    manifest = read(paths, questions, settings, sink).manifest
+    manifest = read(sources, questions, settings, sink).manifest
     sink.manifest(manifest, show=True)
     require_documents(manifest)
     if settings.strict:

@@ -35,6 +35,7 @@ class Manifest:
 
     entries: tuple[Entry, ...]
     budget_tokens: int
+    policy: str = "focus"  # for what does not fit
 
     @property
     def read(self) -> tuple[Entry, ...]:
@@ -43,6 +44,11 @@ class Manifest:
     @property
     def left_out(self) -> tuple[Entry, ...]:
         return tuple(entry for entry in self.entries if entry.reason is not None)
+
+    @property
+    def largest(self) -> tuple[Entry, ...]:
+        """What was read, the largest first."""
+        return tuple(sorted(self.read, key=lambda entry: -entry.tokens))
 
     @property
     def tokens(self) -> int:
@@ -68,11 +74,14 @@ class Manifest:
             },
             "budget_tokens": self.budget_tokens,
             "fits": self.fits,
+            "fit": self.policy,
             "plan": self.plan,
         }
 
 
-def build(corpus: Corpus, tokens: Sequence[int], budget_tokens: int) -> Manifest:
+def build(
+    corpus: Corpus, tokens: Sequence[int], budget_tokens: int, policy: str = "focus"
+) -> Manifest:
     """The manifest of `corpus`; `tokens[i]` is the exact token count of document i as packed."""
     read = [
         Entry(
@@ -104,4 +113,5 @@ def build(corpus: Corpus, tokens: Sequence[int], budget_tokens: int) -> Manifest
         )
         for omission in corpus.omissions
     ]
-    return Manifest(tuple(sorted(read + left_out, key=lambda entry: entry.path)), budget_tokens)
+    entries = tuple(sorted(read + left_out, key=lambda entry: entry.path))
+    return Manifest(entries, budget_tokens, policy)

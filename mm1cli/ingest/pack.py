@@ -1,31 +1,136 @@
-"""Documents as the model reads them: a marked-up text each, and its exact tokens."""
+"""Documents as the model reads them: a list of contents, then a marked-up text each, in tokens.
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+Every token leads back to its file and the place in it; the way back is only worked out for the
+documents that are asked about.
+"""
+
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Protocol
 
-from mm1cli.ingest.corpus import Block, Corpus, Document, Place
+from mm1cli.ingest.corpus import Block, Corpus, Document, Locator, Omission, Place
+
+_BATCH_CHARS = 1 << 18
+_MOST_CONTENTS = 1_000  # lines
 
 
 class Encoder(Protocol):
     def encode_batch(self, texts: list[str]) -> list[list[int]]: ...
 
+    def offsets(self, text: str) -> list[tuple[int, int]]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a token is from. `locator` is None for the marks between the document's text."""
+
+    document: Document
+    locator: Locator | None
+
 
 @dataclass(frozen=True, slots=True)
 class Packed:
-    """`token_ids[i]` are those of document i, its marks included, in corpus order."""
+    """`token_ids[i]` are those of document i, its marks included, in corpus order.
+
+    `contents_ids` stand before them all; there are none unless two documents have text.
+    """
 
     corpus: Corpus
     token_ids: tuple[tuple[int, ...], ...]
+    contents_ids: tuple[int, ...]
+    encoder: Encoder = field(repr=False, compare=False)
+    _offsets: dict[int, list[tuple[int, int]]] = field(
+        default_factory=dict, repr=False, compare=False
+    )
 
     @property
     def num_tokens(self) -> int:
+        """Of the documents alone."""
         return sum(map(len, self.token_ids))
+
+    def ids(self) -> list[int]:
+        """All of them, as they stand in the context."""
+        return [*self.contents_ids, *(i for ids in self.token_ids for i in ids)]
+
+    def locate(self, index: int) -> Origin | None:
+        """Where token `index` of `ids()` is from; None for the list of contents.
+
+        Raises IndexError for no token. The first question about a document encodes it again.
+        """
+        at = index - len(self.contents_ids)
+        if index < 0 or at >= self.num_tokens:
+            raise IndexError(index)
+        if at < 0:
+            return None
+        ends = list(accumulate(map(len, self.token_ids)))
+        number = bisect_right(ends, at)
+        document = self.corpus.documents[number]
+        if number not in self._offsets:
+            self._offsets[number] = self.encoder.offsets(document_text(document))
+        first = ends[number] - len(self.token_ids[number])
+        start, end = self._offsets[number][at - first]
+        for block_start, block in _layout(document):
+            inside = min(end - block_start, len(block.text))
+            begin = max(start - block_start, 0)
+            if begin < inside:
+                return Origin(document, block.locate(begin, inside))
+        return Origin(document, None)
+
+
+class Packer:
+    """Encodes documents in batches as they come, so that reading goes on meanwhile."""
+
+    def __init__(self, encoder: Encoder) -> None:
+        self._encoder = encoder
+        self._documents: list[Document] = []
+        self._token_ids: list[tuple[int, ...]] = []
+        self._waiting: list[str] = []
+
+    def add(self, document: Document) -> None:
+        self._documents.append(document)
+        self._waiting.append(document_text(document))
+        if sum(map(len, self._waiting)) >= _BATCH_CHARS:
+            self._encode()
+
+    def finish(self, omissions: Sequence[Omission] = ()) -> Packed:
+        self._encode()
+        contents = contents_text(self._documents)
+        (contents_ids,) = self._encoder.encode_batch([contents])
+        corpus = Corpus(tuple(self._documents), tuple(omissions))
+        return Packed(corpus, tuple(self._token_ids), tuple(contents_ids), self._encoder)
+
+    def _encode(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        self._token_ids += map(tuple, self._encoder.encode_batch(waiting))
 
 
 def pack(corpus: Corpus, encoder: Encoder) -> Packed:
-    texts = [document_text(document) for document in corpus.documents]
-    return Packed(corpus, tuple(tuple(ids) for ids in encoder.encode_batch(texts)))
+    return pack_all([*corpus.documents, *corpus.omissions], encoder)
+
+
+def pack_all(outcomes: Iterable[Document | Omission], encoder: Encoder) -> Packed:
+    packer = Packer(encoder)
+    omissions = []
+    for outcome in outcomes:
+        if isinstance(outcome, Document):
+            packer.add(outcome)
+        else:
+            omissions.append(outcome)
+    return packer.finish(omissions)
+
+
+def contents_text(documents: Sequence[Document]) -> str:
+    """The list of the documents that have text; "" for fewer than two."""
+    paths = [document.path for document in documents if document.blocks]
+    if len(paths) < 2:
+        return ""
+    listed = "".join(f"{number}. {path}\n" for number, path in enumerate(paths, 1))
+    if len(paths) > _MOST_CONTENTS:
+        listed = "".join(f"{n}. {path}\n" for n, path in enumerate(paths[:_MOST_CONTENTS], 1))
+        listed += f"and {len(paths) - _MOST_CONTENTS:,} more\n"
+    return f"Contents: {len(paths):,} documents\n{listed}\n"
 
 
 def document_text(document: Document) -> str:
@@ -35,7 +140,19 @@ def document_text(document: Document) -> str:
     """
     if not document.blocks:
         return ""
-    return f"Document: {document.path}\n\n{''.join(_block_texts(document.blocks))}\n"
+    return f"{_title(document)}{''.join(_block_texts(document.blocks))}\n"
+
+
+def _title(document: Document) -> str:
+    return f"Document: {document.path}\n\n"
+
+
+def _layout(document: Document) -> Iterator[tuple[int, Block]]:
+    """Each block, and where its text begins in `document_text`."""
+    at = len(_title(document))
+    for block, text in zip(document.blocks, _block_texts(document.blocks), strict=True):
+        yield at + len(text) - 1 - len(block.text), block
+        at += len(text)
 
 
 def _block_texts(blocks: Sequence[Block]) -> Iterator[str]:

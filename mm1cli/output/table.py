@@ -40,10 +40,10 @@ def _write_totals(manifest: Manifest, channel: Channel) -> None:
 
 
 def write_table(manifest: Manifest, channel: Channel) -> None:
-    """Path, kind and tokens of what was read; path and reason of what was left out."""
+    """Path, kind and tokens of what was read, the largest first; what was left out, and why."""
     paths = {entry.path: safe_line(entry.path) for entry in manifest.entries}
-    kinds = [entry.kind or "" for entry in manifest.read]
-    counts = [f"{entry.tokens:,}" for entry in manifest.read]
+    kinds = [entry.kind or "" for entry in manifest.largest]
+    counts = [f"{entry.tokens:,}" for entry in manifest.largest]
     kind_width = max(map(cell_width, ["kind", *kinds]))
     count_width = max(map(len, ["tokens", *counts]))
     path_width = max(map(cell_width, ["path", *paths.values()]))
@@ -62,7 +62,7 @@ def write_table(manifest: Manifest, channel: Channel) -> None:
 
     if manifest.read:
         channel.write(row("path", "kind" if kind_width else "", "tokens"), Style.DIM)
-    for entry, kind, count in zip(manifest.read, kinds, counts, strict=True):
+    for entry, kind, count in zip(manifest.largest, kinds, counts, strict=True):
         channel.write(row(paths[entry.path], safe_line(kind), count))
         for warning in entry.warnings:
             write_hanging(f"! {safe_line(warning)}", channel, Style.WARNING)
