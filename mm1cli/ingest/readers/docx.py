@@ -4,7 +4,13 @@ from mm1cli.ingest.corpus import Reason
 from mm1cli.ingest.readers.docx_numbering import Numbering
 from mm1cli.ingest.readers.docx_text import Revisions, Styles, TextWalk
 from mm1cli.ingest.readers.drawing import graphic_lines
-from mm1cli.ingest.readers.lines import Line, hidden_warnings, lines_to_blocks, one_paragraph
+from mm1cli.ingest.readers.lines import (
+    Line,
+    hidden_warnings,
+    lines_to_blocks,
+    one_paragraph,
+    picture_warnings,
+)
 from mm1cli.ingest.readers.markup import (
     Element,
     attribute,
@@ -45,6 +51,7 @@ def read_docx(data: bytes) -> Reading:
     lines += _margins(package, name, walk, warnings)
     blocks = lines_to_blocks(lines, "paragraph")
     warnings += _changes(walk.revisions) + hidden_warnings(blocks)
+    warnings += picture_warnings(sum(part.role == "image" for part in relations.values()))
     members = tuple(
         Member(relation.target.rpartition("/")[2], package.read(relation.target))
         for relation in relations.values()

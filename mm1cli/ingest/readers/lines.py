@@ -79,6 +79,10 @@ def hidden_warnings(blocks: Iterable[Block]) -> list[str]:
     return [f"{mark}: text kept and marked" for mark in marks]
 
 
+def picture_warnings(num_pictures: int) -> list[str]:
+    return [f"{num_pictures} pictures are not read"] if num_pictures else []
+
+
 def ranges(indices: Iterable[int]) -> str:
     """0-based indices, ascending, as people count: "3-7, 9"."""
     runs: list[list[int]] = []

@@ -9,6 +9,7 @@ from mm1cli.ingest.readers.lines import (
     hidden_warnings,
     lines_to_blocks,
     one_paragraph,
+    picture_warnings,
     ranges,
 )
 from mm1cli.ingest.readers.markup import (
@@ -90,7 +91,10 @@ def _document(root: Element, styles: Element | None, package: Package | None) ->
         blocks = lines_to_blocks([*walk.body(kind), *_margins(styles, walk)], "paragraph")
     else:
         raise ReadError(Reason.UNSUPPORTED, f"OpenDocument {local_name(kind)}")
-    warnings += hidden_warnings(blocks)
+    pictures = {attribute(picture, "href") for picture in descendants(kind, "image")}
+    # A chart or sheet also has a picture of itself.
+    replaced = {path for path in pictures if "ObjectReplacements" in path}
+    warnings += hidden_warnings(blocks) + picture_warnings(len(pictures - replaced))
     if walk.num_deleted:
         warnings.append(f"tracked changes: {walk.num_deleted} deletions left out")
     if not blocks:

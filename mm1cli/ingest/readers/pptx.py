@@ -10,6 +10,7 @@ from mm1cli.ingest.readers.lines import (
     hidden_warnings,
     lines_to_blocks,
     one_paragraph,
+    picture_warnings,
     ranges,
 )
 from mm1cli.ingest.readers.markup import (
@@ -67,7 +68,7 @@ def read_pptx(data: bytes) -> Reading:
         warnings.append(f"without text: slide {ranges(blank)}")
     if not blocks and len(warnings) > bool(blank):
         raise ReadError(Reason.UNREADABLE, warnings[0])
-    warnings += hidden_warnings(blocks)
+    warnings += hidden_warnings(blocks) + picture_warnings(len(deck.pictures))
     members = tuple(deck.members())
     if not blocks and not members:
         raise ReadError(Reason.EMPTY)
@@ -92,6 +93,7 @@ class _Deck:
         self._authors = self._names(name)
         self._layouts: dict[str, None] = {}
         self._embedded: dict[str, None] = {}
+        self.pictures: set[str] = set()
 
     def slide(self, part: str) -> Iterator[Line]:
         root = self._package.xml(part)
@@ -131,6 +133,8 @@ class _Deck:
             return
         if relation.role == "slideLayout":
             self._layouts[relation.target] = None
+        elif relation.role == "image":
+            self.pictures.add(relation.target)
         elif relation.is_embedded:
             self._embedded[relation.target] = None
         elif relation.role == "notesSlide":

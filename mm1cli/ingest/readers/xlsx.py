@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from mm1cli.ingest.corpus import Block, Place, Reason
 from mm1cli.ingest.readers.drawing import graphic_lines, paragraphs
-from mm1cli.ingest.readers.lines import Line, hidden_warnings, one_paragraph
+from mm1cli.ingest.readers.lines import Line, hidden_warnings, one_paragraph, picture_warnings
 from mm1cli.ingest.readers.markup import (
     Element,
     attribute,
@@ -48,7 +48,8 @@ def read_xlsx(data: bytes) -> Reading:
         if warnings:
             raise ReadError(Reason.UNREADABLE, warnings[0])
         raise ReadError(Reason.EMPTY)
-    warnings = (*warnings, *hidden_warnings(blocks))
+    pictures = picture_warnings(len(workbook.pictures))
+    warnings = (*warnings, *hidden_warnings(blocks), *pictures)
     return Reading(tuple(blocks), warnings, lxml_version(), members=tuple(workbook.members()))
 
 
@@ -71,6 +72,7 @@ class _Workbook:
         self.entries = [] if sheets is None else list(children(sheets, "sheet"))
         self.warnings: list[str] = []
         self._embedded: dict[str, None] = {}
+        self.pictures: set[str] = set()
 
     def sheet(self, index: int, entry: Element) -> list[Block]:
         label = one_paragraph(attribute(entry, "name"))
@@ -123,6 +125,7 @@ class _Workbook:
             elif relation.role == "drawing":
                 related = self._package.relations(relation.target)
                 root = self._package.xml(relation.target)
+                self.pictures |= {one.target for one in related.values() if one.role == "image"}
                 yield from _drawings(root, related, self._package)
 
 

@@ -266,6 +266,20 @@ def test_formulas_keep_their_structure():
     assert lines(document) == [("¶ 1", "1/(a+b) = 10^(-6), √x")]
 
 
+def test_pictures_are_counted():
+    """Red: a letter that was scanned into a document counts as read."""
+    body = f"<w:document {W}><w:body>{paragraph('see')}</w:body></w:document>"
+    data = packed(
+        {
+            "_rels/.rels": relations(rId1="officeDocument word/document.xml"),
+            "word/document.xml": body,
+            "word/_rels/document.xml.rels": relations(rId1="image media/scan.png"),
+            "word/media/scan.png": b"png",
+        }
+    )
+    assert read_docx(data).warnings == ("1 pictures are not read",)
+
+
 def test_numbers_that_word_shows_are_read():
     """Red: a contract cites § 3.2, and no paragraph has that number."""
     levels = "".join(
