@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -14,12 +15,14 @@ from mm1cli.ingest.cache import Cache
 from mm1cli.ingest.fit import Policy, fit
 from mm1cli.ingest.listed import listed_paths
 from mm1cli.ingest.manifest import Manifest, build
-from mm1cli.ingest.pack import Packed, pack_all
+from mm1cli.ingest.pack import MAX_CONTENTS_TOKENS, Packed, pack_all
 from mm1cli.ingest.read import ReadOptions, read_files
 from mm1cli.ingest.selection import Selection
 from mm1cli.ingest.walk import STDIN
 from mm1cli.output.sink import Sink
 from mm1cli.settings import Settings
+
+_CONTENTS_SHARE = 20  # the list of contents takes at most a twentieth of the context
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,19 +67,21 @@ def read(sources: Sources, questions: Sequence[str], settings: Settings, sink: S
     question and the answer. Raises BudgetError for --fit fail, or if the budget is nothing.
     """
     paths = sources.all_paths()
-    outcomes = read_files(
+    reading = read_files(
         paths,
         options=_options(sources, settings),
         stdin=sys.stdin.buffer if STDIN in paths else None,
         on_progress=lambda done, total: sink.progress("reading", done, total, "files"),
     )
-    model = library.ensure(
-        settings.model, lambda stage, done, total: sink.progress(stage, done, total, "bytes")
-    )
-    tokenizer = Tokenizer(model)
-    limit = settings.context_tokens or max_positions(model)
-    frame = settings.max_tokens + frame_tokens(tokenizer, questions)
-    packed = pack_all(outcomes, tokenizer)
+    with closing(reading) as outcomes:
+        model = library.ensure(
+            settings.model, lambda stage, done, total: sink.progress(stage, done, total, "bytes")
+        )
+        tokenizer = Tokenizer(model)
+        limit = settings.context_tokens or max_positions(model)
+        frame = settings.max_tokens + frame_tokens(tokenizer, questions)
+        max_contents = min(MAX_CONTENTS_TOKENS, limit // _CONTENTS_SHARE)
+        packed = pack_all(outcomes, tokenizer, max_contents)
     budget = limit - frame - len(packed.contents_ids)
     if budget <= 0:
         raise BudgetError(

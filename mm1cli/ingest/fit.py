@@ -103,7 +103,7 @@ def _dropped(document: Document, num_tokens: int, why: str) -> Omission:
 def _packed_again(
     packed: Packed, kept: Sequence[Document], gone: Sequence[Omission], encoder: Encoder
 ) -> Packed:
-    packer = Packer(encoder)
+    packer = Packer(encoder, len(packed.contents_ids))
     for document in kept:
         packer.add(document)
     return packer.finish((*packed.corpus.omissions, *gone))

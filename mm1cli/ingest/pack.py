@@ -12,8 +12,8 @@ from typing import Protocol
 
 from mm1cli.ingest.corpus import Block, Corpus, Document, Locator, Omission, Place
 
+MAX_CONTENTS_TOKENS = 10_000
 _BATCH_CHARS = 1 << 18
-_MOST_CONTENTS = 1_000  # lines
 
 
 class Encoder(Protocol):
@@ -80,10 +80,15 @@ class Packed:
 
 
 class Packer:
-    """Encodes documents in batches as they come, so that reading goes on meanwhile."""
+    """Encodes documents in batches as they come, so that reading goes on meanwhile.
 
-    def __init__(self, encoder: Encoder) -> None:
+    The list of contents has at most `max_contents_tokens`; where it names only the first
+    documents, it says how many more there are.
+    """
+
+    def __init__(self, encoder: Encoder, max_contents_tokens: int) -> None:
         self._encoder = encoder
+        self._max_contents_tokens = max_contents_tokens
         self._documents: list[Document] = []
         self._token_ids: list[tuple[int, ...]] = []
         self._waiting: list[str] = []
@@ -96,10 +101,17 @@ class Packer:
 
     def finish(self, omissions: Sequence[Omission] = ()) -> Packed:
         self._encode()
-        contents = contents_text(self._documents)
-        (contents_ids,) = self._encoder.encode_batch([contents])
         corpus = Corpus(tuple(self._documents), tuple(omissions))
-        return Packed(corpus, tuple(self._token_ids), tuple(contents_ids), self._encoder)
+        return Packed(corpus, tuple(self._token_ids), self._contents(), self._encoder)
+
+    def _contents(self) -> tuple[int, ...]:
+        most = sum(1 for document in self._documents if document.blocks)
+        while most > 1:
+            (ids,) = self._encoder.encode_batch([contents_text(self._documents, most)])
+            if len(ids) <= self._max_contents_tokens:
+                return tuple(ids)
+            most //= 2
+        return ()
 
     def _encode(self) -> None:
         waiting, self._waiting = self._waiting, []
@@ -110,8 +122,12 @@ def pack(corpus: Corpus, encoder: Encoder) -> Packed:
     return pack_all([*corpus.documents, *corpus.omissions], encoder)
 
 
-def pack_all(outcomes: Iterable[Document | Omission], encoder: Encoder) -> Packed:
-    packer = Packer(encoder)
+def pack_all(
+    outcomes: Iterable[Document | Omission],
+    encoder: Encoder,
+    max_contents_tokens: int = MAX_CONTENTS_TOKENS,
+) -> Packed:
+    packer = Packer(encoder, max_contents_tokens)
     omissions = []
     for outcome in outcomes:
         if isinstance(outcome, Document):
@@ -121,15 +137,14 @@ def pack_all(outcomes: Iterable[Document | Omission], encoder: Encoder) -> Packe
     return packer.finish(omissions)
 
 
-def contents_text(documents: Sequence[Document]) -> str:
-    """The list of the documents that have text; "" for fewer than two."""
+def contents_text(documents: Sequence[Document], most: int) -> str:
+    """The first `most` of the documents that have text, as a list; "" for fewer than two."""
     paths = [document.path for document in documents if document.blocks]
     if len(paths) < 2:
         return ""
-    listed = "".join(f"{number}. {path}\n" for number, path in enumerate(paths, 1))
-    if len(paths) > _MOST_CONTENTS:
-        listed = "".join(f"{n}. {path}\n" for n, path in enumerate(paths[:_MOST_CONTENTS], 1))
-        listed += f"and {len(paths) - _MOST_CONTENTS:,} more\n"
+    listed = "".join(f"{number}. {path}\n" for number, path in enumerate(paths[:most], 1))
+    if len(paths) > most:
+        listed += f"and {len(paths) - most:,} more\n"
     return f"Contents: {len(paths):,} documents\n{listed}\n"
 
 

@@ -8,7 +8,7 @@ import os
 import stat
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import BinaryIO
@@ -71,7 +71,7 @@ def read_files(
     options: ReadOptions = DEFAULTS,
     stdin: BinaryIO | None = None,
     on_progress: OnProgress | None = None,
-) -> Iterator[Document | Omission]:
+) -> Generator[Document | Omission, None, None]:
     """As `read_corpus`, one after the other. What is raised there is raised by the call itself;
     reading begins with the first one that is taken, and stops when the iterator is closed."""
     if STDIN in paths and stdin is None:
@@ -84,7 +84,7 @@ def _in_order(
     options: ReadOptions,
     stdin: BinaryIO | None,
     on_progress: OnProgress | None,
-) -> Iterator[Document | Omission]:
+) -> Generator[Document | Omission, None, None]:
     total = sum(isinstance(result, Found) for result in results)
     if on_progress is not None and total:
         on_progress(0, total)

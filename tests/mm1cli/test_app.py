@@ -211,3 +211,42 @@ def test_a_process_of_its_own_does_as_in_this_one(mm1, llama, notes):
     assert process.returncode == 0
     assert out == mm1(*arguments).out
     assert "[1] " in err and "Traceback" not in err
+
+
+def test_what_is_read_can_be_chosen_listed_and_limited(mm1, llama, notes):
+    """Red: an option is taken and does nothing."""
+    model = ("--model", llama, "--json")
+
+    def read(*arguments, stdin=None):
+        ran = mm1("tokens", *arguments, *model, stdin=stdin)
+        assert ran.code == 0, ran.err
+        files = ran.json["manifest"]["files"]
+        return {Path(file["path"]).name: file["reason"] for file in files}
+
+    assert read(notes, "--include", "*.py")["hat.txt"] == "excluded"
+    assert read(notes, "--exclude", "sub/")["sub"] == "excluded"
+    listed = f"{notes}/tool.py\0{notes}/bridge.md\0".encode()
+    assert read("--files-from", "-", "-0", stdin=listed) == {"tool.py": None, "bridge.md": None}
+    write_files(notes, {"key.txt": "AKIA" + "Q3EGU7KJ2MZXV5TB\n"})
+    assert read(notes)["key.txt"] == "holds a secret"
+    assert read(notes, "--allow-secrets")["key.txt"] is None
+
+
+def test_what_does_not_fit_is_dropped_only_by_a_stated_policy(mm1, llama, notes):
+    """Red: files go in silence, or a policy is not followed."""
+    write_files(notes, {"large.txt": "the rat sat on the mat. " * 3000})
+    arguments = ("tokens", notes, "--model", llama, "--context-tokens", 6000, "--json")
+    focus = mm1(*arguments).json["manifest"]
+    assert (focus["fit"], focus["fits"], focus["plan"]) == ("focus", False, "focus")
+    failed = mm1(*arguments, "--fit", "fail")
+    assert failed.code == 4
+    assert "large.txt" in failed.json["error"]["message"]
+    assert "--exclude" in failed.json["error"]["message"]
+    dropped = mm1(*arguments, "--fit", "drop-largest").json
+    assert dropped["manifest"]["fits"] and dropped["manifest"]["fit"] == "drop-largest"
+    reasons = {Path(f["path"]).name: f["reason"] for f in dropped["manifest"]["files"]}
+    assert reasons["large.txt"] == "dropped by --fit" and reasons["bridge.md"] is None
+    assert any("drop-largest keeps" in note for note in dropped["notes"])
+    head = mm1(*arguments, "--fit", "head").json["manifest"]
+    assert head["fits"]
+    assert mm1(*arguments, "--fit", "head", "--strict").code == 5

@@ -4,7 +4,7 @@ from hypothesis import given
 
 from engine.engine import Tokenizer
 from mm1cli.ingest.corpus import Block, Corpus, Document, Place
-from mm1cli.ingest.pack import contents_text, document_text, pack
+from mm1cli.ingest.pack import contents_text, document_text, pack, pack_all
 
 
 @pytest.fixture(scope="module")
@@ -90,5 +90,17 @@ def test_the_contents_list_what_the_model_reads_and_only_where_there_is_a_choice
     """Red: the model cannot name a document, or a single one pays for a list."""
     one, two = (Document(path, "text", 1, "0", "r", (Block("x"),)) for path in ("a.md", "b.md"))
     empty = Document("c.zip", "archive", 1, "0", "r", ())
-    assert contents_text([one, empty]) == ""
-    assert contents_text([one, empty, two]) == "Contents: 2 documents\n1. a.md\n2. b.md\n\n"
+    assert contents_text([one, empty], 9) == ""
+    assert contents_text([one, two, two], 2).endswith("2. b.md\nand 1 more\n\n")
+    assert contents_text([one, empty, two], 9) == "Contents: 2 documents\n1. a.md\n2. b.md\n\n"
+
+
+def test_the_contents_of_many_files_stay_small(tokenizer: Tokenizer):
+    """Red: a folder of 3,000 notes has no room left for their text."""
+    documents = tuple(
+        Document(f"{number}.md", "text", 1, "0", "r", (Block("x"),)) for number in range(200)
+    )
+    ids = pack_all(documents, tokenizer, 300).contents_ids
+    assert 100 < len(ids) <= 300
+    assert "more" in tokenizer.decode(ids)
+    assert pack_all(documents, tokenizer, 3).contents_ids == ()

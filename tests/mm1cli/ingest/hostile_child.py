@@ -6,7 +6,7 @@ import sys
 import time
 
 from mm1cli.ingest.corpus import Block, Reason
-from mm1cli.ingest.readers.reader import Reader, ReadError, Reading
+from mm1cli.ingest.readers.reader import Member, Reader, ReadError, Reading
 from mm1cli.ingest.sandbox_child import serve
 
 
@@ -51,7 +51,13 @@ def imported(data):
     return Reading((Block(" ".join(sorted(sys.modules))),))
 
 
-READERS = (echo, refuse, fail, sleep, loop, allocate, crash, flood, imported)
+def box(data):
+    refusal = ReadError(Reason.ENCRYPTED, "locked")
+    members = (Member("a.txt", data), Member("b.bin", b"\0" * 10), Member("c", refusal=refusal))
+    return Reading((), members=members)
+
+
+READERS = (box, echo, refuse, fail, sleep, loop, allocate, crash, flood, imported)
 
 if __name__ == "__main__":
     serve({read.__name__: Reader(read.__name__, 1, {}, 0, True, read) for read in READERS})

@@ -4,6 +4,7 @@ from mm1cli.ingest import Block, Document, Omission, Reason
 from mm1cli.ingest import unfold as unfold_module
 from mm1cli.ingest.readers import TEXT
 from mm1cli.ingest.readers.reader import Member, Reader, ReadError, Reading
+from mm1cli.ingest.sandbox import BrokeReaderError
 from mm1cli.ingest.unfold import Unfolding
 
 
@@ -83,3 +84,24 @@ def test_text_is_read_in_this_process():
     assert not TEXT.sandboxed
     (document,) = Unfolding(sandbox=None).unfold("a.txt", b"x")
     assert document.blocks == (Block("x", source=((0, 0),)),)
+
+
+class Fragile:
+    """A sandbox in which pdfium breaks its child, and pypdf does not."""
+
+    def __init__(self, reason):
+        self.reason = reason
+
+    def read(self, reader, data, *, patience=1):
+        if reader == "pdf":
+            raise BrokeReaderError(self.reason, "reader crashed")
+        return Reading((Block(f"by {reader}"),), library="pypdf 0")
+
+
+def test_a_file_that_breaks_its_reader_is_given_to_the_other():
+    """Red: a PDF that crashes one library is lost, though the other reads it."""
+    (document,) = Unfolding(sandbox=Fragile(Reason.UNREADABLE)).unfold("a.pdf", b"%PDF-")
+    assert document.blocks[0].text == "by pypdf"
+    assert document.warnings == ("read by pypdf: the usual reader failed (reader crashed)",)
+    (omission,) = Unfolding(sandbox=Fragile(Reason.TOO_LARGE)).unfold("a.pdf", b"%PDF-")
+    assert omission.reason is Reason.TOO_LARGE

@@ -9,6 +9,7 @@ import pytest
 from mm1cli.errors import InputError
 from mm1cli.ingest import Block, Corpus, Reason, read_corpus
 from mm1cli.ingest import read as read_module
+from mm1cli.ingest.read import ReadOptions, read_files
 
 
 @pytest.fixture(autouse=True)
@@ -149,3 +150,25 @@ def test_importing_ingest_loads_no_parser():
     )
     modules = answer.stdout.split()
     assert not {"torch", "numpy", "pypdf", "docx", "lxml"} & set(modules)
+
+
+def test_several_readers_give_what_one_gives_in_the_same_order(tree, make_pdf):
+    """Red: the same folder gives another context on a machine with more cores."""
+    root = tree({f"{number}.md": f"# {number}" for number in range(0, 40, 2)})
+    for number in range(1, 10, 2):
+        (root / f"{number}.pdf").write_bytes(make_pdf(f"page {number}"))
+    one, three = (read_corpus(["."], options=ReadOptions(num_workers=n)) for n in (1, 3))
+    assert one == three
+    assert len(one.documents) == 25
+    assert [each.path for each in one.documents] == sorted(each.path for each in one.documents)
+
+
+def test_reading_stops_when_nobody_takes_more(tree, make_pdf):
+    """Red: an error while tokenising waits until every file is read."""
+    root = tree({f"{number}.md": "x" for number in range(200)})
+    (root / "0.pdf").write_bytes(make_pdf("first"))
+    calls = []
+    reading = read_files(["."], on_progress=lambda done, total: calls.append(done))
+    next(reading)
+    reading.close()
+    assert calls[-1] < 200

@@ -2,6 +2,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -69,6 +70,28 @@ def test_what_a_reader_says_arrives_as_one_line(hostile):
             "RuntimeError: a bug\\nin a library",
         )
         assert child_of(sandbox) == first
+
+
+def test_members_come_with_their_bytes(hostile):
+    """Red: the files of an archive arrive mixed up, or as text."""
+    with hostile() as sandbox:
+        one, two, three = sandbox.read("box", b"x" * 100_000).members
+        assert (one.name, one.data) == ("a.txt", b"x" * 100_000)
+        assert (two.name, two.data, two.refusal) == ("b.bin", b"\0" * 10, None)
+        assert three.data == b"" and three.refusal.reason is Reason.ENCRYPTED
+        assert sandbox.read("echo", b"next").blocks[0].text == "next"
+
+
+def test_a_run_that_is_stopped_starts_nothing_more(hostile):
+    """Red: Ctrl-C waits for readers, or they start again."""
+    with hostile() as sandbox:
+        first = child_of(sandbox)
+        threading.Timer(0.3, sandbox.abort).start()
+        start = time.monotonic()
+        assert refusal(sandbox, "sleep")[0] is Reason.UNREADABLE
+        assert time.monotonic() - start < 10
+        assert refusal(sandbox, "echo") == (Reason.UNREADABLE, "the run was stopped")
+    assert not is_running(first)
 
 
 @pytest.mark.parametrize(
