@@ -5,7 +5,7 @@
 Prints registers, spills and shared memory of each; exits 1 if one spills or does not fit. A
 compilation takes about two seconds, so what came of it is kept in benchmarks/compilation.json by a
 hash of all that decides it: the kernel's text and what it calls, its configuration, the GPU and
-Triton's version. What is known is not compiled again unless --anew asks for it; --check writes nothing.
+Triton's version. What is known is not compiled again without --anew; --check writes nothing.
 """
 
 import hashlib

@@ -1,4 +1,4 @@
-"""Every Triton kernel, in every configuration, compiles for the GPUs it is meant for, without spills.
+"""Every Triton kernel, in every configuration, compiles for the GPUs it is meant for, and fits.
 
 What is as it was when benchmarks/compilation.json was written is not compiled again.
 """
