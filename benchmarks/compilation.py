@@ -1,11 +1,11 @@
 """Every Triton kernel in every configuration, compiled for GPUs that are not here.
 
-    python -m benchmarks.compilation [--anew]
+    python -m benchmarks.compilation [--anew | --check]
 
 Prints registers, spills and shared memory of each; exits 1 if one spills or does not fit. A
 compilation takes about two seconds, so what came of it is kept in benchmarks/compilation.json by a
 hash of all that decides it: the kernel's text and what it calls, its configuration, the GPU and
-Triton's version. What is known is not compiled again unless --anew asks for it.
+Triton's version. What is known is not compiled again without --anew; --check writes nothing.
 """
 
 import hashlib
@@ -70,7 +70,7 @@ def command() -> None:
                 misfits.append(f"{compilation.name} on sm_{capability}")
     if misfits:
         sys.exit(f"spilled or too large: {', '.join(misfits)}")
-    if found != known:
+    if found != known and "--check" not in sys.argv[1:]:
         lines = (f"{json.dumps(key)}: {json.dumps(found[key])}" for key in sorted(found))
         KNOWN.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
     print(json.dumps({"benchmark": "compilation", "rows": rows}))

@@ -28,8 +28,8 @@ from engine.checkpoint import Checkpoint, load
 from engine.families import read_config
 from engine.model import Model
 from engine.store.manifest import Maker
+from engine.store.plan import ContextPlan
 from engine.store.store import Store
-from engine.store.writer import Plan
 from training.export import tensors_of
 
 LENGTHS = (8_192, 65_536, 262_144, 1_000_000)
@@ -112,7 +112,7 @@ def measure(model: Model, length: int, folder: Path) -> dict[str, object]:
     plain = Context(model, CHUNK_TOKENS)
     prefill_s = machine.seconds(partial(plain.extend, ids))
     question_s = first_token(plain)
-    build_s = machine.seconds(lambda: store.build(Plan(ids)))
+    build_s = machine.seconds(lambda: store.build(ContextPlan(ids)))
     cold_disk = drop_cache()
     began = time.perf_counter()
     num_bytes = read_all(folder)

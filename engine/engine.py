@@ -19,6 +19,7 @@ from engine.errors import (
     TokenizerError,
 )
 from engine.families import read_config
+from engine.store.plan import ContextPlan
 from engine.tokenizer import Piece, Tokenizer, Turn
 
 if TYPE_CHECKING:
@@ -28,12 +29,12 @@ if TYPE_CHECKING:
     from engine.decode import Decoding
     from engine.store.manifest import Maker
     from engine.store.store import Built
-    from engine.store.writer import Plan
     from engine.verify import Verification
 
 __all__ = [
     "CheckpointError",
     "ConfigError",
+    "ContextPlan",
     "Engine",
     "EngineError",
     "Piece",
@@ -48,6 +49,7 @@ __all__ = [
     "read_config",
     "saved_attachment",
     "saved_context",
+    "saved_tokens",
     "verify",
     "verify_context",
 ]
@@ -123,7 +125,7 @@ class Engine:
     def build_context(
         self,
         folder: Path,
-        plan: "Plan",
+        plan: "ContextPlan",
         *,
         others: Sequence[Path] = (),
         on_progress: Callable[[int, int], None] | None = None,
@@ -134,6 +136,12 @@ class Engine:
 
         store = Store(folder, self._model, self.maker)
         return store.build(plan, others=others, on_progress=on_progress, on_wait=on_wait)
+
+    def context_bytes(self, num_tokens: int) -> int:
+        """What a saved context of so many tokens takes on disk, to a few per cent."""
+        from engine.store.layers import num_bytes
+
+        return num_bytes(self._model, num_tokens)
 
     def context_name(self, token_ids: Sequence[int]) -> str:
         """A file name that only a context of these tokens and this engine has."""
@@ -221,6 +229,14 @@ def saved_attachment(folder: Path, name: str) -> bytes:
     from engine.store.manifest import Saved
 
     return Saved.read(folder).attachment(name)
+
+
+def saved_tokens(folder: Path) -> list[int]:
+    """The tokens of the context in `folder`. Raises StoreError."""
+    from engine.store.manifest import Saved
+
+    token_ids: list[int] = Saved.read(folder).token_ids.tolist()
+    return token_ids
 
 
 def verify_context(folder: Path) -> int:

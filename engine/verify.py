@@ -13,6 +13,7 @@ from engine.checkpoint import Checkpoint, load
 from engine.context import Context
 from engine.errors import CheckpointError
 from engine.families import read_config
+from engine.layers.kv import KVCache, WindowCache
 from engine.layers.lightning import LightningState
 from engine.model import Model
 from kernels.attention import dense
@@ -77,8 +78,7 @@ def _compare(model: Model, expected: "_Expected", chunk_tokens: int) -> list[Dif
             want = expected.read(f"prefill.lightning_state.{index}")
             by_kind["Lightning state"].append(difference("state", state.tensor, want))
             continue
-        keys = torch.cat([dense(k, model.dtype) for k, _ in state.segments()])
-        values = torch.cat([dense(v, model.dtype) for _, v in state.segments()])
+        keys, values = _kept(state, model.dtype)
         by_kind["key"].append(difference("keys", keys, expected.read(f"prefill.k.{index}")))
         by_kind["value"].append(difference("values", values, expected.read(f"prefill.v.{index}")))
     rows = [
@@ -94,6 +94,15 @@ def _compare(model: Model, expected: "_Expected", chunk_tokens: int) -> list[Dif
             worst = max(differences, key=lambda d: d.largest if d.largest == d.largest else 1e300)
             found.append(Difference(f"{kind}s", chunk_tokens, worst.largest, worst.scale))
     return found
+
+
+def _kept(state: KVCache | WindowCache, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """All keys and values [T, G, D], or those a window keeps."""
+    if isinstance(state, WindowCache):
+        return state.tensors()["keys"], state.tensors()["values"]
+    segments = state.segments()
+    keys = torch.cat([dense(k, dtype) for k, _ in segments])
+    return keys, torch.cat([dense(v, dtype) for _, v in segments])
 
 
 def _open_untyped(path: Path) -> Any:  # noqa: ANN401 (safe_open is untyped)

@@ -15,6 +15,7 @@ from mm1cli.evidence import Index, Judge, Ranked, apart
 from mm1cli.ingest.pack import Packed
 from mm1cli.output.sink import Sink
 from mm1cli.passages import Passage, passages
+from mm1cli.preread import Fresh, Source, layout
 from mm1cli.prompts import prompt
 from mm1cli.result import Answer, Citation, CitationStatus, PassageRead, ReadingPlan, Usage
 from mm1cli.settings import Settings
@@ -36,6 +37,13 @@ def frame_tokens(tokenizer: Tokenizer, questions: Sequence[str]) -> int:
     return max(len(tokenizer.encode_chat(turn)) for turn in turns) + READ_AGAIN_TOKENS
 
 
+def head_ids(tokenizer: Tokenizer) -> list[int]:
+    """The tokens of a prompt before its documents, whatever the question."""
+    pieces = tokenizer.chat(_turns([], "", []))
+    before = pieces[: pieces.index(Piece(prompt("documents_end"), False))]
+    return [i for piece in before for i in tokenizer.encode_piece(piece)]
+
+
 @dataclass(frozen=True, slots=True)
 class _Read:
     """A context that ends where the answer begins, how much of it was there, what is in it."""
@@ -49,13 +57,21 @@ class Reader:
     """Answers questions about one corpus. What does not depend on the question is done once."""
 
     def __init__(
-        self, engine: Engine, packed: Packed, plan: ReadingPlan, settings: Settings, sink: Sink
+        self,
+        engine: Engine,
+        packed: Packed,
+        plan: ReadingPlan,
+        settings: Settings,
+        sink: Sink,
+        source: Source | None = None,
     ) -> None:
+        """`source` is where the context of the documents comes from; None reads them."""
         self._engine, self._packed, self._plan = engine, packed, plan
         self._settings, self._sink = settings, sink
         self._index = Index(passages(packed.corpus))
         self._source = citations.Source(packed.corpus)
         self._judge = Judge(engine)
+        self._documents = source or Fresh(engine)
         self._shared: Context | None = None  # the whole corpus, read once
 
     def answer(self, question: str) -> Answer:
@@ -137,9 +153,9 @@ class Reader:
         at = pieces.index(Piece(prompt("documents_end"), False))
         reused = len(self._shared) if self._shared is not None else 0
         if self._shared is None:
-            before = [i for piece in pieces[:at] for i in tokenizer.encode_piece(piece)]
-            self._shared = self._engine.new_context()
-            self._prefill(self._shared, before + self._packed.ids())
+            token_ids, ends = layout(head_ids(tokenizer), self._packed)
+            found = self._documents.get(token_ids, ends, self._on_prefill)
+            self._shared, reused = found.context, found.reused_tokens
         context = self._shared.fork()
         context.attend_globally()
         context.extend([i for piece in pieces[at:] for i in tokenizer.encode_piece(piece)])
@@ -164,17 +180,15 @@ class Reader:
                 f"need more than the context of {limit:,} tokens; lower --max-tokens"
             )
         context = self._engine.new_context()
-        self._prefill(context, token_ids)
+        context.extend(token_ids, self._on_prefill)
         parts = [
             PassageRead(p.document.path, p.locator, len(tokenizer.encode(p.text)))
             for p in best[:count]
         ]
         return _Read(context, 0, parts)
 
-    def _prefill(self, context: "Context", token_ids: list[int]) -> None:
-        context.extend(
-            token_ids, lambda done, total: self._sink.progress("prefill", done, total, "tokens")
-        )
+    def _on_prefill(self, done: int, total: int) -> None:
+        self._sink.progress("prefill", done, total, "tokens")
 
 
 def in_quotes(claims: Sequence[str]) -> str:

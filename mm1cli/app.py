@@ -3,11 +3,45 @@
 import signal
 import sys
 from types import FrameType
-from typing import Annotated
 
 import typer
 
 from mm1cli.errors import ExitCode
+from mm1cli.options import (
+    AllowSecrets,
+    Ask,
+    Chunks,
+    ChunkTokens,
+    ContextName,
+    ContextNames,
+    ContextPath,
+    ContextTokens,
+    Device,
+    DryRun,
+    Exclude,
+    FilesFrom,
+    Fit,
+    Include,
+    Json,
+    MaxCache,
+    MaxTokens,
+    Model,
+    ModelName,
+    NoCache,
+    Null,
+    Ocr,
+    Output,
+    OutputFormat,
+    Paths,
+    Questions,
+    Quiet,
+    Seed,
+    Strict,
+    StrictCitations,
+    Temperature,
+    Threads,
+    TopP,
+)
 from mm1cli.output import make_sink
 from mm1cli.session import Terminated, command
 
@@ -19,112 +53,9 @@ app = typer.Typer(
     add_completion=False,
 )
 models_app = typer.Typer(help="List, fetch and check models.", no_args_is_help=True)
+context_app = typer.Typer(help="Build, list and check saved contexts.", no_args_is_help=True)
 app.add_typer(models_app, name="models")
-
-_READING = "Reading"
-_MODEL = "Model"
-_ANSWER = "Answer"
-_OUTPUT = "Output"
-
-Paths = Annotated[
-    list[str] | None,
-    typer.Argument(help="Files and folders; - reads standard input.", show_default=False),
-]
-Ask = Annotated[
-    list[str] | None,
-    typer.Option("--ask", "-q", help="A question. Repeat it for more.", rich_help_panel=_ANSWER),
-]
-Model = Annotated[
-    str | None,
-    typer.Option(help="Name or folder of the model. [mini]", rich_help_panel=_MODEL),
-]
-Device = Annotated[str | None, typer.Option(help="cpu or cuda. [cpu]", rich_help_panel=_MODEL)]
-Threads = Annotated[int | None, typer.Option(help="CPU threads.", rich_help_panel=_MODEL)]
-ChunkTokens = Annotated[
-    int | None, typer.Option(help="Tokens per prefill step. [1024]", rich_help_panel=_MODEL)
-]
-ContextTokens = Annotated[
-    int | None,
-    typer.Option(help="Largest context. [what the model knows]", rich_help_panel=_READING),
-]
-Strict = Annotated[
-    bool | None,
-    typer.Option("--strict", help="Exit 5 if anything was not read.", rich_help_panel=_READING),
-]
-Include = Annotated[
-    list[str] | None,
-    typer.Option(
-        metavar="GLOB", help="Read only these. Repeat for more.", rich_help_panel=_READING
-    ),
-]
-Exclude = Annotated[
-    list[str] | None,
-    typer.Option(metavar="GLOB", help="Leave these out. Repeat.", rich_help_panel=_READING),
-]
-FilesFrom = Annotated[
-    str | None,
-    typer.Option(
-        metavar="FILE", help="Read the paths listed in FILE, or -.", rich_help_panel=_READING
-    ),
-]
-Null = Annotated[
-    bool, typer.Option("-0", help="--files-from ends paths with NUL.", rich_help_panel=_READING)
-]
-Fit = Annotated[
-    str | None,
-    typer.Option(
-        metavar="POLICY",
-        help="If it does not fit: focus, fail, drop-largest or head. [focus]",
-        rich_help_panel=_READING,
-    ),
-]
-AllowSecrets = Annotated[
-    bool | None,
-    typer.Option("--allow-secrets", help="Read files with keys in.", rich_help_panel=_READING),
-]
-Ocr = Annotated[
-    bool | None,
-    typer.Option("--ocr", help="Read scans with tesseract.", rich_help_panel=_READING),
-]
-NoCache = Annotated[
-    bool | None,
-    typer.Option("--no-cache", help="Extract all text again.", rich_help_panel=_READING),
-]
-DryRun = Annotated[
-    bool,
-    typer.Option(
-        "--dry-run", help="Show what would be read, load no model.", rich_help_panel=_READING
-    ),
-]
-MaxTokens = Annotated[
-    int | None, typer.Option(help="Longest answer, in tokens. [256]", rich_help_panel=_ANSWER)
-]
-Temperature = Annotated[
-    float | None, typer.Option(help="0 always takes the likeliest. [0]", rich_help_panel=_ANSWER)
-]
-TopP = Annotated[
-    float | None, typer.Option(help="Nucleus to sample from. [0.95]", rich_help_panel=_ANSWER)
-]
-Seed = Annotated[int | None, typer.Option(help="Of sampling. [0]", rich_help_panel=_ANSWER)]
-StrictCitations = Annotated[
-    bool | None,
-    typer.Option(
-        "--strict-citations",
-        help="Exit 6 if the answer says what no document says.",
-        rich_help_panel=_ANSWER,
-    ),
-]
-Json = Annotated[bool, typer.Option("--json", help="One JSON object.", rich_help_panel=_OUTPUT)]
-OutputFormat = Annotated[
-    str | None, typer.Option("--format", help="text, json or jsonl.", rich_help_panel=_OUTPUT)
-]
-Quiet = Annotated[
-    bool | None, typer.Option("--quiet", help="No notes, no progress.", rich_help_panel=_OUTPUT)
-]
-ModelName = Annotated[str, typer.Argument(help="Name or folder of a model.")]
-Chunks = Annotated[
-    list[int] | None, typer.Option("--chunk", help="Prefill chunk to try. Repeat for more.")
-]
+app.add_typer(context_app, name="context")
 
 
 @app.command()
@@ -141,6 +72,7 @@ def analyze(
     allow_secrets: AllowSecrets = None,
     ocr: Ocr = None,
     no_cache: NoCache = None,
+    max_cache: MaxCache = None,
     strict: Strict = None,
     model: Model = None,
     device: Device = None,
@@ -170,6 +102,7 @@ def analyze(
         "allow_secrets": allow_secrets,
         "ocr": ocr,
         "no_cache": no_cache,
+        "max_cache": max_cache,
         "strict": strict,
         "strict_citations": strict_citations,
         "quiet": quiet,
@@ -226,6 +159,129 @@ def tokens(
 
         sources = Sources(paths or (), include or (), exclude or (), files_from, null)
         counting.run("tokens", sources, ask or [], settings, sink)
+
+
+@app.command()
+def ask(
+    context: ContextPath,
+    questions: Questions = None,
+    more: Ask = None,
+    model: Model = None,
+    device: Device = None,
+    threads: Threads = None,
+    max_tokens: MaxTokens = None,
+    temperature: Temperature = None,
+    top_p: TopP = None,
+    seed: Seed = None,
+    strict_citations: StrictCitations = None,
+    as_json: Json = False,
+    output_format: OutputFormat = None,
+    quiet: Quiet = None,
+) -> None:
+    """Answer questions about a saved context; nothing is read again."""
+    flags = {
+        "model": model,
+        "device": device,
+        "threads": threads,
+        "max_tokens": max_tokens,
+        "temperature": temperature,
+        "top_p": top_p,
+        "seed": seed,
+        "strict_citations": strict_citations,
+        "quiet": quiet,
+    }
+    with command(flags, as_json=as_json, output_format=output_format) as (settings, sink):
+        from mm1cli.commands import ask as asking
+
+        asking.run(context, [*(questions or ()), *(more or ())], settings, sink)
+
+
+@context_app.command("build")
+def build_context(
+    output: Output,
+    paths: Paths = None,
+    context_tokens: ContextTokens = None,
+    include: Include = None,
+    exclude: Exclude = None,
+    files_from: FilesFrom = None,
+    null: Null = False,
+    fit: Fit = None,
+    allow_secrets: AllowSecrets = None,
+    ocr: Ocr = None,
+    no_cache: NoCache = None,
+    strict: Strict = None,
+    model: Model = None,
+    device: Device = None,
+    threads: Threads = None,
+    chunk_tokens: ChunkTokens = None,
+    as_json: Json = False,
+    quiet: Quiet = None,
+) -> None:
+    """Read documents into a context and save it; the same command goes on after a stop."""
+    flags = {
+        "model": model,
+        "device": device,
+        "threads": threads,
+        "chunk_tokens": chunk_tokens,
+        "context_tokens": context_tokens,
+        "fit": fit,
+        "allow_secrets": allow_secrets,
+        "ocr": ocr,
+        "no_cache": no_cache,
+        "strict": strict,
+        "quiet": quiet,
+    }
+    with command(flags) as (settings, sink):
+        from mm1cli.commands import context
+        from mm1cli.commands.reading import Sources
+
+        sources = Sources(paths or (), include or (), exclude or (), files_from, null)
+        context.build(sources, output, settings, sink, sys.stdout, as_json=as_json)
+
+
+@context_app.command("list")
+def list_contexts(as_json: Json = False) -> None:
+    """The contexts that analyze keeps by itself, and what they take."""
+    with command({}) as (settings, _):
+        from mm1cli.commands import context
+
+        context.show_list(settings, sys.stdout, as_json=as_json)
+
+
+@context_app.command("show")
+def show_context(name: ContextName, as_json: Json = False) -> None:
+    """What a context holds and what made it."""
+    with command({}) as (settings, _):
+        from mm1cli.commands import context
+
+        context.show(name, settings, sys.stdout, as_json=as_json)
+
+
+@context_app.command("verify")
+def verify_context(name: ContextName, as_json: Json = False) -> None:
+    """Read every byte of a context and hold it against its checksum."""
+    with command({}) as (settings, _):
+        from mm1cli.commands import context
+
+        context.verify(name, settings, sys.stdout, as_json=as_json)
+
+
+@context_app.command("rm")
+def remove_contexts(names: ContextNames) -> None:
+    """Remove saved contexts."""
+    with command({}) as (settings, _):
+        from mm1cli.commands import context
+
+        context.remove_all(names, settings, sys.stdout)
+
+
+@context_app.command("gc")
+def collect_contexts(max_cache: MaxCache = None) -> None:
+    """Remove kept contexts, the longest unused first, until all fit --max-cache."""
+    with command({"max_cache": max_cache}) as (settings, _):
+        from mm1cli.commands import context
+
+        context.collect(settings, sys.stdout)
 
 
 @models_app.command("list")

@@ -1,10 +1,12 @@
 """What every command shares: settings, a sink, and one line and a code for what goes wrong."""
 
 import os
+import signal
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 
 from mm1cli.errors import ExitCode, Mm1Error, UsageError
 from mm1cli.output import Format, make_sink
@@ -46,10 +48,10 @@ def command(
             sink.error(_message(error, code), code)
         except KeyboardInterrupt:
             code = ExitCode.INTERRUPTED
-            sink.error("interrupted; nothing was left half-written, run it again", code)
+            sink.error("interrupted; the same command goes on from what was saved", code)
         except Terminated:
             code = ExitCode.TERMINATED
-            sink.error("terminated; nothing was left half-written, run it again", code)
+            sink.error("terminated; the same command goes on from what was saved", code)
         sink.close()
         sys.stdout.flush()
     except BrokenPipeError:
@@ -58,6 +60,28 @@ def command(
         code = ExitCode.BROKEN_PIPE
     if code is not ExitCode.OK:
         sys.exit(code)
+
+
+@contextmanager
+def between_chunks() -> Iterator[Callable[[], None]]:
+    """Ctrl-C waits until what this yields is called, where the work stands whole; a second one
+    does not wait."""
+    caught: list[int] = []
+
+    def note(number: int, _frame: FrameType | None) -> None:
+        if caught:
+            raise KeyboardInterrupt
+        caught.append(number)
+
+    def check() -> None:
+        if caught:
+            raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, note)
+    try:
+        yield check
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _format(as_json: bool, name: str | None) -> Format:
@@ -78,6 +102,8 @@ def _exit_code(error: Exception) -> ExitCode:
     engine_errors = sys.modules.get("engine.errors")  # not imported: then it raised nothing
     if engine_errors is not None and isinstance(error, engine_errors.PlacementError):
         return ExitCode.BUDGET
+    if engine_errors is not None and isinstance(error, engine_errors.StoreError):
+        return ExitCode.INPUT
     if engine_errors is not None and isinstance(error, engine_errors.EngineError):
         return ExitCode.MODEL
     return ExitCode.INTERNAL

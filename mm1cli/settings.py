@@ -8,7 +8,7 @@ import difflib
 import math
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -119,6 +119,8 @@ class Settings:
     # Where extracted text is kept; None is the user's own cache folder.
     cache_dir: str | None = _text(None)
     no_cache: bool = _switch()
+    # What contexts that are kept may take together, in GB.
+    max_cache: float = _setting(20.0, _Allowed(float, "GB, 0 or more", 0, 10**6))
     strict: bool = _switch()
     strict_citations: bool = _switch()
     quiet: bool = _switch()
@@ -129,6 +131,13 @@ class Settings:
         if name not in _ALLOWED:
             raise KeyError(name)
         return self.origins.get(name, DEFAULT)
+
+
+def replace_unset(settings: Settings, **values: object) -> Settings:
+    """`settings` with `values` where the user has set nothing."""
+    unset = {name: value for name, value in values.items() if settings.origin(name) == DEFAULT}
+    changes: dict[str, Any] = unset
+    return replace(settings, **changes)
 
 
 _ALLOWED: dict[str, _Allowed] = {

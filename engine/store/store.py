@@ -27,7 +27,8 @@ from engine.model import LayerState, Model
 from engine.store import durable, tensors
 from engine.store.layers import fixed_tensors, num_bytes, of_layer
 from engine.store.manifest import FINISHED, PARTIAL, SEGMENT_TOKENS, Maker, Manifest, Saved
-from engine.store.writer import Plan, Reuse, Writer
+from engine.store.plan import ContextPlan
+from engine.store.writer import Reuse, Writer
 
 assert SEGMENT_TOKENS == BLOCK_TOKENS
 
@@ -55,7 +56,7 @@ class Store:
 
     def build(
         self,
-        plan: Plan,
+        plan: ContextPlan,
         *,
         others: Sequence[Path] = (),
         on_progress: OnProgress | None = None,
@@ -107,7 +108,7 @@ class Store:
 
     def _go_on(
         self,
-        plan: Plan,
+        plan: ContextPlan,
         context: Context,
         reuse: Reuse | None,
         why: str,
@@ -125,8 +126,9 @@ class Store:
         try:
             if start < total:
                 context.extend(plan.token_ids[start:], after_chunk)
-        except KeyboardInterrupt:
-            writer.keep()
+        except BaseException as error:
+            if not isinstance(error, Exception):  # an interrupt: nothing is wrong with the context
+                writer.keep()
             raise
         writer.finish()
         return Built(context, start, why if start < total else "")

@@ -1,8 +1,8 @@
 """Puts a context on disk while it grows."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -26,15 +26,7 @@ from engine.store.manifest import (
     kv_path,
     state_path,
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What to build: the tokens, where documents end, and files to keep beside them by name."""
-
-    token_ids: Sequence[int]
-    document_ends: Collection[int] = ()
-    attachments: Mapping[str, bytes] = field(default_factory=dict)
+from engine.store.plan import ContextPlan
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +39,7 @@ class Writer:
     """Saves `context` while it grows: KV as its blocks fill, states at checkpoints."""
 
     def __init__(
-        self, folder: Path, maker: Maker, plan: Plan, context: Context, reuse: Reuse | None
+        self, folder: Path, maker: Maker, plan: ContextPlan, context: Context, reuse: Reuse | None
     ) -> None:
         self._folder, self._maker, self._plan, self._context = folder, maker, plan, context
         self._chain = Chain(maker, plan.token_ids)

@@ -2,16 +2,17 @@
 
 from collections.abc import Sequence
 
-from engine.engine import Engine
 from mm1cli.answer import Reader, in_quotes
 from mm1cli.commands.checks import (
     require_documents,
     require_everything_read,
     require_questions_with_text,
 )
+from mm1cli.commands.context import cache, open_engine
 from mm1cli.commands.reading import Sources, read
 from mm1cli.errors import CitationError, UsageError
 from mm1cli.output.sink import RunInfo, Sink
+from mm1cli.preread import Cached
 from mm1cli.result import ReadingPlan
 from mm1cli.settings import Settings
 
@@ -26,21 +27,16 @@ def run(sources: Sources, questions: Sequence[str], settings: Settings, sink: Si
     sink.manifest(manifest, show=False)
     require_documents(manifest)
     limit = settings.context_tokens or 0
-    engine = Engine(
-        reading.model,
-        device=settings.device,
-        chunk_tokens=settings.chunk_tokens,
-        threads=settings.threads,
-        num_tokens=max(limit, min(manifest.tokens, manifest.budget_tokens)),
-        on_progress=lambda done, total: sink.progress("loading model", done, total, "bytes"),
-    )
+    num_tokens = max(limit, min(manifest.tokens, manifest.budget_tokens))
+    engine = open_engine(reading.model, settings, sink, num_tokens)
     if manifest.plan is ReadingPlan.FOCUS:
         sink.note(
             f"{manifest.tokens:,} tokens do not fit the {manifest.budget_tokens:,} that "
             f"{settings.model} leaves for documents: reading by focus, the passages that fit each "
             "question best"
         )
-    reader = Reader(engine, reading.packed, manifest.plan, settings, sink)
+    source = None if settings.no_cache else Cached(engine, cache(settings), sink)
+    reader = Reader(engine, reading.packed, manifest.plan, settings, sink, source)
     unverified: list[str] = []
     for index, question in enumerate(questions):
         sink.question(question, index, len(questions))

@@ -108,14 +108,15 @@ def _options(sources: Sources, settings: Settings) -> ReadOptions:
         selection=Selection.of(sources.include, sources.exclude),
         allow_secrets=settings.allow_secrets,
         ocr=settings.ocr,
-        cache=None if settings.no_cache else Cache(_cache_folder(settings)),
+        cache=None if settings.no_cache else Cache(cache_root(settings) / "text"),
         num_workers=settings.threads,
     )
 
 
-def _cache_folder(settings: Settings) -> Path:
+def cache_root(settings: Settings) -> Path:
+    """Where extracted texts and contexts are kept."""
     if settings.cache_dir is not None:
-        return Path(settings.cache_dir).expanduser() / "text"
+        return Path(settings.cache_dir).expanduser()
     import platformdirs
 
-    return Path(platformdirs.user_cache_dir("mm1")) / "text"
+    return Path(platformdirs.user_cache_dir("mm1"))

@@ -46,13 +46,13 @@ def reading_from(message: dict[str, Any]) -> Reading:
     if len(message["members"]) > MAX_MEMBERS:
         raise ValueError(f"more than {MAX_MEMBERS} members")
     return Reading(
-        blocks=tuple(map(_block, message["blocks"])),
-        warnings=tuple(map(_line, message["warnings"])),
-        library=_line(message["library"]),
-        encoding=_line(message["encoding"]),
+        blocks=tuple(map(block_from, message["blocks"])),
+        warnings=tuple(map(line_from, message["warnings"])),
+        library=line_from(message["library"]),
+        encoding=line_from(message["encoding"]),
         members=tuple(
             Member(
-                _line(member["name"]),
+                line_from(member["name"]),
                 member["data"],
                 _refusal(member["refusal"]) if member["refusal"] else None,
             )
@@ -62,10 +62,10 @@ def reading_from(message: dict[str, Any]) -> Reading:
 
 
 def _refusal(message: dict[str, Any]) -> ReadError:
-    return ReadError(Reason[message["reason"]], _line(message["detail"]))
+    return ReadError(Reason[message["reason"]], line_from(message["detail"]))
 
 
-def _block(message: dict[str, Any]) -> Block:
+def block_from(message: dict[str, Any]) -> Block:
     text, unit = message["text"], message["unit"]
     if type(text) is not str or any(character in text for character in _REFUSED):
         raise ValueError("text")
@@ -75,17 +75,17 @@ def _block(message: dict[str, Any]) -> Block:
     source = _points(message["source"])
     if source and (source[0][0] != 0 or source[-1][0] > len(text)):
         raise ValueError("source")
-    outline = [(_whole(at), tuple(map(_line, path))) for at, path in message["outline"]]
+    outline = [(whole_from(at), tuple(map(line_from, path))) for at, path in message["outline"]]
     if any(before[0] > after[0] for before, after in pairwise(outline)):
         raise ValueError("outline")
     return Block(
         text=text,
         unit=unit,
-        first=_whole(message["first"]),
+        first=whole_from(message["first"]),
         place=_place(message["place"]),
-        headings=tuple(map(_line, message["headings"])),
+        headings=tuple(map(line_from, message["headings"])),
         columns=_columns(message["columns"]),
-        mark=_line(message["mark"]),
+        mark=line_from(message["mark"]),
         source=source,
         outline=tuple(outline),
     )
@@ -95,7 +95,7 @@ def _columns(message: list[str] | None) -> tuple[str, str] | None:
     if message is None:
         return None
     first, last = message
-    return _line(first), _line(last)
+    return line_from(first), line_from(last)
 
 
 def _place(message: dict[str, Any] | None) -> Place | None:
@@ -103,24 +103,24 @@ def _place(message: dict[str, Any] | None) -> Place | None:
         return None
     if message["kind"] not in _PLACES:
         raise ValueError(message["kind"])
-    return Place(message["kind"], _whole(message["index"]), _line(message["label"]))
+    return Place(message["kind"], whole_from(message["index"]), line_from(message["label"]))
 
 
 def _points(message: list[list[int]]) -> tuple[tuple[int, int], ...]:
-    points = tuple((_whole(at), _whole(source)) for at, source in message)
+    points = tuple((whole_from(at), whole_from(source)) for at, source in message)
     for before, after in pairwise(points):
         if before[0] >= after[0] or before[1] > after[1]:
             raise ValueError("source")
     return points
 
 
-def _whole(value: object) -> int:
+def whole_from(value: object) -> int:
     if type(value) is not int or not 0 <= value <= _MOST:
         raise ValueError(value)
     return value
 
 
-def _line(value: object) -> str:
+def line_from(value: object) -> str:
     if type(value) is not str:
         raise TypeError(type(value).__name__)
     return one_line(value)

@@ -61,7 +61,9 @@ class Unfolding:
 
     def _member(self, container: str, member: Member, depth: int) -> Iterator[Document | Omission]:
         # A name in an archive may be absolute; it only names the text here, and opens nothing.
-        path = PurePosixPath(shown_path(member.name.lstrip("/")))
+        # A lone compressed file has no name of its own: "notes.txt.gz" holds "notes.txt".
+        name = member.name.lstrip("/") or PurePosixPath(container).stem
+        path = PurePosixPath(shown_path(name))
         shown = f"{container}/{path}"
         if member.refusal is not None:
             yield Omission(shown, member.refusal.reason, member.refusal.detail)

@@ -144,7 +144,8 @@ def test_reading_while_scoring_leaves_the_context_as_reading_does(tiny_model):
 def test_held_out_windows_come_from_records_training_does_not_read(tiny_model, shared):
     subject = Subject("tiny", Engine(tiny_model))
     found = windows(subject, shared, "questions", 400, 2, 0)
-    assert all(len(ids) == 400 and any(is_answer) for ids, is_answer in found)
+    assert all(len(ids) == 400 for ids, _ in found)
+    assert any(any(is_answer) for _, is_answer in found)
     with pytest.raises(ValueError, match="no sequence"):
         windows(subject, shared, "text", 10**6, 1, 0)
 

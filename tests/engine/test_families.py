@@ -88,7 +88,8 @@ def test_newer_files_nest_the_rope(tmp_path):
 
 def test_every_option_of_our_own_family_arrives(tmp_path):
     config = read(tmp_path, mm1_config(lightning_norm_eps=1e-4, postnorm=True))
-    local, window, far, m1 = config.layers
+    local, window, near, far, m1 = config.layers
+    assert near.softmax.window_always and not window.softmax.window_always
     assert (local.lightning.silu, local.lightning.qk_norm, local.lightning.scale) == (
         False,
         True,
@@ -188,7 +189,7 @@ def test_every_tensor_is_used_once(tmp_path, config):
         (llama_config(num_hidden_layers=-1), "0 layers"),
         (llama_config(num_attention_heads=0), "num_heads is 0"),
         (llama_config(vocab_size=10**400), "malformed"),
-        (mm1_config(layers=["local", "near"]), "layer kind 'near' is not in layer_kinds"),
+        (mm1_config(layers=["local", "remote"]), "layer kind 'remote' is not in layer_kinds"),
         (mm1_config(layers=["local", ["far"]]), "is not in layer_kinds"),
         (mm1_config(layers="local"), "layers must list"),
         (mm1_config(layers=["local"] * 1001), "layers must list 1 to 1,000"),

@@ -11,6 +11,7 @@ from tiny import all_logits, load_model, minimax_config, mm1_config, write_check
 from engine.context import Context
 from engine.engine import verify
 from engine.errors import CheckpointError
+from engine.layers.kv import WindowCache
 from engine.layers.lightning import LightningState
 from engine.verify import Difference, Verification
 
@@ -30,6 +31,9 @@ def write_record(directory, num_decode=DECODE, change=lambda tensors: None):
     for layer, state in enumerate(context.states):
         if isinstance(state, LightningState):
             tensors[f"prefill.lightning_state.{layer}"] = state.tensor.clone()
+        elif isinstance(state, WindowCache):
+            tensors[f"prefill.k.{layer}"] = state.tensors()["keys"]
+            tensors[f"prefill.v.{layer}"] = state.tensors()["values"]
         else:
             keys, values = zip(*state.segments(), strict=True)
             tensors[f"prefill.k.{layer}"] = torch.cat(keys)

@@ -1,124 +1,122 @@
-"""DOCX: the package is checked, python-docx opens it, `docx_text` walks its XML.
+"""DOCX: the parts of the package that hold text, walked by `docx_text`."""
 
-Entities cannot expand: python-docx parses with `resolve_entities=False`.
-"""
+from mm1cli.ingest.corpus import Reason
+from mm1cli.ingest.readers.docx_numbering import Numbering
+from mm1cli.ingest.readers.docx_text import Revisions, Styles, TextWalk
+from mm1cli.ingest.readers.drawing import graphic_lines
+from mm1cli.ingest.readers.lines import (
+    Line,
+    hidden_warnings,
+    lines_to_blocks,
+    one_paragraph,
+    picture_warnings,
+)
+from mm1cli.ingest.readers.markup import (
+    Element,
+    attribute,
+    local_name,
+    lxml_version,
+)
+from mm1cli.ingest.readers.package import Package
+from mm1cli.ingest.readers.reader import MIB, Member, Reader, ReadError, Reading
 
-import zipfile
-from io import BytesIO
-from typing import TYPE_CHECKING
-
-from mm1cli.ingest.corpus import Block, Reason
-from mm1cli.ingest.names import one_line
-from mm1cli.ingest.readers.docx_text import Element, TextWalk, attribute, local_name
-from mm1cli.ingest.readers.reader import MIB, Reader, ReadError, Reading
-
-if TYPE_CHECKING:
-    from docx.opc.part import Part
-
-_OLE = b"\xd0\xcf\x11\xe0"
-_OLD_WORD = "WordDocument".encode("utf-16-le")
-_MAX_INFLATED_BYTES = 512 * MIB
-_MAX_PARTS = 20_000
-_MAX_RATIO = 200
-_RATIO_COUNTS_FROM_BYTES = 32 * MIB
-_CHUNK_BYTES = MIB
+_NOT_NOTES = frozenset({"separator", "continuationSeparator", "continuationNotice"})
 
 
 def read_docx(data: bytes) -> Reading:
-    """One block whose lines are the paragraphs that have text; a table row counts as one.
+    """Blocks whose lines are the paragraphs that have text, counted through; a table row is one.
 
-    Headers and footers come last, each line once; notes follow the paragraph that refers to them.
+    Headers and footers come last, each line once. Tracked insertions are read, deletions are not.
     Raises ReadError: EMPTY, ENCRYPTED, TOO_LARGE, UNREADABLE, UNSUPPORTED.
     """
-    refuse_bomb(data)
-    import docx
-    from docx.opc.package import OpcPackage
+    package = Package(data)
+    name = package.main_part()
+    root = package.xml(name)
+    if local_name(root) != "document":
+        raise ReadError(Reason.UNREADABLE, f"no Word document, but a {local_name(root)}")
+    warnings: list[str] = []
+    relations = package.relations(name)
 
-    try:
-        part = OpcPackage.open(BytesIO(data)).main_document_part
-        walk = TextWalk(_notes(part))
-        lines = list(walk.lines(_root(part)))
-        margins = [
-            line
-            for role in ("header", "footer")
-            for related in _related(part, role)
-            for line in walk.lines(_root(related))
-        ]
-        num_comments = sum(len(_root(related)) for related in _related(part, "comments"))
-    except MemoryError:
-        raise
-    except Exception as error:
-        message = one_line(str(error).strip("'\" \n") or type(error).__name__)[:200]
-        raise ReadError(Reason.UNREADABLE, message) from None
-    lines += dict.fromkeys(margins)
-    if not lines:
+    def graphic(key: str) -> list[Line]:
+        return graphic_lines(package, relations[key].target) if key in relations else []
+
+    walk = TextWalk(
+        _notes(package, name, warnings),
+        _styles(package, name, warnings),
+        graphic,
+        _numbering(package, name, warnings),
+    )
+    lines = list(walk.body(root))
+    lines += walk.left_notes()
+    lines += _margins(package, name, walk, warnings)
+    blocks = lines_to_blocks(lines, "paragraph")
+    warnings += _changes(walk.revisions) + hidden_warnings(blocks)
+    warnings += picture_warnings(sum(part.role == "image" for part in relations.values()))
+    members = tuple(
+        Member(relation.target.rpartition("/")[2], package.read(relation.target))
+        for relation in relations.values()
+        if relation.is_embedded and relation.target in package
+    )
+    if not blocks and not members:
         raise ReadError(Reason.EMPTY)
-    warnings = (f"{num_comments} comments are not read",) if num_comments else ()
-    block = Block("\n".join(lines), unit="paragraph")
-    return Reading((block,), warnings, f"python-docx {docx.__version__}")
+    return Reading(tuple(blocks), tuple(warnings), lxml_version(), members=members)
 
 
-def refuse_bomb(data: bytes) -> None:
-    """Inflates every part once, a chunk at a time, and counts: a zip's own sizes may lie."""
-    if data.startswith(_OLE):
-        if _OLD_WORD in data:
-            raise ReadError(Reason.UNSUPPORTED, "Word 97-2003 document")
-        raise ReadError(Reason.ENCRYPTED)
-    limit = _MAX_INFLATED_BYTES
-    if len(data) * _MAX_RATIO < limit:
-        limit = max(len(data) * _MAX_RATIO, _RATIO_COUNTS_FROM_BYTES)
-    num_bytes = 0
+def _secondary(package: Package, part: str, warnings: list[str]) -> Element | None:
+    """The root of a part that the document can do without."""
     try:
-        with zipfile.ZipFile(BytesIO(data)) as package:
-            parts = package.infolist()
-            if len(parts) > _MAX_PARTS:
-                raise ReadError(Reason.TOO_LARGE, f"more than {_MAX_PARTS} parts")
-            if any(part.flag_bits & 1 for part in parts):
-                raise ReadError(Reason.ENCRYPTED)
-            for part in parts:
-                with package.open(part) as file:
-                    while chunk := file.read(_CHUNK_BYTES):
-                        num_bytes += len(chunk)
-                        if num_bytes > limit:
-                            detail = f"inflates to more than {limit // MIB} MiB"
-                            raise ReadError(Reason.TOO_LARGE, detail)
-    except (ReadError, MemoryError):
-        raise
-    except Exception as error:
-        raise ReadError(Reason.UNREADABLE, one_line(str(error))[:200]) from None
+        return package.xml(part)
+    except ReadError as error:
+        if error.reason is not Reason.UNREADABLE:
+            raise
+        warnings.append(f"{part} cannot be read: {error.detail}")
+        return None
 
 
-def _related(part: "Part", role: str) -> list["Part"]:
-    """The parts that play `role` ("header", "footnotes") for `part`, by name."""
-    found = {
-        str(relation.target_part.partname): relation.target_part
-        for relation in part.rels.values()
-        if not relation.is_external and relation.reltype.endswith(f"/{role}")
-    }
-    return [found[name] for name in sorted(found)]
+def _styles(package: Package, name: str, warnings: list[str]) -> Styles:
+    for part in package.related(name, "styles"):
+        if (root := _secondary(package, part, warnings)) is not None:
+            return Styles.of(root)
+    return Styles()
 
 
-def _root(part: "Part") -> Element:
-    from docx.oxml.parser import parse_xml
+def _numbering(package: Package, name: str, warnings: list[str]) -> Numbering:
+    for part in package.related(name, "numbering"):
+        return Numbering(_secondary(package, part, warnings))
+    return Numbering()
 
-    root: Element = parse_xml(part.blob)
-    return root
+
+def _notes(package: Package, name: str, warnings: list[str]) -> dict[tuple[str, str], Element]:
+    found = {}
+    for part in package.related(name, "footnotes", "endnotes", "comments"):
+        root = _secondary(package, part, warnings)
+        for note in () if root is None else root:
+            if attribute(note, "type") not in _NOT_NOTES:
+                found[local_name(note), attribute(note, "id")] = note
+    return found
 
 
-def _notes(part: "Part") -> dict[tuple[str, str], Element]:
-    return {
-        (local_name(note), attribute(note, "id")): note
-        for role in ("footnotes", "endnotes")
-        for related in _related(part, role)
-        for note in _root(related)
-        if not attribute(note, "type")
-    }
+def _margins(package: Package, name: str, walk: TextWalk, warnings: list[str]) -> list[Line]:
+    lines: dict[tuple[str, str], Line] = {}
+    for role in ("header", "footer"):
+        for part in sorted(package.related(name, role)):
+            if (root := _secondary(package, part, warnings)) is not None:
+                for line in walk.marked(root, role):
+                    lines.setdefault((one_paragraph(line.text), line.mark), line)
+    return list(lines.values())
+
+
+def _changes(revisions: Revisions) -> list[str]:
+    if not revisions.num_inserted and not revisions.num_deleted:
+        return []
+    inserted, deleted = revisions.num_inserted, revisions.num_deleted
+    return [f"tracked changes: {inserted} insertions read, {deleted} deletions left out"]
 
 
 DOCX = Reader(
     name="docx",
-    version=1,
-    kinds={".docx": "docx", ".docm": "docx", ".dotx": "docx"},
+    version=2,
+    kinds={".docx": "docx", ".docm": "docx", ".dotx": "docx", ".dotm": "docx"},
     max_bytes=256 * MIB,
     sandboxed=True,
     read=read_docx,

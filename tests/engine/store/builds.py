@@ -8,8 +8,8 @@ from engine.context import Context
 from engine.layers import kv
 from engine.store import layers, manifest, writer
 from engine.store.manifest import NO_KV, Maker
+from engine.store.plan import ContextPlan
 from engine.store.store import Store
-from engine.store.writer import Plan
 
 CHUNK = 4
 SEGMENT = 8
@@ -46,7 +46,7 @@ def store(folder, model, **changes):
 def build(folder, model, ids=IDS, **options):
     attachments = options.pop("attachments", {})
     ends = options.pop("document_ends", ())
-    return store(folder, model).build(Plan(ids, ends, attachments), **options)
+    return store(folder, model).build(ContextPlan(ids, ends, attachments), **options)
 
 
 def cold(model, ids=IDS):

@@ -91,11 +91,12 @@ def test_the_reader_is_chosen_by_extension_then_content(name, head, reader, kind
     [
         ("photo.jpg", b"\xff\xd8\xff\xe0\0", "image"),
         ("photo", b"\x89PNG\r\n\x1a\n\0", "image"),
-        ("slides.pptx", b"PK\x03\x04\0\0ppt/", "PowerPoint presentation"),
-        ("table.xlsx", b"PK\x03\x04\0\0xl/", "Excel workbook"),
-        ("novel.epub", b"PK\x03\x04\0\0mimetype", "e-book"),
-        ("old.doc", b"\xd0\xcf\x11\xe0", "Word 97-2003 document"),
-        ("letter.rtf", b"{\\rtf1 hello}", "rich text"),
+        ("old.doc", b"\xd0\xcf\x11\xe0", "Word 97-2003 document; save it as .docx"),
+        ("old.xls", b"\xd0\xcf\x11\xe0", "Excel 97-2003 workbook; save it as .xlsx"),
+        ("new.xlsb", b"PK\x03\x04\0\0xxxx", "binary Excel workbook; save it as .xlsx"),
+        ("all.7z", b"7z\xbc\xaf\x27\x1c", "archive; unpack it first"),
+        ("all.rar", b"Rar!\x1a\x07", "archive; unpack it first"),
+        ("app.jar", b"PK\x03\x04\0\0META", "program"),
         ("film.mp4", b"\0\0\0\x20ftyp", "video"),
     ],
 )

@@ -1,0 +1,177 @@
+"""Archives as folders: zip, tar, and single compressed files. Members are counted as they inflate.
+
+Nothing is written to disk, so a member's name can lead nowhere; it is only shown.
+"""
+
+import stat
+from collections.abc import Iterator
+from contextlib import suppress
+from io import BytesIO
+from typing import TYPE_CHECKING
+
+from mm1cli.ingest.corpus import Reason
+from mm1cli.ingest.readers.markup import broken
+from mm1cli.ingest.readers.package import Inflation, Stream
+from mm1cli.ingest.readers.reader import (
+    MAX_MEMBER_BYTES,
+    MAX_MEMBERS,
+    MIB,
+    Member,
+    Reader,
+    ReadError,
+    Reading,
+)
+
+if TYPE_CHECKING:
+    import zipfile
+
+_TAR_MAGIC_AT = 257
+_UTF8_NAME = 0x800
+_COMPRESSED = {b"\x1f\x8b": "gz", b"BZh": "bz2", b"\xfd7zXZ\0": "xz"}
+
+
+def read_archive(data: bytes) -> Reading:
+    """No text of its own: every member is a file to read, or has the reason why it cannot be.
+
+    Folders are passed over. Raises ReadError: EMPTY, TOO_LARGE, UNREADABLE.
+    """
+    for magic, method in _COMPRESSED.items():
+        if data.startswith(magic):
+            return _compressed(data, method)
+    if data.startswith(b"PK"):
+        return _reading(_zip_members(data))
+    if is_tar(data):
+        return _reading(_tar_members(data))
+    raise ReadError(Reason.UNREADABLE, "neither zip nor tar")
+
+
+def is_tar(data: bytes) -> bool:
+    return data[_TAR_MAGIC_AT : _TAR_MAGIC_AT + 5] == b"ustar"
+
+
+def _compressed(data: bytes, method: str) -> Reading:
+    inflation = Inflation(len(data), MAX_MEMBER_BYTES)
+    try:
+        content = inflation.read(_unpacked(data, method))
+    except (ReadError, MemoryError):
+        raise
+    except Exception as error:
+        raise broken(error) from None
+    if is_tar(content):
+        return _reading(_tar_members(content))
+    return Reading((), members=(Member("", content),))
+
+
+def _unpacked(data: bytes, method: str) -> Stream:
+    import bz2
+    import gzip
+    import lzma
+
+    file = BytesIO(data)
+    if method == "gz":
+        return gzip.GzipFile(fileobj=file)
+    return bz2.BZ2File(file) if method == "bz2" else lzma.LZMAFile(file)
+
+
+def _reading(members: Iterator[Member]) -> Reading:
+    found: list[Member] = []
+    names: dict[str, int] = {}
+    warnings = []
+    try:
+        for member in members:
+            if len(found) == MAX_MEMBERS:
+                warnings.append(f"only the first {MAX_MEMBERS} members are read")
+                break
+            # Two members of one name are two texts.
+            count = names[member.name] = names.get(member.name, 0) + 1
+            name = member.name if count == 1 else f"{member.name} ({count})"
+            found.append(Member(name, member.data, member.refusal))
+    except (ReadError, MemoryError):
+        raise
+    except Exception as error:
+        if not found:
+            raise broken(error) from None
+        warnings.append(f"cannot be read to its end: {broken(error).detail}")
+    if not found:
+        raise ReadError(Reason.EMPTY)
+    return Reading((), tuple(warnings), members=tuple(found))
+
+
+def _zip_members(data: bytes) -> Iterator[Member]:
+    import zipfile
+
+    try:
+        archive = zipfile.ZipFile(BytesIO(data))
+    except MemoryError:
+        raise
+    except Exception as error:
+        raise broken(error) from None
+    inflation = Inflation(len(data), MAX_MEMBER_BYTES)
+    for info in archive.infolist():
+        if not info.is_dir():
+            yield _zip_member(archive, info, inflation)
+
+
+def _zip_member(
+    archive: "zipfile.ZipFile", info: "zipfile.ZipInfo", inflation: Inflation
+) -> Member:
+    name = _zip_name(info)
+    mode = info.external_attr >> 16
+    if mode and stat.S_IFMT(mode) not in {0, stat.S_IFREG}:
+        return Member(name, refusal=ReadError(Reason.NOT_A_FILE, "a link in an archive"))
+    if info.flag_bits & 1:
+        return Member(name, refusal=ReadError(Reason.ENCRYPTED))
+    try:
+        with archive.open(info) as stream:
+            return Member(name, inflation.read(stream))
+    except MemoryError:
+        raise
+    except ReadError as error:
+        return Member(name, refusal=error)
+    except NotImplementedError:
+        detail = f"compression method {info.compress_type}"
+        return Member(name, refusal=ReadError(Reason.UNSUPPORTED, detail))
+    except Exception as error:
+        return Member(name, refusal=broken(error))
+
+
+def _zip_name(info: "zipfile.ZipInfo") -> str:
+    """Without the UTF-8 flag it was read as cp437, as the standard says; most are UTF-8."""
+    name = info.filename
+    if not info.flag_bits & _UTF8_NAME:
+        with suppress(UnicodeError):
+            name = name.encode("cp437").decode("utf-8")
+    return name.replace("\\", "/")
+
+
+def _tar_members(data: bytes) -> Iterator[Member]:
+    import tarfile
+
+    inflation = Inflation(len(data), MAX_MEMBER_BYTES)
+    with tarfile.open(fileobj=BytesIO(data), mode="r:", errors="surrogateescape") as archive:
+        for info in archive:
+            if info.isdir():
+                continue
+            if not info.isreg():
+                kind = "a link" if info.issym() or info.islnk() else "a device"
+                refusal = ReadError(Reason.NOT_A_FILE, f"{kind} in an archive")
+                yield Member(info.name, refusal=refusal)
+                continue
+            stream = archive.extractfile(info)
+            assert stream is not None
+            try:
+                yield Member(info.name, inflation.read(stream))
+            except ReadError as error:
+                yield Member(info.name, refusal=error)
+
+
+ARCHIVE = Reader(
+    name="archive",
+    version=1,
+    kinds=dict.fromkeys(
+        (".zip", ".tar", ".tgz", ".tbz", ".tbz2", ".txz", ".gz", ".bz2", ".xz"), "archive"
+    ),
+    max_bytes=256 * MIB,
+    sandboxed=True,
+    read=read_archive,
+)

@@ -1,0 +1,213 @@
+"""The text of an HTML tree as people see it: paragraphs, list items, table rows, with headings.
+
+The walk keeps its own stack, so depth costs nothing; pages are not believed to be well nested.
+"""
+
+import re
+from collections.abc import Iterator
+
+from mm1cli.ingest.readers.lines import HeadingPath, Line
+from mm1cli.ingest.readers.markup import Element, attribute, local_name, names
+
+_DROPPED = names("script style template head noembed noframes iframe object embed applet datalist")
+_BLOCKS = names(
+    "address article aside blockquote body caption center dd details dialog dir div dl dt fieldset"
+    " figcaption figure footer form frameset h1 h2 h3 h4 h5 h6 header hgroup hr html legend li main"
+    " menu nav noscript ol option optgroup p plaintext listing pre search section summary table"
+    " tbody td tfoot th thead title tr ul xmp"
+)
+_HEADINGS = {f"h{level}": level - 1 for level in range(1, 7)}
+_PREFORMATTED = names("pre textarea listing xmp plaintext")
+# A table with these in its cells arranges a page; its cells are not values of a row.
+_LAYOUT = frozenset([*_HEADINGS, *_PREFORMATTED, "table", "ul", "ol", "dl", "form", "article"])
+_HIDING = re.compile(
+    r"(?:^|;)\s*(?:display\s*:\s*none|visibility\s*:\s*(?:hidden|collapse)|opacity\s*:\s*0*\.?0+"
+    r"|font-size\s*:\s*0*\.?0+(?:px|pt|em|rem|%)?)\s*(?:!important\s*)?(?:;|$)",
+    re.IGNORECASE,
+)
+_SPACE = re.compile(r"[ \t\n\r\f]+")
+_MAX_SPAN = 64
+_MAX_BULLET_DEPTH = 8
+
+
+def html_lines(root: Element) -> Iterator[Line]:
+    """The lines below `root`, in document order."""
+    return _Walk(root).lines()
+
+
+class _Walk:
+    def __init__(self, root: Element) -> None:
+        self._root = root
+        self._layouts = _layout_tables(root)
+        self._path = HeadingPath()
+        self._done: list[Line] = []
+        self._pieces: list[str] = []
+        self._after: list[Line] = []
+        self._hidden = 0
+        self._preformatted = 0
+        self._cells: list[str] | None = None  # of the open row of a table of values
+        self._lists: list[int | None] = []  # the next number, None where items have none
+        self._bullet = ""
+        self._heading: int | None = None
+
+    def lines(self) -> Iterator[Line]:
+        stack: list[tuple[Element, bool]] = [(self._root, False)]
+        while stack:
+            element, is_closing = stack.pop()
+            if is_closing:
+                self._close(element)
+                self._text(element.tail)
+            elif local_name(element) in _DROPPED or not isinstance(element.tag, str):
+                self._text(element.tail)
+            else:
+                self._open(element)
+                self._text(element.text)
+                stack.append((element, True))
+                stack.extend((inner, False) for inner in reversed(list(element)))
+            if self._done:
+                yield from self._done
+                self._done.clear()
+        self._flush()
+        yield from self._done
+
+    def _open(self, element: Element) -> None:
+        name = local_name(element)
+        if name in _BLOCKS:
+            self._break()
+        if _is_hidden(element):
+            self._flush()
+            self._hidden += 1
+        if name == "br":
+            self._break()
+        elif name == "img":
+            if text := attribute(element, "alt").strip():
+                self._after.append(Line(text, "alt text"))
+        elif name in _PREFORMATTED:
+            self._preformatted += 1
+        elif name in {"ul", "menu", "dir"}:
+            self._lists.append(None)
+        elif name == "ol":
+            self._lists.append(_start(element))
+        elif name == "li":
+            self._bullet = self._next_bullet()
+        elif name == "tr" and self._is_value(element):
+            self._cells = []
+        elif name in {"td", "th"} and self._is_value(element):
+            self._cells = self._cells or []
+        elif name in _HEADINGS and self._cells is None:
+            self._heading = _HEADINGS[name]
+
+    def _close(self, element: Element) -> None:
+        name = local_name(element)
+        if name in {"td", "th"} and self._cells is not None and self._is_value(element):
+            self._cells.append(_SPACE.sub(" ", "".join(self._pieces)).strip())
+            span = attribute(element, "colspan")
+            width = int(span) if span.isdecimal() and len(span) < 6 else 1
+            self._cells += [""] * min(width - 1, _MAX_SPAN)
+            self._pieces.clear()
+        elif name == "tr" and self._cells is not None and self._is_value(element):
+            cells, self._cells = self._cells, None
+            self._pieces.clear()
+            if any(cells):
+                self._emit("\t".join(cells).rstrip())
+            self._flush_after()
+        elif name in _BLOCKS:
+            self._break()
+        if name in _PREFORMATTED:
+            self._preformatted -= 1
+        elif name in {"ul", "menu", "dir", "ol"} and self._lists:
+            self._lists.pop()
+        elif name in _HEADINGS:
+            self._heading = None
+        if _is_hidden(element):
+            self._flush()
+            self._hidden -= 1
+
+    def _text(self, text: str | None) -> None:
+        if not text:
+            return
+        if self._preformatted and self._cells is None:
+            first, *rest = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+            self._pieces.append(first)
+            for line in rest:
+                self._break()
+                self._pieces.append(line)
+        else:
+            self._pieces.append(text)
+
+    def _break(self) -> None:
+        """Ends the paragraph; inside a row of values, only a word."""
+        if self._cells is not None:
+            self._pieces.append(" ")
+        else:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._cells is not None:
+            return
+        text = "".join(self._pieces)
+        self._pieces.clear()
+        text = text.rstrip() if self._preformatted else _SPACE.sub(" ", text).strip()
+        if text:
+            if self._heading is not None and not self._hidden:
+                self._path.enter(self._heading, text)
+                self._heading = None
+            self._emit(self._bullet + text)
+            self._bullet = ""
+        self._flush_after()
+
+    def _flush_after(self) -> None:
+        for line in self._after:
+            self._emit(line.text, line.mark)
+        self._after.clear()
+
+    def _emit(self, text: str, mark: str = "") -> None:
+        self._done.append(Line(text, "hidden" if self._hidden else mark, self._path.now))
+
+    def _next_bullet(self) -> str:
+        indent = "  " * (min(len(self._lists), _MAX_BULLET_DEPTH) - 1)
+        if not self._lists or (count := self._lists[-1]) is None:
+            return f"{indent}- "
+        self._lists[-1] = count + 1
+        return f"{indent}{count}. "
+
+    def _is_value(self, element: Element) -> bool:
+        """Whether a row or cell belongs to a table of values."""
+        up = element.getparent()
+        while up is not None and local_name(up) in {"tr", "tbody", "thead", "tfoot"}:
+            up = up.getparent()
+        return up is not None and local_name(up) == "table" and up not in self._layouts
+
+
+def _layout_tables(root: Element) -> set[Element]:
+    tables: list[Element] = []
+    layouts: set[Element] = set()
+    stack: list[tuple[Element, bool]] = [(root, False)]
+    while stack:
+        element, is_closing = stack.pop()
+        if is_closing:
+            tables.pop()
+            continue
+        name = local_name(element)
+        if name in _LAYOUT and tables:
+            layouts.add(tables[-1])
+        if name == "table":
+            tables.append(element)
+            stack.append((element, True))
+        stack.extend((inner, False) for inner in reversed(list(element)))
+    return layouts
+
+
+def _is_hidden(element: Element) -> bool:
+    if not element.attrib:
+        return False
+    return (
+        "hidden" in element.attrib
+        or bool(_HIDING.search(element.attrib.get("style", "")))
+        or (local_name(element) == "input" and element.attrib.get("type") == "hidden")
+    )
+
+
+def _start(element: Element) -> int:
+    text = attribute(element, "start")
+    return int(text) if text.isdecimal() and len(text) < 9 else 1

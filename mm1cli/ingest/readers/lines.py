@@ -1,0 +1,112 @@
+"""Lines of text into blocks: neighbours that share heading path and mark become one block."""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import groupby
+
+from mm1cli.ingest.corpus import Block, Place, Reason, Unit
+from mm1cli.ingest.readers.reader import MIB, ReadError
+
+# Twenty times what the longest context takes; more can only come from a trick.
+MAX_TEXT_CHARS = 64 * MIB
+
+_HIDDEN = frozenset({"hidden", "hidden row", "hidden sheet", "hidden slide", "off page"})
+_LINE_BREAKS = re.compile(r"[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]+")
+_DROPPED = dict.fromkeys([*range(9), *range(14, 28), 31, 127, *range(0x80, 0x85)])
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One paragraph or line, without line breaks once it is in a block."""
+
+    text: str
+    mark: str = ""
+    headings: tuple[str, ...] = ()
+
+
+def tidy(text: str) -> str:
+    """`text` without NUL, other controls and lone surrogates; "\\n" is the only line end."""
+    text = text.replace("\r\n", "\n").replace("\r", "\n").translate(_DROPPED)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        # Through UTF-16, so that two halves of one character become one character.
+        text = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "ignore")
+    return text
+
+
+def one_paragraph(text: str) -> str:
+    """`text` as one tidy line without space at its end; at its start, space may be a column."""
+    if text.isprintable():
+        # Nothing to tidy, and by far the most common case.
+        return text.rstrip(" ")
+    return _LINE_BREAKS.sub(" ", tidy(text)).rstrip()
+
+
+def lines_to_blocks(
+    lines: Iterable[Line], unit: Unit, place: Place | None = None, first: int = 1
+) -> list[Block]:
+    """Blocks whose units count on from `first`; empty lines are left out and not counted.
+
+    Raises ReadError: TOO_LARGE.
+    """
+    blocks = []
+    num_chars = 0
+    for (headings, mark), group in groupby(lines, lambda line: (line.headings, line.mark)):
+        texts = []
+        for line in group:
+            if text := one_paragraph(line.text):
+                texts.append(text)
+                num_chars += len(text)
+                refuse_flood(num_chars)
+        if texts:
+            text = "\n".join(texts)
+            blocks.append(Block(text, unit, first, place, headings, mark=mark))
+            first += len(texts)
+    return blocks
+
+
+def refuse_flood(num_chars: int) -> None:
+    """A small file can name one long string a million times. Raises ReadError: TOO_LARGE."""
+    if num_chars > MAX_TEXT_CHARS:
+        raise ReadError(Reason.TOO_LARGE, f"more than {MAX_TEXT_CHARS // MIB} MiB of text")
+
+
+def hidden_warnings(blocks: Iterable[Block]) -> list[str]:
+    """One for each way in which text that was read is hidden from people."""
+    marks = dict.fromkeys(block.mark for block in blocks if block.mark in _HIDDEN)
+    return [f"{mark}: text kept and marked" for mark in marks]
+
+
+def picture_warnings(num_pictures: int) -> list[str]:
+    return [f"{num_pictures} pictures are not read"] if num_pictures else []
+
+
+def ranges(indices: Iterable[int]) -> str:
+    """0-based indices, ascending, as people count: "3-7, 9"."""
+    runs: list[list[int]] = []
+    for index in indices:
+        if runs and index == runs[-1][-1] + 1:
+            runs[-1] = [runs[-1][0], index]
+        else:
+            runs.append([index])
+    return ", ".join("-".join(str(index + 1) for index in run) for run in runs)
+
+
+class HeadingPath:
+    """The headings in force. `enter` gives the path with a new heading at `level` (from 0)."""
+
+    def __init__(self) -> None:
+        self._path: list[tuple[int, str]] = []
+
+    @property
+    def now(self) -> tuple[str, ...]:
+        return tuple(text for _, text in self._path)
+
+    def enter(self, level: int, text: str) -> tuple[str, ...]:
+        while self._path and self._path[-1][0] >= level:
+            self._path.pop()
+        if text := one_paragraph(text).strip():
+            self._path.append((level, text))
+        return self.now

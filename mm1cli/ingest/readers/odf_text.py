@@ -1,0 +1,154 @@
+"""The text of OpenDocument markup in the order it stands in the XML."""
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+from mm1cli.ingest.readers.lines import HeadingPath, Line
+from mm1cli.ingest.readers.markup import Element, attribute, children, local_name, names, number
+
+_SPACE = re.compile(r"[ \t\r\n]+")
+_MAX_SPACES = 64
+_MAX_REPEATED = 64
+_NOT_TEXT = names(
+    "tracked-changes sequence-decls variable-decls user-field-decls forms scripts automatic-styles"
+    " master-styles styles font-face-decls ruby-text page-thumbnail note-citation settings"
+    " table-of-content-source illustration-index-source table-index-source object-index-source"
+    " user-index-source alphabetical-index-source bibliography-source dde-connection-decls"
+)
+_SHAPES = names(
+    "frame custom-shape g rect ellipse circle line polyline polygon path connector caption"
+    " regular-polygon measure control"
+)
+
+
+class TextWalk:
+    """Lines in document order; what is anchored in a paragraph follows it, marked.
+
+    `graphic` gives the lines of an embedded chart or formula by its path in the package.
+    """
+
+    def __init__(self, graphic: Callable[[str], list[Line]] | None = None) -> None:
+        self._graphic = graphic or (lambda _: [])
+        self._path = HeadingPath()
+        self.num_deleted = 0
+
+    def body(self, root: Element) -> Iterator[Line]:
+        """The lines of a text document, each with its heading path."""
+        for line in self._lines(root, is_body=True):
+            yield replace(line, headings=self._path.now)
+
+    def marked(self, root: Element, mark: str) -> list[Line]:
+        """The lines below `root`; marks inside it stay."""
+        return [replace(line, mark=line.mark or mark) for line in self._lines(root)]
+
+    def drawn(self, element: Element) -> Iterator[Line]:
+        """The lines of one thing on a slide."""
+        if local_name(element) == "annotation":
+            yield from self._comment(element)
+        elif local_name(element) in _SHAPES:
+            yield from self.shape(element)
+
+    def shape(self, element: Element) -> Iterator[Line]:
+        """The lines of a frame or a drawn shape, and of what describes it."""
+        for inner in element:
+            name = local_name(inner)
+            if name in {"desc", "title"}:
+                yield Line("".join(inner.itertext()), "alt text")
+            elif name == "object":
+                yield from self._graphic(attribute(inner, "href"))
+            elif name in _SHAPES or name == "a":
+                yield from self.shape(inner)
+            elif name == "p":
+                yield from self._paragraph(inner)
+            elif name == "table":
+                yield from self._table(inner)
+            elif name != "image":
+                yield from self._lines(inner)
+
+    def _lines(self, element: Element, *, is_body: bool = False) -> Iterator[Line]:
+        for inner in element:
+            name = local_name(inner)
+            if name == "tracked-changes":
+                self.num_deleted += sum(1 for _ in inner.iter("{*}deletion"))
+            elif name == "h":
+                lines = self._paragraph(inner)
+                if is_body and lines and not lines[0].mark:
+                    self._path.enter(number(inner, "outline-level", 1), lines[0].text)
+                yield from lines
+            elif name == "p":
+                yield from self._paragraph(inner)
+            elif name == "table":
+                yield from self._table(inner)
+            elif name in _SHAPES:
+                yield from self._boxed(inner)
+            elif name == "annotation":
+                yield from self._comment(inner)
+            elif name == "section" and attribute(inner, "display") in {"none", "condition"}:
+                yield from self.marked(inner, "hidden")
+            elif name not in _NOT_TEXT:
+                yield from self._lines(inner, is_body=is_body)
+
+    def _paragraph(self, element: Element) -> list[Line]:
+        pieces: list[str] = []
+        after: list[Line] = []
+        self._collect(element, pieces, after)
+        text = "".join(pieces).strip()
+        return [Line(text), *after] if text else after
+
+    def _collect(self, element: Element, pieces: list[str], after: list[Line]) -> None:
+        pieces.append(_SPACE.sub(" ", element.text or ""))
+        for inner in element:
+            name = local_name(inner)
+            if name == "s":
+                pieces.append(" " * max(1, min(number(inner, "c", 1), _MAX_SPACES)))
+            elif name == "tab":
+                pieces.append("\t")
+            elif name == "line-break":
+                pieces.append("\n")
+            elif name == "note":
+                mark = "endnote" if attribute(inner, "note-class") == "endnote" else "footnote"
+                after += self.marked(inner, mark)
+            elif name == "annotation":
+                after += self._comment(inner)
+            elif name in _SHAPES:
+                after += self._boxed(inner)
+            elif name in {"hidden-text", "hidden-paragraph"}:
+                if text := "".join(inner.itertext()) or attribute(inner, "string-value"):
+                    after.append(Line(text, "hidden"))
+            elif name not in _NOT_TEXT:
+                self._collect(inner, pieces, after)
+            pieces.append(_SPACE.sub(" ", inner.tail or ""))
+
+    def _boxed(self, shape: Element) -> list[Line]:
+        return [replace(line, mark=line.mark or "text box") for line in self.shape(shape)]
+
+    def _comment(self, annotation: Element) -> list[Line]:
+        authors = ["".join(name.itertext()) for name in children(annotation, "creator")]
+        texts = [line.text for line in self._lines(annotation)]
+        return [Line(": ".join([*authors, " ".join(texts)]), "comment")] if any(texts) else []
+
+    def _table(self, table: Element) -> Iterator[Line]:
+        for row in rows_of(table):
+            cells: list[str] = []
+            nested: list[Line] = []
+            for cell in row:
+                if local_name(cell) not in {"table-cell", "covered-table-cell"}:
+                    continue
+                lines = list(self._lines(cell))
+                texts = (line.text.replace("\t", " ") for line in lines if not line.mark)
+                nested += [line for line in lines if line.mark]
+                times = min(number(cell, "number-columns-repeated", 1), _MAX_REPEATED)
+                cells += [" ".join(texts)] * times
+            if any(cells):
+                yield Line("\t".join(cells).rstrip())
+            yield from nested
+
+
+def rows_of(table: Element) -> Iterator[Element]:
+    for inner in table:
+        name = local_name(inner)
+        if name == "table-row":
+            yield inner
+        elif name in {"table-header-rows", "table-rows", "table-row-group"}:
+            yield from rows_of(inner)

@@ -1,0 +1,241 @@
+"""XLSX: the sheets of a workbook as blocks of rows, read as a stream.
+
+Formulas give the value that was stored with them. The sheet's own dimension is not believed.
+"""
+
+import re
+from collections.abc import Iterator
+
+from mm1cli.ingest.corpus import Block, Place, Reason
+from mm1cli.ingest.readers.drawing import graphic_lines, paragraphs
+from mm1cli.ingest.readers.lines import Line, hidden_warnings, one_paragraph, picture_warnings
+from mm1cli.ingest.readers.markup import (
+    Element,
+    attribute,
+    child,
+    children,
+    descendants,
+    is_true,
+    local_name,
+    lxml_version,
+    number,
+    relation_id,
+    stream_xml,
+)
+from mm1cli.ingest.readers.package import Package, Relation
+from mm1cli.ingest.readers.reader import MIB, Member, Reader, ReadError, Reading
+from mm1cli.ingest.readers.rows import RowBlocks, column_name, column_number
+from mm1cli.ingest.readers.xlsx_values import Styles, rich_text, shared_strings
+
+_REFERENCE = re.compile(r"\$?([A-Za-z]{1,3})\$?([0-9]{1,7})")
+_MAX_COLUMNS = 16_384
+_HIDDEN = frozenset({"hidden", "veryhidden"})
+
+
+def read_xlsx(data: bytes) -> Reading:
+    """Blocks of rows with their columns, sheet after sheet; then what lies on the cells.
+
+    A merged cell has its text once, in its first row and column. Raises ReadError: EMPTY,
+    ENCRYPTED, TOO_LARGE, UNREADABLE, UNSUPPORTED.
+    """
+    package = Package(data)
+    workbook = _Workbook(package)
+    blocks: list[Block] = []
+    for index, entry in enumerate(workbook.entries):
+        blocks += workbook.sheet(index, entry)
+    warnings = tuple(workbook.warnings)
+    if not blocks:
+        if warnings:
+            raise ReadError(Reason.UNREADABLE, warnings[0])
+        raise ReadError(Reason.EMPTY)
+    pictures = picture_warnings(len(workbook.pictures))
+    warnings = (*warnings, *hidden_warnings(blocks), *pictures)
+    return Reading(tuple(blocks), warnings, lxml_version(), members=tuple(workbook.members()))
+
+
+class _Workbook:
+    def __init__(self, package: Package) -> None:
+        self._package = package
+        name = package.main_part()
+        if name.lower().endswith(".bin"):
+            raise ReadError(Reason.UNSUPPORTED, "binary workbook; save it as .xlsx")
+        root = package.xml(name)
+        if local_name(root) != "workbook":
+            raise ReadError(Reason.UNREADABLE, f"no workbook, but a {local_name(root)}")
+        self._relations = package.relations(name)
+        styles = package.related(name, "styles")
+        self._styles = Styles(package.xml(styles[0]) if styles else None)
+        self._strings = shared_strings(package, package.related(name, "sharedStrings"))
+        properties = child(root, "workbookPr")
+        self._since_1904 = properties is not None and is_true(attribute(properties, "date1904"))
+        sheets = child(root, "sheets")
+        self.entries = [] if sheets is None else list(children(sheets, "sheet"))
+        self.warnings: list[str] = []
+        self._embedded: dict[str, None] = {}
+        self.pictures: set[str] = set()
+
+    def sheet(self, index: int, entry: Element) -> list[Block]:
+        label = one_paragraph(attribute(entry, "name"))
+        place = Place("sheet", index, label)
+        mark = "hidden sheet" if attribute(entry, "state").lower() in _HIDDEN else ""
+        relation = self._relations.get(relation_id(entry))
+        if relation is None or relation.target not in self._package:
+            self.warnings.append(f"sheet {label}: the part is missing")
+            return []
+        rows = _Sheet(self._strings, self._styles, self._since_1904)
+        collected = RowBlocks(place)
+        try:
+            for row, cells, is_hidden in rows.read(self._package, relation.target):
+                collected.add(row, cells, mark or ("hidden row" if is_hidden else ""))
+        except ReadError as error:
+            if error.reason is not Reason.UNREADABLE:
+                raise
+            self.warnings.append(f"sheet {label} cannot be read to its end: {error.detail}")
+        blocks = collected.blocks()
+        self.warnings += [f"sheet {label}: {warning}" for warning in rows.warnings()]
+        try:
+            for row, column, line in self._over(relation.target):
+                cell = RowBlocks(place)
+                cell.add(row, {column: line.text}, mark or line.mark)
+                blocks += cell.blocks()
+        except ReadError as error:
+            if error.reason is not Reason.UNREADABLE:
+                raise
+            self.warnings.append(f"sheet {label}: comments or drawings: {error.detail}")
+        return blocks
+
+    def members(self) -> Iterator[Member]:
+        for part in self._embedded:
+            yield Member(part.rpartition("/")[2], self._package.read(part))
+
+    def _over(self, part: str) -> Iterator[tuple[int, int, Line]]:
+        """Comments, text boxes and charts of a sheet, at their cells."""
+        relations = self._package.relations(part).values()
+        # A thread is repeated as a comment for programs that know no threads.
+        has_threads = any(relation.role == "threadedComment" for relation in relations)
+        for relation in relations:
+            if relation.target not in self._package:
+                continue
+            if relation.is_embedded:
+                self._embedded[relation.target] = None
+            elif relation.role == "threadedComment" or (
+                relation.role == "comments" and not has_threads
+            ):
+                yield from _comments(self._package.xml(relation.target))
+            elif relation.role == "drawing":
+                related = self._package.relations(relation.target)
+                root = self._package.xml(relation.target)
+                self.pictures |= {one.target for one in related.values() if one.role == "image"}
+                yield from _drawings(root, related, self._package)
+
+
+class _Sheet:
+    """One pass over a sheet's rows."""
+
+    def __init__(self, strings: list[str], styles: Styles, since_1904: bool) -> None:
+        self._strings = strings
+        self._styles = styles
+        self._since_1904 = since_1904
+        self._num_formulas = 0
+        self._hidden_columns: list[str] = []
+
+    def read(self, package: Package, part: str) -> Iterator[tuple[int, dict[int, str], bool]]:
+        """Row number, cells by column, and whether the row is hidden."""
+        row = 0
+        for element in stream_xml(package.stream(part), "row", "col"):
+            if local_name(element) == "col":
+                if is_true(attribute(element, "hidden")):
+                    names = (column_name(number(element, side)) for side in ("min", "max"))
+                    self._hidden_columns.append("-".join(dict.fromkeys(names)))
+                continue
+            row = number(element, "r", row + 1)
+            yield row, self._cells(element), is_true(attribute(element, "hidden"))
+
+    def warnings(self) -> Iterator[str]:
+        if self._num_formulas:
+            yield f"{self._num_formulas} formulas have no stored value and are given as formulas"
+        if self._hidden_columns:
+            yield f"hidden columns are read: {', '.join(self._hidden_columns[:20])}"
+
+    def _cells(self, row: Element) -> dict[int, str]:
+        cells = {}
+        column = 0
+        for cell in children(row, "c"):
+            position = _REFERENCE.fullmatch(attribute(cell, "r"))
+            column = column_number(position[1]) if position else column + 1
+            if column <= _MAX_COLUMNS and (text := self._value(cell)):
+                cells[column] = text
+        return cells
+
+    def _value(self, cell: Element) -> str:
+        kind = attribute(cell, "t")
+        if kind == "inlineStr":
+            inline = child(cell, "is")
+            return "" if inline is None else rich_text(inline)
+        stored = child(cell, "v")
+        value = "" if stored is None else stored.text or ""
+        if not value:
+            formula = child(cell, "f")
+            if formula is None or kind == "str":
+                return ""
+            self._num_formulas += 1
+            return f"={formula.text or ''}"
+        if kind == "s":
+            index = int(value) if value.isdecimal() and len(value) < 12 else -1
+            return self._strings[index] if 0 <= index < len(self._strings) else ""
+        if kind == "b":
+            return "TRUE" if is_true(value) else "FALSE"
+        if kind in {"str", "e", "d"}:
+            return value
+        return self._styles.shown(value, number(cell, "s"), since_1904=self._since_1904)
+
+
+def _comments(root: Element) -> Iterator[tuple[int, int, Line]]:
+    listed = child(root, "authors")
+    authors = [] if listed is None else [author.text or "" for author in listed]
+    for name in ("comment", "threadedComment"):
+        for comment in descendants(root, name):
+            position = _REFERENCE.fullmatch(attribute(comment, "ref"))
+            text = child(comment, "text")
+            if position is None or text is None:
+                continue
+            words = rich_text(text) or text.text or ""
+            index = number(comment, "authorId", -1)
+            author = authors[index] if 0 <= index < len(authors) else ""
+            if author and not words.startswith(author):
+                words = f"{author}: {words}"
+            yield int(position[2]), column_number(position[1]), Line(words, "comment")
+
+
+def _drawings(
+    root: Element, relations: dict[str, Relation], package: Package
+) -> Iterator[tuple[int, int, Line]]:
+    for anchor in root:
+        row = column = 1
+        if (corner := child(anchor, "from")) is not None:
+            row, column = _count(corner, "row") + 1, _count(corner, "col") + 1
+        for body in descendants(anchor, "txBody"):
+            yield from ((row, column, Line(text, "text box")) for text in paragraphs(body))
+        for chart in descendants(anchor, "chart"):
+            if (relation := relations.get(relation_id(chart))) is not None:
+                lines = graphic_lines(package, relation.target)
+                yield from ((row, column, line) for line in lines)
+        for properties in descendants(anchor, "cNvPr"):
+            if text := attribute(properties, "descr"):
+                yield row, column, Line(text, "alt text")
+
+
+def _count(corner: Element, name: str) -> int:
+    element = child(corner, name)
+    text = "" if element is None else (element.text or "").strip()
+    return int(text) if text.isdecimal() and len(text) < 8 else 0
+
+
+XLSX = Reader(
+    name="xlsx",
+    version=1,
+    kinds={".xlsx": "xlsx", ".xlsm": "xlsx", ".xltx": "xlsx", ".xltm": "xlsx"},
+    max_bytes=256 * MIB,
+    sandboxed=True,
+    read=read_xlsx,
+)

@@ -1,0 +1,125 @@
+"""The options of the commands, each once: what it is called, what its help says."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+_READING = "Reading"
+_MODEL = "Model"
+_ANSWER = "Answer"
+_OUTPUT = "Output"
+
+Paths = Annotated[
+    list[str] | None,
+    typer.Argument(help="Files and folders; - reads standard input.", show_default=False),
+]
+Ask = Annotated[
+    list[str] | None,
+    typer.Option("--ask", "-q", help="A question. Repeat it for more.", rich_help_panel=_ANSWER),
+]
+Model = Annotated[
+    str | None,
+    typer.Option(help="Name or folder of the model. [mini]", rich_help_panel=_MODEL),
+]
+Device = Annotated[str | None, typer.Option(help="cpu or cuda. [cpu]", rich_help_panel=_MODEL)]
+Threads = Annotated[int | None, typer.Option(help="CPU threads.", rich_help_panel=_MODEL)]
+ChunkTokens = Annotated[
+    int | None, typer.Option(help="Tokens per prefill step. [1024]", rich_help_panel=_MODEL)
+]
+ContextTokens = Annotated[
+    int | None,
+    typer.Option(help="Largest context. [what the model knows]", rich_help_panel=_READING),
+]
+Strict = Annotated[
+    bool | None,
+    typer.Option("--strict", help="Exit 5 if anything was not read.", rich_help_panel=_READING),
+]
+Include = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="GLOB", help="Read only these. Repeat for more.", rich_help_panel=_READING
+    ),
+]
+Exclude = Annotated[
+    list[str] | None,
+    typer.Option(metavar="GLOB", help="Leave these out. Repeat.", rich_help_panel=_READING),
+]
+FilesFrom = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FILE", help="Read the paths listed in FILE, or -.", rich_help_panel=_READING
+    ),
+]
+Null = Annotated[
+    bool, typer.Option("-0", help="--files-from ends paths with NUL.", rich_help_panel=_READING)
+]
+Fit = Annotated[
+    str | None,
+    typer.Option(
+        metavar="POLICY",
+        help="If it does not fit: focus, fail, drop-largest or head. [focus]",
+        rich_help_panel=_READING,
+    ),
+]
+AllowSecrets = Annotated[
+    bool | None,
+    typer.Option("--allow-secrets", help="Read files with keys in.", rich_help_panel=_READING),
+]
+Ocr = Annotated[
+    bool | None,
+    typer.Option("--ocr", help="Read scans with tesseract.", rich_help_panel=_READING),
+]
+NoCache = Annotated[
+    bool | None,
+    typer.Option("--no-cache", help="Keep nothing, use nothing kept.", rich_help_panel=_READING),
+]
+DryRun = Annotated[
+    bool,
+    typer.Option(
+        "--dry-run", help="Show what would be read, load no model.", rich_help_panel=_READING
+    ),
+]
+MaxTokens = Annotated[
+    int | None, typer.Option(help="Longest answer, in tokens. [256]", rich_help_panel=_ANSWER)
+]
+Temperature = Annotated[
+    float | None, typer.Option(help="0 always takes the likeliest. [0]", rich_help_panel=_ANSWER)
+]
+TopP = Annotated[
+    float | None, typer.Option(help="Nucleus to sample from. [0.95]", rich_help_panel=_ANSWER)
+]
+Seed = Annotated[int | None, typer.Option(help="Of sampling. [0]", rich_help_panel=_ANSWER)]
+StrictCitations = Annotated[
+    bool | None,
+    typer.Option(
+        "--strict-citations",
+        help="Exit 6 if the answer says what no document says.",
+        rich_help_panel=_ANSWER,
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="One JSON object.", rich_help_panel=_OUTPUT)]
+OutputFormat = Annotated[
+    str | None, typer.Option("--format", help="text, json or jsonl.", rich_help_panel=_OUTPUT)
+]
+Quiet = Annotated[
+    bool | None, typer.Option("--quiet", help="No notes, no progress.", rich_help_panel=_OUTPUT)
+]
+ModelName = Annotated[str, typer.Argument(help="Name or folder of a model.")]
+Chunks = Annotated[
+    list[int] | None, typer.Option("--chunk", help="Prefill chunk to try. Repeat for more.")
+]
+MaxCache = Annotated[
+    float | None,
+    typer.Option(metavar="GB", help="Of contexts that are kept. [20]", rich_help_panel=_READING),
+]
+Output = Annotated[
+    Path, typer.Option("--output", "-o", help="Folder to save the context in: papers.mm1ctx.")
+]
+ContextPath = Annotated[Path, typer.Argument(help="A folder made by `mm1 context build`.")]
+Questions = Annotated[
+    list[str] | None,
+    typer.Argument(help="Questions; - reads one a line from standard input.", show_default=False),
+]
+ContextName = Annotated[str, typer.Argument(help="A folder, or a name `mm1 context list` shows.")]
+ContextNames = Annotated[list[str], typer.Argument(help="Folders, or names as listed.")]

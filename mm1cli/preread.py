@@ -1,0 +1,117 @@
+"""The context of all documents: read now, found on disk, or opened from a file of its own."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from engine.engine import ContextPlan, Engine, PlacementError, StoreError
+from mm1cli.contexts import ContextCache
+from mm1cli.ingest.pack import Packed
+from mm1cli.output.sink import Sink
+from mm1cli.session import between_chunks
+
+if TYPE_CHECKING:
+    from engine.context import Context
+
+FEWEST_SAVED_TOKENS = 2048  # what is read again in a few seconds is not worth the disk
+
+OnProgress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Preread:
+    """A context and how many of its tokens were not computed for it."""
+
+    context: "Context"
+    reused_tokens: int
+
+
+class Source(Protocol):
+    """Where the context of the documents comes from."""
+
+    def get(
+        self, token_ids: Sequence[int], document_ends: Sequence[int], on_progress: OnProgress
+    ) -> Preread: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Fresh:
+    """Reads everything."""
+
+    engine: Engine
+
+    def get(
+        self,
+        token_ids: Sequence[int],
+        document_ends: Sequence[int],  # noqa: ARG002
+        on_progress: OnProgress,
+    ) -> Preread:
+        context = self.engine.new_context()
+        context.extend(token_ids, on_progress)
+        return Preread(context, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Cached:
+    """Reads what no kept context begins with, and keeps the whole; a full disk is no error."""
+
+    engine: Engine
+    cache: ContextCache
+    sink: Sink
+
+    def get(
+        self, token_ids: Sequence[int], document_ends: Sequence[int], on_progress: OnProgress
+    ) -> Preread:
+        engine, cache = self.engine, self.cache
+        fresh = Fresh(engine)
+        num_bytes = engine.context_bytes(len(token_ids))
+        if len(token_ids) < FEWEST_SAVED_TOKENS or num_bytes > cache.max_bytes:
+            return fresh.get(token_ids, document_ends, on_progress)
+        folder = cache.folder_for(engine, token_ids)
+        try:
+            with between_chunks() as check:
+
+                def after_chunk(done: int, total: int) -> None:
+                    on_progress(done, total)
+                    check()
+
+                built = engine.build_context(
+                    folder,
+                    ContextPlan(token_ids, document_ends),
+                    others=cache.alike(engine),
+                    on_progress=after_chunk,
+                    on_wait=lambda: self.sink.note("another mm1 reads the same; waiting for it"),
+                )
+        except (StoreError, PlacementError) as error:
+            self.sink.note(f"the context is not kept: {error}")
+            return fresh.get(token_ids, document_ends, on_progress)
+        cache.touch(folder)
+        cache.shrink(keep=folder)
+        return Preread(built.context, built.reused_tokens)
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A context that is there already, of just these documents."""
+
+    context: "Context"
+
+    def get(
+        self,
+        token_ids: Sequence[int],
+        document_ends: Sequence[int],  # noqa: ARG002
+        on_progress: OnProgress,  # noqa: ARG002
+    ) -> Preread:
+        if self.context.token_ids != list(token_ids):
+            raise StoreError("the saved context holds other tokens than its documents give")
+        return Preread(self.context, len(self.context))
+
+
+def layout(head_ids: Sequence[int], packed: Packed) -> tuple[list[int], list[int]]:
+    """The tokens of the prompt up to the last document, and where each document ends."""
+    token_ids = [*head_ids, *packed.ids()]
+    ends, at = [], len(head_ids) + len(packed.contents_ids)
+    for ids in packed.token_ids:
+        at += len(ids)
+        ends.append(at)
+    return token_ids, ends

@@ -1,0 +1,62 @@
+import csv
+import io
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from office import refusal, shown, texts
+
+from mm1cli.ingest.corpus import Reason
+from mm1cli.ingest.readers.delimited import read_delimited
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
+def test_the_separator_is_found(delimiter):
+    """Red: a European CSV is one column of semicolons."""
+    rows = [["name", "cost, in crowns"], ["bridge; span", "48"], ["ferry", "2"]]
+    text = io.StringIO()
+    csv.writer(text, delimiter=delimiter).writerows(rows)
+    assert texts(read_delimited(text.getvalue().encode())) == ["\t".join(row) for row in rows]
+
+
+def test_rows_count_as_in_a_spreadsheet():
+    """Red: after a cell with two lines every citation is off by one."""
+    reading = read_delimited(b'a,b\n"two\nlines",2\n\n,"x ""y"""\n')
+    assert shown(reading) == [
+        ("A1:B1", "a\tb"),
+        ("A2:B2", "two lines\t2"),
+        ("B4", 'x "y"'),
+    ]
+
+
+def test_excels_own_line_names_the_separator_and_is_no_text():
+    """Red: "sep=;" is the first row of the table."""
+    assert shown(read_delimited(b"sep=;\r\na,b;c\r\n")) == [("A2:B2", "a,b\tc")]
+
+
+def test_encodings_are_named_and_binary_data_is_refused():
+    """Red: exports of old programs are refused, or read wrongly without a word."""
+    reading = read_delimited("Größe;1\n".encode("cp1252"))
+    assert texts(reading) == ["Größe\t1"] and len(reading.warnings) == 1
+    assert read_delimited("é,1\n".encode("utf-16")).encoding == "utf-16"
+    assert refusal(read_delimited, b"a,b\0").reason is Reason.BINARY
+    assert refusal(read_delimited, b",,\n,,\n").reason is Reason.EMPTY
+
+
+def test_a_quote_that_is_never_closed_loses_nothing():
+    """Red: everything after a stray quote is dropped, or a long cell is an error."""
+    data = b'a,b\n"open,2\n' + b"x,y\n" * 50_000
+    assert "x,y x,y" in texts(read_delimited(data))[1]
+
+
+cells = st.text(st.characters(categories=["L", "N", "P", "S"]), min_size=1, max_size=5)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.lists(cells, min_size=2, max_size=2), min_size=1, max_size=5))
+def test_whatever_is_written_comes_out_in_its_row(rows):
+    """Red: a cell is lost, or cited at another address."""
+    text = io.StringIO()
+    csv.writer(text).writerows([["h", "i"]] * 20 + rows)
+    found = shown(read_delimited(text.getvalue().encode()))
+    assert found[20:] == [(f"A{n}:B{n}", "\t".join(row)) for n, row in enumerate(rows, 21)]

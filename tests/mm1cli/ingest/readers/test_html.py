@@ -1,0 +1,187 @@
+import time
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from office import refusal, shown, texts
+
+from mm1cli.ingest.corpus import Reason
+from mm1cli.ingest.readers.html import read_html
+
+
+def read(page):
+    return shown(read_html(page.encode()))
+
+
+def lines(page):
+    return texts(read_html(page.encode()))
+
+
+def test_headings_make_a_path_and_the_title_comes_first():
+    """Red: a citation cannot say under which heading its text stands."""
+    blocks = read_html(
+        b"<html><head><title>The\n Harbour</title></head><body><h1>Costs</h1><p>one"
+        b"<h2>2017</h2>two<h1>Dates</h1><p>three</body>"
+    ).blocks
+    assert [(block.headings, block.mark, block.text) for block in blocks] == [
+        ((), "title", "The Harbour"),
+        (("Costs",), "", "Costs\none"),
+        (("Costs", "2017"), "", "2017\ntwo"),
+        (("Dates",), "", "Dates\nthree"),
+    ]
+
+
+def test_paragraphs_lists_and_links_are_read_as_they_are_shown():
+    """Red: words run into each other, or a list is one long line."""
+    page = (
+        "<p>see <a href='http://x.example/y'>the <b>link</b></a>,\n and  more<br>next line"
+        "<ul><li>one<li>two<ol start=3><li>deep</ol></ul><div>a<div>b</div>c</div>"
+        "<pre>  x = 1\n\n  y = 2</pre>"
+    )
+    assert lines(page) == [
+        "see the link, and more",
+        "next line",
+        "- one",
+        "- two",
+        "  3. deep",
+        "a",
+        "b",
+        "c",
+        "  x = 1",
+        "  y = 2",
+    ]
+
+
+def test_tables_of_values_are_rows_and_tables_for_layout_are_not():
+    """Red: a table is a heap of words, or a whole page is one row without headings."""
+    page = (
+        "<table><tr><th>a<th>b<tr><td colspan=2>wide<td>c<tr><td><p>1</p><p>2</p><td>3</table>"
+        "<table><tr><td><h1>Head</h1><p>text<table><tr><td>x<td>y</table><td>side</table>"
+    )
+    assert lines(page) == ["a\tb", "wide\t\tc", "1 2\t3", "Head", "text", "x\ty", "side"]
+
+
+def test_scripts_styles_and_comments_are_no_text():
+    """Red: the context fills with code that nobody sees."""
+    page = (
+        "<style>p{color:red}</style><script>var a = '<p>not text</p>';</script><p>text<!-- no -->"
+        "<template><p>spare</template><noscript>without scripts</noscript>"
+    )
+    assert lines(page) == ["text", "without scripts"]
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    ["hidden", "style='display: none'", "style='color:red;visibility:hidden'", "style='opacity:0'"],
+)
+def test_hidden_text_is_marked(attributes):
+    """Red: orders to the model in text that no one sees pass for the page."""
+    found = read(f"<p>seen <span {attributes}>unseen<p>still</p></span><p>again")
+    assert ("¶ 1", "seen") in found and any(
+        line == "unseen" and "(hidden)" in where for where, line in found
+    )
+    assert not any("again" in line and "hidden" in where for where, line in found)
+    assert "again" in [line for _, line in found]
+
+
+def test_visible_styles_are_not_hidden():
+    """Red: half of every page is marked hidden."""
+    page = "<p style='opacity:0.5;font-size:0.8em'>a<p style='visibility:visible;display:block'>b"
+    assert read(page) == [("¶ 1", "a"), ("¶ 2", "b")]
+
+
+def test_pictures_give_their_description():
+    """Red: what a picture says in words is lost."""
+    assert read("<p>see <img src=x alt='the bridge'> here") == [
+        ("¶ 1", "see here"),
+        ("¶ 2 (alt text)", "the bridge"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("data", "encoding"),
+    [
+        ("<meta charset=koi8-r><p>мост".encode("koi8-r"), "koi8-r"),
+        (
+            "<meta http-equiv=Content-Type content='text/html; charset=Shift_JIS'><p>橋".encode(
+                "shift_jis"
+            ),
+            "shift_jis",
+        ),
+        ("<meta charset=iso-2022-jp><p>橋".encode("iso-2022-jp"), "iso2022_jp"),
+        ("<meta charset=iso-8859-1><p>“Ellery” €".encode("cp1252"), "cp1252"),
+        ("<meta charset=latin-1><p>мост".encode(), "utf-8"),
+        ("<meta charset=no-such-thing><p>мост".encode(), "utf-8"),
+        ("<p>мост".encode("utf-16"), "utf-16"),
+        ("\ufeff<meta charset=koi8-r><p>мост".encode(), "utf-8-sig"),
+    ],
+)
+def test_the_declared_encoding_is_used_unless_the_bytes_are_utf8(data, encoding):
+    """Red: pages in other alphabets are noise."""
+    reading = read_html(data)
+    assert reading.encoding == encoding
+    assert texts(reading)[0] in {"мост", "橋", "“Ellery” €"}
+
+
+def test_xhtml_closes_its_own_elements():
+    """Red: <title/> swallows the page, as it does in an HTML parser."""
+    page = (
+        '<?xml version="1.0" encoding="utf-8"?><html xmlns="http://www.w3.org/1999/xhtml"><head>'
+        "<title/><script/></head><body><p>one&nbsp;two &amp; <i/>three</p>{}</body></html>"
+    )
+    assert lines(page.format("")) == ["one\xa0two & three"]
+    assert lines(page.format("<p>not closed")) == ["one\xa0two & three", "not closed"]
+
+
+def test_entities_and_the_network_are_out_of_reach(tmp_path):
+    """Red: a page reads local files into the context."""
+    secret = tmp_path / "secret"
+    secret.write_text("password")
+    page = (
+        f'<!DOCTYPE html [<!ENTITY e SYSTEM "{secret.as_uri()}"><!ENTITY f "xx">]>'
+        '<html xmlns="http://www.w3.org/1999/xhtml"><body><p>a&e;&f;b</p>'
+        f'<iframe src="{secret.as_uri()}"></iframe></body></html>'
+    )
+    assert "password" not in " ".join(lines(page))
+
+
+def test_depth_and_size_cost_little():
+    """Red: a hostile page exhausts the stack, or takes minutes; or its text is lost in silence."""
+    start = time.process_time()
+    assert lines("<div>" * 1900 + "deep" + "</div>" * 1900) == ["deep"]
+    assert lines("<b>" * 1900 + "bold") == ["bold"]
+    assert len(lines("<table><tr><td>x" * 300)) >= 1
+    page = "<div>" * 20_000 + "too deep"
+    assert refusal(read_html, page.encode()).reason is Reason.TOO_DEEP
+    assert lines("<p>" + "<p>x" * 2000) == ["x"] * 2000
+    assert time.process_time() - start < 10
+
+
+def test_pages_without_text_are_empty():
+    """Red: a page of scripts counts as read."""
+    for page in (b"<script>x</script>", b"<html></html>", b"<!-- -->"):
+        assert refusal(read_html, page).reason is Reason.EMPTY
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.text(st.sampled_from("<>/&;! pbtdrahiddenscr\"'=\n\0é\ud800"), max_size=200))
+def test_no_page_breaks_the_reader(page):
+    """Red: a malformed page is a crash, or leaks what a terminal cannot take."""
+    from mm1cli.ingest.readers.html import html_blocks
+
+    for block in html_blocks(page)[0]:
+        block.text.encode()
+        assert "\0" not in block.text and "\r" not in block.text
+
+
+words = st.text(
+    st.characters(categories=["L", "N", "P", "S"], exclude_characters="<>&"), min_size=1
+).map(lambda text: f"x{text}x")
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(words, min_size=1, max_size=6))
+def test_whatever_is_written_comes_out_in_order(paragraphs):
+    """Red: text is lost, or cited at another paragraph."""
+    page = "".join(f"<p>{text}</p>" for text in paragraphs)
+    assert read(page) == [(f"¶ {index}", text) for index, text in enumerate(paragraphs, 1)]

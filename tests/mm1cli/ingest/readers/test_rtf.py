@@ -1,0 +1,185 @@
+import time
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from office import refusal, shown, texts
+
+from mm1cli.ingest.corpus import Reason
+from mm1cli.ingest.readers.rtf import read_rtf
+
+HEAD = (
+    r"{\rtf1\ansi\ansicpg1252\uc1{\fonttbl{\f0 Arial;}{\f1\fcharset204 Arial Cyr;}"
+    r"{\f2\fcharset128 Mincho;}}{\colortbl;\red0\green0\blue0;}"
+    r"{\stylesheet{\s0 Normal;}{\s1\outlinelevel0 heading 1;}{\s2 heading 2;}}"
+    r"{\info{\title Not text}}"
+)
+
+
+def read(body):
+    return shown(read_rtf((HEAD + body + "}").encode("latin-1")))
+
+
+def lines(body):
+    return [line for _, line in read(body)]
+
+
+def test_paragraphs_are_counted_and_tables_of_the_file_are_no_text():
+    """Red: font names and colours are read, or ¶ 2 is not the second paragraph."""
+    assert read(r"\pard one\par\pard two\line more\tab tab\par three") == [
+        ("¶ 1", "one"),
+        ("¶ 2", "two more\ttab"),
+        ("¶ 3", "three"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("body", "text"),
+    [
+        (r"caf\'e9", "café"),
+        (r"caf\u233?", "café"),
+        (r"\u8364\'80uro", "€uro"),
+        (r"\uc2\u8364 EU 1", "€ 1"),
+        (r"\uc0\u8364 1", "€1"),
+        (r"\u-10179?\u-8704?", "😀"),
+        (r"{\f1 \'ec\'ee\'f1\'f2}", "мост"),
+        (r"{\f2 \'8b\'b4}", "橋"),
+        (r"\ldblquote a\rdblquote\emdash b\~c\_d\-e", "“a”—b\u00a0c-de"),
+        (r"\{x\}\\", "{x}\\"),
+    ],
+)
+def test_characters_come_out(body, text):
+    """Red: letters outside ASCII are noise or doubled."""
+    assert lines(body) == [text]
+
+
+def test_headings_make_a_path():
+    """Red: a citation cannot say under which heading its text stands."""
+    blocks = read_rtf(
+        (
+            HEAD + r"\pard\s1 Costs\par\pard one\par\pard\s2 2017\par\pard two\par"
+            r"\pard\outlinelevel0 Dates\par}"
+        ).encode()
+    ).blocks
+    assert [(block.headings, block.text) for block in blocks] == [
+        (("Costs",), "Costs\none"),
+        (("Costs", "2017"), "2017\ntwo"),
+        (("Dates",), "Dates"),
+    ]
+
+
+def test_tables_are_rows():
+    """Red: a table is a heap of words."""
+    body = (
+        r"\trowd\cellx1\cellx2\pard\intbl a\par again\cell b\cell\row"
+        r"\trowd\pard\intbl\cell d\cell\row\pard after\par"
+    )
+    assert lines(body) == ["a again\tb", "\td", "after"]
+
+
+def test_what_hangs_on_the_text_is_marked_and_deletions_are_dropped():
+    """Red: notes, comments and hidden text are lost, or pass for the text."""
+    body = (
+        r"{\header head\par}\pard claim{\footnote\pard the note\par}{\*\atnid A}"
+        r"{\*\annotation why?} goes on {\v unseen}{\deleted gone}"
+        r"{\shp{\*\shpinst{\sp{\sn x}{\sv 1}}{\shptxt box\par}}{\shprslt box}}\par"
+        r"\pard last {\field{\*\fldinst HYPERLINK x}{\fldrslt link}}\par{\footnote\ftnalt end}"
+    )
+    reading = read_rtf((HEAD + body + "}").encode())
+    assert set(shown(reading)) == {
+        ("¶ 1", "claim goes on"),
+        ("¶ 2 (hidden)", "unseen"),
+        ("¶ 3 (header)", "head"),
+        ("¶ 4 (footnote)", "the note"),
+        ("¶ 5 (comment)", "why?"),
+        ("¶ 6 (text box)", "box"),
+        ("¶ 7", "last link"),
+        ("¶ 8 (endnote)", "end"),
+    }
+    assert reading.warnings == (
+        "tracked changes: 1 deletions left out",
+        "hidden: text kept and marked",
+    )
+
+
+def test_pictures_are_skipped_and_counted():
+    """Red: a megabyte of hexadecimal digits is read as text."""
+    reading = read_rtf(
+        (HEAD + r"a{\pict\pngblip " + "00ff" * 1000 + r"}{\pict\bin4 {{{{}b}").encode()
+    )
+    assert texts(reading) == ["ab"]
+    assert reading.warnings == ("2 pictures are not read",)
+
+
+def test_broken_files_give_what_they_have():
+    """Red: a file that was cut off is refused, or a deep one exhausts the stack."""
+    assert lines(r"one\par {\b two") == ["one", "two"]
+    assert lines(r"one}}} after") == ["one after"]
+    assert refusal(read_rtf, b"no rtf").reason is Reason.UNREADABLE
+    assert refusal(read_rtf, b"{\\rtf1 }").reason is Reason.EMPTY
+    assert refusal(read_rtf, b"{\\rtf1 " + b"{" * 5000 + b"x").reason is Reason.UNREADABLE
+    start = time.process_time()
+    assert lines("a" + r"\footnote" * 20_000 + " b" + "\\" * 20_000) == ["a", "b" + "\\" * 10_000]
+    assert time.process_time() - start < 5
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(
+        st.sampled_from(
+            [
+                b"{",
+                b"}",
+                b"\\par ",
+                b"\\u55357?",
+                b"\\'8",
+                b"\\'81",
+                b"\\bin9 ",
+                b"\\*",
+                b"\\cell",
+                b"\\row",
+                b"\\footnote ",
+                b"x",
+                b"\\s1 ",
+                b"\\f2 ",
+                b"\\uc99 ",
+                b"\\ansicpg99999 ",
+                b"\\fonttbl",
+                b"\\",
+                b"\\v ",
+                b"\\u99999999 ",
+                b"\xff\0",
+            ]
+        ),
+        max_size=30,
+    ).map(b"".join)
+)
+def test_no_file_breaks_the_reader(body):
+    """Red: a malformed file is a crash, or a lone surrogate reaches the model."""
+    try:
+        reading = read_rtf(b"{\\rtf1 " + body)
+    except Exception as error:
+        assert getattr(error, "reason", None) is Reason.EMPTY, error
+        return
+    for block in reading.blocks:
+        block.text.encode()
+        assert "\0" not in block.text and "\r" not in block.text
+
+
+words = st.text(
+    st.characters(exclude_categories=["Cs", "Cc", "Zl", "Zp", "Zs", "Cn", "Co"]), min_size=1
+).map(lambda text: f"x{text}x")
+
+
+def encoded(text):
+    units = text.encode("utf-16-le")
+    numbers = [int.from_bytes(units[at : at + 2], "little") for at in range(0, len(units), 2)]
+    return "".join(f"\\u{number}?" for number in numbers)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(words, min_size=1, max_size=5))
+def test_whatever_is_written_comes_out_in_order(paragraphs):
+    """Red: text is lost, or cited at another paragraph."""
+    body = "".join(f"\\pard {encoded(text)}\\par" for text in paragraphs)
+    assert read(body) == [(f"¶ {index}", text) for index, text in enumerate(paragraphs, 1)]

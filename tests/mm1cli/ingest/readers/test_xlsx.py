@@ -1,0 +1,297 @@
+import datetime
+import tracemalloc
+
+import openpyxl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from office import RELATIONS, packed, refusal, relations, repacked, saved, shown, texts, unpacked
+from openpyxl.comments import Comment
+
+from mm1cli.ingest.corpus import Reason
+from mm1cli.ingest.readers.rows import column_name, column_number
+from mm1cli.ingest.readers.xlsx import read_xlsx
+from mm1cli.ingest.readers.xlsx_values import is_date_format, iso_date
+
+S = "http://schemas.openxmlformats.org/spreadsheetml/2006/main"
+
+
+def book(sheet, strings=(), relate="", **more):
+    """A workbook of one sheet, written by hand."""
+    items = "".join(f"<si><t>{text}</t></si>" for text in strings)
+    return packed(
+        {
+            "_rels/.rels": relations(rId1="officeDocument xl/workbook.xml"),
+            "xl/workbook.xml": f'<workbook xmlns="{S}" xmlns:r="{RELATIONS}"><sheets>'
+            '<sheet name="S" sheetId="1" r:id="rId1"/></sheets></workbook>',
+            "xl/_rels/workbook.xml.rels": relations(
+                rId1="worksheet worksheets/sheet1.xml", rId2="sharedStrings sharedStrings.xml"
+            ),
+            "xl/sharedStrings.xml": f'<sst xmlns="{S}">{items}</sst>',
+            "xl/worksheets/sheet1.xml": f'<worksheet xmlns="{S}">{sheet}</worksheet>',
+            **more,
+        }
+    )
+
+
+def rows(xml):
+    return f"<sheetData>{xml}</sheetData>"
+
+
+def test_cells_are_read_with_their_place():
+    """Red: a citation names the wrong cells, or a number no one wrote."""
+    workbook = openpyxl.Workbook()
+    sheet = workbook.active
+    sheet.title = "Budget 2018"
+    sheet.append(["item", "crowns", "share"])
+    sheet.append(["wages", 264000, 0.1 + 0.2])
+    sheet.append([None, True, "two\nlines\tand a tab"])
+    sheet["B7"] = -1.5
+    assert shown(read_xlsx(saved(workbook))) == [
+        ("'Budget 2018'!A1:C1", "item\tcrowns\tshare"),
+        ("'Budget 2018'!A2:C2", "wages\t264000\t0.3"),
+        ("'Budget 2018'!A3:C3", "\tTRUE\ttwo lines and a tab"),
+        ("'Budget 2018'!B7", "-1.5"),
+    ]
+
+
+def test_dates_are_iso():
+    """Red: a date is the number 45352, or another day."""
+    workbook = openpyxl.Workbook()
+    workbook.active.append(
+        [
+            datetime.date(2024, 3, 1),
+            datetime.datetime(2024, 3, 1, 12, 30),
+            datetime.time(1, 2, 3),
+            datetime.timedelta(hours=30),
+        ]
+    )
+    expected = ["2024-03-01\t2024-03-01T12:30:00\t01:02:03\t30:00:00"]
+    assert texts(read_xlsx(saved(workbook))) == expected
+    workbook.epoch = openpyxl.utils.datetime.CALENDAR_MAC_1904
+    assert texts(read_xlsx(saved(workbook)))[0].split("\t")[:2] == expected[0].split("\t")[:2]
+
+
+@settings(max_examples=200)
+@given(st.datetimes(datetime.datetime(1900, 3, 1), datetime.datetime(9999, 12, 30)))
+def test_serial_dates_come_back(moment):
+    """Red: dates are off by a day or a second."""
+    moment = moment.replace(microsecond=0)
+    serial = openpyxl.utils.datetime.to_excel(moment)
+    text = iso_date(serial, since_1904=False)
+    assert datetime.datetime.fromisoformat(text) == moment
+
+
+@pytest.mark.parametrize(
+    ("code", "is_date"),
+    [
+        ("yyyy-mm-dd", True),
+        ("[h]:mm", True),
+        ("[$-409]d\\-mmm;@", True),
+        ("General", False),
+        ("0.00", False),
+        ('0 "days"', False),
+        ("[Red]0.0", False),
+        ("#,##0\\ h", True),
+        ("0.00E+00", False),
+        ("@", False),
+    ],
+)
+def test_date_formats_are_told_from_others(code, is_date):
+    """Red: prices become dates, or dates become numbers."""
+    assert is_date_format(code) is is_date
+
+
+def test_formulas_give_their_stored_value():
+    """Red: the model reads =B2*C2 where people see 48.2; or reads nothing."""
+    data = book(
+        rows(
+            '<row r="1"><c r="A1"><f>1+1</f><v>2</v></c><c r="B1" t="str"><f>"a"</f><v>a</v></c>'
+            '<c r="C1"><f>SUM(A1)</f></c></row>'
+        )
+    )
+    reading = read_xlsx(data)
+    assert texts(reading) == ["2\ta\t=SUM(A1)"]
+    assert reading.warnings == (
+        "sheet S: 1 formulas have no stored value and are given as formulas",
+    )
+
+
+def test_hidden_sheets_and_rows_are_marked_and_columns_named():
+    """Red: what an author hid passes for what the reader sees, or is lost."""
+    workbook = openpyxl.Workbook()
+    sheet = workbook.active
+    for index in range(3):
+        sheet.append([index, "x"])
+    sheet.row_dimensions[2].hidden = True
+    sheet.column_dimensions["B"].hidden = True
+    hidden = workbook.create_sheet("Old")
+    hidden["A1"] = "secret"
+    hidden.sheet_state = "veryHidden"
+    reading = read_xlsx(saved(workbook))
+    assert shown(reading) == [
+        ("Sheet!A1:B1", "0\tx"),
+        ("Sheet!A2:B2 (hidden row)", "1\tx"),
+        ("Sheet!A3:B3", "2\tx"),
+        ("Old!A1 (hidden sheet)", "secret"),
+    ]
+    assert reading.warnings == (
+        "sheet Sheet: hidden columns are read: B",
+        "hidden row: text kept and marked",
+        "hidden sheet: text kept and marked",
+    )
+
+
+def test_a_merged_cell_has_its_text_once_and_comments_their_cell():
+    """Red: a merged heading is repeated for each cell; a remark is lost."""
+    workbook = openpyxl.Workbook()
+    sheet = workbook.active
+    sheet["A1"] = "wide"
+    sheet["C2"] = "c"
+    sheet.merge_cells("A1:B2")
+    sheet["C2"].comment = Comment("why?", "Ann")
+    assert shown(read_xlsx(saved(workbook))) == [
+        ("Sheet!A1:C1", "wide"),
+        ("Sheet!A2:C2", "\t\tc"),
+        ("Sheet!C2 (comment)", "Ann: why?"),
+    ]
+
+
+def test_text_boxes_of_a_sheet_are_read_at_their_cell():
+    """Red: the explanation beside the table is lost."""
+    drawing = (
+        '<d xmlns="urn:x"><twoCellAnchor><from><col>2</col><row>4</row></from><sp><nvSpPr>'
+        '<cNvPr descr="a sign"/></nvSpPr><txBody><p><r><t>note</t></r></p></txBody></sp>'
+        "</twoCellAnchor></d>"
+    )
+    data = book(
+        rows('<row r="1"><c r="A1"><v>1</v></c></row>'),
+        **{
+            "xl/worksheets/_rels/sheet1.xml.rels": relations(rId1="drawing ../drawings/d.xml"),
+            "xl/drawings/d.xml": drawing,
+        },
+    )
+    assert shown(read_xlsx(data)) == [
+        ("S!A1", "1"),
+        ("S!C5 (text box)", "note"),
+        ("S!C5 (alt text)", "a sign"),
+    ]
+
+
+def test_a_lying_dimension_costs_nothing():
+    """Red: a sheet that claims 17 billion cells fills the memory with empty ones."""
+    data = book(
+        '<dimension ref="A1:XFD1048576"/>'
+        + rows(
+            '<row r="1"><c r="A1"><v>1</v></c><c r="XFD1"><v>2</v></c></row>'
+            '<row r="1048576"><c r="XFD1048576"><v>3</v></c></row>'
+            '<row r="999999999999"><c r="ZZZZ9"><v>4</v></c></row>'
+        )
+    )
+    tracemalloc.start()
+    found = shown(read_xlsx(data))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert found[:3] == [("S!A1", "1"), ("S!XFD1", "2"), ("S!XFD1048576", "3")]
+    assert peak < 4_000_000
+
+
+def test_columns_far_apart_do_not_fill_with_tabs():
+    """Red: a staircase of cells turns 20 bytes each into 16,384 tabs each."""
+    stairs = "".join(
+        f'<row r="{row}"><c r="{column_name(row * 60)}{row}"><v>1</v></c></row>'
+        for row in range(1, 250)
+    )
+    reading = read_xlsx(book(rows(stairs)))
+    assert sum(len(block.text) for block in reading.blocks) < 250 * 70
+    assert [line.strip("\t") for line in texts(reading)] == ["1"] * 249
+
+
+def test_one_long_string_named_a_million_times_is_refused():
+    """Red: a file of 100 KB becomes gigabytes of text."""
+    cells = '<c t="s"><v>0</v></c>' * 2000
+    data = book(rows(f"<row>{cells}</row>" * 5), strings=["x" * 32_000])
+    error = refusal(read_xlsx, data)
+    assert error.reason is Reason.TOO_LARGE and "text" in error.detail
+
+
+def test_sheets_without_numbers_for_rows_and_cells_are_read():
+    """Red: workbooks written by other programs are empty."""
+    data = book(
+        rows(
+            '<row><c t="inlineStr"><is><r><t>rich </t></r><r><t>text</t></r>'
+            '<rPh><t>guide</t></rPh></is></c><c t="s"><v>1</v></c></row><row><c><v>7</v></c></row>'
+        ),
+        strings=["zero", "one"],
+    )
+    assert shown(read_xlsx(data)) == [("S!A1:B1", "rich text\tone"), ("S!A2:B2", "7")]
+
+
+def test_iso_strict_workbooks_open():
+    """Red: "Strict Open XML" workbooks are empty."""
+    workbook = openpyxl.Workbook()
+    workbook.active["A1"] = "strict"
+    parts = {
+        name: content.replace(S.encode(), b"http://purl.oclc.org/ooxml/spreadsheetml/main").replace(
+            RELATIONS.encode(), b"http://purl.oclc.org/ooxml/officeDocument/relationships"
+        )
+        for name, content in unpacked(saved(workbook)).items()
+    }
+    assert texts(read_xlsx(packed(parts))) == ["strict"]
+
+
+def test_a_sheet_that_is_cut_off_gives_what_came_before():
+    """Red: a damaged sheet is dropped whole, or passes for complete."""
+    workbook = openpyxl.Workbook()
+    for index in range(50):
+        workbook.active.append([f"row {index}"])
+    workbook.create_sheet("Two")["A1"] = "second"
+    parts = unpacked(saved(workbook))
+    sheet = parts["xl/worksheets/sheet1.xml"]
+    reading = read_xlsx(packed(parts | {"xl/worksheets/sheet1.xml": sheet[: len(sheet) // 2]}))
+    assert "row 3" in texts(reading) and "second" in texts(reading)
+    assert len(reading.warnings) == 1 and "cannot be read to its end" in reading.warnings[0]
+
+
+def test_what_is_no_workbook_is_refused():
+    """Red: a broken file ends the run, or is called empty."""
+    workbook = openpyxl.Workbook()
+    assert refusal(read_xlsx, saved(workbook)).reason is Reason.EMPTY
+    assert refusal(read_xlsx, saved(workbook)[:-500]).reason is Reason.UNREADABLE
+    laughs = '<!DOCTYPE x [<!ENTITY a "ha"><!ENTITY b "&a;&a;">]>'
+    data = book(rows('<row><c t="s"><v>0</v></c></row>'), strings=["zero"])
+    for name in ("xl/workbook.xml", "xl/worksheets/sheet1.xml", "xl/sharedStrings.xml"):
+        xml = unpacked(data)[name].decode().replace("zero", "&b;")
+        error = refusal(read_xlsx, repacked(data, {name: laughs + xml}))
+        assert error.reason is Reason.UNREADABLE and "entity" in error.detail
+
+
+@given(st.integers(1, 18_278))
+def test_column_names_and_numbers_are_inverse(column):
+    """Red: locators name another column."""
+    assert column_number(column_name(column)) == column
+    assert column_name(column) == openpyxl.utils.get_column_letter(column)
+
+
+words = st.text(
+    st.characters(exclude_categories=["Cs", "Cc", "Zl", "Zp", "Zs", "Cn", "Co"]), min_size=1
+).map(lambda text: f"x{text}x")
+places = st.tuples(st.integers(1, 300), st.integers(1, 300))
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.dictionaries(places, words, min_size=1, max_size=12))
+def test_every_cell_comes_out_where_its_locator_says(cells):
+    """Red: a cell is lost, or cited at another address."""
+    workbook = openpyxl.Workbook()
+    for (row, column), text in cells.items():
+        workbook.active.cell(row, column).value = text
+    found = {}
+    for block in read_xlsx(saved(workbook)).blocks:
+        for offset, line in enumerate(block.text.split("\n")):
+            left = column_number(block.columns[0])
+            for index, text in enumerate(line.split("\t")):
+                if text:
+                    assert left + index <= column_number(block.columns[1])
+                    found[block.first + offset, left + index] = text
+    assert found == cells
