@@ -32,8 +32,7 @@ from typing import Any
 
 from benchmarks import machine
 from engine.config import Mixer, ModelConfig
-from engine.engine import Engine, EngineError, read_config
-from engine.store.writer import Plan
+from engine.engine import ContextPlan, Engine, EngineError, read_config
 from mm1cli import library
 from mm1cli.output.progress import Progress
 from mm1cli.output.text import Channel, clock_time
@@ -166,7 +165,9 @@ def measure(task: Task) -> Row:
         last = time.perf_counter()
 
     try:
-        built = engine.build_context(saved, Plan(ids[: task.tokens]), on_progress=after_chunk)
+        built = engine.build_context(
+            saved, ContextPlan(ids[: task.tokens]), on_progress=after_chunk
+        )
     finally:
         progress.stop()
     if not journal.reaches(task.tokens):
