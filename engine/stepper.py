@@ -203,8 +203,11 @@ class Stepper:
 class SteppedDraws:
     """`engine.decode.Draws` by steppers: at most `limit` tokens, tokens read while others run."""
 
-    def __init__(self, context: Context, sampler: Chooser, limit: int) -> None:
+    def __init__(
+        self, context: Context, sampler: Chooser, limit: int, *, record: bool = True
+    ) -> None:
         self._context, self._sampler, self._limit = context, sampler, limit
+        self._record = record
         self._stepper: Stepper | None = None
         self._before = 0  # tokens that the context has read already
         self._tokens: list[int] = []
@@ -256,7 +259,16 @@ class SteppedDraws:
 
     def _renew(self, token: Tensor) -> None:
         limit = max(self._limit - 1 - self._before, 0)
-        self._stepper = Stepper(self._context, self._sampler, token, limit)
+        self._stepper = Stepper(self._context, self._sampler, token, limit, record=self._record)
+
+    @property
+    def is_recorded(self) -> bool:
+        """Whether steps are replayed by now."""
+        return self._stepper is not None and self._stepper.is_recorded
+
+    @property
+    def record_error(self) -> str | None:
+        return self._stepper.record_error if self._stepper is not None else None
 
     @property
     def _num_started(self) -> int:
