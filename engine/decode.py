@@ -101,9 +101,8 @@ class Draws(Protocol):
         """Another token."""
 
     def finish(self, num_read: int) -> None:
-        """Leaves the context behind the first `num_read` tokens: those drawn but the last few.
-
-        To be called once, and nothing afterwards.
+        """Leaves the context behind the first `num_read` tokens: all that were drawn, or all but
+        the last one. To be called once, and nothing afterwards.
         """
 
 

@@ -41,11 +41,11 @@ def main() -> None:
     if options.dry_run:
         os.environ["TRITON_INTERPRET"] = "1"  # read once, when Triton is imported
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
-    from benchmarks.device.run import Unusable, run
+    from benchmarks.device.run import DeviceLostError, run
 
     try:
         failed = run(options, end)
-    except Unusable:
+    except DeviceLostError:
         left = max((end - time.monotonic()) / 60, 0.1)
         again = ["--minutes", f"{left:.2f}", "--out", str(options.out), "--going-on"]
         again += ["--only", *options.only] if options.only else []

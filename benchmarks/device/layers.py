@@ -38,8 +38,8 @@ def _run(mixer: Mixer, experts: str, bench: Bench) -> None:
     bench.tidy()
     model = _model(bench, mixer, experts)
     chunk = bench.pick(16_384, 32)
-    lengths = bench.pick((2**16, 2**18, 2**20), (32, 64))
-    if experts != "bf16" and not bench.dry:
+    lengths = bench.pick((2**16, 2**18, 2**20), (32, 96))
+    if experts != "bf16":
         lengths = lengths[:1]  # attention and states do not depend on the experts' form
     ids = torch.randint(0, model.config.vocab_size, (chunk,), device=bench.device)
     model(ids, model.empty_states(), 0)
@@ -80,7 +80,7 @@ def _decode(
     logits = bench.random(model.config.vocab_size, dtype=torch.float32)
     context = Context.restored(model, chunk, states, [0] * num_tokens, logits)
     never = torch.zeros(model.config.vocab_size, dtype=torch.bool, device=bench.device)
-    steps = bench.pick(_STEPS, 2)
+    steps = bench.pick(_STEPS, 1)
     token = torch.ones(1, dtype=torch.int64, device=bench.device)
     limit = 2 + steps * 6
     stepper = Stepper(context, Sampler(Sampling(), never), token, limit)

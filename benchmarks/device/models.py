@@ -1,4 +1,4 @@
-"""Engine models of MiniMax-M1's shape with random weights, small enough in layers for one device."""
+"""Engine models of MiniMax-M1's shape with random weights, of few enough layers for one device."""
 
 import torch
 

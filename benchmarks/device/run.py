@@ -12,7 +12,7 @@ from benchmarks.device.results import Results, facts
 from benchmarks.device.steps import STEPS, Step, reason_to_skip
 
 
-class Unusable(Exception):
+class DeviceLostError(Exception):
     """The device answers nothing any more; a new process may use it again."""
 
 
@@ -63,7 +63,7 @@ def _take(step: Step, results: Results, bench: Bench) -> None:
         bench.tidy()
         bench.synchronize()
     except RuntimeError as error:
-        raise Unusable from error
+        raise DeviceLostError from error
 
 
 def _short(value: object) -> str:
@@ -74,6 +74,7 @@ def _interpret() -> None:
     """Triton's interpreter with its repairs, and every op by Triton: the GPU's own path."""
     torch.set_num_threads(1)
     import_module("tests.kernels.interpreted")
+    import_module("engine.layers.kv").BLOCK_TOKENS = 64
     registry = import_module("kernels.registry").Registry
     choose = registry.choose
 

@@ -24,7 +24,7 @@ STEPS: tuple[Step, ...] = (
     Step("tests", 240, checks.tests),
     Step("ceilings", 20, ceilings.run),
     Step("accuracy", 60, checks.accuracy),
-    Step("lightning prefill", 60, lightning.prefill),
+    Step("lightning prefill", 120, lightning.prefill),
     Step("lightning decode", 15, lightning.decode),
     Step("softmax prefill", 60, attention.prefill),
     Step("softmax decode", 30, attention.decode),

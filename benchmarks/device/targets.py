@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
-from benchmarks.device import ceilings
+from benchmarks.device import ceilings, lightning
 from benchmarks.device.bench import Row
 
 
@@ -38,6 +38,16 @@ class Target:
 _LONG = "1048576 tokens"
 
 
+def _bound(tflops: float, gb_s: float) -> str:
+    """The most a prefill can reach if it moves q, k, v and its output once and nothing else."""
+    if not tflops or not gb_s:
+        return ""
+    flops = lightning.flops_of(1, lightning.HEADS, lightning.HEAD_DIM)
+    num_bytes = 4 * lightning.HEADS * lightning.HEAD_DIM * 2
+    share = flops / (tflops * 1e12) / (num_bytes / (gb_s * 1e9))
+    return f"memory allows {share:.0%} at most" if share < 1 else ""
+
+
 def of(known: Mapping[str, Sequence[Row]]) -> list[Target]:
     tflops, gb_s = ceilings.of(dict(known))
 
@@ -67,9 +77,11 @@ def of(known: Mapping[str, Sequence[Row]]) -> list[Target]:
         Target(
             "Lightning prefill, 1M tokens, of the product rate", 0.6,
             share(prefill, _LONG, "tflops"),
-            note="q, k, v and output alone move for longer than the products take; see `of copy`",
+            note=_bound(tflops, gb_s),
         ),
-        Target("Lightning decode, of the copy", 0.8, share("lightning decode", "one token", "gb_s")),
+        Target(
+            "Lightning decode, of the copy", 0.8, share("lightning decode", "one token", "gb_s")
+        ),
         *(
             Target(
                 f"split-KV decode {kind}, 1M keys, of the copy", 0.8,
