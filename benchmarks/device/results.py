@@ -20,6 +20,7 @@ from benchmarks.device.bench import Row
 
 _SOURCES = ("kernels", "engine", "benchmarks/device")
 _HIDDEN = frozenset({"peer", "failures", "limit", "repeats", "tokens"})
+_DRY = "dry run"
 _NOTICE = "Through Triton's interpreter on a CPU at toy sizes: the times mean nothing."
 
 
@@ -47,7 +48,7 @@ def facts(dry: bool) -> dict[str, object]:
         except PackageNotFoundError:
             found[package] = None
     if dry:
-        return found | {"device": f"dry run on {machine.facts()['cpu']}"}
+        return found | {"device": f"{_DRY} on {machine.facts()['cpu']}"}
     properties = torch.cuda.get_device_properties(0)
     return found | {
         "device": properties.name,
@@ -94,6 +95,14 @@ class Results:
     def known(self) -> dict[str, Sequence[Row]]:
         return {name: step["rows"] for name, step in self.steps.items() if step["status"] == "done"}
 
+    @property
+    def is_dry(self) -> bool:
+        return str(self.facts["device"]).startswith(_DRY)
+
+    @property
+    def targets(self) -> list[targets.Target]:
+        return targets.of({} if self.is_dry else self.known)
+
     def keep(self, name: str, status: str, seconds: float, rows: list[Row], reason: str) -> None:
         self.steps[name] = {
             "status": status,
@@ -108,7 +117,7 @@ class Results:
         whole = {
             "facts": self.facts,
             "steps": self.steps,
-            "targets": [target.row() for target in targets.of(self.known)],
+            "targets": [target.row() for target in self.targets],
         }
         _replace(self.path, json.dumps(whole, indent=1) + "\n")
         _replace(self.folder / "results.md", self.table())
@@ -117,10 +126,10 @@ class Results:
         tflops, gb_s = ceilings.of(self.known)
         facts = ", ".join(f"{key} {value}" for key, value in self.facts.items() if value)
         lines = [f"# {self.facts['device']}, {self.facts['date']}", "", facts + ".", ""]
-        if str(self.facts["device"]).startswith("dry run"):
+        if self.is_dry:
             lines += [_NOTICE, ""]
         lines += ["| target | wanted | reached | |", "|---|---|---|---|"]
-        lines += [target.line() for target in targets.of(self.known)]
+        lines += [target.line() for target in self.targets]
         for name, step in self.steps.items():
             lines += ["", f"## {name}", ""]
             if step["status"] != "done":
