@@ -1,8 +1,12 @@
 """Red here means a GPU writes other answers than a CPU, or leaves its context in another state."""
 
+from importlib import import_module
+
 import pytest
 import torch
+from measure import relative_rms
 from tiny import llama_config, load_model, minimax_config, mm1_config, write_checkpoint
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from engine import stepper
 from engine.context import Context
@@ -12,6 +16,7 @@ from engine.layers.kv import KVCache
 from engine.layers.lightning import LightningState
 from engine.tokenizer import Tokenizer
 from kernels.attention import dense
+from kernels.registry import Registry
 
 CONFIGS = {
     "hybrid with experts": minimax_config(),
@@ -159,20 +164,61 @@ def test_no_step_is_taken_beyond_the_limit(models, monkeypatch):
         assert len(steps) == expected
 
 
-def test_the_host_asks_no_layer_for_a_number(models):
-    """What a graph cannot record: shapes and addresses that depend on the position."""
-    model = models["hybrid with experts"]
-    context = read(model, 13)
+class NothingFromTheHost(TorchDispatchMode):
+    """What a CUDA graph cannot record: numbers read back, shapes by value, numbers sent over."""
+
+    FORBIDDEN = ("item", "_local_scalar_dense", "nonzero", "lift_fresh", "masked_select")
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        assert func.overloadpacket.__name__ not in self.FORBIDDEN, f"{func} inside a step"
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("sampling", SAMPLINGS.values(), ids=SAMPLINGS)
+@pytest.mark.parametrize("kv_dtype", [None, torch.int8])
+def test_a_step_by_the_gpus_kernels_needs_nothing_of_the_host(
+    tmp_path, monkeypatch, sampling, kv_dtype
+):
+    """The second step, which is the one recorded; the kernels interpreted."""
+    import_module("tests.kernels.interpreted")
+    choose = Registry.choose
+
+    def by_triton(self, device, dtype, name=None):
+        known = {each.name for each in self._implementations}
+        return choose(self, device, dtype, "triton" if "triton" in known else name)
+
+    config = minimax_config(head_dim=64, rotary_dim=32, attn_type_list=[0, 1, 0, 1])
+    model = load_model(write_checkpoint(tmp_path / "m", config))
+    context = read(model, 13, kv_dtype)
+    steps, eager = context.fork(), context.fork()
+    token, never = torch.tensor([5]), model.unused_ids()
+    one = stepper.Stepper(steps, Sampler(sampling, never), token, 3)
+    monkeypatch.setattr(Registry, "choose", by_triton)
+    one.start(1)
+    lightning = [state.tensor.data_ptr() for state in one._lightning]
+    with torch.inference_mode(), NothingFromTheHost():
+        one._step()
+    assert [state.tensor.data_ptr() for state in one._lightning] == lightning
+    monkeypatch.setattr(Registry, "choose", choose)
+    sampler = Sampler(sampling, never)
+    eager.extend([5])
+    for drawn_id in one._drawn[:2].tolist():
+        assert drawn_id == sampler.draw(eager.logits)
+        logits = eager.logits
+        eager.extend([drawn_id])
+    assert relative_rms(one._logits, logits) < 1e-4
+
+
+def test_steps_that_look_at_a_number_are_caught(models):
+    """Were the test above unable to fail, it would prove nothing: on a CPU attention does look."""
+    model = models["softmax alone"]
     one = stepper.Stepper(
-        context, Sampler(Sampling(), model.unused_ids()), torch.tensor([5]), 3, record=True
+        read(model, 3), Sampler(Sampling(), model.unused_ids()), torch.tensor([5]), 3
     )
-    assert not one.is_recorded
-    kept = [s.tensor.data_ptr() for s in one._lightning]
-    blocks = [s for s in one._states if not isinstance(s, LightningState)]
-    places = [[k.data_ptr() for k, _ in s._keys.blocks] for s in blocks]
-    one.start(3)
-    assert [s.tensor.data_ptr() for s in one._lightning] == kept
-    assert [[k.data_ptr() for k, _ in s._keys.blocks] for s in blocks] == places
+    one.start(1)
+    caught = pytest.raises(AssertionError, match="item")
+    with caught, torch.inference_mode(), NothingFromTheHost():
+        one._step()
 
 
 @pytest.fixture
