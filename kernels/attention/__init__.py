@@ -34,7 +34,7 @@ BLOCKS = Registry[[Tensor, KeyBlocks, float, int | None, int], Tensor]("attentio
 if HAS_TRITON:
     BLOCKS.add(
         "triton",
-        on_first_call("kernels.attention.triton", "attention_of_blocks"),
+        on_first_call("kernels.attention.triton_blocks", "attention"),
         devices=("cuda",),
         dtypes=(torch.float32, torch.bfloat16, torch.float16),
     )

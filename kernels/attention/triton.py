@@ -20,8 +20,7 @@ import triton.language as tl
 from torch import Tensor
 
 from kernels import gradients
-from kernels.attention import blocks, tiled
-from kernels.attention.blocks import KeyBlocks
+from kernels.attention import tiled
 from kernels.attention.int8 import Segments
 from kernels.attention.table import NUM_COLUMNS, Table
 from kernels.compilation import CAPABILITIES, Compilation
@@ -304,15 +303,6 @@ def attention(
     if q.shape[2] not in HEAD_DIMS or gradients.wanted(q, *tensors):
         return tiled.attention(q, segments, scale, window, sinks)
     return attend(q, Table.of(segments, q.dtype), scale, window, sinks)
-
-
-def attention_of_blocks(
-    q: Tensor, keys: KeyBlocks, scale: float, window: int | None, sinks: int
-) -> Tensor:
-    """The splits follow from the room there is, so a recorded launch serves until it is used up."""
-    if q.shape[2] not in HEAD_DIMS:
-        return blocks.attention(q, keys, scale, window, sinks)
-    return attend(q, keys.table(q.dtype), scale, window, sinks)
 
 
 def attend(

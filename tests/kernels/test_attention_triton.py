@@ -8,7 +8,7 @@ import torch
 from measure import relative_rms
 
 from kernels import Int8Rows, KeyBlocks
-from kernels.attention import blocks, naive, triton
+from kernels.attention import blocks, naive, triton, triton_blocks
 from kernels.attention.table import Table
 from tests.kernels.interpreted import DEVICE, mutated, spread
 from tests.kernels.interpreted import poisoned as poisoned
@@ -131,7 +131,7 @@ def test_blocks_that_fill_are_read_up_to_where_they_are_filled(int8):
     for num_keys, window, sinks in ((1, None, 0), (100, None, 0), (301, 120, 3), (699, None, 0)):
         count.fill_(num_keys)
         want = naive.attention(q, [(k[:num_keys], v[:num_keys])], 0.125, window, sinks)
-        got = triton.attention_of_blocks(q, keys, 0.125, window, sinks)
+        got = triton_blocks.attention(q, keys, 0.125, window, sinks)
         assert relative_rms(got, want) < CLOSE[q.dtype]
         # Scores are float16 there.
         got = blocks.attention(q, keys, 0.125, window, sinks)
@@ -143,7 +143,7 @@ def test_blocks_that_would_be_copied_are_refused():
     odd = torch.zeros(8, 2, 65, dtype=torch.float16, device=DEVICE)[..., 1:]
     keys = KeyBlocks([(odd, odd)], torch.ones(1, dtype=torch.int64, device=DEVICE))
     with pytest.raises(ValueError, match="multiples of 16"):
-        triton.attention_of_blocks(odd[:1], keys, 1.0, None, 0)
+        triton_blocks.attention(odd[:1], keys, 1.0, None, 0)
 
 
 @pytest.mark.parametrize("side", ["queries", "keys", "out"])
