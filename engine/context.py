@@ -85,6 +85,16 @@ class Context:
         twin.logits = self.logits
         return twin
 
+    def note(self, token_ids: Sequence[int], logits: Tensor) -> None:
+        """Says that all states now stand behind these further tokens: for who moved the states."""
+        self._check()
+        self.token_ids.extend(token_ids)
+        self.logits = logits
+
+    @property
+    def model(self) -> Model:
+        return self._model
+
     def attend_globally(self) -> None:
         """Tokens read from here on see every earlier one, also in layers with a window.
 

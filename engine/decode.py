@@ -3,10 +3,12 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from engine import stepper
 from engine.context import Context
 from engine.tokenizer import Tokenizer
 
@@ -51,16 +53,25 @@ class Sampler:
     def is_greedy(self) -> bool:
         return self._sampling.temperature == 0
 
+    @property
+    def generator(self) -> torch.Generator:
+        return self._generator
+
     def draw(self, logits: Tensor) -> int:
         """One id; `logits` [vocab] float32."""
+        return int(self.choose(logits))
+
+    def choose(self, logits: Tensor) -> Tensor:
+        """The id `draw` gives, [] int64 on the device of `logits`, which is not waited for."""
         logits = logits.masked_fill(self._never, -torch.inf)
         if self._sampling.temperature == 0:
-            return int(logits.argmax())
+            return logits.argmax()
         # Float64 and a peak at 0, so that no temperature, however small, overflows.
         p = torch.softmax((logits - logits.max()).double() / self._sampling.temperature, dim=-1)
         if self._sampling.top_p < 1:
             p = _nucleus(p, self._sampling.top_p)
-        return int(torch.multinomial(p, 1, generator=self._generator))
+        # The exponential race, which is how torch.multinomial draws one, without its check of p.
+        return (p / torch.empty_like(p).exponential_(generator=self._generator)).argmax()
 
 
 def _nucleus(p: Tensor, top_p: float) -> Tensor:
@@ -83,11 +94,43 @@ def _ends_in_repeats(token_ids: Sequence[int], period: int) -> bool:
     return len(tail) == span and tail[period:] == tail[:-period]
 
 
+class Draws(Protocol):
+    """Tokens drawn one after another, each from a context that has read those before it."""
+
+    def next(self) -> int:
+        """Another token."""
+
+    def finish(self, num_read: int) -> None:
+        """Leaves the context behind the first `num_read` tokens: all that were drawn, or all but
+        the last one. To be called once, and nothing afterwards.
+        """
+
+
+class EagerDraws:
+    """Extends the context by a token when the next one is asked for, and never later."""
+
+    def __init__(self, context: Context, sampler: Sampler) -> None:
+        self._context, self._sampler = context, sampler
+        self._last: int | None = None
+
+    def next(self) -> int:
+        if self._last is not None:
+            self._context.extend([self._last])
+        if self._context.logits is None:
+            raise ValueError("an empty context cannot be continued; extend it first")
+        self._last = self._sampler.draw(self._context.logits)
+        return self._last
+
+    def finish(self, num_read: int) -> None:
+        """Nothing was read ahead."""
+
+
 class Decoding:
     """An answer being written: iterate for its text, piece by piece, as it is decided.
 
     The pieces joined are the whole answer, without stop text. The context grows by the tokens
-    written, the final one excepted. `stop_reason` is set when the iteration ends.
+    written, the final one excepted; on a GPU not before the iteration ends, or is closed.
+    `stop_reason` is set when the iteration ends.
     """
 
     def __init__(
@@ -104,13 +147,28 @@ class Decoding:
         self._context, self._tokenizer, self._sampler = context, tokenizer, sampler
         self._max_tokens, self._max_positions = max_tokens, max_positions
         self._stop_ids, self._stop_texts = stop_ids, tuple(filter(None, stop_texts))
+        self._start, self._num_read = len(context), 0
         self.token_ids: list[int] = []
         self.stop_reason: StopReason | None = None
 
     def __iter__(self) -> Iterator[str]:
+        draws = self._begin()
+        try:
+            yield from self._pieces(draws)
+        finally:
+            draws.finish(self._num_read)
+
+    def _begin(self) -> Draws:
+        self._start = len(self._context)
+        if not stepper.serves(self._context):
+            return EagerDraws(self._context, self._sampler)
+        limit = min(self._max_tokens, self._max_positions - self._start + 1)
+        return stepper.SteppedDraws(self._context, self._sampler, limit)
+
+    def _pieces(self, draws: Draws) -> Iterator[str]:
         stream = self._tokenizer.stream()
         pending = ""  # text that may still turn out to be the start of a stop text
-        while (reason := self._next_token()) is None:
+        while (reason := self._next_token(draws)) is None:
             pending += stream.push(self.token_ids[-1])
             if (cut := self._find_stop(pending)) is not None:
                 pending, reason = pending[:cut], StopReason.STOP_TEXT
@@ -123,19 +181,17 @@ class Decoding:
             yield pending
         self.stop_reason = reason
 
-    def _next_token(self) -> StopReason | None:
+    def _next_token(self, draws: Draws) -> StopReason | None:
         """Draws the next token into `token_ids`, or says why there is none."""
         if len(self.token_ids) >= self._max_tokens:
             return StopReason.MAX_TOKENS
         if self._sampler.is_greedy and in_loop(self.token_ids):
             return StopReason.LOOP
         if self.token_ids:
-            if len(self._context) >= self._max_positions:
+            if self._start + self._num_read >= self._max_positions:
                 return StopReason.CONTEXT_FULL
-            self._context.extend(self.token_ids[-1:])
-        if self._context.logits is None:
-            raise ValueError("an empty context cannot be continued; extend it first")
-        token_id = self._sampler.draw(self._context.logits)
+            self._num_read = len(self.token_ids)
+        token_id = draws.next()
         if token_id in self._stop_ids:
             return StopReason.END
         self.token_ids.append(token_id)

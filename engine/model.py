@@ -3,8 +3,11 @@
     forward(hidden [T, D], state, start) -> hidden [T, D]
 
 for any T >= 1, `start` being the position of the first token; only that layer changes `state`.
+With a `FillingKV` as state `start` may be an integer [1] on the device (see engine/stepper.py).
 B independent sequences of equal length may stand beside each other: hidden [T, B, D].
 """
+
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +16,7 @@ from torch import Tensor, nn
 import kernels
 from engine.config import LayerConfig, Mixer, ModelConfig, Residual
 from engine.layers.experts import ExpertsMLP
+from engine.layers.filling import FillingKV
 from engine.layers.kv import KVCache, KVTrace, WindowCache
 from engine.layers.lightning import LightningAttention, LightningState
 from engine.layers.mlp import DenseMLP
@@ -22,6 +26,7 @@ from engine.layers.softmax import SoftmaxAttention
 _MATRICES = frozenset({"qkv", "gate", "out", "gate_up", "down"})  # what `kernels.linear` is given
 
 LayerState = LightningState | KVCache | WindowCache
+StepState = LayerState | FillingKV
 
 
 class Layer(nn.Module):
@@ -42,7 +47,7 @@ class Layer(nn.Module):
         else:
             self.mlp = DenseMLP(config.hidden_size, config.mlp_size)
 
-    def forward(self, hidden: Tensor, state: LayerState, start: int) -> Tensor:
+    def forward(self, hidden: Tensor, state: StepState, start: int | Tensor) -> Tensor:
         normed = self.mixer_norm(hidden)
         mixed = self.mixer(normed, state, start)
         skip = normed if self.postnorm else hidden
@@ -115,7 +120,9 @@ class Model(nn.Module):
         """The dtype activations and KV have between layers: that of the embedding."""
         return self.embed.weight.dtype
 
-    def forward(self, token_ids: Tensor, states: list[LayerState], start: int) -> Tensor:
+    def forward(
+        self, token_ids: Tensor, states: Sequence[StepState], start: int | Tensor
+    ) -> Tensor:
         """Hidden states [T, D] after the last layer; every state moves on by T tokens.
 
         `token_ids` [T] int64 stand at positions start .. start + T - 1. Of [T, B] each column is a

@@ -13,7 +13,7 @@ from kernels import experts as _experts
 from kernels import lightning as _lightning
 from kernels import linear as _linear
 from kernels import norm as _norm
-from kernels.attention import Int8Rows, Segments
+from kernels.attention import Int8Rows, KeyBlocks, Segments
 from kernels.linear import packed as _packed
 from kernels.quantized import Int4Weight, Int8Weight, Weight
 
@@ -21,7 +21,9 @@ __all__ = [
     "Int4Weight",
     "Int8Rows",
     "Int8Weight",
+    "KeyBlocks",
     "attention",
+    "attention_of_blocks",
     "experts",
     "lightning_attention",
     "lightning_inputs",
@@ -146,6 +148,26 @@ def attention(
         raise ValueError(f"attention: a window of {window} tokens; a query must see itself")
     choice = _attention.REGISTRY.choose(q.device, q.dtype, implementation)
     return choice.function(q, segments, scale, window, sinks)
+
+
+def attention_of_blocks(
+    q: Tensor,
+    keys: KeyBlocks,
+    scale: float,
+    *,
+    window: int | None = None,
+    sinks: int = 0,
+    implementation: str | None = None,
+) -> Tensor:
+    """`attention` over the first `keys.num_keys` keys of blocks that have room for more.
+
+    Shapes: q [T, H, D]. "triton" does not ask the device how many keys there are, so the call can
+    be recorded in a CUDA graph and replayed while the blocks fill; call it once before, which lays
+    out what it needs. For head sizes it does not know (see `kernels.attention.triton`) it asks.
+    No gradients. Returns [T, H, D] in q's dtype.
+    """
+    choice = _attention.BLOCKS.choose(q.device, q.dtype, implementation)
+    return choice.function(q, keys, scale, window, sinks)
 
 
 def experts(

@@ -1,6 +1,6 @@
 """The keys and values softmax layers keep: all of them in blocks, or those of a window."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import ClassVar, Self
 
 import torch
@@ -111,6 +111,37 @@ class KVCache:
             self.num_tokens += BLOCK_TOKENS
         else:
             self._append(keys[:num_tokens], values[:num_tokens])
+
+    def room(self, num_blocks: int) -> tuple[list[tuple[Rows, Rows]], Tensor, Tensor | None]:
+        """New blocks one behind the other, the first of them with the rows of an unfinished block.
+
+        Returns them as blocks, as one tensor [num_blocks, 4096, 2, G, D] (keys, values), and the
+        scales [num_blocks, 4096, 2, G] if it keeps int8: the same memory three times.
+        """
+        tokens, num_kv_heads, head_dim = self._shape
+        shape = (num_blocks, 2, num_kv_heads, tokens)
+        pairs = torch.empty((*shape, head_dim), dtype=self._dtype, device=self._device)
+        pairs = pairs.permute(0, 3, 1, 2, 4)
+        blocks: list[tuple[Rows, Rows]] = [(pair[:, 0], pair[:, 1]) for pair in pairs]
+        scales = None
+        if self._dtype == torch.int8:
+            scales = torch.empty(shape, device=self._device).permute(0, 3, 1, 2)
+            blocks = [
+                (Int8Rows(pair[:, 0], scale[:, 0]), Int8Rows(pair[:, 1], scale[:, 1]))
+                for pair, scale in zip(pairs, scales, strict=True)
+            ]
+        full, rest = divmod(self.num_tokens, BLOCK_TOKENS)
+        if rest:
+            for block, rows in zip(blocks[0], self._blocks[full], strict=True):
+                _copy(block[:rest], rows[:rest])
+        return blocks, pairs, scales
+
+    def grow(self, blocks: Sequence[tuple[Rows, Rows]], num_tokens: int) -> None:
+        """Takes over `blocks` that `room` gave and that were filled up to `num_tokens` in all."""
+        full = self.num_tokens // BLOCK_TOKENS
+        needed = -(-num_tokens // BLOCK_TOKENS) - full
+        self._blocks[full:] = blocks[:needed]
+        self.num_tokens = num_tokens
 
     def fork(self) -> "KVCache":
         _, num_kv_heads, head_dim = self._shape

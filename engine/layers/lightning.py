@@ -79,7 +79,7 @@ class LightningAttention(nn.Module):
             self.q_norm = RMSNorm(config.head_dim, config.norm_eps)
             self.k_norm = RMSNorm(config.head_dim, config.norm_eps)
 
-    def forward(self, hidden: Tensor, state: LightningState, start: int) -> Tensor:
+    def forward(self, hidden: Tensor, state: LightningState, start: int | Tensor) -> Tensor:
         num_tokens = hidden.shape[0]
         # Sequences beside each other ([T, B, D]) have their heads one after another.
         qkv = kernels.linear(hidden, self.qkv).flatten(1)
@@ -110,7 +110,7 @@ class LightningAttention(nn.Module):
             return None
         return self.q_norm.weight, self.k_norm.weight, self.q_norm.eps
 
-    def _turn(self, start: int, hidden: Tensor) -> tuple[Tensor, Tensor] | None:
+    def _turn(self, start: int | Tensor, hidden: Tensor) -> tuple[Tensor, Tensor] | None:
         if not self.options.rotary_frequencies:
             return None
         num_tokens, device = hidden.shape[0], hidden.device

@@ -6,20 +6,46 @@ import torch
 from torch import Tensor
 
 
-@lru_cache(maxsize=4)
 def rotation(
-    frequencies: tuple[float, ...], start: int, num_tokens: int, device: torch.device
+    frequencies: tuple[float, ...], start: int | Tensor, num_tokens: int, device: torch.device
 ) -> tuple[Tensor, Tensor]:
     """Cosine and sine of every rotated pair at positions start .. start + num_tokens - 1.
 
-    Each [T, 1, rotary_dim / 2] float32. Kept for the other layers of the same chunk.
+    Each [T, 1, rotary_dim / 2] float32. Kept for the other layers of the same chunk, unless `start`
+    is an integer [1] on the device, which is not asked for it.
     """
+    if isinstance(start, Tensor):
+        return _turns(positions(start, num_tokens, device), _per_position(frequencies, device))
+    return _kept_rotation(frequencies, start, num_tokens, device)
+
+
+def positions(start: int | Tensor, num_tokens: int, device: torch.device) -> Tensor:
+    """start .. start + num_tokens - 1, [T] float64."""
+    if isinstance(start, Tensor):
+        return start + torch.arange(num_tokens, dtype=torch.float64, device=device)
+    return torch.arange(start, start + num_tokens, dtype=torch.float64, device=device)
+
+
+@lru_cache(maxsize=4)
+def _kept_rotation(
+    frequencies: tuple[float, ...], start: int, num_tokens: int, device: torch.device
+) -> tuple[Tensor, Tensor]:
     with torch.inference_mode(False):
-        # Angles reach 1e6 radians at a million tokens: only float64 keeps them to the last digit.
-        per_position = torch.tensor(frequencies, dtype=torch.float64, device=device)
-        position = torch.arange(start, start + num_tokens, dtype=torch.float64, device=device)
-        angle = (position[:, None] * per_position)[:, None, :]
-        return angle.cos().float(), angle.sin().float()
+        place = positions(start, num_tokens, device)
+        return _turns(place, _per_position(frequencies, device))
+
+
+@lru_cache(maxsize=16)
+def _per_position(frequencies: tuple[float, ...], device: torch.device) -> Tensor:
+    """[rotary_dim / 2], made once: a copy to a GPU cannot be part of a recorded step."""
+    with torch.inference_mode(False):
+        return torch.tensor(frequencies, dtype=torch.float64, device=device)
+
+
+def _turns(position: Tensor, per_position: Tensor) -> tuple[Tensor, Tensor]:
+    # Angles reach 1e6 radians at a million tokens: only float64 keeps them to the last digit.
+    angle = (position[:, None] * per_position)[:, None, :]
+    return angle.cos().float(), angle.sin().float()
 
 
 def rotate(x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:

@@ -8,8 +8,11 @@ from torch import Tensor, nn
 
 import kernels
 from engine.config import ModelConfig, SoftmaxOptions
+from engine.layers.filling import FillingKV
 from engine.layers.kv import KVCache, WindowCache
-from engine.layers.rotary import rotate, rotation
+from engine.layers.rotary import positions, rotate, rotation
+
+SoftmaxState = KVCache | WindowCache | FillingKV
 
 
 class SoftmaxAttention(nn.Module):
@@ -27,7 +30,7 @@ class SoftmaxAttention(nn.Module):
         if self.options.output_gate:
             self.gate = nn.Parameter(torch.empty(config.attention_size, config.hidden_size))
 
-    def forward(self, hidden: Tensor, state: KVCache | WindowCache, start: int) -> Tensor:
+    def forward(self, hidden: Tensor, state: SoftmaxState, start: int | Tensor) -> Tensor:
         num_tokens = hidden.shape[0]
         qkv = kernels.linear(hidden, self.qkv).view(*hidden.shape[:-1], sum(self.heads), -1)
         # Sequences beside each other ([T, B, D]) have their heads one after another, of queries
@@ -44,7 +47,10 @@ class SoftmaxAttention(nn.Module):
             out = torch.sigmoid(kernels.linear(hidden, self.gate)) * out
         return kernels.linear(out, self.out)
 
-    def _attend(self, q: Tensor, state: KVCache | WindowCache, start: int) -> Tensor:
+    def _attend(self, q: Tensor, state: SoftmaxState, start: int | Tensor) -> Tensor:
+        if isinstance(state, FillingKV):
+            return state.attend(q, self.scale, self.options)
+        assert isinstance(start, int)
         attention = partial(
             kernels.attention, scale=self.scale, implementation=state.implementation
         )
@@ -65,12 +71,11 @@ class SoftmaxAttention(nn.Module):
             outs.append(attention(q[local:], state.segments()))
         return torch.cat(outs) if len(outs) > 1 else outs[0]
 
-    def _grown(self, q: Tensor, start: int) -> Tensor:
+    def _grown(self, q: Tensor, start: int | Tensor) -> Tensor:
         """q [T, H, D] times the logarithmic factor of its position, 1 at positions trained for."""
         base, trained = self.options.log_scale_base, self.options.log_scale_from_tokens
         if not base:
             return q
-        end = start + q.shape[0]
-        position = torch.arange(start, end, dtype=torch.float64, device=q.device)
+        position = positions(start, q.shape[0], q.device)
         factor = ((position - trained).clamp(min=0) + base).log() / math.log(base)
         return (q.float() * factor.float()[:, None, None]).to(q.dtype)

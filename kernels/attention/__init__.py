@@ -1,11 +1,12 @@
 import torch
 from torch import Tensor
 
-from kernels.attention import naive, sdpa, tiled
+from kernels.attention import blocks, naive, sdpa, tiled
+from kernels.attention.blocks import KeyBlocks
 from kernels.attention.int8 import Int8Rows, Rows, Segments, dense
 from kernels.registry import HAS_TRITON, Registry, on_first_call
 
-__all__ = ["REGISTRY", "Int8Rows", "Rows", "Segments", "dense"]
+__all__ = ["BLOCKS", "REGISTRY", "Int8Rows", "KeyBlocks", "Rows", "Segments", "dense"]
 
 REGISTRY = Registry[[Tensor, Segments, float, int | None, int], Tensor]("attention")
 if HAS_TRITON:
@@ -28,3 +29,18 @@ REGISTRY.add(
     dtypes=(torch.float32, torch.bfloat16, torch.float16),
 )
 REGISTRY.add("naive", naive.attention, devices=("cpu", "cuda"), dtypes=(torch.float64,))
+
+BLOCKS = Registry[[Tensor, KeyBlocks, float, int | None, int], Tensor]("attention of blocks")
+if HAS_TRITON:
+    BLOCKS.add(
+        "triton",
+        on_first_call("kernels.attention.triton_blocks", "attention"),
+        devices=("cuda",),
+        dtypes=(torch.float32, torch.bfloat16, torch.float16),
+    )
+BLOCKS.add(
+    "tiled",
+    blocks.attention,
+    devices=("cpu", "cuda"),
+    dtypes=(torch.float32, torch.bfloat16, torch.float16),
+)

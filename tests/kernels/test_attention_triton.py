@@ -7,8 +7,8 @@ import pytest
 import torch
 from measure import relative_rms
 
-from kernels import Int8Rows
-from kernels.attention import naive, triton
+from kernels import Int8Rows, KeyBlocks
+from kernels.attention import blocks, naive, triton, triton_blocks
 from kernels.attention.table import Table
 from tests.kernels.interpreted import DEVICE, mutated, spread
 from tests.kernels.interpreted import poisoned as poisoned
@@ -117,6 +117,33 @@ def test_the_future_cannot_be_seen():
     after = triton.attention(q, [(k, v)], 0.125)
     assert torch.equal(after[:30], before[:30])  # query 29 stands at position 89
     assert (after[30:] - before[30:]).abs().amin(dim=(1, 2)).min() > 0
+
+
+@pytest.mark.parametrize("int8", [False, True])
+def test_blocks_that_fill_are_read_up_to_where_they_are_filled(int8):
+    """What lies behind is NaN; the count is set on the device between calls."""
+    q, segments = case(1, [700], int8=int8, heads=(4, 2))
+    (k, v), count = segments[0], torch.zeros(1, dtype=torch.int64, device=DEVICE)
+    cuts = [(k[at : at + 100], v[at : at + 100]) for at in range(0, 700, 100)]
+    if not int8:
+        cuts.append((torch.full_like(k[:100], torch.nan), torch.full_like(v[:100], torch.nan)))
+    keys = KeyBlocks(cuts, count)
+    for num_keys, window, sinks in ((1, None, 0), (100, None, 0), (301, 120, 3), (699, None, 0)):
+        count.fill_(num_keys)
+        want = naive.attention(q, [(k[:num_keys], v[:num_keys])], 0.125, window, sinks)
+        got = triton_blocks.attention(q, keys, 0.125, window, sinks)
+        assert relative_rms(got, want) < CLOSE[q.dtype]
+        # Scores are float16 there.
+        got = blocks.attention(q, keys, 0.125, window, sinks)
+        assert relative_rms(got, want) < 3 * CLOSE[q.dtype]
+
+
+def test_blocks_that_would_be_copied_are_refused():
+    """A copy would not see the rows that come later."""
+    odd = torch.zeros(8, 2, 65, dtype=torch.float16, device=DEVICE)[..., 1:]
+    keys = KeyBlocks([(odd, odd)], torch.ones(1, dtype=torch.int64, device=DEVICE))
+    with pytest.raises(ValueError, match="multiples of 16"):
+        triton_blocks.attention(odd[:1], keys, 1.0, None, 0)
 
 
 @pytest.mark.parametrize("side", ["queries", "keys", "out"])
