@@ -131,13 +131,15 @@ def test_a_layer_or_parent_that_is_not_there_is_refused():
 def test_the_parent_of_the_embedded_model_keeps_eight_layers(tmp_path):
     config = llama_config(num_hidden_layers=30, hidden_size=576, num_attention_heads=9)
     config |= {"num_key_value_heads": 3, "head_dim": 64, "rope_theta": 1e5}
-    write_config(tmp_path, hybrid_config(config, Recipe.parse(SMOLLM2_KEPT)))
+    kept = f"{SMOLLM2_KEPT},7:32,6:0"  # and two that lose some or all of their rotation
+    write_config(tmp_path, hybrid_config(config, Recipe.parse(kept)))
     layers = read_config(tmp_path).layers
     softmax = [n for n, layer in enumerate(layers) if layer.mixer is Mixer.SOFTMAX]
-    assert softmax == [8, 9, 10, 15, 18, 20, 21, 23]
+    assert softmax == [6, 7, 8, 9, 10, 15, 18, 20, 21, 23]
     rotated = [layers[n].softmax.rotary_frequencies for n in softmax]
     fast = [1e5 ** (-2 * pair / 64) for pair in range(32)]
-    assert [len(frequencies) for frequencies in rotated] == [16] * 4 + [0] * 4
-    assert rotated[0] == pytest.approx(fast[:16])
+    assert [len(frequencies) for frequencies in rotated] == [0, 16] + [32] * 8
+    assert rotated[1] == pytest.approx(fast[:16])
+    assert rotated[2] == pytest.approx(fast)
     assert layers[0].lightning.rotary_frequencies == pytest.approx(fast)
     assert layers[0].lightning.scale == 0.125
