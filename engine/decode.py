@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from engine import stepper
+from engine.constrain import Constraint
 from engine.context import Context
 from engine.tokenizer import Tokenizer
 
@@ -57,9 +58,17 @@ class Sampler:
     def generator(self) -> torch.Generator:
         return self._generator
 
-    def draw(self, logits: Tensor) -> int:
-        """One id; `logits` [vocab] float32."""
-        return int(self.choose(logits))
+    def draw(self, logits: Tensor, allowed: Tensor | None = None) -> int:
+        """One id; `logits` [vocab] float32, `allowed` [vocab] bool on any device.
+
+        Raises ValueError if no id is allowed.
+        """
+        if allowed is None:
+            return int(self.choose(logits))
+        forbidden = ~allowed.to(logits.device)
+        if bool((forbidden | self._never).all()):
+            raise ValueError("the constraint allows no token")
+        return int(self.choose(logits.masked_fill(forbidden, -torch.inf)))
 
     def choose(self, logits: Tensor) -> Tensor:
         """The id `draw` gives, [] int64 on the device of `logits`, which is not waited for."""
@@ -109,8 +118,10 @@ class Draws(Protocol):
 class EagerDraws:
     """Extends the context by a token when the next one is asked for, and never later."""
 
-    def __init__(self, context: Context, sampler: Sampler) -> None:
-        self._context, self._sampler = context, sampler
+    def __init__(
+        self, context: Context, sampler: Sampler, constraint: Constraint | None = None
+    ) -> None:
+        self._context, self._sampler, self._constraint = context, sampler, constraint
         self._last: int | None = None
 
     def next(self) -> int:
@@ -118,7 +129,11 @@ class EagerDraws:
             self._context.extend([self._last])
         if self._context.logits is None:
             raise ValueError("an empty context cannot be continued; extend it first")
-        self._last = self._sampler.draw(self._context.logits)
+        constraint = self._constraint
+        allowed = None if constraint is None else constraint.allowed()
+        self._last = self._sampler.draw(self._context.logits, allowed)
+        if constraint is not None:
+            constraint.push(self._last)
         return self._last
 
     def finish(self, num_read: int) -> None:
@@ -143,8 +158,10 @@ class Decoding:
         max_positions: int,
         stop_ids: frozenset[int],
         stop_texts: Sequence[str] = (),
+        constraint: Constraint | None = None,
     ) -> None:
         self._context, self._tokenizer, self._sampler = context, tokenizer, sampler
+        self._constraint = constraint
         self._max_tokens, self._max_positions = max_tokens, max_positions
         self._stop_ids, self._stop_texts = stop_ids, tuple(filter(None, stop_texts))
         self._start, self._num_read = len(context), 0
@@ -160,8 +177,8 @@ class Decoding:
 
     def _begin(self) -> Draws:
         self._start = len(self._context)
-        if not stepper.serves(self._context):
-            return EagerDraws(self._context, self._sampler)
+        if self._constraint is not None or not stepper.serves(self._context):
+            return EagerDraws(self._context, self._sampler, self._constraint)
         limit = min(self._max_tokens, self._max_positions - self._start + 1)
         return stepper.SteppedDraws(self._context, self._sampler, limit)
 

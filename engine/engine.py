@@ -25,6 +25,7 @@ from engine.tokenizer import Piece, Tokenizer, Turn
 if TYPE_CHECKING:
     import torch
 
+    from engine.constrain import Constraint
     from engine.context import Context
     from engine.decode import Decoding
     from engine.store.manifest import Maker
@@ -166,6 +167,7 @@ class Engine:
         seed: int = 0,
         max_positions: int | None = None,
         stop_texts: Sequence[str] = (),
+        constraint: "Constraint | None" = None,
     ) -> "Decoding":
         """An answer that continues `context`; iterate over it for text. See `Decoding`.
 
@@ -182,6 +184,7 @@ class Engine:
             max_positions=max_positions or self.config.max_positions,
             stop_ids=self._stop_ids,
             stop_texts=stop_texts,
+            constraint=constraint,
         )
 
 

@@ -19,11 +19,19 @@ class ReadingPlan(StrEnum):
     FOCUS = "focus"  # passages chosen for the question are in the context
 
 
+class CitationKind(StrEnum):
+    EVIDENCE = "evidence"  # a passage of the documents that carries the answer
+    QUOTE = "quote"  # what the answer itself puts in quotation marks
+
+
 @dataclass(frozen=True, slots=True)
 class Citation:
     """A verbatim piece of a document that carries the answer.
 
-    `score` is the model's mean log-likelihood (nats per token) of the question given the passage.
+    `text` is `block.text[start:end]` of block number `block` (from 0) of the document. `score` is
+    the model's mean log-likelihood (nats per token) of the question given the passage, `gain` how
+    much likelier the passage makes the answer (nats per token of the answer), `attention` the share
+    of the answer's attention that went to it; None where it was not measured.
     """
 
     number: int
@@ -32,6 +40,24 @@ class Citation:
     text: str
     status: CitationStatus
     score: float
+    kind: CitationKind = CitationKind.EVIDENCE
+    block: int | None = None
+    start: int | None = None
+    end: int | None = None
+    gain: float | None = None
+    attention: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """`text[start:end]` of the answer, a sentence, and the numbers of the citations that carry it.
+
+    Without any, nothing that was read supports it.
+    """
+
+    start: int
+    end: int
+    citations: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +85,11 @@ class PassageRead:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """`unverified` are the quotes and numbers of `text` that stand nowhere in what was read."""
+    """`unverified` are the quotes and numbers of `text` that stand nowhere in what was read.
+
+    `is_found` False: the documents do not answer the question, and `text` says so. `value` is what
+    `text` parses to under a schema. `thinking` is what the model wrote before its answer.
+    """
 
     question: str
     text: str
@@ -71,3 +101,7 @@ class Answer:
     model_fingerprint: str = ""
     read: tuple[PassageRead, ...] = ()
     unverified: tuple[str, ...] = ()
+    claims: tuple[Claim, ...] = ()
+    is_found: bool = True
+    value: object = None
+    thinking: str = ""

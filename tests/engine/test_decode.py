@@ -45,7 +45,7 @@ class Script:
 
     is_greedy = False
 
-    def draw(self, logits):
+    def draw(self, logits, allowed=None):
         return next(self._ids)
 
 
@@ -262,3 +262,40 @@ def test_an_answer_on_a_fork_leaves_the_origin_as_it_was(model, tokenizer):
 def test_a_loop_is_four_repeats_over_32_tokens_at_the_very_end(token_ids, loops):
     """Red here means answers are cut that only look alike, or loops run to the token limit."""
     assert in_loop(token_ids) is loops
+
+
+class OnlyEven:
+    """Allows even ids until six are written, then nothing but the end."""
+
+    def __init__(self, vocab_size, end):
+        self._even = torch.arange(vocab_size) % 2 == 0
+        self._end, self.pushed = end, []
+
+    def allowed(self):
+        if len(self.pushed) < 6:
+            return self._even & (torch.arange(len(self._even)) != self._end)
+        return torch.arange(len(self._even)) == self._end
+
+    def push(self, token_id):
+        self.pushed.append(token_id)
+
+
+@pytest.mark.parametrize("temperature", [0.0, 2.0])
+def test_a_constraint_decides_what_is_written_and_when_the_answer_may_end(
+    model, tokenizer, temperature
+):
+    rule = OnlyEven(320, end=8)
+    _, answer = decoding(
+        model, tokenizer, temperature=temperature, stop_ids=frozenset({8}), constraint=rule
+    )
+    assert "".join(answer) == tokenizer.decode(answer.token_ids)
+    assert answer.stop_reason is StopReason.END
+    assert len(answer.token_ids) == 6
+    assert all(token_id % 2 == 0 for token_id in answer.token_ids)
+    assert rule.pushed == [*answer.token_ids, 8]
+
+
+def test_a_constraint_that_allows_nothing_is_an_error_and_not_token_0():
+    sampler = Sampler(Sampling(), torch.tensor([False, True]))
+    with pytest.raises(ValueError, match="allows no token"):
+        sampler.draw(torch.zeros(2), torch.tensor([False, True]))
