@@ -44,6 +44,12 @@ EXPECTED_CITATION = {
     "text": "“silt”",
     "status": "normalised",
     "score": -1.5,
+    "kind": "evidence",
+    "block": None,
+    "start": None,
+    "end": None,
+    "gain": None,
+    "attention": None,
 }
 any_text = st.text(st.characters(codec=None)) | st.text(
     st.sampled_from('"\\\x00\x1b\x7f\x85\x9b\u2028\u202e😀é\ud83d\ude00\udc80\n\r')
@@ -135,6 +141,10 @@ def test_one_object_with_everything_in_it():
                 "model_fingerprint": "abc123",
                 "read": [{"path": "report.pdf", "locator": None, "tokens": 3_912}],
                 "unverified": ["1905"],
+                "claims": [],
+                "is_found": True,
+                "value": None,
+                "thinking": "",
                 "notes": ["about 0"],
             }
         ],
