@@ -6,11 +6,12 @@ on stderr in words, as by a run without a terminal.
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import fields, is_dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from mm1cli.ingest.corpus import Locator
+from mm1cli.ingest.corpus import Corpus, Locator
 from mm1cli.ingest.manifest import Manifest
 from mm1cli.output.sink import SCHEMA_VERSION, RunInfo
 from mm1cli.output.text import Channel
@@ -75,6 +76,9 @@ class JsonObject:
     def manifest(self, manifest: Manifest, *, show: bool) -> None:  # noqa: ARG002 - always shown
         self._manifest = manifest.as_json()
 
+    def corpus(self, corpus: Corpus, tokens: Sequence[int]) -> None:
+        pass
+
     def note(self, text: str) -> None:
         self._notes.append(text)
         self._aside.note(text)
@@ -84,6 +88,9 @@ class JsonObject:
 
     def question(self, question: str, index: int, count: int) -> None:  # noqa: ARG002
         self._num_notes_before = len(self._notes)
+
+    def thinking(self, text: str) -> None:
+        pass
 
     def token(self, text: str) -> None:
         pass
@@ -135,6 +142,9 @@ class JsonLines:
     def manifest(self, manifest: Manifest, *, show: bool) -> None:  # noqa: ARG002 - always shown
         self._event("manifest", manifest.as_json())
 
+    def corpus(self, corpus: Corpus, tokens: Sequence[int]) -> None:
+        pass
+
     def note(self, text: str) -> None:
         self._event("note", {"text": text})
 
@@ -144,6 +154,9 @@ class JsonLines:
 
     def question(self, question: str, index: int, count: int) -> None:
         self._event("question", {"question": question, "index": index, "count": count})
+
+    def thinking(self, text: str) -> None:
+        self._event("thinking", {"text": text})
 
     def token(self, text: str) -> None:
         self._event("token", {"text": text})

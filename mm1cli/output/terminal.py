@@ -15,6 +15,7 @@ from mm1cli.output.progress import Progress
 from mm1cli.output.sink import RunInfo
 from mm1cli.output.table import write_summary, write_table
 from mm1cli.output.text import (
+    COMPLETE,
     Channel,
     Style,
     duration,
@@ -27,7 +28,6 @@ from mm1cli.output.text import (
 from mm1cli.result import Answer, Citation, CitationStatus, Usage
 
 PROGRESS_AFTER_S = 2.0
-_COMPLETE = frozenset({"end", "stop", "stop text"})
 _STATUS_WORDS = {
     CitationStatus.EXACT: "",
     CitationStatus.NORMALISED: " (spacing or letter forms differ)",
@@ -161,7 +161,7 @@ class Terminal:
 def _usage_parts(answer: Answer, model: str) -> list[str]:
     usage: Usage = answer.usage
     wrote = f"wrote {usage.output_tokens:,} tokens"
-    if answer.stop_reason not in _COMPLETE:
+    if answer.stop_reason not in COMPLETE:
         wrote += f" (stopped: {answer.stop_reason})"
     decode = f"decode {duration(usage.decode_s)}"
     if usage.decode_s > 0:

@@ -23,6 +23,7 @@ _VISIBLE_ON_ONE_LINE = _VISIBLE | {
 }
 
 FALLBACK_COLUMNS = 80
+COMPLETE = frozenset({"end", "stop", "stop text"})  # reasons to stop that leave nothing unsaid
 
 
 def safe(text: str) -> str:
