@@ -91,7 +91,9 @@ def _lines(text: str) -> Iterator[Span]:
 def _goes_on(text: str, lines: Sequence[Span], at: int) -> bool:
     line = text[slice(*lines[at])]
     begins = _HEADING.match(line) or _ITEM.match(line) or _FENCE.match(line)
-    is_table = "|" in line and at + 1 < len(lines) and _TABLE_RULE.match(text[slice(*lines[at + 1])])
+    is_table = (
+        "|" in line and at + 1 < len(lines) and _TABLE_RULE.match(text[slice(*lines[at + 1])])
+    )
     return bool(line.strip()) and not begins and not is_table
 
 
@@ -134,6 +136,7 @@ class AnswerText:
             | {at for claim in self._claims for at in (claim.start, claim.end)}
         )
         self._last: dict[int, Piece] = {}  # of each claim, as far as pieces were made
+        self._quoted: dict[int, set[int]] = {}  # footnotes of quotations inside each claim
 
     def layout(self) -> list[tuple[Block, list[list[list[Piece]]]]]:
         """Each block with its cells as pieces, and behind each claim its footnotes."""
@@ -143,7 +146,8 @@ class AnswerText:
         ]
         for index, piece in self._last.items():
             claim = self._claims[index]
-            piece.refs += [number for number in claim.citations if number not in piece.refs]
+            inside = self._quoted.get(index, set())
+            piece.refs += [number for number in claim.citations if number not in inside]
             if not claim.citations:
                 piece.flag = piece.flag or "no evidence"
         return laid
@@ -168,6 +172,7 @@ class AnswerText:
                     piece.classes.append("unsupported")
                 if piece.text.strip():
                     self._last[index] = piece
+                self._quoted.setdefault(index, set()).update(piece.refs)
             pieces.append(piece)
         return pieces
 

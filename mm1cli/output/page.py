@@ -100,9 +100,7 @@ def render(collected: Collected) -> str:
     """The page. Its size is bounded but for the questions and answers themselves: passages are
     shown with a page of text around them, lists end after `MOST_LISTED`."""
     sources = collected.sources
-    shown = [
-        _shown(number, answer, sources) for number, answer in enumerate(collected.answers, 1)
-    ]
+    shown = [_shown(number, answer, sources) for number, answer in enumerate(collected.answers, 1)]
     manifest = collected.manifest or Manifest((), 0)
     left_out = sorted(manifest.left_out, key=lambda entry: str(entry.reason))
     rows = _rows(collected.answers, manifest, sources) if sources is not None else []

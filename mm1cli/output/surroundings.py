@@ -8,7 +8,7 @@ from itertools import accumulate
 from mm1cli.ingest.corpus import Block, Corpus, Document, Locator
 from mm1cli.result import Citation
 
-AROUND_CHARS = 900  # shown on either side, at most
+AROUND_CHARS = 600  # shown on either side, at most
 QUOTE_CHARS = 4_000  # of the passage itself
 _WORD_CHARS = 60  # a cut looks this far for white space
 _MOST_TRIED = 100  # a word may stand on every line
@@ -76,16 +76,21 @@ class Sources:
         return self.first_tokens[number] + self.tokens[number] * before / max(num_chars, 1)
 
     def lines_of(self, number: int, locator: Locator) -> tuple[float, float] | None:
-        """The tokens from and to of the lines (paragraphs, rows) a locator names."""
+        """The tokens from and to of the lines (paragraphs, rows) a locator names; None for a
+        locator of another document."""
+        found = None
         for at, block in enumerate(self.documents[number].blocks):
             if (block.place, block.mark) != (locator.place, locator.mark):
                 continue
             lines = [0, *accumulate(len(line) + 1 for line in block.text.split("\n"))]
             first, last = locator.first - block.first, locator.last - block.first
-            if 0 <= first < len(lines) - 1:
-                end = min(lines[min(last + 1, len(lines) - 1)], len(block.text))
-                return self.token_of(number, at, lines[first]), self.token_of(number, at, end)
-        return None
+            if not 0 <= first < len(lines) - 1:
+                continue
+            end = min(lines[min(last + 1, len(lines) - 1)], len(block.text))
+            found = self.token_of(number, at, lines[first]), self.token_of(number, at, end)
+            if locator.headings[: len(block.headings)] == block.headings:
+                break
+        return found
 
 
 def around(spot: Spot) -> Surroundings:

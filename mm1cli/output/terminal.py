@@ -1,16 +1,19 @@
 """The sink for people: the answer on stdout, everything else on stderr.
 
-Citations, too, go to stderr: they are evidence about the answer, and a pipe wants the answer. A
-manifest that was asked for IS the answer, so that goes to stdout.
+Citations, too, go to stderr: they are evidence about the answer, and a pipe wants the answer. So
+the footnotes of each sentence stand below them, not in the text, which is the model's alone. What
+it thinks before it answers is dimmed, on stderr. A manifest that was asked for IS the answer, so that goes to stdout.
 """
 
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
+from mm1cli.ingest.corpus import Corpus
 from mm1cli.ingest.manifest import Manifest
+from mm1cli.output.links import Links
 from mm1cli.output.progress import Progress
 from mm1cli.output.sink import RunInfo
 from mm1cli.output.table import write_summary, write_table
@@ -18,16 +21,19 @@ from mm1cli.output.text import (
     COMPLETE,
     Channel,
     Style,
+    cell_width,
     duration,
+    elide_end,
     safe,
     safe_line,
     wrap,
     write_led,
     write_parts,
 )
-from mm1cli.result import Answer, Citation, CitationStatus, Usage
+from mm1cli.result import Answer, Citation, CitationStatus, Claim, Usage
 
 PROGRESS_AFTER_S = 2.0
+_CLAIM_COLUMNS = 34  # enough to know a sentence by its beginning
 _STATUS_WORDS = {
     CitationStatus.EXACT: "",
     CitationStatus.NORMALISED: " (spacing or letter forms differ)",
@@ -57,6 +63,8 @@ class Terminal:
         self._needs_gap = False  # something stands on the screen right above the answer to come
         self._has_cited = False
         self._has_answered = False
+        self._is_thinking = False
+        self._links: Links | None = None
 
     @classmethod
     def from_environment(cls, quiet: bool) -> "Terminal":
@@ -70,12 +78,16 @@ class Terminal:
         self._model = run.model
 
     def manifest(self, manifest: Manifest, *, show: bool) -> None:
+        self._links = Links(manifest)
         if show:
             self._progress.stop()
             write_table(manifest, self._stdout)
         elif not self._quiet:
             with self._aside():
                 write_summary(manifest, self._stderr)
+
+    def corpus(self, corpus: Corpus, tokens: Sequence[int]) -> None:
+        pass
 
     def note(self, text: str) -> None:
         if self._quiet:
@@ -99,10 +111,19 @@ class Terminal:
         self._leave_gap()
         self._stdout.write(f"## {safe_line(' '.join(question.split()))}\n", Style.BOLD)
 
+    def thinking(self, text: str) -> None:
+        if not text:
+            return
+        self._progress.stop()
+        self._stderr.write(text, Style.DIM)
+        self._is_thinking = not text.endswith("\n")
+        self._needs_gap = True
+
     def token(self, text: str) -> None:
         if not text:
             return
         self._progress.stop()
+        self._end_thinking()
         self._leave_gap()
         self._stdout.write(text)
         self._line_is_open = not text.endswith("\n")
@@ -112,13 +133,16 @@ class Terminal:
             if not self._has_cited:
                 self._stderr.write("\n")
             self._has_cited = True
-            _write_citation(citation, self._stderr)
+            links = self._links
+            url = links.url(citation.path, citation.locator) if links is not None else None
+            _write_citation(citation, url, self._stderr)
 
     def answer(self, answer: Answer) -> None:
         self._progress.stop()
         if not answer.text:
             self._line_is_open = True
         self._end_line()
+        _write_claims(answer, self._stderr)
         if not self._quiet:
             self._stderr.write("\n")
             write_parts(_usage_parts(answer, self._model), self._stderr)
@@ -137,6 +161,7 @@ class Terminal:
     @contextmanager
     def _aside(self) -> Iterator[None]:
         """Write to stderr without touching the answer on stdout, nor the bar below."""
+        self._end_thinking()
         with self._progress.hidden():
             if self._line_is_open and self._shares_screen:
                 self._stderr.write("\n")
@@ -152,7 +177,13 @@ class Terminal:
             self._stderr.write("\n")
         self._needs_gap = False
 
+    def _end_thinking(self) -> None:
+        if self._is_thinking:
+            self._is_thinking = False
+            self._stderr.write("\n")
+
     def _end_line(self) -> None:
+        self._end_thinking()
         if self._line_is_open:
             self._line_is_open = False
             self._stdout.write("\n")
@@ -175,11 +206,52 @@ def _usage_parts(answer: Answer, model: str) -> list[str]:
     ]
 
 
-def _write_citation(citation: Citation, channel: Channel) -> None:
+def _write_claims(answer: Answer, channel: Channel) -> None:
+    """Which footnotes carry which sentence, and which sentences have none."""
+    if not answer.is_found:
+        if answer.citations:
+            channel.write("\nnot found: these passages come nearest\n", Style.WARNING)
+        return
+    if not answer.claims:
+        return
+    text = answer.text
+    carried = [claim for claim in answer.claims if claim.citations]
+    channel.write("\n")
+    if carried:
+        _write_flowing([_claim(claim, text, channel) for claim in carried], channel)
+    if without := [_words(claim, text) for claim in answer.claims if not claim.citations]:
+        lead = "no evidence"
+        told = ", ".join(f"“{words}”" for words in without)
+        write_led(lead, Style.WARNING, told, channel)
+
+
+def _claim(claim: Claim, text: str, channel: Channel) -> str:
+    numbers = "".join(f"[{number}]" for number in claim.citations)
+    room = channel.columns - cell_width(numbers) - 3
+    return f"“{elide_end(_words(claim, text), max(min(room, _CLAIM_COLUMNS), 1))}” {numbers}"
+
+
+def _words(claim: Claim, text: str) -> str:
+    return safe_line(" ".join(text[claim.start : claim.end].split()))
+
+
+def _write_flowing(parts: Sequence[str], channel: Channel) -> None:
+    """As many on a line as a terminal has room for; a line each in a pipe."""
+    line = ""
+    for part in parts:
+        if line and (not channel.is_terminal or cell_width(f"{line}  {part}") > channel.columns):
+            channel.write(f"{line}\n", Style.DIM)
+            line = ""
+        line = f"{line}  {part}" if line else part
+    channel.write(f"{line}\n", Style.DIM)
+
+
+def _write_citation(citation: Citation, url: str | None, channel: Channel) -> None:
     head = f"[{citation.number}] "
     is_found = citation.status is not CitationStatus.NOT_FOUND
     channel.write(head, Style.MARK)
-    channel.write(f"{safe_line(citation.path)}, {safe_line(str(citation.locator))}", Style.BOLD)
+    path, where = safe_line(citation.path), safe_line(str(citation.locator))
+    channel.write(f"{path}, {where}", Style.BOLD, url)
     channel.write(_STATUS_WORDS[citation.status], Style.DIM if is_found else Style.ERROR)
     channel.write("\n")
     margin = " " * len(head)
