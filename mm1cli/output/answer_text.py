@@ -10,6 +10,7 @@ import unicodedata
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from mm1cli.result import Answer, Citation, CitationKind, CitationStatus
 
@@ -90,10 +91,9 @@ def _lines(text: str) -> Iterator[Span]:
 
 def _goes_on(text: str, lines: Sequence[Span], at: int) -> bool:
     line = text[slice(*lines[at])]
+    following = text[slice(*lines[at + 1])] if at + 1 < len(lines) else ""
     begins = _HEADING.match(line) or _ITEM.match(line) or _FENCE.match(line)
-    is_table = (
-        "|" in line and at + 1 < len(lines) and _TABLE_RULE.match(text[slice(*lines[at + 1])])
-    )
+    is_table = "|" in line and _TABLE_RULE.match(following)
     return bool(line.strip()) and not begins and not is_table
 
 
@@ -156,7 +156,7 @@ class AnswerText:
         start, end = span
         borders = [start, *(at for at in self._cuts if start < at < end), end]
         pieces: list[Piece] = []
-        for first, last in zip(borders, borders[1:], strict=False):
+        for first, last in pairwise(borders):
             looks = [look for look in self._looks if look.start <= first and last <= look.end]
             if first == last or any(look.name == "hidden" for look in looks):
                 continue
@@ -193,16 +193,13 @@ def _quotes(answer: Answer) -> Iterator[_Look]:
             cited.setdefault(_folded(citation.text), citation)
     for match in _QUOTED.finditer(answer.text):
         group = match.lastindex or 0
-        citation = cited.get(_folded(match.group(group)))
-        if citation is None:
-            continue
-        is_missing = citation.status is CitationStatus.NOT_FOUND
-        yield _Look(
-            *match.span(),
-            f"quote-{citation.status.replace(' ', '-')}",
-            citation.number,
-            "not in the documents" if is_missing else "",
-        )
+        if (found := cited.get(_folded(match.group(group)))) is not None:
+            yield _Look(
+                *match.span(),
+                f"quote-{found.status.replace(' ', '-')}",
+                found.number,
+                "not in the documents" if found.status is CitationStatus.NOT_FOUND else "",
+            )
 
 
 def _unverified(answer: Answer) -> Iterator[_Look]:

@@ -13,6 +13,7 @@ from datetime import datetime
 from functools import cache
 from importlib.resources import files
 from itertools import groupby
+from typing import TYPE_CHECKING
 
 from mm1cli.ingest.manifest import Entry, Manifest
 from mm1cli.output.answer_text import AnswerText, Block, Piece
@@ -21,6 +22,9 @@ from mm1cli.output.sink import RunInfo
 from mm1cli.output.surroundings import Sources, Spot, Surroundings, around, head_of
 from mm1cli.output.text import COMPLETE, duration, safe
 from mm1cli.result import Answer, Citation, CitationKind, CitationStatus, ReadingPlan
+
+if TYPE_CHECKING:
+    import jinja2
 
 MOST_LISTED = 3_000  # documents, and files that were left out
 FEW_DOCUMENTS = 40  # so many are listed without being asked for
@@ -50,7 +54,7 @@ class Collected:
     made: datetime
     version: str
     options: Sequence[Option] = ()
-    run: RunInfo = RunInfo("", "")
+    run: RunInfo = field(default_factory=lambda: RunInfo("", ""))
     manifest: Manifest | None = None
     sources: Sources | None = None
     notes: list[str] = field(default_factory=list)
@@ -234,8 +238,8 @@ def _style() -> str:
 
 
 @cache
-def _template():  # type: ignore[no-untyped-def]  # noqa: ANN202 - jinja2 is imported when it is used
-    import jinja2
+def _template() -> "jinja2.Template":
+    import jinja2  # slow to import, and few runs need it
 
     environment = jinja2.Environment(
         autoescape=True,

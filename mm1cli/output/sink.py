@@ -1,8 +1,9 @@
 """The one way out. Commands and `answer.py` speak to a `Sink`; which one is a matter of flags.
 
 Sinks: `terminal.Terminal` (people), `events.JsonObject` (--json), `events.JsonLines`
-(--format jsonl), `report.Report` (--report), beside one of the others in a `tee.Tee`. Answers go to stdout, everything else to stderr; text that comes from a model or
-a document is never interpreted as markup, and its control characters are made visible.
+(--format jsonl), and `report.Report` (--report) beside one of these in a `tee.Tee`. Answers go to
+stdout, everything else to stderr; text that comes from a model or a document is never interpreted
+as markup, and its control characters are made visible.
 """
 
 from collections.abc import Sequence
@@ -27,8 +28,8 @@ class RunInfo:
 class Sink(Protocol):
     """Calls come in the order init, manifest, corpus, then any mix of progress, note, thinking,
     token, citation and answer, then close. `token` pieces of one answer, joined, are that answer's
-    text; what the model thinks before it is never among them. No call may change its arguments. `close` is called exactly once, also after an error, and leaves the
-    terminal as it found it."""
+    text; what the model thinks before it is never among them. No call may change its arguments.
+    `close` is called exactly once, also after an error, and leaves the terminal as it found it."""
 
     def init(self, run: RunInfo) -> None: ...
 

@@ -94,7 +94,7 @@ class Sources:
 
 
 def around(spot: Spot) -> Surroundings:
-    """The text of the same page, slide, sheet or part beside the passage, as far as there is room."""
+    """The text of the same page, slide, sheet or part beside the passage, as room allows."""
     blocks = spot.document.blocks
     here = blocks[spot.block]
     before, first = here.text[: spot.start], spot.block

@@ -2,7 +2,8 @@
 
 Citations, too, go to stderr: they are evidence about the answer, and a pipe wants the answer. So
 the footnotes of each sentence stand below them, not in the text, which is the model's alone. What
-it thinks before it answers is dimmed, on stderr. A manifest that was asked for IS the answer, so that goes to stdout.
+it thinks before it answers is dimmed, on stderr. A manifest that was asked for IS the answer, so
+that goes to stdout.
 """
 
 import os
