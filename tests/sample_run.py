@@ -23,8 +23,8 @@ from mm1cli.result import (
 MADE = datetime(2026, 11, 23, 9, 30, tzinfo=UTC)
 USAGE = Usage(21_310, 21_310, 21_640, 21_500, 74, 0.8, 5.2, 14.1)
 FILLER = (
-    "The harbour office of Port Ellery kept a log of every tide. The quay was repaired twice in the "
-    "years before the crossing opened, and the ferry ran at low water only. "
+    "The harbour office of Port Ellery kept a log of every tide. The quay was repaired twice in "
+    "the years before the crossing opened, and the ferry ran at low water only. "
 )
 
 
@@ -221,3 +221,55 @@ def write(path: Path, *answers: Answer) -> Path:
 
     path.write_text(render(collected(*answers)), encoding="utf-8")
     return path
+
+
+HOSTILE = (
+    "<script>document.documentElement.dataset.hacked=1</script></style></svg></title>\"'>"
+    "<img src=x onerror=document.documentElement.dataset.hacked=1>{{ 7*7 }}&lt;"
+    "\x00\x1b[31m\u202egpj\u2066"
+)
+
+
+def hostile_run() -> Collected:
+    """Every text a stranger could have written is hostile, and one line is 1 MB long."""
+    line = "x" * 1_000_000
+    path = f"a\n{HOSTILE}/{'very-long-name' * 30}.pdf"
+    blocks = (Block(f"{HOSTILE}\n{line}{HOSTILE}{line}\n"),)
+    document = Document(path, HOSTILE, 9, "0", "r", blocks, (HOSTILE,))
+    corpus = Corpus((document,), (Omission(f"{HOSTILE}/b", Reason.UNREADABLE, HOSTILE),))
+    at = blocks[0].text.rindex(HOSTILE)
+    citations = tuple(
+        Citation(
+            number,
+            path,
+            blocks[0].locate(start, start + len(HOSTILE)),
+            HOSTILE,
+            CitationStatus.EXACT,
+            float("nan"),
+            block=0,
+            start=start,
+            end=start + len(HOSTILE),
+        )
+        for number, start in ((1, 0), (2, at))
+    )
+    text = f"{HOSTILE} {'word' * 5_000}\n\n|{HOSTILE}|b|\n|---|---|\n|{'cell' * 900}|{HOSTILE}|"
+    answer = replace(
+        ANSWER,
+        question=HOSTILE + "?" * 3_000,
+        text=text,
+        citations=citations,
+        claims=(Claim(0, 40, (1, 2)), Claim(41, 300, ())),
+        unverified=(HOSTILE, "7"),
+        read=(PassageRead(path, None, 3), PassageRead("gone", citations[0].locator, 3)),
+        thinking=HOSTILE,
+        stop_reason=HOSTILE,
+        model_fingerprint=HOSTILE,
+    )
+    return replace(
+        collected(answer, replace(answer, is_found=False)),
+        run=RunInfo(HOSTILE, HOSTILE),
+        manifest=build(corpus, [70_000], 10),
+        sources=Sources(corpus, [70_000]),
+        notes=[HOSTILE],
+        errors=[HOSTILE],
+    )

@@ -90,7 +90,7 @@ class JsonObject:
         self._num_notes_before = len(self._notes)
 
     def thinking(self, text: str) -> None:
-        pass
+        self._aside.thinking(text)
 
     def token(self, text: str) -> None:
         pass

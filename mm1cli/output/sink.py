@@ -50,7 +50,8 @@ class Sink(Protocol):
         """The tokens and citations that follow belong to this question (index from 0)."""
 
     def thinking(self, text: str) -> None:
-        """A piece of what the model writes before its answer, if that is to be seen."""
+        """What the model writes before its answer, piece by piece; only if the user asked for it.
+        It comes before the tokens of the answer and is no part of it."""
 
     def token(self, text: str) -> None: ...
 

@@ -37,8 +37,8 @@ PROGRESS_AFTER_S = 2.0
 _CLAIM_COLUMNS = 34  # enough to know a sentence by its beginning
 _STATUS_WORDS = {
     CitationStatus.EXACT: "",
-    CitationStatus.NORMALISED: " (spacing or letter forms differ)",
-    CitationStatus.NOT_FOUND: " (NOT FOUND in the source)",
+    CitationStatus.NORMALISED: "(spacing or letter forms differ)",
+    CitationStatus.NOT_FOUND: "(NOT FOUND in the source)",
 }
 
 
@@ -64,7 +64,7 @@ class Terminal:
         self._needs_gap = False  # something stands on the screen right above the answer to come
         self._has_cited = False
         self._has_answered = False
-        self._is_thinking = False
+        self._thinking_is_open = False
         self._links: Links | None = None
 
     @classmethod
@@ -117,17 +117,22 @@ class Terminal:
             return
         self._progress.stop()
         self._stderr.write(text, Style.DIM)
-        self._is_thinking = not text.endswith("\n")
+        self._thinking_is_open = not text.endswith("\n")
         self._needs_gap = True
 
     def token(self, text: str) -> None:
         if not text:
             return
-        self._progress.stop()
         self._end_thinking()
+        self._progress.stop()
         self._leave_gap()
         self._stdout.write(text)
         self._line_is_open = not text.endswith("\n")
+
+    def _end_thinking(self) -> None:
+        if self._thinking_is_open:
+            self._thinking_is_open = False
+            self._stderr.write("\n")
 
     def citation(self, citation: Citation) -> None:
         with self._aside():
@@ -140,6 +145,7 @@ class Terminal:
 
     def answer(self, answer: Answer) -> None:
         self._progress.stop()
+        self._end_thinking()
         if not answer.text:
             self._line_is_open = True
         self._end_line()
@@ -152,6 +158,7 @@ class Terminal:
 
     def error(self, message: str, exit_code: int) -> None:  # noqa: ARG002 - the app exits with it
         self._progress.stop()
+        self._end_thinking()
         self._end_line()
         write_led("error", Style.ERROR, safe_line(message), self._stderr)
 
@@ -178,13 +185,7 @@ class Terminal:
             self._stderr.write("\n")
         self._needs_gap = False
 
-    def _end_thinking(self) -> None:
-        if self._is_thinking:
-            self._is_thinking = False
-            self._stderr.write("\n")
-
     def _end_line(self) -> None:
-        self._end_thinking()
         if self._line_is_open:
             self._line_is_open = False
             self._stdout.write("\n")
@@ -250,10 +251,20 @@ def _write_flowing(parts: Sequence[str], channel: Channel) -> None:
 def _write_citation(citation: Citation, url: str | None, channel: Channel) -> None:
     head = f"[{citation.number}] "
     is_found = citation.status is not CitationStatus.NOT_FOUND
-    channel.write(head, Style.MARK)
     path, where = safe_line(citation.path), safe_line(str(citation.locator))
-    channel.write(f"{path}, {where}", Style.BOLD, url)
-    channel.write(_STATUS_WORDS[citation.status], Style.DIM if is_found else Style.ERROR)
+    channel.write(head, Style.MARK)
+    used = cell_width(f"{head}{path},")
+    channel.write(f"{path},", Style.BOLD, url)
+    for words, style in (
+        (where, Style.BOLD),
+        (_STATUS_WORDS[citation.status], Style.DIM if is_found else Style.ERROR),
+    ):
+        width = cell_width(f" {words}") if words else 0
+        if channel.is_terminal and used + width > channel.columns:
+            used = len(head) - 1
+            channel.write("\n" + " " * used)
+        used += width
+        channel.write(f" {words}" if words else "", style)
     channel.write("\n")
     margin = " " * len(head)
     bar = channel.glyph("│", "|")
