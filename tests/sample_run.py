@@ -1,5 +1,6 @@
 """A run made by hand, with everything a report can show: documents, citations, claims, losses."""
 
+import json
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -273,3 +274,31 @@ def hostile_run() -> Collected:
         notes=[HOSTILE],
         errors=[HOSTILE],
     )
+
+
+FILLED = replace(
+    ANSWER,
+    question="compare / What did it cost?",
+    text=(
+        "| Document | What did it cost? |\n|---|---|\n"
+        f"| {DOCUMENTS[0].path} | 48.2 million \\[sic\\] crowns \\| all told [1] |\n"
+        f"| {DOCUMENTS[1].path} | not found |\n\nTogether: 48.2 million.\n"
+        f"\n[1] {CITATIONS[0].path}, {CITATIONS[0].locator}\n> {COST}\n"
+    ),
+    citations=CITATIONS[:1],
+    claims=(),
+    unverified=(),
+    thinking="",
+    value={"template": "compare", "columns": ["Document"], "rows": []},
+)
+VALUE = {
+    "title": "The crossing",
+    "years": [2015, 2017],
+    "costs": [
+        {"what": "bridge", "crowns": 48.2},
+        {"what": "quay", "crowns": None, "note": {"from": "minutes"}},
+    ],
+}
+STRUCTURED = replace(
+    ANSWER, text=json.dumps(VALUE), value=VALUE, claims=(), unverified=(), thinking=""
+)

@@ -21,6 +21,9 @@ _HIDDEN = re.compile(r"(\*\*)(?=\S)(.+?)(?<=\S)(\*\*)|(`)([^`\n]+)(`)")
 _HEADING = re.compile(r"#{1,6}\s+")
 _ITEM = re.compile(r"\s*(?:[-*•]|\d{1,3}[.)])\s+")
 _FENCE = re.compile(r"\s*(?:```|~~~)")
+_BORDER = re.compile(r"(?<!\\)\|")
+_ESCAPED = re.compile(r"\\(?=[\\|<\[\]`])")
+_REFERENCE = re.compile(r"(?<!\\)\[(\d{1,4})\]")
 _TABLE_RULE = re.compile(r"\s*\|?\s*:?-{2,}:?\s*(?:\|\s*:?-{2,}:?\s*)*\|?\s*$")
 
 
@@ -106,7 +109,7 @@ def _cells(text: str, row: Span) -> list[Span]:
     left = min(left, right)
     spans = []
     at = start + left
-    for cell in line[left:right].split("|"):
+    for cell in _BORDER.split(line[left:right]):
         spans.append((at, at + len(cell)))
         at += len(cell) + 1
     return spans
@@ -128,7 +131,12 @@ class AnswerText:
 
     def __init__(self, answer: Answer) -> None:
         self.text = answer.text
+        self._citations = answer.citations
+        # Only the program writes "[1]" and means a footnote, in the tables it fills.
+        self._is_filled = isinstance(answer.value, dict) and "rows" in answer.value
         self._looks = [*_formatting(answer.text), *_quotes(answer), *_unverified(answer)]
+        if self._is_filled:
+            self._looks += _references(answer)
         self._claims = sorted(answer.claims, key=lambda claim: claim.start)
         self._starts = [claim.start for claim in self._claims]
         self._cuts = sorted(
@@ -143,6 +151,7 @@ class AnswerText:
         laid = [
             (block, [[self._pieces(span) for span in row] for row in block.rows])
             for block in blocks(self.text)
+            if not self._is_source(block)
         ]
         for index, piece in self._last.items():
             claim = self._claims[index]
@@ -152,13 +161,26 @@ class AnswerText:
                 piece.flag = piece.flag or "no evidence"
         return laid
 
+    def _is_source(self, block: Block) -> bool:
+        """Whether the block is the end of a filled table: a citation, which is a footnote here."""
+        text = self.text[slice(*block.rows[0][0])] if self._is_filled else ""
+        heads = (f"[{one.number}] {one.path}, {one.locator}\n>" for one in self._citations)
+        return bool(text) and any(text.startswith(head) for head in heads)
+
     def _pieces(self, span: Span) -> list[Piece]:
         start, end = span
         borders = [start, *(at for at in self._cuts if start < at < end), end]
         pieces: list[Piece] = []
         for first, last in pairwise(borders):
             looks = [look for look in self._looks if look.start <= first and last <= look.end]
-            if first == last or any(look.name == "hidden" for look in looks):
+            if first == last:
+                continue
+            if any(look.name == "hidden" for look in looks):
+                if numbers := [look.number for look in looks if look.number is not None]:
+                    if not pieces:
+                        pieces.append(Piece(""))
+                    pieces[-1].text = pieces[-1].text.rstrip()
+                    pieces[-1].refs += numbers
                 continue
             piece = Piece(self.text[first:last], [look.name for look in looks])
             for look in looks:
@@ -183,6 +205,15 @@ def _formatting(text: str) -> Iterator[_Look]:
         yield _Look(*match.span(opening), "hidden")
         yield _Look(*match.span(inside), "strong" if opening == 1 else "code")
         yield _Look(*match.span(closing), "hidden")
+
+
+def _references(answer: Answer) -> Iterator[_Look]:
+    numbers = {one.number for one in answer.citations}
+    for match in _REFERENCE.finditer(answer.text):
+        if (number := int(match.group(1))) in numbers:
+            yield _Look(*match.span(), "hidden", number)
+    for match in _ESCAPED.finditer(answer.text):
+        yield _Look(*match.span(), "hidden")
 
 
 def _quotes(answer: Answer) -> Iterator[_Look]:

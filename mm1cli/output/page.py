@@ -21,6 +21,7 @@ from mm1cli.output.context_map import Lane, Segment, lane, segments
 from mm1cli.output.sink import RunInfo
 from mm1cli.output.surroundings import Sources, Spot, Surroundings, around, head_of
 from mm1cli.output.text import COMPLETE, duration, safe
+from mm1cli.output.value_layout import Laid, lay
 from mm1cli.result import Answer, Citation, CitationKind, CitationStatus, ReadingPlan
 
 if TYPE_CHECKING:
@@ -79,6 +80,7 @@ class _Shown:
     number: int
     answer: Answer
     laid: list[tuple[Block, list[list[list[Piece]]]]]
+    value: Laid | None  # instead, where the text is JSON
     evidence: list[_Footnote]
     lane: Lane
     num_claims: int
@@ -138,12 +140,17 @@ def _shown(number: int, answer: Answer, sources: Sources | None) -> _Shown:
         number=number,
         answer=answer,
         laid=AnswerText(answer).layout() if answer.is_found else AnswerText(_bare(answer)).layout(),
+        value=lay(answer.value) if _is_json(answer) else None,
         evidence=[_footnote(citation, sources) for citation in answer.citations],
         lane=lane(sources, answer) if sources is not None else Lane([], []),
         num_claims=len(answer.claims),
         num_unsupported=len(unsupported),
         is_cut=answer.stop_reason not in COMPLETE,
     )
+
+
+def _is_json(answer: Answer) -> bool:
+    return answer.value is not None and answer.text.lstrip()[:1] in {"{", "["}
 
 
 def _bare(answer: Answer) -> Answer:

@@ -13,7 +13,7 @@ import pytest
 import sample_run
 from hypothesis import given
 from hypothesis import strategies as st
-from sample_run import hostile_run
+from sample_run import HOSTILE, hostile_run
 
 from mm1cli.errors import Mm1Error, UsageError
 from mm1cli.ingest.corpus import Block, Corpus, Document, Omission, Reason
@@ -307,3 +307,28 @@ def test_a_failed_write_leaves_the_old_report_and_no_rubbish(tmp_path, monkeypat
         sink.write()
     assert path.read_bytes() == before
     assert [entry.name for entry in tmp_path.iterdir()] == ["out.html"]
+
+
+def test_a_table_the_program_filled_has_its_footnotes_in_the_cells():
+    """Red: "[1]" in a cell is no link, or the sources stand on the page twice."""
+    shown = page(sample_run.FILLED)
+    words = "48.2 million [sic] crowns | all told1 papers/ferry-survey.md not found"
+    assert words in shown.text and "[1]" not in shown.text
+    assert "Together: 48.2 million." in shown.text
+    assert shown.text.count(sample_run.COST) == 2, "as a quote, and in its surroundings"
+    plain = page(replace(sample_run.FILLED, value=None))
+    assert "all told [1]" in plain.text, "a model's own [1] is no footnote of ours"
+
+
+def test_a_structured_answer_is_laid_out_and_there_as_it_was_written():
+    shown = page(sample_run.STRUCTURED)
+    for words in (
+        "title The crossing years 20152017 costs whatcrownsnote bridge48.2– quay–fromminutes",
+        '{"title": "The crossing", "years": [2015, 2017]',
+    ):
+        assert re.sub(r"\s", "", words) in re.sub(r"\s", "", shown.text), shown.text
+    deep: object = "the end"
+    for _ in range(400):
+        deep = [deep]
+    answer = replace(sample_run.STRUCTURED, value={HOSTILE: deep}, text="{")
+    assert "the end" in page(answer).text
