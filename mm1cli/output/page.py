@@ -256,6 +256,7 @@ def _template() -> "jinja2.Template":
         lstrip_blocks=True,
     )
     environment.filters["duration"] = duration
+    environment.filters["head"] = head_of
     environment.filters["number"] = lambda value: f"{value:,}"
     environment.filters["per_cent"] = lambda value: f"{value:.3f}%"
     source = (files(__package__) / "report.html.jinja").read_text(encoding="utf-8")

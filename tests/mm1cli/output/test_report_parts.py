@@ -51,7 +51,7 @@ def test_many_small_documents_share_segments():
     documents = tuple(document(f"{n}", [("x", None)]) for n in range(20_000))
     strip = segments(Sources(Corpus(documents), [1] * 20_000))
     assert 800 < len(strip) < 1_800
-    assert strip[0].title.startswith("12 documents, 0 to 11: 12 tokens")
+    assert strip[0].title.startswith("13 documents, 0 to 12: 13 tokens")
 
 
 @given(
