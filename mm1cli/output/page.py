@@ -19,7 +19,7 @@ from mm1cli.ingest.manifest import Entry, Manifest
 from mm1cli.output.answer_text import AnswerText, Block, Piece
 from mm1cli.output.context_map import Lane, Segment, lane, segments
 from mm1cli.output.sink import RunInfo
-from mm1cli.output.surroundings import Sources, Spot, Surroundings, around, head_of
+from mm1cli.output.surroundings import Sources, Spot, Surroundings, around, flowing, head_of
 from mm1cli.output.text import COMPLETE, duration, safe
 from mm1cli.output.value_layout import Laid, lay
 from mm1cli.result import Answer, Citation, CitationKind, CitationStatus, ReadingPlan
@@ -160,13 +160,18 @@ def _bare(answer: Answer) -> Answer:
 
 def _footnote(citation: Citation, sources: Sources | None) -> _Footnote:
     spot = sources.find(citation) if sources is not None else None
+    is_code = _is_code(citation, spot)
+    flow = flowing if citation.locator.unit == "line" and not is_code else str
+    beside = around(spot) if spot is not None else None
+    if beside is not None:
+        beside = Surroundings(flow(beside.before), flow(beside.quote), flow(beside.after))
     return _Footnote(
         citation=citation,
-        quote=head_of(citation.text.strip("\n"), _QUOTE_CHARS),
-        around=around(spot) if spot is not None else None,
+        quote=flow(head_of(citation.text.strip("\n"), _QUOTE_CHARS)),
+        around=beside,
         where=_where(citation),
         judged=_judged(citation),
-        is_code=_is_code(citation, spot),
+        is_code=is_code,
     )
 
 

@@ -1,15 +1,19 @@
 """Where a citation stands in its document, and the text around it."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import accumulate
+from itertools import accumulate, pairwise
 
 from mm1cli.ingest.corpus import Block, Corpus, Document, Locator
 from mm1cli.result import Citation
 
 AROUND_CHARS = 600  # shown on either side, at most
 QUOTE_CHARS = 4_000  # of the passage itself
+_FULL_LINE_CHARS = 60  # a line this long may have been broken for want of room
+_GOES_ON = re.compile(r"[a-z\d(,;]")
+_IS_PROSE = re.compile(r"(?!\d+[.)]\s)[^\s\-*+•|#>]")
 _WORD_CHARS = 60  # a cut looks this far for white space
 _MOST_TRIED = 100  # a word may stand on every line
 
@@ -118,6 +122,20 @@ def head_of(text: str, num_chars: int) -> str:
     words = text[num_chars - _WORD_CHARS : num_chars]
     end = max(words.rfind(" "), words.rfind("\n"))
     return text[: num_chars - _WORD_CHARS + end if end >= 0 else num_chars] + " …"
+
+
+def flowing(text: str) -> str:
+    """`text` with a space for each line break that only a narrow page called for, so that it fits
+    any screen. Nothing but white space is changed."""
+    first, *rest = text.split("\n")
+    flowed = first
+    for before, line in pairwise([first, *rest]):
+        is_broken = _GOES_ON.match(line) or (
+            len(before) >= _FULL_LINE_CHARS and not before.rstrip().endswith((".", "!", "?", ":"))
+        )
+        joins = before.strip() and _IS_PROSE.match(line) and is_broken
+        flowed = f"{flowed.rstrip()} {line}" if joins else f"{flowed}\n{line}"
+    return flowed
 
 
 def _end_of(text: str) -> str:

@@ -332,3 +332,45 @@ def test_a_structured_answer_is_laid_out_and_there_as_it_was_written():
         deep = [deep]
     answer = replace(sample_run.STRUCTURED, value={HOSTILE: deep}, text="{")
     assert "the end" in page(answer).text
+
+
+def luminance(color: str) -> float:
+    """Relative luminance as WCAG 2 defines it."""
+    parts = [int(color[at : at + 2], 16) / 255 for at in (1, 3, 5)]
+    red, green, blue = (p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+def contrast(one: str, other: str) -> float:
+    dark, light = sorted((luminance(one), luminance(other)))
+    return (light + 0.05) / (dark + 0.05)
+
+
+def test_every_text_stands_out_from_its_ground_by_day_by_night_and_on_paper():
+    """Red: some text is too pale to read (WCAG 2 AA asks for 4.5)."""
+    assert contrast("#000000", "#ffffff") == pytest.approx(21)
+    css = re.search(r"<style>(.*?)</style>", render(sample_run.collected()), re.DOTALL)
+    assert css is not None
+    themes = [
+        {
+            name: "#" + (code if len(code) == 6 else "".join(c * 2 for c in code))
+            for name, code in found
+        }
+        for block in re.findall(r":root \{(.*?)\}", css.group(1), re.DOTALL)
+        if (found := re.findall(r"--([\w-]+): #([0-9a-f]{6}|[0-9a-f]{3});", block))
+    ]
+    assert len(themes) == 3
+    for theme in themes:
+        for ground in ("paper", "card"):
+            for text in ("ink", "muted", "link", "good", "warn", "bad"):
+                assert contrast(theme[text], theme[ground]) >= 4.5, (text, ground, theme)
+        assert contrast(theme["ink"], theme["mark"]) >= 4.5
+        for strip in ("odd", "even"):
+            assert contrast(theme["on-strip"], theme[strip]) >= 4.5, (strip, theme)
+
+
+def test_headings_skip_no_level():
+    for answers in ((sample_run.ANSWER,), (sample_run.ANSWER, sample_run.NOT_FOUND)):
+        levels = [int(tag[1]) for tag, _ in page(*answers).tags if re.fullmatch(r"h\d", tag)]
+        assert levels[0] == 1 and levels.count(1) == 1
+        assert all(after - before <= 1 for before, after in pairwise(levels))

@@ -11,7 +11,15 @@ from mm1cli.ingest.corpus import Block, Corpus, Document, Place
 from mm1cli.ingest.pack import document_text
 from mm1cli.output.answer_text import AnswerText, blocks
 from mm1cli.output.context_map import lane, segments
-from mm1cli.output.surroundings import AROUND_CHARS, QUOTE_CHARS, Sources, Spot, around, head_of
+from mm1cli.output.surroundings import (
+    AROUND_CHARS,
+    QUOTE_CHARS,
+    Sources,
+    Spot,
+    around,
+    flowing,
+    head_of,
+)
 from mm1cli.output.value_layout import Laid, lay
 from mm1cli.result import Answer, Citation, CitationKind, CitationStatus, PassageRead, ReadingPlan
 
@@ -148,6 +156,23 @@ def test_a_cut_is_at_white_space_where_there_is_some():
     words = "word " * 100
     assert head_of(words, 202) == "word " * 39 + "word …"
     assert head_of("short", 5) == "short"
+
+
+@given(st.lists(st.sampled_from([*"ab. \n-1A", "x" * 70]), max_size=30).map("".join))
+def test_text_that_flows_keeps_every_word(text: str):
+    """Red: making a quote fit a screen changes more than its line breaks."""
+    shown = flowing(text)
+    assert shown.split() == text.split()
+    assert shown.count("\n\n") == text.count("\n\n")
+
+
+def test_text_flows_over_broken_lines_and_stops_at_headings_and_items():
+    text = "What it cost\n" + "The crossing is a lift bridge over the harbour mouth of Port\n"
+    text += "Ellery, for\n48 million\ncrowns.\n- one\n- two\n2. three\n\nNew."
+    flowed = (
+        "What it cost\nThe crossing is a lift bridge over the harbour mouth of Port Ellery, for "
+    )
+    assert flowing(text) == flowed + "48 million crowns.\n- one\n- two\n2. three\n\nNew."
 
 
 markdown = st.text(st.sampled_from("ab|-*#`1. \n\t\\[]"), max_size=80)
