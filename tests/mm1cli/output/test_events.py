@@ -149,6 +149,7 @@ def test_one_object_with_everything_in_it():
                 "is_found": True,
                 "value": None,
                 "thinking": "",
+                "words": "",
                 "not_read": NOT_READ,
                 "notes": ["about 0"],
             }

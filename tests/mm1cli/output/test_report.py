@@ -129,6 +129,8 @@ def test_not_found_is_an_answer_of_its_own():
     answer = page(sample_run.NOT_FOUND)
     assert "Not found Not found in the 4 documents read" in answer.text
     assert "What came nearest These passages do not answer the question." in answer.text
+    guessed = page(replace(sample_run.NOT_FOUND, words="A certain Brunel did."))
+    assert "though nothing carries it A certain Brunel did." in guessed.text
     flagged = replace(sample_run.NOT_FOUND, claims=(Claim(0, 9, ()),))
     assert "without evidence" not in page(flagged).text
 
