@@ -86,13 +86,12 @@ def read_cargo(text: str) -> Parsed:
     if isinstance(library.get("path"), str):
         declares.append(("lib", str(library["path"])))
     programs = data.get("bin")
-    entries = [
-        _entry(
-            "program", f"{_told(b.get('name'))} = {_told(b.get('path', 'src/main.rs'))}", text, ""
-        )
-        for b in (programs if isinstance(programs, list) else ())
-        if isinstance(b, dict)
-    ]
+    entries = []
+    for program in programs if isinstance(programs, list) else ():
+        if isinstance(program, dict):
+            where = _told(program.get("path", "src/main.rs"))
+            title = f"{_told(program.get('name'))} = {where}"
+            entries.append(_entry("program", title, text, ""))
     return Parsed(entries=_kept(entries), declares=_declares(declares))
 
 

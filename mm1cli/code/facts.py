@@ -25,7 +25,7 @@ class Mark(StrEnum):
 class Status(StrEnum):
     """What became of an import."""
 
-    INTERNAL = "internal"  # leads to files of the corpus
+    INTERNAL = "internal"  # leads to files of the repository; `targets` are those of the corpus
     EXTERNAL = "external"  # names something that is not of this repository
     UNRESOLVED = "unresolved"  # looks like the repository's own, and no file was found
 

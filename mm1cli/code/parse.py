@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from tree_sitter import Node
 
 _HOLDS_METHODS = frozenset({"class", "struct", "interface", "trait", "impl"})
+_WRAPPERS = frozenset({"parenthesized_declarator", "reference_declarator"})
 _FUNCTIONS = frozenset({"function", "method"})
 _DECLARATORS = 64  # around a C function's name, at most: pointers to pointers, parentheses
 
@@ -83,11 +84,23 @@ class _Found:
         if named is None:
             return
         receiver = tuple(map(self.text, captures.get("receiver", ())))
-        # A node that ends at the start of a line does not reach into that line.
-        end_row, end_column = node.end_point
-        last = max(end_row + (1 if end_column else 0), _line(node))
+        last = max(self._last_line(node), _line(node))
         definition = RawDefinition(self.text(named), kind, _line(node), last, receiver)
         self._definitions[_place(node)] = definition
+
+    def _last_line(self, node: "Node") -> int:
+        """Without the comments that follow a Python block, which its grammar counts to it."""
+        row, column = node.end_point
+        start = self._data.rfind(b"\n", 0, node.end_byte) + 1
+        while self._data[start : node.end_byte].lstrip().startswith(b"#"):
+            inner = next((c for c in reversed(node.children) if c.type != "comment"), None)
+            if inner is None:
+                break
+            node = inner
+            row, column = node.end_point
+            start = self._data.rfind(b"\n", 0, node.end_byte) + 1
+        # A node that ends at the start of a line does not reach into that line.
+        return row + (1 if column else 0)
 
     def add_import(self, node: "Node", kind: str, module: "Node") -> None:
         line = _line(node)
@@ -197,10 +210,7 @@ def _declared_name(node: "Node") -> "Node | None":
         if declarator is None:
             return None
         inner = declarator.child_by_field_name("declarator")
-        if inner is None and declarator.type in (
-            "parenthesized_declarator",
-            "reference_declarator",
-        ):
+        if inner is None and declarator.type in _WRAPPERS:
             inner = next(iter(declarator.named_children), None)
         if inner is None:
             return declarator

@@ -53,7 +53,9 @@ def facts_of(
         outcomes.setdefault(document.path, outcome)
     parsed = {path: found for path, found in outcomes.items() if isinstance(found, Parsed)}
     grammars = {document.path: task for document, task in jobs}
-    imports = _resolved(parsed, grammars, Tree(frozenset(d.path for d in corpus.documents), parsed))
+    inside = frozenset(document.path for document in corpus.documents)
+    beside = (omission.path for omission in corpus.omissions if omission.path[-1:] != "/")
+    imports = _resolved(parsed, grammars, Tree(inside.union(beside), parsed), inside)
     return Facts(
         files=tuple(
             _file(document, task, outcomes.get(document.path))
@@ -125,7 +127,10 @@ def _file(document: Document, task: str, outcome: Outcome | None) -> FileFacts:
 
 
 def _resolved(
-    parsed: Mapping[str, Parsed], grammars: Mapping[str, str], tree: Tree
+    parsed: Mapping[str, Parsed],
+    grammars: Mapping[str, str],
+    tree: Tree,
+    inside: frozenset[str],
 ) -> tuple[Import, ...]:
     resolvers: dict[str, Resolver | None] = {}
     found = []
@@ -143,7 +148,7 @@ def _resolved(
                     raw.module,
                     raw.names,
                     resolution.status,
-                    resolution.targets,
+                    tuple(target for target in resolution.targets if target in inside),
                     raw.is_deferred,
                 )
             )

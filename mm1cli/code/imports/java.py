@@ -11,7 +11,7 @@ class JavaResolver:
     def __init__(self, tree: Tree) -> None:
         self._tree = tree
 
-    def resolve(self, path: str, entry: RawImport) -> Resolution:
+    def resolve(self, path: str, entry: RawImport) -> Resolution:  # noqa: ARG002
         """a.b.C, a.b.C.Inner, static a.b.C.member, a.b.*."""
         words = entry.module.split(".")
         if entry.names == ("*",) and entry.module in self._packages:

@@ -24,10 +24,13 @@ class PythonResolver:
             return self._relative(path, level, parts, entry)
         if not parts:
             return UNRESOLVED
+        is_ours = False
         for root in self._roots(path, parts[0]):
             if self._has(root, parts[0]):
-                return self._inside(path, root, parts, entry) or UNRESOLVED
-        return EXTERNAL
+                is_ours = True
+                if found := self._inside(root, parts, entry):
+                    return found
+        return UNRESOLVED if is_ours else EXTERNAL
 
     def _relative(
         self, path: str, level: int, parts: tuple[str, ...], entry: RawImport
@@ -37,21 +40,18 @@ class PythonResolver:
             if not folder:
                 return UNRESOLVED
             folder = folder_of(folder)
-        return self._inside(path, folder, parts, entry) or UNRESOLVED
+        return self._inside(folder, parts, entry) or UNRESOLVED
 
-    def _inside(
-        self, path: str, root: str, parts: tuple[str, ...], entry: RawImport
-    ) -> Resolution | None:
+    def _inside(self, root: str, parts: tuple[str, ...], entry: RawImport) -> Resolution | None:
         """The module, or for `from package import module` the modules that are named."""
         base = "/".join(filter(None, (root, *parts)))
         module = self._module(base) if parts else self._package(base)
         if entry.kind != "from":
             return internal(module) if module else None
-        targets = []
         is_folder = base in self._tree.has_folder
+        targets = []
         for name in entry.names:
             submodule = self._module(f"{base}/{name}" if base else name) if is_folder else None
-            # A package that imports from itself means the name, not the file it stands in.
             if target := submodule or module:
                 targets.append(target)
         return internal(*targets) if targets else None
@@ -74,6 +74,8 @@ class PythonResolver:
         Not a package's own folder: there `import json` means the library even beside json.py.
         """
         near = [above for above in folders_above(folder_of(path)) if not self._package(above)]
+        # A file in engine/ that says `engine` means that folder before the module in it.
+        near.sort(key=lambda above: not path.startswith(f"{above}/{name}/".lstrip("/")))
         for above in near:
             yield above
             yield f"{above}/src" if above else "src"

@@ -48,7 +48,6 @@ def resolver_for(grammar: str, tree: Tree) -> Resolver | None:
         "c": CResolver,
         "ruby": RubyResolver,
     }
-    make = makers.get(
-        {"typescript": "javascript", "tsx": "javascript", "cpp": "c"}.get(grammar, grammar)
-    )
+    same = {"typescript": "javascript", "tsx": "javascript", "cpp": "c"}
+    make = makers.get(same.get(grammar, grammar))
     return make(tree) if make else None

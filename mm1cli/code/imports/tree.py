@@ -11,7 +11,8 @@ from mm1cli.code.parsed import Parsed
 
 @dataclass(frozen=True)
 class Tree:
-    """`parsed` holds what is known of the inside of files, by path; `paths` are all files."""
+    """`parsed` holds what is known of the inside of files, by path; `paths` are all
+    files, also those that the corpus left out: an empty `__init__.py` makes a package."""
 
     paths: frozenset[str]
     parsed: Mapping[str, Parsed] = field(default_factory=dict)
