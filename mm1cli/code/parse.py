@@ -109,10 +109,18 @@ class _Found:
                 RawImport(kind, path, (), line, False) for path in self._use_paths(module)
             )
         else:
-            text = "".join(self.text(module, MAX_MODULE_CHARS).split()).strip("\"'`<>")
+            text = self._module(module)
             is_deferred = kind in ("deferred", "mod", "dynamic")
             imports = (RawImport(kind, text, self._names(node), line, is_deferred),)
         self._imports[_place(node), _place(module)] = imports
+
+    def _module(self, node: "Node") -> str:
+        """Without quotes; white space counts only inside of them."""
+        if "string" not in node.type:
+            return self._joined(node)
+        end = min(node.end_byte, node.start_byte + 4 * MAX_MODULE_CHARS)
+        text = self._data[node.start_byte : end].decode("utf-8", "replace")
+        return one_line(text.strip("\"'`<>")[:MAX_MODULE_CHARS])
 
     def _names(self, node: "Node") -> tuple[str, ...]:
         match node.type:

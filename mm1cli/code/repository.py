@@ -55,7 +55,9 @@ def facts_of(
     grammars = {document.path: task for document, task in jobs}
     inside = frozenset(document.path for document in corpus.documents)
     beside = (omission.path for omission in corpus.omissions if omission.path[-1:] != "/")
-    imports = _resolved(parsed, grammars, Tree(inside.union(beside), parsed), inside)
+    empty = (omission.path for omission in corpus.omissions if omission.reason is Reason.EMPTY)
+    tree = Tree(inside.union(beside), parsed, frozenset(empty))
+    imports = _resolved(parsed, grammars, tree, inside)
     return Facts(
         files=tuple(
             _file(document, task, outcomes.get(document.path))

@@ -6,7 +6,8 @@ from typing import Any
 
 from mm1cli.code.facts import Definition, Facts, FileFacts, Mark, path_key
 
-_FIRST_MOST = 64  # lines of a section, before anything is left out
+# Lines of a section, the first that fits; -1 is no sections, only the totals.
+_MOST_LINES = (64, 48, 32, 24, 16, 12, 8, 6, 4, 3, 2, 1, 0, -1)
 _TARGETS_SHOWN = 8
 
 
@@ -86,19 +87,17 @@ def model_text(facts: Facts, max_tokens: int, count_tokens: Callable[[str], int]
 
     Sections are cut alike, the longest first, and each says how many lines it does not show.
     """
-    most = _FIRST_MOST
-    while most >= 0:
+    for most in _MOST_LINES:
         text = _model_text(facts, most)
         if count_tokens(text) <= max_tokens:
             return text
-        most = most // 2 if most else -1
     return ""
 
 
 def _model_text(facts: Facts, most: int) -> str:
     paragraphs = [f"{title}\n" for title in _totals(facts)]
     for title, lines in _sections(facts):
-        if lines:
+        if lines and most >= 0:
             paragraphs.append(_section(title, lines, most))
     return "".join(paragraphs)
 

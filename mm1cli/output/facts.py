@@ -83,15 +83,16 @@ def _write_table(titles: _Row, rows: Sequence[_Row], channel: Channel) -> None:
         limit = max(channel.columns - sum(widths[1:]) - 2 * len(widths[1:]), _NARROWEST_CELL)
     widths[0] = min(widths[0], limit)
 
+    are_numbers = [cell[:1].isdigit() for cell in cells[0]]
+
     def line(row: _Row) -> str:
         first = elide_middle(row[0], limit) if channel.is_terminal else row[0]
         rest = (
-            f"{cell:>{width}}" if cell[:1].isdigit() or row is titles and is_number else pad(cell, width)
-            for cell, width, is_number in zip(row[1:], widths[1:], are_numbers, strict=True)
+            f"{cell:>{width}}" if is_number else pad(cell, width)
+            for cell, width, is_number in zip(row, widths, are_numbers, strict=True)
         )
-        return "  ".join((pad(first, widths[0]), *rest)).rstrip() + "\n"
+        return "  ".join((pad(first, widths[0]), *list(rest)[1:])).rstrip() + "\n"
 
-    are_numbers = [cell[:1].isdigit() for cell in cells[0][1:]]
     channel.write(line(titles), Style.DIM)
     for row in cells:
         channel.write(line(row))
@@ -112,8 +113,9 @@ def _names(paths: Sequence[str]) -> str:
 def _write_totals(facts: Facts, channel: Channel) -> None:
     code = [file for file in facts.files if file.is_code]
     counts = ", ".join(f"{count:,} {status}" for status, count in facts.import_counts.items())
+    num_other = len(facts.files) - len(code)
     text = (
-        f"{len(facts.files):,} files = {len(code):,} source + {len(facts.files) - len(code):,} other;"
+        f"{len(facts.files):,} files = {len(code):,} source + {num_other:,} other;"
         f" {len(facts.definitions):,} definitions; imports: {counts}"
     )
     channel.write("\n")

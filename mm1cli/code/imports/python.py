@@ -52,8 +52,10 @@ class PythonResolver:
         targets = []
         for name in entry.names:
             submodule = self._module(f"{base}/{name}" if base else name) if is_folder else None
-            if target := submodule or module:
-                targets.append(target)
+            if submodule:
+                targets.append(submodule)
+            elif module and module not in self._tree.empty:
+                targets.append(module)
         return internal(*targets) if targets else None
 
     def _module(self, base: str) -> str | None:

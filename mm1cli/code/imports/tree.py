@@ -12,10 +12,12 @@ from mm1cli.code.parsed import Parsed
 @dataclass(frozen=True)
 class Tree:
     """`parsed` holds what is known of the inside of files, by path; `paths` are all
-    files, also those that the corpus left out: an empty `__init__.py` makes a package."""
+    files, also those that the corpus left out: an empty `__init__.py` makes a package,
+    though it defines nothing. `empty` are those without any text."""
 
     paths: frozenset[str]
     parsed: Mapping[str, Parsed] = field(default_factory=dict)
+    empty: frozenset[str] = frozenset()
 
     def has(self, path: str) -> bool:
         return path in self.paths

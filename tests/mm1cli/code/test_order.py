@@ -1,5 +1,7 @@
 """What the reading order promises, for any graph and any change to one file."""
 
+from itertools import pairwise
+
 from corpora import corpus as texts
 from hypothesis import given
 from hypothesis import strategies as st
@@ -107,7 +109,7 @@ def test_without_imports_the_order_is_that_of_path_bytes():
 
 
 def test_deferred_imports_are_given_up_first():
-    """Red: a cycle that its author broke with a late import is read in the order of the alphabet."""
+    """Red: a cycle that a late import breaks is read in the order of the alphabet."""
     corpus = texts("a", "b", "c")
     late = Graph({"0.md": ("2.md",), "1.md": ("0.md",)}, {"2.md": ("1.md",)})
     assert ordered(corpus, late) == ["2.md", "0.md", "1.md"]
@@ -126,7 +128,7 @@ def test_documents_of_one_path_are_all_kept():
 def test_a_long_chain_needs_no_recursion():
     """Red: a repository with a deep import chain ends in a RecursionError."""
     names = [f"{number:06}" for number in range(50_000)]
-    chain = dict(zip(names, names[1:], strict=False))
+    chain = dict(pairwise(names))
     groups = components(names, lambda name: [chain[name]] if name in chain else [])
     assert len(groups) == len(names)
     chain[names[-1]] = names[0]

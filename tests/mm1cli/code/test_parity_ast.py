@@ -36,13 +36,13 @@ class Expected(ast.NodeVisitor):
         self.definitions: set[Definition] = set()
         self.imports: set[tuple[int, str, tuple[str, ...]]] = set()
 
-    def visit_FunctionDef(self, node) -> None:  # noqa: N802
+    def visit_FunctionDef(self, node) -> None:
         kind = "method" if self.kinds[-1:] == ("class",) else "function"
         self.enter(node, kind)
 
     visit_AsyncFunctionDef = visit_FunctionDef  # noqa: N815
 
-    def visit_ClassDef(self, node) -> None:  # noqa: N802
+    def visit_ClassDef(self, node) -> None:
         self.enter(node, "class")
 
     def enter(self, node, kind) -> None:
@@ -54,10 +54,10 @@ class Expected(ast.NodeVisitor):
         self.generic_visit(node)
         self.scope, self.kinds = outer
 
-    def visit_Import(self, node) -> None:  # noqa: N802
+    def visit_Import(self, node) -> None:
         self.imports |= {(node.lineno, alias.name, ()) for alias in node.names}
 
-    def visit_ImportFrom(self, node) -> None:  # noqa: N802
+    def visit_ImportFrom(self, node) -> None:
         module = "." * node.level + (node.module or "")
         names = tuple(alias.name for alias in node.names)
         self.imports.add((node.lineno, module, names))
