@@ -47,6 +47,8 @@ def grammar_of(document: Document, *, has_cpp: bool) -> str:
     A header is C++ where the corpus has C++, since C reads by that grammar, too.
     """
     suffix = PurePosixPath(document.path.lower()).suffix
+    if suffix == ".fish":  # no shell of that family
+        return ""
     if suffix == ".tsx":
         return "tsx"
     if suffix == ".h" and has_cpp:
