@@ -139,7 +139,8 @@ def resolved(files, path):
                 "two/code/t.rs": "",
                 "src/lib.rs": "",
                 "src/a.rs": "mod b;\nuse b::T;\nuse super::c;\nuse two_x::Y;\n"
-                "use serde::{De, Ser};\nmod tests { use super::*; use super::b::U as V; }\nuse crate::c::{self, d::E};\n",
+                "use serde::{De, Ser};\nuse crate::c::{self, d::E};\n"
+                "mod tests { use super::*; use super::b::U as V; }\n",
                 "src/a/b.rs": "",
                 "src/c/mod.rs": "",
                 "src/c/d.rs": "",
