@@ -144,6 +144,19 @@ class Facts:
         counts = Counter(entry.status for entry in self.imports)
         return {status: counts[status] for status in Status}
 
+    @cached_property
+    def definitions_in(self) -> dict[str, tuple[Definition, ...]]:
+        """By path, for files that have any."""
+        found: dict[str, list[Definition]] = {}
+        for definition in self.definitions:
+            found.setdefault(definition.path, []).append(definition)
+        return {path: tuple(definitions) for path, definitions in found.items()}
+
+    def around(self, path: str, line: int) -> Definition | None:
+        """The innermost definition that the line is in."""
+        inside = (d for d in self.definitions_in.get(path, ()) if d.first <= line <= d.last)
+        return min(inside, key=lambda d: (d.num_lines, -len(d.scope)), default=None)
+
     @property
     def unparsed(self) -> tuple[FileFacts, ...]:
         return tuple(file for file in self.files if file.unparsed)

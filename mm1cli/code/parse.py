@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 _HOLDS_METHODS = frozenset({"class", "struct", "interface", "trait", "impl"})
 _WRAPPERS = frozenset({"parenthesized_declarator", "reference_declarator"})
 _FUNCTIONS = frozenset({"function", "method"})
+_MOST_INDENTED = 256  # bytes before a comment
 _DECLARATORS = 64  # around a C function's name, at most: pointers to pointers, parentheses
 
 _Captures = dict[str, list["Node"]]
@@ -90,17 +91,18 @@ class _Found:
 
     def _last_line(self, node: "Node") -> int:
         """Without the comments that follow a Python block, which its grammar counts to it."""
-        row, column = node.end_point
-        start = self._data.rfind(b"\n", 0, node.end_byte) + 1
-        while self._data[start : node.end_byte].lstrip().startswith(b"#"):
+        while self._ends_in_comment(node):
             inner = next((c for c in reversed(node.children) if c.type != "comment"), None)
             if inner is None:
                 break
             node = inner
-            row, column = node.end_point
-            start = self._data.rfind(b"\n", 0, node.end_byte) + 1
+        row, column = node.end_point
         # A node that ends at the start of a line does not reach into that line.
         return row + (1 if column else 0)
+
+    def _ends_in_comment(self, node: "Node") -> bool:
+        start = node.end_byte - node.end_point[1]  # of the line; it may be megabytes long
+        return self._data[start : start + _MOST_INDENTED].lstrip().startswith(b"#")
 
     def add_import(self, node: "Node", kind: str, module: "Node") -> None:
         line = _line(node)

@@ -156,6 +156,20 @@ def test_what_is_not_found_is_said(demo):
     assert external == {"json", "react", "fmt", "std::fmt", "java.util.List", "stdio.h", "os"}
 
 
+def test_the_definition_around_a_line(demo):
+    """Red: a finding is shown under the wrong function."""
+    _, facts = demo
+    names = {
+        line: found and found.qualified_name
+        for line in (8, 9, 13, 15, 16)
+        for found in [facts.around("src/demo/app.py", line)]
+    }
+    assert names == {8: None, 9: "main", 13: "main.inner", 15: "main", 16: None}
+    one_line = facts.around("A.cs", 3)
+    assert one_line is not None and one_line.qualified_name == "N.A.Main"
+    assert facts.around("gone.py", 1) is None
+
+
 def test_marks(demo):
     """Red: somebody else's code is counted as the repository's own."""
     _, facts = demo

@@ -55,6 +55,13 @@ def test_one_line_of_five_megabytes():
     assert [(d.name, d.first) for d in facts.definitions] == [("f", 2)]
 
 
+def test_many_definitions_in_one_long_line():
+    """Red: the cost of a definition grows with the length of its line."""
+    facts = read(a_dot_js="function f(){} " * 18_000)
+    assert not facts.unparsed
+    assert len(facts.definitions) == 18_000
+
+
 def test_twenty_thousand_lines():
     """Red: a long file is cut, or its lines are counted wrongly."""
     text = "".join(f"def f{n}():\n    return {n}\n\n\n" for n in range(5_000))
