@@ -42,7 +42,7 @@ def reading_from(message: dict[str, Any]) -> Reading:
     message of `reply_of`.
     """
     if "reason" in message:
-        raise _refusal(message)
+        raise refusal_from(message)
     if len(message["members"]) > MAX_MEMBERS:
         raise ValueError(f"more than {MAX_MEMBERS} members")
     return Reading(
@@ -54,14 +54,14 @@ def reading_from(message: dict[str, Any]) -> Reading:
             Member(
                 line_from(member["name"]),
                 member["data"],
-                _refusal(member["refusal"]) if member["refusal"] else None,
+                refusal_from(member["refusal"]) if member["refusal"] else None,
             )
             for member in message["members"]
         ),
     )
 
 
-def _refusal(message: dict[str, Any]) -> ReadError:
+def refusal_from(message: dict[str, Any]) -> ReadError:
     return ReadError(Reason[message["reason"]], line_from(message["detail"]))
 
 
