@@ -136,7 +136,7 @@ def _named(pages: list[Page]) -> str:
 
 PDF = Reader(
     name="pdf",
-    version=2,
+    version=3,
     kinds={".pdf": "pdf"},
     max_bytes=256 * MIB,
     sandboxed=True,

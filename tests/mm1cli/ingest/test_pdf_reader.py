@@ -3,9 +3,12 @@ import stat
 from io import BytesIO
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 from pypdf import PdfWriter
 from pypdf.generic import DecodedStreamObject, NameObject
+from reportlab.lib.colors import Color
 from reportlab.lib.utils import ImageReader
 from reportlab.pdfgen.canvas import Canvas
 
@@ -18,6 +21,7 @@ from mm1cli.ingest.readers.pdf import (
     read_pdf_with_ocr,
     read_with_pypdf,
 )
+from mm1cli.ingest.readers.pdf_ground import Ground
 from mm1cli.ingest.readers.reader import ReadError
 
 
@@ -191,6 +195,103 @@ def test_text_that_nobody_sees_on_the_page_is_marked():
     )
     block = read_pdf(data).blocks[1]
     assert str(block.locate(0, 6)) == "p. 1 (invisible)"
+
+
+def test_white_tiny_and_faint_text_is_marked_also_in_forms():
+    """Red: orders in white ink, or too small to see, reach the model as if they were print."""
+
+    def draw(canvas):
+        canvas.drawString(72, 700, "printed")
+        canvas.setFillColorRGB(1, 1, 1)
+        canvas.drawString(72, 650, "white one")
+        canvas.setFillColorCMYK(0, 0, 0, 0.02)
+        canvas.drawString(72, 640, "white two")
+        canvas.setFillGray(0)
+        canvas.setFont("Helvetica", 0.4)
+        canvas.drawString(72, 630, "tiny one")
+        canvas.setFont("Helvetica", 12)
+        canvas.saveState()
+        canvas.scale(0.03, 0.03)
+        canvas.drawString(2400, 20000, "tiny two")
+        canvas.restoreState()
+        canvas.setFillAlpha(0.02)
+        canvas.drawString(72, 590, "faint")
+        canvas.setFillAlpha(1)
+        canvas.beginForm("form", 0, 0, 300, 50)
+        canvas.setFont("Helvetica", 12)
+        canvas.setFillGray(1)
+        canvas.drawString(5, 5, "white in a form")
+        canvas.endForm()
+        canvas.saveState()
+        canvas.translate(50, 100)
+        canvas.scale(2, 2)
+        canvas.doForm("form")
+        canvas.restoreState()
+        canvas.rect(60, 50, 200, 30, stroke=1, fill=0)
+        canvas.setFillGray(1)
+        canvas.drawString(72, 60, "white in a frame")
+
+    (_, print_), (mark, text) = parts(drawn(draw))
+    assert (print_, mark) == ("printed", "invisible")
+    assert text.split("\n") == [
+        "white one",
+        "white two",
+        "tiny one",
+        "tiny two",
+        "faint",
+        "white in a form",
+        "white in a frame",
+    ]
+
+
+def test_white_text_on_a_ground_is_print():
+    """Red: the titles of half of all brochures are said to be invisible."""
+
+    def draw(canvas):
+        canvas.drawImage(ImageReader(Image.new("L", (4, 4), 9)), 0, 700, 600, 50)
+        canvas.setFillColorRGB(0, 0.3, 0.6)
+        canvas.rect(0, 500, 600, 50, stroke=0, fill=1)
+        canvas.setLineWidth(40)
+        canvas.line(0, 400, 600, 400)
+        canvas.beginForm("banner", 0, 0, 300, 30)
+        canvas.rect(0, 0, 300, 30, stroke=0, fill=1)
+        canvas.endForm()
+        canvas.saveState()
+        canvas.translate(0, 300)
+        canvas.doForm("banner")
+        canvas.restoreState()
+        canvas.setFillGray(1)
+        for number, y in enumerate((720, 520, 395, 310)):
+            canvas.drawString(72, y, f"title {number}")
+
+    def shade(canvas):
+        canvas.linearGradient(0, 600, 600, 600, (Color(0, 0, 1), Color(1, 0, 0)))
+        canvas.setFillGray(1)
+        canvas.drawString(72, 600, "on a gradient")
+
+    assert parts(drawn(draw)) == [("", "title 0\ntitle 1\ntitle 2\ntitle 3")]
+    assert parts(drawn(shade)) == [("", "on a gradient")]
+
+
+def test_a_white_box_takes_the_ground_away():
+    """Red: a dark page under a white box makes white orders look like print."""
+
+    def draw(canvas):
+        canvas.rect(0, 0, 600, 800, stroke=0, fill=1)
+        canvas.setFillGray(1)
+        canvas.drawString(72, 100, "seen")
+        canvas.rect(50, 400, 400, 300, stroke=0, fill=1)
+        canvas.drawString(72, 500, "unseen")
+
+    assert parts(drawn(draw)) == [("", "seen"), ("invisible", "unseen")]
+
+
+@given(st.lists(st.floats(), min_size=4, max_size=4), st.booleans())
+def test_any_box_can_be_painted(box, is_white):
+    """Red: a number in a hostile file that is none ends the reader."""
+    ground = Ground((0.0, 0.0, 600.0, 800.0))
+    ground.paint(tuple(box), is_white=is_white)
+    assert ground.shows_white_at(tuple(box)) in {True, False}
 
 
 def test_the_text_layer_of_a_scan_is_its_text_and_said_to_be_recognised():
