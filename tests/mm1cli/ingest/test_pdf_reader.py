@@ -1,11 +1,12 @@
 import os
+import shutil
 import stat
 from io import BytesIO
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 from pypdf import PdfWriter
 from pypdf.generic import DecodedStreamObject, NameObject
 from reportlab.lib.colors import Color
@@ -23,6 +24,7 @@ from mm1cli.ingest.readers.pdf import (
 )
 from mm1cli.ingest.readers.pdf_ground import Ground
 from mm1cli.ingest.readers.reader import ReadError
+from mm1cli.ingest.sandbox import Sandbox
 
 
 def refusal(data):
@@ -364,8 +366,9 @@ def test_ocr_runs_only_on_scanned_pages_and_only_when_asked(tmp_path, monkeypatc
     data = drawn(scan)
     assert refusal(data).detail == "1 scanned, try --ocr"
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(ReadError, match="tesseract, which is not installed"):
+    with pytest.raises(ReadError) as raised:
         read_pdf_with_ocr(data)
+    assert raised.value.reason is Reason.NO_TEXT
     program = tmp_path / "tesseract"
     program.write_text(
         "#!/bin/sh\n/usr/bin/head -c 2 | /usr/bin/tr P5 ok\necho ' seen'\n", encoding="utf-8"
@@ -374,3 +377,68 @@ def test_ocr_runs_only_on_scanned_pages_and_only_when_asked(tmp_path, monkeypatc
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}/bin")
     reading = read_pdf_with_ocr(data)
     assert [(block.mark, block.text) for block in reading.blocks] == [("OCR", "ok seen")]
+
+
+def photographed(*lines):
+    """A page of a scanner: nothing but an image of print."""
+
+    def draw(canvas):
+        image = Image.new("L", (1200, 1600), 255)
+        font = ImageFont.load_default(48)
+        for number, line in enumerate(lines):
+            ImageDraw.Draw(image).text((120, 200 + 90 * number), line, fill=0, font=font)
+        canvas.drawImage(ImageReader(image), 0, 0, 600, 800)
+
+    return drawn(draw)
+
+
+LINES = ("The harbour crossing opened", "on 21 September 2017.")
+
+
+@pytest.mark.skipif(shutil.which("tesseract") is None, reason="tesseract is not installed")
+def test_a_scan_is_read_by_the_real_tesseract_in_the_sandbox():
+    """Red: the limits of the sandbox keep the program from working."""
+    data = photographed(*LINES)
+    with Sandbox() as sandbox:
+        reading = sandbox.read("pdf-ocr", data, patience=60)
+    (block,) = reading.blocks
+    assert (block.mark, str(block.locate(0, 5))) == ("OCR", "p. 1 (OCR)")
+    assert block.text.split() == " ".join(LINES).split()
+    assert reading.warnings == ("page 1: text recognised from a scan, letters may be wrong",)
+
+
+@pytest.mark.skipif(shutil.which("ocrmypdf") is None, reason="ocrmypdf is not installed")
+@pytest.mark.skipif(shutil.which("tesseract") is None, reason="ocrmypdf needs tesseract")
+def test_a_scan_is_read_by_the_real_ocrmypdf_in_the_sandbox(tmp_path, monkeypatch):
+    """Red: --ocr fails where ocrmypdf is the one that can be found, or leaves files behind."""
+    program = tmp_path / "bin" / "ocrmypdf"
+    program.parent.mkdir()
+    path = os.environ["PATH"]
+    program.write_text(
+        f"#!/bin/sh\nPATH='{path}' exec {shutil.which('ocrmypdf')} \"$@\"\n", encoding="utf-8"
+    )
+    program.chmod(stat.S_IRWXU)
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
+    monkeypatch.setenv("PATH", str(program.parent))
+    with Sandbox() as sandbox:
+        (block,) = sandbox.read("pdf-ocr", photographed(*LINES), patience=60).blocks
+    assert (block.mark, block.text.split()) == ("OCR", " ".join(LINES).split())
+    assert not any((tmp_path / "tmp").iterdir())
+
+
+def test_a_page_that_ocr_fails_on_is_named(tmp_path, monkeypatch):
+    """Red: one page that the program chokes on costs the whole document, or goes unnamed."""
+
+    def draw(canvas):
+        canvas.drawString(72, 700, "printed")
+        canvas.showPage()
+        scan(canvas)
+
+    program = tmp_path / "tesseract"
+    program.write_text("#!/bin/sh\necho no good >&2\nexit 1\n", encoding="utf-8")
+    program.chmod(stat.S_IRWXU)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}/bin")
+    reading = read_pdf_with_ocr(drawn(draw))
+    assert [block.text for block in reading.blocks] == ["printed"]
+    assert reading.warnings == ("page 2 could not be read: tesseract: no good",)
