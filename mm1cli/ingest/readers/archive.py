@@ -11,8 +11,8 @@ from io import BytesIO
 from typing import TYPE_CHECKING
 
 from mm1cli.ingest.corpus import Reason
+from mm1cli.ingest.readers.inflation import Inflation
 from mm1cli.ingest.readers.markup import broken
-from mm1cli.ingest.readers.package import Inflation
 from mm1cli.ingest.readers.reader import (
     MAX_MEMBER_BYTES,
     MAX_MEMBERS,

@@ -35,7 +35,7 @@ def read_docx(data: bytes) -> Reading:
     root = package.xml(name)
     if local_name(root) != "document":
         raise ReadError(Reason.UNREADABLE, f"no Word document, but a {local_name(root)}")
-    warnings: list[str] = []
+    warnings = list(package.warnings)
     relations = package.relations(name)
 
     def graphic(key: str) -> list[Line]:

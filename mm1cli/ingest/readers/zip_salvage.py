@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from mm1cli.ingest.corpus import Reason
-from mm1cli.ingest.readers.package import Inflation
+from mm1cli.ingest.readers.inflation import Inflation
 from mm1cli.ingest.readers.reader import Member, ReadError
 from mm1cli.ingest.readers.salvage import CUT, Salvage
 
