@@ -23,7 +23,7 @@ from mm1cli.ingest.readers.reader import (
     Reading,
 )
 from mm1cli.ingest.readers.salvage import CUT, MAGIC, Salvage
-from mm1cli.ingest.readers.zip_salvage import LocalFile, unlisted_members
+from mm1cli.ingest.readers.zip_salvage import LocalFile, open_zip, unlisted_members
 
 if TYPE_CHECKING:
     import tarfile
@@ -92,11 +92,10 @@ def _cut(detail: str) -> str:
 
 
 def _zip_members(data: bytes) -> Iterator[Member]:
-    import zipfile
 
     inflation = Inflation(len(data), MAX_MEMBER_BYTES)
     try:
-        archive = zipfile.ZipFile(BytesIO(data))
+        archive = open_zip(data)
     except MemoryError:
         raise
     except Exception:

@@ -10,7 +10,7 @@ from mm1cli.ingest.names import one_line
 from mm1cli.ingest.readers.inflation import Inflation, Stream
 from mm1cli.ingest.readers.markup import Element, attribute, broken, children, parse_xml
 from mm1cli.ingest.readers.reader import Member, ReadError
-from mm1cli.ingest.readers.zip_salvage import unlisted_members
+from mm1cli.ingest.readers.zip_salvage import open_zip, unlisted_members
 
 OLE_MAGIC = b"\xd0\xcf\x11\xe0"
 _OLD_FORMATS = (
@@ -51,7 +51,7 @@ class Package:
         self.warnings: tuple[str, ...] = ()
         parts: list[zipfile.ZipInfo] = []
         try:
-            self._zip = zipfile.ZipFile(BytesIO(data))
+            self._zip = open_zip(data)
             parts = self._zip.infolist()
         except MemoryError:
             raise

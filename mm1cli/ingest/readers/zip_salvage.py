@@ -1,9 +1,11 @@
 """The members of a zip that is cut off or damaged, found by the header that stands before each."""
 
 import struct
+import zipfile
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from io import BytesIO
 
 from mm1cli.ingest.corpus import Reason
 from mm1cli.ingest.readers.inflation import Inflation
@@ -75,6 +77,16 @@ class LocalFile:
             found = data.find(magic, self.start, end)
             end = end if found < 0 else found
         return end
+
+
+def open_zip(data: bytes) -> zipfile.ZipFile:
+    """Raises what the library raises, also where it takes the list of a zip that lies in the last
+    part of a cut one for that of the whole, and would give nothing of what comes before."""
+    archive = zipfile.ZipFile(BytesIO(data))
+    first = min((part.header_offset for part in archive.filelist), default=0)
+    if first > 0 and data.startswith(_MAGIC):
+        raise zipfile.BadZipFile("the list of members is missing")
+    return archive
 
 
 def unlisted_members(data: bytes, inflation: Inflation) -> Iterator[Member]:

@@ -13,7 +13,7 @@ from office import packed, refusal
 
 from mm1cli.ingest.corpus import Document, Reason
 from mm1cli.ingest.readers.archive import read_archive
-from mm1cli.ingest.readers.reader import MAX_MEMBERS
+from mm1cli.ingest.readers.reader import MAX_MEMBERS, ReadError
 from mm1cli.ingest.sandbox import Sandbox
 from mm1cli.ingest.unfold import Unfolding
 
@@ -255,6 +255,22 @@ def test_a_zip_without_its_end_is_read_member_by_member(method, is_streamed):
     assert cut.members[1].damage == "its end is missing" or is_streamed
     assert WORDS.startswith(cut.members[1].data) and len(cut.members[1].data) > len(WORDS) // 4
     assert "cannot be read to its end" in cut.warnings[0]
+
+
+def test_the_list_of_an_inner_zip_is_not_that_of_a_cut_outer_one():
+    """Red: of a cut archive only the zip at its end is read, and nothing is said."""
+    output = BytesIO()
+    with zipfile.ZipFile(output, "w") as archive:
+        archive.writestr("a.txt", "one")
+        archive.writestr("in.zip", packed({"inner.txt": "two"}))
+        archive.writestr("z.txt", "three")
+    data = output.getvalue()
+    reading = read_archive(data[: data.rindex(b"z.txt", 0, data.rindex(b"in.zip")) - 30])
+    assert [member.name for member in reading.members] == ["a.txt", "in.zip"]
+    assert "the list of members is missing" in reading.warnings[0]
+    program = b"#!/bin/sh\nexit\n" + packed({"a.txt": "one"})
+    with pytest.raises(ReadError, match="neither zip nor tar"):
+        read_archive(program)
 
 
 def test_what_is_known_to_be_wrong_with_a_member_is_told_of_its_document():
