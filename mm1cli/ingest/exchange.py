@@ -25,6 +25,7 @@ def reply_of(reading: Reading) -> tuple[dict[str, object], bytes]:
             "name": member.name,
             "num_bytes": len(member.data),
             "refusal": member.refusal and refusal_of(member.refusal),
+            "damage": member.damage,
         }
         for member in reading.members
     ]
@@ -55,6 +56,7 @@ def reading_from(message: dict[str, Any]) -> Reading:
                 line_from(member["name"]),
                 member["data"],
                 refusal_from(member["refusal"]) if member["refusal"] else None,
+                line_from(member["damage"]),
             )
             for member in message["members"]
         ),
