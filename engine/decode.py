@@ -11,6 +11,7 @@ from torch import Tensor
 from engine import stepper
 from engine.constrain import Constraint
 from engine.context import Context
+from engine.errors import CheckpointError
 from engine.tokenizer import Tokenizer
 
 _LONGEST_PERIOD = 64
@@ -61,8 +62,12 @@ class Sampler:
     def draw(self, logits: Tensor, allowed: Tensor | None = None) -> int:
         """One id; `logits` [vocab] float32, `allowed` [vocab] bool on any device.
 
-        Raises ValueError if no id is allowed.
+        Raises ValueError if no id is allowed, CheckpointError if the model gives no numbers.
         """
+        if bool(logits.isnan().any()):
+            raise CheckpointError(
+                "the model computes NaN: its weights are damaged; mm1 models verify NAME tells more"
+            )
         if allowed is None:
             return int(self.choose(logits))
         forbidden = ~allowed.to(logits.device)

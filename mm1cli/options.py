@@ -68,7 +68,7 @@ AllowSecrets = Annotated[
 ]
 Ocr = Annotated[
     bool | None,
-    typer.Option("--ocr", help="Read scans with tesseract.", rich_help_panel=_READING),
+    typer.Option("--ocr", help="Read scans (tesseract, ocrmypdf).", rich_help_panel=_READING),
 ]
 NoCache = Annotated[
     bool | None,

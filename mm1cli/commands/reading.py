@@ -102,8 +102,11 @@ def read(sources: Sources, questions: Sequence[str], settings: Settings, sink: S
 
 
 def _options(sources: Sources, settings: Settings) -> ReadOptions:
-    if settings.ocr and shutil.which("tesseract") is None:
-        raise UsageError("--ocr needs tesseract, which is not installed; install it, or go without")
+    if settings.ocr and not any(map(shutil.which, ("tesseract", "ocrmypdf"))):
+        raise UsageError(
+            "--ocr needs tesseract or ocrmypdf, and neither is installed; install one, or go "
+            "without"
+        )
     return ReadOptions(
         selection=Selection.of(sources.include, sources.exclude),
         allow_secrets=settings.allow_secrets,

@@ -25,6 +25,7 @@ def reply_of(reading: Reading) -> tuple[dict[str, object], bytes]:
             "name": member.name,
             "num_bytes": len(member.data),
             "refusal": member.refusal and refusal_of(member.refusal),
+            "damage": member.damage,
         }
         for member in reading.members
     ]
@@ -42,7 +43,7 @@ def reading_from(message: dict[str, Any]) -> Reading:
     message of `reply_of`.
     """
     if "reason" in message:
-        raise _refusal(message)
+        raise refusal_from(message)
     if len(message["members"]) > MAX_MEMBERS:
         raise ValueError(f"more than {MAX_MEMBERS} members")
     return Reading(
@@ -54,14 +55,15 @@ def reading_from(message: dict[str, Any]) -> Reading:
             Member(
                 line_from(member["name"]),
                 member["data"],
-                _refusal(member["refusal"]) if member["refusal"] else None,
+                refusal_from(member["refusal"]) if member["refusal"] else None,
+                line_from(member["damage"]),
             )
             for member in message["members"]
         ),
     )
 
 
-def _refusal(message: dict[str, Any]) -> ReadError:
+def refusal_from(message: dict[str, Any]) -> ReadError:
     return ReadError(Reason[message["reason"]], line_from(message["detail"]))
 
 

@@ -24,10 +24,43 @@ class Encoder(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where a token is from. `locator` is None for the marks between the document's text."""
+    """Where a token is from, and the piece of the document's text that it stands for.
+
+    A token that spells a part of a character has the whole character. For the marks between the
+    document's text `locator` is None and `text` is "".
+    """
 
     document: Document
     locator: Locator | None
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Trail:
+    """The way back through one document: the span of each token in `document_text`, and where
+    each block's text begins there."""
+
+    spans: list[tuple[int, int]]
+    starts: list[int]
+    blocks: tuple[Block, ...]
+
+    @classmethod
+    def of(cls, document: Document, encoder: Encoder) -> "_Trail":
+        starts = [start for start, _ in _layout(document)]
+        return cls(encoder.offsets(document_text(document)), starts, document.blocks)
+
+    def origin(self, document: Document, number: int) -> Origin:
+        start, end = self.spans[number]
+        # The first block that the token reaches into: the last to begin before it, or the next.
+        first = max(bisect_right(self.starts, start) - 1, 0)
+        for at in range(first, len(self.starts)):
+            block, block_start = self.blocks[at], self.starts[at]
+            if block_start >= end:
+                break
+            begin, inside = max(start - block_start, 0), min(end - block_start, len(block.text))
+            if begin < inside:
+                return Origin(document, block.locate(begin, inside), block.text[begin:inside])
+        return Origin(document, None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +74,8 @@ class Packed:
     token_ids: tuple[tuple[int, ...], ...]
     contents_ids: tuple[int, ...]
     encoder: Encoder = field(repr=False, compare=False)
-    _offsets: dict[int, list[tuple[int, int]]] = field(
-        default_factory=dict, repr=False, compare=False
-    )
+    _trails: dict[int, _Trail] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _ends: list[int] = field(default_factory=list, init=False, repr=False, compare=False)
 
     @property
     def num_tokens(self) -> int:
@@ -60,23 +92,21 @@ class Packed:
         Raises IndexError for no token. The first question about a document encodes it again.
         """
         at = index - len(self.contents_ids)
-        if index < 0 or at >= self.num_tokens:
+        if not self._ends:
+            self._ends.extend(accumulate(map(len, self.token_ids)))
+        if index < 0 or at >= (self._ends[-1] if self._ends else 0):
             raise IndexError(index)
         if at < 0:
             return None
-        ends = list(accumulate(map(len, self.token_ids)))
-        number = bisect_right(ends, at)
-        document = self.corpus.documents[number]
-        if number not in self._offsets:
-            self._offsets[number] = self.encoder.offsets(document_text(document))
-        first = ends[number] - len(self.token_ids[number])
-        start, end = self._offsets[number][at - first]
-        for block_start, block in _layout(document):
-            inside = min(end - block_start, len(block.text))
-            begin = max(start - block_start, 0)
-            if begin < inside:
-                return Origin(document, block.locate(begin, inside))
-        return Origin(document, None)
+        number = bisect_right(self._ends, at)
+        document, num_tokens = self.corpus.documents[number], len(self.token_ids[number])
+        if number not in self._trails:
+            self._trails[number] = _Trail.of(document, self.encoder)
+        trail = self._trails[number]
+        if len(trail.spans) != num_tokens:
+            # Saved ids that are not those of this text: no place would be the right one.
+            return Origin(document, None)
+        return trail.origin(document, at - self._ends[number] + num_tokens)
 
 
 class Packer:

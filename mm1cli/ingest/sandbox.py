@@ -12,15 +12,18 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Self
+from typing import IO, Any, Self, TypeVar
 
 from mm1cli.ingest.corpus import Reason
-from mm1cli.ingest.exchange import reading_from
+from mm1cli.ingest.exchange import reading_from, refusal_from
 from mm1cli.ingest.readers.reader import MAX_MEMBER_BYTES, MIB, ReadError, Reading
+
+T = TypeVar("T")
 
 EXIT_OUT_OF_MEMORY = 3
 _EXIT_OUT_OF_CPU = -signal.SIGXCPU if sys.platform != "win32" else None
@@ -65,10 +68,23 @@ class Sandbox:
 
     def read(self, reader: str, data: bytes, *, patience: int = 1) -> Reading:
         """What the reader named `reader` makes of `data`. Raises ReadError as that reader does,
-        and for a breach BrokeReaderError: TOO_SLOW, TOO_LARGE (its text) or UNREADABLE.
+        and for a breach as `ask`.
+        """
+        return self.ask(reader, data, reading_from, patience=patience)
 
-        The limits of time are `patience` times those of the sandbox, and begin when the child has
-        started.
+    def ask(
+        self,
+        task: str,
+        data: bytes,
+        understand: Callable[[dict[str, Any]], T],
+        *,
+        patience: int = 1,
+    ) -> T:
+        """What the child's task of that name makes of `data`, as `understand` checks it.
+
+        `understand` raises KeyError, TypeError or ValueError for a malformed message. Raises
+        BrokeReaderError for a breach: TOO_SLOW, TOO_LARGE (the reply) or UNREADABLE. The limits of
+        time are `patience` times those of the sandbox, and begin when the child has started.
         """
         child = self._running()
         out_of_time = threading.Event()
@@ -87,7 +103,7 @@ class Sandbox:
             timer = threading.Timer(wall_s, stop)
             timer.daemon = True
             timer.start()
-            reply = self._exchange(child, reader, data, patience)
+            reply = self._exchange(child, task, data, patience)
         except (OSError, EOFError, ValueError, TypeError, KeyError, AttributeError):
             self._wait()
             raise self._breach(child.returncode, wall_s if out_of_time.is_set() else None) from None
@@ -100,7 +116,9 @@ class Sandbox:
             # Too late for this file; the next one needs another child.
             self._kill()
         try:
-            return reading_from(reply)
+            if "reason" in reply:
+                raise refusal_from(reply)
+            return understand(reply)
         except (KeyError, TypeError, ValueError):
             self._kill()
             raise BrokeReaderError(Reason.UNREADABLE, "reader gave a malformed reply") from None
@@ -153,11 +171,11 @@ class Sandbox:
                     pipe.close()
 
     def _exchange(
-        self, child: "subprocess.Popen[bytes]", reader: str, data: bytes, patience: int
+        self, child: "subprocess.Popen[bytes]", task: str, data: bytes, patience: int
     ) -> Any:  # noqa: ANN401
         assert child.stdin is not None and child.stdout is not None
         request = {
-            "reader": reader,
+            "task": task,
             "num_bytes": len(data),
             "cpu_s": self._limits.cpu_s * patience,
             "memory_bytes": self._limits.memory_bytes,

@@ -4,8 +4,9 @@ import os
 import queue
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import partial
 from typing import IO, Any, NoReturn
 
 from mm1cli.ingest.corpus import Reason
@@ -25,10 +26,16 @@ from mm1cli.ingest.sandbox import (
 if sys.platform != "win32":
     import resource
 
+Task = Callable[[bytes], tuple[dict[str, object], bytes]]  # a message, and bytes after it
 _Job = tuple[dict[str, Any], bytes]
 
 
 def serve(readers: Mapping[str, Reader]) -> NoReturn:
+    """As `serve_tasks`, each task a reader."""
+    serve_tasks({name: partial(_read, reader) for name, reader in readers.items()})
+
+
+def serve_tasks(tasks: Mapping[str, Task]) -> NoReturn:
     """Answers requests until the parent closes stdin or dies; does not return."""
     requests, replies = _take_standard_streams()
     jobs: queue.SimpleQueue[_Job] = queue.SimpleQueue()
@@ -42,7 +49,7 @@ def serve(readers: Mapping[str, Reader]) -> NoReturn:
         limit_cpu(request["cpu_s"])
         limit_memory(request["memory_bytes"])
         try:
-            send(replies, *_answer(readers[request["reader"]], data))
+            send(replies, *_answer(tasks[request["task"]], data))
         except MemoryError:
             os._exit(EXIT_OUT_OF_MEMORY)
 
@@ -66,9 +73,13 @@ def _receive_jobs(requests: IO[bytes], jobs: "queue.SimpleQueue[_Job]") -> None:
         os._exit(0)
 
 
-def _answer(reader: Reader, data: bytes) -> tuple[dict[str, object], bytes]:
+def _read(reader: Reader, data: bytes) -> tuple[dict[str, object], bytes]:
+    return reply_of(reader.read(data))
+
+
+def _answer(task: Task, data: bytes) -> tuple[dict[str, object], bytes]:
     try:
-        return reply_of(reader.read(data))
+        return task(data)
     except ReadError as error:
         return refusal_of(error), b""
     except MemoryError:

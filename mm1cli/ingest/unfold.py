@@ -30,18 +30,22 @@ class Unfolding:
     allow_secrets: bool = False
     num_bytes_left: int = MAX_MEMBER_BYTES
 
-    def unfold(self, shown: str, data: bytes, depth: int = 0) -> Iterator[Document | Omission]:
+    def unfold(
+        self, shown: str, data: bytes, depth: int = 0, damage: str = ""
+    ) -> Iterator[Document | Omission]:
         """The document or omission of `data`, then those of its members, depth first.
 
         A member's path goes on from its container's: "a.zip/inner/b.txt". Members deeper than
-        `MAX_DEPTH` containers, or beyond `MAX_MEMBER_BYTES` in all, are omissions.
+        `MAX_DEPTH` containers, or beyond `MAX_MEMBER_BYTES` in all, are omissions. `damage` says
+        what its container knows to be wrong with it.
         """
         try:
             reader, kind = choose(shown, data[:HEAD_BYTES])
             sha256 = hashlib.sha256(data).hexdigest()
             reading = self._reading(reader, data, sha256)
         except ReadError as error:
-            yield Omission(shown, error.reason, error.detail, len(data))
+            detail = "; ".join(filter(None, (error.detail, damage)))
+            yield Omission(shown, error.reason, detail, len(data))
             return
         if reading.blocks:
             kind = generated_kind(shown, kind, reading.blocks[0].text)
@@ -52,7 +56,7 @@ class Unfolding:
             sha256=sha256,
             reader=_signature(reader, reading),
             blocks=reading.blocks,
-            warnings=reading.warnings,
+            warnings=(*filter(None, (damage,)), *reading.warnings),
             encoding=reading.encoding,
         )
         yield self._without_secrets(document)
@@ -79,7 +83,7 @@ class Unfolding:
             limit = f"containers in this file hold more than {MAX_MEMBER_BYTES // MIB} MiB"
             yield Omission(shown, Reason.TOO_LARGE, limit, num_bytes)
         else:
-            yield from self.unfold(shown, member.data, depth)
+            yield from self.unfold(shown, member.data, depth, member.damage)
 
     def _reading(self, reader: Reader, data: bytes, sha256: str) -> Reading:
         if len(data) > reader.max_bytes:

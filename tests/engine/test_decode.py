@@ -8,6 +8,7 @@ from tiny import TRAINED_IDS, llama_config, load_model, minimax_config, write_ch
 
 from engine.context import Context
 from engine.decode import Decoding, Sampler, Sampling, StopReason, in_loop
+from engine.errors import CheckpointError
 from engine.tokenizer import Tokenizer
 
 NOTHING_MASKED = torch.zeros(320, dtype=torch.bool)
@@ -299,3 +300,9 @@ def test_a_constraint_that_allows_nothing_is_an_error_and_not_token_0():
     sampler = Sampler(Sampling(), torch.tensor([False, True]))
     with pytest.raises(ValueError, match="allows no token"):
         sampler.draw(torch.zeros(2), torch.tensor([False, True]))
+
+
+def test_damaged_weights_end_in_an_error_and_not_in_text():
+    sampler = Sampler(Sampling(), torch.tensor([False, False]))
+    with pytest.raises(CheckpointError, match="damaged"):
+        sampler.draw(torch.tensor([1.0, torch.nan]))

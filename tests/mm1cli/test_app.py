@@ -260,7 +260,8 @@ def test_ocr_without_tesseract_is_one_line_before_anything_is_read(mm1, llama, n
     ran = mm1("tokens", notes, "--ocr", "--model", llama)
     assert ran.code == 2
     assert ran.err == (
-        "error: --ocr needs tesseract, which is not installed; install it, or go without\n"
+        "error: --ocr needs tesseract or ocrmypdf, and neither is installed; install one, or go "
+        "without\n"
     )
 
 

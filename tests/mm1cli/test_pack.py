@@ -1,10 +1,12 @@
+from dataclasses import replace
+
 import pytest
 from corpora import corpora
 from hypothesis import given
 
 from engine.engine import Tokenizer
 from mm1cli.ingest.corpus import Block, Corpus, Document, Place
-from mm1cli.ingest.pack import contents_text, document_text, pack, pack_all
+from mm1cli.ingest.pack import Origin, contents_text, document_text, pack, pack_all
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +44,17 @@ def test_control_tokens_in_a_document_stay_text(tokenizer: Tokenizer):
     assert tokenizer.control_ids.isdisjoint(packed.token_ids[0])
 
 
+def said_at(document, locator):
+    """The text of the lines that `locator` names; more than one where two blocks are alike."""
+    for block in document.blocks:
+        lines = block.text.split("\n")
+        first = locator.first - block.first
+        if (block.place, block.mark) == (locator.place, locator.mark) and 0 <= first < len(lines):
+            last = locator.last - block.first
+            assert last >= first
+            yield "\n".join(lines[first : last + 1]) + "\n"
+
+
 @given(corpora())
 def test_every_token_leads_back_to_its_place(tokenizer: Tokenizer, corpus: Corpus):
     """Red: a citation made from tokens names another file, page or line."""
@@ -53,24 +66,34 @@ def test_every_token_leads_back_to_its_place(tokenizer: Tokenizer, corpus: Corpu
         whole = document_text(document)
         spans = tokenizer.offsets(whole)
         assert len(spans) == len(own)
+        covered = [0] * len(whole)
         for number, (start, end) in enumerate(spans):
             origin = packed.locate(at + number)
             assert origin is not None and origin.document is document
+            assert origin.text in whole[start:end]
+            assert bool(origin.text) is (origin.locator is not None)
             if origin.locator is None:
                 continue
-            holders = [
-                block.text.split("\n")
-                for block in document.blocks
-                if (block.place, block.mark) == (origin.locator.place, origin.locator.mark)
-                and 0 <= origin.locator.first - block.first <= block.text.count("\n")
-            ]
-            piece = whole[start:end].strip("\n").split("\n")[0]
-            assert any(piece in line for lines in holders for line in lines) or "\n" in piece
+            assert any(origin.text in said for said in said_at(document, origin.locator))
+            offset = whole.index(origin.text, start)
+            covered[offset : offset + len(origin.text)] = [1] * len(origin.text)
+        # A token that reaches over the end of a block leads to the first of the two.
+        assert sum(covered) >= sum(len(b.text) for b in document.blocks) - 2 * len(document.blocks)
         at += len(own)
     assert all(packed.locate(index) is None for index in range(len(packed.contents_ids)))
     for index in (-1, len(ids)):
         with pytest.raises(IndexError):
             packed.locate(index)
+
+
+def test_ids_of_another_text_lead_nowhere(tokenizer: Tokenizer):
+    """Red: a saved context that was tampered with cites lines its tokens are not from."""
+    document = Document("a", "text", 1, "0", "r", (Block("one two three"),))
+    packed = pack(Corpus((document,)), tokenizer)
+    other = replace(packed, token_ids=(packed.token_ids[0] + (5,),))
+    assert [other.locate(i) for i in range(other.num_tokens)] == [
+        Origin(document, None)
+    ] * other.num_tokens
 
 
 def test_a_token_knows_its_line(tokenizer: Tokenizer):

@@ -6,12 +6,13 @@ Nothing is written to disk, so a member's name can lead nowhere; it is only show
 import stat
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from io import BytesIO
 from typing import TYPE_CHECKING
 
 from mm1cli.ingest.corpus import Reason
+from mm1cli.ingest.readers.inflation import Inflation
 from mm1cli.ingest.readers.markup import broken
-from mm1cli.ingest.readers.package import Inflation, Stream
 from mm1cli.ingest.readers.reader import (
     MAX_MEMBER_BYTES,
     MAX_MEMBERS,
@@ -21,13 +22,16 @@ from mm1cli.ingest.readers.reader import (
     ReadError,
     Reading,
 )
+from mm1cli.ingest.readers.salvage import CUT, MAGIC, Salvage
+from mm1cli.ingest.readers.zip_salvage import LocalFile, open_zip, unlisted_members
 
 if TYPE_CHECKING:
+    import tarfile
     import zipfile
 
 _TAR_MAGIC_AT = 257
+_TAR_BLOCK_BYTES = 512
 _UTF8_NAME = 0x800
-_COMPRESSED = {b"\x1f\x8b": "gz", b"BZh": "bz2", b"\xfd7zXZ\0": "xz"}
 
 
 def read_archive(data: bytes) -> Reading:
@@ -35,7 +39,7 @@ def read_archive(data: bytes) -> Reading:
 
     Folders are passed over. Raises ReadError: EMPTY, TOO_LARGE, UNREADABLE.
     """
-    for magic, method in _COMPRESSED.items():
+    for method, magic in MAGIC.items():
         if data.startswith(magic):
             return _compressed(data, method)
     if data.startswith(b"PK"):
@@ -50,33 +54,19 @@ def is_tar(data: bytes) -> bool:
 
 
 def _compressed(data: bytes, method: str) -> Reading:
-    inflation = Inflation(len(data), MAX_MEMBER_BYTES)
-    try:
-        content = inflation.read(_unpacked(data, method))
-    except (ReadError, MemoryError):
-        raise
-    except Exception as error:
-        raise broken(error) from None
+    stream = Salvage(data, method)
+    content = Inflation(len(data), MAX_MEMBER_BYTES).read(stream)
+    if stream.damage and not content:
+        raise ReadError(Reason.UNREADABLE, stream.damage)
     if is_tar(content):
-        return _reading(_tar_members(content))
-    return Reading((), members=(Member("", content),))
+        return _reading(_tar_members(content), stream.damage)
+    return Reading((), members=(Member("", content, damage=stream.damage),))
 
 
-def _unpacked(data: bytes, method: str) -> Stream:
-    import bz2
-    import gzip
-    import lzma
-
-    file = BytesIO(data)
-    if method == "gz":
-        return gzip.GzipFile(fileobj=file)
-    return bz2.BZ2File(file) if method == "bz2" else lzma.LZMAFile(file)
-
-
-def _reading(members: Iterator[Member]) -> Reading:
+def _reading(members: Iterator[Member], damage: str = "") -> Reading:
     found: list[Member] = []
     names: dict[str, int] = {}
-    warnings = []
+    warnings = [_cut(damage)] if damage else []
     try:
         for member in members:
             if len(found) == MAX_MEMBERS:
@@ -85,35 +75,39 @@ def _reading(members: Iterator[Member]) -> Reading:
             # Two members of one name are two texts.
             count = names[member.name] = names.get(member.name, 0) + 1
             name = member.name if count == 1 else f"{member.name} ({count})"
-            found.append(Member(name, member.data, member.refusal))
+            found.append(replace(member, name=name))
     except (ReadError, MemoryError):
         raise
     except Exception as error:
         if not found:
             raise broken(error) from None
-        warnings.append(f"cannot be read to its end: {broken(error).detail}")
+        warnings += [] if damage else [_cut(broken(error).detail)]
     if not found:
         raise ReadError(Reason.EMPTY)
     return Reading((), tuple(warnings), members=tuple(found))
 
 
-def _zip_members(data: bytes) -> Iterator[Member]:
-    import zipfile
+def _cut(detail: str) -> str:
+    return f"cannot be read to its end: {detail}"
 
+
+def _zip_members(data: bytes) -> Iterator[Member]:
+
+    inflation = Inflation(len(data), MAX_MEMBER_BYTES)
     try:
-        archive = zipfile.ZipFile(BytesIO(data))
+        archive = open_zip(data)
     except MemoryError:
         raise
-    except Exception as error:
-        raise broken(error) from None
-    inflation = Inflation(len(data), MAX_MEMBER_BYTES)
+    except Exception:
+        yield from unlisted_members(data, inflation)
+        raise
     for info in archive.infolist():
         if not info.is_dir():
-            yield _zip_member(archive, info, inflation)
+            yield _zip_member(archive, info, inflation, data)
 
 
 def _zip_member(
-    archive: "zipfile.ZipFile", info: "zipfile.ZipInfo", inflation: Inflation
+    archive: "zipfile.ZipFile", info: "zipfile.ZipInfo", inflation: Inflation, data: bytes
 ) -> Member:
     name = _zip_name(info)
     mode = info.external_attr >> 16
@@ -132,7 +126,21 @@ def _zip_member(
         detail = f"compression method {info.compress_type}"
         return Member(name, refusal=ReadError(Reason.UNSUPPORTED, detail))
     except Exception as error:
-        return Member(name, refusal=broken(error))
+        return _damaged_member(name, info, inflation, data) or Member(name, refusal=broken(error))
+
+
+def _damaged_member(
+    name: str, info: "zipfile.ZipInfo", inflation: Inflation, data: bytes
+) -> Member | None:
+    """What can still be had of it; None if that is nothing."""
+    file = LocalFile.at(data, info.header_offset)
+    if file is None:
+        return None
+    try:
+        content, damage, _ = file.content(data, inflation)
+    except ReadError as error:
+        return Member(name, refusal=error)
+    return Member(name, content, damage=damage) if content and damage else None
 
 
 def _zip_name(info: "zipfile.ZipInfo") -> str:
@@ -157,17 +165,33 @@ def _tar_members(data: bytes) -> Iterator[Member]:
                 refusal = ReadError(Reason.NOT_A_FILE, f"{kind} in an archive")
                 yield Member(info.name, refusal=refusal)
                 continue
+            yield _tar_member(archive, info, inflation, data)
+        # The library takes a damaged header for the end of the archive, and says nothing.
+        if data[archive.offset : archive.offset + _TAR_BLOCK_BYTES] != bytes(_TAR_BLOCK_BYTES):
+            raise EOFError(CUT)
+
+
+def _tar_member(
+    archive: "tarfile.TarFile", info: "tarfile.TarInfo", inflation: Inflation, data: bytes
+) -> Member:
+    try:
+        if info.issparse():
             stream = archive.extractfile(info)
             assert stream is not None
-            try:
-                yield Member(info.name, inflation.read(stream))
-            except ReadError as error:
-                yield Member(info.name, refusal=error)
+            return Member(info.name, inflation.read(stream))
+        content = data[info.offset_data : info.offset_data + info.size]
+        inflation.add(len(content))
+    except ReadError as error:
+        return Member(info.name, refusal=error)
+    damage = "" if len(content) == info.size else CUT
+    if damage and not content:
+        return Member(info.name, refusal=ReadError(Reason.UNREADABLE, damage))
+    return Member(info.name, content, damage=damage)
 
 
 ARCHIVE = Reader(
     name="archive",
-    version=1,
+    version=2,
     kinds=dict.fromkeys(
         (".zip", ".tar", ".tgz", ".tbz", ".tbz2", ".txz", ".gz", ".bz2", ".xz"), "archive"
     ),

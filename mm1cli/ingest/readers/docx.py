@@ -2,7 +2,8 @@
 
 from mm1cli.ingest.corpus import Reason
 from mm1cli.ingest.readers.docx_numbering import Numbering
-from mm1cli.ingest.readers.docx_text import Revisions, Styles, TextWalk
+from mm1cli.ingest.readers.docx_styles import Styles
+from mm1cli.ingest.readers.docx_text import Revisions, TextWalk
 from mm1cli.ingest.readers.drawing import graphic_lines
 from mm1cli.ingest.readers.lines import (
     Line,
@@ -34,7 +35,7 @@ def read_docx(data: bytes) -> Reading:
     root = package.xml(name)
     if local_name(root) != "document":
         raise ReadError(Reason.UNREADABLE, f"no Word document, but a {local_name(root)}")
-    warnings: list[str] = []
+    warnings = list(package.warnings)
     relations = package.relations(name)
 
     def graphic(key: str) -> list[Line]:
@@ -115,7 +116,7 @@ def _changes(revisions: Revisions) -> list[str]:
 
 DOCX = Reader(
     name="docx",
-    version=2,
+    version=3,
     kinds={".docx": "docx", ".docm": "docx", ".dotx": "docx", ".dotm": "docx"},
     max_bytes=256 * MIB,
     sandboxed=True,

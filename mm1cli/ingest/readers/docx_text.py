@@ -7,16 +7,16 @@ runs) follows the paragraph it hangs on, with a mark.
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
+from mm1cli.ingest.readers.docx_ink import is_coloured_page, paints
 from mm1cli.ingest.readers.docx_numbering import Numbering
+from mm1cli.ingest.readers.docx_styles import NUM_LEVELS, Styles, list_of
 from mm1cli.ingest.readers.lines import HeadingPath, Line
 from mm1cli.ingest.readers.markup import (
     Element,
     alternative,
     attribute,
     child,
-    children,
     is_maths,
-    is_true,
     local_name,
     number,
 )
@@ -33,36 +33,6 @@ _REFERENCES = {
 _MATHS = frozenset({"f", "rad", "sSup", "sSub", "sSubSup"})
 _MAX_SPAN = 64
 _MAX_NOTE_DEPTH = 8
-_TITLE_LEVEL = -1
-_NUM_LEVELS = 9
-
-
-@dataclass(slots=True)
-class Styles:
-    """What the ids of styles say: the outline level of headings, and which text is hidden."""
-
-    levels: dict[str, int] = field(default_factory=dict)
-    hidden: frozenset[str] = frozenset()
-    lists: dict[str, tuple[str, int]] = field(default_factory=dict)
-
-    @classmethod
-    def of(cls, root: Element) -> "Styles":
-        styles = {attribute(style, "styleId"): style for style in children(root, "style")}
-        levels = {}
-        hidden = set()
-        lists = {}
-        for name in styles:
-            chain = list(_ancestry(name, styles))
-            own = (_style_level(style) for style in chain)
-            if (level := next((level for level in own if level is not None), None)) is not None:
-                levels[name] = level
-            if any(_is_hidden(style) for style in chain):
-                hidden.add(name)
-            properties = [found for style in chain if (found := child(style, "pPr")) is not None]
-            listed = (_list_of(found) for found in properties)
-            if (first := next((found for found in listed if found is not None), None)) is not None:
-                lists[name] = first
-        return cls(levels, frozenset(hidden), lists)
 
 
 @dataclass(slots=True)
@@ -71,6 +41,14 @@ class Revisions:
 
     num_inserted: int = 0
     num_deleted: int = 0
+
+
+@dataclass(slots=True)
+class _Unseen:
+    """The text of one paragraph that nobody sees, by its mark."""
+
+    style: str
+    texts: dict[str, list[str]] = field(default_factory=lambda: {"hidden": [], "invisible": []})
 
 
 class TextWalk:
@@ -94,10 +72,12 @@ class TextWalk:
         self._graphic = graphic
         self._path = HeadingPath()
         self._depth = 0
+        self._num_grounds = 0  # coloured cells, pages and boxes around what is read
         self.revisions = Revisions()
 
     def body(self, root: Element) -> Iterator[Line]:
         """The lines of the main text, each with its heading path."""
+        self._num_grounds += is_coloured_page(root)
         for element, lines in self._children(root):
             if (level := self._level(element)) is not None and lines and not lines[0].mark:
                 self._path.enter(level, lines[0].text)
@@ -135,12 +115,17 @@ class TextWalk:
     def _paragraph(self, element: Element) -> tuple[str, list[Line]]:
         """Its text, and the lines of what is anchored in it."""
         pieces: list[str] = []
-        hidden: list[str] = []
         after: list[Line] = []
-        is_hidden = self._hides(child(element, "pPr"), "pStyle")
-        self._collect(element, hidden if is_hidden else pieces, hidden, after)
-        if concealed := "".join(hidden).strip():
-            after.insert(0, Line(concealed, "hidden"))
+        properties = child(element, "pPr")
+        named = None if properties is None else child(properties, "pStyle")
+        style = "" if named is None else attribute(named, "val")
+        unseen = _Unseen(style)
+        self._num_grounds += (is_coloured := paints(properties))
+        to = unseen.texts["hidden"] if style in self._styles.hidden else pieces
+        self._collect(element, to, unseen, after)
+        self._num_grounds -= is_coloured
+        concealed = ((mark, "".join(texts).strip()) for mark, texts in unseen.texts.items())
+        after = [*(Line(text, mark) for mark, text in concealed if text), *after]
         text = "".join(pieces).strip()
         label = self._label(element)
         return f"{label} {text}" if label and text else text, after
@@ -151,13 +136,13 @@ class TextWalk:
         if properties is None:
             return ""
         style = child(properties, "pStyle")
-        found = _list_of(properties)
+        found = list_of(properties)
         if found is None and style is not None:
             found = self._styles.lists.get(attribute(style, "val"))
         return "" if found is None else self._numbering.next(*found)
 
     def _collect(
-        self, element: Element, pieces: list[str], hidden: list[str], after: list[Line]
+        self, element: Element, pieces: list[str], unseen: _Unseen, after: list[Line]
     ) -> None:
         for inner in element:
             name = local_name(inner)
@@ -166,17 +151,24 @@ class TextWalk:
             elif name in _CHARACTERS:
                 pieces.append(_CHARACTERS[name])
             elif name == "r":
-                to = hidden if self._hides(child(inner, "rPr"), "rStyle") else pieces
-                self._collect(inner, to, hidden, after)
+                is_on_ground = self._num_grounds > 0
+                mark = self._styles.mark(
+                    child(inner, "rPr"), unseen.style, is_on_ground=is_on_ground
+                )
+                to = unseen.texts[mark] if mark and pieces is not unseen.texts["hidden"] else pieces
+                self._collect(inner, to, unseen, after)
             elif name == "txbxContent":
+                # The colour of its ground is that of the shape around it.
+                self._num_grounds += 1
                 after += self.marked(inner, "text box")
+                self._num_grounds -= 1
             elif name in _REFERENCES:
                 after += self._note(_REFERENCES[name], attribute(inner, "id"))
             elif name == "docPr":
                 if text := attribute(inner, "descr"):
                     after.append(Line(text, "alt text"))
             elif name in _MATHS and is_maths(inner):
-                pieces.append(_maths(name, self._arguments(inner, hidden, after)))
+                pieces.append(_maths(name, self._arguments(inner, unseen, after)))
             elif name == "textpath":
                 after.append(Line(attribute(inner, "string"), "text box"))
             elif name == "chart":
@@ -184,15 +176,15 @@ class TextWalk:
             elif name == "relIds":
                 after += self._graphic(attribute(inner, "dm"))
             elif name == "AlternateContent":
-                self._collect(alternative(inner), pieces, hidden, after)
+                self._collect(alternative(inner), pieces, unseen, after)
             elif self._is_text(name):
-                self._collect(inner, pieces, hidden, after)
+                self._collect(inner, pieces, unseen, after)
 
-    def _arguments(self, formula: Element, hidden: list[str], after: list[Line]) -> dict[str, str]:
+    def _arguments(self, formula: Element, unseen: _Unseen, after: list[Line]) -> dict[str, str]:
         found = {}
         for inner in formula:
             pieces: list[str] = []
-            self._collect(inner, pieces, hidden, after)
+            self._collect(inner, pieces, unseen, after)
             found[local_name(inner)] = "".join(pieces)
         return found
 
@@ -208,27 +200,20 @@ class TextWalk:
             lines[0] = replace(lines[0], text=f"{author}: {lines[0].text}")
         return lines
 
-    def _hides(self, properties: Element | None, style: str) -> bool:
-        if properties is None:
-            return False
-        own = child(properties, "vanish")
-        if own is not None:
-            return is_true(attribute(own, "val"), default=True)
-        named = child(properties, style)
-        return named is not None and attribute(named, "val") in self._styles.hidden
-
     def _level(self, paragraph: Element) -> int | None:
         """The outline level, 0 for a chapter's; None for a paragraph that is no heading."""
         properties = child(paragraph, "pPr") if local_name(paragraph) == "p" else None
         if properties is None:
             return None
         if (own := child(properties, "outlineLvl")) is not None:
-            level = number(own, "val", _NUM_LEVELS)
-            return level if 0 <= level < _NUM_LEVELS else None
+            level = number(own, "val", NUM_LEVELS)
+            return level if 0 <= level < NUM_LEVELS else None
         style = child(properties, "pStyle")
         return None if style is None else self._styles.levels.get(attribute(style, "val"))
 
     def _table(self, table: Element) -> Iterator[Line]:
+        style = child(table, "tblPr", "tblStyle")
+        self._num_grounds += (is_coloured := self._styles.paints(style))
         for row in _inside(table, "tr"):
             if (changed := child(row, "trPr", "del")) is not None:
                 self._is_text(local_name(changed))
@@ -243,15 +228,18 @@ class TextWalk:
             if any(cells):
                 yield Line("\t".join(cells).rstrip())
             yield from nested
+        self._num_grounds -= is_coloured
 
     def _cell(self, cell: Element, nested: list[Line]) -> str:
         texts = []
+        self._num_grounds += (is_coloured := paints(child(cell, "tcPr")))
         for element, lines in self._children(cell):
             if local_name(element) == "tbl":
                 nested += lines
                 continue
             texts += [line.text.replace("\t", " ").strip() for line in lines if not line.mark]
             nested += [line for line in lines if line.mark]
+        self._num_grounds -= is_coloured
         return " ".join(text for text in texts if text)
 
 
@@ -279,44 +267,3 @@ def _inside(element: Element, wanted: str) -> Iterator[Element]:
             yield inner
         elif name in {"sdt", "sdtContent", "ins", "moveTo", "customXml"}:
             yield from _inside(inner, wanted)
-
-
-def _ancestry(name: str, styles: dict[str, Element]) -> Iterator[Element]:
-    """The style and those it is based on."""
-    seen = set()
-    while name in styles and name not in seen:
-        seen.add(name)
-        yield styles[name]
-        based_on = child(styles[name], "basedOn")
-        name = "" if based_on is None else attribute(based_on, "val")
-
-
-def _style_level(style: Element) -> int | None:
-    if (outline := child(style, "pPr", "outlineLvl")) is not None:
-        level = number(outline, "val", _NUM_LEVELS)
-        return level if 0 <= level < _NUM_LEVELS else None
-    name_element = child(style, "name")
-    name = "" if name_element is None else attribute(name_element, "val").lower()
-    if name.startswith("heading ") and name[8:] in set("123456789"):
-        return int(name[8:]) - 1
-    return _TITLE_LEVEL if name == "title" else None
-
-
-def _list_of(properties: Element) -> tuple[str, int] | None:
-    """The list that a paragraph or style belongs to, and its level in it."""
-    listed = child(properties, "numPr")
-    key = None if listed is None else child(listed, "numId")
-    if listed is None or key is None:
-        return None
-    level = child(listed, "ilvl")
-    return attribute(key, "val"), 0 if level is None else number(level, "val")
-
-
-def _is_hidden(style: Element) -> bool:
-    properties = child(style, "rPr")
-    return properties is not None and _is_on(properties, "vanish")
-
-
-def _is_on(properties: Element, name: str) -> bool:
-    switch = child(properties, name)
-    return switch is not None and is_true(attribute(switch, "val"), default=True)

@@ -26,6 +26,7 @@ _CANDIDATES = (
 _DETECTED_BYTES = 1 << 18
 _FEW_BYTES = 24  # outside ASCII; fewer tell nothing about a language
 _ASCII = bytes(range(128))
+_LONGEST_CHARACTER_BYTES = 4
 
 
 def decode(data: bytes) -> tuple[str, str, tuple[str, ...]]:
@@ -37,11 +38,11 @@ def decode(data: bytes) -> tuple[str, str, tuple[str, ...]]:
     for mark, encoding in _MARKS:
         if data.startswith(mark):
             try:
-                text = data.decode(encoding)
+                text, warnings = _decoded(data, encoding)
             except UnicodeDecodeError:
                 break
             _refuse_binary(text.encode(), _MAX_CONTROL_SHARE)
-            return text, encoding, ()
+            return text, encoding, warnings
     if encoding := _wide_without_mark(data[:4096]):
         try:
             text = data.decode(encoding)
@@ -50,11 +51,26 @@ def decode(data: bytes) -> tuple[str, str, tuple[str, ...]]:
         _refuse_binary(text.encode(), _MAX_CONTROL_SHARE)
         return text, encoding, _guessed(encoding)
     try:
-        text = data.decode("utf-8")
+        text, warnings = _decoded(data, "utf-8")
     except UnicodeDecodeError:
         return _detect(data)
     _refuse_binary(data, _MAX_CONTROL_SHARE)
-    return text, "utf-8", ()
+    return text, "utf-8", warnings
+
+
+def _decoded(data: bytes, encoding: str) -> tuple[str, tuple[str, ...]]:
+    """The text, also of a file that was cut inside its last character; UnicodeDecodeError."""
+    try:
+        return data.decode(encoding), ()
+    except UnicodeDecodeError as error:
+        # `error` counts from after a byte order mark.
+        num_left = len(error.object) - error.start
+        whole = data[:-num_left]
+        is_cut = error.end == len(error.object) and num_left < _LONGEST_CHARACTER_BYTES
+        # One odd byte at the end of plain ASCII is a letter of some other encoding.
+        if not is_cut or whole.isascii():
+            raise
+        return whole.decode(encoding), ("ends inside a character: its end is missing",)
 
 
 def looks_binary(data: bytes) -> bool:

@@ -55,7 +55,7 @@ def read_epub(data: bytes) -> Reading:
     warnings += hidden_warnings(blocks)
     if left := book.num_outside_spine():
         warnings.append(f"{left} pages that the book does not show are not read")
-    return Reading(tuple(blocks), tuple(warnings), lxml_version())
+    return Reading(tuple(blocks), (*package.warnings, *warnings), lxml_version())
 
 
 class _Book:
@@ -156,7 +156,7 @@ def _locked(package: Package) -> set[str]:
 
 EPUB = Reader(
     name="epub",
-    version=1,
+    version=2,
     kinds={".epub": "epub"},
     max_bytes=256 * MIB,
     sandboxed=True,

@@ -143,7 +143,7 @@ def _titles(root: Element) -> list[Element]:
 
 HTML = Reader(
     name="html",
-    version=1,
+    version=2,
     kinds={".html": "html", ".htm": "html", ".xhtml": "html"},
     max_bytes=64 * MIB,
     sandboxed=True,

@@ -11,7 +11,9 @@ from mm1cli.ingest.readers.reader import MIB, ReadError
 # Twenty times what the longest context takes; more can only come from a trick.
 MAX_TEXT_CHARS = 64 * MIB
 
-_HIDDEN = frozenset({"hidden", "hidden row", "hidden sheet", "hidden slide", "off page"})
+_HIDDEN = frozenset(
+    {"hidden", "hidden row", "hidden sheet", "hidden slide", "off page", "invisible"}
+)
 _LINE_BREAKS = re.compile(r"[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]+")
 _DROPPED = dict.fromkeys([*range(9), *range(14, 28), 31, 127, *range(0x80, 0x85)])
 

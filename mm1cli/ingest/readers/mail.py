@@ -261,7 +261,7 @@ def _words(blocks: list[Block]) -> set[str]:
 
 MAIL = Reader(
     name="mail",
-    version=1,
+    version=2,
     kinds={".eml": "e-mail", ".mht": "e-mail", ".mhtml": "e-mail"},
     max_bytes=256 * MIB,
     sandboxed=True,
@@ -269,7 +269,7 @@ MAIL = Reader(
 )
 MBOX = Reader(
     name="mbox",
-    version=1,
+    version=2,
     kinds={".mbox": "mailbox"},
     max_bytes=256 * MIB,
     sandboxed=True,

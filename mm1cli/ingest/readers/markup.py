@@ -12,7 +12,7 @@ from mm1cli.ingest.names import one_line
 from mm1cli.ingest.readers.reader import ReadError
 
 if TYPE_CHECKING:
-    from mm1cli.ingest.readers.package import Stream
+    from mm1cli.ingest.readers.inflation import Stream
 
 
 class Element(Protocol):
@@ -109,8 +109,9 @@ def alternative(element: Element) -> Element:
     return branches[0] if branches else element
 
 
-def parse_xml(data: bytes) -> Element:
-    """The root. Raises ReadError: UNREADABLE, also for a file that declares entities."""
+def parse_xml(data: bytes, *, is_cut: bool = False) -> Element:
+    """The root; of data that is cut off, as far as it goes. Raises ReadError: UNREADABLE, also for
+    a file that declares entities."""
     from lxml import etree
 
     parser = etree.XMLParser(
@@ -121,11 +122,14 @@ def parse_xml(data: bytes) -> Element:
         huge_tree=False,
         remove_comments=True,
         remove_pis=True,
+        recover=is_cut,
     )
     try:
-        root: Element = etree.fromstring(data, parser)
+        root: Element | None = etree.fromstring(data, parser)
     except etree.XMLSyntaxError as error:
         raise broken(error) from None
+    if root is None:
+        raise ReadError(Reason.UNREADABLE, "cut off before its first element")
     _refuse_entities(root)
     return root
 

@@ -1,9 +1,11 @@
 """OpenDocument: text, presentations and spreadsheets, packed or as one flat XML file."""
 
 import posixpath
+from dataclasses import replace
 from io import BytesIO
 
 from mm1cli.ingest.corpus import Block, Place, Reason
+from mm1cli.ingest.readers.inflation import Stream
 from mm1cli.ingest.readers.lines import (
     Line,
     hidden_warnings,
@@ -24,7 +26,7 @@ from mm1cli.ingest.readers.markup import (
 )
 from mm1cli.ingest.readers.odf_text import TextWalk
 from mm1cli.ingest.readers.ods import Spreadsheet
-from mm1cli.ingest.readers.package import Package, Stream
+from mm1cli.ingest.readers.package import Package
 from mm1cli.ingest.readers.reader import MIB, Reader, ReadError, Reading
 
 _CONTENT, _STYLES, _MANIFEST = "content.xml", "styles.xml", "META-INF/manifest.xml"
@@ -56,9 +58,13 @@ def read_odf(data: bytes) -> Reading:
         raise ReadError(Reason.ENCRYPTED)
     mimetype = package.read("mimetype") if "mimetype" in package else b""
     if _SPREADSHEET in mimetype:
-        return _spreadsheet(package.stream(_CONTENT))
+        return _warned(_spreadsheet(package.stream(_CONTENT)), package)
     styles = package.xml(_STYLES) if _STYLES in package else None
-    return _document(package.xml(_CONTENT), styles, package)
+    return _warned(_document(package.xml(_CONTENT), styles, package), package)
+
+
+def _warned(reading: Reading, package: Package) -> Reading:
+    return replace(reading, warnings=(*package.warnings, *reading.warnings))
 
 
 def _spreadsheet(stream: Stream) -> Reading:
@@ -178,7 +184,7 @@ def _is_locked(package: Package) -> bool:
 
 ODF = Reader(
     name="odf",
-    version=1,
+    version=2,
     kinds={
         **dict.fromkeys((".odt", ".ott", ".fodt"), "odt"),
         **dict.fromkeys((".odp", ".otp", ".fodp", ".odg", ".fodg"), "odp"),

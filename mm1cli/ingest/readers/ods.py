@@ -3,6 +3,7 @@
 import re
 
 from mm1cli.ingest.corpus import Block, Place
+from mm1cli.ingest.readers.inflation import Stream
 from mm1cli.ingest.readers.lines import Line, one_paragraph
 from mm1cli.ingest.readers.markup import (
     Element,
@@ -13,7 +14,6 @@ from mm1cli.ingest.readers.markup import (
     stream_xml,
 )
 from mm1cli.ingest.readers.odf_text import TextWalk
-from mm1cli.ingest.readers.package import Stream
 from mm1cli.ingest.readers.rows import RowBlocks, column_name
 
 _DURATION = re.compile(r"(-?)PT(\d{1,9})H(\d{1,2})M(\d{1,2})(?:[.,]\d*)?S")

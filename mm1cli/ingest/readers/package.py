@@ -3,13 +3,14 @@
 import posixpath
 from dataclasses import dataclass
 from io import BytesIO
-from typing import Protocol
 from urllib.parse import unquote
 
 from mm1cli.ingest.corpus import Reason
 from mm1cli.ingest.names import one_line
+from mm1cli.ingest.readers.inflation import Inflation, Stream
 from mm1cli.ingest.readers.markup import Element, attribute, broken, children, parse_xml
-from mm1cli.ingest.readers.reader import MIB, ReadError
+from mm1cli.ingest.readers.reader import Member, ReadError
+from mm1cli.ingest.readers.zip_salvage import open_zip, unlisted_members
 
 OLE_MAGIC = b"\xd0\xcf\x11\xe0"
 _OLD_FORMATS = (
@@ -17,11 +18,7 @@ _OLD_FORMATS = (
     ("Workbook", "Excel 97-2003 workbook; save it as .xlsx"),
     ("PowerPoint Document", "PowerPoint 97-2003 presentation; save it as .pptx"),
 )
-_MAX_INFLATED_BYTES = 512 * MIB
 _MAX_PARTS = 20_000
-_MAX_RATIO = 200
-_RATIO_COUNTS_FROM_BYTES = 32 * MIB
-_CHUNK_BYTES = MIB
 # How a packed file holds other files; what their parts are called says nothing.
 _EMBEDDED = frozenset({"package", "oleObject", "aFChunk"})
 
@@ -38,49 +35,28 @@ class Relation:
         return self.role in _EMBEDDED
 
 
-class Stream(Protocol):
-    def read(self, size: int = -1, /) -> bytes: ...
-
-
-class Inflation:
-    """Counts inflated bytes against what a file of `num_bytes` may become."""
-
-    def __init__(self, num_bytes: int, limit_bytes: int = _MAX_INFLATED_BYTES) -> None:
-        self._limit = min(limit_bytes, max(num_bytes * _MAX_RATIO, _RATIO_COUNTS_FROM_BYTES))
-        self._num_bytes = 0
-
-    def add(self, num_bytes: int) -> None:
-        """Raises ReadError: TOO_LARGE."""
-        self._num_bytes += num_bytes
-        if self._num_bytes > self._limit:
-            detail = f"inflates to more than {self._limit // MIB} MiB"
-            raise ReadError(Reason.TOO_LARGE, detail)
-
-    def read(self, stream: Stream) -> bytes:
-        """All of `stream`, a chunk at a time: the sizes that a file declares may lie."""
-        self.add(0)
-        chunks = []
-        while chunk := stream.read(_CHUNK_BYTES):
-            self.add(len(chunk))
-            chunks.append(chunk)
-        return b"".join(chunks)
-
-
 class Package:
-    """Parts by name, letters of either case alike. Every method raises ReadError."""
+    """Parts by name, letters of either case alike. Every method raises ReadError.
+
+    Of a file without its end, the parts before it are there, the last one as far as it goes;
+    `warnings` then says so.
+    """
 
     def __init__(self, data: bytes) -> None:
         """Raises ReadError: ENCRYPTED, TOO_LARGE, UNREADABLE, UNSUPPORTED."""
         import zipfile
 
         refuse_old_office(data)
+        self._salvaged: dict[str, Member] = {}
+        self.warnings: tuple[str, ...] = ()
+        parts: list[zipfile.ZipInfo] = []
         try:
-            self._zip = zipfile.ZipFile(BytesIO(data))
+            self._zip = open_zip(data)
+            parts = self._zip.infolist()
         except MemoryError:
             raise
         except Exception as error:
-            raise broken(error) from None
-        parts = self._zip.infolist()
+            self._salvage(data, broken(error))
         if len(parts) > _MAX_PARTS:
             raise ReadError(Reason.TOO_LARGE, f"more than {_MAX_PARTS} parts")
         if any(part.flag_bits & 1 for part in parts):
@@ -88,13 +64,25 @@ class Package:
         self._parts = {part.filename.replace("\\", "/").lower(): part for part in parts}
         self._inflation = Inflation(len(data))
 
+    def _salvage(self, data: bytes, error: ReadError) -> None:
+        for part in unlisted_members(data, Inflation(len(data))):
+            if part.refusal is not None and part.refusal.reason is not Reason.UNREADABLE:
+                raise part.refusal
+            if part.refusal is None and len(self._salvaged) < _MAX_PARTS:
+                self._salvaged.setdefault(part.name.lower(), part)
+        if not self._salvaged:
+            raise error
+        self.warnings = (f"damaged, text may be missing: {error.detail}",)
+
     def __contains__(self, name: str) -> bool:
-        return name.lower() in self._parts
+        return name.lower() in self._parts or name.lower() in self._salvaged
 
     def read(self, name: str) -> bytes:
         return self._inflation.read(self.stream(name, counted=False))
 
     def stream(self, name: str, *, counted: bool = True) -> Stream:
+        if (salvaged := self._salvaged.get(name.lower())) is not None:
+            return _Guarded(BytesIO(salvaged.data), self._inflation if counted else None)
         part = self._parts.get(name.lower())
         if part is None:
             raise ReadError(Reason.UNREADABLE, f"the part {one_line(name)} is missing")
@@ -107,7 +95,8 @@ class Package:
         return _Guarded(file, self._inflation if counted else None)
 
     def xml(self, name: str) -> Element:
-        return parse_xml(self.read(name))
+        salvaged = self._salvaged.get(name.lower())
+        return parse_xml(self.read(name), is_cut=salvaged is not None and bool(salvaged.damage))
 
     def relations(self, name: str) -> dict[str, Relation]:
         """What the part `name` ("" for the package) relates to inside the package, by id."""

@@ -4,11 +4,9 @@ Blocks carry the page's index and printed label, and the outline's headings. Wha
 the page is marked, so that neither a model nor a reader of a citation takes it for print.
 """
 
-from collections.abc import Callable
-
 from mm1cli.ingest.corpus import Block, Place, Reason
 from mm1cli.ingest.readers import pdf_pdfium, pdf_pypdf
-from mm1cli.ingest.readers.pdf_ocr import is_installed, ocr_page
+from mm1cli.ingest.readers.pdf_ocr import Recogniser, recogniser
 from mm1cli.ingest.readers.pdf_pdfium import CannotOpenError, PdfiumDocument
 from mm1cli.ingest.readers.pdf_pypdf import PypdfDocument, Repairs, quiet
 from mm1cli.ingest.readers.pdf_text import Page, clean, message_of, page_ranges, resolve_hyphens
@@ -25,10 +23,8 @@ def read_pdf(data: bytes) -> Reading:
 
 
 def read_pdf_with_ocr(data: bytes) -> Reading:
-    """As `read_pdf`, with tesseract for the pages that have no text and an image."""
-    if not is_installed():
-        raise ReadError(Reason.NO_TEXT, "--ocr needs tesseract, which is not installed")
-    return _read(data, ocr_page)
+    """As `read_pdf`, and what an OCR program sees on the pages with an image and no text."""
+    return _read(data, recogniser(data))
 
 
 def read_with_pypdf(data: bytes) -> Reading:
@@ -37,7 +33,7 @@ def read_with_pypdf(data: bytes) -> Reading:
         return _reading(list(PypdfDocument(data).pages()), repairs, pdf_pypdf.library())
 
 
-def _read(data: bytes, ocr: Callable[[PdfiumDocument, int], str] | None) -> Reading:
+def _read(data: bytes, ocr: Recogniser | None) -> Reading:
     try:
         pdf = PdfiumDocument(data)
     except CannotOpenError:
@@ -73,9 +69,7 @@ def _second_opinion(data: bytes, pages: list[Page]) -> list[Page] | None:
     return pages
 
 
-def _recognise(
-    pdf: PdfiumDocument, pages: list[Page], ocr: Callable[[PdfiumDocument, int], str]
-) -> None:
+def _recognise(pdf: PdfiumDocument, pages: list[Page], ocr: Recogniser) -> None:
     for page in pages:
         if page.parts or not page.has_image:
             continue
@@ -136,7 +130,7 @@ def _named(pages: list[Page]) -> str:
 
 PDF = Reader(
     name="pdf",
-    version=2,
+    version=3,
     kinds={".pdf": "pdf"},
     max_bytes=256 * MIB,
     sandboxed=True,
@@ -154,7 +148,7 @@ PYPDF = Reader(
 )
 PDF_OCR = Reader(
     name="pdf-ocr",
-    version=1,
+    version=2,
     kinds={},
     max_bytes=256 * MIB,
     sandboxed=True,

@@ -1,37 +1,53 @@
-"""Text on a PDF page that no one who looks at the page can see: invisible ink, and off the page.
+"""Text on a PDF page that no one who looks at the page can see: invisible ink, white on white,
+letters too small to be letters, and what lies off the page.
 
 Such text may carry orders to a model, or be the text layer of a scan. Text that is drawn invisible
 over an image of at least half the page is taken for the work of a scanner's OCR: that IS the text
-of the page. Any other invisible text is kept, and marked.
+of the page. Any other such text is kept, and marked.
 """
 
 import ctypes
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from pypdfium2 import PdfPage, PdfTextPage
+from mm1cli.ingest.readers.pdf_ground import Box, Ground, is_nearly_white
 
-_DEEPEST_FORM = 3
+if TYPE_CHECKING:
+    from pypdfium2 import PdfObject, PdfPage, PdfTextPage
+
+_Matrix = tuple[float, float, float, float, float, float]
+
+INVISIBLE, OFF_PAGE = "invisible", "off page"
+_DEEPEST_FORM = 5
 _SCAN_SHARE = 0.5  # of the page
 _MARGIN_POINTS = 1.0
+_SMALLEST_POINTS = 1.1  # the height of a letter; print begins at 4, and Word ends at 1
+_CORNERS = 4
+_FAINTEST = 0x10  # of 0xff, opaque
+_SAME: _Matrix = (1.0, 0.0, 0.0, 1.0, 0.0, 0.0)
 # pdfium writes into these; they are shared, as making new ones would cost more than the question.
 _BOX = tuple(ctypes.c_float() for _ in range(4))
 _COLOUR = tuple(ctypes.c_uint() for _ in range(4))
+_NUMBER = ctypes.c_float()
 
 
 @dataclass(slots=True)
 class Survey:
-    """What kinds of objects a page has."""
+    """What a page has. `marks` names the text objects, by address, that cannot be seen."""
 
     has_image: bool = False
     has_large_image: bool = False
-    has_invisible: bool = False
-    has_off_page: bool = False
+    has_ink_without_colour: bool = False
+    marks: dict[int, str] = field(default_factory=dict)
 
     @property
     def is_scan(self) -> bool:
-        return self.has_large_image and self.has_invisible
+        return self.has_large_image and self.has_ink_without_colour
+
+    @property
+    def is_suspicious(self) -> bool:
+        return bool(self.marks)
 
 
 def survey(page: "PdfPage") -> Survey:
@@ -40,39 +56,43 @@ def survey(page: "PdfPage") -> Survey:
 
     seen = Survey()
     box = page.get_bbox()
+    ground = Ground(box)
     area = abs(box[2] - box[0]) * abs(box[3] - box[1])
+    # The matrices of the forms around the object at hand.
+    around: list[_Matrix] = [_SAME]
+    without_colour: list[int] = []
     for item in page.get_objects(max_depth=_DEEPEST_FORM):
+        del around[item.level + 1 :]
+        if item.type == c.FPDF_PAGEOBJ_FORM:
+            around.append(_product(_matrix(item.raw), around[-1]))
+            continue
+        bounds = _moved(_bounds(item.raw), around[-1])
+        if item.type == c.FPDF_PAGEOBJ_TEXT:
+            if _is_without_colour(item.raw):
+                without_colour.append(_address(item.raw))
+                seen.has_ink_without_colour = True
+            elif mark := _mark(item.raw, bounds, around[-1], box, ground):
+                seen.marks[_address(item.raw)] = mark
+            continue
         if item.type == c.FPDF_PAGEOBJ_IMAGE:
             seen.has_image = True
-            left, bottom, right, top = _bounds(item.raw)
-            # An image in a form has its bounds in the form's own space: then any size may be.
-            is_large = (right - left) * (top - bottom) >= _SCAN_SHARE * area
-            seen.has_large_image |= is_large or item.level > 0
-        elif item.type == c.FPDF_PAGEOBJ_TEXT:
-            seen.has_invisible |= _is_invisible(item.raw)
-            seen.has_off_page |= item.level == 0 and _is_outside(_bounds(item.raw), box)
+            left, bottom, right, top = bounds
+            seen.has_large_image |= (right - left) * (top - bottom) >= _SCAN_SHARE * area
+        _paint(item, bounds, ground)
+    if not seen.has_large_image:
+        seen.marks |= dict.fromkeys(without_colour, INVISIBLE)
     return seen
 
 
-def is_suspicious(seen: Survey) -> bool:
-    return seen.has_off_page or (seen.has_invisible and not seen.is_scan)
-
-
-def parts_by_visibility(page: "PdfPage", text_page: "PdfTextPage") -> list[tuple[str, str]]:
+def parts_by_visibility(text_page: "PdfTextPage", marks: dict[int, str]) -> list[tuple[str, str]]:
     """The page's text as (mark, text), what can be seen first."""
     import pypdfium2.raw as c
 
-    box = page.get_bbox()
-    marks: dict[int, str] = {}
-    texts: dict[str, list[str]] = {"": [], "invisible": [], "off page": []}
+    texts: dict[str, list[str]] = {"": [], INVISIBLE: [], OFF_PAGE: []}
     mark = ""
     for index in range(text_page.count_chars()):
         if not c.FPDFText_IsGenerated(text_page.raw, index):
-            item = c.FPDFText_GetTextObject(text_page.raw, index)
-            address = ctypes.cast(item, ctypes.c_void_p).value or 0
-            if address not in marks:
-                marks[address] = _mark(item, box) if address else ""
-            now = marks[address]
+            now = marks.get(_address(c.FPDFText_GetTextObject(text_page.raw, index)), "")
             if now != mark and texts[now]:
                 texts[now].append("\n")
             mark = now
@@ -80,25 +100,129 @@ def parts_by_visibility(page: "PdfPage", text_page: "PdfTextPage") -> list[tuple
     return [(mark, "".join(characters)) for mark, characters in texts.items()]
 
 
-def _mark(item: object, box: tuple[float, float, float, float]) -> str:
-    if _is_invisible(item):
-        return "invisible"
-    return "off page" if _is_outside(_bounds(item), box) else ""
+def _address(item: object) -> int:
+    return ctypes.cast(item, ctypes.c_void_p).value or 0  # type: ignore[arg-type]
 
 
-def _is_invisible(item: object) -> bool:
+def _mark(item: object, bounds: Box, around: _Matrix, page: Box, ground: Ground) -> str:
+    if _is_outside(bounds, page):
+        return OFF_PAGE
+    if _is_tiny(item, bounds, around):
+        return INVISIBLE
+    # Other modes draw the outline of letters too, in another colour.
+    is_white = _mode(item) == _fill_mode() and _has_colour(item) and is_nearly_white(*_rgb())
+    return INVISIBLE if is_white and not ground.shows_white_at(bounds) else ""
+
+
+def _is_without_colour(item: object) -> bool:
     import pypdfium2.raw as c
 
-    mode = c.FPDFTextObj_GetTextRenderMode(item)
+    mode = _mode(item)
     if mode in {c.FPDF_TEXTRENDERMODE_INVISIBLE, c.FPDF_TEXTRENDERMODE_CLIP}:
         return True
-    if mode != c.FPDF_TEXTRENDERMODE_FILL:
+    return mode == _fill_mode() and _has_colour(item) and _COLOUR[3].value < _FAINTEST
+
+
+def _is_tiny(item: object, bounds: Box, around: _Matrix) -> bool:
+    """By its font and by its outline: fonts of bitmaps have sizes that mean nothing."""
+    import pypdfium2.raw as c
+
+    left, bottom, right, top = bounds
+    if min(right - left, top - bottom) > _SMALLEST_POINTS:
         return False
-    found = c.FPDFPageObj_GetFillColor(item, *_COLOUR)
-    return bool(found) and _COLOUR[3].value == 0
+    if not c.FPDFTextObj_GetFontSize(item, _NUMBER):
+        return False
+    matrix = _product(_matrix(item), around)
+    return abs(_NUMBER.value) * math.hypot(matrix[2], matrix[3]) < _SMALLEST_POINTS
 
 
-def _bounds(item: object) -> tuple[float, float, float, float]:
+def _paint(item: "PdfObject", bounds: Box, ground: Ground) -> None:
+    """Images and shadings count as painted, whatever is on them."""
+    import pypdfium2.raw as c
+
+    if item.type != c.FPDF_PAGEOBJ_PATH:
+        ground.paint(bounds)
+        return
+    fill, stroke = ctypes.c_int(), ctypes.c_int()
+    if not c.FPDFPath_GetDrawMode(item.raw, fill, stroke):
+        return
+    if fill.value != c.FPDF_FILLMODE_NONE:
+        is_coloured = _has_colour(item.raw)
+        if not is_coloured or _COLOUR[3].value >= _FAINTEST:
+            is_white = is_coloured and is_nearly_white(*_rgb())
+            if not is_white or _fills_its_bounds(item):
+                ground.paint(bounds, is_white=is_white)
+        return
+    is_known = stroke.value and c.FPDFPageObj_GetStrokeColor(item.raw, *_COLOUR)
+    if is_known and not is_nearly_white(*_rgb()) and _is_bar(item.raw, bounds):
+        ground.paint(bounds)
+
+
+def _is_bar(path: object, bounds: Box) -> bool:
+    """Whether a line is so thick that it fills its bounds, as some draw the ground of a title."""
+    import pypdfium2.raw as c
+
+    left, bottom, right, top = bounds
+    is_known = c.FPDFPageObj_GetStrokeWidth(path, _NUMBER)
+    return bool(is_known) and min(right - left, top - bottom) <= 2 * _NUMBER.value
+
+
+def _fills_its_bounds(item: "PdfObject") -> bool:
+    """A rectangle, and none that is cut to some other shape."""
+    import pypdfium2.raw as c
+
+    clip = c.FPDFPageObj_GetClipPath(item.raw)
+    is_cut = bool(clip) and c.FPDFClipPath_CountPaths(clip) > 0
+    return item.level == 0 and not is_cut and c.FPDFPath_CountSegments(item.raw) <= _CORNERS + 1
+
+
+def _fill_mode() -> int:
+    import pypdfium2.raw as c
+
+    return int(c.FPDF_TEXTRENDERMODE_FILL)
+
+
+def _mode(item: object) -> int:
+    import pypdfium2.raw as c
+
+    return int(c.FPDFTextObj_GetTextRenderMode(item))
+
+
+def _has_colour(item: object) -> bool:
+    """Whether it is filled with one colour, which is then in `_COLOUR`, and not with a pattern."""
+    import pypdfium2.raw as c
+
+    return bool(c.FPDFPageObj_GetFillColor(item, *_COLOUR))
+
+
+def _rgb() -> tuple[int, int, int]:
+    red, green, blue, _ = _COLOUR
+    return red.value, green.value, blue.value
+
+
+def _matrix(item: object) -> _Matrix:
+    import pypdfium2.raw as c
+
+    found = c.FS_MATRIX()
+    if not c.FPDFPageObj_GetMatrix(item, found):
+        return _SAME
+    return (found.a, found.b, found.c, found.d, found.e, found.f)
+
+
+def _product(inner: _Matrix, outer: _Matrix) -> _Matrix:
+    a, b, c, d, e, f = inner
+    p, q, r, s, t, u = outer
+    return (
+        a * p + b * r,
+        a * q + b * s,
+        c * p + d * r,
+        c * q + d * s,
+        e * p + f * r + t,
+        e * q + f * s + u,
+    )
+
+
+def _bounds(item: object) -> Box:
     import pypdfium2.raw as c
 
     if not c.FPDFPageObj_GetBounds(item, *_BOX):
@@ -107,9 +231,18 @@ def _bounds(item: object) -> tuple[float, float, float, float]:
     return (left.value, bottom.value, right.value, top.value)
 
 
-def _is_outside(
-    bounds: tuple[float, float, float, float], box: tuple[float, float, float, float]
-) -> bool:
+def _moved(box: Box, matrix: _Matrix) -> Box:
+    """The upright box around `box` once `matrix` has moved it."""
+    if matrix == _SAME:
+        return box
+    a, b, c, d, e, f = matrix
+    corners = [(x, y) for x in (box[0], box[2]) for y in (box[1], box[3])]
+    across = [a * x + c * y + e for x, y in corners]
+    up = [b * x + d * y + f for x, y in corners]
+    return (min(across), min(up), max(across), max(up))
+
+
+def _is_outside(bounds: Box, box: Box) -> bool:
     left, bottom, right, top = bounds
     if left == right and bottom == top:
         return False

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from mm1cli.ingest.names import one_line
 from mm1cli.ingest.readers.pdf_annotations import annotation_parts
-from mm1cli.ingest.readers.pdf_hidden import is_suspicious, parts_by_visibility, survey
+from mm1cli.ingest.readers.pdf_hidden import Survey, parts_by_visibility, survey
 from mm1cli.ingest.readers.pdf_text import Page, clean, message_of
 from mm1cli.ingest.readers.reader import MAX_MEMBER_BYTES, MAX_MEMBERS, Member
 
@@ -101,7 +101,7 @@ class PdfiumDocument:
             seen = survey(raw)
             page.has_image = seen.has_image
             page.is_scan = seen.is_scan
-            page.parts = (*_text_parts(raw, split=is_suspicious(seen)), *annotation_parts(raw))
+            page.parts = (*_text_parts(raw, seen), *annotation_parts(raw))
         except pypdfium2.PdfiumError as error:
             page.error = message_of(error)
         finally:
@@ -131,11 +131,11 @@ class PdfiumDocument:
         return found
 
 
-def _text_parts(page: "PdfPage", *, split: bool) -> Iterator[tuple[str, str]]:
+def _text_parts(page: "PdfPage", seen: Survey) -> Iterator[tuple[str, str]]:
     text_page = page.get_textpage()
     try:
-        if split:
-            found = parts_by_visibility(page, text_page)
+        if seen.is_suspicious:
+            found = parts_by_visibility(text_page, seen.marks)
         else:
             found = [("", text_page.get_text_range(errors="surrogatepass"))]
     finally:

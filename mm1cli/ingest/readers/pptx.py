@@ -72,7 +72,7 @@ def read_pptx(data: bytes) -> Reading:
     members = tuple(deck.members())
     if not blocks and not members:
         raise ReadError(Reason.EMPTY)
-    return Reading(tuple(blocks), tuple(warnings), lxml_version(), members=members)
+    return Reading(tuple(blocks), (*package.warnings, *warnings), lxml_version(), members=members)
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,7 +260,7 @@ def _frames(shape: Element) -> Iterator[Element | None]:
 
 PPTX = Reader(
     name="pptx",
-    version=1,
+    version=2,
     kinds={".pptx": "pptx", ".pptm": "pptx", ".ppsx": "pptx", ".potx": "pptx"},
     max_bytes=256 * MIB,
     sandboxed=True,

@@ -15,12 +15,13 @@ class Member:
     """A file inside a file: a member of an archive, an attachment of an e-mail.
 
     `name` is its path in the container, as the container gives it. A member that cannot be given
-    out has `refusal`, and then no data.
+    out has `refusal`, and then no data; one that is cut off or damaged has `damage`, which says so.
     """
 
     name: str
     data: bytes = b""
     refusal: "ReadError | None" = None
+    damage: str = ""
 
 
 @dataclass(frozen=True, slots=True)

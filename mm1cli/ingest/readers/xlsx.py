@@ -43,7 +43,7 @@ def read_xlsx(data: bytes) -> Reading:
     blocks: list[Block] = []
     for index, entry in enumerate(workbook.entries):
         blocks += workbook.sheet(index, entry)
-    warnings = tuple(workbook.warnings)
+    warnings = (*package.warnings, *workbook.warnings)
     if not blocks:
         if warnings:
             raise ReadError(Reason.UNREADABLE, warnings[0])
@@ -233,7 +233,7 @@ def _count(corner: Element, name: str) -> int:
 
 XLSX = Reader(
     name="xlsx",
-    version=1,
+    version=2,
     kinds={".xlsx": "xlsx", ".xlsm": "xlsx", ".xltx": "xlsx", ".xltm": "xlsx"},
     max_bytes=256 * MIB,
     sandboxed=True,

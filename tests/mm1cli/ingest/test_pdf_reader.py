@@ -1,11 +1,15 @@
 import os
+import shutil
 import stat
 from io import BytesIO
 
 import pytest
-from PIL import Image
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image, ImageDraw, ImageFont
 from pypdf import PdfWriter
 from pypdf.generic import DecodedStreamObject, NameObject
+from reportlab.lib.colors import Color
 from reportlab.lib.utils import ImageReader
 from reportlab.pdfgen.canvas import Canvas
 
@@ -18,7 +22,9 @@ from mm1cli.ingest.readers.pdf import (
     read_pdf_with_ocr,
     read_with_pypdf,
 )
+from mm1cli.ingest.readers.pdf_ground import Ground
 from mm1cli.ingest.readers.reader import ReadError
+from mm1cli.ingest.sandbox import Sandbox
 
 
 def refusal(data):
@@ -193,6 +199,103 @@ def test_text_that_nobody_sees_on_the_page_is_marked():
     assert str(block.locate(0, 6)) == "p. 1 (invisible)"
 
 
+def test_white_tiny_and_faint_text_is_marked_also_in_forms():
+    """Red: orders in white ink, or too small to see, reach the model as if they were print."""
+
+    def draw(canvas):
+        canvas.drawString(72, 700, "printed")
+        canvas.setFillColorRGB(1, 1, 1)
+        canvas.drawString(72, 650, "white one")
+        canvas.setFillColorCMYK(0, 0, 0, 0.02)
+        canvas.drawString(72, 640, "white two")
+        canvas.setFillGray(0)
+        canvas.setFont("Helvetica", 0.4)
+        canvas.drawString(72, 630, "tiny one")
+        canvas.setFont("Helvetica", 12)
+        canvas.saveState()
+        canvas.scale(0.03, 0.03)
+        canvas.drawString(2400, 20000, "tiny two")
+        canvas.restoreState()
+        canvas.setFillAlpha(0.02)
+        canvas.drawString(72, 590, "faint")
+        canvas.setFillAlpha(1)
+        canvas.beginForm("form", 0, 0, 300, 50)
+        canvas.setFont("Helvetica", 12)
+        canvas.setFillGray(1)
+        canvas.drawString(5, 5, "white in a form")
+        canvas.endForm()
+        canvas.saveState()
+        canvas.translate(50, 100)
+        canvas.scale(2, 2)
+        canvas.doForm("form")
+        canvas.restoreState()
+        canvas.rect(60, 50, 200, 30, stroke=1, fill=0)
+        canvas.setFillGray(1)
+        canvas.drawString(72, 60, "white in a frame")
+
+    (_, print_), (mark, text) = parts(drawn(draw))
+    assert (print_, mark) == ("printed", "invisible")
+    assert text.split("\n") == [
+        "white one",
+        "white two",
+        "tiny one",
+        "tiny two",
+        "faint",
+        "white in a form",
+        "white in a frame",
+    ]
+
+
+def test_white_text_on_a_ground_is_print():
+    """Red: the titles of half of all brochures are said to be invisible."""
+
+    def draw(canvas):
+        canvas.drawImage(ImageReader(Image.new("L", (4, 4), 9)), 0, 700, 600, 50)
+        canvas.setFillColorRGB(0, 0.3, 0.6)
+        canvas.rect(0, 500, 600, 50, stroke=0, fill=1)
+        canvas.setLineWidth(40)
+        canvas.line(0, 400, 600, 400)
+        canvas.beginForm("banner", 0, 0, 300, 30)
+        canvas.rect(0, 0, 300, 30, stroke=0, fill=1)
+        canvas.endForm()
+        canvas.saveState()
+        canvas.translate(0, 300)
+        canvas.doForm("banner")
+        canvas.restoreState()
+        canvas.setFillGray(1)
+        for number, y in enumerate((720, 520, 395, 310)):
+            canvas.drawString(72, y, f"title {number}")
+
+    def shade(canvas):
+        canvas.linearGradient(0, 600, 600, 600, (Color(0, 0, 1), Color(1, 0, 0)))
+        canvas.setFillGray(1)
+        canvas.drawString(72, 600, "on a gradient")
+
+    assert parts(drawn(draw)) == [("", "title 0\ntitle 1\ntitle 2\ntitle 3")]
+    assert parts(drawn(shade)) == [("", "on a gradient")]
+
+
+def test_a_white_box_takes_the_ground_away():
+    """Red: a dark page under a white box makes white orders look like print."""
+
+    def draw(canvas):
+        canvas.rect(0, 0, 600, 800, stroke=0, fill=1)
+        canvas.setFillGray(1)
+        canvas.drawString(72, 100, "seen")
+        canvas.rect(50, 400, 400, 300, stroke=0, fill=1)
+        canvas.drawString(72, 500, "unseen")
+
+    assert parts(drawn(draw)) == [("", "seen"), ("invisible", "unseen")]
+
+
+@given(st.lists(st.floats(), min_size=4, max_size=4), st.booleans())
+def test_any_box_can_be_painted(box, is_white):
+    """Red: a number in a hostile file that is none ends the reader."""
+    ground = Ground((0.0, 0.0, 600.0, 800.0))
+    ground.paint(tuple(box), is_white=is_white)
+    assert ground.shows_white_at(tuple(box)) in {True, False}
+
+
 def test_the_text_layer_of_a_scan_is_its_text_and_said_to_be_recognised():
     """Red: every scanned book is marked as invisible, or passes for print."""
 
@@ -263,8 +366,9 @@ def test_ocr_runs_only_on_scanned_pages_and_only_when_asked(tmp_path, monkeypatc
     data = drawn(scan)
     assert refusal(data).detail == "1 scanned, try --ocr"
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(ReadError, match="tesseract, which is not installed"):
+    with pytest.raises(ReadError) as raised:
         read_pdf_with_ocr(data)
+    assert raised.value.reason is Reason.NO_TEXT
     program = tmp_path / "tesseract"
     program.write_text(
         "#!/bin/sh\n/usr/bin/head -c 2 | /usr/bin/tr P5 ok\necho ' seen'\n", encoding="utf-8"
@@ -273,3 +377,68 @@ def test_ocr_runs_only_on_scanned_pages_and_only_when_asked(tmp_path, monkeypatc
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}/bin")
     reading = read_pdf_with_ocr(data)
     assert [(block.mark, block.text) for block in reading.blocks] == [("OCR", "ok seen")]
+
+
+def photographed(*lines):
+    """A page of a scanner: nothing but an image of print."""
+
+    def draw(canvas):
+        image = Image.new("L", (1200, 1600), 255)
+        font = ImageFont.load_default(48)
+        for number, line in enumerate(lines):
+            ImageDraw.Draw(image).text((120, 200 + 90 * number), line, fill=0, font=font)
+        canvas.drawImage(ImageReader(image), 0, 0, 600, 800)
+
+    return drawn(draw)
+
+
+LINES = ("The harbour crossing opened", "on 21 September 2017.")
+
+
+@pytest.mark.skipif(shutil.which("tesseract") is None, reason="tesseract is not installed")
+def test_a_scan_is_read_by_the_real_tesseract_in_the_sandbox():
+    """Red: the limits of the sandbox keep the program from working."""
+    data = photographed(*LINES)
+    with Sandbox() as sandbox:
+        reading = sandbox.read("pdf-ocr", data, patience=60)
+    (block,) = reading.blocks
+    assert (block.mark, str(block.locate(0, 5))) == ("OCR", "p. 1 (OCR)")
+    assert block.text.split() == " ".join(LINES).split()
+    assert reading.warnings == ("page 1: text recognised from a scan, letters may be wrong",)
+
+
+@pytest.mark.skipif(shutil.which("ocrmypdf") is None, reason="ocrmypdf is not installed")
+@pytest.mark.skipif(shutil.which("tesseract") is None, reason="ocrmypdf needs tesseract")
+def test_a_scan_is_read_by_the_real_ocrmypdf_in_the_sandbox(tmp_path, monkeypatch):
+    """Red: --ocr fails where ocrmypdf is the one that can be found, or leaves files behind."""
+    program = tmp_path / "bin" / "ocrmypdf"
+    program.parent.mkdir()
+    path = os.environ["PATH"]
+    program.write_text(
+        f"#!/bin/sh\nPATH='{path}' exec {shutil.which('ocrmypdf')} \"$@\"\n", encoding="utf-8"
+    )
+    program.chmod(stat.S_IRWXU)
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
+    monkeypatch.setenv("PATH", str(program.parent))
+    with Sandbox() as sandbox:
+        (block,) = sandbox.read("pdf-ocr", photographed(*LINES), patience=60).blocks
+    assert (block.mark, block.text.split()) == ("OCR", " ".join(LINES).split())
+    assert not any((tmp_path / "tmp").iterdir())
+
+
+def test_a_page_that_ocr_fails_on_is_named(tmp_path, monkeypatch):
+    """Red: one page that the program chokes on costs the whole document, or goes unnamed."""
+
+    def draw(canvas):
+        canvas.drawString(72, 700, "printed")
+        canvas.showPage()
+        scan(canvas)
+
+    program = tmp_path / "tesseract"
+    program.write_text("#!/bin/sh\necho no good >&2\nexit 1\n", encoding="utf-8")
+    program.chmod(stat.S_IRWXU)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}/bin")
+    reading = read_pdf_with_ocr(drawn(draw))
+    assert [block.text for block in reading.blocks] == ["printed"]
+    assert reading.warnings == ("page 2 could not be read: tesseract: no good",)

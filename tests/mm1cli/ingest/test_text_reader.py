@@ -166,3 +166,12 @@ def test_markdown_knows_the_headings_of_every_line():
         "three": ("A", "C"),
         "four": ("D",),
     }
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "utf-8-sig"])
+def test_a_file_that_was_cut_inside_a_character_stays_in_its_encoding(encoding):
+    """Red: one missing byte turns every letter outside ASCII into two wrong ones."""
+    reading = read_text("Gr\u00fc\u00dfe aus K\u00f6ln \u6e2f".encode(encoding)[:-1])
+    assert reading.blocks[0].text == "Gr\u00fc\u00dfe aus K\u00f6ln "
+    assert reading.warnings == ("ends inside a character: its end is missing",)
+    assert read_text(b"caf\xe9").blocks[0].text == "caf\u00e9"

@@ -13,7 +13,7 @@ from office import packed, refusal
 
 from mm1cli.ingest.corpus import Document, Reason
 from mm1cli.ingest.readers.archive import read_archive
-from mm1cli.ingest.readers.reader import MAX_MEMBERS
+from mm1cli.ingest.readers.reader import MAX_MEMBERS, ReadError
 from mm1cli.ingest.sandbox import Sandbox
 from mm1cli.ingest.unfold import Unfolding
 
@@ -169,14 +169,119 @@ def test_archives_that_are_cut_off_give_what_came_before():
     """Red: a download that broke off is dropped whole, or passes for complete."""
     data = tarred(("a.txt", b"x" * 600), ("b.txt", b"y" * 6000))
     reading = read_archive(data[:3000])
-    assert reading.members[0].data == b"x" * 600
-    assert "b.txt" not in [member.name for member in reading.members] or reading.members[1].refusal
-    assert reading.warnings and "cannot be read to its end" in reading.warnings[0]
-    zipped = packed(FILES)
-    assert refusal(read_archive, zipped[:-30]).reason is Reason.UNREADABLE
-    assert refusal(read_archive, gzip.compress(b"x" * 100)[:-10]).reason is Reason.UNREADABLE
+    assert [(one.name, one.data, one.damage) for one in reading.members] == [
+        ("a.txt", b"x" * 600, ""),
+        ("b.txt", b"y" * (3000 - 2048), "its end is missing"),
+    ]
+    assert reading.warnings == ("cannot be read to its end: unexpected end of data",)
     assert refusal(read_archive, b"neither").reason is Reason.UNREADABLE
     assert refusal(read_archive, packed({})).reason is Reason.EMPTY
+
+
+def test_a_tar_that_stops_between_two_members_says_so():
+    """Red: half of the files are gone, and nothing is said."""
+    data = tarred(("a.txt", b"x" * 600), ("b.txt", b"y" * 600))
+    for damaged in (data[:1536], data[:1536] + b"?" * 512 + data[2048:]):
+        reading = read_archive(damaged)
+        assert [member.name for member in reading.members] == ["a.txt"]
+        assert reading.warnings == ("cannot be read to its end: its end is missing",)
+    assert read_archive(data).warnings == ()
+
+
+WORDS = "".join(f"line {number} of a log\n" for number in range(3000)).encode()
+
+
+@pytest.mark.parametrize("compress", [gzip.compress, bz2.compress, lzma.compress])
+def test_a_compressed_file_that_is_cut_gives_what_inflates(compress):
+    """Red: all of a log is dropped because its last bytes are missing."""
+    data = compress(WORDS * 40)
+    (member,) = read_archive(data[: len(data) - 10]).members
+    assert member.damage and (WORDS * 40).startswith(member.data)
+    assert len(member.data) > len(WORDS) * 20
+    assert refusal(read_archive, data[:12]).detail == "its end is missing"
+
+
+def test_damage_inside_a_compressed_file_keeps_what_came_before():
+    """Red: one wrong byte costs everything before it, or is not mentioned."""
+    data = bytearray(gzip.compress(WORDS))
+    data[len(data) // 2] ^= 0xFF
+    (member,) = read_archive(bytes(data)).members
+    same = next(at for at in range(len(WORDS)) if member.data[at : at + 1] != WORDS[at : at + 1])
+    assert same > len(WORDS) // 4 and "damaged inside" in member.damage
+    wrong_sum = bytearray(gzip.compress(b"short"))
+    wrong_sum[-6] ^= 1
+    (member,) = read_archive(bytes(wrong_sum)).members
+    assert (member.data, member.damage) == (
+        b"short",
+        "damaged inside: Error -3 while decompressing data: incorrect data check",
+    )
+
+
+def test_a_compressed_file_of_several_streams_is_read_to_its_end():
+    """Red: of files that were put together only the first one is read."""
+    for compress in (gzip.compress, bz2.compress, lzma.compress):
+        data = compress(b"one ") + compress(b"two ") * 300
+        for padding in (b"", bytes(64)):
+            (member,) = read_archive(data + padding).members
+            assert (member.data, member.damage) == (b"one " + b"two " * 300, "")
+    (member,) = read_archive(gzip.compress(b"one") + b"noise").members
+    assert (member.data, member.damage) == (b"one", "other data follows its end")
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_STORED])
+@pytest.mark.parametrize("is_streamed", [False, True])
+def test_a_zip_without_its_end_is_read_member_by_member(method, is_streamed):
+    """Red: a download that broke off is dropped whole, or its cut member passes for complete."""
+
+    class Pipe(BytesIO):
+        def seekable(self):
+            return not is_streamed
+
+    output = Pipe()
+    with zipfile.ZipFile(output, "w", method) as archive:
+        archive.mkdir("folder")
+        archive.writestr("folder/a.txt", "one")
+        archive.writestr("b.txt", WORDS)
+    data = output.getvalue()
+    whole = read_archive(data[: data.index(b"PK\x01\x02") + 9])
+    assert [(one.name, one.data) for one in whole.members] == [
+        ("folder/a.txt", b"one"),
+        ("b.txt", WORDS),
+    ]
+    assert all(one.damage == "" for one in whole.members)
+    assert "cannot be read to its end" in whole.warnings[0]
+    cut = read_archive(data[: data.index(b"PK\x01\x02") * 3 // 4])
+    assert cut.members[0].data == b"one" and cut.members[0].damage == ""
+    assert cut.members[1].damage == "its end is missing" or is_streamed
+    assert WORDS.startswith(cut.members[1].data) and len(cut.members[1].data) > len(WORDS) // 4
+    assert "cannot be read to its end" in cut.warnings[0]
+
+
+def test_the_list_of_an_inner_zip_is_not_that_of_a_cut_outer_one():
+    """Red: of a cut archive only the zip at its end is read, and nothing is said."""
+    output = BytesIO()
+    with zipfile.ZipFile(output, "w") as archive:
+        archive.writestr("a.txt", "one")
+        archive.writestr("in.zip", packed({"inner.txt": "two"}))
+        archive.writestr("z.txt", "three")
+    data = output.getvalue()
+    reading = read_archive(data[: data.rindex(b"z.txt", 0, data.rindex(b"in.zip")) - 30])
+    assert [member.name for member in reading.members] == ["a.txt", "in.zip"]
+    assert "the list of members is missing" in reading.warnings[0]
+    program = b"#!/bin/sh\nexit\n" + packed({"a.txt": "one"})
+    with pytest.raises(ReadError, match="neither zip nor tar"):
+        read_archive(program)
+
+
+def test_what_is_known_to_be_wrong_with_a_member_is_told_of_its_document():
+    """Red: half a log is answered from as if it were all of it."""
+    data = gzip.compress("Gr\u00fc\u00dfe \u6e2f".encode() * 90)
+    cut = gzip.compress(b"")[:10] + data[10:-9]
+    with Sandbox() as sandbox:
+        box, log = Unfolding(sandbox).unfold("log.txt.gz", cut)
+    assert isinstance(box, Document) and isinstance(log, Document)
+    assert log.path == "log.txt.gz/log.txt" and "its end is missing" in log.warnings[0]
+    assert log.encoding == "utf-8" and log.blocks[0].text.startswith("Gr\u00fc\u00dfe \u6e2f")
 
 
 def test_too_many_members_are_named():

@@ -133,7 +133,7 @@ def test_paths_lead_nowhere_outside_the_book():
 def test_broken_books_are_unreadable():
     """Red: a download that was cut off ends the run."""
     data = book({"a.xhtml": page("<p>text</p>")}, ["a.xhtml"])
-    for broken in (data[:-200], packed({"mimetype": "application/epub+zip"})):
+    for broken in (data[:60], packed({"mimetype": "application/epub+zip"})):
         assert refusal(read_epub, broken).reason is Reason.UNREADABLE
     assert refusal(read_epub, book({"a.xhtml": page("")}, ["a.xhtml"])).reason is Reason.EMPTY
     laughs = '<!DOCTYPE x [<!ENTITY a "ha">]><package><manifest>&a;</manifest><spine/></package>'

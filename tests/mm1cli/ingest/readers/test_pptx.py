@@ -173,7 +173,7 @@ def test_a_broken_slide_costs_a_warning_only():
     reading = read_pptx(repacked(data, {"ppt/slides/slide1.xml": b"<p:sld"}))
     assert texts(reading) == ["two"]
     assert len(reading.warnings) == 1 and reading.warnings[0].startswith("slide 1 cannot be read")
-    assert refusal(read_pptx, data[:-3000]).reason is Reason.UNREADABLE
+    assert refusal(read_pptx, data[:300]).reason is Reason.UNREADABLE
 
 
 def test_groups_in_groups_without_end_do_not_crash():
