@@ -6,7 +6,7 @@ from types import FrameType
 
 import typer
 
-from mm1cli.errors import ExitCode
+from mm1cli.errors import ExitCode, UsageError
 from mm1cli.options import (
     AllowSecrets,
     Ask,
@@ -35,6 +35,7 @@ from mm1cli.options import (
     Paths,
     Questions,
     Quiet,
+    ReportFile,
     Seed,
     Strict,
     StrictCitations,
@@ -85,6 +86,7 @@ def analyze(
     strict_citations: StrictCitations = None,
     as_json: Json = False,
     output_format: OutputFormat = None,
+    report: ReportFile = None,
     quiet: Quiet = None,
 ) -> None:
     """Read documents and answer questions about them, with evidence."""
@@ -107,10 +109,15 @@ def analyze(
         "strict_citations": strict_citations,
         "quiet": quiet,
     }
-    with command(flags, as_json=as_json, output_format=output_format) as (settings, sink):
+    with command(flags, as_json=as_json, output_format=output_format, report=report) as (
+        settings,
+        sink,
+    ):
         from mm1cli.commands.reading import Sources
 
         sources = Sources(paths or (), include or (), exclude or (), files_from, null)
+        if dry_run and report is not None:
+            raise UsageError("--report is about answers, and --dry-run gives none; choose one")
         if dry_run:
             from mm1cli.commands import tokens as dry
 
@@ -176,6 +183,7 @@ def ask(
     strict_citations: StrictCitations = None,
     as_json: Json = False,
     output_format: OutputFormat = None,
+    report: ReportFile = None,
     quiet: Quiet = None,
 ) -> None:
     """Answer questions about a saved context; nothing is read again."""
@@ -190,7 +198,10 @@ def ask(
         "strict_citations": strict_citations,
         "quiet": quiet,
     }
-    with command(flags, as_json=as_json, output_format=output_format) as (settings, sink):
+    with command(flags, as_json=as_json, output_format=output_format, report=report) as (
+        settings,
+        sink,
+    ):
         from mm1cli.commands import ask as asking
 
         asking.run(context, [*(questions or ()), *(more or ())], settings, sink)

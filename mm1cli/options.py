@@ -105,6 +105,15 @@ OutputFormat = Annotated[
 Quiet = Annotated[
     bool | None, typer.Option("--quiet", help="No notes, no progress.", rich_help_panel=_OUTPUT)
 ]
+ReportFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--report",
+        metavar="FILE",
+        help="Write a page about the run: report.html.",
+        rich_help_panel=_OUTPUT,
+    ),
+]
 ModelName = Annotated[str, typer.Argument(help="Name or folder of a model.")]
 Chunks = Annotated[
     list[int] | None, typer.Option("--chunk", help="Prefill chunk to try. Repeat for more.")

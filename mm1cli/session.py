@@ -5,13 +5,19 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
 
 from mm1cli.errors import ExitCode, Mm1Error, UsageError
 from mm1cli.output import Format, make_sink
 from mm1cli.output.sink import Sink
-from mm1cli.settings import Settings, load
+from mm1cli.output.tee import Tee
+from mm1cli.settings import NAMES, Settings, load
+
+if TYPE_CHECKING:
+    from mm1cli.output.report import Report
 
 DEBUG = "MM1_DEBUG"
 
@@ -26,12 +32,15 @@ def command(
     *,
     as_json: bool = False,
     output_format: str | None = None,
+    report: Path | None = None,
 ) -> Iterator[tuple[Settings, Sink]]:
     """Yields the settings and the sink of one command, and exits with the code its end calls for.
 
     Errors of ours are one line on the sink. Anything else is a bug and says how to see more.
+    `report` is where a page about the answers goes; one that cannot is found out first.
     """
     sink = make_sink("json" if as_json else "text", False)
+    page: Report | None = None
     code = ExitCode.OK
     try:
         try:
@@ -40,6 +49,9 @@ def command(
             settings = load(flags, os.environ, Path.cwd())
             if settings.quiet and not flags.get("quiet"):
                 sink = make_sink(format, True)
+            if report is not None:
+                page = _report(report, settings)
+                sink = Tee(page, sink)
             yield settings, sink
         except Exception as error:
             code = _exit_code(error)
@@ -52,6 +64,8 @@ def command(
         except Terminated:
             code = ExitCode.TERMINATED
             sink.error("terminated; the same command goes on from what was saved", code)
+        if page is not None and page.has_answers:
+            code = _write(page, sink, code)
         sink.close()
         sys.stdout.flush()
     except BrokenPipeError:
@@ -84,6 +98,33 @@ def between_chunks() -> Iterator[Callable[[], None]]:
         signal.signal(signal.SIGINT, before)
 
 
+def _report(path: Path, settings: Settings) -> "Report":
+    from importlib.metadata import version
+
+    from mm1cli.output.page import Option
+    from mm1cli.output.report import Report
+
+    options = [
+        Option(name, str(value), settings.origin(name))
+        for name in NAMES
+        if (value := getattr(settings, name)) is not None
+    ]
+    made = datetime.now().astimezone()
+    return Report(path, made=made, version=version("mm1"), options=options)
+
+
+def _write(page: "Report", sink: Sink, code: ExitCode) -> ExitCode:
+    """Writes the report, says where, and returns the code to exit with."""
+    try:
+        page.write()
+    except Exception as error:  # the answers are not lost with it
+        failed = _exit_code(error)
+        sink.error(_message(error, failed), failed)
+        return code or failed
+    sink.note(f"report: {page.path}")
+    return code
+
+
 def _format(as_json: bool, name: str | None) -> Format:
     if as_json and name not in {None, "json"}:
         raise UsageError(f"--json and --format {name} are two formats; choose one")
@@ -110,7 +151,7 @@ def _exit_code(error: Exception) -> ExitCode:
 
 
 def _message(error: Exception, code: ExitCode) -> str:
-    if code is ExitCode.INTERNAL:
+    if code is ExitCode.INTERNAL and not isinstance(error, Mm1Error):
         text = " ".join(f"{type(error).__name__}: {error}".split())
         return f"internal error ({text}); set {DEBUG}=1 to see where, and report it"
     return str(error)

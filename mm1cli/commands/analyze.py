@@ -25,6 +25,7 @@ def run(sources: Sources, questions: Sequence[str], settings: Settings, sink: Si
     reading = read(sources, questions, settings, sink)
     manifest = reading.manifest
     sink.manifest(manifest, show=False)
+    sink.corpus(reading.packed.corpus, [len(ids) for ids in reading.packed.token_ids])
     require_documents(manifest)
     limit = settings.context_tokens or 0
     num_tokens = max(limit, min(manifest.tokens, manifest.budget_tokens))

@@ -41,6 +41,7 @@ def run(folder: Path, questions: Sequence[str], settings: Settings, sink: Sink) 
     counts = [len(ids) for ids in found.packed.token_ids]
     manifest = build(found.packed.corpus, counts, max(sum(counts), 1))
     sink.manifest(manifest, show=False)
+    sink.corpus(found.packed.corpus, counts)
     engine = open_engine(model, settings, sink)
     context = engine.open_context(folder)
     if len(context) != found.head_tokens + len(found.packed.ids()):

@@ -1,4 +1,5 @@
 """The sinks for programs: one JSON object (--json), or one JSON event per line (--format jsonl).
+Their fields are described in docs/output.md and docs/output.schema.json.
 
 stdout holds nothing but JSON. Errors, and for the one object notes and progress too, are also told
 on stderr in words, as by a run without a terminal.
@@ -6,15 +7,17 @@ on stderr in words, as by a run without a terminal.
 
 import json
 import math
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import fields, is_dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from mm1cli.ingest.corpus import Locator
+from mm1cli.ingest.corpus import Corpus, Locator
 from mm1cli.ingest.manifest import Manifest
 from mm1cli.output.sink import SCHEMA_VERSION, RunInfo
 from mm1cli.output.text import Channel
-from mm1cli.result import Answer, Citation
+from mm1cli.result import Answer, Citation, ReadingPlan
 
 if TYPE_CHECKING:
     from mm1cli.output.terminal import Terminal
@@ -63,7 +66,7 @@ class JsonObject:
         self._stdout = stdout
         self._aside = aside
         self._run: dict[str, object] = {}
-        self._manifest: dict[str, object] | None = None
+        self._manifest: Manifest | None = None
         self._notes: list[str] = []
         self._num_notes_before = 0
         self._answers: list[dict[str, object]] = []
@@ -73,7 +76,10 @@ class JsonObject:
         self._run = _run_json(run)
 
     def manifest(self, manifest: Manifest, *, show: bool) -> None:  # noqa: ARG002 - always shown
-        self._manifest = manifest.as_json()
+        self._manifest = manifest
+
+    def corpus(self, corpus: Corpus, tokens: Sequence[int]) -> None:
+        pass
 
     def note(self, text: str) -> None:
         self._notes.append(text)
@@ -85,6 +91,9 @@ class JsonObject:
     def question(self, question: str, index: int, count: int) -> None:  # noqa: ARG002
         self._num_notes_before = len(self._notes)
 
+    def thinking(self, text: str) -> None:
+        self._aside.thinking(text)
+
     def token(self, text: str) -> None:
         pass
 
@@ -93,7 +102,7 @@ class JsonObject:
 
     def answer(self, answer: Answer) -> None:
         notes = self._notes[self._num_notes_before :]
-        self._answers.append(_answer_json(answer) | {"notes": notes})
+        self._answers.append(_answer_json(answer, self._manifest) | {"notes": notes})
         self._num_notes_before = len(self._notes)
 
     def error(self, message: str, exit_code: int) -> None:
@@ -107,11 +116,11 @@ class JsonObject:
             whole["error"] = self._error
         whole |= self._run
         if self._manifest is not None:
-            whole["manifest"] = self._manifest
+            whole["manifest"] = self._manifest.as_json()
         if self._answers or self._error is None:
             whole["answers"] = self._answers
         if len(self._answers) == 1:
-            names = ("question", "answer", "citations", "usage")
+            names = ("question", "answer", "citations", "usage", "not_read")
             whole |= {name: self._answers[0][name] for name in names}
         if self._notes or self._error is None:
             whole["notes"] = self._notes
@@ -125,6 +134,7 @@ class JsonLines:
         self._stdout = stdout
         self._aside = aside
         self._quiet = quiet
+        self._manifest: Manifest | None = None
 
     def _event(self, kind: str, body: dict[str, object]) -> None:
         write_line(self._stdout, {"type": kind, "schema_version": SCHEMA_VERSION} | body)
@@ -133,7 +143,11 @@ class JsonLines:
         self._event("init", _run_json(run))
 
     def manifest(self, manifest: Manifest, *, show: bool) -> None:  # noqa: ARG002 - always shown
+        self._manifest = manifest
         self._event("manifest", manifest.as_json())
+
+    def corpus(self, corpus: Corpus, tokens: Sequence[int]) -> None:
+        pass
 
     def note(self, text: str) -> None:
         self._event("note", {"text": text})
@@ -145,6 +159,9 @@ class JsonLines:
     def question(self, question: str, index: int, count: int) -> None:
         self._event("question", {"question": question, "index": index, "count": count})
 
+    def thinking(self, text: str) -> None:
+        self._event("thinking", {"text": text})
+
     def token(self, text: str) -> None:
         self._event("token", {"text": text})
 
@@ -152,7 +169,7 @@ class JsonLines:
         self._event("citation", _fields(citation))
 
     def answer(self, answer: Answer) -> None:
-        self._event("result", _answer_json(answer))
+        self._event("result", _answer_json(answer, self._manifest))
 
     def error(self, message: str, exit_code: int) -> None:
         self._event("error", {"message": message, "exit_code": int(exit_code)})
@@ -170,6 +187,28 @@ def _run_json(run: RunInfo) -> dict[str, object]:
     return {"command": run.command, "model": run.model}
 
 
-def _answer_json(answer: Answer) -> dict[str, object]:
+def _answer_json(answer: Answer, manifest: Manifest | None) -> dict[str, object]:
     body = _fields(answer)
-    return {"question": body.pop("question"), "answer": body.pop("text")} | body
+    first = {"question": body.pop("question"), "answer": body.pop("text")}
+    left = [] if manifest is None else _not_read(answer, manifest)
+    return first | body | {"not_read": left}
+
+
+def _not_read(answer: Answer, manifest: Manifest) -> list[dict[str, object]]:
+    """What this answer does not rest on: files that were left out and, where the corpus did not
+    fit, the tokens of each document that were not chosen."""
+    left: list[dict[str, object]] = [
+        {"path": entry.path, "reason": entry.reason, "detail": entry.detail, "tokens": None}
+        for entry in manifest.left_out
+    ]
+    if answer.plan is ReadingPlan.WHOLE:
+        return left
+    read = Counter[str]()
+    for part in answer.read:
+        read[part.path] += part.tokens
+    for entry in manifest.read:
+        tokens = entry.tokens - read[entry.path]
+        if tokens > 0:
+            reason = "read in part" if read[entry.path] else "not chosen"
+            left.append({"path": entry.path, "reason": reason, "detail": "", "tokens": tokens})
+    return left

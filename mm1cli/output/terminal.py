@@ -1,37 +1,44 @@
 """The sink for people: the answer on stdout, everything else on stderr.
 
-Citations, too, go to stderr: they are evidence about the answer, and a pipe wants the answer. A
-manifest that was asked for IS the answer, so that goes to stdout.
+Citations, too, go to stderr: they are evidence about the answer, and a pipe wants the answer. So
+the footnotes of each sentence stand below them, not in the text, which is the model's alone. What
+it thinks before it answers is dimmed, on stderr. A manifest that was asked for IS the answer, so
+that goes to stdout.
 """
 
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
+from mm1cli.ingest.corpus import Corpus
 from mm1cli.ingest.manifest import Manifest
+from mm1cli.output.links import Links
 from mm1cli.output.progress import Progress
 from mm1cli.output.sink import RunInfo
 from mm1cli.output.table import write_summary, write_table
 from mm1cli.output.text import (
+    COMPLETE,
     Channel,
     Style,
+    cell_width,
     duration,
+    elide_end,
     safe,
     safe_line,
     wrap,
     write_led,
     write_parts,
 )
-from mm1cli.result import Answer, Citation, CitationStatus, Usage
+from mm1cli.result import Answer, Citation, CitationStatus, Claim, Usage
 
 PROGRESS_AFTER_S = 2.0
-_COMPLETE = frozenset({"end", "stop", "stop text"})
+_CLAIM_COLUMNS = 34  # enough to know a sentence by its beginning
 _STATUS_WORDS = {
     CitationStatus.EXACT: "",
-    CitationStatus.NORMALISED: " (spacing or letter forms differ)",
-    CitationStatus.NOT_FOUND: " (NOT FOUND in the source)",
+    CitationStatus.NORMALISED: "(spacing or letter forms differ)",
+    CitationStatus.NOT_FOUND: "(NOT FOUND in the source)",
 }
 
 
@@ -57,6 +64,8 @@ class Terminal:
         self._needs_gap = False  # something stands on the screen right above the answer to come
         self._has_cited = False
         self._has_answered = False
+        self._thinking_is_open = False
+        self._links: Links | None = None
 
     @classmethod
     def from_environment(cls, quiet: bool) -> "Terminal":
@@ -70,12 +79,16 @@ class Terminal:
         self._model = run.model
 
     def manifest(self, manifest: Manifest, *, show: bool) -> None:
+        self._links = Links(manifest)
         if show:
             self._progress.stop()
             write_table(manifest, self._stdout)
         elif not self._quiet:
             with self._aside():
                 write_summary(manifest, self._stderr)
+
+    def corpus(self, corpus: Corpus, tokens: Sequence[int]) -> None:
+        pass
 
     def note(self, text: str) -> None:
         if self._quiet:
@@ -99,26 +112,44 @@ class Terminal:
         self._leave_gap()
         self._stdout.write(f"## {safe_line(' '.join(question.split()))}\n", Style.BOLD)
 
+    def thinking(self, text: str) -> None:
+        if not text:
+            return
+        self._progress.stop()
+        self._stderr.write(text, Style.DIM)
+        self._thinking_is_open = not text.endswith("\n")
+        self._needs_gap = True
+
     def token(self, text: str) -> None:
         if not text:
             return
+        self._end_thinking()
         self._progress.stop()
         self._leave_gap()
         self._stdout.write(text)
         self._line_is_open = not text.endswith("\n")
+
+    def _end_thinking(self) -> None:
+        if self._thinking_is_open:
+            self._thinking_is_open = False
+            self._stderr.write("\n")
 
     def citation(self, citation: Citation) -> None:
         with self._aside():
             if not self._has_cited:
                 self._stderr.write("\n")
             self._has_cited = True
-            _write_citation(citation, self._stderr)
+            links = self._links
+            url = links.url(citation.path, citation.locator) if links is not None else None
+            _write_citation(citation, url, self._stderr)
 
     def answer(self, answer: Answer) -> None:
         self._progress.stop()
+        self._end_thinking()
         if not answer.text:
             self._line_is_open = True
         self._end_line()
+        _write_claims(answer, self._stderr)
         if not self._quiet:
             self._stderr.write("\n")
             write_parts(_usage_parts(answer, self._model), self._stderr)
@@ -127,6 +158,7 @@ class Terminal:
 
     def error(self, message: str, exit_code: int) -> None:  # noqa: ARG002 - the app exits with it
         self._progress.stop()
+        self._end_thinking()
         self._end_line()
         write_led("error", Style.ERROR, safe_line(message), self._stderr)
 
@@ -137,6 +169,7 @@ class Terminal:
     @contextmanager
     def _aside(self) -> Iterator[None]:
         """Write to stderr without touching the answer on stdout, nor the bar below."""
+        self._end_thinking()
         with self._progress.hidden():
             if self._line_is_open and self._shares_screen:
                 self._stderr.write("\n")
@@ -161,7 +194,7 @@ class Terminal:
 def _usage_parts(answer: Answer, model: str) -> list[str]:
     usage: Usage = answer.usage
     wrote = f"wrote {usage.output_tokens:,} tokens"
-    if answer.stop_reason not in _COMPLETE:
+    if answer.stop_reason not in COMPLETE:
         wrote += f" (stopped: {answer.stop_reason})"
     decode = f"decode {duration(usage.decode_s)}"
     if usage.decode_s > 0:
@@ -175,12 +208,63 @@ def _usage_parts(answer: Answer, model: str) -> list[str]:
     ]
 
 
-def _write_citation(citation: Citation, channel: Channel) -> None:
+def _write_claims(answer: Answer, channel: Channel) -> None:
+    """Which footnotes carry which sentence, and which sentences have none."""
+    if not answer.is_found:
+        if answer.citations:
+            channel.write("\nnot found: these passages come nearest\n", Style.WARNING)
+        return
+    if not answer.claims:
+        return
+    text = answer.text
+    carried = [claim for claim in answer.claims if claim.citations]
+    channel.write("\n")
+    if carried:
+        _write_flowing([_claim(claim, text, channel) for claim in carried], channel)
+    if without := [_words(claim, text) for claim in answer.claims if not claim.citations]:
+        lead = "no evidence"
+        told = ", ".join(f"“{words}”" for words in without)
+        write_led(lead, Style.WARNING, told, channel)
+
+
+def _claim(claim: Claim, text: str, channel: Channel) -> str:
+    numbers = "".join(f"[{number}]" for number in claim.citations)
+    room = channel.columns - cell_width(numbers) - 3
+    return f"“{elide_end(_words(claim, text), max(min(room, _CLAIM_COLUMNS), 1))}” {numbers}"
+
+
+def _words(claim: Claim, text: str) -> str:
+    return safe_line(" ".join(text[claim.start : claim.end].split()))
+
+
+def _write_flowing(parts: Sequence[str], channel: Channel) -> None:
+    """As many on a line as a terminal has room for; a line each in a pipe."""
+    line = ""
+    for part in parts:
+        if line and (not channel.is_terminal or cell_width(f"{line}  {part}") > channel.columns):
+            channel.write(f"{line}\n", Style.DIM)
+            line = ""
+        line = f"{line}  {part}" if line else part
+    channel.write(f"{line}\n", Style.DIM)
+
+
+def _write_citation(citation: Citation, url: str | None, channel: Channel) -> None:
     head = f"[{citation.number}] "
     is_found = citation.status is not CitationStatus.NOT_FOUND
+    path, where = safe_line(citation.path), safe_line(str(citation.locator))
     channel.write(head, Style.MARK)
-    channel.write(f"{safe_line(citation.path)}, {safe_line(str(citation.locator))}", Style.BOLD)
-    channel.write(_STATUS_WORDS[citation.status], Style.DIM if is_found else Style.ERROR)
+    used = cell_width(f"{head}{path},")
+    channel.write(f"{path},", Style.BOLD, url)
+    for words, style in (
+        (where, Style.BOLD),
+        (_STATUS_WORDS[citation.status], Style.DIM if is_found else Style.ERROR),
+    ):
+        width = cell_width(f" {words}") if words else 0
+        if channel.is_terminal and used + width > channel.columns:
+            used = len(head) - 1
+            channel.write("\n" + " " * used)
+        used += width
+        channel.write(f" {words}" if words else "", style)
     channel.write("\n")
     margin = " " * len(head)
     bar = channel.glyph("│", "|")

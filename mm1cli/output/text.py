@@ -23,6 +23,7 @@ _VISIBLE_ON_ONE_LINE = _VISIBLE | {
 }
 
 FALLBACK_COLUMNS = 80
+COMPLETE = frozenset({"end", "stop", "stop text"})  # reasons to stop that leave nothing unsaid
 
 
 def safe(text: str) -> str:
@@ -48,6 +49,11 @@ def _char_width(char: str) -> int:
 
 def pad(text: str, width: int) -> str:
     return text + " " * (width - cell_width(text))
+
+
+def elide_end(text: str, width: int) -> str:
+    """`text` in at most `width` columns; an ellipsis stands for the rest."""
+    return text if cell_width(text) <= width else f"{_head(text, max(width - 1, 0)).rstrip()}…"
 
 
 def elide_middle(text: str, width: int) -> str:
@@ -138,14 +144,20 @@ class Channel:
         except (OSError, ValueError):
             return FALLBACK_COLUMNS
 
-    def write(self, text: str, style: Style = Style.PLAIN) -> None:
-        """Write `text` now, made safe; what the encoding lacks is spelled out, never an error."""
+    def write(self, text: str, style: Style = Style.PLAIN, url: str | None = None) -> None:
+        """Write `text` now, made safe; what the encoding lacks is spelled out, never an error.
+
+        Where colour is welcome, `text` is a link to `url`, if that is nothing but printable ASCII.
+        """
         if not text:
             return
         encoding = self.stream.encoding or "utf-8"
         plain = safe(text).encode(encoding, "backslashreplace").decode(encoding)
         is_styled = self.color and style is not Style.PLAIN
-        self.stream.write(f"\x1b[{style}m{plain}\x1b[0m" if is_styled else plain)
+        shown = f"\x1b[{style}m{plain}\x1b[0m" if is_styled else plain
+        if self.color and url is not None and url.isascii() and url.isprintable():
+            shown = f"\x1b]8;;{url}\x1b\\{shown}\x1b]8;;\x1b\\"
+        self.stream.write(shown)
         self.stream.flush()
 
     def glyph(self, glyph: str, plain: str) -> str:

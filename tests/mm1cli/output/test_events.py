@@ -51,6 +51,10 @@ EXPECTED_CITATION = {
     "gain": None,
     "attention": None,
 }
+NOT_READ = [
+    {"path": "b", "reason": "empty", "detail": "", "tokens": None},
+    {"path": "a.md", "reason": "not chosen", "detail": "", "tokens": 11},
+]
 any_text = st.text(st.characters(codec=None)) | st.text(
     st.sampled_from('"\\\x00\x1b\x7f\x85\x9b\u2028\u202e😀é\ud83d\ude00\udc80\n\r')
 )
@@ -145,6 +149,8 @@ def test_one_object_with_everything_in_it():
                 "is_found": True,
                 "value": None,
                 "thinking": "",
+                "words": "",
+                "not_read": NOT_READ,
                 "notes": ["about 0"],
             }
         ],
@@ -152,11 +158,41 @@ def test_one_object_with_everything_in_it():
         "answer": "Silt.",
         "citations": [EXPECTED_CITATION],
         "usage": expected_usage,
+        "not_read": NOT_READ,
         "notes": ["before", "about 0"],
     }
     assert stage.stderr.getvalue() == (
         "note: before\nprefill 100 % 10 of 10 tokens\nnote: about 0\n"
     )
+
+
+def test_what_was_not_read_is_said_of_each_answer():
+    """Red: a script takes an answer from a part for an answer from the whole."""
+    for plan, read, expected in (
+        (ReadingPlan.WHOLE, (), NOT_READ[:1]),
+        (ReadingPlan.FOCUS, (PassageRead("a.md", None, 11),), NOT_READ[:1]),
+        (
+            ReadingPlan.FOCUS,
+            (PassageRead("a.md", None, 4), PassageRead("a.md", None, 2)),
+            [NOT_READ[0], {**NOT_READ[1], "reason": "read in part", "tokens": 5}],
+        ),
+    ):
+        stage = Stage(JsonObject)
+        stage.sink.manifest(manifest(), show=False)
+        stage.sink.answer(dataclasses.replace(answer("Silt."), plan=plan, read=read))
+        stage.sink.close()
+        assert stage.one["not_read"] == expected
+
+
+def test_thinking_is_told_apart_from_the_answer():
+    lines, whole = Stage(JsonLines), Stage(JsonObject)
+    for stage in (lines, whole):
+        stage.sink.thinking("Let me see.")
+        stage.sink.token("Silt.")
+        stage.sink.answer(dataclasses.replace(answer("Silt."), thinking="Let me see."))
+        stage.sink.close()
+    assert [event["type"] for event in lines.events] == ["thinking", "token", "result"]
+    assert (whole.one["answer"], whole.one["answers"][0]["thinking"]) == ("Silt.", "Let me see.")
 
 
 def test_several_answers_are_only_in_the_list():

@@ -1,18 +1,26 @@
+import dataclasses
 import io
+import os
 import re
+import shutil
 import subprocess
 import sys
+import time
+from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
+import sample_run
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mm1cli.ingest.corpus import Block, Corpus, Document, Locator, Omission, Place, Reason
 from mm1cli.ingest.manifest import Manifest, build
+from mm1cli.output.links import Links
 from mm1cli.output.sink import RunInfo, Sink
 from mm1cli.output.terminal import Terminal
 from mm1cli.output.text import Channel, cell_width, safe
-from mm1cli.result import Answer, Citation, CitationStatus, ReadingPlan, Usage
+from mm1cli.result import Answer, Citation, CitationStatus, Claim, ReadingPlan, Usage
 
 WIDTHS = [20, 40, 80, 200]
 HOSTILE = "\x1b[31m[bold]red[/bold]\x9b2J\u202egpj\x07\r"
@@ -260,8 +268,10 @@ def test_a_quote_is_shown_whole_behind_a_bar_within_the_width(width: int, termin
     stage = Stage(terminals=terminals, width=width)
     quote = "The harbour was closed " * 40 + "x" * 300 + "\n\n  and reopened.\n"
     stage.sink.citation(citation(quote))
-    head, *lines = stage.err.strip("\n").split("\n")
-    assert head == "[1] harbour-report.pdf, p. 2"
+    lines = stage.err.strip("\n").split("\n")
+    head = [line.strip() for line in lines if "│" not in line]
+    lines = lines[len(head) :]
+    assert " ".join(head) == "[1] harbour-report.pdf, p. 2"
     assert all(line.startswith("    │") and cell_width(line) <= width for line in lines)
     shown = "".join(line.removeprefix("    │") for line in lines)
     assert re.sub(r"\s", "", shown) == re.sub(r"\s", "", quote)
@@ -419,3 +429,134 @@ def test_importing_output_is_cheap():
         "sys.exit(bool({'torch', 'rich', 'typer', 'platformdirs'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def screen(answer_: Answer, width: int = 80, terminals: bool = True) -> Stage:
+    stage = Stage(terminals=terminals, width=width)
+    sample_run.play(stage.sink, answer_)
+    return stage
+
+
+@pytest.mark.parametrize("terminals", [True, False])
+def test_stdout_is_the_models_text_and_the_footnotes_stand_on_stderr(terminals: bool):
+    """Red: a pipe gets footnote numbers or thinking the model's answer does not hold."""
+    stage = screen(sample_run.ANSWER, terminals=terminals)
+    stage.sink.close()
+    assert stage.out.removesuffix("\n") == sample_run.TEXT
+    assert "“The crossing cost 48.2 million cr…” [1][2]" in stage.err
+    assert "“It opened on 21 September 2017, a…” [3][5]" in stage.err
+    assert "no evidence: “Everybody was pleased with it.”\n" in stage.err
+    assert (
+        stage.err.index("[5] papers")
+        < stage.err.index("“The crossing")
+        < stage.err.index("read 21")
+    )
+
+
+@pytest.mark.parametrize("width", [20, 40, 80])
+def test_claims_fit_a_narrow_terminal(width: int):
+    lines = screen(sample_run.ANSWER, width).err.splitlines()
+    below = lines[next(at for at, line in enumerate(lines) if line.startswith("“")) :]
+    assert below and all(cell_width(line) <= width for line in below)
+    assert any("[1][2]" in line for line in below) and "no evidence:" in " ".join(below)
+
+
+def test_not_found_is_no_claim_without_evidence():
+    answered = dataclasses.replace(sample_run.NOT_FOUND, claims=(Claim(0, 9, ()),))
+    stage = screen(answered)
+    assert stage.out == sample_run.NOT_FOUND.text
+    assert "no evidence" not in stage.err
+    assert "\nnot found: these passages come nearest\n" in stage.err
+    bare = screen(dataclasses.replace(answered, citations=()))
+    assert "nearest" not in bare.err
+
+
+def test_thinking_ends_before_the_answer_begins():
+    """Red: the answer starts in the middle of a line of thought."""
+    stage = Stage(terminals=True)
+    for piece in ("Let me\nsee", "."):
+        stage.sink.thinking(piece)
+    assert stage.out == ""
+    stage.sink.token("Silt.")
+    assert stage.err == "Let me\nsee.\n\n" and stage.out == "Silt."
+
+
+def linked(tmp_path, name: str, size: int, place: Place | None, **changes: object) -> str:
+    """What a citation of a file of 5 bytes looks like, on a terminal with colour."""
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("quote")
+    stderr = io.StringIO()
+    channel = Channel(stderr, **({"is_terminal": True, "color": True, "width": 80} | changes))
+    sink = Terminal(Channel(io.StringIO()), channel, quiet=True)
+    one = Document(str(path), "pdf", size, "0", "r", (Block("quote"),))
+    sink.manifest(build(Corpus((one,)), [1], 9), show=False)
+    sink.citation(citation("quote", path=str(path), locator=Locator("line", 1, 1, place)))
+    return stderr.getvalue()
+
+
+def test_a_path_is_a_link_to_its_page(tmp_path):
+    shown = linked(tmp_path, "ä b%.pdf", 5, Place("page", 1, "ii"))
+    opening, closing = r"\x1b\]8;;(file://[^\x1b]+)\x1b\\", r"\x1b\]8;;\x1b\\"
+    url = re.search(rf"{opening}\x1b\[1m[^\x1b]*/ä b%\.pdf,\x1b\[0m{closing}", shown)
+    assert url and url.group(1).endswith("/%C3%A4%20b%25.pdf#page=2")
+    host, _, path = url.group(1).removeprefix("file://").partition("/")
+    assert host and Path("/" + unquote(path.partition("#")[0])) == tmp_path / "ä b%.pdf"
+    assert "#" not in linked(tmp_path, "a.md", 5, None).split("\x1b\\")[0]
+
+
+@pytest.mark.parametrize(
+    ("size", "changes"),
+    [(6, {}), (5, {"color": False}), (5, {"color": False, "is_terminal": False})],
+)
+def test_no_link_to_another_file_nor_where_none_is_wanted(tmp_path, size: int, changes):
+    """Red: a link opens a file that is not the one that was read, or NO_COLOR gets an escape."""
+    assert "\x1b]8" not in linked(tmp_path, "a.pdf", size, None, **changes)
+
+
+def test_what_lies_in_an_archive_has_no_link():
+    links = Links(manifest(path="a.zip/b.pdf"))
+    assert links.url("a.zip/b.pdf", Locator("line", 1, 1)) is None
+    assert links.url("nul\0", Locator("line", 1, 1)) is None
+
+
+TMUX = shutil.which("tmux")
+
+
+@pytest.mark.skipif(TMUX is None, reason="tmux is not installed")
+def test_a_real_terminal_of_forty_columns(tmp_path):
+    """Red: something wraps, or an escape is seen, on a narrow screen."""
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import sys, sample_run\n"
+        "from mm1cli.output import make_sink\n"
+        "sink = make_sink('text', False)\n"
+        "sample_run.play(sink, sample_run.ANSWER)\n"
+        "sink.close()\n"
+        "print('the end', flush=True); sys.stdin.read()\n"
+    )
+    path = os.pathsep.join([str(Path(sample_run.__file__).parent), str(Path.cwd())])
+    command = f"env -u COLUMNS PYTHONPATH={path} {sys.executable} {program}"
+    tmux = [str(TMUX), "-L", f"mm1-{os.getpid()}", "-f", "/dev/null"]
+    size = ["-x", "40", "-y", "70"]
+    subprocess.run([*tmux, "new-session", "-d", *size, command], check=True, timeout=20)
+    try:
+        for _ in range(100):
+            capture = [*tmux, "capture-pane", "-p"]
+            shown = subprocess.run(capture, capture_output=True, text=True, check=True).stdout
+            if "the end" in shown:
+                break
+            time.sleep(0.1)
+    finally:
+        subprocess.run([*tmux, "kill-server"], check=False, timeout=20)
+    lines = [line.rstrip() for line in shown.splitlines()]
+    for line in (
+        "[2] papers/harbour-crossing-report.pdf,",
+        "    │ The final cost is 48.2 million",
+        "[5] papers/council-minutes.docx, ¶ 2",
+        "    (spacing or letter forms differ)",
+        "“The crossing cost 48.2 million…” [1][2]",
+        "no evidence: “Everybody was pleased with",
+    ):
+        assert line in lines, shown
+    assert "8;;" not in shown and "\\x1b" not in shown

@@ -1,0 +1,132 @@
+"""The sink behind --report: one self-contained HTML page about the run.
+
+The path is tried before the work begins, and the page is put there whole, by a rename. Only a
+report of ours, or an empty file, is replaced.
+"""
+
+import os
+import tempfile
+from collections.abc import Sequence
+from contextlib import suppress
+from datetime import datetime
+from pathlib import Path
+
+from mm1cli.disk import sync_directory
+from mm1cli.errors import Mm1Error, UsageError
+from mm1cli.ingest.corpus import Corpus
+from mm1cli.ingest.manifest import Manifest
+from mm1cli.output.page import Collected, Option, render
+from mm1cli.output.sink import RunInfo
+from mm1cli.output.surroundings import Sources
+from mm1cli.result import Answer, Citation
+
+_OURS = b'<meta name="generator" content="mm1 report">'
+_HEAD_BYTES = 512
+
+
+class Report:
+    """Implements `Sink`; shows nothing. `write` puts the page in its place."""
+
+    def __init__(
+        self, path: Path, *, made: datetime, version: str, options: Sequence[Option] = ()
+    ) -> None:
+        """Raises UsageError if nothing may be written at `path`."""
+        self.path = path
+        self._target = _checked(path)
+        self._collected = Collected(made, version, options)
+
+    @property
+    def has_answers(self) -> bool:
+        return bool(self._collected.answers)
+
+    def write(self) -> None:
+        """The page of all that was answered so far, whole or not at all. Raises Mm1Error."""
+        content = render(self._collected).encode("utf-8", "backslashreplace")
+        try:
+            _put(content, self._target)
+        except OSError as error:
+            raise Mm1Error(f"{self.path}: the report cannot be written: {error.strerror}") from None
+
+    def init(self, run: RunInfo) -> None:
+        self._collected.run = run
+
+    def manifest(self, manifest: Manifest, *, show: bool) -> None:  # noqa: ARG002
+        self._collected.manifest = manifest
+
+    def corpus(self, corpus: Corpus, tokens: Sequence[int]) -> None:
+        self._collected.sources = Sources(corpus, tokens)
+
+    def note(self, text: str) -> None:
+        self._collected.notes.append(text)
+
+    def progress(self, stage: str, done: int, total: int, unit: str) -> None:
+        pass
+
+    def question(self, question: str, index: int, count: int) -> None:
+        pass
+
+    def thinking(self, text: str) -> None:
+        pass
+
+    def token(self, text: str) -> None:
+        pass
+
+    def citation(self, citation: Citation) -> None:
+        pass
+
+    def answer(self, answer: Answer) -> None:
+        self._collected.answers.append(answer)
+
+    def error(self, message: str, exit_code: int) -> None:  # noqa: ARG002
+        self._collected.errors.append(message)
+
+    def close(self) -> None:
+        pass
+
+
+def _checked(path: Path) -> Path:
+    """Where the page goes, links followed. Raises UsageError."""
+    target = path.expanduser().resolve()
+    try:
+        if target.is_dir():
+            raise UsageError(f"--report {path}: is a folder; name a file, such as report.html")
+        if target.exists() and not target.is_file():
+            raise UsageError(f"--report {path}: is no ordinary file; name another")
+        if target.is_file() and not _is_ours(target):
+            raise UsageError(
+                f"--report {path}: there is a file that is no report of mm1; "
+                "move it away or name another"
+            )
+        if not target.parent.is_dir():
+            raise UsageError(f"--report {path}: there is no folder {path.parent}; make it first")
+        with tempfile.TemporaryFile(dir=target.parent):
+            pass
+    except OSError as error:
+        raise UsageError(
+            f"--report {path}: cannot be written ({error.strerror}); name another"
+        ) from None
+    return target
+
+
+def _is_ours(path: Path) -> bool:
+    with path.open("rb") as file:
+        head = file.read(_HEAD_BYTES)
+    return not head or _OURS in head
+
+
+def _put(content: bytes, target: Path) -> None:
+    descriptor, name = tempfile.mkstemp(prefix=f".{target.name[:60]}.", dir=target.parent)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        mask = os.umask(0)
+        os.umask(mask)
+        Path(name).chmod(0o666 & ~mask)  # mkstemp's files are for their owner alone
+        Path(name).replace(target)
+    except BaseException:
+        with suppress(OSError):
+            Path(name).unlink()
+        raise
+    sync_directory(target.parent)
