@@ -193,12 +193,13 @@ class Engine:
         seed: int = 0,
         max_positions: int | None = None,
         stop_texts: Sequence[str] = (),
+        stop_ids: Sequence[int] = (),
         constraint: "Constraint | None" = None,
     ) -> "Decoding":
         """An answer that continues `context`; iterate over it for text. See `Decoding`.
 
         `max_positions` ends the answer when the context holds so many tokens; by default the
-        length the model was trained for.
+        length the model was trained for. `stop_ids` end it beside those of the model.
         """
         from engine.decode import Decoding, Sampler, Sampling
 
@@ -208,7 +209,7 @@ class Engine:
             Sampler(Sampling(temperature, top_p, seed), self._never),
             max_tokens=max_tokens,
             max_positions=max_positions or self.config.max_positions,
-            stop_ids=self._stop_ids,
+            stop_ids=self._stop_ids | frozenset(stop_ids),
             stop_texts=stop_texts,
             constraint=constraint,
         )

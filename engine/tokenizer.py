@@ -67,6 +67,14 @@ class Tokenizer:
         """The content of tokenizer.json, read again: few need it, and it is large."""
         return read_json(self._path)
 
+    def opens_with(self, tag: str) -> bool:
+        """Whether the chat template itself begins the assistant's answer with `tag`."""
+        return self.chat([Turn("user", ("x",))])[-1].text.rstrip().endswith(tag)
+
+    def knows(self, tag: str) -> bool:
+        """Whether the chat template or a token of its own says that answers use `tag`."""
+        return tag in (self._template or "") or self._markup.token_to_id(tag) is not None
+
     def eos_ids(self) -> tuple[int, ...]:
         """The id of the configured end-of-turn token, if there is one."""
         token_id = self._markup.token_to_id(self._special("eos_token") or "")
