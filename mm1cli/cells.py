@@ -2,10 +2,12 @@
 
 The evidence is chosen as for any answer: bm25, then likelihood of the question given the sentence.
 A document is silent on a question if even its best sentence makes the question no likelier than no
-text at all does. What the model writes stays only if every number and quotation in it stands in that
-document; else the sentence itself fills the cell.
+text at all does. What the model writes stays only if it came to an end, says more than the question
+did, mostly in words of what it read, and has no number or quotation that the document has not; else
+the sentence itself fills the cell.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -23,6 +25,13 @@ NUM_PASSAGES = 3  # whose sentences are judged, and which are read for the text
 QUOTE_SENTENCES = 2
 CELL_TOKENS = 48  # of the longest text in a table's cell
 _SILENT = "not found"
+_WHOLE = frozenset({"end", "stop text"})
+_LOOP = "repeats itself"
+_SENTENCE = re.compile(r".+?[.!?](?=\s|$)\s*", re.DOTALL)
+_WORD = re.compile(r"\w+")
+_FEWEST_NEW_WORDS = 2
+_LEAST_CARRIED = 0.6  # of the new words; the rest is for joining them
+_STEM = 5  # letters by which forms of one word are taken for one
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +70,7 @@ class Interview:
         )
         if text.lower().startswith(_SILENT):
             return Filled("", None, context_tokens=num_context, output_tokens=num_written)
-        if not text or self.unverified(document, text):
+        if not _is_carried(text, question, near) or self.unverified(document, text):
             text = best.passage.text
         tokenizer = self._engine.tokenizer
         read = tuple(
@@ -91,7 +100,10 @@ class Interview:
         )
         written = writer.write(context)
         num_written = len(written.token_ids) + written.num_thinking_tokens
-        return written.text.strip(), num_context, num_written
+        text = written.text.strip()
+        if written.stop_reason not in _WHOLE:
+            text = "".join(_SENTENCE.findall(text)).strip() if written.stop_reason != _LOOP else ""
+        return text, num_context, num_written
 
     def index(self, document: Document) -> Index:
         if document.path not in self._indices:
@@ -114,3 +126,14 @@ class Interview:
             context.extend(tokenizer.encode_chat([Turn("user", (prompt("judge").strip(),))]))
             self._baselines[question] = float(context.score(tokenizer.encode(question)).mean())
         return self._baselines[question]
+
+
+def _is_carried(text: str, question: str, near: Sequence[Passage]) -> bool:
+    """Whether `text` says something that the question does not, mostly in words of `near`."""
+    new = _stems(text) - _stems(question)
+    known = _stems(" ".join(passage.text for passage in near))
+    return len(new) >= _FEWEST_NEW_WORDS and len(new & known) >= _LEAST_CARRIED * len(new)
+
+
+def _stems(text: str) -> set[str]:
+    return {word[:_STEM] for word in _WORD.findall(text.lower()) if len(word) > 3 or word.isdigit()}

@@ -1,7 +1,7 @@
 """Pairs of sentences from different documents that may contradict each other.
 
-They speak of the same: they share rare words, found through FTS5. And they differ: in their numbers,
-or only one of them has a negation. Whether that is a contradiction is the model's to judge.
+They speak of the same: they share rare words, found through FTS5. And they differ: in their
+numbers, or only one of them has a negation. Whether that is a contradiction the model judges.
 """
 
 import math
@@ -19,10 +19,11 @@ _NEIGHBOURS = 8
 _FEWEST_SHARED = 3
 _LEAST_ALIKE = 0.35  # share of the rarer sentence's weight
 _WORD = re.compile(r"[^\W\d_]+")
-_NEGATIONS = frozenset(
-    "not no never none neither nor without cannot refused rejected denied against"
-    " nicht kein keine keiner nie niemals ohne ne pas jamais aucun aucune sans".split()
-)
+_NEGATING = """
+not no never none neither nor without cannot refused rejected denied against
+nicht kein keine keiner nie niemals ohne ne pas jamais aucun aucune sans
+"""
+_NEGATIONS = frozenset(_NEGATING.split())
 
 
 @dataclass(frozen=True, slots=True)
