@@ -114,6 +114,8 @@ class Reader:
 
         said = schema.said(text) if self._grammar is not None and text else text
         cited, unverified = _check(said, evidence, self._source)
+        if said is not text:
+            unverified += schema.unknown_dates(text, self._packed.corpus)
         for citation in cited:
             self._sink.citation(citation)
         if unverified:

@@ -18,10 +18,14 @@ MAX_SENTENCES = 2000  # of those with a number or a negation; more are not compa
 _NEIGHBOURS = 8
 _FEWEST_SHARED = 3
 _LEAST_ALIKE = 0.35  # share of the rarer sentence's weight
+_LEAST_ALIKE_FOR_NEGATION = 0.55  # a "not" is nowhere near as telling as another number
 _WORD = re.compile(r"[^\W\d_]+")
+_COUNTED = re.compile(
+    r"(?:\b([^\W\d_]{3,})\s+)?(?<![\d.,])(\d+(?:[.,]\d+)*)(?=(?:\s+([^\W\d_]{2,}))?)"
+)
 _NEGATING = """
-not no never none neither nor without cannot refused rejected denied against
-nicht kein keine keiner nie niemals ohne ne pas jamais aucun aucune sans
+not no never none neither nor cannot refused rejected denied
+nicht kein keine keiner nie niemals ne pas jamais aucun aucune
 """
 _NEGATIONS = frozenset(_NEGATING.split())
 
@@ -64,12 +68,36 @@ def _pair(one: Passage, other: Passage, weights: dict[str, float]) -> Pair | Non
     alike = sum(weights[word] for word in shared) / lighter if lighter else 0.0
     if len(shared) < _FEWEST_SHARED or alike < _LEAST_ALIKE:
         return None
-    mine, theirs = _numbers(one.text), _numbers(other.text)
-    if mine and theirs and not (mine <= theirs or theirs <= mine):
+    if _counts_otherwise(one.text, other.text):
         return Pair(one, other, alike, "numbers")
-    if bool(_negations(one.text)) != bool(_negations(other.text)):
+    if alike >= _LEAST_ALIKE_FOR_NEGATION and bool(_negations(one.text)) != bool(
+        _negations(other.text)
+    ):
         return Pair(one, other, alike, "negation")
     return None
+
+
+def _counts_otherwise(one: str, other: str) -> bool:
+    """Whether both have a number of the same thing, by the word behind it or before, and neither
+    has the other's: 48 million, 52 million."""
+    mine, theirs = _counted(one), _counted(other)
+    known = {number for number, _ in mine}, {number for number, _ in theirs}
+    return any(
+        word == same and number not in known[1] and differing not in known[0]
+        for number, word in mine
+        for differing, same in theirs
+    )
+
+
+def _counted(text: str) -> set[tuple[str, str]]:
+    """Each number with the word behind it, and with the word before it."""
+    found = set()
+    for match in _COUNTED.finditer(text.lower()):
+        before, number, behind = match.groups()
+        found |= {
+            (number, f"{side}{word}") for side, word in (("<", before), (">", behind)) if word
+        }
+    return found
 
 
 def _weights(sentences: Sequence[Passage]) -> dict[str, float]:

@@ -17,7 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from engine.engine import GrammarError, check_schema
+from mm1cli.dates import dates
 from mm1cli.errors import UsageError
+from mm1cli.ingest.corpus import Corpus
 from mm1cli.prompts import prompt
 
 Schema = Mapping[str, Any]
@@ -29,6 +31,7 @@ _TYPES: dict[str, dict[str, Any]] = {
     "bool": {"type": "boolean"},
     "date": {"type": "string", "format": "date"},
 }
+_DATE = re.compile(r"\d{4}-\d\d-\d\d")
 _MAX_BYTES = 1024 * 1024
 _MAX_NESTING = 16
 _TOKEN = re.compile(r"[ \t]*(?:(?P<sign>[,\n\[\]{}|?:])|(?P<word>[^\W\d][\w-]*)|(?P<end>$))")
@@ -71,8 +74,23 @@ def values(value: object) -> Iterator[str]:
 
 
 def said(text: str) -> str:
-    """What the JSON `text` says, a line for each value: numbers digit by digit as written."""
-    return "\n".join(values(json.loads(text, parse_int=str, parse_float=str)))
+    """What the JSON `text` says, a line for each value: numbers digit by digit as written. Dates,
+    which documents write otherwise, are left out; see `unknown_dates`."""
+    return "\n".join(word for word in _words(text) if not _DATE.fullmatch(word))
+
+
+def unknown_dates(text: str, corpus: Corpus) -> list[str]:
+    """The dates among the values of the JSON `text` that no document has, however it writes it."""
+    asked = list(dict.fromkeys(word for word in _words(text) if _DATE.fullmatch(word)))
+    if not asked:
+        return []
+    blocks = (block for document in corpus.documents for block in document.blocks)
+    known = {str(date) for block in blocks for date in dates(block.text)}
+    return [date for date in asked if date not in known]
+
+
+def _words(text: str) -> Iterator[str]:
+    return values(json.loads(text, parse_int=str, parse_float=str))
 
 
 def _is_path(text: str) -> bool:

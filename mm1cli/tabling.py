@@ -1,5 +1,6 @@
 """From a template to an `Answer` with a table in it: rows are printed as they are filled."""
 
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 
@@ -152,27 +153,28 @@ class Tabling:
         question = " ".join([template.questions([])[0], *asks])
         judged = []
         for done, pair in enumerate(found[:most], 1):
-            judged.append((self._odds(pair, question), pair))
+            # A model that cannot tell leaves the order to how alike they are.
+            judged.append((pair.alike * self._probability(pair, question), pair))
             self._progress("judging pairs", done, min(len(found), most))
         judged.sort(key=lambda one: -one[0])
-        self._begin(["One says", "Another says", "They differ in", "Log-odds"])
-        for odds, pair in judged[: template.limit]:
+        self._begin(["One says", "Another says", "They differ in", "Score"])
+        for score, pair in judged[: template.limit]:
             both = [
-                Cell(f"{one.document.path}: {one.text}", (self._sources.cite(one, odds),))
+                Cell(f"{one.document.path}: {one.text}", (self._sources.cite(one, score),))
                 for one in (pair.one, pair.other)
             ]
-            self._add([*both, Cell(pair.differs), Cell(f"{odds:+.2f}")])
+            self._add([*both, Cell(pair.differs), Cell(f"{score:.2f}")])
         if not judged:
             self._say("\nNo two documents differ where they speak of the same.\n")
 
-    def _odds(self, pair: contradictions.Pair, question: str) -> float:
-        """log p(Yes) - log p(No), in nats."""
+    def _probability(self, pair: contradictions.Pair, question: str) -> float:
+        """p(Yes) of p(Yes) and p(No)."""
         tokenizer = self._engine.tokenizer
         told = f"One: {pair.one.text}\n\nAnother: {pair.other.text}\n\n"
         context = self._engine.new_context()
         context.extend(tokenizer.encode_chat([Turn("user", (told, question))]))
         yes, no = (float(context.score(tokenizer.encode(word)).sum()) for word in ("Yes", "No"))
-        return yes - no
+        return 1 / (1 + math.exp(min(no - yes, 700)))
 
     def _cell(self, filled: Filled) -> Cell:
         self._num_context += filled.context_tokens
