@@ -4,8 +4,11 @@ import json
 import os
 from pathlib import Path
 
+import jsonschema
 import pytest
 from commandline import start
+
+from mm1cli import schema
 
 PAPERS = Path(__file__).parents[1] / "examples" / "papers"
 
@@ -25,3 +28,19 @@ def test_the_builder_is_found_in_the_papers(mini_dir, tmp_path, plan: str, argum
     assert told["manifest"]["plan"] == plan
     assert any("Calder and Vane" in citation["text"] for citation in told["citations"])
     assert told["answer"].strip()
+
+
+@pytest.mark.mini
+def test_json_of_the_papers_follows_its_schema(mini_dir, tmp_path):
+    """Red: the JSON in the README is not what comes out."""
+    fields = "builder, cost float: million crowns, opened date, late bool"
+    asked = ("--ask", "Who built the crossing, and what did it cost?", "--max-tokens", 80)
+    environment = os.environ | {"MM1_DATA_DIR": str(mini_dir.parents[1])}
+    more = ("--context-tokens", 2500, "--schema", fields, "--json")
+    with start("analyze", PAPERS, *asked, *more, env=environment, cwd=tmp_path) as process:
+        out, err = process.communicate(timeout=1200)
+    assert process.returncode == 0, err
+    (answer,) = json.loads(out)["answers"]
+    assert answer["value"] == json.loads(answer["answer"])
+    jsonschema.validate(answer["value"], schema.parse(fields))
+    assert answer["stop_reason"] == "end"

@@ -118,6 +118,18 @@ def test_a_pipe_gets_the_answer_and_a_newline(tokens: list[str]):
     assert stage.err.count("note: in the middle\n") == len(tokens)
 
 
+def test_thinking_goes_to_stderr_and_stands_apart():
+    """Red: what a model thinks is piped on as its answer, or runs into the note behind it."""
+    stage = Stage(terminals=True)
+    stage.sink.thinking("why")
+    stage.sink.note("noted")
+    stage.sink.thinking("not")
+    stage.sink.token("Silt.")
+    assert stage.err == "why\nnote: noted\nnot\n\n"
+    stage.sink.answer(answer("Silt."))
+    assert stage.out == "Silt.\n"
+
+
 def test_each_token_is_on_stdout_at_once():
     stage = Stage()
     stage.sink.token("one ")
