@@ -8,7 +8,7 @@ import difflib
 import math
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -103,6 +103,8 @@ class Settings:
     model: str = _text("mini")
     device: str = _text("cpu")
     chunk_tokens: int = _whole(1024, 1, 65_536)
+    # What keys and values are kept in; None is the dtype the model computes in.
+    kv: str | None = _setting(None, _Allowed(str, "float32 or int8", choices=("float32", "int8")))
     # A cap on the context; None is what the model was trained on.
     context_tokens: int | None = _whole(None, 1, 2**31 - 1)
     max_tokens: int = _whole(256, 1, 2**31 - 1)
@@ -131,13 +133,6 @@ class Settings:
         if name not in _ALLOWED:
             raise KeyError(name)
         return self.origins.get(name, DEFAULT)
-
-
-def replace_unset(settings: Settings, **values: object) -> Settings:
-    """`settings` with `values` where the user has set nothing."""
-    unset = {name: value for name, value in values.items() if settings.origin(name) == DEFAULT}
-    changes: dict[str, Any] = unset
-    return replace(settings, **changes)
 
 
 _ALLOWED: dict[str, _Allowed] = {

@@ -10,6 +10,7 @@ from engine.store import layers, manifest, writer
 from engine.store.manifest import NO_KV, Maker
 from engine.store.plan import ContextPlan
 from engine.store.store import Store
+from kernels import Int8Rows
 
 CHUNK = 4
 SEGMENT = 8
@@ -49,8 +50,8 @@ def build(folder, model, ids=IDS, **options):
     return store(folder, model).build(ContextPlan(ids, ends, attachments), **options)
 
 
-def cold(model, ids=IDS):
-    context = Context(model, CHUNK)
+def cold(model, ids=IDS, *, chunk_tokens=CHUNK, kv_dtype=None):
+    context = Context(model, chunk_tokens, kv_dtype=kv_dtype)
     context.extend(ids)
     return context
 
@@ -60,10 +61,15 @@ def contents(context):
     found = [context.logits]
     for state in context.states:
         if isinstance(state, kv.KVCache):
-            found += [torch.cat(parts) for parts in zip(*state.segments(), strict=True)]
+            rows = [rows for pair in state.segments() for rows in pair]
+            found += [part for one in rows for part in _tensors(one)]
         else:
             found += state.tensors().values()
     return found
+
+
+def _tensors(rows):
+    return (rows.values, rows.scales) if isinstance(rows, Int8Rows) else (rows,)
 
 
 def assert_same(context, other):
