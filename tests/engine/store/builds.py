@@ -3,6 +3,7 @@
 import torch
 from tiny import llama_config, load_model, minimax_config, mm1_config, write_checkpoint
 
+from engine import placement
 from engine.config import Mixer
 from engine.context import Context
 from engine.layers import kv
@@ -24,12 +25,13 @@ IDS = torch.randint(4, 290, (90,), generator=torch.Generator().manual_seed(3)).t
 QUESTION = [7, 8, 9, 10, 11]
 
 
-def make_small(set_attribute):
+def make_small(set_attribute, segment=SEGMENT):
     """Segments of 8 tokens and a state every 16, through `set_attribute(module, name, value)`."""
-    set_attribute(kv, "BLOCK_TOKENS", SEGMENT)
+    for module in (kv, placement):
+        set_attribute(module, "BLOCK_TOKENS", segment)
     for module in (manifest, writer, layers):
-        set_attribute(module, "SEGMENT_TOKENS", SEGMENT)
-    set_attribute(layers, "STATE_EVERY_TOKENS", 2 * SEGMENT)
+        set_attribute(module, "SEGMENT_TOKENS", segment)
+    set_attribute(layers, "STATE_EVERY_TOKENS", 2 * segment)
 
 
 def tiny_model(family, directory):

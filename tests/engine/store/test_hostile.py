@@ -85,13 +85,13 @@ def test_a_missing_file_is_refused(models, folder, pattern):
     assert refused(folder, models["mm1"])
 
 
-def rewrite(folder, **changes):
+def rewrite(folder, name="manifest.json", **changes):
     """The manifest with `changes` and a checksum that is right: a forgery."""
-    body = json.loads((folder / "manifest.json").read_text())
+    body = json.loads((folder / name).read_text())
     body |= changes
     del body["checksum"]
     body["checksum"] = xxhash.xxh3_128_hexdigest(json.dumps(body, sort_keys=True).encode())
-    (folder / "manifest.json").write_text(json.dumps(body))
+    (folder / name).write_text(json.dumps(body))
 
 
 @pytest.mark.parametrize(
@@ -181,3 +181,22 @@ def test_a_damaged_context_is_built_anew_and_says_why(models, folder):
     assert "damaged" in built.why
     assert_same(built.context, cold(models["mm1"], [*IDS, 5]))
     verify(folder)
+
+
+def test_a_state_without_its_kv_is_not_used(models, tmp_path):
+    """A build that says it has states further on than its KV goes on from where it has both."""
+    folder = tmp_path / "c"
+
+    def stop(done, _total):
+        if done >= 52:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        build(folder, models["mm1"], on_progress=stop)
+    rewrite(folder, name="partial.json", saved_tokens=24)
+    for path in (folder / "kv").iterdir():
+        if int(path.name[:10]) >= 24:
+            path.unlink()
+    built = build(folder, models["mm1"])
+    assert built.reused_tokens == 16 and not built.why.endswith("missing")
+    assert_same(built.context, cold(models["mm1"]))
