@@ -28,7 +28,7 @@ NO_KV = "none"
 INT8_KV = "int8"
 
 _FORMAT = "mm1 context"
-_MAX_BYTES = 64 * 2**20
+_MAX_BYTES = 16 * 2**20
 _MAX_TOKENS = 2**31 - 1
 
 
