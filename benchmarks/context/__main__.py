@@ -5,8 +5,8 @@
 The model is random and small (its answers mean nothing; its bytes and times do): 7 Lightning layers
 and 1 softmax layer of width 128, 2 heads of 64. Document tokens see a window in the softmax layer,
 so prefill is linear; the question sees everything. For each length: seconds of prefill and, apart
-from it, of saving; bytes; seconds to open with every checksum, from a disk whose cache was dropped
-if that is allowed here and from the cache, beside reading the same bytes once; and seconds until
+from it, of saving; bytes; seconds to open with every checksum, after the system was asked to
+forget the files and from its cache, beside reading the same bytes once; and seconds until
 the first token of an answer, cold against restored, whose logits must be equal bit by bit.
 """
 
@@ -94,11 +94,11 @@ def measure(model: Model, length: int, kv: str, folder: Path) -> dict[str, float
         build_s = time.perf_counter() - began
     question_s = first_token(built)
     del built
-    is_cold = disk.drop_cache()
+    is_cold = disk.forget(folder)
     began = time.perf_counter()
     num_bytes = disk.read_all(folder)
     read_s = time.perf_counter() - began
-    disk.drop_cache()
+    disk.forget(folder)
     began = time.perf_counter()
     restored = store.open()
     open_s = time.perf_counter() - began

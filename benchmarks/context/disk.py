@@ -3,7 +3,7 @@
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,13 +38,18 @@ def saving() -> Iterator[Spent]:
             setattr(Writer, name, function)
 
 
-def drop_cache() -> bool:
-    """Asks the system to forget what it has read; False where that is not allowed."""
-    with suppress(OSError):
-        os.sync()
-        Path("/proc/sys/vm/drop_caches").write_text("3", encoding="ascii")
-        return True
-    return False
+def forget(path: Path) -> bool:
+    """Asks the system to forget what it has read of the files in `path`; False where it cannot."""
+    if not hasattr(os, "posix_fadvise"):
+        return False
+    for file in [path] if path.is_file() else sorted(path.rglob("*")):
+        if file.is_file():
+            descriptor = os.open(file, os.O_RDONLY)
+            try:
+                os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+            finally:
+                os.close(descriptor)
+    return True
 
 
 def read_all(folder: Path) -> int:

@@ -114,7 +114,7 @@ def measure(arguments: argparse.Namespace, side: str, length: int) -> dict[str, 
         (folder / "ids.json").write_text(json.dumps(ids), encoding="utf-8")
         row: dict[str, object] = {"side": side, "tokens": length}
         for half in ("save", "restore"):
-            disk.drop_cache()
+            disk.forget(folder)
             command = [sys.executable, "-m", "benchmarks.context.llama", "--child", side, half]
             command += ["--model", str(arguments.model), "--gguf", str(arguments.gguf)]
             command += ["--threads", str(arguments.threads), "--folder", str(folder)]

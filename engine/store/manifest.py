@@ -287,7 +287,7 @@ def _read_object(path: Path) -> dict[str, Any]:
 
 
 def _absent(path: Path) -> str:
-    if path.name == FINISHED and (path.parent / PARTIAL).exists():
+    if path.name == FINISHED and any(path.parent.glob("tokens-*.bin")):
         remedy = "its build was stopped, and the same command goes on from there"
     else:
         remedy = "build one there, or name the folder of another"

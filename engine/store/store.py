@@ -194,7 +194,7 @@ class Store:
                 best = Reuse(saved, tokens)
                 why = f"the tokens differ, or no checkpoint stands, after {tokens:,}"
             elif best is None:
-                why = f"{folder}: begins with other tokens, or was stopped before a checkpoint"
+                why = f"{folder}: begins with other tokens, or stopped before its first checkpoint"
         return best, why
 
     def _bring(self, reuse: "Reuse") -> None:

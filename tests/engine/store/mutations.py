@@ -141,7 +141,7 @@ MUTATIONS = {
         "engine/store/manifest.py",
         "            return common // grid * grid\n",
         "            return common\n",
-        "test_build.py::test_a_changed_context_begins_where_the_old_one_differs",
+        "test_build.py::test_a_context_goes_on_only_from_a_border_of_the_grid",
     ),
     "states-with-kv": Mutation(
         "a state is used only where its KV is saved, too",
