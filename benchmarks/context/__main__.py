@@ -1,13 +1,14 @@
 """Save and restore a context of a small Lightning hybrid, at lengths up to a million tokens.
 
-    python -m benchmarks.context [--lengths 8192 65536 262144] [--kv int8] [--folder DIR]
+    python -m benchmarks.context [--lengths 8192 65536 262144] [--kv int8] [--lightning 1]
 
 The model is random and small (its answers mean nothing; its bytes and times do): 7 Lightning layers
-and 1 softmax layer of width 128, 2 heads of 64. Document tokens see a window in the softmax layer,
-so prefill is linear; the question sees everything. For each length: seconds of prefill and, apart
-from it, of saving; bytes; seconds to open with every checksum, after the system was asked to
-forget the files and from its cache, beside reading the same bytes once; and seconds until
-the first token of an answer, cold against restored, whose logits must be equal bit by bit.
+(or as many as --lightning says) and 1 softmax layer of width 128, 2 heads of 64. Document tokens
+see a window in the softmax layer, so prefill is linear; the question sees everything. For each
+length: seconds of prefill and, apart from it, of saving; bytes; seconds to open with every
+checksum, after the system was asked to forget the files and from its cache, beside reading the
+same bytes once; and seconds until the first token of an answer, cold against restored, whose
+logits must be equal bit by bit.
 """
 
 import argparse
@@ -52,14 +53,14 @@ _HYBRID = {
         "local": {"mixer": "lightning", "silu": False, "qk_norm": True, "rotary_dim": 64},
         "far": {"mixer": "softmax", "rotary_dim": 32, "window_tokens": 512, "sink_tokens": 4},
     },
-    "layers": ["local"] * 7 + ["far"],
 }
 
 
-def hybrid(folder: Path) -> Model:
+def hybrid(folder: Path, num_lightning: int) -> Model:
     """The random model, through a checkpoint as any other."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.json").write_text(json.dumps(_HYBRID), encoding="utf-8")
+    config_json = {**_HYBRID, "layers": ["local"] * num_lightning + ["far"]}
+    (folder / "config.json").write_text(json.dumps(config_json), encoding="utf-8")
     config = read_config(folder)
     torch.manual_seed(0)
     model = Model(config)
@@ -128,6 +129,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--lengths", type=int, nargs="*", default=LENGTHS)
     parser.add_argument("--kv", choices=("float32", "int8"), default="float32")
+    parser.add_argument("--lightning", type=int, default=7, help="Lightning layers. [7]")
     parser.add_argument("--threads", type=int)
     parser.add_argument("--folder", type=Path, help="where to save, if not a temporary folder")
     arguments = parser.parse_args()
@@ -136,7 +138,7 @@ def main() -> None:
     root = arguments.folder or Path(tempfile.mkdtemp(prefix="mm1-context-"))
     rows: list[dict[str, float]] = []
     try:
-        model = hybrid(root / "model")
+        model = hybrid(root / "model", arguments.lightning)
         print(
             f"{'tokens':>9} {'MB':>6} {'prefill s':>9} {'save s':>7} {'read s':>7} {'open s':>7} "
             f"{'ratio':>6} {'in cache: read s':>16} {'open s':>7} {'ratio':>6} "
@@ -158,7 +160,8 @@ def main() -> None:
     finally:
         if arguments.folder is None:
             shutil.rmtree(root, ignore_errors=True)
-    machine.print_result("context", [{"kv": arguments.kv, **row} for row in rows])
+    facts = {"kv": arguments.kv, "lightning_layers": arguments.lightning}
+    machine.print_result("context", [{**facts, **row} for row in rows])
 
 
 if __name__ == "__main__":
