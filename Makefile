@@ -20,7 +20,7 @@ demo: $(STAMP)  ## answer a question about the documents in examples/papers
 	$(BIN)/mm1 analyze examples/papers --ask "How much did the harbour crossing cost?"
 
 test: $(STAMP) check  ## lint, types, import rule and every test
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 -m "not slow"
 
 check: $(STAMP)
 	$(BIN)/ruff check .

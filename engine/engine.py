@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from engine.context import Context
     from engine.decode import Decoding
     from engine.grammar import Grammar, JsonConstraint, Vocabulary
+    from engine.placement import Placement
     from engine.store.manifest import Maker
     from engine.store.store import Built
     from engine.verify import Verification
@@ -66,10 +67,12 @@ __all__ = [
 class Engine:
     """The checkpoint in `directory`, ready to read and write.
 
-    It is placed on `device` after checking that it fits there with a context of `num_tokens`;
-    `on_progress` gets bytes loaded and in all. `fingerprint` is a hash of config, tensor index and
-    tokenizer: engines with the same one read and write alike. `dtype_reason` says why products run
-    in the dtype they run in. Raises EngineError in one line (see engine/errors.py).
+    It is placed on `device` after checking that it fits there with a context of `num_tokens`, which
+    `is_mapped` if it will be saved while it grows. Keys and values are kept in `kv`: int8, or the
+    dtype of the products, as without it. `on_progress` gets bytes loaded and in all. `fingerprint`
+    is a hash of config, tensor index and tokenizer: engines with the same one read and write alike.
+    `dtype_reason` says why products run in the dtype they run in. Raises EngineError in one line
+    (see engine/errors.py).
     """
 
     def __init__(
@@ -79,13 +82,16 @@ class Engine:
         device: str = "cpu",
         chunk_tokens: int = 1024,
         threads: int | None = None,
+        kv: str | None = None,
         num_tokens: int = 0,
+        is_mapped: bool = False,
         on_progress: Callable[[int, int], None] | None = None,
     ) -> None:
         import torch
 
         from engine import placement
         from engine.checkpoint import Checkpoint, load
+        from engine.store.manifest import INT8_KV
 
         if threads is not None:
             torch.set_num_threads(threads)
@@ -106,9 +112,16 @@ class Engine:
             if on_gpu
             else "float32: CPU products in bfloat16 are slower and less exact"
         )
+        self.kv = kv or _name(dtype)
+        if self.kv not in (INT8_KV, _name(dtype)):
+            raise EngineError(
+                f"KV in {kv} was asked for, but on {device} products run in {_name(dtype)}; use "
+                f"{_name(dtype)} or {INT8_KV}"
+            )
+        self._dtype, self._place = dtype, place
         checkpoint = Checkpoint(directory)
         self.fingerprint = _fingerprint(directory, checkpoint.fingerprint_of_index())
-        placement.check(placement.plan(self.config, num_tokens, chunk_tokens, dtype), place)
+        placement.check(self._plan(num_tokens, is_mapped), place)
         self._model = load(
             checkpoint, self.config, device=place, dtype=dtype, on_progress=on_progress
         )
@@ -118,16 +131,36 @@ class Engine:
 
     def new_context(self) -> "Context":
         from engine.context import Context
+        from engine.store.layers import kv_dtype
 
-        return Context(self._model, self.chunk_tokens)
+        return Context(self._model, self.chunk_tokens, kv_dtype=kv_dtype(self.kv))
+
+    def check_memory(self, num_tokens: int) -> None:
+        """Raises PlacementError if a context of so many tokens that is not saved does not fit."""
+        from engine import placement
+
+        planned = self._plan(num_tokens, is_mapped=False)
+        placement.check(planned, self._place, held_bytes=planned.weights_bytes)
+
+    def _plan(self, num_tokens: int, is_mapped: bool) -> "Placement":
+        from engine import placement
+        from engine.store.layers import kv_dtype
+
+        return placement.plan(
+            self.config,
+            num_tokens,
+            self.chunk_tokens,
+            self._dtype,
+            kv_dtype=kv_dtype(self.kv),
+            is_mapped=is_mapped and self._place.type == "cpu",
+        )
 
     @property
     def maker(self) -> "Maker":
         """What a saved context must share with this engine to be of use to it."""
         from engine.store.manifest import NO_KV, Maker
 
-        has_kv = self.config.num_growing_layers > 0
-        kv = str(self._model.dtype).removeprefix("torch.") if has_kv else NO_KV
+        kv = self.kv if self.config.num_growing_layers else NO_KV
         return Maker(self.fingerprint, self.chunk_tokens, kv)
 
     def build_context(
@@ -138,18 +171,25 @@ class Engine:
         others: Sequence[Path] = (),
         on_progress: Callable[[int, int], None] | None = None,
         on_wait: Callable[[], None] | None = None,
+        on_unsaved: Callable[[str], None] | None = None,
     ) -> "Built":
         """A context that is saved in `folder` while it is read; see `Store.build`."""
         from engine.store.store import Store
 
         store = Store(folder, self._model, self.maker)
-        return store.build(plan, others=others, on_progress=on_progress, on_wait=on_wait)
+        return store.build(
+            plan,
+            others=others,
+            on_progress=on_progress,
+            on_wait=on_wait,
+            on_unsaved=on_unsaved,
+        )
 
     def context_bytes(self, num_tokens: int) -> int:
         """What a saved context of so many tokens takes on disk, to a few per cent."""
         from engine.store.layers import num_bytes
 
-        return num_bytes(self._model, num_tokens)
+        return num_bytes(self._model, num_tokens, self.maker.kv)
 
     def context_name(self, token_ids: Sequence[int]) -> str:
         """A file name that only a context of these tokens and this engine has."""
@@ -249,6 +289,13 @@ class SavedContext:
     chunk_tokens: int
     kv: str
 
+    @property
+    def kv_dtype(self) -> str | None:
+        """What `Engine` takes as `kv` to open it."""
+        from engine.store.manifest import NO_KV
+
+        return None if self.kv == NO_KV else self.kv
+
 
 def saved_context(folder: Path) -> SavedContext:
     """Reads the manifest only. Raises StoreError if there is no finished context in `folder`."""
@@ -288,6 +335,10 @@ def verify(directory: Path, chunk_sizes: Sequence[int]) -> "Verification":
     from engine.verify import verify as run
 
     return run(directory, chunk_sizes)
+
+
+def _name(dtype: "torch.dtype") -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 def _place(device: str) -> "torch.device":

@@ -11,6 +11,7 @@ from engine.config import Mixer, ModelConfig
 from engine.errors import PlacementError
 from engine.layers.kv import BLOCK_TOKENS
 from engine.model import Model
+from kernels.attention.tiled import INT8_TILE, MOST_PARTS
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +38,21 @@ class Placement:
         return f"{total} = " + " + ".join(f"{name} {n / 2**30:.1f}" for name, n in parts)
 
 
-def plan(config: ModelConfig, num_tokens: int, chunk_tokens: int, dtype: torch.dtype) -> Placement:
-    """The bytes a context of `num_tokens` takes, weights included. Allocates nothing."""
+def plan(
+    config: ModelConfig,
+    num_tokens: int,
+    chunk_tokens: int,
+    dtype: torch.dtype,
+    *,
+    kv_dtype: torch.dtype | None = None,
+    is_mapped: bool = False,
+) -> Placement:
+    """The bytes a context of `num_tokens` takes, weights included. Allocates nothing.
+
+    `kv_dtype` is what keys and values are kept in, `dtype` by default. Of a context that
+    `is_mapped` (saved while it grows) they are pages of a file, and only the blocks that are not
+    saved yet are counted.
+    """
     with torch.device("meta"):
         model = Model(config)
     weights = sum(
@@ -48,19 +62,35 @@ def plan(config: ModelConfig, num_tokens: int, chunk_tokens: int, dtype: torch.d
     if config.tied_embeddings:  # the head is a float32 matrix of its own
         weights += 4 * config.vocab_size * config.hidden_size
     blocks = -(-num_tokens // BLOCK_TOKENS)
-    kv_per_token = 2 * config.num_kv_heads * config.head_dim * dtype.itemsize
+    resident_blocks = blocks
+    if is_mapped:
+        # What one chunk fills, the block on its way to disk, and a fork's copy of the last one.
+        resident_blocks = min(blocks, -(-chunk_tokens // BLOCK_TOKENS) + 2)
+    kv_per_token = 2 * config.num_kv_heads * _row_bytes(config.head_dim, kv_dtype or dtype)
     state = 4 * config.num_heads * config.head_dim**2
     chosen = max(config.num_experts_per_token, 1)
     # Alive at once: hidden, its norm and the skip; then qkv with its copies, or the MLP's inside.
-    widest = max(6 * config.attention_size, 4 * config.mlp_size * chosen)
+    # Attention over many blocks also holds their outputs until they are joined.
+    parts = min(blocks, MOST_PARTS)
+    widest = max((6 + parts) * config.attention_size, 4 * config.mlp_size * chosen)
     rows = min(chunk_tokens, num_tokens)
+    dense_tile = 0
+    if kv_dtype == torch.int8:  # keys and values, as products and as what these are rounded to
+        tile_tokens = min(INT8_TILE, blocks * BLOCK_TOKENS)
+        dense_tile = 4 * tile_tokens * config.num_kv_heads * config.head_dim
     return Placement(
         weights_bytes=weights,
-        kv_bytes=config.num_growing_layers * blocks * BLOCK_TOKENS * kv_per_token,
+        kv_bytes=config.num_growing_layers * resident_blocks * BLOCK_TOKENS * kv_per_token,
         # Twice: an update makes the new state before it drops the old one.
         state_bytes=2 * (config.count(Mixer.LIGHTNING) * state + _window_bytes(config, dtype)),
-        activation_bytes=4 * (rows * (4 * config.hidden_size + widest) + 2 * config.vocab_size),
+        activation_bytes=4
+        * (rows * (4 * config.hidden_size + widest) + 2 * config.vocab_size + dense_tile),
     )
+
+
+def _row_bytes(head_dim: int, dtype: torch.dtype) -> int:
+    scale_bytes = 4 if dtype == torch.int8 else 0
+    return head_dim * dtype.itemsize + scale_bytes
 
 
 def _window_bytes(config: ModelConfig, dtype: torch.dtype) -> int:
@@ -76,11 +106,25 @@ def available_bytes(device: torch.device) -> int:
     """Memory that can still be taken without swapping, as the system tells it."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
-    available = _meminfo_available()
+    available = _field(Path("/proc/meminfo"), "MemAvailable:", 1024)
+    if available is None:
+        return 2**63 - 1  # not Linux: the system will tell
     limit, used = Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")
     with suppress(OSError, ValueError):  # absent or "max": no limit is set
-        available = min(available, int(limit.read_text()) - int(used.read_text()))
-    return available
+        files = _field(limit.with_name("memory.stat"), "inactive_file") or 0
+        available = min(available, int(limit.read_text()) - int(used.read_text()) + files)
+    return min(available, _data_limit_bytes())
+
+
+def _data_limit_bytes() -> int:
+    """What `ulimit -d` leaves this process; pages mapped from files for reading are not in it."""
+    import resource
+
+    limit, _ = resource.getrlimit(resource.RLIMIT_DATA)
+    taken = _field(Path("/proc/self/status"), "VmData:", 1024)
+    if limit == resource.RLIM_INFINITY or taken is None:
+        return 2**63 - 1
+    return limit - taken
 
 
 def check(placement: Placement, device: torch.device, held_bytes: int = 0) -> None:
@@ -96,9 +140,10 @@ def check(placement: Placement, device: torch.device, held_bytes: int = 0) -> No
         )
 
 
-def _meminfo_available() -> int:
+def _field(path: Path, name: str, unit_bytes: int = 1) -> int | None:
+    """The number after `name` in a file of the system, in bytes; None if it is not there."""
     with suppress(OSError):
-        for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
-    return 2**63 - 1  # not Linux: the system will tell
+        for line in path.read_text(encoding="ascii").splitlines():
+            if line.split()[:1] == [name]:
+                return int(line.split()[1]) * unit_bytes
+    return None

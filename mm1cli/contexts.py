@@ -19,6 +19,8 @@ from engine.engine import SavedContext, StoreError, saved_context
 if TYPE_CHECKING:
     from engine.engine import Engine
 
+GB = 10**9
+
 _GONE = ".gone"
 _USED = "used"
 

@@ -27,6 +27,14 @@ Threads = Annotated[int | None, typer.Option(help="CPU threads.", rich_help_pane
 ChunkTokens = Annotated[
     int | None, typer.Option(help="Tokens per prefill step. [1024]", rich_help_panel=_MODEL)
 ]
+Kv = Annotated[
+    str | None,
+    typer.Option(
+        metavar="DTYPE",
+        help="Keep keys and values in float32 or int8. [float32]",
+        rich_help_panel=_MODEL,
+    ),
+]
 ContextTokens = Annotated[
     int | None,
     typer.Option(help="Largest context. [what the model knows]", rich_help_panel=_READING),

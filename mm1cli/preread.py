@@ -4,8 +4,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from engine.engine import ContextPlan, Engine, PlacementError, StoreError
-from mm1cli.contexts import ContextCache
+from engine.engine import ContextPlan, Engine, StoreError
+from mm1cli.contexts import GB, ContextCache
 from mm1cli.ingest.pack import Packed
 from mm1cli.output.sink import Sink
 from mm1cli.session import between_chunks
@@ -46,6 +46,7 @@ class Fresh:
         document_ends: Sequence[int],  # noqa: ARG002
         on_progress: OnProgress,
     ) -> Preread:
+        self.engine.check_memory(len(token_ids))
         context = self.engine.new_context()
         context.extend(token_ids, on_progress)
         return Preread(context, 0)
@@ -53,7 +54,10 @@ class Fresh:
 
 @dataclass(frozen=True, slots=True)
 class Cached:
-    """Reads what no kept context begins with, and keeps the whole; a full disk is no error."""
+    """Reads what no kept context begins with, and keeps the whole.
+
+    Where the disk has no room, or has none any more, it goes on in memory from where it is.
+    """
 
     engine: Engine
     cache: ContextCache
@@ -63,30 +67,40 @@ class Cached:
         self, token_ids: Sequence[int], document_ends: Sequence[int], on_progress: OnProgress
     ) -> Preread:
         engine, cache = self.engine, self.cache
-        fresh = Fresh(engine)
         num_bytes = engine.context_bytes(len(token_ids))
-        if len(token_ids) < FEWEST_SAVED_TOKENS or num_bytes > cache.max_bytes:
-            return fresh.get(token_ids, document_ends, on_progress)
+        if len(token_ids) < FEWEST_SAVED_TOKENS:
+            return Fresh(engine).get(token_ids, document_ends, on_progress)
+        if num_bytes > cache.max_bytes:
+            self.sink.note(
+                f"the context is not kept: it takes {num_bytes / GB:.2f} GB, --max-cache is "
+                f"{cache.max_bytes / GB:.2f}"
+            )
+            return Fresh(engine).get(token_ids, document_ends, on_progress)
         folder = cache.folder_for(engine, token_ids)
-        try:
-            with between_chunks() as check:
+        reached = 0
+        with between_chunks() as check:
 
-                def after_chunk(done: int, total: int) -> None:
-                    on_progress(done, total)
-                    check()
+            def after_chunk(done: int, total: int) -> None:
+                nonlocal reached
+                reached = done
+                on_progress(done, total)
+                check()
 
-                built = engine.build_context(
-                    folder,
-                    ContextPlan(token_ids, document_ends),
-                    others=cache.alike(engine),
-                    on_progress=after_chunk,
-                    on_wait=lambda: self.sink.note("another mm1 reads the same; waiting for it"),
-                )
-        except (StoreError, PlacementError) as error:
-            self.sink.note(f"the context is not kept: {error}")
-            return fresh.get(token_ids, document_ends, on_progress)
-        cache.touch(folder)
-        cache.shrink(keep=folder)
+            def on_unsaved(why: str) -> None:
+                self.sink.note(f"the context is not kept: {why}")
+                engine.check_memory(len(token_ids) - reached)
+
+            built = engine.build_context(
+                folder,
+                ContextPlan(token_ids, document_ends),
+                others=cache.alike(engine),
+                on_progress=after_chunk,
+                on_wait=lambda: self.sink.note("another mm1 reads the same; waiting for it"),
+                on_unsaved=on_unsaved,
+            )
+        if built.is_saved:
+            cache.touch(folder)
+            cache.shrink(keep=folder)
         return Preread(built.context, built.reused_tokens)
 
 

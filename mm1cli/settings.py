@@ -103,6 +103,8 @@ class Settings:
     model: str = _text("mini")
     device: str = _text("cpu")
     chunk_tokens: int = _whole(1024, 1, 65_536)
+    # What keys and values are kept in; None is the dtype the model computes in.
+    kv: str | None = _setting(None, _Allowed(str, "float32 or int8", choices=("float32", "int8")))
     # A cap on the context; None is what the model was trained on.
     context_tokens: int | None = _whole(None, 1, 2**31 - 1)
     max_tokens: int = _whole(256, 1, 2**31 - 1)

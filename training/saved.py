@@ -5,13 +5,14 @@ kill at any moment leaves the checkpoint before.
 """
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+
+from engine.store import durable
 
 _POINTER = "checkpoint.json"
 
@@ -20,12 +21,10 @@ def save(directory: Path, step: int, tensors: Mapping[str, Tensor], facts: dict[
     """Replaces the checkpoint in `directory`. `facts` must be JSON."""
     directory.mkdir(parents=True, exist_ok=True)
     name = f"checkpoint-{step:08d}.safetensors"
-    temporary = directory / f"{name}.part"
-    save_file({key: value.detach().contiguous() for key, value in tensors.items()}, temporary)
-    _replace(temporary, directory / name)
-    pointer = directory / f"{_POINTER}.part"
-    pointer.write_text(json.dumps({"step": step, "tensors": name, **facts}), encoding="utf-8")
-    _replace(pointer, directory / _POINTER)
+    whole = {key: value.detach().contiguous() for key, value in tensors.items()}
+    durable.write(directory / name, lambda part: save_file(whole, part))
+    pointer = json.dumps({"step": step, "tensors": name, **facts})
+    durable.write(directory / _POINTER, lambda part: part.write_text(pointer, encoding="utf-8"))
     for old in directory.glob("checkpoint-*.safetensors*"):
         if old.name != name:
             old.unlink()
@@ -44,14 +43,3 @@ def load(directory: Path) -> tuple[dict[str, Any], dict[str, Tensor]] | None:
         return facts, load_file(directory / name)
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: damaged ({error}); start in another folder") from None
-
-
-def _replace(temporary: Path, final: Path) -> None:
-    with temporary.open("rb") as file:
-        os.fsync(file.fileno())
-    temporary.replace(final)
-    folder = os.open(final.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

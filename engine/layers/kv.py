@@ -93,9 +93,10 @@ class KVCache:
         return {**shapes}
 
     def adopt(self, index: int, block: Mapping[str, Tensor], num_tokens: int) -> None:
-        """Puts the first `num_tokens` of `block` at `index`, the last block there is or one more.
+        """Puts the first `num_tokens` of `block` at `index`: a block there is, or one more.
 
-        A full block is used where it is and never written to; another one is copied.
+        A full block is used where it is and never written to; another one is copied, and must be
+        the last.
         """
         token_major = {n: t.to(self._device).transpose(0, 1) for n, t in block.items()}
         keys, values = (
@@ -104,12 +105,12 @@ class KVCache:
             else token_major[name]
             for name in _NAMES
         )
-        del self._blocks[index:]
-        self.num_tokens = index * BLOCK_TOKENS
         if num_tokens == BLOCK_TOKENS == keys.shape[0]:
-            self._blocks.append((keys, values))
-            self.num_tokens += BLOCK_TOKENS
+            self._blocks[index : index + 1] = [(keys, values)]
+            self.num_tokens = max(self.num_tokens, (index + 1) * BLOCK_TOKENS)
         else:
+            del self._blocks[index:]
+            self.num_tokens = index * BLOCK_TOKENS
             self._append(keys[:num_tokens], values[:num_tokens])
 
     def room(self, num_blocks: int) -> tuple[list[tuple[Rows, Rows]], Tensor, Tensor | None]:

@@ -7,14 +7,19 @@ from torch import Tensor
 
 from engine.layers.kv import KVCache
 from engine.model import LayerState, Model
-from engine.store.manifest import SEGMENT_TOKENS
+from engine.store.manifest import INT8_KV, SEGMENT_TOKENS
 
 STATE_EVERY_TOKENS = 16_384
 
 
-def num_bytes(model: Model, num_tokens: int) -> int:
+def kv_dtype(kv: str) -> torch.dtype | None:
+    """What `Model.empty_states` takes for a maker's `kv`; None is the model's own dtype."""
+    return torch.int8 if kv == INT8_KV else None
+
+
+def num_bytes(model: Model, num_tokens: int, kv: str) -> int:
     """What a context of so many tokens takes on disk, states included, to a few per cent."""
-    states = model.empty_states()
+    states = model.empty_states(kv_dtype=kv_dtype(kv))
     fixed, per_token = (
         sum(t.nbytes for t in fixed_tensors(states).values()),
         kv_bytes_per_token(states),

@@ -25,9 +25,10 @@ SEGMENT_TOKENS = 4096
 FINISHED = "manifest.json"
 PARTIAL = "partial.json"
 NO_KV = "none"
+INT8_KV = "int8"
 
 _FORMAT = "mm1 context"
-_MAX_BYTES = 64 * 2**20
+_MAX_BYTES = 16 * 2**20
 _MAX_TOKENS = 2**31 - 1
 
 
@@ -36,7 +37,8 @@ class Maker:
     """All that decides a state beside the tokens: contexts of other makers are never mixed.
 
     `fingerprint` is the model's (config, tensor index, tokenizer), `chunk_tokens` the grid of its
-    products, `kv` the dtype keys and values are kept in, `NO_KV` where no layer has them.
+    products, `kv` what keys and values are kept in: a dtype of floats, `INT8_KV`, or `NO_KV` where
+    no layer has them.
     """
 
     fingerprint: str
@@ -274,7 +276,7 @@ def _read_object(path: Path) -> dict[str, Any]:
             raise StoreError(f"{path}: over {_MAX_BYTES:,} bytes, not a saved context")
         body = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise StoreError(f"{path.parent}: no {path.name}; not a finished context") from None
+        raise StoreError(f"{path.parent}: {_absent(path)}") from None
     except StoreError:
         raise
     except (OSError, ValueError, RecursionError) as error:
@@ -282,6 +284,14 @@ def _read_object(path: Path) -> dict[str, Any]:
     if not isinstance(body, dict):
         raise StoreError(f"{path}: not a saved context of mm1")
     return body
+
+
+def _absent(path: Path) -> str:
+    if path.name == FINISHED and any(path.parent.glob("tokens-*.bin")):
+        remedy = "its build was stopped, and the same command goes on from there"
+    else:
+        remedy = "build one there, or name the folder of another"
+    return f"no {path.name}, so not a finished context; {remedy}"
 
 
 def _checksum(body: Mapping[str, Any]) -> str:

@@ -9,11 +9,12 @@ side by side until the new manifest replaces the old one; then what nothing name
 import errno
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import filelock
 import numpy as np
@@ -25,17 +26,27 @@ from engine.errors import PlacementError, StoreError
 from engine.layers.kv import BLOCK_TOKENS, KVCache
 from engine.model import LayerState, Model
 from engine.store import durable, tensors
-from engine.store.layers import fixed_tensors, num_bytes, of_layer
-from engine.store.manifest import FINISHED, PARTIAL, SEGMENT_TOKENS, Maker, Manifest, Saved
+from engine.store.layers import fixed_tensors, kv_dtype, num_bytes, of_layer
+from engine.store.manifest import (
+    FINISHED,
+    PARTIAL,
+    SEGMENT_TOKENS,
+    Maker,
+    Manifest,
+    Saved,
+    facts_of,
+)
 from engine.store.plan import ContextPlan
-from engine.store.writer import Reuse, Writer
+from engine.store.writer import Reuse, Writer, tidy
 
 assert SEGMENT_TOKENS == BLOCK_TOKENS
 
 _FOLDERS = ("kv", "states", "attachments")
 _SPARE_BYTES = 64 * 2**20
 
+T = TypeVar("T")
 OnWait = Callable[[], None]
+OnUnsaved = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +56,7 @@ class Built:
     context: Context
     reused_tokens: int
     why: str
+    is_saved: bool
 
 
 class Store:
@@ -61,29 +73,45 @@ class Store:
         others: Sequence[Path] = (),
         on_progress: OnProgress | None = None,
         on_wait: OnWait | None = None,
+        on_unsaved: OnUnsaved | None = None,
     ) -> Built:
         """The context of `plan.token_ids`, saved; what is on disk already is not read again.
 
         It begins with the longest part that the folder itself, finished or not, or one of the
         folders `others` has. `on_progress` gets tokens done and in all; if it raises, or anything
         else stops the work, the same call goes on from the last checkpoint. Another process that
-        builds here is waited for, after a call of `on_wait`. Raises PlacementError before any
-        work if the disk has no room, StoreError if the folder cannot be used.
+        builds here is waited for, after a call of `on_wait`.
+
+        Raises PlacementError before any work if the disk has no room, StoreError if the folder
+        cannot be used. With `on_unsaved` neither: it gets the reason, and the context goes on in
+        memory from where it is, unless `on_unsaved` raises.
         """
         if not plan.token_ids:
             raise StoreError("nothing to build a context from")
-        with self._locked(on_wait), _disk_errors(self.folder):
-            for name in _FOLDERS:
-                (self.folder / name).mkdir(exist_ok=True)
-                durable.remove_parts(self.folder / name)
-            durable.remove_parts(self.folder)
+        saving = _Saving(self.folder, on_unsaved)
+        with ExitStack() as held:
+            lock = saving.do(self._try_lock)
+            if lock is not None:
+                held.callback(lock.release)
+                if not lock.is_locked:
+                    if on_wait is not None:
+                        on_wait()
+                    saving.do(lock.acquire)
+            saving.do(self._prepare)
             reuse, why = self._find(plan.token_ids, others)
             try:
-                context = self._begin(reuse)
+                context = self._begin(reuse, saving)
             except StoreError as error:  # what was saved is damaged: it is made anew
                 reuse, why = None, str(error)
-                context = self._begin(None)
-            return self._go_on(plan, context, reuse, why, on_progress)
+                context = self._begin(None, saving)
+            start, total = len(context), len(plan.token_ids)
+            if self._is_done(plan, reuse):
+                # A kill after the manifest leaves files. Nothing needs them, so they may stay.
+                with suppress(OSError):
+                    tidy(self.folder)
+            else:
+                self._go_on(plan, context, reuse, saving, on_progress)
+            return Built(context, start, why if start < total else "", saving.is_possible)
 
     def open(self, *, check: bool = True) -> Context:
         """The finished context. With `check` every byte is held against its checksum.
@@ -100,26 +128,36 @@ class Store:
                 raise
             return self.open(check=check)  # it was replaced while it was read
 
-    def _begin(self, reuse: Reuse | None) -> Context:
+    def _begin(self, reuse: Reuse | None, saving: "_Saving") -> Context:
         if reuse is None:
-            return Context(self._model, self._maker.chunk_tokens)
-        self._bring(reuse)
+            return Context(self._model, self._maker.chunk_tokens, kv_dtype=kv_dtype(self._maker.kv))
+        saving.do(partial(self._bring, reuse))
         return self._restore(reuse.saved, reuse.tokens, check=True)
+
+    def _is_done(self, plan: ContextPlan, reuse: Reuse | None) -> bool:
+        """Whether just this context is here and finished, so that nothing has to be written."""
+        if reuse is None or reuse.saved.folder != self.folder:
+            return False
+        manifest = reuse.saved.manifest
+        kept = {name: facts_of(content) for name, content in plan.attachments.items()}
+        same = reuse.tokens == len(plan.token_ids) == manifest.num_tokens
+        return same and manifest.is_finished and manifest.attachments == kept
 
     def _go_on(
         self,
         plan: ContextPlan,
         context: Context,
         reuse: Reuse | None,
-        why: str,
+        saving: "_Saving",
         on_progress: OnProgress | None,
-    ) -> Built:
+    ) -> None:
         start, total = len(context), len(plan.token_ids)
-        self._check_room(total, start)
-        writer = Writer(self.folder, self._maker, plan, context, reuse)
+        saving.do(partial(self._check_room, total, start))
+        writer = saving.do(lambda: Writer(self.folder, self._maker, plan, context, reuse))
 
         def after_chunk(done: int, _of: int) -> None:
-            writer.after_chunk()
+            if writer is not None:
+                saving.do(writer.after_chunk)
             if on_progress is not None:
                 on_progress(start + done, total)
 
@@ -127,11 +165,12 @@ class Store:
             if start < total:
                 context.extend(plan.token_ids[start:], after_chunk)
         except BaseException as error:
-            if not isinstance(error, Exception):  # an interrupt: nothing is wrong with the context
-                writer.keep()
+            # An interrupt: nothing is wrong with the context.
+            if not isinstance(error, Exception) and writer is not None:
+                saving.do(writer.keep)
             raise
-        writer.finish()
-        return Built(context, start, why if start < total else "")
+        if writer is not None:
+            saving.do(writer.finish)
 
     def _find(self, token_ids: Sequence[int], others: Sequence[Path]) -> "tuple[Reuse | None, str]":
         """The best beginning there is, and why it is not longer."""
@@ -155,7 +194,7 @@ class Store:
                 best = Reuse(saved, tokens)
                 why = f"the tokens differ, or no checkpoint stands, after {tokens:,}"
             elif best is None:
-                why = f"{folder}: begins with other tokens"
+                why = f"{folder}: begins with other tokens, or stopped before its first checkpoint"
         return best, why
 
     def _bring(self, reuse: "Reuse") -> None:
@@ -173,7 +212,7 @@ class Store:
         return any(not isinstance(s, KVCache) for s in self._model.empty_states())
 
     def _restore(self, saved: Saved, position: int, *, check: bool) -> Context:
-        states = self._model.empty_states()
+        states = self._model.empty_states(kv_dtype=kv_dtype(self._maker.kv))
         caches = {i: s for i, s in enumerate(states) if isinstance(s, KVCache)}
         for index, (first, last) in enumerate(saved.manifest.segments):
             if first >= position:
@@ -207,7 +246,8 @@ class Store:
         return found["logits"].to(self._model.device)
 
     def _check_room(self, num_tokens: int, reused: int) -> None:
-        needed = num_bytes(self._model, num_tokens) - num_bytes(self._model, reused)
+        kv = self._maker.kv
+        needed = num_bytes(self._model, num_tokens, kv) - num_bytes(self._model, reused, kv)
         free = shutil.disk_usage(self.folder).free
         if needed + _SPARE_BYTES > free:
             raise PlacementError(
@@ -215,20 +255,19 @@ class Store:
                 f"{free / 2**30:.2f} GiB are free there; choose another folder or make room"
             )
 
-    @contextmanager
-    def _locked(self, on_wait: OnWait | None) -> Iterator[None]:
+    def _try_lock(self) -> filelock.BaseFileLock:
+        """The folder's lock, taken if nobody has it."""
         self.folder.mkdir(parents=True, exist_ok=True)
         lock = filelock.FileLock(self.folder / "lock")
-        try:
+        with suppress(filelock.Timeout):
             lock.acquire(blocking=False)
-        except filelock.Timeout:
-            if on_wait is not None:
-                on_wait()
-            lock.acquire()
-        try:
-            yield
-        finally:
-            lock.release()
+        return lock
+
+    def _prepare(self) -> None:
+        for name in _FOLDERS:
+            (self.folder / name).mkdir(exist_ok=True)
+            durable.remove_parts(self.folder / name)
+        durable.remove_parts(self.folder)
 
 
 def _link(source: Path, target: Path) -> None:
@@ -242,16 +281,34 @@ def _link(source: Path, target: Path) -> None:
         durable.write(target, partial(shutil.copyfile, source))
 
 
-@contextmanager
-def _disk_errors(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
+class _Saving:
+    """Does what writes to disk. After the first thing that fails it raises, or does nothing more if
+    there is an `on_unsaved` to be told."""
+
+    def __init__(self, folder: Path, on_unsaved: OnUnsaved | None) -> None:
+        self._folder, self._on_unsaved = folder, on_unsaved
+        self.is_possible = True
+
+    def do(self, work: Callable[[], T]) -> T | None:
+        if not self.is_possible:
+            return None
+        try:
+            return work()
+        except (OSError, PlacementError) as error:
+            reason = error if isinstance(error, PlacementError) else self._in_words(error)
+        if self._on_unsaved is None:
+            raise reason
+        self.is_possible = False
+        self._on_unsaved(str(reason))
+        return None
+
+    def _in_words(self, error: OSError) -> StoreError:
         full = error.errno in {errno.ENOSPC, errno.EDQUOT}
         what = "the disk is full" if full else (error.strerror or type(error).__name__)
-        raise StoreError(
-            f"{folder}: {what}; what was saved so far is kept, the same command goes on from there"
-        ) from None
+        return StoreError(
+            f"{self._folder}: {what}; what was saved so far is kept, the same command goes on from "
+            "there"
+        )
 
 
 def verify(folder: Path) -> int:

@@ -1,11 +1,15 @@
 """Tensors in a safetensors file that carries its own checksum.
 
-What is loaded stays in the file and is mapped into memory: nothing is copied, and the system may
-drop pages that are not in use. Hostile input: the library checks the header against the file's
-size; names, shapes and dtypes are held against what is expected before a byte is touched.
+What is loaded stays in the file and is mapped into memory, for reading only: nothing is copied, the
+system may drop pages that are not in use, and no limit on a process's own memory counts them.
+Hostile input: the library checks the header against the file's size; names, shapes and dtypes are
+held against what is expected before a byte is touched.
 """
 
 import json
+import mmap
+import sys
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,10 +58,33 @@ def load(
         got = (tuple(found[name].get_shape()), found[name].get_dtype())
         if got != (want.shape, _DTYPES[want.dtype]):
             raise StoreError(f"{path}: {name} is {got}, expected {want.shape} {want.dtype}")
-    tensors: dict[str, Tensor] = {name: file.get_tensor(name) for name in expected}
+    tensors = _mapped(path, expected)
     if check and checksum(tensors) != metadata.get(_CHECKSUM):
         raise StoreError(f"{path}: damaged: its bytes do not give its checksum")
     return tensors
+
+
+def _mapped(path: Path, expected: Mapping[str, Expected]) -> dict[str, Tensor]:
+    """The tensors, as pages of the file that cannot be written to.
+
+    The library maps them writable and private, which counts as memory that is taken.
+    """
+    options: Any = {"trackfd": False} if sys.version_info >= (3, 13) else {}
+    with path.open("rb") as file:
+        pages = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ, **options)
+    start = 8 + int.from_bytes(pages[:8], "little")
+    header = json.loads(pages[8:start])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # that it cannot be written to is the aim
+        content = torch.frombuffer(pages, dtype=torch.uint8)[start:]
+    found = {}
+    for name, want in expected.items():
+        first, last = header[name]["data_offsets"]
+        try:
+            found[name] = content[first:last].view(want.dtype).view(want.shape)
+        except RuntimeError:  # it does not start at a multiple of its items' size
+            raise StoreError(f"{path}: damaged: {name} is not aligned") from None
+    return found
 
 
 def checksum(tensors: Mapping[str, Tensor]) -> str:

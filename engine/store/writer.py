@@ -1,7 +1,6 @@
 """Puts a context on disk while it grows."""
 
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -9,7 +8,6 @@ from pathlib import Path
 import numpy as np
 
 from engine.context import Context
-from engine.errors import StoreError
 from engine.layers.kv import KVCache
 from engine.store import durable, tensors
 from engine.store.layers import checkpoint_every, fixed_tensors, kv_bytes_per_token, of_layer
@@ -87,7 +85,6 @@ class Writer:
             if not path.exists():
                 durable.write(path, partial(_write_bytes, content))
         self._write_manifest(FINISHED)
-        (self._folder / PARTIAL).unlink(missing_ok=True)
         tidy(self._folder)
 
     def _is_checkpoint(self, reached: int) -> bool:
@@ -161,11 +158,9 @@ class Writer:
 
 
 def tidy(folder: Path) -> None:
-    """Removes files of the store that no manifest in `folder` names; for whoever holds its lock."""
-    named: set[Path] = set()
-    for name in (FINISHED, PARTIAL):
-        with suppress(StoreError):
-            named.update(Saved.read(folder, name).files())
+    """Removes what the finished manifest in `folder` does not name; for whoever holds its lock."""
+    (folder / PARTIAL).unlink(missing_ok=True)
+    named = set(Saved.read(folder).files())
     for pattern in ("kv/*", "states/*", "attachments/*", "tokens-*.bin"):
         for path in folder.glob(pattern):
             if path not in named:

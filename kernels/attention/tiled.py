@@ -17,6 +17,7 @@ from kernels.attention.int8 import Int8Rows, Segments, dense
 QUERY_TILE = 512
 KEY_TILE = 1024
 INT8_TILE = 4096  # so many quantised tokens are ever dense at once
+MOST_PARTS = 4  # outputs held before they are joined: memory does not grow with the keys
 
 Hidden = Callable[[int, int], Tensor]  # mask [T, n] of the keys start .. end a query may not see
 Part = tuple[Tensor, Tensor]  # out [G, R, T, D], log-sum-exp [G, R, T]; R query heads per KV head
@@ -43,15 +44,16 @@ def attention(
 
     # A single query sees every key whole, so nothing has to be cut off for it.
     history = num_keys - num_queries if num_queries > 1 else num_keys
-    parts = [
-        part(grouped, _by_head(keys), _by_head(values), scale, False)
-        for keys, values in _cut(segments, 0, history, q.dtype)
-    ]
+    parts: list[Part] = []
+    for keys, values in _cut(segments, 0, history, q.dtype):
+        if len(parts) == MOST_PARTS:
+            parts = [_join(parts)]
+        parts.append(part(grouped, _by_head(keys), _by_head(values), scale, False))
     if recent := list(_cut(segments, history, num_keys, q.dtype)):
         keys = torch.cat([keys for keys, _ in recent]) if len(recent) > 1 else recent[0][0]
         values = torch.cat([values for _, values in recent]) if len(recent) > 1 else recent[0][1]
         parts.append(part(grouped, _by_head(keys), _by_head(values), scale, True))
-    out = _join(parts)
+    out, _ = _join(parts)
     return out.permute(2, 0, 1, 3).reshape(num_queries, num_heads, head_dim).to(q.dtype)
 
 
@@ -114,15 +116,15 @@ def _by_head(x: Tensor) -> Tensor:
     return x.transpose(0, 1)  # [n, G, D] -> [G, n, D]
 
 
-def _join(parts: list[Part]) -> Tensor:
+def _join(parts: list[Part]) -> Part:
     if len(parts) == 1:
-        return parts[0][0]
+        return parts[0]
     total = torch.logsumexp(torch.stack([lse for _, lse in parts]), dim=0)
     out, lse = parts[0]
     joined = out.float() * torch.exp(lse - total)[..., None]
     for out, lse in parts[1:]:
         joined = joined + out.float() * torch.exp(lse - total)[..., None]
-    return joined
+    return joined, total
 
 
 def _can_fuse(q: Tensor) -> bool:

@@ -46,7 +46,9 @@ def run(
     require_documents(manifest)
     limit = settings.context_tokens or 0
     num_tokens = max(limit, min(manifest.tokens, manifest.budget_tokens))
-    engine = open_engine(reading.model, settings, sink, num_tokens)
+    # Where contexts are kept, `Cached` knows later whether this one will be.
+    is_mapped = not settings.no_cache
+    engine = open_engine(reading.model, settings, sink, num_tokens, is_mapped=is_mapped)
     if manifest.plan is ReadingPlan.FOCUS:
         sink.note(
             f"{manifest.tokens:,} tokens do not fit the {manifest.budget_tokens:,} that "

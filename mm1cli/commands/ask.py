@@ -2,9 +2,10 @@
 
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from engine.engine import StoreError, Tokenizer, saved_attachment, saved_context, saved_tokens
+from engine.engine import Tokenizer, saved_attachment, saved_context, saved_tokens
 from mm1cli import library, schema
 from mm1cli.answer import Reader, in_quotes
 from mm1cli.commands.checks import require_questions_with_text
@@ -15,7 +16,7 @@ from mm1cli.ingest.manifest import build
 from mm1cli.output.sink import RunInfo, Sink
 from mm1cli.preread import Opened
 from mm1cli.result import ReadingPlan
-from mm1cli.settings import Settings, replace_unset
+from mm1cli.settings import Settings
 
 STDIN = "-"
 
@@ -33,7 +34,8 @@ def run(folder: Path, questions: Sequence[str], settings: Settings, sink: Sink) 
     saved = saved_context(folder)
     token_ids = saved_tokens(folder)
     content = saved_attachment(folder, kept.NAME)
-    settings = replace_unset(settings, chunk_tokens=saved.chunk_tokens)
+    # What the context was made with is no choice any more, whatever mm1.toml says for new ones.
+    settings = replace(settings, chunk_tokens=saved.chunk_tokens, kv=saved.kv_dtype)
     model = library.ensure(
         kept.model_of(content) if settings.origin("model") == "default" else settings.model,
         lambda stage, done, total: sink.progress(stage, done, total, "bytes"),
@@ -44,11 +46,8 @@ def run(folder: Path, questions: Sequence[str], settings: Settings, sink: Sink) 
     manifest = build(found.packed.corpus, counts, max(sum(counts), 1))
     sink.manifest(manifest, show=False)
     sink.corpus(found.packed.corpus, counts)
-    engine = open_engine(model, settings, sink)
-    context = engine.open_context(folder)
-    if len(context) != found.head_tokens + len(found.packed.ids()):
-        raise StoreError(f"{folder}: the documents beside the context are others")
-    source = Opened(context)
+    engine = open_engine(model, settings, sink, saved.num_tokens, is_mapped=True)
+    source = Opened(engine.open_context(folder))
     reader = Reader(engine, found.packed, ReadingPlan.WHOLE, settings, sink, source)
     unverified: list[str] = []
     count = len(questions) if STDIN not in questions else 0

@@ -16,7 +16,7 @@ from engine.engine import (
 from mm1cli.answer import head_ids
 from mm1cli.commands.checks import require_documents, require_everything_read
 from mm1cli.commands.reading import Sources, cache_root, read
-from mm1cli.contexts import ContextCache, Kept, describe, remove
+from mm1cli.contexts import GB, ContextCache, Kept, describe, remove
 from mm1cli.errors import BudgetError, InputError
 from mm1cli.ingest import kept as kept_corpus
 from mm1cli.output.sink import RunInfo, Sink
@@ -25,8 +25,6 @@ from mm1cli.preread import layout
 from mm1cli.result import ReadingPlan
 from mm1cli.session import between_chunks
 from mm1cli.settings import Settings
-
-GB = 10**9
 
 
 def cache(settings: Settings) -> ContextCache:
@@ -57,7 +55,7 @@ def build(
             f"{settings.model} leaves for documents; --exclude some of the largest ({largest}), "
             "or use --fit"
         )
-    engine = open_engine(reading.model, settings, sink, manifest.tokens)
+    engine = open_engine(reading.model, settings, sink, manifest.tokens, is_mapped=True)
     head = head_ids(engine.tokenizer)
     token_ids, ends = layout(head, reading.packed)
     attachment = kept_corpus.dumps(reading.packed, len(head), settings.model)
@@ -93,13 +91,18 @@ def build(
         require_everything_read(manifest)
 
 
-def open_engine(model: Path, settings: Settings, sink: Sink, num_tokens: int = 0) -> Engine:
+def open_engine(
+    model: Path, settings: Settings, sink: Sink, num_tokens: int = 0, *, is_mapped: bool = False
+) -> Engine:
+    """For `num_tokens` and `is_mapped` see `Engine`."""
     return Engine(
         model,
         device=settings.device,
         chunk_tokens=settings.chunk_tokens,
         threads=settings.threads,
+        kv=settings.kv,
         num_tokens=num_tokens,
+        is_mapped=is_mapped,
         on_progress=lambda done, total: sink.progress("loading model", done, total, "bytes"),
     )
 

@@ -1,10 +1,16 @@
 """Red here means a context is read again for nothing, or answers otherwise once it was saved."""
 
+import errno
 import json
+import re
 
 import pytest
+import torch
 from commandline import ASK, POSITIONS, SHORT
 
+from engine import placement
+from engine.families import read_config
+from engine.store import durable
 from mm1cli import preread
 
 SECOND = "what did the bridge cost?"
@@ -135,3 +141,91 @@ def test_what_is_not_there_is_said_in_one_line(mm1, arguments, code, reason):
     assert (ran.code, ran.out) == (code, "")
     assert reason in ran.err
     assert json.dumps(ran.err.strip()).count("\\n") == 0
+
+
+@pytest.mark.parametrize("family", ["llama", "minimax"])
+def test_int8_kv_answers_alike_with_and_without_the_cache(
+    mm1, checkpoints, notes, tmp_path, family
+):
+    run = ("analyze", notes, "--model", checkpoints[family], *SHORT, "--json", "--ask", ASK)
+    kept, again, fresh = (mm1(*run, "--kv", "int8", *more) for more in ((), (), ("--no-cache",)))
+    assert answers(kept) == answers(again) == answers(fresh)
+    assert usage(again)["reused_tokens"] > 100
+    assert usage(mm1(*run))["reused_tokens"] == 0  # floats are another context
+    listed = mm1("context", "list", "--json").json["contexts"]
+    assert sorted(one["kv"] for one in listed) == ["float32", "int8"]
+
+
+def test_a_context_is_asked_as_it_was_built(mm1, llama, notes, tmp_path, monkeypatch):
+    """Settings for new contexts say nothing about one that is there."""
+    context = tmp_path / "notes.mm1ctx"
+    mm1("context", "build", notes, "-o", context, "--model", llama, "--kv", "int8")
+    assert mm1("context", "show", context, "--json").json["kv"] == "int8"
+    asked = mm1("ask", context, ASK, *SHORT[:2], "--json")
+    monkeypatch.setenv("MM1_KV", "float32")
+    monkeypatch.setenv("MM1_CHUNK_TOKENS", "7")
+    assert answers(mm1("ask", context, ASK, *SHORT[:2], "--json")) == answers(asked)
+
+
+def test_kv_of_another_kind_is_refused(mm1, llama, notes):
+    ran = mm1("analyze", notes, "--model", llama, *SHORT, "--ask", ASK, "--kv", "int4")
+    assert ran.code == 2 and "float32 or int8" in ran.err
+
+
+def test_reuse_is_said_in_every_run(mm1, llama, notes):
+    run = ("analyze", notes, "--model", llama, *SHORT, "--ask", ASK, "--ask", SECOND)
+    first, second = mm1(*run), mm1(*run)
+    said = [re.findall(r"reused ([\d,]+) of ([\d,]+)", ran.err) for ran in (first, second)]
+    again = mm1(*run, "--json").json["answers"]
+    counts = [
+        (f"{one['usage']['reused_tokens']:,}", f"{one['usage']['context_tokens']:,}")
+        for one in again
+    ]
+    assert said[1] == counts
+    assert said[0] == [("0", counts[0][1]), counts[1]]
+    assert all(one["usage"]["reused_tokens"] > 100 for one in again)
+    # By focus every question reads other passages, and nothing is reused.
+    (notes / "long.md").write_text("The rat is on a mat far away. " * 200)
+    room = mm1(*run, "--dry-run", "--json").json["manifest"]["budget_tokens"]
+    by_focus = mm1(*run, "--context-tokens", POSITIONS - room + 1200)
+    assert re.findall(r"reused ([\d,]+) of", by_focus.err) == ["0", "0"]
+    assert "by focus" in by_focus.err
+
+
+def test_a_context_in_memory_is_refused_with_the_sum_and_one_on_disk_is_read(
+    mm1, llama, notes, monkeypatch
+):
+    run = ("analyze", notes, "--model", llama, *SHORT, "--ask", ASK)
+    needed = placement.plan(read_config(llama), 1, 1024, torch.float32).weights_bytes
+    block = 2 * 2 * 2 * 16 * 4 * 4096  # layers, keys and values, heads, numbers, bytes, tokens
+    monkeypatch.setattr(placement, "available_bytes", lambda _device: needed + 8 * block)
+    long = ("--context-tokens", 20 * 4096)
+    assert mm1(*run, *long).code == 0
+    ran = mm1(*run, *long, "--no-cache")
+    assert (ran.code, ran.out) == (4, "")
+    assert "GiB = weights" in ran.err and "KV" in ran.err
+
+
+def test_a_disk_that_fills_up_ends_in_the_same_answer(mm1, llama, notes, monkeypatch):
+    run = ("analyze", notes, "--model", llama, *SHORT, "--json", "--ask", ASK)
+    plain = mm1(*run, "--no-cache")
+    write, left = durable.write, [2]
+
+    def full(path, fill):
+        if not left[0]:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        left[0] -= 1
+        write(path, fill)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(durable, "write", full)
+        ran = mm1(*run, "--chunk-tokens", 64)
+        assert ran.code == 0 and answers(ran) == answers(mm1(*run, "--chunk-tokens", 64))
+    assert "the disk is full" in ran.err
+    assert answers(plain) == answers(mm1(*run, "--no-cache"))
+
+
+def test_one_that_is_larger_than_the_cache_is_said_not_to_be_kept(mm1, llama, notes):
+    run = ("analyze", notes, "--model", llama, *SHORT, "--ask", ASK, "--max-cache", 0)
+    ran = mm1(*run)
+    assert ran.code == 0 and "--max-cache is 0.00" in ran.err

@@ -3,6 +3,7 @@
 import torch
 from tiny import llama_config, load_model, minimax_config, mm1_config, write_checkpoint
 
+from engine import placement
 from engine.config import Mixer
 from engine.context import Context
 from engine.layers import kv
@@ -10,6 +11,7 @@ from engine.store import layers, manifest, writer
 from engine.store.manifest import NO_KV, Maker
 from engine.store.plan import ContextPlan
 from engine.store.store import Store
+from kernels import Int8Rows
 
 CHUNK = 4
 SEGMENT = 8
@@ -23,12 +25,13 @@ IDS = torch.randint(4, 290, (90,), generator=torch.Generator().manual_seed(3)).t
 QUESTION = [7, 8, 9, 10, 11]
 
 
-def make_small(set_attribute):
+def make_small(set_attribute, segment=SEGMENT):
     """Segments of 8 tokens and a state every 16, through `set_attribute(module, name, value)`."""
-    set_attribute(kv, "BLOCK_TOKENS", SEGMENT)
+    for module in (kv, placement):
+        set_attribute(module, "BLOCK_TOKENS", segment)
     for module in (manifest, writer, layers):
-        set_attribute(module, "SEGMENT_TOKENS", SEGMENT)
-    set_attribute(layers, "STATE_EVERY_TOKENS", 2 * SEGMENT)
+        set_attribute(module, "SEGMENT_TOKENS", segment)
+    set_attribute(layers, "STATE_EVERY_TOKENS", 2 * segment)
 
 
 def tiny_model(family, directory):
@@ -49,8 +52,8 @@ def build(folder, model, ids=IDS, **options):
     return store(folder, model).build(ContextPlan(ids, ends, attachments), **options)
 
 
-def cold(model, ids=IDS):
-    context = Context(model, CHUNK)
+def cold(model, ids=IDS, *, chunk_tokens=CHUNK, kv_dtype=None):
+    context = Context(model, chunk_tokens, kv_dtype=kv_dtype)
     context.extend(ids)
     return context
 
@@ -60,10 +63,15 @@ def contents(context):
     found = [context.logits]
     for state in context.states:
         if isinstance(state, kv.KVCache):
-            found += [torch.cat(parts) for parts in zip(*state.segments(), strict=True)]
+            rows = [rows for pair in state.segments() for rows in pair]
+            found += [part for one in rows for part in _tensors(one)]
         else:
             found += state.tensors().values()
     return found
+
+
+def _tensors(rows):
+    return (rows.values, rows.scales) if isinstance(rows, Int8Rows) else (rows,)
 
 
 def assert_same(context, other):

@@ -57,12 +57,12 @@ class Countdown:
 
         return call
 
-    def torn(self, function):
-        def call(tensors_, path, metadata):
-            function(tensors_, path, metadata)
+    def torn(self, function, path_at):
+        def call(*arguments, **options):
+            function(*arguments, **options)
             if self.tick():
-                content = Path(path).read_bytes()
-                Path(path).write_bytes(content[: len(content) // 2])
+                path = Path(arguments[path_at])
+                os.truncate(path, path.stat().st_size // 2)
                 os._exit(KILLED)
 
         return call
@@ -71,9 +71,9 @@ class Countdown:
         os.fsync = self.before(os.fsync)
         Path.replace = self.before(Path.replace)
         Path.unlink = self.before(Path.unlink)
-        Path.write_bytes = self.before(Path.write_bytes)
-        Path.write_text = self.before(Path.write_text)
-        tensors.save_file = self.torn(tensors.save_file)
+        Path.write_bytes = self.torn(Path.write_bytes, 0)
+        Path.write_text = self.torn(Path.write_text, 0)
+        tensors.save_file = self.torn(tensors.save_file, 1)
 
 
 def in_child(work):

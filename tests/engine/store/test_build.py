@@ -61,6 +61,15 @@ def test_a_changed_context_begins_where_the_old_one_differs(
         verify(folder / family)
 
 
+def test_a_context_goes_on_only_from_a_border_of_the_grid(models, tmp_path):
+    """Products over other rows round otherwise, so 38 tokens that are there are used up to 36."""
+    model = models["llama"]
+    build(tmp_path / "c", model, IDS)
+    built = build(tmp_path / "c", model, [*IDS[:38], 5, 6, 7])
+    assert built.reused_tokens == 36
+    assert_same(built.context, cold(model, [*IDS[:38], 5, 6, 7]))
+
+
 def test_states_stand_at_document_ends_and_checkpoints(models, tmp_path):
     model = models["mm1"]
     build(tmp_path / "c", model, IDS, document_ends=[37])

@@ -85,13 +85,13 @@ def test_a_missing_file_is_refused(models, folder, pattern):
     assert refused(folder, models["mm1"])
 
 
-def rewrite(folder, **changes):
+def rewrite(folder, name="manifest.json", **changes):
     """The manifest with `changes` and a checksum that is right: a forgery."""
-    body = json.loads((folder / "manifest.json").read_text())
+    body = json.loads((folder / name).read_text())
     body |= changes
     del body["checksum"]
     body["checksum"] = xxhash.xxh3_128_hexdigest(json.dumps(body, sort_keys=True).encode())
-    (folder / "manifest.json").write_text(json.dumps(body))
+    (folder / name).write_text(json.dumps(body))
 
 
 @pytest.mark.parametrize(
@@ -102,11 +102,11 @@ def rewrite(folder, **changes):
         ({"format": "zip"}, "not a saved context"),
         ({"fingerprint": "c" * 64}, "another model"),
         ({"kv": "int8"}, "int8"),
-        ({"num_tokens": 10**12}, "makes no sense"),
+        ({"num_tokens": 10**12, "saved_tokens": 10**12, "states": [10**12]}, "is no number"),
         ({"num_tokens": 2**31 - 1, "saved_tokens": 2**31 - 1, "states": [2**31 - 1]}, "bytes"),
         ({"num_tokens": 91, "saved_tokens": 91, "states": [91]}, "bytes"),
-        ({"num_tokens": -1}, "makes no sense"),
-        ({"num_tokens": True}, "makes no sense"),
+        ({"num_tokens": -1, "saved_tokens": -1, "states": [-1]}, "is no number"),
+        ({"num_tokens": True}, "is no number"),
         ({"saved_tokens": 80}, "not finished"),
         ({"states": [16]}, "not finished"),
         ({"states": [90, 90]}, "not in order"),
@@ -123,6 +123,16 @@ def test_a_forged_manifest_is_refused_before_anything_is_allocated(models, folde
         assert tracemalloc.get_traced_memory()[1] < 4 << 20
     finally:
         tracemalloc.stop()
+
+
+def test_a_manifest_that_was_edited_is_damaged(models, folder):
+    """Without this number a context would go on from one checkpoint less, and nobody would know."""
+    path = folder / "manifest.json"
+    states = json.loads(path.read_text())["states"]
+    assert len(states) > 2
+    path.write_text(path.read_text().replace(f"  {states[0]},\n", ""))
+    assert json.loads(path.read_text())["states"] == states[1:]
+    assert refused(folder, models["mm1"]).count("manifest.json: damaged") == 2
 
 
 def test_a_list_of_tokens_longer_than_the_kv_is_refused(models, folder):
@@ -181,3 +191,22 @@ def test_a_damaged_context_is_built_anew_and_says_why(models, folder):
     assert "damaged" in built.why
     assert_same(built.context, cold(models["mm1"], [*IDS, 5]))
     verify(folder)
+
+
+def test_a_state_without_its_kv_is_not_used(models, tmp_path):
+    """A build that says it has states further on than its KV goes on from where it has both."""
+    folder = tmp_path / "c"
+
+    def stop(done, _total):
+        if done >= 52:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        build(folder, models["mm1"], on_progress=stop)
+    rewrite(folder, name="partial.json", saved_tokens=24)
+    for path in (folder / "kv").iterdir():
+        if int(path.name[:10]) >= 24:
+            path.unlink()
+    built = build(folder, models["mm1"])
+    assert built.reused_tokens == 16 and not built.why.endswith("missing")
+    assert_same(built.context, cold(models["mm1"]))

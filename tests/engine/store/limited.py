@@ -1,0 +1,85 @@
+"""Builds, opens and asks a context whose KV is larger than the memory this process may take.
+
+    python limited.py FOLDER mapped|in-memory|unlimited
+
+Run by test_memory.py. Prints a hash of the logits after a question, so that runs can be compared;
+`mapped` also what is said of the memory before work.
+"""
+
+import resource
+import sys
+from pathlib import Path
+
+import builds
+import torch
+import xxhash
+from tiny import mm1_config, write_checkpoint
+
+from engine import placement
+from engine.checkpoint import Checkpoint, load
+from engine.context import Context
+from engine.errors import PlacementError
+from engine.families import read_config
+from engine.store.manifest import Maker
+from engine.store.plan import ContextPlan
+from engine.store.store import Store
+
+NUM_TOKENS, SEGMENT, CHUNK_TOKENS = 10_500, 512, 256
+HEADROOM_BYTES = 80 << 20
+CONFIG = mm1_config(
+    num_attention_heads=8,
+    num_key_value_heads=8,
+    head_dim=128,
+    layer_kinds={
+        "far": {"mixer": "softmax", "rotary_dim": 8, "window_tokens": 32, "sink_tokens": 2}
+    },
+    layers=["far", "far"],
+)
+
+
+def digest(context):
+    context = context.fork()
+    context.attend_globally()
+    context.extend(range(4, 40))
+    return xxhash.xxh3_128_hexdigest(context.logits.numpy().tobytes())
+
+
+def asked(config, is_mapped):
+    planned = placement.plan(config, NUM_TOKENS, CHUNK_TOKENS, torch.float32, is_mapped=is_mapped)
+    try:
+        placement.check(planned, torch.device("cpu"), planned.weights_bytes)
+    except PlacementError as error:
+        return str(error)
+    return "fits"
+
+
+def main(folder, how):
+    torch.set_num_threads(1)
+    builds.make_small(setattr, SEGMENT)
+    directory = write_checkpoint(folder / "model", CONFIG)
+    config = read_config(directory)
+    model = load(Checkpoint(directory), config, device=torch.device("cpu"), dtype=torch.float32)
+    model.settle()
+    ids = torch.randint(4, 290, (NUM_TOKENS,), generator=torch.Generator().manual_seed(1)).tolist()
+    digest(Context(model, CHUNK_TOKENS))  # what libraries allocate once
+    if how != "unlimited":
+        taken = placement._field(Path("/proc/self/status"), "VmData:", 1024)
+        limit = taken + HEADROOM_BYTES
+        resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+    if how == "mapped":
+        store = Store(folder / "context", model, Maker("tiny", CHUNK_TOKENS, "float32"))
+        print(digest(store.build(ContextPlan(ids)).context))
+        opened = store.open()
+        print(digest(opened))
+        kv_bytes = opened.num_bytes
+        assert kv_bytes > 2 * HEADROOM_BYTES, kv_bytes
+        print(asked(config, is_mapped=True))
+        print(asked(config, is_mapped=False))
+    else:
+        context = Context(model, CHUNK_TOKENS)
+        context.extend(ids)
+        print(digest(context))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2])
