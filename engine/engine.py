@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from engine.decode import Decoding
     from engine.store.manifest import Maker
     from engine.store.store import Built
+    from engine.suffixes import Suffixes
+    from engine.verbatim import QuotationTokens, Verbatim
     from engine.verify import Verification
 
 __all__ = [
@@ -108,6 +110,7 @@ class Engine:
         self._model.settle()
         self._never = self._model.unused_ids()
         self._stop_ids = frozenset(self.config.eos_ids + self.tokenizer.eos_ids())
+        self._quotation_tokens: QuotationTokens | None = None
 
     def new_context(self) -> "Context":
         from engine.context import Context
@@ -156,6 +159,22 @@ class Engine:
         from engine.store.store import Store
 
         return Store(folder, self._model, self.maker).open()
+
+    def verbatim(self, suffixes: "Callable[[], Suffixes]") -> "Verbatim | None":
+        """A constraint for one answer: what it quotes stands in the text of `suffixes`.
+
+        None where it is not known which bytes the tokens of this tokenizer write.
+        """
+        from engine.verbatim import QuotationTokens, Verbatim
+        from engine.vocabulary import words_of
+
+        if self._quotation_tokens is None:
+            words = words_of(self.directory, self.config.vocab_size)
+            if words is None:
+                return None
+            never = self._never.nonzero().flatten().tolist()
+            self._quotation_tokens = QuotationTokens(words, never)
+        return Verbatim(self._quotation_tokens, suffixes)
 
     def decode(
         self,
