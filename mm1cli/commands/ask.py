@@ -2,10 +2,11 @@
 
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from engine.engine import StoreError, Tokenizer, saved_attachment, saved_context, saved_tokens
-from mm1cli import library
+from mm1cli import library, quotes
 from mm1cli.answer import Reader, in_quotes
 from mm1cli.commands.checks import require_questions_with_text
 from mm1cli.commands.context import open_engine
@@ -45,8 +46,12 @@ def run(folder: Path, questions: Sequence[str], settings: Settings, sink: Sink) 
     context = engine.open_context(folder)
     if len(context) != found.head_tokens + len(found.packed.ids()):
         raise StoreError(f"{folder}: the documents beside the context are others")
+    saved_quotes: bytes | None = None
+    with suppress(StoreError):  # made by an mm1 that kept none, or damaged: they are made again
+        saved_quotes = saved_attachment(folder, quotes.NAME)
+    quotable = quotes.Quotable(found.packed.corpus, saved_quotes)
     source = Opened(context)
-    reader = Reader(engine, found.packed, ReadingPlan.WHOLE, settings, sink, source)
+    reader = Reader(engine, found.packed, ReadingPlan.WHOLE, settings, sink, source, quotable)
     unverified: list[str] = []
     count = len(questions) if STDIN not in questions else 0
     for index, question in enumerate(_all(questions, sys.stdin)):
