@@ -174,12 +174,12 @@ class Suffixes:
         return low
 
     def bytes_at(self, places: Ints) -> npt.NDArray[np.uint8]:
-        """The bytes of `text` at `places`; behind its end, its last one, a border."""
-        return self._bytes[np.minimum(places, len(self.text) - 1)]
+        """The bytes of `text` at `places`, 0 behind its end."""
+        return self._bytes[np.minimum(places, len(self.text))]
 
     @cached_property
     def _bytes(self) -> npt.NDArray[np.uint8]:
-        return np.frombuffer(self.text, dtype=np.uint8)
+        return np.frombuffer(self.text + b"\0", dtype=np.uint8)
 
     @cached_property
     def _order(self) -> "array[int]":

@@ -35,13 +35,7 @@ class QuotationTokens:
         self.vocabulary = Vocabulary.build(words, broken)
         self.closing = {close: ClosingTokens(self.vocabulary, close) for close in _MARKS}
         self._outside: dict[tuple[bytes, bool], Tensor] = {}
-        self._first: tuple[Suffixes, Ints] | None = None
-
-    def first(self, suffixes: Suffixes) -> Ints:
-        """The nodes of the trie that a quotation may begin with; kept, for they are many."""
-        if self._first is None or self._first[0] is not suffixes:
-            self._first = suffixes, continuations(suffixes, self.vocabulary, suffixes.everywhere)
-        return self._first[1]
+        self.kept: tuple[Suffixes, dict[tuple[str, int], Ints]] | None = None
 
     def outside(self, pending: bytes, before: str) -> Tensor:
         """[vocab] bool: all tokens but those that open a quotation and go on in it.
@@ -172,6 +166,7 @@ class _Open:
 
     def __init__(self, tokens: QuotationTokens, suffixes: Suffixes, close: str) -> None:
         self.close, self.is_masked = close, True
+        self._mark = close.encode()
         self._suffixes, self._tokens, self._vocabulary = suffixes, tokens, tokens.vocabulary
         self._closing = tokens.closing[close]
         self._range = suffixes.everywhere
@@ -197,26 +192,46 @@ class _Open:
         self.is_masked &= bool(self._range)
 
     def next_ids(self, pending: bytes) -> Ints:
+        """The tokens that may come next; `pending` of what was pushed is no whole character."""
         found: list[Ints] = []
         if self._range:
-            nodes = self._nodes(ROOT) if self._written else self._tokens.first(self._suffixes)
-            found.append(nodes)
+            nodes = self._nodes(ROOT, pending)
+            found.append(self._content(nodes))
             if self._may_lead_with_space and (node := self._vocabulary.child(ROOT, _SPACE)):
-                found += [np.array([node]), self._nodes(node)]
-            found = [self._content(each) for each in found]
+                found.append(self._content(np.array([node])))
+                found.append(self._content(self._nodes(node, pending)))
             if not pending:
                 found += [
                     self._closing.by_text[text]
                     for text in self._closing.texts_in(nodes)
                     if self._may_close(self._suffixes.narrow(self._range, text), text)
                 ]
-        mark = self.close.encode()
-        if mark.startswith(pending) and self._may_close(self._whole, self._text):
+        if self._mark.startswith(pending) and self._may_close(self._whole, self._text):
             found.append(self._closing.completing[len(pending)])
         return np.concatenate([np.zeros(0, np.int64), *found])
 
-    def _nodes(self, node: int) -> Ints:
-        return continuations(self._suffixes, self._vocabulary, self._range, node)
+    def _nodes(self, node: int, pending: bytes) -> Ints:
+        if self._written:
+            return self._continuations(node, pending)
+        # They are many at the start of a quotation, and always the same.
+        kept = self._tokens.kept
+        if kept is None or kept[0] is not self._suffixes:
+            kept = self._tokens.kept = (self._suffixes, {})
+        key = (self.close, node)
+        if key not in kept[1]:
+            kept[1][key] = self._continuations(node, pending)
+        return kept[1][key]
+
+    def _continuations(self, node: int, pending: bytes) -> Ints:
+        """Without the places where the quotation's own closing mark comes next."""
+        whole = self._range
+        parts = [whole]
+        if self._mark.startswith(pending):
+            ending = self._suffixes.narrow(whole, self._mark[len(pending) :])
+            if ending:
+                parts = [whole._replace(last=ending.first), whole._replace(first=ending.last)]
+        found = [continuations(self._suffixes, self._vocabulary, part, node) for part in parts]
+        return np.unique(np.concatenate(found))
 
     def _content(self, nodes: Ints) -> Ints:
         ids = self._vocabulary.token_at[nodes]
