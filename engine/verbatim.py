@@ -242,10 +242,12 @@ class _Open:
         """Whether a quotation that ends with `text` may end here."""
         if not range or range.depth == 0:
             return False
-        return self._suffixes.end(self._without_space(range, text)) is not None
-
-    def _without_space(self, range: Range, text: bytes) -> Range:
-        return range._replace(depth=range.depth - 1) if text.endswith(b" ") else range
+        if text.endswith(b" "):
+            # « so » is written with spaces. Elsewhere nothing else must be left to write.
+            if self.close != "»" and self._suffixes.narrow(range, self._mark)[:2] != range[:2]:
+                return False
+            range = range._replace(depth=range.depth - 1)
+        return self._suffixes.end(range) is not None
 
     @property
     def _may_lead_with_space(self) -> bool:

@@ -100,6 +100,8 @@ def expected(content: bytes, pending: bytes, close: str, suffixes: Suffixes) -> 
     def may_end(written: bytes) -> bool:
         inner = written.removesuffix(b" ")
         at = [b for b in begins if text.startswith(written, b)]
+        if inner != written and not all(text.startswith(written + mark, b) for b in at):
+            return False
         return bool(inner) and any(suffixes.ends[b + len(inner)] for b in at)
 
     def free(rest: bytes) -> bool:
