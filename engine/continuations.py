@@ -48,7 +48,7 @@ def _walk(suffixes: Suffixes, vocabulary: Vocabulary, range: Range, node: int) -
         at = np.searchsorted(edges, keys)
         there = edges[np.minimum(at, len(edges) - 1)] == keys
         single_nodes, single_places = at[there] + 1, single_places[there]
-        yield np.unique(single_nodes)
+        yield single_nodes
         depth += 1
 
 

@@ -35,7 +35,13 @@ class QuotationTokens:
         self.vocabulary = Vocabulary.build(words, broken)
         self.closing = {close: ClosingTokens(self.vocabulary, close) for close in _MARKS}
         self._outside: dict[tuple[bytes, bool], Tensor] = {}
-        self.kept: tuple[Suffixes, dict[tuple[str, int], Ints]] | None = None
+        self._first: tuple[Suffixes, dict[tuple[str, bool], Ints]] | None = None
+
+    def first_ids(self, suffixes: Suffixes) -> dict[tuple[str, bool], Ints]:
+        """What quotations of this corpus can begin with, to be filled in: it is always the same."""
+        if self._first is None or self._first[0] is not suffixes:
+            self._first = (suffixes, {})
+        return self._first[1]
 
     def outside(self, pending: bytes, before: str) -> Tensor:
         """[vocab] bool: all tokens but those that open a quotation and go on in it.
@@ -79,7 +85,8 @@ class ClosingTokens:
                 by_text.setdefault(text, []).append(token_id)
         at_once = by_text.pop(b"", [])
         self.by_text = {text: np.array(ids) for text, ids in by_text.items() if BORDER not in text}
-        self._nodes = {text: vocabulary.find(text) for text in self.by_text}
+        found = (vocabulary.find(text) for text in self.by_text)
+        self._nodes = np.array([-1 if node is None else node for node in found], dtype=np.int64)
         # When so many bytes of the mark are written already.
         self.completing = [np.array(at_once, dtype=np.int64)]
         for written in range(1, len(mark)):
@@ -99,8 +106,8 @@ class ClosingTokens:
 
     def texts_in(self, nodes: Ints) -> list[bytes]:
         """Of what may stand before the mark in one token, what could be at `nodes` of the trie."""
-        here = set(nodes.tolist()) if self.by_text else set()
-        return [text for text, node in self._nodes.items() if node is None or node in here]
+        is_there = np.isin(self._nodes, nodes, kind="table") | (self._nodes < 0)
+        return [text for text, there in zip(self.by_text, is_there, strict=True) if there]
 
 
 class Verbatim:
@@ -135,6 +142,11 @@ class Verbatim:
                 self._open.push(byte)
             for character in self._decoder.decode(bytes((byte,))):
                 self._follow(character)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the text ends inside a quotation."""
+        return self._open is not None
 
     @property
     def _pending(self) -> bytes:
@@ -193,6 +205,14 @@ class _Open:
 
     def next_ids(self, pending: bytes) -> Ints:
         """The tokens that may come next; `pending` of what was pushed is no whole character."""
+        if self._written:
+            return self._next_ids(pending)
+        kept, key = self._tokens.first_ids(self._suffixes), (self.close, self._has_space)
+        if key not in kept:
+            kept[key] = self._next_ids(pending)
+        return kept[key]
+
+    def _next_ids(self, pending: bytes) -> Ints:
         found: list[Ints] = []
         if self._range:
             nodes = self._nodes(ROOT, pending)
@@ -211,19 +231,7 @@ class _Open:
         return np.concatenate([np.zeros(0, np.int64), *found])
 
     def _nodes(self, node: int, pending: bytes) -> Ints:
-        if self._written:
-            return self._continuations(node, pending)
-        # They are many at the start of a quotation, and always the same.
-        kept = self._tokens.kept
-        if kept is None or kept[0] is not self._suffixes:
-            kept = self._tokens.kept = (self._suffixes, {})
-        key = (self.close, node)
-        if key not in kept[1]:
-            kept[1][key] = self._continuations(node, pending)
-        return kept[1][key]
-
-    def _continuations(self, node: int, pending: bytes) -> Ints:
-        """Without the places where the quotation's own closing mark comes next."""
+        """Those of the trie that come next, where it is not the quotation's own closing mark."""
         whole = self._range
         parts = [whole]
         if self._mark.startswith(pending):
@@ -231,7 +239,7 @@ class _Open:
             if ending:
                 parts = [whole._replace(last=ending.first), whole._replace(first=ending.last)]
         found = [continuations(self._suffixes, self._vocabulary, part, node) for part in parts]
-        return np.unique(np.concatenate(found))
+        return np.concatenate(found)
 
     def _content(self, nodes: Ints) -> Ints:
         ids = self._vocabulary.token_at[nodes]

@@ -219,7 +219,7 @@ class Opening:
 
     def allowed(self):
         allowed = self.verbatim.allowed()
-        if self.verbatim._open is None:
+        if not self.verbatim.is_open:
             self._outside += 1
             if self._outside % 3 == 0:
                 only = allowed.clone()

@@ -98,7 +98,7 @@ class Quoting:
 
     def allowed(self):
         allowed = self.verbatim.allowed()
-        if self.verbatim._open is None and self._last != self._mark_id and allowed is not None:
+        if not self.verbatim.is_open and self._last != self._mark_id and allowed is not None:
             only = allowed.clone()
             only[:] = False
             only[self._mark_id] = True
