@@ -18,23 +18,29 @@ def closed_by(character: str, before: str) -> str | None:
 class Prose:
     """Follows text, character by character: what came last, and whether it is code.
 
-    Between lines that begin with ``` quotation marks are part of a program.
+    Between lines that begin with ```, and between backticks of one line, quotation marks are part
+    of a program.
     """
 
     def __init__(self) -> None:
         self.before = ""
-        self._line, self._fenced = "", False
+        self._line, self._after_fence, self._after_tick = "", False, False
+
+    @property
+    def in_fence(self) -> bool:
+        return self._after_fence or self._line.lstrip().startswith(_FENCE)
 
     @property
     def in_code(self) -> bool:
-        return self._fenced or self._line.lstrip().startswith(_FENCE)
+        return self.in_fence or self._after_tick
 
     def feed(self, character: str) -> None:
         if character == "\n":
-            self._fenced ^= self._line.lstrip().startswith(_FENCE)
-            self._line = ""
-        elif len(self._line) < 2 * len(_FENCE):
-            self._line += character
+            self._after_fence ^= self._line.lstrip().startswith(_FENCE)
+            self._line, self._after_tick = "", False
+        else:
+            self._line = (self._line + character)[: 2 * len(_FENCE)]
+            self._after_tick ^= character == "`"
         self.before = character
 
     def opens(self, character: str) -> str | None:
@@ -44,16 +50,25 @@ class Prose:
 
 def quotations(text: str) -> list[str]:
     """What `text` has between quotation marks, code included, without the space around it."""
+    return list(filter(None, _scan(text)[0]))
+
+
+def unfinished(text: str) -> str:
+    """What `text` has behind a mark that opened its last quotation, if nothing closed it."""
+    return _scan(text)[1]
+
+
+def _scan(text: str) -> tuple[list[str], str]:
     found: list[str] = []
     prose, start, close = Prose(), 0, ""
     for at, character in enumerate(text):
-        was_code = prose.in_code
+        was_fence = prose.in_fence
         if close and character == close:
             found.append(text[start:at].strip())
             close = ""
         elif not close and (mark := closed_by(character, prose.before)):
             start, close = at + 1, mark
         prose.feed(character)
-        if prose.in_code != was_code:
-            close = ""  # no quotation goes on from prose into code
-    return [quote for quote in found if quote]
+        if prose.in_fence != was_fence:
+            close = ""  # no quotation goes on from prose into a program
+    return found, text[start:].strip() if close else ""

@@ -166,6 +166,7 @@ class Verbatim:
             self._open = None
         else:
             quotation.settle()
+            return  # what is quoted is no prose of the answer: no backtick in it begins code
         self._prose.feed(character)
 
     @cached_property

@@ -254,5 +254,7 @@ def _check(
             cite(found, found.status, CitationKind.QUOTE, 0.0)
         else:
             unverified.append(quote)
+    if found := quotable.find(citations.unfinished(text)):
+        cite(found, found.status, CitationKind.QUOTE, 0.0)
     unverified += [n for n in citations.numbers(text) if not source.has_number(n)]
     return cited, unverified

@@ -69,6 +69,12 @@ def quotations(text: str) -> list[str]:
     return [quote for quote in found if len(quote.split()) >= _FEWEST_QUOTED_WORDS]
 
 
+def unfinished(text: str) -> str:
+    """The quotation that the end of `text` cuts, without its last word, of which more may come."""
+    quote = quotation.unfinished(text).rpartition(" ")[0].rstrip()
+    return quote if len(quote.split()) >= _FEWEST_QUOTED_WORDS else ""
+
+
 def numbers(text: str) -> list[str]:
     """The numbers in `text`, once each; those that only count a list's items are left out."""
     unmarked = _LIST_MARK.sub("", unicodedata.normalize("NFKC", text))

@@ -23,6 +23,7 @@ from engine.quotation import CLOSED_BY, quotations
         ('An "unclosed quote of many words', []),
         ("An “unclosed quote\n```\nx = \"in code\"\n```\nand” “after it”", ["in code", "after it"]),
         ('""', []),
+        ("“the `foo` function” is `f(\"x\")`", ["the `foo` function", "x"]),
     ],
 )  # fmt: skip
 def test_quotations_are_what_stands_between_marks(text: str, expected: list[str]):

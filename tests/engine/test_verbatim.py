@@ -173,13 +173,13 @@ def test_tokens_that_open_a_quotation_end_there():
     assert allowed[ids_of(b"\x9c")].all() and not allowed[ids_of(b"\x9cthe")].any()
 
 
-@pytest.mark.parametrize("before", ['A 5"', "```\nx = ", "It is John's ", "the dogs’ "])
+@pytest.mark.parametrize("before", ['A 5"', "```\nx = ", "call `f(", "It is John's ", "the dogs’ "])
 def test_lengths_apostrophes_and_code_open_nothing(before: str):
     """Red: after 5" or in a program only the corpus can be written."""
     verbatim = Verbatim(tokens(), lambda: Suffixes.build(["the cat"]))
     for byte in before.encode():
         verbatim.push(1 + byte)
-    if "```" in before:
+    if "`" in before:
         verbatim.push(1 + ord('"'))
     allowed = verbatim.allowed()
     assert allowed is None or allowed[[END, 1 + ord("z")]].all()
@@ -212,20 +212,24 @@ CORPUS = [
 
 
 class Opening:
-    """Implements `Constraint`: a `Verbatim` that opens a quotation at every third token."""
+    """Implements `Constraint`: a `Verbatim` that opens a quotation at every third token.
 
-    def __init__(self, verbatim: Verbatim, mark_id: int) -> None:
-        self.verbatim, self._mark_id, self._outside = verbatim, mark_id, 0
+    It writes no code, where quotation marks are free.
+    """
+
+    def __init__(self, verbatim: Verbatim, mark_id: int, tick_id: int) -> None:
+        self.verbatim, self._outside = verbatim, 0
+        self._mark_id, self._tick_id = mark_id, tick_id
 
     def allowed(self):
         allowed = self.verbatim.allowed()
         if not self.verbatim.is_open:
             self._outside += 1
+            allowed = allowed.clone()
+            allowed[self._tick_id] = False
             if self._outside % 3 == 0:
-                only = allowed.clone()
-                only[:] = False
-                only[self._mark_id] = True
-                return only
+                allowed[:] = False
+                allowed[self._mark_id] = True
         return allowed
 
     def push(self, token_id: int) -> None:
@@ -237,7 +241,7 @@ def test_a_random_model_at_temperature_2_quotes_only_the_corpus(engine: Engine, 
     """Red: sampling gets round the mask, or the text streamed is not the text that was masked."""
     suffixes = Suffixes.build(CORPUS)
     verbatim = engine.verbatim(lambda: suffixes)
-    (mark_id,) = engine.tokenizer.encode('"')
+    (mark_id,), (tick_id,) = engine.tokenizer.encode_batch(['"', "`"])
     context = engine.new_context()
     context.extend(engine.tokenizer.encode("the cat "))
     decoding = engine.decode(
@@ -245,7 +249,7 @@ def test_a_random_model_at_temperature_2_quotes_only_the_corpus(engine: Engine, 
         max_tokens=250,
         temperature=2.0,
         seed=seed,
-        constraint=Opening(verbatim, mark_id),
+        constraint=Opening(verbatim, mark_id, tick_id),
     )
     text = "".join(decoding)
     decoded = engine.tokenizer.decode(decoding.token_ids)

@@ -2,6 +2,7 @@
 
 import random
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from commandline import NOTES, SHORT, write_files
@@ -93,16 +94,18 @@ def test_saved_quotes_that_were_changed_find_nothing_false(junk: bytes, at: int,
 class Quoting:
     """Implements `Constraint`: what `Verbatim` allows, but it opens a quotation when it can."""
 
-    def __init__(self, verbatim, mark_id: int) -> None:
-        self.verbatim, self._mark_id, self._last = verbatim, mark_id, -1
+    def __init__(self, verbatim, mark_id: int, tick_id: int) -> None:
+        self.verbatim, self._last = verbatim, -1
+        self._mark_id, self._tick_id = mark_id, tick_id
 
     def allowed(self):
         allowed = self.verbatim.allowed()
-        if not self.verbatim.is_open and self._last != self._mark_id and allowed is not None:
-            only = allowed.clone()
-            only[:] = False
-            only[self._mark_id] = True
-            return only
+        if not self.verbatim.is_open:
+            allowed = allowed.clone()
+            allowed[self._tick_id] = False  # in code quotation marks are free
+            if self._last != self._mark_id:
+                allowed[:] = False
+                allowed[self._mark_id] = True
         return allowed
 
     def push(self, token_id: int) -> None:
@@ -116,11 +119,13 @@ def test_an_answer_cites_what_it_quotes(llama, tmp_path, monkeypatch, plan: Read
     write_files(tmp_path / "notes", NOTES)
     monkeypatch.chdir(tmp_path)
     engine = Engine(llama, chunk_tokens=64, threads=1)
-    (mark_id,) = engine.tokenizer.encode('"')
+    (mark_id,), (tick_id,) = engine.tokenizer.encode_batch(['"', "`"])
     verbatim = engine.verbatim
-    monkeypatch.setattr(engine, "verbatim", lambda suffixes: Quoting(verbatim(suffixes), mark_id))
+    monkeypatch.setattr(
+        engine, "verbatim", lambda suffixes: Quoting(verbatim(suffixes), mark_id, tick_id)
+    )
     packed = pack(read_corpus(["notes"]), engine.tokenizer)
-    settings = Settings(max_tokens=300, temperature=2.0, seed=3, quiet=True)
+    settings = Settings(max_tokens=120, temperature=2.0, seed=3, quiet=True)
     reader = Reader(engine, packed, plan, settings, output.make_sink("text", True))
     answer = reader.answer("where is the rat?")
     quoted = [one for one in answer.citations if one.kind is CitationKind.QUOTE]
@@ -145,12 +150,39 @@ def test_quotes_are_saved_with_a_context_and_used_from_there(mm1, llama, notes, 
     )
     assert mm1("context", "build", notes, "-o", "c", "--model", llama).code == 0
     assert len(built) == 1
-    saved = notes.parent.joinpath("c") if (notes.parent / "c").exists() else None
-    assert saved is not None
-    (file,) = (saved / "attachments").glob(f"*-{quotes.NAME}")
+    (file,) = Path("c/attachments").glob(f"*-{quotes.NAME}")
     ask = ("ask", "c", "where is the rat?", "--model", llama, *SHORT)
     first = mm1(*ask, "--json")
     assert first.code == 0
     file.write_bytes(file.read_bytes()[::-1])
     again = mm1(*ask, "--json")
     assert again.code == 0 and again.json["answer"] == first.json["answer"]
+
+
+@pytest.mark.parametrize(
+    ("quote", "code"),
+    [
+        ("The cat sat on the bridge", 0),
+        ("where the rat ate that.", 0),
+        ("The cat sat on the mat", 6),
+        ("The cat never sat on the bridge", 6),
+    ],
+)
+def test_strict_citations_is_6_for_a_quote_that_is_nowhere(
+    mm1, llama, notes, monkeypatch, quote, code
+):
+    """Red: an invented quote passes --strict-citations, or a true one does not."""
+
+    class Saying:
+        token_ids = (1, 2)
+        stop_reason = "end"
+
+        def __iter__(self):
+            return iter([f"It says “{quote}”, as we know."])
+
+    monkeypatch.setattr(Engine, "decode", lambda *_, **__: Saying())
+    ran = mm1("analyze", notes, "--ask", "why?", "--model", llama, "--strict-citations", "--json")
+    assert ran.code == code
+    cited = [one for one in ran.json["answers"][0]["citations"] if one["kind"] == "quote"]
+    assert [one["text"] for one in cited] == ([quote] if code == 0 else [])
+    assert ran.json["answers"][0]["unverified"] == ([] if code == 0 else [quote])
