@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from engine.placement import Placement
     from engine.store.manifest import Maker
     from engine.store.store import Built
+    from engine.suffixes import Suffixes
+    from engine.verbatim import QuotationTokens, Verbatim
     from engine.verify import Verification
 
 __all__ = [
@@ -128,6 +130,7 @@ class Engine:
         self._model.settle()
         self._never = self._model.unused_ids()
         self._stop_ids = frozenset(self.config.eos_ids + self.tokenizer.eos_ids())
+        self._quotation_tokens: QuotationTokens | None = None
 
     def new_context(self) -> "Context":
         from engine.context import Context
@@ -222,6 +225,22 @@ class Engine:
         from engine.grammar import JsonConstraint
 
         return JsonConstraint(grammar, ~self._never)
+
+    def verbatim(self, suffixes: "Callable[[], Suffixes]") -> "Verbatim | None":
+        """A constraint for one answer: what it quotes stands in the text of `suffixes`.
+
+        None where it is not known which bytes the tokens of this tokenizer write.
+        """
+        from engine.verbatim import QuotationTokens, Verbatim
+        from engine.vocabulary import words_of
+
+        if self._quotation_tokens is None:
+            words = words_of(self.directory, self.config.vocab_size)
+            if words is None:
+                return None
+            never = self._never.nonzero().flatten().tolist()
+            self._quotation_tokens = QuotationTokens(words, never)
+        return Verbatim(self._quotation_tokens, suffixes)
 
     def decode(
         self,

@@ -18,7 +18,16 @@ from mm1cli.output.sink import Sink
 from mm1cli.passages import Passage, passages
 from mm1cli.preread import Fresh, Source, layout
 from mm1cli.prompts import prompt
-from mm1cli.result import Answer, Citation, CitationStatus, PassageRead, ReadingPlan, Usage
+from mm1cli.quotes import Quotable
+from mm1cli.result import (
+    Answer,
+    Citation,
+    CitationKind,
+    CitationStatus,
+    PassageRead,
+    ReadingPlan,
+    Usage,
+)
 from mm1cli.settings import Settings
 from mm1cli.writing import Writer, thinking_tokens
 
@@ -66,12 +75,17 @@ class Reader:
         settings: Settings,
         sink: Sink,
         source: Source | None = None,
+        quotable: Quotable | None = None,
     ) -> None:
-        """`source` is where the context of the documents comes from; None reads them."""
+        """`source` is where the context of the documents comes from; None reads them.
+
+        `quotable` is what may be quoted from them, if that is at hand already.
+        """
         self._engine, self._packed, self._plan = engine, packed, plan
         self._settings, self._sink = settings, sink
         self._index = Index(passages(packed.corpus))
         self._source = citations.Source(packed.corpus)
+        self._quotable = quotable or Quotable(packed.corpus)
         self._judge = Judge(engine)
         self._documents = source or Fresh(engine)
         self._shared: Context | None = None  # the whole corpus, read once
@@ -86,6 +100,7 @@ class Reader:
             on_token=sink.token,
             on_thinking=sink.thinking,
             on_progress=sink.progress,
+            quotable=lambda: self._quotable.suffixes,
         )
 
     def answer(self, question: str) -> Answer:
@@ -113,7 +128,7 @@ class Reader:
         decode_s = time.perf_counter() - decode_began
 
         said = schema.said(text) if self._grammar is not None and text else text
-        cited, unverified = _check(said, evidence, self._source)
+        cited, unverified = _check(said, evidence, self._source, self._quotable)
         if said is not text:
             unverified += schema.unknown_dates(text, self._packed.corpus)
         for citation in cited:
@@ -217,23 +232,39 @@ def _as_read(passage: Passage) -> str:
 
 
 def _check(
-    text: str, evidence: Sequence[Ranked], source: citations.Source
+    text: str, evidence: Sequence[Ranked], source: citations.Source, quotable: Quotable
 ) -> tuple[list[Citation], list[str]]:
     """Evidence and quotations as citations, each found in the source; and what is not there."""
     cited: list[Citation] = []
 
-    def cite(passage: Passage | citations.Found, status: CitationStatus, score: float) -> None:
-        number = len(cited) + 1
-        path, locator = passage.document.path, passage.locator
-        cited.append(Citation(number, path, locator, passage.text, status, score))
+    def cite(
+        at: Passage | citations.Found, status: CitationStatus, kind: CitationKind, score: float
+    ) -> None:
+        blocks = at.document.blocks
+        cited.append(
+            Citation(
+                len(cited) + 1,
+                at.document.path,
+                at.locator,
+                at.text,
+                status,
+                score,
+                kind,
+                block=next(i for i, block in enumerate(blocks) if block is at.block),
+                start=at.start,
+                end=at.end,
+            )
+        )
 
     for one in evidence:
-        cite(one.passage, CitationStatus.EXACT, one.score)
+        cite(one.passage, CitationStatus.EXACT, CitationKind.EVIDENCE, one.score)
     unverified = []
     for quote in citations.quotations(text):
-        if found := source.find(quote):
-            cite(found, found.status, 0.0)
+        if found := quotable.find(quote) or source.find(quote):
+            cite(found, found.status, CitationKind.QUOTE, 0.0)
         else:
             unverified.append(quote)
+    if found := quotable.find(citations.unfinished(text)):
+        cite(found, found.status, CitationKind.QUOTE, 0.0)
     unverified += [n for n in citations.numbers(text) if not source.has_number(n)]
     return cited, unverified

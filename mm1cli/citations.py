@@ -1,19 +1,15 @@
-"""Finds quoted text in the source: exactly, or after one stated normalisation; never fuzzily.
-
-The normalisation: NFKC, then every run of white space as one space. Case, punctuation and words
-count, so a dropped "not" is not found.
-"""
+"""Finds quoted text in the source: exactly, or after the normalisation of `fold`; never fuzzily."""
 
 import re
 import unicodedata
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
+from engine import quotation
+from mm1cli.fold import Folded, fold
 from mm1cli.ingest.corpus import Block, Corpus, Document, Locator
 from mm1cli.result import CitationStatus
 
-_QUOTED = re.compile(r"“([^”]+)”|\"([^\"]+)\"|«([^»]+)»")
 _NUMBER = re.compile(r"\d+(?:[.,:/]\d+)*")
 _LIST_MARK = re.compile(r"^\s*\d{1,3}[.)](?=\s)", re.MULTILINE)
 _FEWEST_QUOTED_WORDS = 3  # fewer are names and titles, not quotations
@@ -44,20 +40,18 @@ class Source:
 
     def __init__(self, corpus: Corpus) -> None:
         self._blocks = [
-            _Normalised(document, block)
-            for document in corpus.documents
-            for block in document.blocks
+            _Searched(document, block) for document in corpus.documents for block in document.blocks
         ]
 
     def find(self, quote: str) -> Found | None:
         """The first place where `quote` stands, exact matches before normalised ones."""
-        for normalised in self._blocks:
-            if (at := normalised.block.text.find(quote)) >= 0 and quote:
-                document, block = normalised.document, normalised.block
+        for searched in self._blocks:
+            if (at := searched.block.text.find(quote)) >= 0 and quote:
+                document, block = searched.document, searched.block
                 return Found(document, block, at, at + len(quote), CitationStatus.EXACT)
-        target = _normalise(quote)
-        for normalised in self._blocks:
-            if target and (found := normalised.find(target)):
+        target = fold(quote)
+        for searched in self._blocks:
+            if target and (found := searched.find(target)):
                 return found
         return None
 
@@ -66,13 +60,19 @@ class Source:
         # A point or comma before it belongs to a number, unless a letter stands before that: p.12.
         begins = r"(?:(?<![\d.,])|(?<=[^\W\d_][.,]))"
         whole = re.compile(rf"{begins}{re.escape(number)}(?![.,]?\d)")
-        return any(whole.search(normalised.text) for normalised in self._blocks)
+        return any(whole.search(searched.folded.text) for searched in self._blocks)
 
 
 def quotations(text: str) -> list[str]:
     """What `text` puts in quotation marks, single words and titles left out."""
-    found = (next(filter(None, match.groups())) for match in _QUOTED.finditer(text))
+    found = quotation.quotations(text)
     return [quote for quote in found if len(quote.split()) >= _FEWEST_QUOTED_WORDS]
+
+
+def unfinished(text: str) -> str:
+    """The quotation that the end of `text` cuts, without its last word, of which more may come."""
+    quote = quotation.unfinished(text).rpartition(" ")[0].rstrip()
+    return quote if len(quote.split()) >= _FEWEST_QUOTED_WORDS else ""
 
 
 def numbers(text: str) -> list[str]:
@@ -81,50 +81,18 @@ def numbers(text: str) -> list[str]:
     return list(dict.fromkeys(_NUMBER.findall(unmarked)))
 
 
-def _normalise(text: str) -> str:
-    return " ".join(unicodedata.normalize("NFKC", text).split())
-
-
-def _clusters(text: str) -> Iterator[tuple[int, int]]:
-    """A character with the marks that combine with it, one after the other: NFKC joins them."""
-    start = 0
-    for end in range(1, len(text) + 1):
-        following = unicodedata.normalize("NFKD", text[end : end + 1])
-        if not (following and unicodedata.combining(following[0])):
-            yield start, end
-            start = end
-
-
 @dataclass(frozen=True)
-class _Normalised:
+class _Searched:
     document: Document
     block: Block
 
     @cached_property
-    def text(self) -> str:
-        return _normalise(self.block.text)
-
-    @cached_property
-    def _mapped(self) -> tuple[str, list[tuple[int, int]]]:
-        """The normalised text, and for each of its characters where it came from."""
-        characters: list[str] = []
-        origins: list[tuple[int, int]] = []
-        for start, end in _clusters(self.block.text):
-            for new in unicodedata.normalize("NFKC", self.block.text[start:end]):
-                if new.isspace():
-                    if not characters or characters[-1] == " ":
-                        continue
-                    new = " "
-                characters.append(new)
-                origins.append((start, end))
-        return "".join(characters), origins
+    def folded(self) -> Folded:
+        return Folded(self.block.text)
 
     def find(self, target: str) -> Found | None:
-        if target not in self.text:  # the map is built for a hit only: it is slow
+        at = self.folded.text.find(target)
+        span = self.folded.span(at, at + len(target)) if at >= 0 else None
+        if span is None:
             return None
-        text, origins = self._mapped
-        at = text.find(target)
-        if at < 0:
-            return None
-        (start, _), (_, end) = origins[at], origins[at + len(target) - 1]
-        return Found(self.document, self.block, start, end, CitationStatus.NORMALISED)
+        return Found(self.document, self.block, *span, CitationStatus.NORMALISED)

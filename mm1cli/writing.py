@@ -12,9 +12,11 @@ from engine.engine import Engine, Tokenizer
 from mm1cli.settings import Settings
 
 if TYPE_CHECKING:
+    from engine.constrain import Constraint
     from engine.context import Context
     from engine.decode import Decoding
     from engine.grammar import Grammar
+    from engine.suffixes import Suffixes
 
 OPEN, CLOSE = "<think>", "</think>"
 _STOPPED_BY_TEXT = "stop text"
@@ -43,7 +45,7 @@ def thinking_tokens(tokenizer: Tokenizer, settings: Settings) -> int:
 
 
 class Writer:
-    """Writes what follows a context. `limit` is the largest context, None what the model knows."""
+    """Writes what follows a context. With `quotable`, quotations can only be text of it."""
 
     def __init__(
         self,
@@ -54,8 +56,10 @@ class Writer:
         on_thinking: OnText,
         on_progress: OnProgress,
         stop_texts: Sequence[str] = (),
+        quotable: "Callable[[], Suffixes] | None" = None,
     ) -> None:
         self._engine, self._settings, self._stop_texts = engine, settings, stop_texts
+        self._quotable = quotable
         self._on_token, self._on_thinking, self._on_progress = on_token, on_thinking, on_progress
         self._written = Written()
         self._has_thought = False
@@ -170,8 +174,13 @@ class Writer:
             seed=settings.seed,
             max_positions=settings.context_tokens,
             stop_texts=self._stop_texts,
-            constraint=None if grammar is None else engine.json_constraint(grammar),
+            constraint=self._constraint(grammar),
         )
+
+    def _constraint(self, grammar: "Grammar | None") -> "Constraint | None":
+        if grammar is not None:
+            return self._engine.json_constraint(grammar)
+        return None if self._quotable is None else self._engine.verbatim(self._quotable)
 
     def _say(self, text: str) -> None:
         if self._settings.think == "only":

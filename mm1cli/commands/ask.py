@@ -2,11 +2,12 @@
 
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from engine.engine import Tokenizer, saved_attachment, saved_context, saved_tokens
-from mm1cli import library, schema
+from engine.engine import StoreError, Tokenizer, saved_attachment, saved_context, saved_tokens
+from mm1cli import library, quotes, schema
 from mm1cli.answer import Reader, in_quotes
 from mm1cli.commands.checks import require_questions_with_text
 from mm1cli.commands.context import open_engine
@@ -48,7 +49,11 @@ def run(folder: Path, questions: Sequence[str], settings: Settings, sink: Sink) 
     sink.corpus(found.packed.corpus, counts)
     engine = open_engine(model, settings, sink, saved.num_tokens, is_mapped=True)
     source = Opened(engine.open_context(folder))
-    reader = Reader(engine, found.packed, ReadingPlan.WHOLE, settings, sink, source)
+    saved_quotes: bytes | None = None
+    with suppress(StoreError):  # made by an mm1 that kept none, or damaged: they are made again
+        saved_quotes = saved_attachment(folder, quotes.NAME)
+    quotable = quotes.Quotable(found.packed.corpus, saved_quotes)
+    reader = Reader(engine, found.packed, ReadingPlan.WHOLE, settings, sink, source, quotable)
     unverified: list[str] = []
     count = len(questions) if STDIN not in questions else 0
     for index, question in enumerate(_all(questions, sys.stdin)):

@@ -13,6 +13,7 @@ from engine.engine import (
     saved_attachment,
     verify_context,
 )
+from mm1cli import quotes
 from mm1cli.answer import head_ids
 from mm1cli.commands.checks import require_documents, require_everything_read
 from mm1cli.commands.reading import Sources, cache_root, read
@@ -58,7 +59,10 @@ def build(
     engine = open_engine(reading.model, settings, sink, manifest.tokens, is_mapped=True)
     head = head_ids(engine.tokenizer)
     token_ids, ends = layout(head, reading.packed)
-    attachment = kept_corpus.dumps(reading.packed, len(head), settings.model)
+    attachments = {
+        kept_corpus.NAME: kept_corpus.dumps(reading.packed, len(head), settings.model),
+        quotes.NAME: quotes.Quotable(reading.packed.corpus).dump(),
+    }
     with between_chunks() as check:
 
         def on_progress(done: int, total: int) -> None:
@@ -67,7 +71,7 @@ def build(
 
         built = engine.build_context(
             output,
-            ContextPlan(token_ids, ends, {kept_corpus.NAME: attachment}),
+            ContextPlan(token_ids, ends, attachments),
             others=cache(settings).alike(engine),
             on_progress=on_progress,
             on_wait=lambda: sink.note(f"another mm1 is building {output}; waiting for it"),

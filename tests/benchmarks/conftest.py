@@ -129,6 +129,9 @@ class StubEngine:
     def new_context(self):
         return Spoken(self)
 
+    def verbatim(self, suffixes):
+        return None
+
     def decode(self, context, *, max_tokens, max_positions=None, **_):
         return _Written(self.reply(context.text))
 

@@ -11,7 +11,7 @@ from mm1cli.answer import Reader, frame_tokens
 from mm1cli.errors import BudgetError
 from mm1cli.ingest import read_corpus
 from mm1cli.ingest.pack import pack
-from mm1cli.result import ReadingPlan
+from mm1cli.result import CitationKind, ReadingPlan
 from mm1cli.settings import Settings
 
 QUESTIONS = ("where is the rat?", "what did the bridge cost?", "who built it, and when?")
@@ -137,3 +137,9 @@ def test_what_the_answer_says_is_held_against_the_documents(reader, engine, monk
     assert answer.unverified == ("it fell into the sea", "47")
     assert answer.citations[-1].text == "The cat sat on the bridge"
     assert answer.citations[-1].locator.first == 3
+    (cited,) = [one for one in answer.citations if one.kind is CitationKind.QUOTE]
+    assert cited == answer.citations[-1]
+    text = "It says “The cat sat on the bri"
+    monkeypatch.setattr(engine, "decode", lambda context, **options: Saying(text))
+    answer = reader().answer(QUESTIONS[1])
+    assert (answer.citations[-1].text, answer.unverified) == ("The cat sat on the", ())

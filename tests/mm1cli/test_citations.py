@@ -5,7 +5,7 @@ from corpora import corpora, corpus, document
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from mm1cli.citations import Source, numbers, quotations
+from mm1cli.citations import Source, numbers, quotations, unfinished
 from mm1cli.ingest.corpus import Corpus, Place
 from mm1cli.result import CitationStatus
 
@@ -118,6 +118,21 @@ def test_quotations_are_what_stands_in_marks_and_has_three_words():
     text = 'He said “it was not built”, "nor was it paid" and «il ne fut pas» in "The Times".'
     assert quotations(text) == ["it was not built", "nor was it paid", "il ne fut pas"]
     assert quotations('An "unclosed quote of many words') == []
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("It says “the cat sat on the ma", "the cat sat on the"),
+        ("“one two three” and “the cat sat on", "the cat sat"),
+        ("“one two three four five”", ""),
+        ("“the cat", ""),
+        ("", ""),
+    ],
+)
+def test_a_quotation_cut_by_the_end_is_known_up_to_its_last_word(text: str, expected: str):
+    """Red: an answer that runs out of tokens inside a quotation loses its citation."""
+    assert unfinished(text) == expected
 
 
 def test_numbers_come_once_each_and_whole():
