@@ -100,19 +100,19 @@ class Run:
     def read(self, deadline: float | None) -> None:
         channel = Channel.from_environment(sys.stderr, os.environ)
         progress = Progress(channel, time.monotonic, 2.0)
-        for done, piece in enumerate(self._chosen):
+        work = [(piece, True) for piece in self._chosen]
+        work += [(piece, False) for piece in self._chosen if piece.is_test]
+        for done, (piece, with_bugs) in enumerate(work):
             if deadline is not None and time.monotonic() >= deadline:
                 break
-            progress.update("reading", done, len(self._chosen), "pieces")
-            for with_bugs in (True, False) if piece.is_test else (True,):
-                packed = piece.packed(self._engine.tokenizer, with_bugs=with_bugs)
-                size = len(packed.token_ids[0])
-                window = Window((), (), (Stretch(0, 0, 0, size),))
-                (tokens,) = read_tokens(self._reader, packed, [window], lex)
-                self._packed[piece.path, with_bugs] = packed
-                self._tokens[piece.path, with_bugs] = tokens
+            progress.update("reading", done, len(work), "pieces")
+            packed = piece.packed(self._engine.tokenizer, with_bugs=with_bugs)
+            window = Window((), (), (Stretch(0, 0, 0, len(packed.token_ids[0])),))
+            (tokens,) = read_tokens(self._reader, packed, [window], lex)
+            self._packed[piece.path, with_bugs] = packed
+            self._tokens[piece.path, with_bugs] = tokens
         progress.stop()
-        self._chosen = [piece for piece in self._chosen if self._is_read(piece)]
+        self._chosen = [piece for piece in self._chosen if (piece.path, True) in self._tokens]
 
     def tuning(self) -> Table:
         table = Table("tuning", "Tuning half: ways to score a line")
@@ -130,10 +130,11 @@ class Run:
     def test(self) -> Table:
         table = Table("test", "Test half: shipped score against what needs no model")
         half = self._half()
-        for name, found in self._columns(half).items():
-            for measure, estimate in measures(found, self._seed).items():
+        columns = self._columns(half)
+        for name, found in columns.items():
+            for measure, estimate in measures(found, self._seed).items() if found else ():
                 table.put({}, measure, name, estimate)
-        for measure, value in chance(self._columns(half)[str(SHIPPED)]).items():
+        for measure, value in chance(columns[str(SHIPPED)]).items():
             table.put({}, measure, RANDOM, value)
         table.note(self._described(half))
         table.note(f"{UNBROKEN}: the line the bug is put into, ranked in the piece without bugs.")
@@ -176,8 +177,8 @@ class Run:
     ) -> list[Standing]:
         found = []
         for piece in half:
-            lines = by_recipe(self._tokens[piece.path, with_bugs], recipe)
-            found += standings(piece, lines, with_bugs=with_bugs)
+            if (tokens := self._tokens.get((piece.path, with_bugs))) is not None:
+                found += standings(piece, by_recipe(tokens, recipe), with_bugs=with_bugs)
         return found
 
     def _counted(self, half: Sequence[Piece], order: int) -> list[Standing]:
@@ -196,10 +197,6 @@ class Run:
             tokens = file_tokens(packed.corpus.documents[0], packed.spans(0), scores, lex)
             found += standings(piece, by_recipe(tokens, _COUNTED), with_bugs=True)
         return found
-
-    def _is_read(self, piece: Piece) -> bool:
-        needed = (True, False) if piece.is_test else (True,)
-        return all((piece.path, with_bugs) in self._tokens for with_bugs in needed)
 
     def _described(self, half: Sequence[Piece]) -> str:
         ranked = [len(by_recipe(self._tokens[piece.path, True], SHIPPED)[0]) for piece in half]
