@@ -57,6 +57,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     chosen = _enough(pieces(engine.tokenizer, options.piece_tokens, options.seed), options.bugs)
     run = Run(engine, chosen, options.cache, options.seed)
     run.read(None if options.minutes is None else time.monotonic() + 60 * options.minutes)
+    if not run.has_both_halves:
+        raise SystemExit("nothing was read in one of the halves; raise --bugs or --minutes")
     tables = [run.tuning(), run.test(), run.by_kind(), run.by_source()]
     print("\n\n".join(table.as_text() for table in tables))
     rows = [table.as_json() for table in tables]
@@ -113,6 +115,10 @@ class Run:
             self._tokens[piece.path, with_bugs] = tokens
         progress.stop()
         self._chosen = [piece for piece in self._chosen if (piece.path, True) in self._tokens]
+
+    @property
+    def has_both_halves(self) -> bool:
+        return {piece.is_test for piece in self._chosen} == {False, True}
 
     def tuning(self) -> Table:
         table = Table("tuning", "Tuning half: ways to score a line")
