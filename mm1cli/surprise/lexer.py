@@ -14,6 +14,7 @@ from functools import cache
 
 class Kind(StrEnum):
     IDENTIFIER = "identifier"
+    FIRST_MENTION = "first mention"  # of an identifier in its file: no `Lexer` need tell it apart
     KEYWORD = "keyword"
     OPERATOR = "operator"  # brackets and punctuation among them
     NUMBER = "number"

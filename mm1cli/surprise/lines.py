@@ -2,10 +2,11 @@
 
 A token's measure says how improbable it was, its excess how much more than is normal for its kind
 in its file (median, MAD). A line's score sums up the excesses of its tokens; comments and white
-space do not count.
+space do not count. A name is a kind of its own where its file first mentions it, as any name is
+surprising there.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,7 +15,7 @@ import numpy.typing as npt
 
 from mm1cli.ingest.corpus import Document
 from mm1cli.ingest.pack import Span
-from mm1cli.surprise.lexer import Kind, Lexer
+from mm1cli.surprise.lexer import Kind, Lexeme, Lexer
 from mm1cli.surprise.reading import Scores
 
 Floats = npt.NDArray[np.float32]
@@ -67,7 +68,7 @@ def file_tokens(
     lexemes = lexer(text, document.kind)
     found = np.searchsorted(np.array([x.start for x in lexemes], np.int64), anchors, "right") - 1
     # -1, before the first lexeme, finds the one appended here.
-    kinds = np.array([KINDS.index(x.kind) for x in lexemes] + [KINDS.index(Kind.SPACE)], np.int64)
+    kinds = np.array([*_kinds(text, lexemes), KINDS.index(Kind.SPACE)], np.int64)
     return FileTokens(
         document,
         scores[:, inside],
@@ -76,6 +77,17 @@ def file_tokens(
         block.first + np.searchsorted(newlines, anchors, "left"),
         np.where(is_blank, KINDS.index(Kind.SPACE), kinds[found]),
     )
+
+
+def _kinds(text: str, lexemes: Sequence[Lexeme]) -> Iterator[int]:
+    """Indices of `KINDS`, the first mention of each identifier told apart."""
+    names: set[str] = set()
+    for lexeme in lexemes:
+        kind, name = lexeme.kind, text[lexeme.start : lexeme.end]
+        if kind is Kind.IDENTIFIER and name not in names:
+            kind = Kind.FIRST_MENTION
+            names.add(name)
+        yield KINDS.index(kind)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +109,7 @@ class Recipe:
         return f"{self.measure}/{self.normal}/{self.over}"
 
 
-SHIPPED = Recipe("unexpected", "centred", "max")
+SHIPPED = Recipe("unexpected", "scaled", "top3")
 
 
 @dataclass(frozen=True, slots=True)

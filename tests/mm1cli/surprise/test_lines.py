@@ -115,11 +115,28 @@ def test_what_is_normal_for_a_whole_repository_is_not_surprising(files, shift: f
         np.testing.assert_allclose(got.scores, want.scores, atol=1e-4)
 
 
+def test_a_name_is_a_kind_of_its_own_where_it_is_first_mentioned():
+    """Red: every definition and import is a surprise."""
+    one = document("tall = tall + wide\n", "a.py", "python")
+    words = [(0, 4), (4, 6), (6, 11), (11, 13), (13, 15), (15, 18), (18, 19)]  # wi de
+    spans = [Span(one.blocks[0], start, end) for start, end in words]
+    tokens = file_tokens(one, spans, np.zeros((3, len(words)), np.float32), lex)
+    assert [KINDS[kind].value for kind in tokens.kinds] == [
+        "first mention",
+        "operator",
+        "identifier",
+        "operator",
+        "first mention",
+        "first mention",
+        "white space",
+    ]
+
+
 def test_a_small_file_borrows_what_is_normal_from_the_others():
     """Red: in a file of one line nothing can be surprising."""
 
     def one_file(nats: list[float]):
-        text = "x " * len(nats)
+        text = "1 " * len(nats)
         one = document(text, "a.py", "python")
         spans = [Span(one.blocks[0], 2 * i, 2 * i + 1) for i in range(len(nats))]
         scores = np.zeros((3, len(nats)), np.float32)

@@ -75,7 +75,8 @@ def test_lines_come_by_their_score_with_the_tokens_that_made_it(whole: SurpriseM
         above = sum(other.score >= line.score for other in lines)
         assert line.rank_share == pytest.approx(above / len(lines))
         assert "".join(token.text for token in line.tokens) == "".join(line.text.split())
-        assert max(token.excess for token in line.tokens) == pytest.approx(line.score)
+        top = sorted((token.excess for token in line.tokens), reverse=True)[:3]
+        assert sum(top) == pytest.approx(line.score, abs=1e-4)
         for token in line.tokens:
             assert line.text.startswith(token.text, token.column - 1)
             assert token.nats > 0 and token.expected_nats > 0
@@ -149,7 +150,7 @@ def test_damaged_scores_are_computed_again(engine: Engine, packed, tmp_path: Pat
 def test_json_says_what_was_read(whole: SurpriseMap):
     found = json.loads(json.dumps(whole.as_json(4), allow_nan=False))
     assert [line["line"] for line in found["lines"]] == [line.line for line in whole.top(4)]
-    assert found["lines"][0]["tokens"][0]["kind"] in {"identifier", "keyword", "string", "operator"}
+    assert found["lines"][0]["tokens"][0]["kind"] in {"first mention", "identifier", "keyword"}
     assert found["totals"]["ranked_lines"] == len(EVERY)
     assert found["totals"]["read_tokens"] == sum(w["num_tokens"] for w in found["windows"])
     assert {left["path"] for left in found["left_out"]} == {"README.md", "vendor/c.py"}
