@@ -109,7 +109,7 @@ class Recipe:
         return f"{self.measure}/{self.normal}/{self.over}"
 
 
-SHIPPED = Recipe("unexpected", "scaled", "top3")
+SHIPPED = Recipe("unexpected", "scaled", "max")
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,6 @@
 """The whole way on tiny random models. Red: the map depends on how it was computed."""
 
 import json
-import tokenize
 from pathlib import Path
 
 import numpy as np
@@ -75,8 +74,7 @@ def test_lines_come_by_their_score_with_the_tokens_that_made_it(whole: SurpriseM
         above = sum(other.score >= line.score for other in lines)
         assert line.rank_share == pytest.approx(above / len(lines))
         assert "".join(token.text for token in line.tokens) == "".join(line.text.split())
-        top = sorted((token.excess for token in line.tokens), reverse=True)[:3]
-        assert sum(top) == pytest.approx(line.score, abs=1e-4)
+        assert max(token.excess for token in line.tokens) == pytest.approx(line.score)
         for token in line.tokens:
             assert line.text.startswith(token.text, token.column - 1)
             assert token.nats > 0 and token.expected_nats > 0
@@ -161,15 +159,30 @@ def test_nothing_to_rank_is_no_error(engine: Engine):
     assert len(found) == 0 and found.top() == [] and found.windows == ()
 
 
+GETTER = '''
+    def get_{name}(self):
+        """The {name} of this box."""
+        if self._{name} is None:
+            raise ValueError("no {name}")
+        return self._{name}
+'''
+NAMES = "area perimeter width height diagonal depth volume weight colour".split()
+BOX = "class Box:\n" + "".join(GETTER.format(name=name) for name in NAMES)
+
+
 @pytest.mark.mini
-def test_a_glaring_slip_comes_first(mini_dir: Path):
+@pytest.mark.parametrize(
+    ("right", "wrong", "guilty"),
+    [
+        ("return self._depth", "retrun self._depth", "ret"),
+        ("return self._depth", "return self._height", "height"),
+        ("if self._depth is None", "if self._depth is not None", "not"),
+    ],
+)
+def test_a_glaring_slip_comes_first(mini_dir: Path, right: str, wrong: str, guilty: str):
     """Red: the surprise map is noise."""
-    lines = Path(tokenize.__file__).read_text(encoding="utf-8").split("\n")[160:230]
-    number = next(n for n, line in enumerate(lines, 1) if n > 30 and "return " in line)
-    lines[number - 1] = lines[number - 1].replace("return ", "retrun ")
+    slip = document(BOX.replace(right, wrong), "box.py", "python")
     engine = Engine(mini_dir, threads=1)
-    slip = document("\n".join(lines), "cut.py", "python")
-    (first, *_) = surprise_map(engine, pack(Corpus((slip,)), engine.tokenizer)).top()
-    assert first.line == number
-    worst = max(first.tokens, key=lambda token: token.excess)
-    assert worst.text in "retrun"
+    first = surprise_map(engine, pack(Corpus((slip,)), engine.tokenizer)).top(1)[0]
+    assert wrong in first.text
+    assert max(first.tokens, key=lambda token: token.excess).text == guilty
