@@ -26,6 +26,7 @@ from benchmarks.surprise.ranks import (
     LENGTH,
     RANDOM,
     RECIPES,
+    TOPS,
     Standing,
     best,
     by_length,
@@ -128,7 +129,7 @@ class Run:
         ordered = sorted(found, key=lambda name: -_hits(found[name]))
         for name in dict.fromkeys([*ordered[:_SHOWN], str(SHIPPED), "nats/raw/mean"]):
             for measure, estimate in measures(found[name], self._seed).items():
-                table.put({"score": name}, measure, "all kinds", estimate)
+                table.put({}, name, measure, estimate)
         table.note(self._described(half))
         table.note(f"Best of {len(found)}: {chosen}. Shipped: {SHIPPED}.")
         return table
@@ -139,11 +140,15 @@ class Run:
         columns = self._columns(half)
         for name, found in columns.items():
             for measure, estimate in measures(found, self._seed).items() if found else ():
-                table.put({}, measure, name, estimate)
+                table.put({}, name, measure, estimate)
         for measure, value in chance(columns[str(SHIPPED)]).items():
-            table.put({}, measure, RANDOM, value)
+            table.put({}, RANDOM, measure, value)
         table.note(self._described(half))
-        table.note(f"{UNBROKEN}: the line the bug is put into, ranked in the piece without bugs.")
+        unbroken = columns[UNBROKEN]
+        table.note(
+            f"{UNBROKEN}: the line a bug is put into, ranked in the piece without bugs; "
+            f"read for {len(unbroken)} of {len(columns[LENGTH])}. {self._raised(half)}"
+        )
         return table
 
     def by_kind(self) -> Table:
@@ -155,11 +160,12 @@ class Run:
 
     def _split(self, by: str, title: str, values: Sequence[str]) -> Table:
         table = Table(f"by {by}", title)
-        for name, found in self._columns(self._half()).items():
-            for value in values:
+        columns = self._columns(self._half())
+        for value in values:
+            for name, found in columns.items():
                 some = [one for one in found if getattr(one, by) == value]
                 for measure, estimate in measures(some, self._seed).items() if some else ():
-                    table.put({by: value}, measure, name, estimate)
+                    table.put({by: value}, name, measure, estimate)
         return table
 
     def _half(self) -> list[Piece]:
@@ -186,6 +192,15 @@ class Run:
             if (tokens := self._tokens.get((piece.path, with_bugs))) is not None:
                 found += standings(piece, by_recipe(tokens, recipe), with_bugs=with_bugs)
         return found
+
+    def _raised(self, half: Sequence[Piece]) -> str:
+        """In how many pairs the line stands higher with the bug than without."""
+        both = [piece for piece in half if (piece.path, False) in self._tokens]
+        broken = [one.percentile for one in self._by(both, SHIPPED)]
+        whole = [one.percentile for one in self._by(both, SHIPPED, with_bugs=False)]
+        pairs = list(zip(broken, whole, strict=True))
+        higher, lower = sum(a > b for a, b in pairs), sum(a < b for a, b in pairs)
+        return f"Of these the bug raises {higher} and lowers {lower}."
 
     def _counted(self, half: Sequence[Piece], order: int) -> list[Standing]:
         """By counts of the other half's pieces, and of the piece so far."""
@@ -218,7 +233,7 @@ class Run:
 
 
 def _hits(found: Sequence[Standing]) -> int:
-    return sum(one.is_in(top) for one in found for top in (0.01, 0.05, 0.10))
+    return sum(one.is_in(top) for one in found for top in TOPS)
 
 
 if __name__ == "__main__":

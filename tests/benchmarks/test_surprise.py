@@ -193,10 +193,14 @@ def test_the_command_prints_tables_and_goes_on_from_what_it_read(
     rows = json.loads(first.splitlines()[-1])["rows"]
     assert [table["table"] for table in rows] == ["tuning", "test", "by kind", "by source"]
     shares = {row["measure"]: row["results"] for row in rows[1]["rows"]}
-    columns = shares["top 10%"]
-    assert {command.UNBROKEN, "line length", "random", "trigrams", "unigrams"} < set(columns)
-    bugs = columns["line length"]["num"]
-    assert bugs == sum(row["results"]["line length"]["num"] for row in rows[2]["rows"][::4])
+    assert {command.UNBROKEN, "line length", "random", "trigrams", "unigrams"} < set(shares)
+    of_kinds = [row["results"] for row in rows[2]["rows"] if row["measure"] == "line length"]
+    for top in ("top 1%", "top 5%", "top 10%"):
+        hits = [round(cell[top]["value"] * cell[top]["num"]) for cell in of_kinds]
+        assert sum(cell[top]["num"] for cell in of_kinds) == shares["line length"][top]["num"]
+        assert sum(hits) == round(
+            shares["line length"][top]["value"] * sum(c[top]["num"] for c in of_kinds)
+        )
     assert "Test half" in (tmp_path / "out.md").read_text()
     command.main(line)
     again = capsys.readouterr().out

@@ -166,7 +166,7 @@ GETTER = '''
             raise ValueError("no {name}")
         return self._{name}
 '''
-NAMES = "area perimeter width height diagonal depth volume weight colour".split()
+NAMES = ["area", "perimeter", "width", "height", "diagonal", "depth", "volume", "weight", "colour"]
 BOX = "class Box:\n" + "".join(GETTER.format(name=name) for name in NAMES)
 
 
