@@ -36,31 +36,16 @@ class Origin:
 
 
 @dataclass(frozen=True, slots=True)
-class _Trail:
-    """The way back through one document: the span of each token in `document_text`, and where
-    each block's text begins there."""
+class Span:
+    """The characters `block.text[start:end]` that a token stands for, which are not none."""
 
-    spans: list[tuple[int, int]]
-    starts: list[int]
-    blocks: tuple[Block, ...]
+    block: Block
+    start: int
+    end: int
 
-    @classmethod
-    def of(cls, document: Document, encoder: Encoder) -> "_Trail":
-        starts = [start for start, _ in _layout(document)]
-        return cls(encoder.offsets(document_text(document)), starts, document.blocks)
-
-    def origin(self, document: Document, number: int) -> Origin:
-        start, end = self.spans[number]
-        # The first block that the token reaches into: the last to begin before it, or the next.
-        first = max(bisect_right(self.starts, start) - 1, 0)
-        for at in range(first, len(self.starts)):
-            block, block_start = self.blocks[at], self.starts[at]
-            if block_start >= end:
-                break
-            begin, inside = max(start - block_start, 0), min(end - block_start, len(block.text))
-            if begin < inside:
-                return Origin(document, block.locate(begin, inside), block.text[begin:inside])
-        return Origin(document, None)
+    @property
+    def text(self) -> str:
+        return self.block.text[self.start : self.end]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +59,9 @@ class Packed:
     token_ids: tuple[tuple[int, ...], ...]
     contents_ids: tuple[int, ...]
     encoder: Encoder = field(repr=False, compare=False)
-    _trails: dict[int, _Trail] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _spans: dict[int, list[Span | None]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
     _ends: list[int] = field(default_factory=list, init=False, repr=False, compare=False)
 
     @property
@@ -100,13 +87,38 @@ class Packed:
             return None
         number = bisect_right(self._ends, at)
         document, num_tokens = self.corpus.documents[number], len(self.token_ids[number])
-        if number not in self._trails:
-            self._trails[number] = _Trail.of(document, self.encoder)
-        trail = self._trails[number]
-        if len(trail.spans) != num_tokens:
+        if number not in self._spans:
+            self._spans[number] = self.spans(number)
+        spans = self._spans[number]
+        if len(spans) != num_tokens:
             # Saved ids that are not those of this text: no place would be the right one.
             return Origin(document, None)
-        return trail.origin(document, at - self._ends[number] + num_tokens)
+        span = spans[at - self._ends[number] + num_tokens]
+        if span is None:
+            return Origin(document, None)
+        return Origin(document, span.block.locate(span.start, span.end), span.text)
+
+    def spans(self, number: int) -> list[Span | None]:
+        """What each token of document `number` stands for; None for marks between its text.
+
+        Encodes the document again, once for all its tokens. A token that ends one block and begins
+        the next belongs to the first.
+        """
+        document = self.corpus.documents[number]
+        layout = list(_layout(document))
+        starts = [start for start, _ in layout]
+        found: list[Span | None] = []
+        for start, end in self.encoder.offsets(document_text(document)):
+            span = None
+            for at in range(max(bisect_right(starts, start) - 1, 0), len(layout)):
+                block_start, block = layout[at]
+                begin, inside = max(start - block_start, 0), min(end - block_start, len(block.text))
+                if begin < inside:
+                    span = Span(block, begin, inside)
+                if span is not None or block_start >= end:
+                    break
+            found.append(span)
+        return found
 
 
 class Packer:
