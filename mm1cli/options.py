@@ -62,6 +62,14 @@ Fit = Annotated[
         rich_help_panel=_READING,
     ),
 ]
+Focus = Annotated[
+    str | None,
+    typer.Option(
+        metavar="off|auto|N",
+        help="Read N passages again beside the question. [auto]",
+        rich_help_panel=_READING,
+    ),
+]
 AllowSecrets = Annotated[
     bool | None,
     typer.Option("--allow-secrets", help="Read files with keys in.", rich_help_panel=_READING),

@@ -88,7 +88,8 @@ class Answer:
     """`unverified` are the quotes and numbers of `text` that stand nowhere in what was read.
 
     `is_found` False: the documents do not answer the question, and `text` says so. `value` is what
-    `text` parses to under a schema. `thinking` is what the model wrote before its answer.
+    `text` parses to under a schema. `thinking` is what the model wrote before its answer. `words`
+    are the model's own where `text` is not: where the evidence says that nothing was found.
     """
 
     question: str
@@ -105,3 +106,4 @@ class Answer:
     is_found: bool = True
     value: object = None
     thinking: str = ""
+    words: str = ""

@@ -22,9 +22,7 @@ def attention_mass(q: Tensor, segments: Segments, scale: float) -> Tensor:
     return _weights(q, segments, scale, None, 0).sum(dim=(0, 1))
 
 
-def _weights(
-    q: Tensor, segments: Segments, scale: float, window: int | None, sinks: int
-) -> Tensor:
+def _weights(q: Tensor, segments: Segments, scale: float, window: int | None, sinks: int) -> Tensor:
     """What each query gives each key [H, T, S]."""
     k = torch.cat([dense(keys, torch.float64).double() for keys, _ in segments])  # [S, G, D]
     num_queries, num_heads, _ = q.shape

@@ -80,7 +80,7 @@ def read(sources: Sources, questions: Sequence[str], settings: Settings, sink: S
         )
         tokenizer = Tokenizer(model)
         limit = settings.context_tokens or max_positions(model)
-        frame = settings.max_tokens + frame_tokens(tokenizer, questions)
+        frame = settings.max_tokens + frame_tokens(tokenizer, questions, settings.focus)
         max_contents = min(MAX_CONTENTS_TOKENS, limit // _CONTENTS_SHARE)
         packed = pack_all(outcomes, tokenizer, max_contents)
     budget = limit - frame - len(packed.contents_ids)
@@ -90,7 +90,10 @@ def read(sources: Sources, questions: Sequence[str], settings: Settings, sink: S
             f"{settings.max_tokens:,} tokens of answer; raise --context-tokens or lower "
             "--max-tokens"
         )
-    kept = fit(packed, budget, cast(Policy, settings.fit), tokenizer)
+    policy = cast(Policy, settings.fit)
+    if settings.focus == "off" and policy == "focus":
+        policy = "fail"  # nothing may be read by focus
+    kept = fit(packed, budget, policy, tokenizer)
     if kept is not packed:
         sink.note(
             f"{packed.num_tokens:,} tokens do not fit the budget of {budget:,}: --fit "

@@ -4,7 +4,7 @@ Every token leads back to its file and the place in it; the way back is only wor
 documents that are asked about.
 """
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
@@ -67,16 +67,41 @@ class Packed:
         ends = list(accumulate(map(len, self.token_ids)))
         number = bisect_right(ends, at)
         document = self.corpus.documents[number]
-        if number not in self._offsets:
-            self._offsets[number] = self.encoder.offsets(document_text(document))
         first = ends[number] - len(self.token_ids[number])
-        start, end = self._offsets[number][at - first]
+        start, end = self._offsets_of(number)[at - first]
         for block_start, block in _layout(document):
             inside = min(end - block_start, len(block.text))
             begin = max(start - block_start, 0)
             if begin < inside:
                 return Origin(document, block.locate(begin, inside))
         return Origin(document, None)
+
+    def tokens(self, document: Document, block: Block, start: int, end: int) -> range:
+        """The tokens of `ids()` that hold `block.text[start:end]`: `locate` the other way.
+
+        Raises ValueError for a block that is not one of `document`, or a document not packed.
+        """
+        number = self._index(document)
+        before = len(self.contents_ids) + sum(map(len, self.token_ids[:number]))
+        at = next((at for at, one in _layout(document) if one is block), None)
+        if at is None:
+            raise ValueError(f"the block is not of {document.path}")
+        offsets = self._offsets_of(number)
+        first = bisect_right(offsets, at + start, key=lambda span: span[1])
+        last = bisect_left(offsets, at + end, key=lambda span: span[0])
+        return range(before + first, before + last)
+
+    def _index(self, document: Document) -> int:
+        for number, one in enumerate(self.corpus.documents):
+            if one is document:
+                return number
+        raise ValueError(f"{document.path} is not packed")
+
+    def _offsets_of(self, number: int) -> list[tuple[int, int]]:
+        if number not in self._offsets:
+            text = document_text(self.corpus.documents[number])
+            self._offsets[number] = self.encoder.offsets(text)
+        return self._offsets[number]
 
 
 class Packer:

@@ -41,7 +41,7 @@ def test_equals_the_definition_over_several_tiles_and_large_scores():
 
 
 def test_is_what_attention_weighs_the_values_with():
-    """Of value rows that are one where the key is j and zero elsewhere, attention gives weight j."""
+    """Of value rows that are one where the key is j and zero elsewhere, it gives weight j."""
     q, k, _ = inputs(12, 16, num_kv_heads=6)
     ones = torch.eye(16)[:, None].expand(16, 6, 16).contiguous()
     weights = kernels.attention(q, [(k, ones)], 0.25)  # [T, H, S]
