@@ -75,12 +75,16 @@ class Reader:
         settings: Settings,
         sink: Sink,
         source: Source | None = None,
+        finder: Finder | None = None,
+        num_quotes: int = NUM_QUOTES,
     ) -> None:
-        """`source` is where the context of the documents comes from; None reads them."""
+        """`source` is where the context of the documents comes from; None reads them. `finder`
+        finds evidence in the same corpus; None makes one."""
         self._engine, self._packed, self._plan = engine, packed, plan
         self._settings, self._sink = settings, sink
         self._focus = Focus.of(settings.focus)
-        self._finder = Finder(engine, packed.corpus)
+        self._finder = finder or Finder(engine, packed.corpus)
+        self._num_quotes = num_quotes
         self._source = citations.Source(packed.corpus)
         self._documents = source or Fresh(engine)
         self._shared: Context | None = None  # the whole corpus, read once
@@ -128,7 +132,7 @@ class Reader:
         places = [read.laid.tokens(one, self._packed, self._engine.tokenizer) for one in pieces]
         supported = support(
             self._engine, before, question, words or text, decoding.token_ids, evidence, places
-        )[:NUM_QUOTES]
+        )[: self._num_quotes]
         cited, unverified = _check(words or text, supported, self._source)
         for citation in cited:
             self._sink.citation(citation)
