@@ -118,7 +118,7 @@ class Supported:
 
     @property
     def rank(self) -> float:
-        """What pieces are ordered by, higher is better: see docs/quality.md for the weight."""
+        """What pieces are ordered by, higher is better: see docs/log.md for the weight."""
         return self.score + GAIN_WEIGHT * (self.gain.mean if self.gain is not None else 0.0)
 
 
