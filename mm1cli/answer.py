@@ -93,7 +93,7 @@ class Reader:
         """Streams one answer and its citations to the sink, and returns it whole."""
         began = time.perf_counter()
         evidence = self._finder.find(question, self._sink.progress, self._focus.num_read)
-        is_found = abstention.is_answerable(evidence)
+        is_found = self._settings.always_answer or abstention.is_answerable(evidence)
         prefill_began = time.perf_counter()
         if self._plan is ReadingPlan.WHOLE:
             read = self._read_whole(question, evidence)

@@ -9,6 +9,7 @@ import typer
 from mm1cli.errors import ExitCode
 from mm1cli.options import (
     AllowSecrets,
+    AlwaysAnswer,
     Ask,
     Chunks,
     ChunkTokens,
@@ -84,6 +85,7 @@ def analyze(
     temperature: Temperature = None,
     top_p: TopP = None,
     seed: Seed = None,
+    always_answer: AlwaysAnswer = None,
     strict_citations: StrictCitations = None,
     as_json: Json = False,
     output_format: OutputFormat = None,
@@ -107,6 +109,7 @@ def analyze(
         "no_cache": no_cache,
         "max_cache": max_cache,
         "strict": strict,
+        "always_answer": always_answer,
         "strict_citations": strict_citations,
         "quiet": quiet,
     }
@@ -177,6 +180,7 @@ def ask(
     temperature: Temperature = None,
     top_p: TopP = None,
     seed: Seed = None,
+    always_answer: AlwaysAnswer = None,
     strict_citations: StrictCitations = None,
     as_json: Json = False,
     output_format: OutputFormat = None,
@@ -192,6 +196,7 @@ def ask(
         "temperature": temperature,
         "top_p": top_p,
         "seed": seed,
+        "always_answer": always_answer,
         "strict_citations": strict_citations,
         "quiet": quiet,
     }

@@ -98,6 +98,12 @@ TopP = Annotated[
     float | None, typer.Option(help="Nucleus to sample from. [0.95]", rich_help_panel=_ANSWER)
 ]
 Seed = Annotated[int | None, typer.Option(help="Of sampling. [0]", rich_help_panel=_ANSWER)]
+AlwaysAnswer = Annotated[
+    bool | None,
+    typer.Option(
+        "--always-answer", help="Answer even if nothing was found.", rich_help_panel=_ANSWER
+    ),
+]
 StrictCitations = Annotated[
     bool | None,
     typer.Option(

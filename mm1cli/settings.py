@@ -136,6 +136,8 @@ class Settings:
     no_cache: bool = _switch()
     # What contexts that are kept may take together, in GB.
     max_cache: float = _setting(20.0, _Allowed(float, "GB, 0 or more", 0, 10**6))
+    # The model's own words also where the evidence says that nothing was found.
+    always_answer: bool = _switch()
     strict: bool = _switch()
     strict_citations: bool = _switch()
     quiet: bool = _switch()

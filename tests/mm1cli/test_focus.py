@@ -100,6 +100,7 @@ def test_what_no_passage_bears_out_is_not_found_and_the_models_words_are_kept(as
     free = ask(ReadingPlan.WHOLE)
     assert free.is_found and not free.words
     monkeypatch.setattr(abstention, "MIN_LIFT", float("inf"))
+    assert ask(ReadingPlan.WHOLE, always_answer=True).text == free.text
     answer = ask(ReadingPlan.WHOLE)
     tokens = answer.usage.corpus_tokens
     assert answer.text == f"Not found in the 6 documents read ({tokens:,} of {tokens:,} tokens)."

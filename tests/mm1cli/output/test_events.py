@@ -145,6 +145,7 @@ def test_one_object_with_everything_in_it():
                 "is_found": True,
                 "value": None,
                 "thinking": "",
+                "words": "",
                 "notes": ["about 0"],
             }
         ],
