@@ -2,7 +2,8 @@
 
 The judge is likelihood, never free text: log p(question | text) says whether a text is what the
 question asks about. A model that is too small to write well still judges well. It is told where a
-text stands, since twins differ in nothing else: log p(question | path, title, headings, text).
+text stands, since twins differ in nothing else: log p(question | path, title, headings, text). Its
+judgement and bm25 together are better than either.
 """
 
 import re
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from engine.context import Context
 
 NUM_CANDIDATES = 12  # passages the model judges
+BM25_WEIGHT = 0.2  # nats for a point of bm25, in the order of passages; see docs/log.md
 NUM_PASSAGES = 3  # of these, passages whose sentences it judges
 NUM_PIECES = 5  # of evidence that are told apart
 PIECE_SENTENCES = 2  # "It cost 48 million." needs the sentence before it
@@ -64,20 +66,24 @@ class Index:
         Where fewer than `limit` do, passages follow in reading order, so that the judge always
         has something to choose from.
         """
+        return [one.passage for one in self.scored(question, limit)]
+
+    def scored(self, question: str, limit: int) -> list[Ranked]:
+        """`search` with the bm25 of each passage, higher is better, 0 without a shared word."""
         words = dict.fromkeys(re.findall(r"\w+", question.lower()))
         query = " OR ".join(f'"{word}"' for word in words)
-        rows: list[int] = []
+        rows: dict[int, float] = {}
         if query:
             found = self._database.execute(
-                "SELECT rowid FROM passages WHERE passages MATCH ? "
-                "ORDER BY bm25(passages, ?, ?, ?), rowid LIMIT ?",
-                (query, *self.WEIGHTS, limit),
+                "SELECT rowid, bm25(passages, ?, ?, ?) AS score FROM passages "
+                "WHERE passages MATCH ? ORDER BY score, rowid LIMIT ?",
+                (*self.WEIGHTS, query, limit),
             )
-            rows = [row for (row,) in found]
-        known = set(rows)
-        others = (row for row in range(len(self._passages)) if row not in known)
-        rows += [row for row, _ in zip(others, range(limit - len(rows)), strict=False)]
-        return [self._passages[row] for row in rows]
+            rows = {row: -score for row, score in found}
+        others = (row for row in range(len(self._passages)) if row not in rows)
+        rest = [row for row, _ in zip(others, range(limit - len(rows)), strict=False)]
+        rows |= dict.fromkeys(rest, 0.0)
+        return [Ranked(self._passages[row], score) for row, score in rows.items()]
 
 
 class Judge:
@@ -116,10 +122,11 @@ def as_judged(passage: Passage) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """`passages` and `pieces` (runs of sentences from the best of them), each best first.
+    """`passages` by judgement and bm25 together, `pieces` (runs of sentences from the best of them)
+    by judgement, each best first.
 
-    `lift` is how much likelier the best passage makes the question, in nats per token of it: the
-    score of the first passage over that of no text at all.
+    `lift` is how much likelier a passage makes the question, in nats per token of it: the highest
+    score over that of no text at all.
     """
 
     passages: tuple[Ranked, ...]
@@ -144,12 +151,14 @@ class Finder:
 
         `on_progress` gets what is done, how many, of how many, and of what.
         """
-        candidates = self._index.search(question, max(NUM_CANDIDATES, num_passages))
-        ranked = self._judge.rank(
+        candidates = self._index.scored(question, max(NUM_CANDIDATES, num_passages))
+        bm25 = {id(one.passage): one.score for one in candidates}
+        judged = self._judge.rank(
             question,
-            candidates,
+            [one.passage for one in candidates],
             lambda done, total: on_progress("judging passages", done, total, "passages"),
         )
+        ranked = sorted(judged, key=lambda one: -one.score - BM25_WEIGHT * bm25[id(one.passage)])
         spans = [
             span for one in ranked[:NUM_PASSAGES] for span in one.passage.spans(PIECE_SENTENCES)
         ]
@@ -158,7 +167,7 @@ class Finder:
             spans,
             lambda done, total: on_progress("finding evidence", done, total, "quotes"),
         )
-        lift = ranked[0].score - self._judge.score(question, "") if ranked else 0.0
+        lift = judged[0].score - self._judge.score(question, "") if judged else 0.0
         return Evidence(tuple(ranked), tuple(apart(pieces, NUM_PIECES)), lift)
 
 

@@ -36,7 +36,7 @@ from mm1cli.settings import Settings
 from mm1cli.support import gains
 from tests.evidence.corpus import Question, questions
 
-VERSION = 1
+VERSION = 2
 MAX_TOKENS = 32
 
 

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from engine.engine import Engine, Turn
 from mm1cli.evidence import (
+    BM25_WEIGHT,
     NUM_CANDIDATES,
     NUM_PASSAGES,
     Finder,
@@ -110,10 +111,13 @@ def test_evidence_is_found_and_judged_against_no_text_at_all(engine: Engine):
     judge = Judge(engine)
     assert len(found.passages) == NUM_CANDIDATES
     assert len(found.pieces) == NUM_PASSAGES, "of three sentences only two make a piece apart"
-    for ranked in (found.passages, found.pieces):
-        assert list(ranked) == sorted(ranked, key=lambda one: -one.score)
+    assert list(found.pieces) == sorted(found.pieces, key=lambda one: -one.score)
+    words = Index(passages(corpus(*texts))).scored(question, NUM_CANDIDATES)
+    bm25 = {one.passage.text: one.score for one in words}
+    order = [one.score + BM25_WEIGHT * bm25[one.passage.text] for one in found.passages]
+    assert order == sorted(order, reverse=True)
     assert all(any(p.passage.overlaps(q.passage) for q in found.passages) for p in found.pieces)
-    lift = found.passages[0].score - judge.score(question, "")
+    lift = max(one.score for one in found.passages) - judge.score(question, "")
     assert found.lift == pytest.approx(lift, abs=1e-6)
     assert len(finder.find(question, lambda *_: None, num_passages=15).passages) == 15
 
