@@ -13,8 +13,8 @@ from pathlib import Path
 from benchmarks import machine
 from engine.engine import Engine
 from mm1cli import library
-from mm1cli.answer import NUM_CANDIDATES, Reader
-from mm1cli.evidence import Index
+from mm1cli.answer import Reader
+from mm1cli.evidence import NUM_CANDIDATES, Index
 from mm1cli.ingest import read_corpus
 from mm1cli.ingest.pack import pack
 from mm1cli.output import make_sink

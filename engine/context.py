@@ -131,6 +131,28 @@ class Context:
         log_p = torch.log_softmax(torch.cat(rows), dim=-1)
         return log_p.gather(1, targets[:, None])[:, 0]
 
+    @torch.inference_mode()
+    def attention(self, token_ids: Sequence[int]) -> Tensor | None:
+        """The share [len(self)] of their attention that `token_ids`, were they to come next, would
+        give each token there is, over all heads and layers that look at everything; changes
+        nothing.
+
+        The rest goes to these tokens themselves. None where no layer looks at everything. Costs
+        what reading `token_ids` costs, and the attention of those layers twice more.
+        """
+        twin = self.fork()
+        caches = [state for state in twin.states if isinstance(state, KVCache)]
+        for cache in caches:
+            cache.mass = torch.zeros(len(self), device=self._model.device)
+        for _ in twin.chunks(token_ids):
+            pass
+        masses = [cache.mass for cache in caches if cache.mass is not None and cache.mass.any()]
+        if not masses:
+            return None
+        total = len(masses) * len(token_ids) * self._model.config.num_heads
+        return torch.stack(masses).sum(dim=0) / total
+
+    @torch.inference_mode()
     def extend_scored(self, token_ids: Sequence[int]) -> Tensor:
         """`extend`, and log p of each of `token_ids` [T] as it came, in nats, on the CPU."""
         if self.logits is None:

@@ -23,6 +23,7 @@ __all__ = [
     "Int8Weight",
     "KeyBlocks",
     "attention",
+    "attention_mass",
     "attention_of_blocks",
     "experts",
     "lightning_attention",
@@ -148,6 +149,21 @@ def attention(
         raise ValueError(f"attention: a window of {window} tokens; a query must see itself")
     choice = _attention.REGISTRY.choose(q.device, q.dtype, implementation)
     return choice.function(q, segments, scale, window, sinks)
+
+
+def attention_mass(
+    q: Tensor, segments: Segments, scale: float, *, implementation: str | None = None
+) -> Tensor:
+    """How much of the attention of the last T positions each of all S >= T positions gets.
+
+    mass_j = sum_h sum_i softmax_j(scale q_i k_j) over j <= p = S - T + i: `attention` without a
+    window, its weights instead of what they weigh. The masses add up to T H.
+
+    Shapes: as there; the values are not read. Memory beyond the result is O(T) times a tile of
+    keys. No gradients. Returns [S] float32.
+    """
+    choice = _attention.MASS.choose(q.device, q.dtype, implementation)
+    return choice.function(q, segments, scale)
 
 
 def attention_of_blocks(

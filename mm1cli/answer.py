@@ -1,6 +1,7 @@
 """The one path from (corpus, question) to `Answer`.
 
-reading plan -> evidence (bm25, then the model's judgement) -> context -> decode -> checked quotes.
+reading plan -> evidence (bm25, then the model's judgement) -> context -> decode -> what carries the
+answer (gain, attention, claims) -> checked quotes.
 """
 
 import json
@@ -10,12 +11,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from engine.engine import Engine, Piece, Tokenizer, Turn
-from mm1cli import citations, schema
+from mm1cli import abstention, citations, schema
+from mm1cli.claims import Piece as Carrier
+from mm1cli.claims import claims
 from mm1cli.errors import BudgetError
-from mm1cli.evidence import Index, Judge, Ranked, apart
+from mm1cli.evidence import Evidence, Finder, as_judged
+from mm1cli.focus import Focus, as_read, joined
 from mm1cli.ingest.pack import Packed
 from mm1cli.output.sink import Sink
-from mm1cli.passages import Passage, passages
+from mm1cli.passages import Passage
 from mm1cli.preread import Fresh, Source, layout
 from mm1cli.prompts import prompt
 from mm1cli.quotes import Quotable
@@ -24,28 +28,26 @@ from mm1cli.result import (
     Citation,
     CitationKind,
     CitationStatus,
+    Claim,
     PassageRead,
     ReadingPlan,
     Usage,
 )
 from mm1cli.settings import Settings
+from mm1cli.support import Laid, Supported, support
 from mm1cli.writing import Writer, thinking_tokens
 
 if TYPE_CHECKING:
     from engine.context import Context
 
-NUM_CANDIDATES = 8  # passages the model judges
-NUM_PASSAGES = 3  # of these, passages that are read by focus
-READ_AGAIN_TOKENS = 512  # set aside for it
 NUM_QUOTES = 3  # pieces of evidence shown
-NUM_READ_AGAIN = 2  # of these, read once more beside the question
-QUOTE_SENTENCES = 2  # "It cost 48 million." needs the sentence before it
 
 
-def frame_tokens(tokenizer: Tokenizer, questions: Sequence[str]) -> int:
+def frame_tokens(tokenizer: Tokenizer, questions: Sequence[str], focus: str = "auto") -> int:
     """Tokens of a prompt beside its documents, for the longest question, evidence included."""
     turns = (_turns([], question, []) for question in questions or [""])
-    return max(len(tokenizer.encode_chat(turn)) for turn in turns) + READ_AGAIN_TOKENS
+    longest = max(len(tokenizer.encode_chat(turn)) for turn in turns)
+    return longest + Focus.of(focus).room_tokens
 
 
 def head_ids(tokenizer: Tokenizer) -> list[int]:
@@ -62,6 +64,7 @@ class _Read:
     context: "Context"
     reused_tokens: int
     parts: list[PassageRead]
+    laid: Laid
 
 
 class Reader:
@@ -76,17 +79,20 @@ class Reader:
         sink: Sink,
         source: Source | None = None,
         quotable: Quotable | None = None,
+        finder: Finder | None = None,
+        num_quotes: int = NUM_QUOTES,
     ) -> None:
-        """`source` is where the context of the documents comes from; None reads them.
-
-        `quotable` is what may be quoted from them, if that is at hand already.
+        """`source` is where the context of the documents comes from; None reads them. `quotable`
+        is what may be quoted from them, and `finder` finds evidence in them, if they are at hand
+        already.
         """
         self._engine, self._packed, self._plan = engine, packed, plan
         self._settings, self._sink = settings, sink
-        self._index = Index(passages(packed.corpus))
+        self._focus = Focus.of(settings.focus)
+        self._finder = finder or Finder(engine, packed.corpus)
+        self._num_quotes = num_quotes
         self._source = citations.Source(packed.corpus)
         self._quotable = quotable or Quotable(packed.corpus)
-        self._judge = Judge(engine)
         self._documents = source or Fresh(engine)
         self._shared: Context | None = None  # the whole corpus, read once
         self._schema = schema.load(settings.schema) if settings.schema else None
@@ -107,32 +113,51 @@ class Reader:
         """Streams one answer and its citations to the sink, and returns it whole."""
         began = time.perf_counter()
         asked = schema.asked(question, self._schema)
-        ranked = self._judge.rank(
-            question,
-            self._index.search(question, NUM_CANDIDATES),
-            lambda done, total: self._sink.progress("judging passages", done, total, "passages"),
+        evidence = self._finder.find(question, self._sink.progress, self._focus.num_read)
+        # What must follow a schema is written in any case: a refusal would not parse.
+        is_found = (
+            self._grammar is not None
+            or self._settings.always_answer
+            or abstention.is_answerable(evidence)
         )
-        best = [one.passage for one in ranked[:NUM_PASSAGES]]
-        evidence = self._evidence(question, best)
         prefill_began = time.perf_counter()
         if self._plan is ReadingPlan.WHOLE:
             read = self._read_whole(asked, evidence)
         else:
-            read = self._read_focus(asked, best, evidence)
+            read = self._read_focus(asked, evidence)
         prefill_s = time.perf_counter() - prefill_began
         context_tokens = len(read.context)
+        read_tokens = sum(part.tokens for part in read.parts)
+        before = read.context.fork()
 
         decode_began = time.perf_counter()
-        written = self._writer.write(read.context, self._grammar)
-        text = written.text
+        if is_found:
+            written = self._writer.write(read.context, self._grammar)
+            text, words = written.text, ""
+            is_found = not abstention.is_refusal(text)
+        else:
+            num_documents = len({part.path for part in read.parts})
+            text = abstention.not_found(num_documents, read_tokens, self._packed.num_tokens)
+            self._sink.token(text)
+            written = self._writer.write(read.context, is_silent=True)
+            words = written.text
         decode_s = time.perf_counter() - decode_began
 
-        said = schema.said(text) if self._grammar is not None and text else text
-        cited, unverified = _check(said, evidence, self._source, self._quotable)
-        if said is not text:
+        said = words or text
+        if self._grammar is not None and text:
+            said = schema.said(text)
+        pieces = [one.passage for one in evidence.pieces]
+        places = [read.laid.tokens(one, self._packed, self._engine.tokenizer) for one in pieces]
+        supported = support(
+            self._engine, before, question, said, written.token_ids, evidence, places
+        )[: self._num_quotes]
+        cited, unverified = _check(said, supported, self._source, self._quotable)
+        if self._grammar is not None:
             unverified += schema.unknown_dates(text, self._packed.corpus)
         for citation in cited:
             self._sink.citation(citation)
+        if words:
+            self._sink.note(f"the model's own words, which no passage bears out: {words.strip()}")
         if unverified:
             self._sink.note(f"the answer says, but no document does: {in_quotes(unverified)}")
         answer = Answer(
@@ -141,7 +166,7 @@ class Reader:
             citations=tuple(cited),
             usage=Usage(
                 corpus_tokens=self._packed.num_tokens,
-                read_tokens=sum(part.tokens for part in read.parts),
+                read_tokens=read_tokens,
                 context_tokens=context_tokens,
                 reused_tokens=read.reused_tokens,
                 output_tokens=written.num_thinking_tokens + len(written.token_ids),
@@ -155,54 +180,58 @@ class Reader:
             model_fingerprint=self._engine.fingerprint,
             read=tuple(read.parts),
             unverified=tuple(unverified),
+            claims=_claims(text, cited, supported) if is_found and self._grammar is None else (),
+            is_found=is_found,
             value=json.loads(text) if self._grammar is not None and text else None,
             thinking=written.thinking,
+            words=words,
         )
         self._sink.answer(answer)
         return answer
 
-    def _evidence(self, question: str, best: Sequence[Passage]) -> list[Ranked]:
-        spans = [span for passage in best for span in passage.spans(QUOTE_SENTENCES)]
-        ranked = self._judge.rank(
-            question,
-            spans,
-            lambda done, total: self._sink.progress("finding evidence", done, total, "quotes"),
-        )
-        return apart(ranked, NUM_QUOTES)
-
-    def _read_whole(self, question: str, evidence: Sequence[Ranked]) -> "_Read":
+    def _read_whole(self, question: str, evidence: Evidence) -> "_Read":
         """Everything: the corpus is read once and forked for each question."""
         tokenizer = self._engine.tokenizer
-        pieces = tokenizer.chat(_turns([], question, evidence))
-        at = pieces.index(Piece(prompt("documents_end"), False))
+        head = head_ids(tokenizer)
         reused = len(self._shared) if self._shared is not None else 0
         if self._shared is None:
-            token_ids, ends = layout(head_ids(tokenizer), self._packed)
+            token_ids, ends = layout(head, self._packed)
             found = self._documents.get(token_ids, ends, self._on_prefill)
             self._shared, reused = found.context, found.reused_tokens
         context = self._shared.fork()
         context.attend_globally()
-        context.extend([i for piece in pieces[at:] for i in tokenizer.encode_piece(piece)])
+        again = self._focus.texts(evidence, are_passages_read=False)
+        room = self._limit - len(context) - self._answer_tokens
+        while True:
+            pieces = tokenizer.chat(_turns([], question, again))
+            pieces = pieces[pieces.index(Piece(prompt("documents_end"), False)) :]
+            laid = _lay(tokenizer, pieces, len(context), len(head))
+            token_ids = [i for piece in pieces for i in tokenizer.encode_piece(piece)]
+            if len(token_ids) <= room or not again:
+                break
+            again = again[1:]  # the best stand last
+        if len(again) < (self._focus.num_passages or 0):
+            self._sink.note(f"the context has room to read {len(again)} passages again, not more")
+        context.extend(token_ids)
         documents_read = zip(self._packed.corpus.documents, self._packed.token_ids, strict=True)
         parts = [PassageRead(document.path, None, len(ids)) for document, ids in documents_read]
-        return _Read(context, reused, parts)
+        return _Read(context, reused, parts, laid)
 
-    def _read_focus(
-        self, question: str, best: Sequence[Passage], evidence: Sequence[Ranked]
-    ) -> "_Read":
+    def _read_focus(self, question: str, evidence: Evidence) -> "_Read":
         """The best passages, as many as the context holds, the best one next to the question."""
         tokenizer = self._engine.tokenizer
-        limit = self._settings.context_tokens or self._engine.config.max_positions
+        best = [one.passage for one in evidence.passages[: self._focus.num_read]]
+        again = self._focus.texts(evidence, are_passages_read=True)
         for count in range(len(best), 0, -1):
-            texts = [_as_read(passage) for passage in reversed(best[:count])]
-            token_ids = tokenizer.encode_chat(_turns(texts, question, evidence))
-            answer_tokens = self._settings.max_tokens + thinking_tokens(tokenizer, self._settings)
-            if len(token_ids) + answer_tokens <= limit:
+            texts = [as_read(passage) for passage in reversed(best[:count])]
+            pieces = tokenizer.chat(_turns(texts, question, again))
+            token_ids = [i for piece in pieces for i in tokenizer.encode_piece(piece)]
+            if len(token_ids) + self._answer_tokens <= self._limit:
                 break
         else:
             raise BudgetError(
                 f"one passage, the question and {self._settings.max_tokens:,} tokens of answer "
-                f"need more than the context of {limit:,} tokens; lower --max-tokens"
+                f"need more than the context of {self._limit:,} tokens; lower --max-tokens"
             )
         context = self._engine.new_context()
         context.extend(token_ids, self._on_prefill)
@@ -210,7 +239,16 @@ class Reader:
             PassageRead(p.document.path, p.locator, len(tokenizer.encode(p.text)))
             for p in best[:count]
         ]
-        return _Read(context, 0, parts)
+        return _Read(context, 0, parts, _lay(tokenizer, pieces, 0, None))
+
+    @property
+    def _answer_tokens(self) -> int:
+        thinking = thinking_tokens(self._engine.tokenizer, self._settings)
+        return self._settings.max_tokens + thinking
+
+    @property
+    def _limit(self) -> int:
+        return self._settings.context_tokens or self._engine.config.max_positions
 
     def _on_prefill(self, done: int, total: int) -> None:
         self._sink.progress("prefill", done, total, "tokens")
@@ -220,51 +258,79 @@ def in_quotes(claims: Sequence[str]) -> str:
     return ", ".join(f"“{claim}”" for claim in claims)
 
 
-def _turns(documents: Sequence[str], question: str, evidence: Sequence[Ranked]) -> list[Turn]:
-    """The prompt. Evidence is read once more, close to the question: far text fades."""
-    again = "\n".join(one.passage.text for one in reversed(evidence[:NUM_READ_AGAIN]))
-    after = (prompt("documents_end"), again, prompt("question"), question)
+def _turns(documents: Sequence[str], question: str, again: Sequence[str]) -> list[Turn]:
+    """The prompt; `again` is read once more, close to the question."""
+    after = (prompt("documents_end"), joined(again), prompt("question"), question)
     return [Turn("system", (prompt("system"),)), Turn("user", (*documents, *after))]
 
 
-def _as_read(passage: Passage) -> str:
-    return f"{passage.document.path}, {passage.locator}:\n{passage.text}\n\n"
+def _lay(
+    tokenizer: Tokenizer, pieces: Sequence[Piece], start: int, documents_at: int | None
+) -> Laid:
+    """Where the texts of `pieces` stand, the first of which begins at token `start`."""
+    laid = []
+    for piece in pieces:
+        if not piece.is_markup:
+            laid.append((start, piece.text))
+        start += len(tokenizer.encode_piece(piece))
+    return Laid(documents_at, tuple(laid))
 
 
 def _check(
-    text: str, evidence: Sequence[Ranked], source: citations.Source, quotable: Quotable
+    text: str, evidence: Sequence[Supported], source: citations.Source, quotable: Quotable
 ) -> tuple[list[Citation], list[str]]:
     """Evidence and quotations as citations, each found in the source; and what is not there."""
     cited: list[Citation] = []
 
     def cite(
-        at: Passage | citations.Found, status: CitationStatus, kind: CitationKind, score: float
+        at: Passage | citations.Found,
+        status: CitationStatus,
+        kind: CitationKind,
+        score: float = 0.0,
+        gain: float | None = None,
+        attention: float | None = None,
     ) -> None:
         blocks = at.document.blocks
         cited.append(
             Citation(
-                len(cited) + 1,
-                at.document.path,
-                at.locator,
-                at.text,
-                status,
-                score,
-                kind,
-                block=next(i for i, block in enumerate(blocks) if block is at.block),
+                number=len(cited) + 1,
+                path=at.document.path,
+                locator=at.locator,
+                text=at.text,
+                status=status,
+                score=score,
+                kind=kind,
+                block=next(n for n, block in enumerate(blocks) if block is at.block),
                 start=at.start,
                 end=at.end,
+                gain=gain,
+                attention=attention,
             )
         )
 
     for one in evidence:
-        cite(one.passage, CitationStatus.EXACT, CitationKind.EVIDENCE, one.score)
+        gain = None if one.gain is None else one.gain.mean
+        kind, status = CitationKind.EVIDENCE, CitationStatus.EXACT
+        cite(one.passage, status, kind, one.score, gain, one.attention)
     unverified = []
     for quote in citations.quotations(text):
         if found := quotable.find(quote) or source.find(quote):
-            cite(found, found.status, CitationKind.QUOTE, 0.0)
+            cite(found, found.status, CitationKind.QUOTE)
         else:
             unverified.append(quote)
     if found := quotable.find(citations.unfinished(text)):
-        cite(found, found.status, CitationKind.QUOTE, 0.0)
+        cite(found, found.status, CitationKind.QUOTE)
     unverified += [n for n in citations.numbers(text) if not source.has_number(n)]
     return cited, unverified
+
+
+def _claims(
+    text: str, cited: Sequence[Citation], evidence: Sequence[Supported]
+) -> tuple[Claim, ...]:
+    """Evidence stands first among the citations, in the same order."""
+    pieces = [
+        Carrier(citation.number, as_judged(one.passage), one.gain)
+        for citation, one in zip(cited, evidence, strict=False)
+    ]
+    pieces += [Carrier(citation.number, citation.text) for citation in cited[len(evidence) :]]
+    return claims(text, pieces)

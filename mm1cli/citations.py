@@ -57,10 +57,19 @@ class Source:
 
     def has_number(self, number: str) -> bool:
         """Whether `number` stands somewhere as a number of its own: 8.2 is not in 48.2."""
-        # A point or comma before it belongs to a number, unless a letter stands before that: p.12.
-        begins = r"(?:(?<![\d.,])|(?<=[^\W\d_][.,]))"
-        whole = re.compile(rf"{begins}{re.escape(number)}(?![.,]?\d)")
-        return any(whole.search(searched.folded.text) for searched in self._blocks)
+        return any(holds_number(searched.folded.text, number) for searched in self._blocks)
+
+
+def holds_number(text: str, number: str) -> bool:
+    """Whether `number` stands in `text` as a number of its own."""
+    # A point or comma before it belongs to a number, unless a letter stands before that: p.12.
+    begins = r"(?:(?<![\d.,])|(?<=[^\W\d_][.,]))"
+    return re.search(rf"{begins}{re.escape(number)}(?![.,]?\d)", text) is not None
+
+
+def holds(text: str, quote: str) -> bool:
+    """Whether `quote` stands in `text`, both normalised."""
+    return fold(quote) in fold(text)
 
 
 def quotations(text: str) -> list[str]:

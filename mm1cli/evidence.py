@@ -1,17 +1,30 @@
 """Which passages carry an answer: candidates by bm25, their order by the model's own judgement.
 
 The judge is likelihood, never free text: log p(question | text) says whether a text is what the
-question asks about. A model that is too small to write well still judges well.
+question asks about. A model that is too small to write well still judges well. It is told where a
+text stands, since twins differ in nothing else: log p(question | path, title, headings, text). Its
+judgement and bm25 together are better than either.
 """
 
 import re
 import sqlite3
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from engine.engine import Engine, Turn
-from mm1cli.passages import Passage
+from mm1cli.ingest.corpus import Corpus
+from mm1cli.passages import Passage, passages
 from mm1cli.prompts import prompt
+
+if TYPE_CHECKING:
+    from engine.context import Context
+
+NUM_CANDIDATES = 12  # passages the model judges
+BM25_WEIGHT = 0.2  # nats for a point of bm25, in the order of passages; see docs/log.md
+NUM_PASSAGES = 3  # of these, passages whose sentences it judges
+NUM_PIECES = 5  # of evidence that are told apart
+PIECE_SENTENCES = 2  # "It cost 48 million." needs the sentence before it
 
 OnProgress = Callable[[int, int], None]
 
@@ -25,17 +38,26 @@ class Ranked:
 
 
 class Index:
-    """SQLite FTS5 over passages, in memory: unaccented, stemmed words, ranked by bm25."""
+    """SQLite FTS5 over passages, in memory: unaccented, stemmed words, ranked by bm25.
+
+    A passage is also found by the path, the title and the headings it stands under.
+    """
+
+    WEIGHTS = (0.5, 0.5, 1.0)  # of a word in the path, in title and headings, in the text
 
     def __init__(self, passages: Sequence[Passage]) -> None:
         self._passages = passages
         self._database = sqlite3.connect(":memory:")
         self._database.execute(
-            "CREATE VIRTUAL TABLE passages USING fts5(path, text, tokenize='porter unicode61')"
+            "CREATE VIRTUAL TABLE passages USING fts5("
+            "path, heading, text, tokenize='porter unicode61')"
         )
         self._database.executemany(
-            "INSERT INTO passages(rowid, path, text) VALUES (?, ?, ?)",
-            ((i, p.document.path, p.text) for i, p in enumerate(passages)),
+            "INSERT INTO passages(rowid, path, heading, text) VALUES (?, ?, ?, ?)",
+            (
+                (i, p.document.path, " ".join((p.title, *p.locator.headings)), p.text)
+                for i, p in enumerate(passages)
+            ),
         )
 
     def search(self, question: str, limit: int) -> list[Passage]:
@@ -44,20 +66,24 @@ class Index:
         Where fewer than `limit` do, passages follow in reading order, so that the judge always
         has something to choose from.
         """
+        return [one.passage for one in self.scored(question, limit)]
+
+    def scored(self, question: str, limit: int) -> list[Ranked]:
+        """`search` with the bm25 of each passage, higher is better, 0 without a shared word."""
         words = dict.fromkeys(re.findall(r"\w+", question.lower()))
         query = " OR ".join(f'"{word}"' for word in words)
-        rows: list[int] = []
+        rows: dict[int, float] = {}
         if query:
             found = self._database.execute(
-                "SELECT rowid FROM passages WHERE passages MATCH ? "
-                "ORDER BY bm25(passages, 0.5, 1.0), rowid LIMIT ?",
-                (query, limit),
+                "SELECT rowid, bm25(passages, ?, ?, ?) AS score FROM passages "
+                "WHERE passages MATCH ? ORDER BY score, rowid LIMIT ?",
+                (*self.WEIGHTS, query, limit),
             )
-            rows = [row for (row,) in found]
-        known = set(rows)
-        others = (row for row in range(len(self._passages)) if row not in known)
-        rows += [row for row, _ in zip(others, range(limit - len(rows)), strict=False)]
-        return [self._passages[row] for row in rows]
+            rows = {row: -score for row, score in found}
+        others = (row for row in range(len(self._passages)) if row not in rows)
+        rest = [row for row, _ in zip(others, range(limit - len(rows)), strict=False)]
+        rows |= dict.fromkeys(rest, 0.0)
+        return [Ranked(self._passages[row], score) for row, score in rows.items()]
 
 
 class Judge:
@@ -65,6 +91,7 @@ class Judge:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self._head: Context | None = None  # what every judgement begins with, read once
 
     def rank(
         self, question: str, candidates: Sequence[Passage], on_progress: OnProgress
@@ -72,16 +99,76 @@ class Judge:
         """`candidates`, best first; `on_progress` gets how many are judged, and of how many."""
         ranked = []
         for done, passage in enumerate(candidates, 1):
-            ranked.append(Ranked(passage, self._score(passage, question)))
+            ranked.append(Ranked(passage, self.score(question, as_judged(passage))))
             on_progress(done, len(candidates))
         return sorted(ranked, key=lambda one: -one.score)
 
-    def _score(self, passage: Passage, question: str) -> float:
+    def score(self, question: str, text: str) -> float:
+        """Mean log p of the question's tokens; of an empty `text`, as if nothing were there."""
         tokenizer = self._engine.tokenizer
-        turn = Turn("user", (passage.text, prompt("judge")))
-        context = self._engine.new_context()
-        context.extend(tokenizer.encode_chat([turn]))
+        head, *rest = tokenizer.chat([Turn("user", (text, prompt("judge")))])
+        if self._head is None:
+            self._head = self._engine.new_context()
+            self._head.extend(tokenizer.encode_piece(head))
+        context = self._head.fork()
+        context.extend([i for piece in rest for i in tokenizer.encode_piece(piece)])
         return float(context.score(tokenizer.encode(question)).mean())
+
+
+def as_judged(passage: Passage) -> str:
+    """The text of a passage as the model reads it by itself."""
+    return f"{passage.heading}\n{passage.text}"
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """`passages` by judgement and bm25 together, `pieces` (runs of sentences from the best of them)
+    by judgement, each best first.
+
+    `lift` is how much likelier a passage makes the question, in nats per token of it: the highest
+    score over that of no text at all.
+    """
+
+    passages: tuple[Ranked, ...]
+    pieces: tuple[Ranked, ...]
+    lift: float
+
+
+class Finder:
+    """Finds evidence in one corpus."""
+
+    def __init__(self, engine: Engine, corpus: Corpus) -> None:
+        self._index = Index(passages(corpus))
+        self._judge = Judge(engine)
+
+    def find(
+        self,
+        question: str,
+        on_progress: Callable[[str, int, int, str], None],
+        num_passages: int = NUM_PASSAGES,
+    ) -> Evidence:
+        """At least `num_passages` passages, if there are so many, and up to `NUM_PIECES` pieces.
+
+        `on_progress` gets what is done, how many, of how many, and of what.
+        """
+        candidates = self._index.scored(question, max(NUM_CANDIDATES, num_passages))
+        bm25 = {id(one.passage): one.score for one in candidates}
+        judged = self._judge.rank(
+            question,
+            [one.passage for one in candidates],
+            lambda done, total: on_progress("judging passages", done, total, "passages"),
+        )
+        ranked = sorted(judged, key=lambda one: -one.score - BM25_WEIGHT * bm25[id(one.passage)])
+        spans = [
+            span for one in ranked[:NUM_PASSAGES] for span in one.passage.spans(PIECE_SENTENCES)
+        ]
+        pieces = self._judge.rank(
+            question,
+            spans,
+            lambda done, total: on_progress("finding evidence", done, total, "quotes"),
+        )
+        lift = judged[0].score - self._judge.score(question, "") if judged else 0.0
+        return Evidence(tuple(ranked), tuple(apart(pieces, NUM_PIECES)), lift)
 
 
 def apart(ranked: Sequence[Ranked], limit: int) -> list[Ranked]:

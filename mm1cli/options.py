@@ -70,6 +70,14 @@ Fit = Annotated[
         rich_help_panel=_READING,
     ),
 ]
+Focus = Annotated[
+    str | None,
+    typer.Option(
+        metavar="off|auto|N",
+        help="Read N passages again beside the question. [auto]",
+        rich_help_panel=_READING,
+    ),
+]
 AllowSecrets = Annotated[
     bool | None,
     typer.Option("--allow-secrets", help="Read files with keys in.", rich_help_panel=_READING),
@@ -127,6 +135,12 @@ MaxThinking = Annotated[
     int | None,
     typer.Option(
         help="Longest thinking, in tokens, before the answer. [4096]", rich_help_panel=_ANSWER
+    ),
+]
+AlwaysAnswer = Annotated[
+    bool | None,
+    typer.Option(
+        "--always-answer", help="Answer even if nothing was found.", rich_help_panel=_ANSWER
     ),
 ]
 StrictCitations = Annotated[

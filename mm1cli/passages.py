@@ -3,10 +3,12 @@
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import PurePath
 
 from mm1cli.ingest.corpus import Block, Corpus, Document, Locator
 
 PASSAGE_CHARS = 700
+TITLE_CHARS = 120
 LONGEST_SENTENCE_CHARS = 2000
 
 _PROSE = frozenset({"markdown", "text", "pdf", "docx"})
@@ -15,6 +17,7 @@ _SENTENCE = r"(?<=[.!?。！？])[\"'”’)\]]*\s+(?=[\"'“‘(\[]?[^\W_a-z])"
 _PARAGRAPH = r"\n\s*\n\s*"
 _LIST_OR_TABLE = r"\n(?=\s*(?:[-*+|>#]|\d+[.)])\s?)"
 _PROSE_BREAK = re.compile(f"{_PARAGRAPH}|{_LIST_OR_TABLE}|{_SENTENCE}")
+_PARAGRAPH_BREAK = re.compile(f"\\n+|{_SENTENCE}")
 _LINE_BREAK = re.compile(r"\n+")
 
 
@@ -34,6 +37,18 @@ class Passage:
     @property
     def locator(self) -> Locator:
         return self.block.locate(self.start, self.end)
+
+    @property
+    def title(self) -> str:
+        """What the document begins with: its title, or the header row of its table."""
+        return self.document.blocks[0].text.lstrip().split("\n", 1)[0][:TITLE_CHARS].strip()
+
+    @property
+    def heading(self) -> str:
+        """Where it stands, for a reader who has not seen the rest of the document: "leases/7.txt:
+        Lease of unit 7: Ending the lease"."""
+        above = dict.fromkeys((self.title, *self.locator.headings))
+        return ": ".join(("/".join(PurePath(self.document.path).parts[-2:]), *above))
 
     def spans(self, num_sentences: int) -> list["Passage"]:
         """Every run of `num_sentences` sentences (lines, in code) in it; itself if it has fewer."""
@@ -70,8 +85,21 @@ def passages(corpus: Corpus) -> list[Passage]:
 
 def _sentences(document: Document, block: Block) -> Iterator[tuple[int, int]]:
     text = block.text
-    is_prose = document.kind in _PROSE and block.unit == "line"
-    pattern = _PROSE_BREAK if is_prose else _LINE_BREAK
+    if block.unit == "paragraph":
+        pattern = _PARAGRAPH_BREAK
+    else:
+        is_prose = document.kind in _PROSE and block.unit == "line"
+        pattern = _PROSE_BREAK if is_prose else _LINE_BREAK
+    yield from _stretches(text, pattern)
+
+
+def sentences(text: str) -> list[tuple[int, int]]:
+    """Where each sentence of prose begins and ends; list items and headings are sentences, too."""
+    return list(_stretches(text, _PROSE_BREAK))
+
+
+def _stretches(text: str, pattern: re.Pattern[str]) -> Iterator[tuple[int, int]]:
+    """What lies between matches of `pattern`, blanks stripped off."""
     start = 0
     for border in [match.end() for match in pattern.finditer(text)] + [len(text)]:
         stripped = text[start:border].strip()

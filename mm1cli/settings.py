@@ -6,6 +6,7 @@ parsing and checking are derived from it. Every value knows where it came from.
 
 import difflib
 import math
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
@@ -48,6 +49,7 @@ class _Allowed:
     high: float = math.inf
     low_is_allowed: bool = True
     choices: tuple[str, ...] = ()
+    pattern: str = ""  # what a text must match; a whole number may stand for its digits
 
     def parse(self, text: str) -> object:
         """The value that `text` spells, not yet checked; ValueError when it spells none."""
@@ -62,10 +64,14 @@ class _Allowed:
         """`value` as this kind, or ValueError. A TOML `1` is a number, but `true` is not."""
         if self.kind is float and type(value) is int:
             value = float(value)
+        if self.pattern and type(value) is int:
+            value = str(value)
         if type(value) is not self.kind:
             raise ValueError(value)
         if isinstance(value, str):
             if not value.strip() or (self.choices and value not in self.choices):
+                raise ValueError(value)
+            if self.pattern and not re.fullmatch(self.pattern, value):
                 raise ValueError(value)
         elif isinstance(value, int | float):
             above = value >= self.low if self.low_is_allowed else value > self.low
@@ -121,6 +127,15 @@ class Settings:
     threads: int | None = _whole(None, 1, 1024)
     # What happens to documents that do not fit; see mm1cli/ingest/fit.py.
     fit: str = _choice("focus", "fail", "drop-largest", "head")
+    # Passages read once more close to the question; see mm1cli/focus.py.
+    focus: str = _setting(
+        "auto",
+        _Allowed(
+            str,
+            "off, auto or a whole number from 1 to 64",
+            pattern="off|auto|[1-9]|[1-5][0-9]|6[0-4]",
+        ),
+    )
     allow_secrets: bool = _switch()
     ocr: bool = _switch()
     # Where extracted text is kept; None is the user's own cache folder.
@@ -128,6 +143,8 @@ class Settings:
     no_cache: bool = _switch()
     # What contexts that are kept may take together, in GB.
     max_cache: float = _setting(20.0, _Allowed(float, "GB, 0 or more", 0, 10**6))
+    # The model's own words also where the evidence says that nothing was found.
+    always_answer: bool = _switch()
     strict: bool = _switch()
     strict_citations: bool = _switch()
     quiet: bool = _switch()

@@ -62,12 +62,18 @@ class Writer:
         self._quotable = quotable
         self._on_token, self._on_thinking, self._on_progress = on_token, on_thinking, on_progress
         self._written = Written()
-        self._has_thought = False
+        self._has_thought = self._is_silent = False
         self._rest = ""  # of the answer, that came in one piece with the end of the thinking
 
-    def write(self, context: "Context", grammar: "Grammar | None" = None) -> Written:
-        """With a grammar the answer follows it, from behind the thinking on. Raises RoomError."""
+    def write(
+        self, context: "Context", grammar: "Grammar | None" = None, *, is_silent: bool = False
+    ) -> Written:
+        """With a grammar the answer follows it, from behind the thinking on. Raises RoomError.
+
+        A silent answer is told to nobody but the caller; the thinking before it is.
+        """
         self._written, self._rest, self._has_thought = Written(), "", False
+        self._is_silent = is_silent
         tokenizer = self._engine.tokenizer
         open_ids = tokenizer.encode_markup(OPEN)
         is_control = not tokenizer.control_ids.isdisjoint(open_ids)
@@ -189,7 +195,8 @@ class Writer:
             text = text.lstrip()  # the lines between the tag and the answer
         if text:
             self._written.text += text
-            self._on_token(text)
+            if not self._is_silent:
+                self._on_token(text)
 
     def _end(self, decoding: "Decoding") -> None:
         self._written.token_ids = list(decoding.token_ids)

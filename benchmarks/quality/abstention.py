@@ -24,13 +24,12 @@ from benchmarks.quality.subject import Subject
 from benchmarks.quality.table import Table
 from benchmarks.quality.work import Key, Result, Work
 from engine.engine import Turn
-from mm1cli.answer import NUM_CANDIDATES, NUM_PASSAGES
-from mm1cli.evidence import Judge, Ranked
+from mm1cli.evidence import NUM_CANDIDATES, NUM_PASSAGES, Judge, Ranked
 from mm1cli.ingest.corpus import Corpus
 from mm1cli.passages import Passage, passages
 from mm1cli.prompts import prompt
 
-VERSION = 1
+VERSION = 2
 LIMIT = 20
 REFUSAL = "Not found in the documents."
 SIGNALS = ("evidence", "evidence over none", "refusal")
@@ -63,10 +62,7 @@ def measure(subject: Subject, question: Question) -> Result:
 
 def without_passage(subject: Subject, question: str) -> float:
     """Mean log p of the question where the judge is shown nothing."""
-    tokenizer = subject.engine.tokenizer
-    context = subject.engine.new_context()
-    context.extend(tokenizer.encode_chat([Turn("user", ("", prompt("judge")))]))
-    return float(context.score(tokenizer.encode(question)).mean())
+    return Judge(subject.engine).score(question, "")
 
 
 def refusal(subject: Subject, question: str, best: Sequence[Ranked]) -> tuple[float, bool]:

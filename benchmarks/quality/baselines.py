@@ -35,9 +35,9 @@ class ScoredIndex(Index):
         if not query:
             return 0.0
         best = self._database.execute(
-            "SELECT bm25(passages, 0.5, 1.0) AS score FROM passages WHERE passages MATCH ? "
+            "SELECT bm25(passages, ?, ?, ?) AS score FROM passages WHERE passages MATCH ? "
             "ORDER BY score LIMIT 1",
-            (query,),
+            (*self.WEIGHTS, query),
         ).fetchone()
         return -float(best[0]) if best else 0.0
 

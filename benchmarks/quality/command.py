@@ -36,10 +36,11 @@ class Command:
     description: str
     add_options: Callable[[argparse.ArgumentParser], object]
     build: Build
+    package: str = "benchmarks.quality"
 
     def parser(self) -> argparse.ArgumentParser:
         parser = argparse.ArgumentParser(
-            prog=f"python -m benchmarks.quality.{self.name}",
+            prog=f"python -m {self.package}.{self.name}",
             description=self.description,
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
@@ -49,7 +50,7 @@ class Command:
 
     def line(self, words: Sequence[str]) -> str:
         """What to type for this table alone."""
-        return shlex.join(["python", "-m", f"benchmarks.quality.{self.name}", *words])
+        return shlex.join(["python", "-m", f"{self.package}.{self.name}", *words])
 
 
 def add_common_options(parser: argparse.ArgumentParser) -> None:
@@ -97,7 +98,15 @@ def main(command: Command, arguments: Sequence[str] | None = None) -> None:
         work.close()
         print(table.as_text())
         facts = {"machine": machine.facts(), "models": models(subjects), "seed": options.seed}
-        print(json.dumps({"benchmark": f"quality.{command.name}", **facts, **table.as_json()}))
+        print(
+            json.dumps(
+                {
+                    "benchmark": f"{command.package}.{command.name}".removeprefix("benchmarks."),
+                    **facts,
+                    **table.as_json(),
+                }
+            )
+        )
 
 
 @contextmanager

@@ -30,11 +30,10 @@ from benchmarks.quality.stats import wilson
 from benchmarks.quality.subject import Subject
 from benchmarks.quality.table import Table
 from benchmarks.quality.work import Key, Result, Work
-from mm1cli.answer import NUM_CANDIDATES
-from mm1cli.evidence import Index, Judge
+from mm1cli.evidence import NUM_CANDIDATES, Index, Judge
 from mm1cli.passages import Passage, passages
 
-VERSION = 1
+VERSION = 2
 LIMIT = 20
 AT = (1, 5)
 

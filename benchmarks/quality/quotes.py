@@ -25,14 +25,15 @@ from benchmarks.quality.table import Table
 from benchmarks.quality.work import Key, Result, Work
 from engine.engine import Tokenizer
 from mm1cli import citations
-from mm1cli.answer import QUOTE_SENTENCES, Reader, frame_tokens
+from mm1cli.answer import Reader, frame_tokens
+from mm1cli.evidence import PIECE_SENTENCES
 from mm1cli.ingest.pack import Packed, pack
 from mm1cli.output import make_sink
 from mm1cli.passages import PASSAGE_CHARS
 from mm1cli.result import CitationStatus, ReadingPlan
 from mm1cli.settings import Settings
 
-VERSION = 1
+VERSION = 2
 LIMIT = 12
 MAX_TOKENS = 48
 
@@ -101,7 +102,7 @@ def put_baselines(table: Table, subject: Subject, asked: Sequence[Question]) -> 
     table.put({}, "any quote holds the answer", FIRST, wilson(within, num))
     table.note(
         f"{BM25}: the first passage, of some {PASSAGE_CHARS} characters where a quote has "
-        f"{QUOTE_SENTENCES} sentences, holds the answer; {FIRST}: a passage with the evidence "
+        f"{PIECE_SENTENCES} sentences, holds the answer; {FIRST}: a passage with the evidence "
         "stands in them, the most that reading them can give."
     )
 

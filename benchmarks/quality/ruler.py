@@ -26,8 +26,7 @@ from benchmarks.quality.subject import Subject
 from benchmarks.quality.table import Table
 from benchmarks.quality.work import Key, Result, Work, digest
 from engine.engine import Tokenizer
-from mm1cli.answer import NUM_CANDIDATES
-from mm1cli.evidence import Index
+from mm1cli.evidence import NUM_CANDIDATES, Index
 from mm1cli.passages import passages
 
 VERSION = 1

@@ -19,7 +19,8 @@ class KVCache:
 
     Of dtype torch.int8 it keeps `Int8Rows`. Forks share the blocks that are full; only the last,
     unfinished one is copied. Queries at positions from `global_from` on see everything, also in
-    layers with a window.
+    layers with a window. `mass` [n] float32, once it is set, sums up the attention that queries
+    which see everything give to the first n tokens.
     """
 
     implementation: ClassVar[str | None] = None  # of the attention over it; None: what is fastest
@@ -32,6 +33,7 @@ class KVCache:
         self._blocks: list[tuple[Rows, Rows]] = []
         self.num_tokens = 0
         self.global_from: int | None = None
+        self.mass: Tensor | None = None
 
     @classmethod
     def empty(

@@ -59,6 +59,7 @@ class SoftmaxAttention(nn.Module):
             sinks = self.options.sink_tokens
             return attention(q, state.segments(), window=window, sinks=sinks)
         if not window:
+            self._watch(q, state)
             return attention(q, state.segments())
         border = start + num_tokens if state.global_from is None else state.global_from
         local = min(max(border - start, 0), num_tokens)  # so many queries see the window only
@@ -68,8 +69,14 @@ class SoftmaxAttention(nn.Module):
             sinks = self.options.sink_tokens
             outs.append(attention(q[:local], seen, window=window, sinks=sinks))
         if local < num_tokens:
+            self._watch(q[local:], state)
             outs.append(attention(q[local:], state.segments()))
         return torch.cat(outs) if len(outs) > 1 else outs[0]
+
+    def _watch(self, q: Tensor, state: KVCache) -> None:
+        if state.mass is not None:
+            mass = kernels.attention_mass(q, state.segments(), self.scale)
+            state.mass += mass[: len(state.mass)]
 
     def _grown(self, q: Tensor, start: int | Tensor) -> Tensor:
         """q [T, H, D] times the logarithmic factor of its position, 1 at positions trained for."""

@@ -1,12 +1,12 @@
 import torch
 from torch import Tensor
 
-from kernels.attention import blocks, naive, sdpa, tiled
+from kernels.attention import blocks, mass, naive, sdpa, tiled
 from kernels.attention.blocks import KeyBlocks
 from kernels.attention.int8 import Int8Rows, Rows, Segments, dense
 from kernels.registry import HAS_TRITON, Registry, on_first_call
 
-__all__ = ["BLOCKS", "REGISTRY", "Int8Rows", "KeyBlocks", "Rows", "Segments", "dense"]
+__all__ = ["BLOCKS", "MASS", "REGISTRY", "Int8Rows", "KeyBlocks", "Rows", "Segments", "dense"]
 
 REGISTRY = Registry[[Tensor, Segments, float, int | None, int], Tensor]("attention")
 if HAS_TRITON:
@@ -44,3 +44,12 @@ BLOCKS.add(
     devices=("cpu", "cuda"),
     dtypes=(torch.float32, torch.bfloat16, torch.float16),
 )
+
+MASS = Registry[[Tensor, Segments, float], Tensor]("attention mass")
+MASS.add(
+    "tiled",
+    mass.attention_mass,
+    devices=("cpu", "cuda"),
+    dtypes=(torch.float32, torch.bfloat16, torch.float16),
+)
+MASS.add("naive", naive.attention_mass, devices=("cpu", "cuda"), dtypes=(torch.float64,))

@@ -84,7 +84,7 @@ def read(sources: Sources, questions: Sequence[str], settings: Settings, sink: S
         tokenizer = Tokenizer(model)
         limit = settings.context_tokens or max_positions(model)
         answer_tokens = settings.max_tokens + thinking_tokens(tokenizer, settings)
-        frame = answer_tokens + frame_tokens(tokenizer, asked)
+        frame = answer_tokens + frame_tokens(tokenizer, asked, settings.focus)
         max_contents = min(MAX_CONTENTS_TOKENS, limit // _CONTENTS_SHARE)
         packed = pack_all(outcomes, tokenizer, max_contents)
     budget = limit - frame - len(packed.contents_ids)
@@ -94,7 +94,10 @@ def read(sources: Sources, questions: Sequence[str], settings: Settings, sink: S
             f"{settings.max_tokens:,} tokens of answer; raise --context-tokens or lower "
             "--max-tokens"
         )
-    kept = fit(packed, budget, cast(Policy, settings.fit), tokenizer)
+    policy = cast(Policy, settings.fit)
+    if settings.focus == "off" and policy == "focus":
+        policy = "fail"  # nothing may be read by focus
+    kept = fit(packed, budget, policy, tokenizer)
     if kept is not packed:
         sink.note(
             f"{packed.num_tokens:,} tokens do not fit the budget of {budget:,}: --fit "

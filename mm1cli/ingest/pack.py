@@ -4,7 +4,7 @@ Every token leads back to its file and the place in it; the way back is only wor
 documents that are asked about.
 """
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
@@ -59,6 +59,9 @@ class Packed:
     token_ids: tuple[tuple[int, ...], ...]
     contents_ids: tuple[int, ...]
     encoder: Encoder = field(repr=False, compare=False)
+    _offsets: dict[int, list[tuple[int, int]]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
     _spans: dict[int, list[Span | None]] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
@@ -108,7 +111,7 @@ class Packed:
         layout = list(_layout(document))
         starts = [start for start, _ in layout]
         found: list[Span | None] = []
-        for start, end in self.encoder.offsets(document_text(document)):
+        for start, end in self._offsets_of(number):
             span = None
             for at in range(max(bisect_right(starts, start) - 1, 0), len(layout)):
                 block_start, block = layout[at]
@@ -119,6 +122,33 @@ class Packed:
                     break
             found.append(span)
         return found
+
+    def tokens(self, document: Document, block: Block, start: int, end: int) -> range:
+        """The tokens of `ids()` that hold `block.text[start:end]`: `locate` the other way.
+
+        Raises ValueError for a block that is not one of `document`, or a document not packed.
+        """
+        number = self._index(document)
+        before = len(self.contents_ids) + sum(map(len, self.token_ids[:number]))
+        at = next((at for at, one in _layout(document) if one is block), None)
+        if at is None:
+            raise ValueError(f"the block is not of {document.path}")
+        offsets = self._offsets_of(number)
+        first = bisect_right(offsets, at + start, key=lambda span: span[1])
+        last = bisect_left(offsets, at + end, key=lambda span: span[0])
+        return range(before + first, before + last)
+
+    def _index(self, document: Document) -> int:
+        for number, one in enumerate(self.corpus.documents):
+            if one is document:
+                return number
+        raise ValueError(f"{document.path} is not packed")
+
+    def _offsets_of(self, number: int) -> list[tuple[int, int]]:
+        if number not in self._offsets:
+            text = document_text(self.corpus.documents[number])
+            self._offsets[number] = self.encoder.offsets(text)
+        return self._offsets[number]
 
 
 class Packer:

@@ -6,7 +6,17 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from engine.engine import Engine, Turn
-from mm1cli.evidence import Index, Judge, Ranked, apart
+from mm1cli.evidence import (
+    BM25_WEIGHT,
+    NUM_CANDIDATES,
+    NUM_PASSAGES,
+    Finder,
+    Index,
+    Judge,
+    Ranked,
+    apart,
+    as_judged,
+)
 from mm1cli.ingest.corpus import Corpus
 from mm1cli.passages import Passage, passages
 from mm1cli.prompts import prompt
@@ -74,12 +84,42 @@ def test_the_judge_orders_by_the_likelihood_of_the_question(engine: Engine, llam
     model, tokenizer = tiny.load_model(llama), engine.tokenizer
     asked = tokenizer.encode(question)
     for one in ranked:
-        before = tokenizer.encode_chat([Turn("user", (one.passage.text, prompt("judge")))])
+        text = as_judged(one.passage)
+        assert one.passage.text in text and one.passage.document.path in text
+        before = tokenizer.encode_chat([Turn("user", (text, prompt("judge")))])
         log_p = torch.log_softmax(tiny.all_logits(model, before + asked, 64), dim=-1)
         rows = torch.arange(len(before) - 1, len(before) + len(asked) - 1)
         expected = log_p[rows, torch.tensor(asked)].mean()
         assert one.score == pytest.approx(float(expected), abs=1e-4)
     assert len({round(one.score, 3) for one in ranked}) == 3, "the model must tell them apart"
+
+
+def test_the_title_of_a_document_counts_in_all_its_passages():
+    """Red: of two contracts that read alike, the one asked about is not found."""
+    lease = "Lease of unit {}.\n\n" + "Nothing of note is said here. " * 30 + "The rent is {}."
+    files = [document(lease.format(n, n * 100), f"{n}.md") for n in (3, 7, 5)]
+    best = Index(passages(Corpus(tuple(files)))).search("what is the rent of unit 7?", 2)
+    assert {one.document.path for one in best} == {"7.md"}
+
+
+def test_evidence_is_found_and_judged_against_no_text_at_all(engine: Engine):
+    """Red: what is shown is not the best, or a question nobody asked is answered."""
+    texts = [f"The cat sat {n} times. It was fed on day {n}. A rat ran." for n in range(20)]
+    finder = Finder(engine, corpus(*texts))
+    question = "how often did the cat sit?"
+    found = finder.find(question, lambda *_: None)
+    judge = Judge(engine)
+    assert len(found.passages) == NUM_CANDIDATES
+    assert len(found.pieces) == NUM_PASSAGES, "of three sentences only two make a piece apart"
+    assert list(found.pieces) == sorted(found.pieces, key=lambda one: -one.score)
+    words = Index(passages(corpus(*texts))).scored(question, NUM_CANDIDATES)
+    bm25 = {one.passage.text: one.score for one in words}
+    order = [one.score + BM25_WEIGHT * bm25[one.passage.text] for one in found.passages]
+    assert order == sorted(order, reverse=True)
+    assert all(any(p.passage.overlaps(q.passage) for q in found.passages) for p in found.pieces)
+    lift = max(one.score for one in found.passages) - judge.score(question, "")
+    assert found.lift == pytest.approx(lift, abs=1e-6)
+    assert len(finder.find(question, lambda *_: None, num_passages=15).passages) == 15
 
 
 ranges = st.tuples(st.integers(0, 1), st.integers(0, 30), st.integers(1, 10))

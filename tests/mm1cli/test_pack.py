@@ -150,3 +150,31 @@ def test_the_contents_of_many_files_stay_small(tokenizer: Tokenizer):
     assert 100 < len(ids) <= 300
     assert "more" in tokenizer.decode(ids)
     assert pack_all(documents, tokenizer, 3).contents_ids == ()
+
+
+@given(corpora())
+def test_the_tokens_of_a_text_are_those_that_lead_back_to_it(tokenizer: Tokenizer, corpus: Corpus):
+    """Red: attention is summed up over other words than the passage's."""
+    packed = pack(corpus, tokenizer)
+    ids = packed.ids()
+    for document in corpus.documents:
+        for block in document.blocks:
+            start, end = len(block.text) // 3, len(block.text) - len(block.text) // 4
+            if start >= end:
+                continue
+            tokens = packed.tokens(document, block, start, end)
+            wanted = block.text[start:end]
+            assert wanted in tokenizer.decode([ids[at] for at in tokens])
+            inner = tokenizer.decode([ids[at] for at in tokens[1:-1]])
+            assert inner.strip("\ufffd") in wanted, "no token more than its ends need"
+
+
+def test_tokens_of_what_is_not_packed_are_refused(tokenizer: Tokenizer):
+    """Red: two equal documents are taken for one another."""
+    one, twin = (Document("a", "text", 1, "0", "r", (Block("Same."),)) for _ in range(2))
+    packed = pack(Corpus((one,)), tokenizer)
+    assert packed.tokens(one, one.blocks[0], 0, 5)
+    with pytest.raises(ValueError, match="not packed"):
+        packed.tokens(twin, twin.blocks[0], 0, 5)
+    with pytest.raises(ValueError, match="the block is not of a"):
+        packed.tokens(one, Block("Other."), 0, 5)

@@ -5,7 +5,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mm1cli.ingest.corpus import Block, Corpus, Document, Place
-from mm1cli.passages import PASSAGE_CHARS, Passage, passages
+from mm1cli.passages import PASSAGE_CHARS, Passage, passages, sentences
 
 
 @given(corpora())
@@ -110,3 +110,31 @@ def test_a_line_without_an_end_is_cut():
     found = passages(Corpus((line,)))
     assert "".join(passage.text for passage in found) == text
     assert max(len(passage.text) for passage in found) <= 2000
+
+
+def test_paragraphs_of_other_formats_are_cut_into_sentences_too():
+    """Red: a quote from a web page or a docx file is two whole paragraphs."""
+    page = document("One is here. Two is there.\nThree is last.", kind="html", unit="paragraph")
+    (passage,) = passages(Corpus((page,)))
+    texts = [span.text for span in passage.spans(1)]
+    assert texts == ["One is here.", "Two is there.", "Three is last."]
+
+
+def test_a_passage_says_under_what_it_stands():
+    """Red: the judge cannot tell a clause of one contract from the same clause of another."""
+    outline = ((0, ()), (20, ("Rent",)))
+    text = "Lease of unit 7.\n\n\n" + "The rent is 5 crowns. " * 40
+    found = passages(Corpus((document(text, "home/me/leases/7.md", outline=outline),)))
+    assert found[-1].heading == "leases/7.md: Lease of unit 7.: Rent"
+    assert found[0].heading.startswith("leases/7.md: Lease of unit 7.")
+
+
+@given(corpora())
+def test_sentences_hold_all_that_is_not_blank(corpus: Corpus):
+    """Red: a part of an answer belongs to no claim."""
+    for doc in corpus.documents:
+        for block in doc.blocks:
+            spans = sentences(block.text)
+            held = "".join(block.text[start:end] for start, end in spans)
+            assert "".join(held.split()) == "".join(block.text.split())
+            assert all(a[1] <= b[0] for a, b in itertools.pairwise(spans))

@@ -25,11 +25,13 @@ SAMPLES: dict[str, tuple[object, object]] = {
     "seed": (7, 2**63 - 1),
     "threads": (1, 16),
     "fit": ("head", "drop-largest"),
+    "focus": ("off", "12"),
     "allow_secrets": (True, False),
     "ocr": (True, False),
     "cache_dir": ("kept", "/tmp/kept"),
     "no_cache": (True, False),
     "max_cache": (2.5, 7.0),
+    "always_answer": (True, False),
     "strict": (True, False),
     "strict_citations": (True, False),
     "quiet": (True, False),
@@ -49,11 +51,13 @@ DEFAULTS = {
     "seed": 0,
     "threads": None,
     "fit": "focus",
+    "focus": "auto",
     "allow_secrets": False,
     "ocr": False,
     "cache_dir": None,
     "no_cache": False,
     "max_cache": 20.0,
+    "always_answer": False,
     "strict": False,
     "strict_citations": False,
     "quiet": False,
@@ -99,6 +103,19 @@ def machine(tmp_path: Path) -> Machine:
 
 def test_every_setting_is_sampled_here():
     assert set(NAMES) == set(SAMPLES) == set(DEFAULTS)
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_focus_takes_a_number_however_it_is_spelled(machine: Machine, source: str):
+    """Red: focus = 3 in mm1.toml is refused, or --focus 65 reads a corpus over again."""
+    machine.say(source, "focus", 3)
+    assert machine.load().focus == "3"
+    for value in ("0", "65", 65, "on", "03", True, ""):
+        if source == "environment" and value == "":
+            continue  # counts as unset
+        machine.say(source, "focus", value)
+        with pytest.raises(UsageError, match="off, auto or a whole number"):
+            machine.load()
 
 
 def test_defaults(machine: Machine):

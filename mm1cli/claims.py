@@ -1,0 +1,47 @@
+"""Which sentence of an answer is carried by which piece of evidence.
+
+A piece carries a sentence if it lacks none of its numbers and makes it likelier by `CLAIM_GAIN`, or
+holds all its quotations. The threshold is measured, see docs/log.md.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mm1cli import citations
+from mm1cli.passages import sentences
+from mm1cli.result import Claim
+from mm1cli.support import Gain
+
+CLAIM_GAIN = 1.3  # nats per token of the sentence
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A citation by its number, its text with what it stands under, its gain if it was measured."""
+
+    number: int
+    text: str
+    gain: Gain | None = None
+
+    def gain_over(self, start: int, end: int) -> float | None:
+        return None if self.gain is None else self.gain.over(start, end)
+
+
+def carries(text: str, sentence: str, gain: float | None) -> bool:
+    """Whether a piece of evidence of this text, with this gain for `sentence`, carries it."""
+    if not all(citations.holds_number(text, number) for number in citations.numbers(sentence)):
+        return False
+    if gain is not None and gain >= CLAIM_GAIN:
+        return True
+    quotes = citations.quotations(sentence)
+    return bool(quotes) and all(citations.holds(text, quote) for quote in quotes)
+
+
+def claims(answer: str, pieces: Sequence[Piece]) -> tuple[Claim, ...]:
+    """The sentences of `answer`, each with the numbers of the pieces that carry it."""
+    found = []
+    for start, end in sentences(answer):
+        sentence = answer[start:end]
+        numbers = [p.number for p in pieces if carries(p.text, sentence, p.gain_over(start, end))]
+        found.append(Claim(start, end, tuple(numbers)))
+    return tuple(found)

@@ -1,0 +1,148 @@
+"""What an answer rests on, asked of the model once the answer is written.
+
+Two measures of a passage. Gain: log p(answer | question, passage) less log p(answer | question),
+in nats per token of the answer; it can also be taken of one sentence of it. Attention: the share
+that went to the passage wherever it stood in the context, while the answer was read.
+"""
+
+from bisect import bisect_left
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from engine.engine import Engine, Tokenizer, Turn
+from mm1cli.evidence import Evidence, as_judged
+from mm1cli.ingest.pack import Packed
+from mm1cli.passages import Passage
+from mm1cli.prompts import prompt
+
+if TYPE_CHECKING:
+    from engine.context import Context
+
+GAIN_WEIGHT = 0.0  # of the gain beside the score, in the order of the pieces
+MAX_SCORED_TOKENS = 2048  # of an answer; what follows has no gain
+
+
+@dataclass(frozen=True, slots=True)
+class Gain:
+    """How much likelier one passage makes each token of an answer, in nats; and where they end."""
+
+    tokens: tuple[float, ...]
+    ends: tuple[int, ...]
+
+    @property
+    def mean(self) -> float:
+        return sum(self.tokens) / len(self.tokens)
+
+    def over(self, start: int, end: int) -> float | None:
+        """The mean over the tokens that end in `answer[start:end]`; None if none was scored."""
+        first, last = bisect_left(self.ends, start + 1), bisect_left(self.ends, end + 1)
+        inside = self.tokens[first:last]
+        return sum(inside) / len(inside) if inside else None
+
+
+def gains(
+    engine: Engine, question: str, answer: str, passages: Sequence[Passage]
+) -> list[Gain] | None:
+    """The gain of each passage; None for an answer without text."""
+    tokenizer = engine.tokenizer
+    ids = tokenizer.encode(answer)[:MAX_SCORED_TOKENS]
+    if not ids:
+        return None
+    ends = tuple(end for _, end in tokenizer.offsets(answer)[: len(ids)])
+
+    def likelihood(text: str) -> list[float]:
+        parts = (text, prompt("question"), question)
+        turns = [Turn("system", (prompt("system"),)), Turn("user", parts)]
+        context = engine.new_context()
+        context.extend(tokenizer.encode_chat(turns))
+        scores: list[float] = context.score(ids).tolist()
+        return scores
+
+    without = likelihood("")
+    found = []
+    for passage in passages:
+        with_it = likelihood(as_judged(passage))
+        found.append(Gain(tuple(a - b for a, b in zip(with_it, without, strict=True)), ends))
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Laid:
+    """Where text stands in a context: documents from token `documents_at` on, if they are in it,
+    and pieces of the prompt by their first token."""
+
+    documents_at: int | None
+    pieces: tuple[tuple[int, str], ...]
+
+    def tokens(self, passage: Passage, packed: Packed, tokenizer: Tokenizer) -> list[int]:
+        """Every token of the passage, at each place where it stands, in no order."""
+        found: set[int] = set()
+        if self.documents_at is not None:
+            there = packed.tokens(passage.document, passage.block, passage.start, passage.end)
+            found.update(self.documents_at + at for at in there)
+        for first, text in self.pieces:
+            at = text.find(passage.text)
+            while at >= 0:
+                end = at + len(passage.text)
+                for number, (start, stop) in enumerate(tokenizer.offsets(text)):
+                    if start < end and at < stop:
+                        found.add(first + number)
+                at = text.find(passage.text, end)
+        return list(found)
+
+
+def attention(
+    context: "Context",
+    answer_ids: Sequence[int],
+    places: Sequence[Sequence[int]],
+) -> list[float] | None:
+    """The share of the attention of `answer_ids` after `context` that goes to each set of tokens.
+
+    None where there is no answer, or no layer that looks at everything.
+    """
+    shares = context.attention(answer_ids[:MAX_SCORED_TOKENS]) if answer_ids else None
+    if shares is None:
+        return None
+    return [float(shares[list(tokens)].sum()) for tokens in places]
+
+
+@dataclass(frozen=True, slots=True)
+class Supported:
+    """A piece of evidence with all that was measured of it; None where that was not possible."""
+
+    passage: Passage
+    score: float
+    gain: Gain | None
+    attention: float | None
+
+    @property
+    def rank(self) -> float:
+        """What pieces are ordered by, higher is better: see docs/log.md for the weight."""
+        return self.score + GAIN_WEIGHT * (self.gain.mean if self.gain is not None else 0.0)
+
+
+def support(
+    engine: Engine,
+    before: "Context",
+    question: str,
+    answer: str,
+    answer_ids: Sequence[int],
+    evidence: Evidence,
+    places: Sequence[Sequence[int]],
+) -> list[Supported]:
+    """The pieces of `evidence`, the one that carries `answer` best first.
+
+    `answer_ids` came after `before`, in which each piece stands at the tokens `places`.
+    """
+    passages = [one.passage for one in evidence.pieces]
+    nothing = [None] * len(passages)
+    found: Sequence[Gain | None] = gains(engine, question, answer, passages) or nothing
+    shares: Sequence[float | None] = attention(before, answer_ids, places) or nothing
+    return sorted(
+        (
+            Supported(one.passage, one.score, gain, share)
+            for one, gain, share in zip(evidence.pieces, found, shares, strict=True)
+        ),
+        key=lambda one: -one.rank,
+    )
