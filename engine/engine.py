@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from engine.constrain import Constraint
     from engine.context import Context
     from engine.decode import Decoding
-    from engine.grammar import Grammar, JsonConstraint, Vocabulary
+    from engine.grammar import Grammar, JsonConstraint, Spelling
     from engine.placement import Placement
     from engine.store.manifest import Maker
     from engine.store.store import Built
@@ -208,17 +208,17 @@ class Engine:
         return Store(folder, self._model, self.maker).open()
 
     @cached_property
-    def _vocabulary(self) -> "Vocabulary":
-        from engine.grammar import Vocabulary
+    def _spelling(self) -> "Spelling":
+        from engine.grammar import Spelling
 
         raw = self.tokenizer.raw
-        return Vocabulary.of(raw, self._stop_ids, self.config.vocab_size)
+        return Spelling.of(raw, self._stop_ids, self.config.vocab_size)
 
     def grammar(self, schema: Mapping[str, Any]) -> "Grammar":
         """`schema` made ready for this model. Raises GrammarError."""
         from engine.grammar import Grammar
 
-        return Grammar(schema, self._vocabulary)
+        return Grammar(schema, self._spelling)
 
     def json_constraint(self, grammar: "Grammar") -> "JsonConstraint":
         """For one answer: JSON that follows the schema, whole within `max_tokens`."""
@@ -226,8 +226,9 @@ class Engine:
 
         return JsonConstraint(grammar, ~self._never)
 
-    def verbatim(self, suffixes: "Callable[[], Suffixes]") -> "Verbatim | None":
-        """A constraint for one answer: what it quotes stands in the text of `suffixes`.
+    def verbatim(self, suffixes: "Callable[[], Suffixes]", begun: str = "") -> "Verbatim | None":
+        """A constraint for one answer: what it quotes stands in the text of `suffixes`. `begun` is
+        what the answer begins with already.
 
         None where it is not known which bytes the tokens of this tokenizer write.
         """
@@ -240,7 +241,7 @@ class Engine:
                 return None
             never = self._never.nonzero().flatten().tolist()
             self._quotation_tokens = QuotationTokens(words, never)
-        return Verbatim(self._quotation_tokens, suffixes)
+        return Verbatim(self._quotation_tokens, suffixes, begun)
 
     def decode(
         self,

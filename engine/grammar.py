@@ -52,21 +52,21 @@ def check(schema: Mapping[str, Any]) -> None:
 
     Needs no model: it is what tells a user before anything is read.
     """
-    grammar = Grammar(schema, Vocabulary.of_bytes())
+    grammar = Grammar(schema, Spelling.of_bytes())
     if grammar.shortest(MAX_SHORTEST_CHARS) is None:
         raise GrammarError(
             f"no JSON of at most {MAX_SHORTEST_CHARS:,} characters was found that follows it"
         )
 
 
-class Vocabulary:
+class Spelling:
     """What the tokens of a model spell, as llguidance sees it."""
 
     def __init__(self, tokenizer: "LLTokenizer", stop_ids: frozenset[int]) -> None:
         self.tokenizer, self.stop_ids = tokenizer, stop_ids
 
     @classmethod
-    def of(cls, raw: Mapping[str, Any], stop_ids: frozenset[int], size: int) -> "Vocabulary":
+    def of(cls, raw: Mapping[str, Any], stop_ids: frozenset[int], size: int) -> "Spelling":
         """`raw` is a tokenizer.json; its control tokens can then be ends, but never text."""
         from llguidance import LLTokenizer
 
@@ -91,7 +91,7 @@ class Vocabulary:
         return cls(tokenizer, stop_ids)
 
     @classmethod
-    def of_bytes(cls) -> "Vocabulary":
+    def of_bytes(cls) -> "Spelling":
         """One token for each byte, and an end."""
         from llguidance import LLTokenizer, TokenizerWrapper
 
@@ -143,15 +143,15 @@ class _Bytes:
 
 
 class Grammar:
-    """A schema made ready for a vocabulary. Raises GrammarError if it cannot be followed."""
+    """A schema made ready for one model. Raises GrammarError if it cannot be followed."""
 
-    def __init__(self, schema: Mapping[str, Any], vocabulary: Vocabulary) -> None:
+    def __init__(self, schema: Mapping[str, Any], spelling: Spelling) -> None:
         _bounded(schema)
-        self.vocabulary = vocabulary
+        self.spelling = spelling
         try:
-            self._matcher = _compile(narrowed(schema), vocabulary)
+            self._matcher = _compile(narrowed(schema), spelling)
         except GrammarError:
-            self._matcher = _compile(schema, vocabulary)
+            self._matcher = _compile(schema, spelling)
 
     def matcher(self) -> "LLMatcher":
         return self._matcher.deep_copy()
@@ -159,7 +159,7 @@ class Grammar:
     def mask(self, matcher: "LLMatcher") -> Mask:
         """[vocab] bool: the ids that may come next."""
         bits = np.frombuffer(matcher.compute_bitmask(), dtype=np.uint8)
-        size = self.vocabulary.tokenizer.vocab_size
+        size = self.spelling.tokenizer.vocab_size
         return np.unpackbits(bits, bitorder="little", count=size).astype(bool)
 
     def shortest(
@@ -179,18 +179,18 @@ class Grammar:
             forced = matcher.compute_ff_tokens()
             if not forced:
                 mask = self.mask(matcher)
-                mask[list(self.vocabulary.stop_ids)] = False
+                mask[list(self.spelling.stop_ids)] = False
                 forced, before = [self._next(mask, before, place)], mask
             if not matcher.consume_tokens(forced):
                 return None
             way += forced
-            place = place.after(self.vocabulary.spell(forced))
+            place = place.after(self.spelling.spell(forced))
         return None
 
     def _next(self, mask: Mask, before: Mask | None, place: Place) -> int:
         """The token to go on with: what closes; else what was not possible one step earlier, which
         is progress (behind enough letters, the @ of an address); else any."""
-        ranks = self.vocabulary.ranks
+        ranks = self.spelling.ranks
         candidates = mask & (ranks != _NEVER)
         if not candidates.any():
             return int(mask.argmax())
@@ -202,7 +202,7 @@ class Grammar:
         return int(np.where(candidates, ranks, _NEVER).argmin())
 
 
-def _compile(schema: Mapping[str, Any], vocabulary: Vocabulary) -> "LLMatcher":
+def _compile(schema: Mapping[str, Any], spelling: Spelling) -> "LLMatcher":
     from llguidance import LLMatcher, LLParserLimits
 
     try:
@@ -210,7 +210,7 @@ def _compile(schema: Mapping[str, Any], vocabulary: Vocabulary) -> "LLMatcher":
     except ValueError as error:
         raise GrammarError(_first_line(error)) from None
     limits = LLParserLimits(max_lexer_states=50_000, verbose_errors=False)
-    matcher = LLMatcher(vocabulary.tokenizer, source, log_level=0, limits=limits)
+    matcher = LLMatcher(spelling.tokenizer, source, log_level=0, limits=limits)
     if not matcher.is_error():
         matcher.compute_bitmask()
     if matcher.is_error():
@@ -257,7 +257,7 @@ class JsonConstraint:
     def _free(self) -> Mask:
         """The ids that go on, as far as is known."""
         mask: Mask = self._grammar.mask(self._matcher) & self._usable
-        mask[list(self._refused | self._grammar.vocabulary.stop_ids)] = False
+        mask[list(self._refused | self._grammar.spelling.stop_ids)] = False
         return mask
 
     def allowed(self) -> "Tensor":
@@ -269,7 +269,7 @@ class JsonConstraint:
         if not mask.any() and self._way:
             mask[self._way[0]] = True
         if not self._way:
-            mask[list(self._grammar.vocabulary.stop_ids)] = True
+            mask[list(self._grammar.spelling.stop_ids)] = True
         return torch.from_numpy(mask)
 
     def refuses(self, token_id: int) -> bool:
@@ -285,11 +285,11 @@ class JsonConstraint:
         self._next_way.clear()
         self._refused.clear()
         self._left -= 1
-        if token_id in self._grammar.vocabulary.stop_ids:
+        if token_id in self._grammar.spelling.stop_ids:
             self._has_ended = True
             return
         self._way = way
-        self._place = self._place.after(self._grammar.vocabulary.spell([token_id]))
+        self._place = self._place.after(self._grammar.spelling.spell([token_id]))
         taken = self._matcher.consume_token(token_id)
         assert taken, "a token that was not allowed"
 
@@ -306,7 +306,7 @@ class JsonConstraint:
         return self._next_way[token_id]
 
     def _find(self, token_id: int) -> tuple[int, ...] | None:
-        stop_ids = self._grammar.vocabulary.stop_ids
+        stop_ids = self._grammar.spelling.stop_ids
         if token_id in stop_ids:
             return ()
         if self._way and token_id == self._way[0]:
@@ -318,7 +318,7 @@ class JsonConstraint:
         trial = self._matcher.deep_copy()
         if not trial.consume_token(token_id):
             return None
-        place = self._place.after(self._grammar.vocabulary.spell([token_id]))
+        place = self._place.after(self._grammar.spelling.spell([token_id]))
         return self._grammar.shortest(self._left - 1, trial, place)
 
 

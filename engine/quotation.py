@@ -50,7 +50,13 @@ class Prose:
 
 def quotations(text: str) -> list[str]:
     """What `text` has between quotation marks, code included, without the space around it."""
-    return list(filter(None, _scan(text)[0]))
+    found = (text[start + 1 : end - 1].strip() for start, end in spans(text))
+    return list(filter(None, found))
+
+
+def spans(text: str) -> list[tuple[int, int]]:
+    """Where quotations stand in `text`, marks included; also those of nothing."""
+    return _scan(text)[0]
 
 
 def unfinished(text: str) -> str:
@@ -58,13 +64,13 @@ def unfinished(text: str) -> str:
     return _scan(text)[1]
 
 
-def _scan(text: str) -> tuple[list[str], str]:
-    found: list[str] = []
+def _scan(text: str) -> tuple[list[tuple[int, int]], str]:
+    found: list[tuple[int, int]] = []
     prose, start, close = Prose(), 0, ""
     for at, character in enumerate(text):
         was_fence = prose.in_fence
         if close and character == close:
-            found.append(text[start:at].strip())
+            found.append((start - 1, at + 1))
             close = ""
         elif not close and (mark := closed_by(character, prose.before)):
             start, close = at + 1, mark

@@ -113,15 +113,18 @@ class ClosingTokens:
 class Verbatim:
     """Implements `Constraint`. `quotations` are those written under the mask, in order.
 
-    `suffixes` is called when the first one is opened.
+    `suffixes` is called when the first one is opened. `begun` is what the answer begins with.
     """
 
-    def __init__(self, tokens: QuotationTokens, suffixes: Callable[[], Suffixes]) -> None:
+    def __init__(
+        self, tokens: QuotationTokens, suffixes: Callable[[], Suffixes], begun: str = ""
+    ) -> None:
         self.quotations: list[str] = []
         self._tokens, self._get_suffixes = tokens, suffixes
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._prose = Prose()
         self._open: _Open | None = None
+        self._write(begun.encode())
 
     def allowed(self) -> Tensor | None:
         quotation = self._open
@@ -137,11 +140,7 @@ class Verbatim:
         return self._tokens.outside(self._pending, self._prose.before)
 
     def push(self, token_id: int) -> None:
-        for byte in self._tokens.vocabulary.words[token_id]:
-            if self._open is not None:
-                self._open.push(byte)
-            for character in self._decoder.decode(bytes((byte,))):
-                self._follow(character)
+        self._write(self._tokens.vocabulary.words[token_id])
 
     @property
     def is_open(self) -> bool:
@@ -151,6 +150,13 @@ class Verbatim:
     @property
     def _pending(self) -> bytes:
         return self._decoder.getstate()[0]
+
+    def _write(self, text: bytes) -> None:
+        for byte in text:
+            if self._open is not None:
+                self._open.push(byte)
+            for character in self._decoder.decode(bytes((byte,))):
+                self._follow(character)
 
     def _follow(self, character: str) -> None:
         quotation = self._open

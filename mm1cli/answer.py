@@ -10,16 +10,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from engine.engine import Engine, Piece, Tokenizer, Turn
+from engine.engine import Engine, Piece, Tokenizer
 from mm1cli import abstention, citations, schema
-from mm1cli.claims import Piece as Carrier
-from mm1cli.claims import claims
+from mm1cli.claims import Carrier, claims
 from mm1cli.errors import BudgetError
 from mm1cli.evidence import Evidence, Finder, as_judged
-from mm1cli.focus import Focus, as_read, joined
+from mm1cli.focus import Focus, as_read, joined, turns
 from mm1cli.ingest.pack import Packed
 from mm1cli.output.sink import Sink
-from mm1cli.passages import Passage
 from mm1cli.preread import Fresh, Source, layout
 from mm1cli.prompts import prompt
 from mm1cli.quotes import Quotable
@@ -32,6 +30,7 @@ from mm1cli.result import (
     PassageRead,
     ReadingPlan,
     Usage,
+    unverified_note,
 )
 from mm1cli.settings import Settings
 from mm1cli.support import Laid, Supported, support
@@ -45,14 +44,14 @@ NUM_QUOTES = 3  # pieces of evidence shown
 
 def frame_tokens(tokenizer: Tokenizer, questions: Sequence[str], focus: str = "auto") -> int:
     """Tokens of a prompt beside its documents, for the longest question, evidence included."""
-    turns = (_turns([], question, []) for question in questions or [""])
-    longest = max(len(tokenizer.encode_chat(turn)) for turn in turns)
+    asked = (turns([], question) for question in questions or [""])
+    longest = max(len(tokenizer.encode_chat(turn)) for turn in asked)
     return longest + Focus.of(focus).room_tokens
 
 
 def head_ids(tokenizer: Tokenizer) -> list[int]:
     """The tokens of a prompt before its documents, whatever the question."""
-    pieces = tokenizer.chat(_turns([], "", []))
+    pieces = tokenizer.chat(turns([], ""))
     before = pieces[: pieces.index(Piece(prompt("documents_end"), False))]
     return [i for piece in before for i in tokenizer.encode_piece(piece)]
 
@@ -133,23 +132,22 @@ class Reader:
         decode_began = time.perf_counter()
         if is_found:
             written = self._writer.write(read.context, self._grammar)
-            text, words = written.text, ""
+            text, said, words = written.text, written.text, ""
             is_found = not abstention.is_refusal(text)
         else:
             num_documents = len({part.path for part in read.parts})
             text = abstention.not_found(num_documents, read_tokens, self._packed.num_tokens)
             self._sink.token(text)
             written = self._writer.write(read.context, is_silent=True)
-            words = written.text
+            said, words = "", written.text  # what is withheld is no answer to be checked
         decode_s = time.perf_counter() - decode_began
 
-        said = words or text
         if self._grammar is not None and text:
             said = schema.said(text)
         pieces = [one.passage for one in evidence.pieces]
         places = [read.laid.tokens(one, self._packed, self._engine.tokenizer) for one in pieces]
         supported = support(
-            self._engine, before, question, said, written.token_ids, evidence, places
+            self._engine, before, question, words or said, written.token_ids, evidence, places
         )[: self._num_quotes]
         cited, unverified = _check(said, supported, self._source, self._quotable)
         if self._grammar is not None:
@@ -159,7 +157,7 @@ class Reader:
         if words:
             self._sink.note(f"the model's own words, which no passage bears out: {words.strip()}")
         if unverified:
-            self._sink.note(f"the answer says, but no document does: {in_quotes(unverified)}")
+            self._sink.note(unverified_note(unverified))
         answer = Answer(
             question=question,
             text=text,
@@ -203,7 +201,7 @@ class Reader:
         again = self._focus.texts(evidence, are_passages_read=False)
         room = self._limit - len(context) - self._answer_tokens
         while True:
-            pieces = tokenizer.chat(_turns([], question, again))
+            pieces = tokenizer.chat(turns([], question, joined(again)))
             pieces = pieces[pieces.index(Piece(prompt("documents_end"), False)) :]
             laid = _lay(tokenizer, pieces, len(context), len(head))
             token_ids = [i for piece in pieces for i in tokenizer.encode_piece(piece)]
@@ -224,7 +222,7 @@ class Reader:
         again = self._focus.texts(evidence, are_passages_read=True)
         for count in range(len(best), 0, -1):
             texts = [as_read(passage) for passage in reversed(best[:count])]
-            pieces = tokenizer.chat(_turns(texts, question, again))
+            pieces = tokenizer.chat(turns(texts, question, joined(again)))
             token_ids = [i for piece in pieces for i in tokenizer.encode_piece(piece)]
             if len(token_ids) + self._answer_tokens <= self._limit:
                 break
@@ -254,16 +252,6 @@ class Reader:
         self._sink.progress("prefill", done, total, "tokens")
 
 
-def in_quotes(claims: Sequence[str]) -> str:
-    return ", ".join(f"“{claim}”" for claim in claims)
-
-
-def _turns(documents: Sequence[str], question: str, again: Sequence[str]) -> list[Turn]:
-    """The prompt; `again` is read once more, close to the question."""
-    after = (prompt("documents_end"), joined(again), prompt("question"), question)
-    return [Turn("system", (prompt("system"),)), Turn("user", (*documents, *after))]
-
-
 def _lay(
     tokenizer: Tokenizer, pieces: Sequence[Piece], start: int, documents_at: int | None
 ) -> Laid:
@@ -280,46 +268,29 @@ def _check(
     text: str, evidence: Sequence[Supported], source: citations.Source, quotable: Quotable
 ) -> tuple[list[Citation], list[str]]:
     """Evidence and quotations as citations, each found in the source; and what is not there."""
-    cited: list[Citation] = []
-
-    def cite(
-        at: Passage | citations.Found,
-        status: CitationStatus,
-        kind: CitationKind,
-        score: float = 0.0,
-        gain: float | None = None,
-        attention: float | None = None,
-    ) -> None:
-        blocks = at.document.blocks
-        cited.append(
-            Citation(
-                number=len(cited) + 1,
-                path=at.document.path,
-                locator=at.locator,
-                text=at.text,
-                status=status,
-                score=score,
-                kind=kind,
-                block=next(n for n, block in enumerate(blocks) if block is at.block),
-                start=at.start,
-                end=at.end,
-                gain=gain,
-                attention=attention,
-            )
+    cited = [
+        citations.cite(
+            number,
+            one.passage,
+            CitationStatus.EXACT,
+            CitationKind.EVIDENCE,
+            score=one.score,
+            gain=None if one.gain is None else one.gain.mean,
+            attention=one.attention,
         )
-
-    for one in evidence:
-        gain = None if one.gain is None else one.gain.mean
-        kind, status = CitationKind.EVIDENCE, CitationStatus.EXACT
-        cite(one.passage, status, kind, one.score, gain, one.attention)
+        for number, one in enumerate(evidence, 1)
+    ]
+    quoted = []
     unverified = []
     for quote in citations.quotations(text):
         if found := quotable.find(quote) or source.find(quote):
-            cite(found, found.status, CitationKind.QUOTE)
+            quoted.append(found)
         else:
             unverified.append(quote)
     if found := quotable.find(citations.unfinished(text)):
-        cite(found, found.status, CitationKind.QUOTE)
+        quoted.append(found)
+    for number, found in enumerate(quoted, len(cited) + 1):
+        cited.append(citations.cite(number, found, found.status, CitationKind.QUOTE))
     unverified += [n for n in citations.numbers(text) if not source.has_number(n)]
     return cited, unverified
 

@@ -144,7 +144,7 @@ def analyze(
         if dry_run:
             from mm1cli.commands import tokens as dry
 
-            dry.run("analyze", sources, ask or [], settings, sink)
+            dry.run("analyze", sources, ask or [], settings, sink, template)
         else:
             from mm1cli.commands import analyze as full
 

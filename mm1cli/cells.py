@@ -11,12 +11,12 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from engine.engine import Engine, Turn
-from mm1cli import citations
+from engine.engine import Engine
+from mm1cli import abstention, citations
 from mm1cli.evidence import Index, Judge, Ranked
+from mm1cli.focus import as_read, turns
 from mm1cli.ingest.corpus import Corpus, Document
 from mm1cli.passages import Passage, passages
-from mm1cli.prompts import prompt
 from mm1cli.result import PassageRead
 from mm1cli.settings import Settings
 from mm1cli.writing import Writer
@@ -24,7 +24,6 @@ from mm1cli.writing import Writer
 NUM_PASSAGES = 3  # whose sentences are judged, and which are read for the text
 QUOTE_SENTENCES = 2
 CELL_TOKENS = 48  # of the longest text in a table's cell
-_SILENT = "not found"
 _WHOLE = frozenset({"end", "stop text"})
 _LOOP = "repeats itself"
 _SENTENCE = re.compile(r".+?[.!?](?=\s|$)\s*", re.DOTALL)
@@ -68,7 +67,7 @@ class Interview:
         text, num_context, num_written = self.write(
             near, best.passage.text, question, min(max_tokens, self._settings.max_tokens)
         )
-        if text.lower().startswith(_SILENT):
+        if abstention.is_refusal(text):
             return Filled("", None, context_tokens=num_context, output_tokens=num_written)
         if not _is_carried(text, question, near) or self.unverified(document, text):
             text = best.passage.text
@@ -84,11 +83,9 @@ class Interview:
     ) -> tuple[str, int, int]:
         """One line of the model's, and the tokens it read and wrote."""
         engine = self._engine
-        texts = [f"{one.document.path}, {one.locator}:\n{one.text}\n\n" for one in near]
-        asked = (*texts, prompt("documents_end"), again, prompt("question"), question)
-        turns = [Turn("system", (prompt("system"),)), Turn("user", asked)]
+        asked = turns([as_read(one) for one in near], question, again)
         context = engine.new_context()
-        context.extend(engine.tokenizer.encode_chat(turns))
+        context.extend(engine.tokenizer.encode_chat(asked))
         num_context = len(context)
         writer = Writer(
             engine,
@@ -121,10 +118,7 @@ class Interview:
     def _baseline(self, question: str) -> float:
         """Mean log-likelihood of the question without any text, nats per token."""
         if question not in self._baselines:
-            tokenizer = self._engine.tokenizer
-            context = self._engine.new_context()
-            context.extend(tokenizer.encode_chat([Turn("user", (prompt("judge").strip(),))]))
-            self._baselines[question] = float(context.score(tokenizer.encode(question)).mean())
+            self._baselines[question] = self._judge.score(question, "")
         return self._baselines[question]
 
 

@@ -8,7 +8,8 @@ from functools import cached_property
 from engine import quotation
 from mm1cli.fold import Folded, fold
 from mm1cli.ingest.corpus import Block, Corpus, Document, Locator
-from mm1cli.result import CitationStatus
+from mm1cli.passages import Passage
+from mm1cli.result import Citation, CitationKind, CitationStatus
 
 _NUMBER = re.compile(r"\d+(?:[.,:/]\d+)*")
 _LIST_MARK = re.compile(r"^\s*\d{1,3}[.)](?=\s)", re.MULTILINE)
@@ -33,6 +34,34 @@ class Found:
     @property
     def locator(self) -> Locator:
         return self.block.locate(self.start, self.end)
+
+
+def cite(
+    number: int,
+    at: Passage | Found,
+    status: CitationStatus,
+    kind: CitationKind,
+    *,
+    score: float = 0.0,
+    gain: float | None = None,
+    attention: float | None = None,
+) -> Citation:
+    """Citation `number`: what stands at `at`, and what was measured of it."""
+    blocks = at.document.blocks
+    return Citation(
+        number=number,
+        path=at.document.path,
+        locator=at.locator,
+        text=at.text,
+        status=status,
+        score=score,
+        kind=kind,
+        block=next(n for n, block in enumerate(blocks) if block is at.block),
+        start=at.start,
+        end=at.end,
+        gain=gain,
+        attention=attention,
+    )
 
 
 class Source:

@@ -16,7 +16,7 @@ CLAIM_GAIN = 1.3  # nats per token of the sentence
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class Carrier:
     """A citation by its number, its text with what it stands under, its gain if it was measured."""
 
     number: int
@@ -37,7 +37,7 @@ def carries(text: str, sentence: str, gain: float | None) -> bool:
     return bool(quotes) and all(citations.holds(text, quote) for quote in quotes)
 
 
-def claims(answer: str, pieces: Sequence[Piece]) -> tuple[Claim, ...]:
+def claims(answer: str, pieces: Sequence[Carrier]) -> tuple[Claim, ...]:
     """The sentences of `answer`, each with the numbers of the pieces that carry it."""
     found = []
     for start, end in sentences(answer):

@@ -1,4 +1,4 @@
-"""What is read once more close to the question: far text fades.
+"""The prompt, and what is read once more in it close to the question: far text fades.
 
 --focus off: nothing. auto: the best pieces of evidence, a few sentences. N: the best N passages,
 also when the whole corpus is in the context.
@@ -7,8 +7,10 @@ also when the whole corpus is in the context.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from engine.engine import Turn
 from mm1cli.evidence import NUM_PASSAGES, Evidence
 from mm1cli.passages import Passage
+from mm1cli.prompts import prompt
 
 NUM_PIECES = 2  # of evidence, with auto
 ROOM_TOKENS = 512  # set aside for them
@@ -62,3 +64,9 @@ def as_read(passage: Passage) -> str:
 
 def joined(texts: Sequence[str]) -> str:
     return "\n".join(texts)
+
+
+def turns(documents: Sequence[str], question: str, again: str = "") -> list[Turn]:
+    """The prompt; `again` is read once more, close to the question."""
+    after = (prompt("documents_end"), again, prompt("question"), question)
+    return [Turn("system", (prompt("system"),)), Turn("user", (*documents, *after))]

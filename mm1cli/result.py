@@ -1,5 +1,6 @@
 """The noun `Answer`: text, citations with verified locators, usage, and what was not read."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -107,3 +108,12 @@ class Answer:
     value: object = None
     thinking: str = ""
     words: str = ""
+
+
+def in_quotes(words: Sequence[str]) -> str:
+    return ", ".join(f"“{one}”" for one in words)
+
+
+def unverified_note(unverified: Sequence[str]) -> str:
+    """How a user is told of `Answer.unverified`."""
+    return f"the answer says, but no document does: {in_quotes(unverified)}"

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from mm1cli import citations
 from mm1cli.passages import Passage
 from mm1cli.result import Citation, CitationKind, CitationStatus
 
@@ -43,21 +44,15 @@ class Sources:
 
     def cite(self, passage: Passage, score: float) -> int:
         document = passage.document
-        block = next(i for i, one in enumerate(document.blocks) if one is passage.block)
-        key = (document.path, block, passage.start, passage.end)
+        key = (document.path, id(passage.block), passage.start, passage.end)
         if key not in self._numbers:
             self._numbers[key] = len(self.citations) + 1
-            citation = Citation(
-                number=self._numbers[key],
-                path=document.path,
-                locator=passage.locator,
-                text=passage.text,
-                status=CitationStatus.EXACT,
+            citation = citations.cite(
+                self._numbers[key],
+                passage,
+                CitationStatus.EXACT,
+                CitationKind.EVIDENCE,
                 score=score,
-                kind=CitationKind.EVIDENCE,
-                block=block,
-                start=passage.start,
-                end=passage.end,
             )
             self.citations.append(citation)
         return self._numbers[key]

@@ -12,7 +12,7 @@ from mm1cli.evidence import Index, Judge, Ranked
 from mm1cli.ingest.pack import Packed
 from mm1cli.output.sink import Sink
 from mm1cli.passages import Passage, passages
-from mm1cli.result import Answer, PassageRead, ReadingPlan, Usage
+from mm1cli.result import Answer, PassageRead, ReadingPlan, Usage, unverified_note
 from mm1cli.settings import Settings
 from mm1cli.tables import Cell, Row, Sources
 from mm1cli.templates import Template
@@ -48,6 +48,8 @@ class Tabling:
         fill[template.kind](template, asks)
         for line in self._sources.markdown():
             self._say(line)
+        if self._unverified:
+            self._sink.note(unverified_note(self._unverified))
         answer = Answer(
             question=" / ".join([template.name, *asks]),
             text=self._text,

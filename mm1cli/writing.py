@@ -186,7 +186,9 @@ class Writer:
     def _constraint(self, grammar: "Grammar | None") -> "Constraint | None":
         if grammar is not None:
             return self._engine.json_constraint(grammar)
-        return None if self._quotable is None else self._engine.verbatim(self._quotable)
+        if self._quotable is None:
+            return None
+        return self._engine.verbatim(self._quotable, self._rest)
 
     def _say(self, text: str) -> None:
         if self._settings.think == "only":

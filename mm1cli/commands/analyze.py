@@ -3,16 +3,17 @@
 from collections.abc import Sequence
 
 from mm1cli import templates
-from mm1cli.answer import Reader, in_quotes
+from mm1cli.answer import Reader
 from mm1cli.commands import templates as tabling
 from mm1cli.commands.checks import (
     require_documents,
     require_everything_read,
     require_questions_with_text,
+    require_verified,
 )
 from mm1cli.commands.context import cache, open_engine
 from mm1cli.commands.reading import Sources, read
-from mm1cli.errors import CitationError, UsageError
+from mm1cli.errors import UsageError
 from mm1cli.output.sink import RunInfo, Sink
 from mm1cli.preread import Cached
 from mm1cli.result import ReadingPlan
@@ -64,5 +65,5 @@ def run(
         unverified += answer.unverified
     if settings.strict:
         require_everything_read(manifest)
-    if settings.strict_citations and unverified:
-        raise CitationError(f"--strict-citations: not in the documents: {in_quotes(unverified)}")
+    if settings.strict_citations:
+        require_verified(unverified)

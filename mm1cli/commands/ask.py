@@ -8,10 +8,10 @@ from pathlib import Path
 
 from engine.engine import StoreError, Tokenizer, saved_attachment, saved_context, saved_tokens
 from mm1cli import library, quotes, schema
-from mm1cli.answer import Reader, in_quotes
-from mm1cli.commands.checks import require_questions_with_text
+from mm1cli.answer import Reader
+from mm1cli.commands.checks import require_questions_with_text, require_verified
 from mm1cli.commands.context import open_engine
-from mm1cli.errors import CitationError, UsageError
+from mm1cli.errors import UsageError
 from mm1cli.ingest import kept
 from mm1cli.ingest.manifest import build
 from mm1cli.output.sink import RunInfo, Sink
@@ -59,8 +59,8 @@ def run(folder: Path, questions: Sequence[str], settings: Settings, sink: Sink) 
     for index, question in enumerate(_all(questions, sys.stdin)):
         sink.question(question, index, max(count, index + 1))
         unverified += reader.answer(question).unverified
-    if settings.strict_citations and unverified:
-        raise CitationError(f"--strict-citations: not in the documents: {in_quotes(unverified)}")
+    if settings.strict_citations:
+        require_verified(unverified)
 
 
 def _all(questions: Sequence[str], stdin: Iterable[str]) -> Iterator[str]:

@@ -1,12 +1,12 @@
-"""The rules that decide a run's exit code: of its questions, and of its manifest."""
+"""The rules that decide a run's exit code: of its questions, its manifest, its answers."""
 
 from collections import Counter
 from collections.abc import Sequence
 
-from mm1cli.errors import InputError, InputLeftOutError, UsageError
+from mm1cli.errors import CitationError, InputError, InputLeftOutError, UsageError
 from mm1cli.ingest.corpus import Reason
 from mm1cli.ingest.manifest import Manifest
-from mm1cli.result import ReadingPlan
+from mm1cli.result import ReadingPlan, in_quotes
 
 # The user's own rules leave these out; they are in the manifest, and no loss.
 _CHOSEN = frozenset({Reason.DUPLICATE, Reason.EXCLUDED, Reason.HIDDEN, Reason.IGNORED})
@@ -48,3 +48,9 @@ def require_everything_read(manifest: Manifest) -> None:
             f"--strict: {manifest.tokens:,} tokens do not fit the budget of "
             f"{manifest.budget_tokens:,}, so they were read by focus"
         )
+
+
+def require_verified(unverified: Sequence[str]) -> None:
+    """Raises CitationError if an answer says what no document says (--strict-citations)."""
+    if unverified:
+        raise CitationError(f"--strict-citations: not in the documents: {in_quotes(unverified)}")

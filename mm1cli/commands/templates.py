@@ -5,15 +5,15 @@ from collections.abc import Sequence
 from typing import TextIO
 
 from mm1cli import templates
-from mm1cli.answer import in_quotes
 from mm1cli.commands.checks import (
     require_documents,
     require_everything_read,
     require_questions_with_text,
+    require_verified,
 )
 from mm1cli.commands.context import open_engine
 from mm1cli.commands.reading import Sources, read
-from mm1cli.errors import CitationError, UsageError
+from mm1cli.errors import UsageError
 from mm1cli.output.sink import RunInfo, Sink
 from mm1cli.settings import Settings
 from mm1cli.tabling import Tabling
@@ -50,13 +50,12 @@ def run(
     sink.init(RunInfo("analyze", settings.model))
     reading = read(sources, questions, settings, sink)
     sink.manifest(reading.manifest, show=False)
+    sink.corpus(reading.packed.corpus, [len(ids) for ids in reading.packed.token_ids])
     require_documents(reading.manifest)
     engine = open_engine(reading.model, settings, sink)
     sink.question(f"{template.name}: {template.description}", 0, 1)
     answer = Tabling(engine, reading.packed, settings, sink).answer(template, asks)
     if settings.strict:
         require_everything_read(reading.manifest)
-    if settings.strict_citations and answer.unverified:
-        raise CitationError(
-            f"--strict-citations: not in the documents: {in_quotes(answer.unverified)}"
-        )
+    if settings.strict_citations:
+        require_verified(answer.unverified)

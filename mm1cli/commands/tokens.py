@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from mm1cli import templates
 from mm1cli.commands.checks import (
     require_documents,
     require_everything_read,
@@ -13,9 +14,16 @@ from mm1cli.settings import Settings
 
 
 def run(
-    command: str, sources: Sources, questions: Sequence[str], settings: Settings, sink: Sink
+    command: str,
+    sources: Sources,
+    questions: Sequence[str],
+    settings: Settings,
+    sink: Sink,
+    template_name: str | None = None,
 ) -> None:
     require_questions_with_text(questions)
+    if template_name is not None:
+        questions = templates.load(template_name).questions(questions)
     sink.init(RunInfo(command, settings.model))
     manifest = read(sources, questions, settings, sink).manifest
     sink.manifest(manifest, show=True)

@@ -6,17 +6,17 @@ models write is laid out; what is no such mark is text.
 """
 
 import re
-import unicodedata
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
+from engine import quotation
+from mm1cli.fold import fold
 from mm1cli.result import Answer, Citation, CitationKind, CitationStatus
 
 Span = tuple[int, int]
 
-_QUOTED = re.compile(r"“([^”]+)”|\"([^\"]+)\"|«([^»]+)»")
 _HIDDEN = re.compile(r"(\*\*)(?=\S)(.+?)(?<=\S)(\*\*)|(`)([^`\n]+)(`)")
 _HEADING = re.compile(r"#{1,6}\s+")
 _ITEM = re.compile(r"\s*(?:[-*•]|\d{1,3}[.)])\s+")
@@ -221,12 +221,12 @@ def _quotes(answer: Answer) -> Iterator[_Look]:
     cited: dict[str, Citation] = {}
     for citation in answer.citations:
         if citation.kind is CitationKind.QUOTE:
-            cited.setdefault(_folded(citation.text), citation)
-    for match in _QUOTED.finditer(answer.text):
-        group = match.lastindex or 0
-        if (found := cited.get(_folded(match.group(group)))) is not None:
+            cited.setdefault(fold(citation.text), citation)
+    for start, end in quotation.spans(answer.text) if cited else ():
+        if (found := cited.get(fold(answer.text[start + 1 : end - 1]))) is not None:
             yield _Look(
-                *match.span(),
+                start,
+                end,
                 f"quote-{found.status.replace(' ', '-')}",
                 found.number,
                 "not in the documents" if found.status is CitationStatus.NOT_FOUND else "",
@@ -240,7 +240,3 @@ def _unverified(answer: Answer) -> Iterator[_Look]:
             pattern = rf"(?<![\d.,]){pattern}(?![.,]?\d)"
         for match in re.finditer(pattern, answer.text):
             yield _Look(*match.span(), "unverified", flag="not in the documents")
-
-
-def _folded(text: str) -> str:
-    return " ".join(unicodedata.normalize("NFKC", text).split())

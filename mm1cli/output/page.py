@@ -8,7 +8,7 @@ import base64
 import hashlib
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cache
 from importlib.resources import files
@@ -139,23 +139,18 @@ def _shown(number: int, answer: Answer, sources: Sources | None) -> _Shown:
     return _Shown(
         number=number,
         answer=answer,
-        laid=AnswerText(answer).layout() if answer.is_found else AnswerText(_bare(answer)).layout(),
+        laid=AnswerText(answer).layout(),
         value=lay(answer.value) if _is_json(answer) else None,
         evidence=[_footnote(citation, sources) for citation in answer.citations],
         lane=lane(sources, answer) if sources is not None else Lane([], []),
         num_claims=len(answer.claims),
         num_unsupported=len(unsupported),
-        is_cut=answer.stop_reason not in COMPLETE,
+        is_cut=answer.stop_reason not in COMPLETE and not answer.words,
     )
 
 
 def _is_json(answer: Answer) -> bool:
     return answer.value is not None and answer.text.lstrip()[:1] in {"{", "["}
-
-
-def _bare(answer: Answer) -> Answer:
-    """That nothing was found is no claim that could have evidence."""
-    return replace(answer, claims=())
 
 
 def _footnote(citation: Citation, sources: Sources | None) -> _Footnote:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from engine.decode import StopReason
 from engine.engine import Engine
 from engine.errors import GrammarError, RoomError
-from engine.grammar import Grammar, Vocabulary, check, narrowed
+from engine.grammar import Grammar, Spelling, check, narrowed
 
 PAPER = {
     "type": "object",
@@ -226,10 +226,10 @@ def test_real_tokenizers_write_the_shortest_answer(name, request):
     else:
         directory = request.getfixturevalue("mini_dir")
         raw, ends, size = json.loads((directory / "tokenizer.json").read_text()), {2}, 49_152
-    vocabulary = Vocabulary.of(raw, frozenset(ends), size)
-    grammar = Grammar(PAPER, vocabulary)
+    spelling = Spelling.of(raw, frozenset(ends), size)
+    grammar = Grammar(PAPER, spelling)
     way = grammar.shortest(100)
-    text = vocabulary.tokenizer.decode_str(list(way))
+    text = spelling.tokenizer.decode_str(list(way))
     value = json.loads(text)
     jsonschema.validate(value, PAPER)
     assert value | {"risk": "low"} == {"name": "", "year": 0, "tags": [], "risk": "low"}

@@ -161,6 +161,17 @@ def ids_of(*words: str | bytes) -> list[int]:
     return [WORDS.index(word.encode() if isinstance(word, str) else word) for word in words]
 
 
+def test_a_quotation_that_is_open_already_goes_on_under_the_mask():
+    """Red: what opens in the token that ends the thinking is quoted freely."""
+    suffixes = Suffixes.build(["the cat"])
+    begun = Verbatim(tokens(), lambda: suffixes, '\n"the')
+    written = Verbatim(tokens(), lambda: suffixes)
+    for byte in b'\n"the':
+        written.push(1 + byte)
+    assert begun.is_open and written.is_open
+    assert begun.allowed().equal(written.allowed()) and not begun.allowed().all()
+
+
 def test_tokens_that_open_a_quotation_end_there():
     """Red: a token of a mark and a word writes a quotation past the mask."""
     verbatim = Verbatim(tokens(), lambda: Suffixes.build(["the cat"]))

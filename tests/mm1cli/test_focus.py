@@ -110,6 +110,14 @@ def test_what_no_passage_bears_out_is_not_found_and_the_models_words_are_kept(as
     assert focus.text == f"Not found in the 3 documents read ({read:,} of {tokens:,} tokens)."
 
 
+def test_the_sentence_that_says_so_is_not_checked_as_if_it_were_a_claim(ask, monkeypatch):
+    """Red: "914,220 of 914,220 tokens" stands in no document, and --strict-citations fails."""
+    monkeypatch.setattr(abstention, "MIN_LIFT", float("inf"))
+    answer = ask(ReadingPlan.WHOLE, think="only")
+    assert not answer.is_found and not answer.words
+    assert not answer.unverified and answer.citations
+
+
 def test_a_refusal_is_known_and_the_numbers_are_written_out():
     assert is_refusal(" Not found in the documents.\n") and is_refusal("Not found in the documents")
     assert not is_refusal("Not found in the documents is the rent of unit 7.")

@@ -122,7 +122,7 @@ def test_an_answer_cites_what_it_quotes(llama, tmp_path, monkeypatch, plan: Read
     (mark_id,), (tick_id,) = engine.tokenizer.encode_batch(['"', "`"])
     verbatim = engine.verbatim
     monkeypatch.setattr(
-        engine, "verbatim", lambda suffixes: Quoting(verbatim(suffixes), mark_id, tick_id)
+        engine, "verbatim", lambda *given: Quoting(verbatim(*given), mark_id, tick_id)
     )
     packed = pack(read_corpus(["notes"]), engine.tokenizer)
     settings = Settings(max_tokens=120, temperature=2.0, seed=3, quiet=True)

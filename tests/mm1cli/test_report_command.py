@@ -40,6 +40,15 @@ def test_questions_about_a_saved_context_have_a_page_too(mm1, llama, notes, tmp_
     assert "2 questions about 3 documents" in html and "In its surroundings" in html
 
 
+def test_a_table_has_a_page_with_its_passages_and_the_map(mm1, llama, notes, tmp_path):
+    """Red: the footnotes of a table open nothing."""
+    page = tmp_path / "out.html"
+    ran = mm1("analyze", notes, "--template", "timeline", "--model", llama, "--report", page)
+    assert ran.code == 0
+    html = page.read_text(encoding="utf-8")
+    assert 'id="map"' in html and "The text around it is not at hand." not in html
+
+
 def test_a_page_that_cannot_be_written_stops_the_run_before_it_reads(mm1, notes, tmp_path):
     """Red: an hour of reading, then `permission denied`."""
     other = tmp_path / "thesis.html"

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from engine.engine import Engine, Turn
 from mm1cli import claims as claiming
-from mm1cli.claims import Piece, carries, claims
+from mm1cli.claims import Carrier, carries, claims
 from mm1cli.evidence import Evidence, Ranked, as_judged
 from mm1cli.ingest.pack import pack
 from mm1cli.passages import passages
@@ -129,6 +129,6 @@ def test_every_sentence_is_a_claim_and_names_what_carries_it():
     high = claiming.CLAIM_GAIN + 1
     first = Gain((high, -high), (12, len(answer)))
     second = Gain((-high, high), (12, len(answer)))
-    pieces = [Piece(1, "A cat.", first), Piece(2, "5 crowns.", second), Piece(3, "6 crowns.")]
+    pieces = [Carrier(1, "A cat.", first), Carrier(2, "5 crowns.", second), Carrier(3, "6 crowns.")]
     assert claims(answer, pieces) == (Claim(0, 12, (1,)), Claim(13, 30, (2,)))
     assert claims(answer, []) == (Claim(0, 12, ()), Claim(13, 30, ()))

@@ -101,6 +101,13 @@ def test_people_see_the_table_on_stdout_and_can_pipe_it(mm1, llama, papers):
     assert "\n[1] papers/a.md, line 1\n> The bridge was opened on 3 May 1904.\n" in ran.out
 
 
+def test_a_dry_run_looks_at_the_template_too(mm1, llama, papers):
+    """Red: a template that does not exist is found out after the dry run."""
+    arguments = ("analyze", "papers", "--model", llama, "--dry-run", "--template")
+    assert mm1(*arguments, "no-such").code == 2
+    assert mm1(*arguments, "compare").code == 0
+
+
 def test_a_template_that_is_a_question(mm1, llama, papers, tmp_path):
     """Red: a template of one's own with a schema does not enforce it."""
     own = tmp_path / "own.md"

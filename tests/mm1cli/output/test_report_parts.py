@@ -226,6 +226,14 @@ def test_a_quotation_is_marked_by_how_it_was_found(status: CitationStatus):
     )
 
 
+def test_a_length_in_inches_does_not_begin_a_quotation():
+    """Red: the page pairs other quotation marks than the check of quotes did."""
+    quote = replace(sample_run.CITATIONS[4], text="the small one")
+    text = 'A 5" pipe is "the small one".'
+    answer = replace(sample_run.ANSWER, text=text, claims=(), unverified=(), citations=(quote,))
+    assert [one[0] for one in pieces(answer) if one[1]] == ['"the small one"']
+
+
 def test_values_are_laid_out_by_their_shape():
     assert lay({"a": None}) == Laid("fields", "", ("a",), ((Laid("text", "–"),),))
     table = lay([{"a": 1}, {"b": True}])
