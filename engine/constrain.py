@@ -1,6 +1,6 @@
 """What may be written next: a mask over token ids that follows the text as it grows."""
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -14,3 +14,27 @@ class Constraint(Protocol):
 
     def push(self, token_id: int) -> None:
         """`token_id` was written; it was allowed."""
+
+
+@runtime_checkable
+class Ending(Constraint, Protocol):
+    """A constraint that always knows a way to the end which fits the tokens that are left."""
+
+    def begin(self, max_tokens: int) -> None:
+        """Before the first token: how many may be written. Raises RoomError if no whole answer is
+        that short."""
+
+    def refuses(self, token_id: int) -> bool:
+        """Whether an allowed id would leave too few tokens for the end. It is then no longer
+        allowed; another one is."""
+
+    def close(self) -> None:
+        """From now on only the way to the end is allowed."""
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the answer ends here."""
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether the end came because the tokens ran out."""

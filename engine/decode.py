@@ -9,11 +9,12 @@ import torch
 from torch import Tensor
 
 from engine import stepper
-from engine.constrain import Constraint
+from engine.constrain import Constraint, Ending
 from engine.context import Context
 from engine.errors import CheckpointError
 from engine.tokenizer import Tokenizer
 
+NO_TOKEN = -1  # drawn where an answer is whole and nothing that could follow would fit
 _LONGEST_PERIOD = 64
 _FEWEST_REPEATS = 4
 _SHORTEST_LOOP = 32
@@ -135,10 +136,16 @@ class EagerDraws:
         if self._context.logits is None:
             raise ValueError("an empty context cannot be continued; extend it first")
         constraint = self._constraint
-        allowed = None if constraint is None else constraint.allowed()
-        self._last = self._sampler.draw(self._context.logits, allowed)
-        if constraint is not None:
-            constraint.push(self._last)
+        if constraint is None:
+            self._last = self._sampler.draw(self._context.logits)
+            return self._last
+        self._last = self._sampler.draw(self._context.logits, constraint.allowed())
+        if isinstance(constraint, Ending):
+            while constraint.refuses(self._last):
+                if constraint.is_complete:
+                    return NO_TOKEN
+                self._last = self._sampler.draw(self._context.logits, constraint.allowed())
+        constraint.push(self._last)
         return self._last
 
     def finish(self, num_read: int) -> None:
@@ -167,9 +174,11 @@ class Decoding:
     ) -> None:
         self._context, self._tokenizer, self._sampler = context, tokenizer, sampler
         self._constraint = constraint
+        self._ending = constraint if isinstance(constraint, Ending) else None
         self._max_tokens, self._max_positions = max_tokens, max_positions
         self._stop_ids, self._stop_texts = stop_ids, tuple(filter(None, stop_texts))
         self._start, self._num_read = len(context), 0
+        self._loops = False  # and is on its way to the end because of it
         self.token_ids: list[int] = []
         self.stop_reason: StopReason | None = None
 
@@ -182,9 +191,11 @@ class Decoding:
 
     def _begin(self) -> Draws:
         self._start = len(self._context)
+        limit = min(self._max_tokens, self._max_positions - self._start + 1)
+        if self._ending is not None:
+            self._ending.begin(limit)
         if self._constraint is not None or not stepper.serves(self._context):
             return EagerDraws(self._context, self._sampler, self._constraint)
-        limit = min(self._max_tokens, self._max_positions - self._start + 1)
         return stepper.SteppedDraws(self._context, self._sampler, limit)
 
     def _pieces(self, draws: Draws) -> Iterator[str]:
@@ -205,19 +216,32 @@ class Decoding:
 
     def _next_token(self, draws: Draws) -> StopReason | None:
         """Draws the next token into `token_ids`, or says why there is none."""
+        if self._sampler.is_greedy and in_loop(self.token_ids):
+            if self._ending is None and len(self.token_ids) < self._max_tokens:
+                return StopReason.LOOP
+            if self._ending is not None:
+                self._loops = True
+                self._ending.close()
+        if self._ending is not None and self._ending.is_complete:
+            return self._end()
         if len(self.token_ids) >= self._max_tokens:
             return StopReason.MAX_TOKENS
-        if self._sampler.is_greedy and in_loop(self.token_ids):
-            return StopReason.LOOP
         if self.token_ids:
             if self._start + self._num_read >= self._max_positions:
                 return StopReason.CONTEXT_FULL
             self._num_read = len(self.token_ids)
         token_id = draws.next()
-        if token_id in self._stop_ids:
-            return StopReason.END
+        if token_id == NO_TOKEN or token_id in self._stop_ids:
+            return self._end()
         self.token_ids.append(token_id)
         return None
+
+    def _end(self) -> StopReason:
+        """Why the answer is over where it is whole."""
+        if self._loops:
+            return StopReason.LOOP
+        is_cut = self._ending is not None and self._ending.is_cut
+        return StopReason.MAX_TOKENS if is_cut else StopReason.END
 
     def _find_stop(self, text: str) -> int | None:
         found = [at for stop in self._stop_texts if (at := text.find(stop)) >= 0]

@@ -5,16 +5,19 @@ Importing this module does not import torch; loading a model does.
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from engine.errors import (
     CheckpointError,
     ConfigError,
     EngineError,
+    GrammarError,
     PlacementError,
+    RoomError,
     StoreError,
     TokenizerError,
 )
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
     from engine.constrain import Constraint
     from engine.context import Context
     from engine.decode import Decoding
+    from engine.grammar import Grammar, JsonConstraint, Vocabulary
     from engine.store.manifest import Maker
     from engine.store.store import Built
     from engine.verify import Verification
@@ -38,13 +42,16 @@ __all__ = [
     "ContextPlan",
     "Engine",
     "EngineError",
+    "GrammarError",
     "Piece",
     "PlacementError",
+    "RoomError",
     "SavedContext",
     "StoreError",
     "Tokenizer",
     "TokenizerError",
     "Turn",
+    "check_schema",
     "check_tensors",
     "max_positions",
     "read_config",
@@ -157,6 +164,25 @@ class Engine:
 
         return Store(folder, self._model, self.maker).open()
 
+    @cached_property
+    def _vocabulary(self) -> "Vocabulary":
+        from engine.grammar import Vocabulary
+
+        raw = self.tokenizer.raw
+        return Vocabulary.of(raw, self._stop_ids, self.config.vocab_size)
+
+    def grammar(self, schema: Mapping[str, Any]) -> "Grammar":
+        """`schema` made ready for this model. Raises GrammarError."""
+        from engine.grammar import Grammar
+
+        return Grammar(schema, self._vocabulary)
+
+    def json_constraint(self, grammar: "Grammar") -> "JsonConstraint":
+        """For one answer: JSON that follows the schema, whole within `max_tokens`."""
+        from engine.grammar import JsonConstraint
+
+        return JsonConstraint(grammar, ~self._never)
+
     def decode(
         self,
         context: "Context",
@@ -167,12 +193,13 @@ class Engine:
         seed: int = 0,
         max_positions: int | None = None,
         stop_texts: Sequence[str] = (),
+        stop_ids: Sequence[int] = (),
         constraint: "Constraint | None" = None,
     ) -> "Decoding":
         """An answer that continues `context`; iterate over it for text. See `Decoding`.
 
         `max_positions` ends the answer when the context holds so many tokens; by default the
-        length the model was trained for.
+        length the model was trained for. `stop_ids` end it beside those of the model.
         """
         from engine.decode import Decoding, Sampler, Sampling
 
@@ -182,7 +209,7 @@ class Engine:
             Sampler(Sampling(temperature, top_p, seed), self._never),
             max_tokens=max_tokens,
             max_positions=max_positions or self.config.max_positions,
-            stop_ids=self._stop_ids,
+            stop_ids=self._stop_ids | frozenset(stop_ids),
             stop_texts=stop_texts,
             constraint=constraint,
         )
@@ -191,6 +218,13 @@ class Engine:
 def max_positions(directory: Path) -> int:
     """The number of positions the model in `directory` was trained for; loads no weights."""
     return read_config(directory).max_positions
+
+
+def check_schema(schema: Mapping[str, Any]) -> None:
+    """See `engine.grammar.check`."""
+    from engine.grammar import check
+
+    check(schema)
 
 
 def check_tensors(directory: Path) -> int:

@@ -6,6 +6,8 @@ EngineError (ValueError)
 ├── TokenizerError    the tokenizer or chat template is missing or not usable
 ├── StoreError        a saved context is damaged, unfinished, or made by another model
 ├── GgufError         a GGUF file is damaged or of a kind the converter does not read
+├── GrammarError      a JSON Schema cannot be followed
+├── RoomError         the tokens an answer may have are too few for any answer
 └── PlacementError    the work does not fit into memory; raised before it starts
 """
 
@@ -34,6 +36,14 @@ class StoreError(EngineError):
 
 
 class GgufError(EngineError):
+    pass
+
+
+class GrammarError(EngineError):
+    pass
+
+
+class RoomError(EngineError):
     pass
 
 

@@ -48,6 +48,7 @@ class Tokenizer:
         settings_path = directory / "tokenizer_config.json"
         self._settings: dict[str, Any] = read_json(settings_path) if settings_path.exists() else {}
         self._template = _chat_template(directory, self._settings)
+        self._path = directory / "tokenizer.json"
         self.control_ids = _control_ids(raw, directory)
         try:
             self._vocab_size: int = 1 + max([*raw["model"]["vocab"].values(), *self.control_ids])
@@ -60,6 +61,19 @@ class Tokenizer:
     def vocab_size(self) -> int:
         """One more than the highest id."""
         return self._vocab_size
+
+    @property
+    def raw(self) -> dict[str, Any]:
+        """The content of tokenizer.json, read again: few need it, and it is large."""
+        return read_json(self._path)
+
+    def opens_with(self, tag: str) -> bool:
+        """Whether the chat template itself begins the assistant's answer with `tag`."""
+        return self.chat([Turn("user", ("x",))])[-1].text.rstrip().endswith(tag)
+
+    def knows(self, tag: str) -> bool:
+        """Whether the chat template or a token of its own says that answers use `tag`."""
+        return tag in (self._template or "") or self._markup.token_to_id(tag) is not None
 
     def eos_ids(self) -> tuple[int, ...]:
         """The id of the configured end-of-turn token, if there is one."""

@@ -3,13 +3,14 @@
 reading plan -> evidence (bm25, then the model's judgement) -> context -> decode -> checked quotes.
 """
 
+import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from engine.engine import Engine, Piece, Tokenizer, Turn
-from mm1cli import citations
+from mm1cli import citations, schema
 from mm1cli.errors import BudgetError
 from mm1cli.evidence import Index, Judge, Ranked, apart
 from mm1cli.ingest.pack import Packed
@@ -19,6 +20,7 @@ from mm1cli.preread import Fresh, Source, layout
 from mm1cli.prompts import prompt
 from mm1cli.result import Answer, Citation, CitationStatus, PassageRead, ReadingPlan, Usage
 from mm1cli.settings import Settings
+from mm1cli.writing import Writer, thinking_tokens
 
 if TYPE_CHECKING:
     from engine.context import Context
@@ -73,10 +75,23 @@ class Reader:
         self._judge = Judge(engine)
         self._documents = source or Fresh(engine)
         self._shared: Context | None = None  # the whole corpus, read once
+        self._schema = schema.load(settings.schema) if settings.schema else None
+        self._grammar = engine.grammar(self._schema) if self._schema is not None else None
+        if self._grammar is not None:
+            # Too few tokens for any answer: told before the reading, not after it.
+            engine.json_constraint(self._grammar).begin(settings.max_tokens)
+        self._writer = Writer(
+            engine,
+            settings,
+            on_token=sink.token,
+            on_thinking=sink.thinking,
+            on_progress=sink.progress,
+        )
 
     def answer(self, question: str) -> Answer:
         """Streams one answer and its citations to the sink, and returns it whole."""
         began = time.perf_counter()
+        asked = schema.asked(question, self._schema)
         ranked = self._judge.rank(
             question,
             self._index.search(question, NUM_CANDIDATES),
@@ -86,29 +101,21 @@ class Reader:
         evidence = self._evidence(question, best)
         prefill_began = time.perf_counter()
         if self._plan is ReadingPlan.WHOLE:
-            read = self._read_whole(question, evidence)
+            read = self._read_whole(asked, evidence)
         else:
-            read = self._read_focus(question, best, evidence)
+            read = self._read_focus(asked, best, evidence)
         prefill_s = time.perf_counter() - prefill_began
         context_tokens = len(read.context)
 
         decode_began = time.perf_counter()
-        settings = self._settings
-        decoding = self._engine.decode(
-            read.context,
-            max_tokens=settings.max_tokens,
-            temperature=settings.temperature,
-            top_p=settings.top_p,
-            seed=settings.seed,
-            max_positions=settings.context_tokens,
-        )
-        text = ""
-        for piece in decoding:
-            self._sink.token(piece)
-            text += piece
+        written = self._writer.write(read.context, self._grammar)
+        text = written.text
         decode_s = time.perf_counter() - decode_began
 
-        cited, unverified = _check(text, evidence, self._source)
+        said = schema.said(text) if self._grammar is not None and text else text
+        cited, unverified = _check(said, evidence, self._source)
+        if said is not text:
+            unverified += schema.unknown_dates(text, self._packed.corpus)
         for citation in cited:
             self._sink.citation(citation)
         if unverified:
@@ -122,17 +129,19 @@ class Reader:
                 read_tokens=sum(part.tokens for part in read.parts),
                 context_tokens=context_tokens,
                 reused_tokens=read.reused_tokens,
-                output_tokens=len(decoding.token_ids),
+                output_tokens=written.num_thinking_tokens + len(written.token_ids),
                 prefill_s=prefill_s,
                 decode_s=decode_s,
                 total_s=time.perf_counter() - began,
             ),
             plan=self._plan,
-            stop_reason=str(decoding.stop_reason),
-            seed=settings.seed,
+            stop_reason=written.stop_reason,
+            seed=self._settings.seed,
             model_fingerprint=self._engine.fingerprint,
             read=tuple(read.parts),
             unverified=tuple(unverified),
+            value=json.loads(text) if self._grammar is not None and text else None,
+            thinking=written.thinking,
         )
         self._sink.answer(answer)
         return answer
@@ -172,7 +181,8 @@ class Reader:
         for count in range(len(best), 0, -1):
             texts = [_as_read(passage) for passage in reversed(best[:count])]
             token_ids = tokenizer.encode_chat(_turns(texts, question, evidence))
-            if len(token_ids) + self._settings.max_tokens <= limit:
+            answer_tokens = self._settings.max_tokens + thinking_tokens(tokenizer, self._settings)
+            if len(token_ids) + answer_tokens <= limit:
                 break
         else:
             raise BudgetError(

@@ -24,6 +24,7 @@ from mm1cli.options import (
     Include,
     Json,
     MaxCache,
+    MaxThinking,
     MaxTokens,
     Model,
     ModelName,
@@ -35,10 +36,14 @@ from mm1cli.options import (
     Paths,
     Questions,
     Quiet,
+    Schema,
     Seed,
     Strict,
     StrictCitations,
     Temperature,
+    Template,
+    TemplateName,
+    Think,
     Threads,
     TopP,
 )
@@ -54,6 +59,8 @@ app = typer.Typer(
 )
 models_app = typer.Typer(help="List, fetch and check models.", no_args_is_help=True)
 context_app = typer.Typer(help="Build, list and check saved contexts.", no_args_is_help=True)
+templates_app = typer.Typer(help="List and show templates of questions.", no_args_is_help=True)
+app.add_typer(templates_app, name="templates")
 app.add_typer(models_app, name="models")
 app.add_typer(context_app, name="context")
 
@@ -62,6 +69,7 @@ app.add_typer(context_app, name="context")
 def analyze(
     paths: Paths = None,
     ask: Ask = None,
+    template: Template = None,
     dry_run: DryRun = False,
     context_tokens: ContextTokens = None,
     include: Include = None,
@@ -82,6 +90,9 @@ def analyze(
     temperature: Temperature = None,
     top_p: TopP = None,
     seed: Seed = None,
+    schema: Schema = None,
+    think: Think = None,
+    max_thinking: MaxThinking = None,
     strict_citations: StrictCitations = None,
     as_json: Json = False,
     output_format: OutputFormat = None,
@@ -98,6 +109,9 @@ def analyze(
         "temperature": temperature,
         "top_p": top_p,
         "seed": seed,
+        "schema": schema,
+        "think": think,
+        "max_thinking": max_thinking,
         "fit": fit,
         "allow_secrets": allow_secrets,
         "ocr": ocr,
@@ -118,7 +132,7 @@ def analyze(
         else:
             from mm1cli.commands import analyze as full
 
-            full.run(sources, ask or [], settings, sink)
+            full.run(sources, ask or [], settings, sink, template)
 
 
 @app.command()
@@ -173,6 +187,9 @@ def ask(
     temperature: Temperature = None,
     top_p: TopP = None,
     seed: Seed = None,
+    schema: Schema = None,
+    think: Think = None,
+    max_thinking: MaxThinking = None,
     strict_citations: StrictCitations = None,
     as_json: Json = False,
     output_format: OutputFormat = None,
@@ -187,6 +204,9 @@ def ask(
         "temperature": temperature,
         "top_p": top_p,
         "seed": seed,
+        "schema": schema,
+        "think": think,
+        "max_thinking": max_thinking,
         "strict_citations": strict_citations,
         "quiet": quiet,
     }
@@ -282,6 +302,24 @@ def collect_contexts(max_cache: MaxCache = None) -> None:
         from mm1cli.commands import context
 
         context.collect(settings, sys.stdout)
+
+
+@templates_app.command("list")
+def list_templates(as_json: Json = False) -> None:
+    """The templates there are: those of mm1, and your own."""
+    with command({}):
+        from mm1cli.commands import templates
+
+        templates.show_list(sys.stdout, as_json=as_json)
+
+
+@templates_app.command("show")
+def show_template(name: TemplateName) -> None:
+    """Print a template: redirect it to a file, and change it."""
+    with command({}):
+        from mm1cli.commands import templates
+
+        templates.show(name, sys.stdout)
 
 
 @models_app.command("list")

@@ -90,6 +90,37 @@ TopP = Annotated[
     float | None, typer.Option(help="Nucleus to sample from. [0.95]", rich_help_panel=_ANSWER)
 ]
 Seed = Annotated[int | None, typer.Option(help="Of sampling. [0]", rich_help_panel=_ANSWER)]
+Template = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME|FILE",
+        help="What to ask, as a file: see mm1 templates list.",
+        rich_help_panel=_ANSWER,
+    ),
+]
+TemplateName = Annotated[str, typer.Argument(help="A name `mm1 templates list` shows, or a file.")]
+Schema = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FILE|FIELDS",
+        help="Answer in JSON: a JSON Schema, or `name, year int, tags [str]`.",
+        rich_help_panel=_ANSWER,
+    ),
+]
+Think = Annotated[
+    str | None,
+    typer.Option(
+        metavar="HOW",
+        help="A model's thinking: hide, show or only. [hide]",
+        rich_help_panel=_ANSWER,
+    ),
+]
+MaxThinking = Annotated[
+    int | None,
+    typer.Option(
+        help="Longest thinking, in tokens, before the answer. [4096]", rich_help_panel=_ANSWER
+    ),
+]
 StrictCitations = Annotated[
     bool | None,
     typer.Option(

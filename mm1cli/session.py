@@ -100,8 +100,11 @@ def _exit_code(error: Exception) -> ExitCode:
     if isinstance(error, BrokenPipeError):
         return ExitCode.BROKEN_PIPE
     engine_errors = sys.modules.get("engine.errors")  # not imported: then it raised nothing
-    if engine_errors is not None and isinstance(error, engine_errors.PlacementError):
-        return ExitCode.BUDGET
+    if engine_errors is not None:
+        if isinstance(error, engine_errors.PlacementError | engine_errors.RoomError):
+            return ExitCode.BUDGET
+        if isinstance(error, engine_errors.GrammarError):
+            return ExitCode.USAGE
     if engine_errors is not None and isinstance(error, engine_errors.StoreError):
         return ExitCode.INPUT
     if engine_errors is not None and isinstance(error, engine_errors.EngineError):

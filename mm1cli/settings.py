@@ -110,6 +110,11 @@ class Settings:
     top_p: float = _setting(
         0.95, _Allowed(float, "a number above 0 and up to 1", 0, 1, low_is_allowed=False)
     )
+    # A JSON Schema the answer follows: a file or the short form; see mm1cli/schema.py.
+    schema: str | None = _text(None)
+    # What becomes of what a model writes between <think> and </think>, and how long it may be.
+    think: str = _choice("hide", "show", "only")
+    max_thinking: int = _whole(4096, 0, 2**31 - 1)
     seed: int = _whole(0, 0, 2**63 - 1)
     threads: int | None = _whole(None, 1, 1024)
     # What happens to documents that do not fit; see mm1cli/ingest/fit.py.

@@ -2,7 +2,9 @@
 
 from collections.abc import Sequence
 
+from mm1cli import templates
 from mm1cli.answer import Reader, in_quotes
+from mm1cli.commands import templates as tabling
 from mm1cli.commands.checks import (
     require_documents,
     require_everything_read,
@@ -14,10 +16,25 @@ from mm1cli.errors import CitationError, UsageError
 from mm1cli.output.sink import RunInfo, Sink
 from mm1cli.preread import Cached
 from mm1cli.result import ReadingPlan
-from mm1cli.settings import Settings
+from mm1cli.settings import Settings, replace_unset
 
 
-def run(sources: Sources, questions: Sequence[str], settings: Settings, sink: Sink) -> None:
+def run(
+    sources: Sources,
+    questions: Sequence[str],
+    settings: Settings,
+    sink: Sink,
+    template_name: str | None = None,
+) -> None:
+    if template_name is not None:
+        template = templates.load(template_name)
+        if template.kind != "answer":
+            tabling.run(template, sources, questions, settings, sink)
+            return
+        require_questions_with_text(questions)
+        questions = template.questions(questions)
+        if template.schema:
+            settings = replace_unset(settings, schema=template.schema)
     if not questions:
         raise UsageError('no question; add --ask "...", or --dry-run to see what would be read')
     require_questions_with_text(questions)

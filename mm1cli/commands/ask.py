@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from engine.engine import StoreError, Tokenizer, saved_attachment, saved_context, saved_tokens
-from mm1cli import library
+from mm1cli import library, schema
 from mm1cli.answer import Reader, in_quotes
 from mm1cli.commands.checks import require_questions_with_text
 from mm1cli.commands.context import open_engine
@@ -28,6 +28,8 @@ def run(folder: Path, questions: Sequence[str], settings: Settings, sink: Sink) 
     if not questions:
         raise UsageError("no question; add one, or - to read one a line from standard input")
     require_questions_with_text([q for q in questions if q != STDIN])
+    if settings.schema:
+        schema.load(settings.schema)  # a mistake in it is told before anything is opened
     saved = saved_context(folder)
     token_ids = saved_tokens(folder)
     content = saved_attachment(folder, kept.NAME)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import cast
 
 from engine.engine import Tokenizer, max_positions
-from mm1cli import library
+from mm1cli import library, schema
 from mm1cli.answer import frame_tokens
 from mm1cli.errors import BudgetError, UsageError
 from mm1cli.ingest.cache import Cache
@@ -22,6 +22,7 @@ from mm1cli.ingest.selection import Selection
 from mm1cli.ingest.walk import STDIN
 from mm1cli.output.sink import Sink
 from mm1cli.settings import Settings
+from mm1cli.writing import thinking_tokens
 
 _CONTENTS_SHARE = 20  # the list of contents takes at most a twentieth of the context
 
@@ -67,6 +68,8 @@ def read(sources: Sources, questions: Sequence[str], settings: Settings, sink: S
     The budget is what the context leaves beside the prompt, the list of contents, the longest
     question and the answer. Raises BudgetError for --fit fail, or if the budget is nothing.
     """
+    form = schema.load(settings.schema) if settings.schema else None
+    asked = [schema.asked(question, form) for question in questions]
     paths = sources.all_paths()
     reading = read_files(
         paths,
@@ -80,7 +83,8 @@ def read(sources: Sources, questions: Sequence[str], settings: Settings, sink: S
         )
         tokenizer = Tokenizer(model)
         limit = settings.context_tokens or max_positions(model)
-        frame = settings.max_tokens + frame_tokens(tokenizer, questions)
+        answer_tokens = settings.max_tokens + thinking_tokens(tokenizer, settings)
+        frame = answer_tokens + frame_tokens(tokenizer, asked)
         max_contents = min(MAX_CONTENTS_TOKENS, limit // _CONTENTS_SHARE)
         packed = pack_all(outcomes, tokenizer, max_contents)
     budget = limit - frame - len(packed.contents_ids)

@@ -85,6 +85,9 @@ class JsonObject:
     def question(self, question: str, index: int, count: int) -> None:  # noqa: ARG002
         self._num_notes_before = len(self._notes)
 
+    def thinking(self, text: str) -> None:
+        self._aside.thinking(text)
+
     def token(self, text: str) -> None:
         pass
 
@@ -144,6 +147,9 @@ class JsonLines:
 
     def question(self, question: str, index: int, count: int) -> None:
         self._event("question", {"question": question, "index": index, "count": count})
+
+    def thinking(self, text: str) -> None:
+        self._event("thinking", {"text": text})
 
     def token(self, text: str) -> None:
         self._event("token", {"text": text})

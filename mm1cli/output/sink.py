@@ -42,6 +42,10 @@ class Sink(Protocol):
     def question(self, question: str, index: int, count: int) -> None:
         """The tokens and citations that follow belong to this question (index from 0)."""
 
+    def thinking(self, text: str) -> None:
+        """What the model writes before its answer, piece by piece; only if the user asked for it.
+        It comes before the tokens of the answer and is no part of it."""
+
     def token(self, text: str) -> None: ...
 
     def citation(self, citation: Citation) -> None: ...

@@ -57,6 +57,7 @@ class Terminal:
         self._needs_gap = False  # something stands on the screen right above the answer to come
         self._has_cited = False
         self._has_answered = False
+        self._thinking_is_open = False
 
     @classmethod
     def from_environment(cls, quiet: bool) -> "Terminal":
@@ -99,13 +100,27 @@ class Terminal:
         self._leave_gap()
         self._stdout.write(f"## {safe_line(' '.join(question.split()))}\n", Style.BOLD)
 
+    def thinking(self, text: str) -> None:
+        if not text:
+            return
+        self._progress.stop()
+        self._stderr.write(text, Style.DIM)
+        self._thinking_is_open = not text.endswith("\n")
+        self._needs_gap = True
+
     def token(self, text: str) -> None:
         if not text:
             return
+        self._end_thinking()
         self._progress.stop()
         self._leave_gap()
         self._stdout.write(text)
         self._line_is_open = not text.endswith("\n")
+
+    def _end_thinking(self) -> None:
+        if self._thinking_is_open:
+            self._thinking_is_open = False
+            self._stderr.write("\n")
 
     def citation(self, citation: Citation) -> None:
         with self._aside():
@@ -116,6 +131,7 @@ class Terminal:
 
     def answer(self, answer: Answer) -> None:
         self._progress.stop()
+        self._end_thinking()
         if not answer.text:
             self._line_is_open = True
         self._end_line()
@@ -127,6 +143,7 @@ class Terminal:
 
     def error(self, message: str, exit_code: int) -> None:  # noqa: ARG002 - the app exits with it
         self._progress.stop()
+        self._end_thinking()
         self._end_line()
         write_led("error", Style.ERROR, safe_line(message), self._stderr)
 
@@ -137,6 +154,7 @@ class Terminal:
     @contextmanager
     def _aside(self) -> Iterator[None]:
         """Write to stderr without touching the answer on stdout, nor the bar below."""
+        self._end_thinking()
         with self._progress.hidden():
             if self._line_is_open and self._shares_screen:
                 self._stderr.write("\n")

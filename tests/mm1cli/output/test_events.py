@@ -241,6 +241,20 @@ def test_the_lines_come_as_things_happen():
     assert stage.stderr.getvalue() == "error: stopped\n"
 
 
+def test_thinking_is_an_event_and_never_in_the_answer():
+    """Red: a program that joins tokens gets the model's thinking with them."""
+    lines, one = Stage(JsonLines), Stage(JsonObject)
+    for stage in (lines, one):
+        stage.sink.thinking("why not")
+        stage.sink.token("x")
+    assert [(event["type"], event["text"]) for event in lines.events] == [
+        ("thinking", "why not"),
+        ("token", "x"),
+    ]
+    one.sink.close()
+    assert "why not" not in one.out and "why not" in one.stderr.getvalue()
+
+
 def test_each_line_is_out_before_the_call_returns():
     stage = Stage(JsonLines)
     stage.sink.token("x")

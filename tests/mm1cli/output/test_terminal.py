@@ -110,6 +110,19 @@ def test_a_pipe_gets_the_answer_and_a_newline(tokens: list[str]):
     assert stage.err.count("note: in the middle\n") == len(tokens)
 
 
+def test_thinking_goes_to_stderr_and_stands_apart():
+    """Red: what a model thinks is piped on as its answer, or runs into the note behind it."""
+    stage = Stage(terminals=True)
+    for piece in ("why", " not", "Silt."):
+        (stage.sink.token if piece == "Silt." else stage.sink.thinking)(piece)
+    stage.sink.thinking("again")
+    stage.sink.note("noted")
+    stage.sink.answer(answer("Silt."))
+    assert stage.out == "Silt.\n"
+    assert stage.err.startswith("why not\n\n")
+    assert "again\n" in stage.err and stage.err.index("again") < stage.err.index("note: noted")
+
+
 def test_each_token_is_on_stdout_at_once():
     stage = Stage()
     stage.sink.token("one ")

@@ -1,0 +1,62 @@
+"""`mm1 templates` and `mm1 analyze --template`."""
+
+import json
+from collections.abc import Sequence
+from typing import TextIO
+
+from mm1cli import templates
+from mm1cli.answer import in_quotes
+from mm1cli.commands.checks import (
+    require_documents,
+    require_everything_read,
+    require_questions_with_text,
+)
+from mm1cli.commands.context import open_engine
+from mm1cli.commands.reading import Sources, read
+from mm1cli.errors import CitationError, UsageError
+from mm1cli.output.sink import RunInfo, Sink
+from mm1cli.settings import Settings
+from mm1cli.tabling import Tabling
+from mm1cli.templates import Template
+
+
+def show_list(out: TextIO, *, as_json: bool) -> None:
+    found = templates.listed()
+    if as_json:
+        names = ("name", "description", "kind", "origin")
+        json.dump([{name: getattr(one, name) for name in names} for one in found], out)
+        out.write("\n")
+        return
+    width = max(len(one.name) for one in found)
+    for one in found:
+        origin = "" if one.origin == templates.BUILT_IN else f" ({one.origin})"
+        out.write(f"{one.name:{width}}  {one.description}{origin}\n")
+    out.write(f"\nyour own: {templates.folder()}/NAME.md, or --template ./NAME.md\n")
+
+
+def show(name: str, out: TextIO) -> None:
+    """The file as it is, so that it can be redirected and changed."""
+    out.write(templates.load(name).content)
+
+
+def run(
+    template: Template, sources: Sources, asks: Sequence[str], settings: Settings, sink: Sink
+) -> None:
+    """A template whose answer is a table."""
+    if settings.schema:
+        raise UsageError(f"--template {template.name} makes a table; it goes without --schema")
+    require_questions_with_text(asks)
+    questions = [*template.aspects(asks).values(), *template.questions(asks)]
+    sink.init(RunInfo("analyze", settings.model))
+    reading = read(sources, questions, settings, sink)
+    sink.manifest(reading.manifest, show=False)
+    require_documents(reading.manifest)
+    engine = open_engine(reading.model, settings, sink)
+    sink.question(f"{template.name}: {template.description}", 0, 1)
+    answer = Tabling(engine, reading.packed, settings, sink).answer(template, asks)
+    if settings.strict:
+        require_everything_read(reading.manifest)
+    if settings.strict_citations and answer.unverified:
+        raise CitationError(
+            f"--strict-citations: not in the documents: {in_quotes(answer.unverified)}"
+        )

@@ -1,0 +1,192 @@
+"""One reply of a model: its thinking, if it thinks, then its answer; never the one in the other.
+
+A chat template can open `<think>` itself, the tag can be a control token, or the model writes it as
+text, cut anywhere between tokens. The end is forced where the model does not come to it.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from engine.engine import Engine, Tokenizer
+from mm1cli.settings import Settings
+
+if TYPE_CHECKING:
+    from engine.context import Context
+    from engine.decode import Decoding
+    from engine.grammar import Grammar
+
+OPEN, CLOSE = "<think>", "</think>"
+_STOPPED_BY_TEXT = "stop text"
+_LIKELY = 0.5
+
+OnText = Callable[[str], None]
+OnProgress = Callable[[str, int, int, str], None]
+
+
+@dataclass(slots=True)
+class Written:
+    """`token_ids` are those of the answer; `num_thinking_tokens` came before."""
+
+    text: str = ""
+    thinking: str = ""
+    token_ids: list[int] = field(default_factory=list)
+    num_thinking_tokens: int = 0
+    stop_reason: str = "end"
+
+
+def thinking_tokens(tokenizer: Tokenizer, settings: Settings) -> int:
+    """What to set aside for thinking: nothing for a model that does not say it thinks."""
+    if not tokenizer.knows(OPEN):
+        return 0
+    return settings.max_thinking + len(tokenizer.encode_markup(CLOSE))
+
+
+class Writer:
+    """Writes what follows a context. `limit` is the largest context, None what the model knows."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        settings: Settings,
+        *,
+        on_token: OnText,
+        on_thinking: OnText,
+        on_progress: OnProgress,
+        stop_texts: Sequence[str] = (),
+    ) -> None:
+        self._engine, self._settings, self._stop_texts = engine, settings, stop_texts
+        self._on_token, self._on_thinking, self._on_progress = on_token, on_thinking, on_progress
+        self._written = Written()
+        self._has_thought = False
+        self._rest = ""  # of the answer, that came in one piece with the end of the thinking
+
+    def write(self, context: "Context", grammar: "Grammar | None" = None) -> Written:
+        """With a grammar the answer follows it, from behind the thinking on. Raises RoomError."""
+        self._written, self._rest, self._has_thought = Written(), "", False
+        tokenizer = self._engine.tokenizer
+        open_ids = tokenizer.encode_markup(OPEN)
+        is_control = not tokenizer.control_ids.isdisjoint(open_ids)
+        if tokenizer.opens_with(OPEN):
+            self._think(context)
+        elif grammar is not None or is_control:
+            if float(context.score(open_ids).sum().exp()) > _LIKELY:
+                context.extend(open_ids)
+                self._think(context)
+        elif self._begins(context):
+            return self._written
+        if self._settings.think != "only":
+            self._answer(context, grammar)
+        return self._written
+
+    def _begins(self, context: "Context") -> bool:
+        """Writes until it is clear whether the model thinks. True if what came was the answer;
+        else the context stands behind the thinking."""
+        begin = len(context)
+        decoding = self._decode(context)
+        pieces, start = iter(decoding), ""
+        is_answer = False
+        for piece in pieces:
+            if is_answer:
+                self._say(piece)
+                continue
+            start += piece
+            head = start.lstrip()
+            if head.startswith(OPEN):
+                pieces.close()  # type: ignore[attr-defined]
+                _catch_up(context, begin, decoding.token_ids)
+                self._think(context, head.removeprefix(OPEN), len(decoding.token_ids))
+                return False
+            if not OPEN.startswith(head):
+                is_answer = True
+                self._say(start)
+                if self._settings.think == "only":
+                    pieces.close()  # type: ignore[attr-defined]
+                    break
+        if not is_answer:
+            self._say(start)
+        self._end(decoding)
+        return True
+
+    def _think(self, context: "Context", begun: str = "", num_begun: int = 0) -> None:
+        engine, settings, written = self._engine, self._settings, self._written
+        self._has_thought = True
+        begun, is_over, self._rest = begun.partition(CLOSE)
+        self._show(begun)
+        if is_over:
+            written.num_thinking_tokens = num_begun
+            return
+        close_ids = engine.tokenizer.encode_markup(CLOSE)
+        limit = settings.context_tokens or engine.config.max_positions
+        limit -= settings.max_tokens + len(close_ids)
+        room = min(settings.max_thinking - num_begun, limit - len(context))
+        ids: list[int] = []
+        start, reason = len(context), ""
+        if room > 0:
+            decoding = engine.decode(
+                context,
+                max_tokens=room,
+                temperature=settings.temperature,
+                top_p=settings.top_p,
+                seed=settings.seed,
+                max_positions=limit,
+                stop_texts=(CLOSE,),
+                stop_ids=close_ids if len(close_ids) == 1 else (),
+            )
+            for piece in decoding:
+                self._show(piece)
+                if settings.think == "hide":
+                    done = min(len(decoding.token_ids), room)
+                    self._on_progress("thinking", done, room, "tokens")
+            self._on_progress("thinking", room, room, "tokens")
+            ids, reason = decoding.token_ids, str(decoding.stop_reason)
+        _catch_up(context, start, ids)
+        if reason == _STOPPED_BY_TEXT:
+            self._rest = engine.tokenizer.decode(ids).rpartition(CLOSE)[2]
+        else:
+            context.extend(close_ids)
+        written.num_thinking_tokens = num_begun + len(ids)
+
+    def _show(self, text: str) -> None:
+        self._written.thinking += text
+        if self._settings.think != "hide":
+            self._on_thinking(text)
+
+    def _answer(self, context: "Context", grammar: "Grammar | None") -> None:
+        decoding = self._decode(context, grammar)
+        if grammar is None:
+            self._say(self._rest)
+        for piece in decoding:
+            self._say(piece)
+        self._end(decoding)
+
+    def _decode(self, context: "Context", grammar: "Grammar | None" = None) -> "Decoding":
+        engine, settings = self._engine, self._settings
+        return engine.decode(
+            context,
+            max_tokens=settings.max_tokens,
+            temperature=settings.temperature,
+            top_p=settings.top_p,
+            seed=settings.seed,
+            max_positions=settings.context_tokens,
+            stop_texts=self._stop_texts,
+            constraint=None if grammar is None else engine.json_constraint(grammar),
+        )
+
+    def _say(self, text: str) -> None:
+        if self._settings.think == "only":
+            return
+        if self._has_thought and not self._written.text:
+            text = text.lstrip()  # the lines between the tag and the answer
+        if text:
+            self._written.text += text
+            self._on_token(text)
+
+    def _end(self, decoding: "Decoding") -> None:
+        self._written.token_ids = list(decoding.token_ids)
+        self._written.stop_reason = str(decoding.stop_reason or "end")
+
+
+def _catch_up(context: "Context", start: int, token_ids: list[int]) -> None:
+    """Reads what was written from `start` on: the last token has often not been read."""
+    context.extend(token_ids[len(context) - start :])
