@@ -7,10 +7,12 @@ from torch import Tensor
 
 from engine.errors import EngineError
 from engine.layers.kv import KVCache
+from engine.likelihood import TokenScores, token_scores
 from engine.model import LayerState, Model
 from engine.prefill import chunk_major
 
 OnProgress = Callable[[int, int], None]
+OnScores = Callable[[TokenScores], None]
 
 
 class Context:
@@ -62,14 +64,26 @@ class Context:
         return sum(state.num_bytes for state in self._states)
 
     @torch.inference_mode()
-    def extend(self, token_ids: Sequence[int], on_progress: OnProgress | None = None) -> None:
+    def extend(
+        self,
+        token_ids: Sequence[int],
+        on_progress: OnProgress | None = None,
+        on_scores: OnScores | None = None,
+    ) -> None:
         """Reads more tokens. `on_progress` gets (tokens done, tokens in all) after each chunk.
 
-        If `on_progress` raises, the context stands whole at that chunk border and can go on.
+        `on_scores` gets the likelihoods of each chunk's tokens as they came, chunk by chunk, which
+        costs the head's product for every token; the context is the same bit by bit without it.
+        If either raises, the context stands whole at that chunk border and can go on.
         An error inside a chunk leaves it unusable, and every later call says so.
         """
+        before = self.logits
         for done, hidden in self.chunks(token_ids):
             self.logits = self._model.logits(hidden[-1:])[0]
+            if on_scores is not None:
+                chunk = token_ids[done - len(hidden) : done]
+                on_scores(token_scores(self._model, before, hidden[:-1], chunk))
+                before = self.logits
             if on_progress is not None:
                 on_progress(done, len(token_ids))
 
@@ -117,24 +131,13 @@ class Context:
         log_p = torch.log_softmax(torch.cat(rows), dim=-1)
         return log_p.gather(1, targets[:, None])[:, 0]
 
-    @torch.inference_mode()
     def extend_scored(self, token_ids: Sequence[int]) -> Tensor:
-        """`extend`, and log p of each of `token_ids` [T] as it came, in nats.
-
-        Holds the logits of one chunk at a time, so that texts of any length can be scored.
-        """
+        """`extend`, and log p of each of `token_ids` [T] as it came, in nats, on the CPU."""
         if self.logits is None:
             raise EngineError("an empty context gives no token a likelihood")
-        targets = torch.tensor(token_ids, dtype=torch.int64, device=self._model.device)
-        row, scored = self.logits[None], 0
-        found = []
-        for done, hidden in self.chunks(token_ids):
-            logits = self._model.logits(hidden)
-            log_p = torch.log_softmax(torch.cat([row, logits[:-1]]), dim=-1)
-            found.append(log_p.gather(1, targets[scored:done, None])[:, 0])
-            row, scored = logits[-1:], done
-            self.logits = logits[-1]
-        return torch.cat(found) if found else targets.float()
+        found = [torch.empty(0)]
+        self.extend(token_ids, on_scores=lambda scores: found.append(scores.log_p))
+        return torch.cat(found)
 
     @torch.inference_mode()
     def chunks(self, token_ids: Sequence[int]) -> Iterator[tuple[int, Tensor]]:

@@ -31,6 +31,15 @@ class Origin:
 
 
 @dataclass(frozen=True, slots=True)
+class Span:
+    """The characters `block.text[start:end]` that a token stands for, which are not none."""
+
+    block: Block
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
 class Packed:
     """`token_ids[i]` are those of document i, its marks included, in corpus order.
 
@@ -41,9 +50,7 @@ class Packed:
     token_ids: tuple[tuple[int, ...], ...]
     contents_ids: tuple[int, ...]
     encoder: Encoder = field(repr=False, compare=False)
-    _offsets: dict[int, list[tuple[int, int]]] = field(
-        default_factory=dict, repr=False, compare=False
-    )
+    _spans: dict[int, list[Span | None]] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def num_tokens(self) -> int:
@@ -67,16 +74,34 @@ class Packed:
         ends = list(accumulate(map(len, self.token_ids)))
         number = bisect_right(ends, at)
         document = self.corpus.documents[number]
-        if number not in self._offsets:
-            self._offsets[number] = self.encoder.offsets(document_text(document))
-        first = ends[number] - len(self.token_ids[number])
-        start, end = self._offsets[number][at - first]
-        for block_start, block in _layout(document):
-            inside = min(end - block_start, len(block.text))
-            begin = max(start - block_start, 0)
-            if begin < inside:
-                return Origin(document, block.locate(begin, inside))
-        return Origin(document, None)
+        if number not in self._spans:
+            self._spans[number] = self.spans(number)
+        span = self._spans[number][at - ends[number] + len(self.token_ids[number])]
+        if span is None:
+            return Origin(document, None)
+        return Origin(document, span.block.locate(span.start, span.end))
+
+    def spans(self, number: int) -> list[Span | None]:
+        """What each token of document `number` stands for; None for marks between its text.
+
+        Encodes the document again, once for all its tokens. A token that ends one block and begins
+        the next belongs to the first.
+        """
+        document = self.corpus.documents[number]
+        layout = list(_layout(document))
+        starts = [start for start, _ in layout]
+        found: list[Span | None] = []
+        for start, end in self.encoder.offsets(document_text(document)):
+            span = None
+            for at in range(max(bisect_right(starts, start) - 1, 0), len(layout)):
+                block_start, block = layout[at]
+                begin, inside = max(start - block_start, 0), min(end - block_start, len(block.text))
+                if begin < inside:
+                    span = Span(block, begin, inside)
+                if span is not None or block_start >= end:
+                    break
+            found.append(span)
+        return found
 
 
 class Packer:

@@ -4,7 +4,7 @@ from hypothesis import given
 
 from engine.engine import Tokenizer
 from mm1cli.ingest.corpus import Block, Corpus, Document, Place
-from mm1cli.ingest.pack import contents_text, document_text, pack, pack_all
+from mm1cli.ingest.pack import _layout, contents_text, document_text, pack, pack_all
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +71,29 @@ def test_every_token_leads_back_to_its_place(tokenizer: Tokenizer, corpus: Corpu
     for index in (-1, len(ids)):
         with pytest.raises(IndexError):
             packed.locate(index)
+
+
+@given(corpora())
+def test_the_batch_finds_for_each_token_the_first_text_it_overlaps(
+    tokenizer: Tokenizer, corpus: Corpus
+):
+    """Red: a surprise map blames another line than the one the token is from."""
+    packed = pack(corpus, tokenizer)
+    for number, document in enumerate(corpus.documents):
+        text, blocks = document_text(document), list(_layout(document))
+        spans = packed.spans(number)
+        assert len(spans) == len(packed.token_ids[number])
+        for span, (start, end) in zip(spans, tokenizer.offsets(text), strict=True):
+            inside = [
+                (block, max(start - first, 0), min(end - first, len(block.text)))
+                for first, block in blocks
+                if max(start - first, 0) < min(end - first, len(block.text))
+            ]
+            if not inside:
+                assert span is None
+            else:
+                assert span is not None and span.block is inside[0][0]
+                assert (span.start, span.end) == inside[0][1:]
 
 
 def test_a_token_knows_its_line(tokenizer: Tokenizer):

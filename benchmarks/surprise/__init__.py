@@ -1,0 +1,1 @@
+"""How often a seeded bug is among the most surprising lines of its file."""

@@ -1,0 +1,99 @@
+"""Reads windows through the model, and keeps what it thought of their tokens."""
+
+import os
+import tempfile
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from engine.engine import Engine
+
+if TYPE_CHECKING:
+    from engine.likelihood import TokenScores
+
+Scores = npt.NDArray[np.float32]  # [3, T]: log p, entropy, best log p, in nats
+OnProgress = Callable[[int, int], None]
+
+MAX_BYTES = 512 << 20
+_KEEP_SHARE = 0.8  # of the cap, after the oldest were dropped
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """Scores on disk, 12 bytes a token, by the hash of the model and of all tokens of a window.
+
+    A window of other tokens is another file: a change in a repository costs the windows it is in,
+    read whole. Nothing here raises; what cannot be read back is computed again.
+    """
+
+    folder: Path
+    max_bytes: int = MAX_BYTES
+
+    def get(self, name: str, num_tokens: int) -> Scores | None:
+        path = self.folder / f"{name}.f32"
+        try:
+            content = path.read_bytes()
+            os.utime(path)  # when it was last of use
+        except OSError:
+            return None
+        if len(content) != 12 * num_tokens:
+            return None
+        return np.frombuffer(content, "<f4").reshape(3, num_tokens)
+
+    def put(self, name: str, scores: Scores) -> None:
+        with suppress(OSError):
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            descriptor, part = tempfile.mkstemp(dir=self.folder, suffix=".part")
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(scores.astype("<f4").tobytes())
+            Path(part).replace(self.folder / f"{name}.f32")
+
+    def prune(self) -> None:
+        """Drops what was of no use for longest, if all together are too large."""
+        entries = []
+        with suppress(OSError):
+            for path in self.folder.iterdir():
+                status = path.stat()
+                entries.append((status.st_mtime, status.st_size, path))
+        total = sum(size for _, size, _ in entries)
+        if total <= self.max_bytes:
+            return
+        for _, size, path in sorted(entries):
+            if total <= _KEEP_SHARE * self.max_bytes:
+                return
+            with suppress(OSError):
+                path.unlink()
+                total -= size
+
+
+@dataclass(slots=True)
+class ScoreReader:
+    """Scores of token sequences, each from an empty context. `num_reused` counts kept tokens."""
+
+    engine: Engine
+    kept: Kept | None = None
+    num_reused: int = 0
+
+    def read(self, token_ids: Sequence[int], on_progress: OnProgress | None = None) -> Scores:
+        """[3, T]; NaN for the first token. `on_progress` may raise; then nothing is kept."""
+        name = self.engine.context_name(token_ids)
+        known = self.kept.get(name, len(token_ids)) if self.kept is not None else None
+        if known is not None:
+            self.num_reused += len(token_ids)
+            return known
+        chunks: list[Scores] = []
+
+        def note(scores: "TokenScores") -> None:
+            rows = (scores.log_p, scores.entropy, scores.best_log_p)
+            chunks.append(np.stack([row.numpy() for row in rows]))
+
+        self.engine.new_context().extend(token_ids, on_progress, note)
+        found = np.concatenate(chunks, axis=1)
+        if self.kept is not None:
+            self.kept.put(name, found)
+        return found
