@@ -9,13 +9,17 @@ from mm1cli.output.sink import Sink
 from mm1cli.output.terminal import Terminal
 from mm1cli.output.text import Channel
 
-Format = Literal["text", "json", "jsonl"]
+Format = Literal["text", "json", "jsonl", "sarif", "github", "markdown"]
 
 
 def make_sink(format: Format, quiet: bool) -> Sink:
     """The sink for `format`, on this process's stdout and stderr."""
     if format == "text":
         return Terminal.from_environment(quiet)
+    if format in ("sarif", "github", "markdown"):
+        from mm1cli.output.reports import Report
+
+        return Report(format, quiet=quiet)
     stdout = Channel.from_environment(sys.stdout, os.environ)
     # A program reads stdout; beside it, words without a bar or colour.
     stderr = Channel(sys.stderr)

@@ -18,6 +18,7 @@ from mm1cli.result import Answer, Citation
 
 if TYPE_CHECKING:
     from mm1cli.output.terminal import Terminal
+    from mm1cli.review.finding import Review
 
 # JSON may hold these raw, but a terminal that shows it, or a reader that splits lines, must not
 # see them. They can stand only inside strings, where the escape means the same.
@@ -68,6 +69,7 @@ class JsonObject:
         self._num_notes_before = 0
         self._answers: list[dict[str, object]] = []
         self._error: dict[str, object] | None = None
+        self._review: dict[str, object] = {}
 
     def init(self, run: RunInfo) -> None:
         self._run = _run_json(run)
@@ -99,6 +101,11 @@ class JsonObject:
         self._answers.append(_answer_json(answer) | {"notes": notes})
         self._num_notes_before = len(self._notes)
 
+    def review(self, review: "Review") -> None:
+        from mm1cli.output.review import as_json
+
+        self._review = as_json(review)
+
     def error(self, message: str, exit_code: int) -> None:
         self._error = {"message": message, "exit_code": int(exit_code)}
         self._aside.error(message, exit_code)
@@ -111,7 +118,8 @@ class JsonObject:
         whole |= self._run
         if self._manifest is not None:
             whole["manifest"] = self._manifest
-        if self._answers or self._error is None:
+        whole |= self._review
+        if self._answers or (self._error is None and not self._review):
             whole["answers"] = self._answers
         if len(self._answers) == 1:
             names = ("question", "answer", "citations", "usage")
@@ -159,6 +167,13 @@ class JsonLines:
 
     def answer(self, answer: Answer) -> None:
         self._event("result", _answer_json(answer))
+
+    def review(self, review: "Review") -> None:
+        from mm1cli.output.review import as_json
+
+        for finding in review.findings:
+            self._event("finding", finding.as_json())
+        self._event("result", as_json(review))
 
     def error(self, message: str, exit_code: int) -> None:
         self._event("error", {"message": message, "exit_code": int(exit_code)})

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from mm1cli.ingest.manifest import Manifest
 from mm1cli.output.progress import Progress
@@ -25,6 +26,9 @@ from mm1cli.output.text import (
     write_parts,
 )
 from mm1cli.result import Answer, Citation, CitationStatus, Usage
+
+if TYPE_CHECKING:
+    from mm1cli.review.finding import Review
 
 PROGRESS_AFTER_S = 2.0
 _COMPLETE = frozenset({"end", "stop", "stop text"})
@@ -140,6 +144,14 @@ class Terminal:
             write_parts(_usage_parts(answer, self._model), self._stderr)
         self._has_cited = self._needs_gap = False
         self._has_answered = True
+
+    def review(self, review: "Review") -> None:
+        from mm1cli.output.reports import guarded
+        from mm1cli.output.review import write_review
+
+        self._progress.stop()
+        self._leave_gap()
+        write_review(review, guarded(self._stdout))
 
     def error(self, message: str, exit_code: int) -> None:  # noqa: ARG002 - the app exits with it
         self._progress.stop()
