@@ -66,8 +66,9 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class _Asked:
-    """`Options`, checked."""
+    """`Options`, checked. `focus` is all where none is `named`."""
 
+    named: tuple[Category, ...]
     focus: tuple[Category, ...]
     severity: Severity
     fail_on: Severity | None
@@ -139,9 +140,10 @@ def _checked(options: Options) -> _Asked:
             only = Selection.of(options.paths, ())
         except UsageError:
             raise UsageError("--paths takes patterns such as '*.py' or 'src/'") from None
-    focus = [_one_of(Category, "--focus", name) for name in options.focus]
+    named = tuple(_one_of(Category, "--focus", name) for name in dict.fromkeys(options.focus))
     return _Asked(
-        tuple(dict.fromkeys(focus)) or tuple(Category),
+        named,
+        named or tuple(Category),
         _one_of(Severity, "--severity", options.severity or Severity.LOW),
         _one_of(Severity, "--fail-on", options.fail_on) if options.fail_on else None,
         only,
@@ -201,7 +203,7 @@ def _read(
     change = None
     if patches is not None:
         change = changes.change_of(patches, corpus, changes.offset_in_repository())
-    documents, left = reviewed(corpus, facts, asked.focus, change)
+    documents, left = reviewed(corpus, facts, asked.named, change)
     if asked.only is not None:
         prefixes = changes.prefixes_of(sources.paths)
         documents = [one for one in documents if _is_chosen(one.path, asked.only, prefixes)]

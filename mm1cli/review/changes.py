@@ -22,6 +22,8 @@ _DIFF = (
     *("diff", "--no-color", "--no-ext-diff", "--no-textconv", "--find-renames"),
     *("--src-prefix=a/", "--dst-prefix=b/", "--unified=3", "--submodule=short", "--relative"),
 )
+_NAMING = ("--- ", "+++ ", "rename from ", "rename to ")
+_USUAL_HEADER = re.compile(r'diff --git "?a/.* "?b/')
 _ESCAPE = re.compile(rb"\\([0-7]{1,3}|.)", re.DOTALL)
 _ESCAPED = dict(zip("abfnrtv", "\a\b\f\n\r\t\v", strict=True))
 
@@ -96,7 +98,7 @@ def read_diff(stream: BinaryIO) -> str:
 def parse(text: str) -> PatchSet:
     """Raises InputError for what is no unified diff; nothing at all is an empty one."""
     try:
-        patches = PatchSet(text)
+        patches = PatchSet(_with_usual_headers(text))
     except UnidiffParseError as error:
         raise InputError(f"not a unified diff: {one_line(str(error))[:120]}") from None
     except (ValueError, IndexError) as error:
@@ -104,6 +106,43 @@ def parse(text: str) -> PatchSet:
     if not patches and text.strip():
         raise InputError("not a unified diff: no file and no hunk is in it; try `git diff`")
     return patches
+
+
+def _with_usual_headers(text: str) -> str:
+    """As git writes it with the prefixes a/ and b/: other headers of names with blanks in them
+    cannot be split. The names stay whole behind these prefixes."""
+    kept: list[str] = []
+    header: list[str] | None = None
+    for line in text.split("\n"):
+        if header is not None and line.startswith(("diff --git ", "@@ ", "GIT binary", "Binary ")):
+            kept += _usual(header)
+            header = None
+        if line.startswith("diff --git ") and not _USUAL_HEADER.match(line):
+            header = []
+        (kept if header is None else header).append(line)
+    return "\n".join(kept if header is None else [*kept, *_usual(header)])
+
+
+def _usual(header: Sequence[str]) -> list[str]:
+    found = {key: line[len(key) :] for line in header for key in _NAMING if line.startswith(key)}
+    both = header[0].removeprefix("diff --git ")
+    halves = both[: len(both) // 2], both[len(both) // 2 + 1 :]
+    source = found.get("--- ", found.get("rename from ", halves[0]))
+    target = found.get("+++ ", found.get("rename to ", halves[1]))
+    source, target = (name.rstrip("\t") for name in (source, target))
+    named = [name for name in (source, target) if name != DEV_NULL] * 2
+    lines = [f"diff --git {_prefixed('a/', named[0])} {_prefixed('b/', named[-1])}"]
+    for line in header[1:]:
+        if line.startswith("--- ") and source != DEV_NULL:
+            line = f"--- {_prefixed('a/', source)}\t"
+        elif line.startswith("+++ ") and target != DEV_NULL:
+            line = f"+++ {_prefixed('b/', target)}\t"
+        lines.append(line)
+    return lines
+
+
+def _prefixed(prefix: str, name: str) -> str:
+    return f'"{prefix}{name[1:]}' if name.startswith('"') else f"{prefix}{name}"
 
 
 def git_diff(base: str, paths: Sequence[str]) -> list[tuple[str, str]]:
@@ -172,9 +211,7 @@ def change_of(patches: Sequence[tuple[str, PatchSet]], corpus: Corpus, offset: s
         else:
             found = list(_stretches(patch, document.blocks[0].text.split("\n")))
             if len(found) < len(patch):
-                why = (
-                    f"{len(patch) - len(found)} of {len(patch)} hunks are not in the file as it is"
-                )
+                why = f"{len(patch) - len(found)} of {len(patch)} hunks are not in the file now"
                 elsewhere.append((path, why))
             if found:
                 stretches[path] = (*stretches.get(path, ()), *found)
@@ -187,24 +224,19 @@ def _is_text(document: Document) -> bool:
 
 def _path(patch: PatchedFile, prefix: str, offset: str, known: Mapping[str, object]) -> str:
     """As the corpus has it, if it does."""
-    name = _without_prefix(patch.target_file)
-    if name == DEV_NULL:
-        name = _without_prefix(patch.source_file)
-    bare = (patch.target_file or "").split("\t")[0]
-    candidates = [f"{prefix}{shown_path(name)}"]
-    if offset and name.startswith(offset):
-        candidates.append(f"{prefix}{shown_path(name.removeprefix(offset))}")
-    if bare and bare != DEV_NULL:
-        candidates.append(f"{prefix}{shown_path(bare)}")
+    target = patch.target_file or DEV_NULL
+    whole = _unquoted(patch.source_file or target if target == DEV_NULL else target)
+    name = _without_prefix(whole, "ab")
+    names = [name, _without_prefix(name, "ciow12"), whole]
+    if offset:
+        names += [one.removeprefix(offset) for one in names if one.startswith(offset)]
+    candidates = [f"{prefix}{shown_path(one)}" for one in names]
     return next((path for path in candidates if path in known), candidates[0])
 
 
-def _without_prefix(name: str | None) -> str:
-    if not name or name == DEV_NULL:
-        return DEV_NULL
-    name = _unquoted(name)
+def _without_prefix(name: str, prefixes: str) -> str:
     head, slash, rest = name.partition("/")
-    return rest if slash and len(head) == 1 and head in "abciow12" else name
+    return rest if slash and len(head) == 1 and head in prefixes else name
 
 
 def _unquoted(name: str) -> str:

@@ -36,7 +36,7 @@ def reviewed(
 ) -> tuple[list[Document], list[tuple[str, str]]]:
     """The documents that are reviewed, in corpus order, and (path, why) of those that are not.
 
-    A whole repository: source that people wrote here, with its documentation if that is in
+    A whole repository: source that people wrote here, with its documentation if that is named in
     `focus`. A change: every text file it touches that people wrote here.
     """
     by_path = {file.path: file for file in facts.files}

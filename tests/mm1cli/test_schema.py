@@ -4,10 +4,9 @@ import json
 
 import jsonschema
 import pytest
+from corpora import corpus
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from corpora import corpus
 
 from mm1cli import schema
 from mm1cli.errors import UsageError
