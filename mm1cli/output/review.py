@@ -141,7 +141,8 @@ def _write_surprise(review: Review, channel: Channel) -> None:
     channel.write(f"improbable lines, the most improbable first ({of})\n", Style.BOLD)
     for line in review.surprising:
         share = max(line.rank_share * 100, 0.01)
-        tokens = ", ".join(f"‹{token.text}›" for token in _telling(line.tokens))
+        telling = dict.fromkeys(token.text for token in _telling(line.tokens))
+        tokens = ", ".join(f"‹{text}›" for text in telling)
         place = f"{safe_line(line.path)}:{line.line}"
         channel.write(f"  top {share:.2g} %  {place}  {safe_line(tokens)}\n", Style.PLAIN)
         channel.write(f"      {safe_line(line.text.strip())[:_SHOWN_CHARS]}\n", Style.DIM)
