@@ -4,6 +4,7 @@ import os
 import sys
 from typing import Literal
 
+from mm1cli.output.actions import guarded
 from mm1cli.output.events import JsonLines, JsonObject
 from mm1cli.output.sink import Sink
 from mm1cli.output.terminal import Terminal
@@ -22,6 +23,6 @@ def make_sink(format: Format, quiet: bool) -> Sink:
         return Report(format, quiet=quiet)
     stdout = Channel.from_environment(sys.stdout, os.environ)
     # A program reads stdout; beside it, words without a bar or colour.
-    stderr = Channel(sys.stderr)
+    stderr = guarded(Channel(sys.stderr))
     aside = Terminal(stderr, stderr, quiet=quiet)
     return JsonObject(stdout, aside) if format == "json" else JsonLines(stdout, aside, quiet=quiet)

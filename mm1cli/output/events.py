@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 # JSON may hold these raw, but a terminal that shows it, or a reader that splits lines, must not
 # see them. They can stand only inside strings, where the escape means the same.
 _RAW_IN_JSON = (*range(0x7F, 0xA0), 0x2028, 0x2029, *range(0x202A, 0x202F), *range(0x2066, 0x206A))
+_RUNNER_WORD, _RUNNER_WORD_ESCAPED = "##[", r"##\u005b"  # GitHub's runner obeys it anywhere
 _ESCAPED_IN_JSON = {code: f"\\u{code:04x}" for code in _RAW_IN_JSON}
 
 
@@ -54,7 +55,13 @@ def write_line(channel: Channel, value: object) -> None:
     """Write `value` as one line of JSON, now."""
     encoding = (channel.stream.encoding or "utf-8").lower()
     text = json.dumps(plain(value), ensure_ascii=not encoding.startswith("utf"), allow_nan=False)
-    channel.write(text.translate(_ESCAPED_IN_JSON) + "\n")
+    channel.write(escaped(text) + "\n")
+
+
+def escaped(json_text: str) -> str:
+    """The same JSON, which nothing that shows it can take for more than text."""
+    text = json_text.replace(_RUNNER_WORD, _RUNNER_WORD_ESCAPED)
+    return text.translate(_ESCAPED_IN_JSON)
 
 
 class JsonObject:

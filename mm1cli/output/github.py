@@ -41,6 +41,7 @@ def _annotation(finding: Finding) -> str:
 
 def _value(text: str) -> str:
     text = text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+    text = text.replace("##[", "# #[")  # the older form of a command, anywhere in a line
     return "".join(_visible(character) for character in text)
 
 

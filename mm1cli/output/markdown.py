@@ -2,7 +2,7 @@
 
 from itertools import groupby
 
-from mm1cli.output.review import totals
+from mm1cli.output.review import share_words, totals
 from mm1cli.output.text import safe, safe_line
 from mm1cli.review.finding import Finding, Review
 
@@ -21,9 +21,10 @@ def markdown(review: Review) -> str:
     if review.surprising:
         parts.append("## Improbable lines\n\n| Lines | Place | Code |\n|---|---|---|\n")
         for line in review.surprising:
-            share = f"top {max(line.rank_share * 100, 0.01):.2g} %"
             place = plain(f"{line.path}:{line.line}")
-            parts.append(f"| {share} | {place} | {plain(line.text.strip()[:200])} |\n")
+            parts.append(
+                f"| {share_words(line.rank_share)} | {place} | {plain(line.text.strip()[:200])} |\n"
+            )
     return "".join(parts)
 
 

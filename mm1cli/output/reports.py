@@ -6,40 +6,18 @@ stdout holds the report and nothing else; notes, progress and errors go to stder
 import os
 import sys
 
+from mm1cli.output.actions import ActionsChannel, guarded
 from mm1cli.output.sink import RunInfo
 from mm1cli.output.terminal import Terminal
-from mm1cli.output.text import Channel, Style
+from mm1cli.output.text import Channel
 from mm1cli.review.finding import Review
-
-
-class ActionsChannel(Channel):
-    """In a GitHub workflow the runner obeys lines with `::` at their start or `##[` anywhere, on
-    stdout and stderr alike. What is written here is never one."""
-
-    def write(self, text: str, style: Style = Style.PLAIN) -> None:
-        super().write(harmless(text), style)
-
-
-def harmless(text: str) -> str:
-    """`text` that GitHub's runner takes for words."""
-    text = text.replace("##[", "# #[")
-    return "\n".join(
-        f". {line}" if line.lstrip().startswith("::") else line for line in text.split("\n")
-    )
-
-
-def guarded(channel: Channel) -> Channel:
-    """`channel`, or in a workflow of GitHub one that cannot command its runner."""
-    if os.environ.get("GITHUB_ACTIONS") != "true":
-        return channel
-    return ActionsChannel(channel.stream, channel.is_terminal, channel.color, channel.width)
 
 
 class Report(Terminal):
     def __init__(self, format: str, *, quiet: bool) -> None:
         stdout = Channel.from_environment(sys.stdout, os.environ)
-        kind = ActionsChannel if format == "github" else Channel
-        super().__init__(stdout, kind(sys.stderr), quiet=quiet)
+        aside = ActionsChannel(sys.stderr) if format == "github" else guarded(Channel(sys.stderr))
+        super().__init__(stdout, aside, quiet=quiet)
         self._format = format
         self._run = RunInfo("review", "")
 

@@ -140,17 +140,23 @@ def _write_surprise(review: Review, channel: Channel) -> None:
     of = f"{len(surprise):,} lines ranked"
     channel.write(f"improbable lines, the most improbable first ({of})\n", Style.BOLD)
     for line in review.surprising:
-        share = max(line.rank_share * 100, 0.01)
         telling = dict.fromkeys(token.text for token in _telling(line.tokens))
         tokens = ", ".join(f"‹{text}›" for text in telling)
         place = f"{safe_line(line.path)}:{line.line}"
-        channel.write(f"  top {share:.2g} %  {place}  {safe_line(tokens)}\n", Style.PLAIN)
+        channel.write(
+            f"  {share_words(line.rank_share)}  {place}  {safe_line(tokens)}\n", Style.PLAIN
+        )
         channel.write(f"      {safe_line(line.text.strip())[:_SHOWN_CHARS]}\n", Style.DIM)
     for path, why in surprise.left_out[:_NAMES_SHOWN]:
         channel.write(f"  not ranked: {safe_line(path)} ({safe_line(why)})\n", Style.DIM)
     if (more := len(surprise.left_out) - _NAMES_SHOWN) > 0:
         channel.write(f"  and {more:,} more not ranked; --json has them\n", Style.DIM)
     channel.write("\n")
+
+
+def share_words(share: float) -> str:
+    percent = max(share * 100, 0.01)
+    return f"top {percent:.0f} %" if percent >= 10 else f"top {percent:.2g} %"
 
 
 def _telling(tokens: Sequence["TokenSurprise"]) -> "list[TokenSurprise]":

@@ -5,7 +5,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 from urllib.parse import quote
 
-from mm1cli.output.events import plain
+from mm1cli.output.events import escaped, plain
 from mm1cli.output.review import totals
 from mm1cli.review.finding import Category, Finding, Region, Review, Severity
 
@@ -35,7 +35,8 @@ _TITLES = {
 
 
 def sarif_text(review: Review, model: str) -> str:
-    return json.dumps(plain(sarif(review, model)), indent=2, ensure_ascii=True) + "\n"
+    text = json.dumps(plain(sarif(review, model)), indent=2, ensure_ascii=True)
+    return escaped(text) + "\n"
 
 
 def sarif(review: Review, model: str) -> dict[str, Any]:

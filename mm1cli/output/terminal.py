@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from mm1cli.ingest.manifest import Manifest
+from mm1cli.output.actions import guarded
 from mm1cli.output.progress import Progress
 from mm1cli.output.sink import RunInfo
 from mm1cli.output.table import write_summary, write_table
@@ -67,7 +68,7 @@ class Terminal:
     def from_environment(cls, quiet: bool) -> "Terminal":
         return cls(
             Channel.from_environment(sys.stdout, os.environ),
-            Channel.from_environment(sys.stderr, os.environ),
+            guarded(Channel.from_environment(sys.stderr, os.environ)),
             quiet=quiet,
         )
 
@@ -146,7 +147,6 @@ class Terminal:
         self._has_answered = True
 
     def review(self, review: "Review") -> None:
-        from mm1cli.output.reports import guarded
         from mm1cli.output.review import write_review
 
         self._progress.stop()

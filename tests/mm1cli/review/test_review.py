@@ -39,10 +39,9 @@ def found(path: str, first: int, last: int) -> list[dict]:
     return [mean, raw("if value < low:", 6), raw("no such code", 3)]
 
 
-@pytest.mark.parametrize("arguments", [(), ("--context-tokens", 9000)])
-def test_any_words_of_a_model_become_a_review(review, arguments):
+def test_any_words_of_a_model_become_a_review(review):
     """Red: what a model writes does not parse, or what it invents is shown."""
-    ran = review("--json", "--max-tokens", 300, *arguments)
+    ran = review("--json", "--max-tokens", 240)
     assert ran.code == 0, ran.err
     told = ran.json
     assert told["command"] == "review" and told["findings_written"] is True
@@ -269,3 +268,24 @@ def test_nothing_changed_is_no_error_and_no_diff_is_one(review):
     assert review("--update-baseline").code == 2
     assert review("--baseline", "none.json").code == 2
     assert review("--format", "xml").code == 2
+
+
+@pytest.mark.parametrize("form", ["text", "github", "sarif", "json"])
+def test_names_and_code_cannot_speak_to_a_workflow_or_a_terminal(
+    review, script, monkeypatch, form: str
+):
+    """Red: a pull request forges annotations by the names of its files."""
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    hostile = "##[error]forged ::error::forged \x1b[2J"
+    names = {f"{hostile}.py": f"x = 1  # {hostile}\n", f"::error::{hostile}.bin": "\0\1"}
+    write_files(Path(), names)
+    script(lambda path, *_: [raw("x = 1", 1, title=hostile, explanation=f"\n{hostile}")])
+    ran = review("--format", form)
+    assert ran.code == 0, ran.err
+    assert "forged" in ran.out + ran.err
+    for text in (ran.out, ran.err):
+        assert "##[" not in text and "\x1b" not in text
+        ours = text.splitlines() if form != "github" or text is ran.err else []
+        assert not any(line.lstrip().startswith("::") for line in ours)
+    if form == "github":
+        assert len(ran.out.splitlines()) == 2
