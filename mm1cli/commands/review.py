@@ -161,7 +161,7 @@ def _one_of(kind: type[Choice], flag: str, name: str) -> Choice:
 
 def _change(
     sources: Sources, options: Options
-) -> tuple[Sources, list[tuple[str, PatchSet]] | None, str]:
+) -> tuple[Sources, list[tuple[Sequence[str], PatchSet]] | None, str]:
     """The context to read, the change to review if there is one, and what it is since."""
     paths = list(sources.paths)
     if options.diff:
@@ -171,21 +171,22 @@ def _change(
         if paths and changes.is_revision(paths[0]):
             base = paths.pop(0)
         paths = paths or ["."]
-        found = [(prefix, changes.parse(text)) for prefix, text in changes.git_diff(base, paths)]
-        return replace(sources, paths=paths), found, base
+        asked = changes.git_diff(base, paths)
+        found = [((prefix,), changes.parse(text)) for prefix, text in asked]
+        return replace(sources, paths=paths), [*found], base
     if STDIN not in paths:
         return sources, None, ""
     if sources.files_from == STDIN:
         raise UsageError("standard input is the list of files; it cannot be a diff, too")
     paths = [path for path in paths if path != STDIN] or ["."]
     patches = changes.parse(changes.read_diff(sys.stdin.buffer))
-    prefix = next((p for p in changes.prefixes_of(paths)), "")
-    return replace(sources, paths=paths), [(prefix, patches)], ""
+    prefixes = ("", *changes.prefixes_of(paths))
+    return replace(sources, paths=paths), [(prefixes, patches)], ""
 
 
 def _read(
     sources: Sources,
-    patches: list[tuple[str, PatchSet]] | None,
+    patches: list[tuple[Sequence[str], PatchSet]] | None,
     asked: _Asked,
     settings: Settings,
     sink: Sink,
@@ -273,10 +274,10 @@ def _review(
         sink.note("no source code to review among what was read")
         return shown
     limit = settings.context_tokens or max_positions(found.reading.model)
-    is_whole = writes and manifest.plan is ReadingPlan.WHOLE
-    engine = open_engine(
-        found.reading.model, settings, sink, limit if not is_whole else manifest.tokens
-    )
+    num_tokens = limit
+    if found.frame is not None and manifest.plan is ReadingPlan.WHOLE:
+        num_tokens = min(limit, manifest.tokens + found.frame.num_tokens)
+    engine = open_engine(found.reading.model, settings, sink, num_tokens)
     surprise = None
     if options.surprise or not writes:
         surprise = _surprise(found, engine, settings, sink)

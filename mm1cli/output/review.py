@@ -97,17 +97,22 @@ def totals(review: Review) -> Iterator[str]:
             reasons = [f"{count:,} {drop}" for drop, count in sorted(review.dropped.items())]
             total = sum(review.dropped.values())
             yield f"{total:,} dropped, as the program could not confirm them: {', '.join(reasons)}"
-        files = len({one.path for one in review.passes})
-        how = "with the whole repository in context" if review.plan == "whole" else "by focus"
-        pieces, tokens = len(review.passes), sum(one.tokens for one in review.passes)
-        yield (
-            f"reviewed {_count(files, 'file')} in {_count(pieces, 'piece')}, {how}; "
-            f"{tokens:,} tokens read for them"
-        )
+        if review.passes:
+            yield _read(review)
     if review.not_reviewed:
         whys = sorted({why for _, why in review.not_reviewed})
         counts = [f"{sum(w == why for _, w in review.not_reviewed):,} {why}" for why in whys]
         yield f"{len(review.not_reviewed):,} not reviewed: {safe_line(', '.join(counts))}"
+
+
+def _read(review: Review) -> str:
+    files = len({one.path for one in review.passes})
+    how = "with the whole repository in context" if review.plan == "whole" else "by focus"
+    pieces, tokens = len(review.passes), sum(one.tokens for one in review.passes)
+    return (
+        f"reviewed {_count(files, 'file')} in {_count(pieces, 'piece')}, {how}; "
+        f"{tokens:,} tokens read for them"
+    )
 
 
 def _write_finding(finding: Finding, channel: Channel) -> None:

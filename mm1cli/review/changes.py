@@ -188,15 +188,18 @@ def offset_in_repository() -> str:
     return ""
 
 
-def change_of(patches: Sequence[tuple[str, PatchSet]], corpus: Corpus, offset: str = "") -> Change:
-    """`patches` with the prefix that leads from their paths to those of `corpus`; `offset` is what
-    such paths begin with outside of it."""
+def change_of(
+    patches: Sequence[tuple[Sequence[str], PatchSet]], corpus: Corpus, offset: str = ""
+) -> Change:
+    """`patches` with the prefixes that may lead from their paths to those of `corpus`; `offset` is
+    what such paths begin with outside of it."""
     documents = {document.path: document for document in corpus.documents}
     omitted = {omission.path: str(omission.reason) for omission in corpus.omissions}
     stretches: dict[str, tuple[Stretch, ...]] = {}
     elsewhere: list[tuple[str, str]] = []
-    for prefix, patch in ((prefix, patch) for prefix, set_ in patches for patch in set_):
-        path = _path(patch, prefix, offset, {**documents, **omitted})
+    known = {**documents, **omitted}
+    for prefixes, patch in ((before, patch) for before, found in patches for patch in found):
+        path = _path(patch, prefixes, offset, known)
         document = documents.get(path)
         if patch.is_removed_file:
             elsewhere.append((path, "removed"))
@@ -222,7 +225,9 @@ def _is_text(document: Document) -> bool:
     return len(document.blocks) == 1 and document.blocks[0].unit == "line"
 
 
-def _path(patch: PatchedFile, prefix: str, offset: str, known: Mapping[str, object]) -> str:
+def _path(
+    patch: PatchedFile, prefixes: Sequence[str], offset: str, known: Mapping[str, object]
+) -> str:
     """As the corpus has it, if it does."""
     target = patch.target_file or DEV_NULL
     whole = _unquoted(patch.source_file or target if target == DEV_NULL else target)
@@ -230,7 +235,7 @@ def _path(patch: PatchedFile, prefix: str, offset: str, known: Mapping[str, obje
     names = [name, _without_prefix(name, "ciow12"), whole]
     if offset:
         names += [one.removeprefix(offset) for one in names if one.startswith(offset)]
-    candidates = [f"{prefix}{shown_path(one)}" for one in names]
+    candidates = [f"{prefix}{shown_path(one)}" for prefix in prefixes for one in names]
     return next((path for path in candidates if path in known), candidates[0])
 
 

@@ -35,7 +35,7 @@ def changed(no_settings) -> Path:
 
 def change(text: str, *paths: str, offset: str = "", prefix: str = "") -> changes.Change:
     corpus = read_corpus(paths or ["."])
-    return changes.change_of([(prefix, changes.parse(text))], corpus, offset)
+    return changes.change_of([(("", prefix), changes.parse(text))], corpus, offset)
 
 
 @pytest.mark.parametrize(
@@ -119,7 +119,7 @@ def test_no_diff_ends_in_a_traceback(anything: str, alike: str):
             patches = changes.parse(text)
         except InputError:
             continue
-        changes.change_of([("", patches)], read_corpus([]))
+        changes.change_of([(("",), patches)], read_corpus([]))
 
 
 def test_a_base_cannot_be_an_option_of_git(changed):

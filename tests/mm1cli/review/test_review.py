@@ -88,6 +88,20 @@ def test_a_change_is_reviewed_with_the_repository_around_it(review, script, chan
         assert f"   12+|{BUG}" in prompt and "     -|    return sum(values) / len" in prompt
 
 
+def test_a_diff_may_be_of_a_folder_or_above_it(review, script, changed, monkeypatch):
+    """Red: context named on the command line loses the files of the diff."""
+    script(lambda *_: [])
+    write_files(Path(), {"src/util.py": "a = 1\n"})
+    git("add", ".")
+    git("commit", "-qm", "src")
+    write_files(Path(), {"src/util.py": "a = 2\n"})
+    whole = git("diff", "--", "src").encode()
+    inside = git("diff", "--relative=src").encode()
+    for diff in (whole, inside):
+        told = review("-", "src", "--json", stdin=diff).json
+        assert [one["path"] for one in told["read"]] == ["src/util.py"]
+
+
 def test_a_change_larger_than_the_context_is_refused_with_the_sum(review, changed):
     """Red: part of a change is reviewed as if it were the whole."""
     Path("big.py").write_text("".join(f"value_{n} = {n}\n" for n in range(4000)))
