@@ -5,6 +5,7 @@ Importing this module does not import torch; loading a model does.
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -57,6 +58,7 @@ __all__ = [
     "check_schema",
     "check_tensors",
     "max_positions",
+    "num_parameters",
     "read_config",
     "saved_attachment",
     "saved_context",
@@ -278,6 +280,13 @@ class Engine:
 def max_positions(directory: Path) -> int:
     """The number of positions the model in `directory` was trained for; loads no weights."""
     return read_config(directory).max_positions
+
+
+def num_parameters(directory: Path) -> int:
+    """Of the model in `directory`, all experts counted; reads no weights. Raises EngineError."""
+    from engine.checkpoint import Checkpoint
+
+    return sum(math.prod(info.shape) for info in Checkpoint(directory).tensors.values())
 
 
 def check_schema(schema: Mapping[str, Any]) -> None:

@@ -144,11 +144,12 @@ class Reader:
 
         if self._grammar is not None and text:
             said = schema.said(text)
-        pieces = [one.passage for one in evidence.pieces]
-        places = [read.laid.tokens(one, self._packed, self._engine.tokenizer) for one in pieces]
+        pieces = evidence.pieces[: self._num_quotes]
+        tokenizer = self._engine.tokenizer
+        places = [read.laid.tokens(one.passage, self._packed, tokenizer) for one in pieces]
         supported = support(
-            self._engine, before, question, words or said, written.token_ids, evidence, places
-        )[: self._num_quotes]
+            self._engine, before, question, words or said, written.token_ids, pieces, places
+        )
         cited, unverified = _check(said, supported, self._source, self._quotable)
         if self._grammar is not None:
             unverified += schema.unknown_dates(text, self._packed.corpus)

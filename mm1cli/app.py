@@ -11,6 +11,7 @@ from mm1cli.options import (
     AllowSecrets,
     AlwaysAnswer,
     Ask,
+    Baseline,
     Chunks,
     ChunkTokens,
     ContextName,
@@ -18,15 +19,19 @@ from mm1cli.options import (
     ContextPath,
     ContextTokens,
     Device,
+    Diff,
     DryRun,
     Exclude,
+    FailOn,
     FilesFrom,
+    Findings,
     Fit,
     Focus,
     Include,
     Json,
     Kv,
     MaxCache,
+    MaxFindings,
     MaxThinking,
     MaxTokens,
     Model,
@@ -34,24 +39,31 @@ from mm1cli.options import (
     NoCache,
     Null,
     Ocr,
+    OnlyPaths,
     Output,
     OutputFormat,
     Paths,
     Questions,
     Quiet,
     ReportFile,
+    ReviewFormat,
+    ReviewPaths,
     Schema,
     Seed,
+    Severity,
     Strict,
     StrictCitations,
+    Surprise,
     Temperature,
     Template,
     TemplateName,
     Think,
     Threads,
+    Topic,
     TopP,
+    UpdateBaseline,
 )
-from mm1cli.output import make_sink
+from mm1cli.output import Format, make_sink
 from mm1cli.session import Terminated, command
 
 app = typer.Typer(
@@ -149,6 +161,87 @@ def analyze(
             from mm1cli.commands import analyze as full
 
             full.run(sources, ask or [], settings, sink, template)
+
+
+@app.command()
+def review(
+    paths: ReviewPaths = None,
+    diff: Diff = False,
+    focus: Topic = None,
+    severity: Severity = None,
+    max_findings: MaxFindings = None,
+    only_paths: OnlyPaths = None,
+    surprise: Surprise = False,
+    findings: Findings = False,
+    fail_on: FailOn = None,
+    baseline: Baseline = None,
+    update_baseline: UpdateBaseline = False,
+    context_tokens: ContextTokens = None,
+    include: Include = None,
+    exclude: Exclude = None,
+    files_from: FilesFrom = None,
+    null: Null = False,
+    fit: Fit = None,
+    allow_secrets: AllowSecrets = None,
+    no_cache: NoCache = None,
+    max_cache: MaxCache = None,
+    strict: Strict = None,
+    model: Model = None,
+    device: Device = None,
+    threads: Threads = None,
+    chunk_tokens: ChunkTokens = None,
+    max_tokens: MaxTokens = None,
+    temperature: Temperature = None,
+    top_p: TopP = None,
+    seed: Seed = None,
+    max_thinking: MaxThinking = None,
+    as_json: Json = False,
+    output_format: ReviewFormat = None,
+    quiet: Quiet = None,
+) -> None:
+    """Review a repository, or a change to it: what is improbable, and findings that are checked."""
+    flags = {
+        "model": model,
+        "device": device,
+        "threads": threads,
+        "chunk_tokens": chunk_tokens,
+        "context_tokens": context_tokens,
+        "max_tokens": max_tokens,
+        "temperature": temperature,
+        "top_p": top_p,
+        "seed": seed,
+        "max_thinking": max_thinking,
+        "fit": fit,
+        "allow_secrets": allow_secrets,
+        "no_cache": no_cache,
+        "max_cache": max_cache,
+        "strict": strict,
+        "quiet": quiet,
+    }
+    formats: tuple[Format, ...] = ("text", "json", "jsonl", "sarif", "github", "markdown")
+    with command(flags, as_json=as_json, output_format=output_format, formats=formats) as (
+        settings,
+        sink,
+    ):
+        from mm1cli.commands import review as reviewing
+        from mm1cli.commands.reading import Sources
+
+        # What to read is the current folder where nothing is named.
+        named = paths or ([] if files_from else ["."])
+        sources = Sources(named, include or (), exclude or (), files_from, null)
+        options = reviewing.Options(
+            diff=diff,
+            focus=focus or (),
+            severity=severity,
+            max_findings=max_findings,
+            paths=only_paths or (),
+            surprise=surprise,
+            findings=findings,
+            fail_on=fail_on,
+            baseline=baseline,
+            update_baseline=update_baseline,
+        )
+        reviewing.run(sources, options, settings, sink)
 
 
 @app.command()

@@ -1,6 +1,7 @@
 """What can go wrong, as a tree, with the exit code of each branch.
 
     Mm1Error                    1   a bug or an unforeseen state
+    ├── FindingsError           1   the review has findings that --fail-on is about
     ├── UsageError              2   the command line or a setting makes no sense
     ├── InputError              3   nothing readable to work on
     ├── BudgetError             4   does not fit the context or the memory
@@ -32,6 +33,10 @@ class Mm1Error(Exception):
     """Base of every error shown to people; `str(error)` is the line they read."""
 
     exit_code = ExitCode.INTERNAL
+
+
+class FindingsError(Mm1Error):
+    """Exit 1, as linters have it: nothing went wrong, and the command must not pass."""
 
 
 class UsageError(Mm1Error):

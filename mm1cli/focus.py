@@ -12,7 +12,8 @@ from mm1cli.evidence import NUM_PASSAGES, Evidence
 from mm1cli.passages import Passage
 from mm1cli.prompts import prompt
 
-NUM_PIECES = 2  # of evidence, with auto
+NUM_PIECES = 1  # of evidence, with auto, where the corpus was read; see docs/log.md
+NUM_PIECES_OF_READ = 2  # where passages were read, and they stand among these
 ROOM_TOKENS = 512  # set aside for them
 PASSAGE_TOKENS = 288  # set aside for each of N passages; fewer are read where they are longer
 
@@ -51,7 +52,7 @@ class Focus:
         if self.is_off:
             return []
         if self.num_passages is None or are_passages_read:
-            best = evidence.pieces[:NUM_PIECES]
+            best = evidence.pieces[: NUM_PIECES_OF_READ if are_passages_read else NUM_PIECES]
             return [one.passage.text for one in reversed(best)]
         best = evidence.passages[: self.num_passages]
         return [as_read(one.passage) for one in reversed(best)]

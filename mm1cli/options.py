@@ -9,6 +9,7 @@ _READING = "Reading"
 _MODEL = "Model"
 _ANSWER = "Answer"
 _OUTPUT = "Output"
+_REVIEW = "Review"
 
 Paths = Annotated[
     list[str] | None,
@@ -185,3 +186,86 @@ Questions = Annotated[
 ]
 ContextName = Annotated[str, typer.Argument(help="A folder, or a name `mm1 context list` shows.")]
 ContextNames = Annotated[list[str], typer.Argument(help="Folders, or names as listed.")]
+ReviewPaths = Annotated[
+    list[str] | None,
+    typer.Argument(
+        help="Files and folders, the current one if none; - reads a diff. With --diff, a name "
+        "that is no path and comes first is BASE.",
+        show_default=False,
+    ),
+]
+Diff = Annotated[
+    bool,
+    typer.Option(
+        "--diff",
+        help="Review what changed since [BASE] was left, by git. BASE goes before the paths. "
+        "[HEAD]",
+        rich_help_panel=_REVIEW,
+    ),
+]
+Topic = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--focus",
+        help="security, bugs, api, tests, performance or docs. Repeat. [all]",
+        rich_help_panel=_REVIEW,
+    ),
+]
+Severity = Annotated[
+    str | None,
+    typer.Option(
+        help="Show from here up: low, medium, high or critical. [low]", rich_help_panel=_REVIEW
+    ),
+]
+MaxFindings = Annotated[
+    int | None, typer.Option(help="Show at most so many, the worst.", rich_help_panel=_REVIEW)
+]
+OnlyPaths = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--paths",
+        metavar="GLOB",
+        help="Review only these; the rest is context. Repeat.",
+        rich_help_panel=_REVIEW,
+    ),
+]
+Surprise = Annotated[
+    bool,
+    typer.Option(
+        "--surprise",
+        help="Rank lines by how improbable they are; findings are steered by it.",
+        rich_help_panel=_REVIEW,
+    ),
+]
+Findings = Annotated[
+    bool,
+    typer.Option(
+        "--findings", help="Write findings with a small model, too.", rich_help_panel=_REVIEW
+    ),
+]
+FailOn = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SEVERITY",
+        help="Exit 1 if there are findings of it or above.",
+        rich_help_panel=_REVIEW,
+    ),
+]
+Baseline = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Findings to hide.", rich_help_panel=_REVIEW),
+]
+UpdateBaseline = Annotated[
+    bool,
+    typer.Option(
+        "--update-baseline", help="Write this run's findings to it.", rich_help_panel=_REVIEW
+    ),
+]
+ReviewFormat = Annotated[
+    str | None,
+    typer.Option(
+        "--format",
+        help="text, json, jsonl, sarif, github or markdown.",
+        rich_help_panel=_OUTPUT,
+    ),
+]

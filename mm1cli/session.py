@@ -3,7 +3,7 @@
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -33,6 +33,7 @@ def command(
     as_json: bool = False,
     output_format: str | None = None,
     report: Path | None = None,
+    formats: Sequence[Format] = ("text", "json", "jsonl"),
 ) -> Iterator[tuple[Settings, Sink]]:
     """Yields the settings and the sink of one command, and exits with the code its end calls for.
 
@@ -44,7 +45,7 @@ def command(
     code = ExitCode.OK
     try:
         try:
-            format = _format(as_json, output_format)
+            format = _format(as_json, output_format, formats)
             sink = make_sink(format, bool(flags.get("quiet")))
             settings = load(flags, os.environ, Path.cwd())
             if settings.quiet and not flags.get("quiet"):
@@ -55,7 +56,11 @@ def command(
             yield settings, sink
         except Exception as error:
             code = _exit_code(error)
-            if code is ExitCode.BROKEN_PIPE or (code is ExitCode.INTERNAL and DEBUG in os.environ):
+            if code is ExitCode.BROKEN_PIPE or (
+                code is ExitCode.INTERNAL
+                and DEBUG in os.environ
+                and not isinstance(error, Mm1Error)
+            ):
                 raise
             sink.error(_message(error, code), code)
         except KeyboardInterrupt:
@@ -125,14 +130,16 @@ def _write(page: "Report", sink: Sink, code: ExitCode) -> ExitCode:
     return code
 
 
-def _format(as_json: bool, name: str | None) -> Format:
+def _format(as_json: bool, name: str | None, formats: Sequence[Format]) -> Format:
     if as_json and name not in {None, "json"}:
         raise UsageError(f"--json and --format {name} are two formats; choose one")
-    if name not in {None, "text", "json", "jsonl"}:
-        raise UsageError(f"--format is text, json or jsonl, not {name!r}")
-    if as_json or name == "json":
+    if as_json:
         return "json"
-    return "jsonl" if name == "jsonl" else "text"
+    for format in formats:
+        if name in {None, format}:
+            return format
+    *names, last = formats
+    raise UsageError(f"--format is {', '.join(names)} or {last}, not {name!r}")
 
 
 def _exit_code(error: Exception) -> ExitCode:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from engine.engine import Engine, Tokenizer, Turn
-from mm1cli.evidence import Evidence, as_judged
+from mm1cli.evidence import Ranked, as_judged
 from mm1cli.ingest.pack import Packed
 from mm1cli.passages import Passage
 from mm1cli.prompts import prompt
@@ -19,7 +19,6 @@ from mm1cli.prompts import prompt
 if TYPE_CHECKING:
     from engine.context import Context
 
-GAIN_WEIGHT = 0.0  # of the gain beside the score, in the order of the pieces
 MAX_SCORED_TOKENS = 2048  # of an answer; what follows has no gain
 
 
@@ -116,11 +115,6 @@ class Supported:
     gain: Gain | None
     attention: float | None
 
-    @property
-    def rank(self) -> float:
-        """What pieces are ordered by, higher is better: see docs/log.md for the weight."""
-        return self.score + GAIN_WEIGHT * (self.gain.mean if self.gain is not None else 0.0)
-
 
 def support(
     engine: Engine,
@@ -128,21 +122,18 @@ def support(
     question: str,
     answer: str,
     answer_ids: Sequence[int],
-    evidence: Evidence,
+    pieces: Sequence[Ranked],
     places: Sequence[Sequence[int]],
 ) -> list[Supported]:
-    """The pieces of `evidence`, the one that carries `answer` best first.
+    """`pieces` in their order. Gain and attention do not change it: see docs/log.md.
 
     `answer_ids` came after `before`, in which each piece stands at the tokens `places`.
     """
-    passages = [one.passage for one in evidence.pieces]
-    nothing = [None] * len(passages)
+    nothing = [None] * len(pieces)
+    passages = [one.passage for one in pieces]
     found: Sequence[Gain | None] = gains(engine, question, answer, passages) or nothing
     shares: Sequence[float | None] = attention(before, answer_ids, places) or nothing
-    return sorted(
-        (
-            Supported(one.passage, one.score, gain, share)
-            for one, gain, share in zip(evidence.pieces, found, shares, strict=True)
-        ),
-        key=lambda one: -one.rank,
-    )
+    return [
+        Supported(one.passage, one.score, gain, share)
+        for one, gain, share in zip(pieces, found, shares, strict=True)
+    ]

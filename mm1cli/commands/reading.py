@@ -2,7 +2,7 @@
 
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +13,7 @@ from mm1cli import library, schema
 from mm1cli.answer import frame_tokens
 from mm1cli.errors import BudgetError, UsageError
 from mm1cli.ingest.cache import Cache
+from mm1cli.ingest.corpus import Document, Omission
 from mm1cli.ingest.fit import Policy, fit
 from mm1cli.ingest.listed import listed_paths
 from mm1cli.ingest.manifest import Manifest, build
@@ -70,24 +71,47 @@ def read(sources: Sources, questions: Sequence[str], settings: Settings, sink: S
     """
     form = schema.load(settings.schema) if settings.schema else None
     asked = [schema.asked(question, form) for question in questions]
+    with closing(outcomes(sources, settings, sink)) as found:
+        model = ensure_model(settings, sink)
+        tokenizer = Tokenizer(model)
+        answer_tokens = settings.max_tokens + thinking_tokens(tokenizer, settings)
+        frame = answer_tokens + frame_tokens(tokenizer, asked, settings.focus)
+        limit = settings.context_tokens or max_positions(model)
+        packed = pack_all(found, tokenizer, min(MAX_CONTENTS_TOKENS, limit // _CONTENTS_SHARE))
+    return settle(model, packed, frame, tokenizer, settings, sink)
+
+
+def outcomes(
+    sources: Sources, settings: Settings, sink: Sink
+) -> Generator[Document | Omission, None, None]:
+    """Every file that `sources` lead to, read or left out, as it is read. Raises InputError."""
     paths = sources.all_paths()
-    reading = read_files(
+    return read_files(
         paths,
         options=_options(sources, settings),
         stdin=sys.stdin.buffer if STDIN in paths else None,
         on_progress=lambda done, total: sink.progress("reading", done, total, "files"),
     )
-    with closing(reading) as outcomes:
-        model = library.ensure(
-            settings.model, lambda stage, done, total: sink.progress(stage, done, total, "bytes")
-        )
-        tokenizer = Tokenizer(model)
-        limit = settings.context_tokens or max_positions(model)
-        answer_tokens = settings.max_tokens + thinking_tokens(tokenizer, settings)
-        frame = answer_tokens + frame_tokens(tokenizer, asked, settings.focus)
-        max_contents = min(MAX_CONTENTS_TOKENS, limit // _CONTENTS_SHARE)
-        packed = pack_all(outcomes, tokenizer, max_contents)
-    budget = limit - frame - len(packed.contents_ids)
+
+
+def ensure_model(settings: Settings, sink: Sink) -> Path:
+    return library.ensure(
+        settings.model, lambda stage, done, total: sink.progress(stage, done, total, "bytes")
+    )
+
+
+def settle(
+    model: Path,
+    packed: Packed,
+    frame_tokens: int,
+    tokenizer: Tokenizer,
+    settings: Settings,
+    sink: Sink,
+) -> Reading:
+    """What of `packed` is read beside `frame_tokens` of other text, and the account of it. Raises
+    BudgetError for --fit fail, or if nothing is left for documents."""
+    limit = settings.context_tokens or max_positions(model)
+    budget = limit - frame_tokens - len(packed.contents_ids)
     if budget <= 0:
         raise BudgetError(
             f"a context of {limit:,} tokens has no room for documents beside the prompt and "
@@ -103,7 +127,7 @@ def read(sources: Sources, questions: Sequence[str], settings: Settings, sink: S
             f"{packed.num_tokens:,} tokens do not fit the budget of {budget:,}: --fit "
             f"{settings.fit} keeps {kept.num_tokens:,} of them, the manifest says which"
         )
-        budget = limit - frame - len(kept.contents_ids)
+        budget = limit - frame_tokens - len(kept.contents_ids)
     counts = [len(ids) for ids in kept.token_ids]
     return Reading(model, kept, build(kept.corpus, counts, budget, settings.fit))
 

@@ -21,10 +21,12 @@ from mm1cli.result import Answer, Citation, ReadingPlan
 
 if TYPE_CHECKING:
     from mm1cli.output.terminal import Terminal
+    from mm1cli.review.finding import Review
 
 # JSON may hold these raw, but a terminal that shows it, or a reader that splits lines, must not
 # see them. They can stand only inside strings, where the escape means the same.
 _RAW_IN_JSON = (*range(0x7F, 0xA0), 0x2028, 0x2029, *range(0x202A, 0x202F), *range(0x2066, 0x206A))
+_RUNNER_WORD, _RUNNER_WORD_ESCAPED = "##[", r"##\u005b"  # GitHub's runner obeys it anywhere
 _ESCAPED_IN_JSON = {code: f"\\u{code:04x}" for code in _RAW_IN_JSON}
 
 
@@ -56,7 +58,13 @@ def write_line(channel: Channel, value: object) -> None:
     """Write `value` as one line of JSON, now."""
     encoding = (channel.stream.encoding or "utf-8").lower()
     text = json.dumps(plain(value), ensure_ascii=not encoding.startswith("utf"), allow_nan=False)
-    channel.write(text.translate(_ESCAPED_IN_JSON) + "\n")
+    channel.write(escaped(text) + "\n")
+
+
+def escaped(json_text: str) -> str:
+    """The same JSON, which nothing that shows it can take for more than text."""
+    text = json_text.replace(_RUNNER_WORD, _RUNNER_WORD_ESCAPED)
+    return text.translate(_ESCAPED_IN_JSON)
 
 
 class JsonObject:
@@ -71,6 +79,7 @@ class JsonObject:
         self._num_notes_before = 0
         self._answers: list[dict[str, object]] = []
         self._error: dict[str, object] | None = None
+        self._review: dict[str, object] = {}
 
     def init(self, run: RunInfo) -> None:
         self._run = _run_json(run)
@@ -105,6 +114,11 @@ class JsonObject:
         self._answers.append(_answer_json(answer, self._manifest) | {"notes": notes})
         self._num_notes_before = len(self._notes)
 
+    def review(self, review: "Review") -> None:
+        from mm1cli.output.review import as_json
+
+        self._review = as_json(review)
+
     def error(self, message: str, exit_code: int) -> None:
         self._error = {"message": message, "exit_code": int(exit_code)}
         self._aside.error(message, exit_code)
@@ -117,7 +131,8 @@ class JsonObject:
         whole |= self._run
         if self._manifest is not None:
             whole["manifest"] = self._manifest.as_json()
-        if self._answers or self._error is None:
+        whole |= self._review
+        if self._answers or (self._error is None and not self._review):
             whole["answers"] = self._answers
         if len(self._answers) == 1:
             names = ("question", "answer", "citations", "usage", "not_read")
@@ -170,6 +185,13 @@ class JsonLines:
 
     def answer(self, answer: Answer) -> None:
         self._event("result", _answer_json(answer, self._manifest))
+
+    def review(self, review: "Review") -> None:
+        from mm1cli.output.review import as_json
+
+        for finding in review.findings:
+            self._event("finding", finding.as_json())
+        self._event("result", as_json(review))
 
     def error(self, message: str, exit_code: int) -> None:
         self._event("error", {"message": message, "exit_code": int(exit_code)})

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mm1cli.disk import sync_directory
 from mm1cli.errors import Mm1Error, UsageError
@@ -19,6 +20,9 @@ from mm1cli.output.page import Collected, Option, render
 from mm1cli.output.sink import RunInfo
 from mm1cli.output.surroundings import Sources
 from mm1cli.result import Answer, Citation
+
+if TYPE_CHECKING:
+    from mm1cli.review.finding import Review
 
 _OURS = b'<meta name="generator" content="mm1 report">'
 _HEAD_BYTES = 512
@@ -76,6 +80,9 @@ class Report:
 
     def answer(self, answer: Answer) -> None:
         self._collected.answers.append(answer)
+
+    def review(self, review: "Review") -> None:
+        """A review has its own formats; no command writes a report of one."""
 
     def error(self, message: str, exit_code: int) -> None:  # noqa: ARG002
         self._collected.errors.append(message)

@@ -8,11 +8,14 @@ as markup, and its control characters are made visible.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from mm1cli.ingest.corpus import Corpus
 from mm1cli.ingest.manifest import Manifest
 from mm1cli.result import Answer, Citation
+
+if TYPE_CHECKING:
+    from mm1cli.review.finding import Review
 
 SCHEMA_VERSION = 1
 
@@ -59,6 +62,9 @@ class Sink(Protocol):
 
     def answer(self, answer: Answer) -> None:
         """The finished answer; its tokens and citations have been sent before."""
+
+    def review(self, review: "Review") -> None:
+        """What `mm1 review` found; the only answer of that command."""
 
     def error(self, message: str, exit_code: int) -> None: ...
 

@@ -1,11 +1,15 @@
 """One run, several sinks: what people or programs follow, and the report beside it."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from mm1cli.ingest.corpus import Corpus
 from mm1cli.ingest.manifest import Manifest
 from mm1cli.output.sink import RunInfo, Sink
 from mm1cli.result import Answer, Citation
+
+if TYPE_CHECKING:
+    from mm1cli.review.finding import Review
 
 
 class Tee:
@@ -53,6 +57,10 @@ class Tee:
     def answer(self, answer: Answer) -> None:
         for sink in self._sinks:
             sink.answer(answer)
+
+    def review(self, review: "Review") -> None:
+        for sink in self._sinks:
+            sink.review(review)
 
     def error(self, message: str, exit_code: int) -> None:
         for sink in self._sinks:

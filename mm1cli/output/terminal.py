@@ -11,9 +11,11 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from mm1cli.ingest.corpus import Corpus
 from mm1cli.ingest.manifest import Manifest
+from mm1cli.output.actions import guarded
 from mm1cli.output.links import Links
 from mm1cli.output.progress import Progress
 from mm1cli.output.sink import RunInfo
@@ -32,6 +34,9 @@ from mm1cli.output.text import (
     write_parts,
 )
 from mm1cli.result import Answer, Citation, CitationStatus, Claim, Usage
+
+if TYPE_CHECKING:
+    from mm1cli.review.finding import Review
 
 PROGRESS_AFTER_S = 2.0
 _CLAIM_COLUMNS = 34  # enough to know a sentence by its beginning
@@ -71,7 +76,7 @@ class Terminal:
     def from_environment(cls, quiet: bool) -> "Terminal":
         return cls(
             Channel.from_environment(sys.stdout, os.environ),
-            Channel.from_environment(sys.stderr, os.environ),
+            guarded(Channel.from_environment(sys.stderr, os.environ)),
             quiet=quiet,
         )
 
@@ -155,6 +160,13 @@ class Terminal:
             write_parts(_usage_parts(answer, self._model), self._stderr)
         self._has_cited = self._needs_gap = False
         self._has_answered = True
+
+    def review(self, review: "Review") -> None:
+        from mm1cli.output.review import write_review
+
+        self._progress.stop()
+        self._leave_gap()
+        write_review(review, guarded(self._stdout))
 
     def error(self, message: str, exit_code: int) -> None:  # noqa: ARG002 - the app exits with it
         self._progress.stop()

@@ -1,0 +1,384 @@
+"""`mm1 review`: findings about a repository or a change, each checked against its file."""
+
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TypeVar
+
+from unidiff.patch import PatchSet
+
+from engine.engine import Engine, Tokenizer, max_positions, num_parameters
+from mm1cli.code import Facts, facts_of, reading_order, reordered
+from mm1cli.commands.checks import require_documents, require_everything_read
+from mm1cli.commands.context import cache, open_engine
+from mm1cli.commands.reading import (
+    Reading,
+    Sources,
+    cache_root,
+    ensure_model,
+    outcomes,
+    settle,
+)
+from mm1cli.errors import FindingsError, UsageError
+from mm1cli.ingest.corpus import Corpus, Document, Omission
+from mm1cli.ingest.pack import MAX_CONTENTS_TOKENS, Packed, pack_all
+from mm1cli.ingest.selection import Selection
+from mm1cli.ingest.walk import STDIN
+from mm1cli.output.sink import RunInfo, Sink
+from mm1cli.preread import Cached, Fresh
+from mm1cli.result import ReadingPlan
+from mm1cli.review import baseline, changes
+from mm1cli.review.changes import Change
+from mm1cli.review.finding import Category, Drop, Finding, Pass, Review, Severity
+from mm1cli.review.passes import reviewed
+from mm1cli.review.reviewer import Frame, Reviewer
+from mm1cli.session import between_chunks
+from mm1cli.settings import Settings, replace_unset
+from mm1cli.surprise import LineSurprise, SurpriseMap, surprise_map
+
+# Below it a model's remarks on code are not worth reading; measured for the embedded one only.
+SMALL_PARAMETERS = 1_000_000_000
+ANSWER_TOKENS = 1024
+SURPRISING_LINES = 20  # shown, or so much of all:
+SURPRISING_SHARE = 0.1
+_CONTENTS_SHARE = 20
+
+Choice = TypeVar("Choice", Severity, Category)
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the command line says beside paths and settings. `diff`: review what changed."""
+
+    diff: bool = False
+    focus: Sequence[str] = ()
+    severity: str | None = None
+    max_findings: int | None = None
+    paths: Sequence[str] = ()
+    surprise: bool = False
+    findings: bool = False
+    fail_on: str | None = None
+    baseline: Path | None = None
+    update_baseline: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """`Options`, checked. `focus` is all where none is `named`."""
+
+    named: tuple[Category, ...]
+    focus: tuple[Category, ...]
+    severity: Severity
+    fail_on: Severity | None
+    only: Selection | None
+    known: list[baseline.Entry]
+
+
+@dataclass(frozen=True, slots=True)
+class _Repository:
+    """What was read, in reading order; `documents` of it are reviewed."""
+
+    reading: Reading
+    facts: Facts
+    change: Change | None
+    documents: list[Document]
+    not_reviewed: tuple[tuple[str, str], ...]
+    frame: Frame | None
+
+
+def run(sources: Sources, options: Options, settings: Settings, sink: Sink) -> None:
+    settings = replace_unset(settings, max_tokens=ANSWER_TOKENS)
+    asked = _checked(options)
+    sink.init(RunInfo("review", settings.model))
+    sources, patches, base = _change(sources, options)
+    if patches is not None and not any(len(found) for _, found in patches):
+        sink.note("the change is empty; nothing to review")
+        sink.review(Review(None, is_written=True, is_change=True, plan="nothing"))
+        return
+    model = ensure_model(settings, sink)
+    is_small = num_parameters(model) < SMALL_PARAMETERS
+    writes = options.findings or not is_small
+    if not writes and (options.fail_on or options.baseline):
+        flag = "--fail-on" if options.fail_on else "--baseline"
+        raise UsageError(
+            f"{flag} is about written findings, which {settings.model} is too small for; "
+            "take a larger --model, or force them with --findings"
+        )
+    found = _read(sources, patches, asked, settings, sink, model, writes=writes)
+    sink.manifest(found.reading.manifest, show=False)
+    require_documents(found.reading.manifest)
+    if base:
+        sink.note(f"reviewing what changed since {base}; files git does not know are not in it")
+    _note_reading(found, settings, sink, writes=writes)
+    review = _review(found, asked, options, settings, sink, writes=writes)
+    sink.review(review)
+    if options.update_baseline and options.baseline is not None:
+        _update(options.baseline, asked, review, found, sink)
+    if not writes:
+        sink.note(
+            f"written findings need a larger model than {settings.model}; --findings forces them"
+        )
+    if settings.strict:
+        require_everything_read(found.reading.manifest)
+    _fail_on(asked.fail_on, review, is_update=options.update_baseline)
+
+
+def _checked(options: Options) -> _Asked:
+    if options.update_baseline and options.baseline is None:
+        raise UsageError("--update-baseline says to write --baseline FILE; name one")
+    if options.max_findings is not None and options.max_findings < 0:
+        raise UsageError(f"--max-findings is 0 or more, not {options.max_findings}")
+    known: list[baseline.Entry] = []
+    path = options.baseline
+    if path is not None and (path.exists() or not options.update_baseline):
+        known = baseline.load(path)
+    only = None
+    if options.paths:
+        try:
+            only = Selection.of(options.paths, ())
+        except UsageError:
+            raise UsageError("--paths takes patterns such as '*.py' or 'src/'") from None
+    named = tuple(_one_of(Category, "--focus", name) for name in dict.fromkeys(options.focus))
+    return _Asked(
+        named,
+        named or tuple(Category),
+        _one_of(Severity, "--severity", options.severity or Severity.LOW),
+        _one_of(Severity, "--fail-on", options.fail_on) if options.fail_on else None,
+        only,
+        known,
+    )
+
+
+def _one_of(kind: type[Choice], flag: str, name: str) -> Choice:
+    try:
+        return kind(name)
+    except ValueError:
+        names = ", ".join(one.value for one in kind)
+        raise UsageError(f"{flag} is one of {names}, not {name!r}") from None
+
+
+def _change(
+    sources: Sources, options: Options
+) -> tuple[Sources, list[tuple[Sequence[str], PatchSet]] | None, str]:
+    """The context to read, the change to review if there is one, and what it is since."""
+    paths = list(sources.paths)
+    if options.diff:
+        if STDIN in paths:
+            raise UsageError("--diff asks git, and - is a diff of its own; choose one")
+        base = "HEAD"
+        if paths and changes.is_revision(paths[0]):
+            base = paths.pop(0)
+        paths = paths or ["."]
+        asked = changes.git_diff(base, paths)
+        found = [((prefix,), changes.parse(text)) for prefix, text in asked]
+        return replace(sources, paths=paths), [*found], base
+    if STDIN not in paths:
+        return sources, None, ""
+    if sources.files_from == STDIN:
+        raise UsageError("standard input is the list of files; it cannot be a diff, too")
+    paths = [path for path in paths if path != STDIN] or ["."]
+    patches = changes.parse(changes.read_diff(sys.stdin.buffer))
+    prefixes = ("", *changes.prefixes_of(paths))
+    return replace(sources, paths=paths), [(prefixes, patches)], ""
+
+
+def _read(
+    sources: Sources,
+    patches: list[tuple[Sequence[str], PatchSet]] | None,
+    asked: _Asked,
+    settings: Settings,
+    sink: Sink,
+    model: Path,
+    *,
+    writes: bool,
+) -> _Repository:
+    everything = list(outcomes(sources, settings, sink))
+    corpus = Corpus(
+        tuple(one for one in everything if isinstance(one, Document)),
+        tuple(one for one in everything if isinstance(one, Omission)),
+    )
+    facts = facts_of(corpus, paths=sources.paths, num_workers=settings.threads)
+    corpus = reordered(corpus, reading_order(corpus, facts.graph))
+    change = None
+    if patches is not None:
+        change = changes.change_of(patches, corpus, changes.offset_in_repository())
+    documents, left = reviewed(corpus, facts, asked.named, change)
+    if asked.only is not None:
+        prefixes = changes.prefixes_of(sources.paths)
+        documents = [one for one in documents if _is_chosen(one.path, asked.only, prefixes)]
+    tokenizer = Tokenizer(model)
+    limit = settings.context_tokens or max_positions(model)
+    settings = _with_room(settings, limit)
+    frame = Frame(tokenizer, settings, limit, asked.focus, facts, change) if writes else None
+    packed = pack_all(
+        (*corpus.documents, *corpus.omissions),
+        tokenizer,
+        min(MAX_CONTENTS_TOKENS, limit // _CONTENTS_SHARE),
+    )
+    num_tokens = frame.num_tokens if frame is not None else 0
+    contents = len(packed.contents_ids)
+    if num_tokens + contents >= limit:  # the documents are then read by focus, without contents
+        packed = replace(packed, contents_ids=())
+    reading = settle(model, packed, num_tokens, tokenizer, settings, sink)
+    kept = {document.path for document in reading.packed.corpus.documents}
+    documents = [one for one in documents if one.path in kept]
+    return _Repository(reading, facts, change, documents, tuple(left), frame)
+
+
+def _with_room(settings: Settings, limit: int) -> Settings:
+    """An answer takes at most a quarter of the context, unless the user says so."""
+    return replace_unset(settings, max_tokens=min(settings.max_tokens, max(limit // 4, 1)))
+
+
+def _is_chosen(path: str, only: Selection, prefixes: Sequence[str]) -> bool:
+    names = {path, *(path.removeprefix(prefix) for prefix in prefixes)}
+    return any(not only.leaves_out(name, is_folder=False) for name in names)
+
+
+def _note_reading(found: _Repository, settings: Settings, sink: Sink, *, writes: bool) -> None:
+    manifest = found.reading.manifest
+    if writes and manifest.plan is ReadingPlan.FOCUS:
+        sink.note(
+            f"{manifest.tokens:,} tokens do not fit the {manifest.budget_tokens:,} that "
+            f"{settings.model} leaves for the repository: each piece is read behind the "
+            "repository's map and what its file imports"
+        )
+    if found.change is not None and found.change.elsewhere:
+        named = ", ".join(f"{path} ({why})" for path, why in found.change.elsewhere[:5])
+        more = len(found.change.elsewhere) - 5
+        sink.note(f"changed, and not reviewed: {named}" + (f" and {more} more" if more > 0 else ""))
+
+
+def _review(
+    found: _Repository,
+    asked: _Asked,
+    options: Options,
+    settings: Settings,
+    sink: Sink,
+    *,
+    writes: bool,
+) -> Review:
+    manifest = found.reading.manifest
+    plan = str(manifest.plan) if writes else "surprise"
+    shown = Review(
+        found.facts,
+        is_written=writes,
+        is_change=found.change is not None,
+        plan=plan,
+        not_reviewed=found.not_reviewed,
+        reports_facts=not writes and found.change is None,
+    )
+    if not found.documents:
+        sink.note("no source code to review among what was read")
+        return shown
+    limit = settings.context_tokens or max_positions(found.reading.model)
+    num_tokens = limit
+    if found.frame is not None and manifest.plan is ReadingPlan.WHOLE:
+        num_tokens = min(limit, manifest.tokens + found.frame.num_tokens)
+    engine = open_engine(found.reading.model, settings, sink, num_tokens)
+    surprise = None
+    if options.surprise or not writes:
+        surprise = _surprise(found, engine, settings, sink)
+        surprising = _surprising(surprise, found, options)
+        shown = replace(shown, surprise=surprise, surprising=tuple(surprising))
+    if not writes or found.frame is None:
+        return shown
+    source = Fresh(engine) if settings.no_cache else Cached(engine, cache(settings), sink)
+    reviewer = Reviewer(
+        engine,
+        found.reading.packed,
+        manifest.plan,
+        found.frame,
+        found.facts,
+        found.change,
+        _with_room(settings, limit),
+        sink,
+        source,
+    )
+    findings = reviewer.review(found.documents, surprise)
+    return _sorted_out(shown, findings, reviewer.dropped, reviewer.passes, asked, options)
+
+
+def _sorted_out(
+    shown: Review,
+    findings: Sequence[Finding],
+    dropped: Counter[Drop],
+    passes: Sequence[Pass],
+    asked: _Asked,
+    options: Options,
+) -> Review:
+    new, hidden = baseline.split(findings, asked.known)
+    most = len(new) if options.max_findings is None else options.max_findings
+    severe = [one for one in new if one.severity.rank >= asked.severity.rank]
+    mild = [one for one in new if one.severity.rank < asked.severity.rank]
+    return replace(
+        shown,
+        findings=tuple(severe[:most]),
+        hidden=tuple(hidden),
+        below=(*severe[most:], *mild),
+        dropped=dropped,
+        passes=tuple(passes),
+    )
+
+
+def _surprise(found: _Repository, engine: Engine, settings: Settings, sink: Sink) -> SurpriseMap:
+    with between_chunks() as check:
+
+        def on_progress(done: int, total: int) -> None:
+            sink.progress("ranking lines", done, total, "tokens")
+            check()
+
+        return surprise_map(
+            engine,
+            _part(found.reading.packed, found.documents),
+            window_tokens=settings.context_tokens,
+            imports=found.facts.graph.uses,
+            keep=None if settings.no_cache else cache_root(settings) / "surprise",
+            on_progress=on_progress,
+        )
+
+
+def _part(packed: Packed, documents: Sequence[Document]) -> Packed:
+    wanted = {document.path for document in documents}
+    kept = [
+        (document, ids)
+        for document, ids in zip(packed.corpus.documents, packed.token_ids, strict=True)
+        if document.path in wanted
+    ]
+    corpus = Corpus(tuple(document for document, _ in kept))
+    return Packed(corpus, tuple(ids for _, ids in kept), (), packed.encoder)
+
+
+def _surprising(surprise: SurpriseMap, found: _Repository, options: Options) -> list[LineSurprise]:
+    most = min(SURPRISING_LINES, max(round(SURPRISING_SHARE * len(surprise)), 3))
+    if options.max_findings is not None:
+        most = options.max_findings
+    if found.change is None:
+        return surprise.top(most)
+    lines = (one for one in surprise.top() if found.change.adds(one.path, one.line))
+    return [one for one, _ in zip(lines, range(most), strict=False)]
+
+
+def _update(path: Path, asked: _Asked, review: Review, found: _Repository, sink: Sink) -> None:
+    """A change is only part of its files, so nothing of them is forgotten then."""
+    whole = frozenset[str]()
+    if not review.is_change:
+        whole = frozenset(document.path for document in found.documents)
+    findings = (*review.findings, *review.below, *review.hidden)
+    entries = baseline.updated(asked.known, findings, whole)
+    baseline.save(path, entries)
+    sink.note(f"{path} now knows {len(entries):,} findings")
+
+
+def _fail_on(least: Severity | None, review: Review, *, is_update: bool) -> None:
+    if least is None or is_update:
+        return
+    found = [one for one in (*review.findings, *review.below) if one.severity.rank >= least.rank]
+    if found:
+        first = found[0]
+        raise FindingsError(
+            f"--fail-on {least}: {len(found):,} findings of that severity or above, first "
+            f"{first.path}:{first.first}; fix them, or accept them with --update-baseline"
+        )

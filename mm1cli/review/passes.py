@@ -1,0 +1,153 @@
+"""What the model is asked about, a piece at a time, and what else it reads for it."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from mm1cli.code import Facts
+from mm1cli.code.facts import FileFacts, Mark
+from mm1cli.ingest.corpus import Corpus, Document
+from mm1cli.review.changes import Change, Stretch
+from mm1cli.review.finding import Category
+
+MAX_LINE_CHARS = 2_000
+_DOCUMENT_KINDS = frozenset({"markdown", "text", "rst", "restructuredtext"})
+_MAX_HEAD_CHARS = 200
+_AROUND_LINES = 20  # of a hunk, above and below
+
+
+class Encoder(Protocol):
+    def encode_batch(self, texts: list[str]) -> list[list[int]]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Lines `first` to `last` of a document, as `text` with their numbers, in `num_tokens`."""
+
+    document: Document
+    first: int
+    last: int
+    text: str
+    num_tokens: int
+
+
+def reviewed(
+    corpus: Corpus, facts: Facts, focus: Sequence[Category], change: Change | None
+) -> tuple[list[Document], list[tuple[str, str]]]:
+    """The documents that are reviewed, in corpus order, and (path, why) of those that are not.
+
+    A whole repository: source that people wrote here, with its documentation if that is named in
+    `focus`. A change: every text file it touches that people wrote here.
+    """
+    by_path = {file.path: file for file in facts.files}
+    found, left = [], []
+    for document in corpus.documents:
+        if change is not None and document.path not in change.stretches:
+            continue
+        why = _why_not(document, by_path[document.path], focus, is_changed=change is not None)
+        if why:
+            left.append((document.path, why))
+        else:
+            found.append(document)
+    if change is not None:
+        left += change.elsewhere
+    return found, left
+
+
+def _why_not(
+    document: Document, file: FileFacts, focus: Sequence[Category], *, is_changed: bool
+) -> str:
+    not_own = [mark.value for mark in file.marks if mark is not Mark.TEST]
+    if not_own:
+        return not_own[0]
+    if len(document.blocks) != 1 or document.blocks[0].unit != "line":
+        return "not plain text"
+    if is_changed or file.is_code:
+        return ""
+    if document.kind in _DOCUMENT_KINDS and Category.DOCS in focus:
+        return ""
+    return "not source code"
+
+
+def pieces(
+    document: Document,
+    facts: Facts,
+    change: Change | None,
+    encoder: Encoder,
+    max_tokens: int,
+) -> Iterator[Piece]:
+    """Pieces of at most `max_tokens`; a line that is longer alone is shown cut. They end before a
+    definition where one begins in their last half."""
+    lines = document.blocks[0].text.split("\n")
+    if lines and not lines[-1]:
+        lines.pop()
+    if not lines:
+        return
+    added = {line for s in changed(change, document.path) for line in s.added}
+    room = min(MAX_LINE_CHARS, max_tokens)
+    shown = [
+        f"{number:5}{'+' if number in added else ' '}|{line[:room]}\n"
+        for number, line in enumerate(lines, 1)
+    ]
+    ranges = [(1, len(lines))] if change is None else _ranges(change, document.path, len(lines))
+    for first, last in ranges:
+        counts = [len(ids) for ids in encoder.encode_batch(shown[first - 1 : last])]
+        borders = {d.first for d in facts.definitions_in.get(document.path, ())}
+        begin = first
+        while begin <= last:
+            end, total = begin, counts[begin - first]
+            while end < last and total + counts[end + 1 - first] <= max_tokens:
+                end += 1
+                total += counts[end - first]
+            if end < last:
+                inside = [b for b in borders if begin + (end - begin) // 2 < b <= end]
+                end = max(inside) - 1 if inside else end
+            total = sum(counts[begin - first : end + 1 - first])
+            yield Piece(document, begin, end, "".join(shown[begin - 1 : end]), total)
+            begin = end + 1
+
+
+def changed(change: Change | None, path: str) -> tuple[Stretch, ...]:
+    return () if change is None else change.stretches.get(path, ())
+
+
+def _ranges(change: Change, path: str, num_lines: int) -> list[tuple[int, int]]:
+    """The lines around the hunks; those that meet are one."""
+    found: list[tuple[int, int]] = []
+    for stretch in sorted(change.stretches[path], key=lambda s: s.first):
+        first = max(stretch.first - _AROUND_LINES, 1)
+        last = min(stretch.last + _AROUND_LINES, num_lines)
+        if first > last:
+            first = last
+        if found and first <= found[-1][1] + 1:
+            found[-1] = (found[-1][0], max(last, found[-1][1]))
+        else:
+            found.append((first, last))
+    return found
+
+
+def imported_heads(
+    path: str,
+    facts: Facts,
+    documents: Mapping[str, Document],
+    encoder: Encoder,
+    max_tokens: int,
+) -> str:
+    """The first lines of what the files that `path` imports define, for a model that cannot read
+    them whole."""
+    found = ""
+    targets = [*facts.graph.uses.get(path, ()), *facts.graph.deferred.get(path, ())]
+    for target in targets:
+        document = documents.get(target)
+        if document is None or len(document.blocks) != 1:
+            continue
+        lines = document.blocks[0].text.split("\n")
+        heads = [
+            lines[d.first - 1].rstrip()[:_MAX_HEAD_CHARS]
+            for d in facts.definitions_in.get(target, ())
+            if d.first <= len(lines)
+        ]
+        longer = found + "".join(f"{line}\n" for line in (f"Defined in {target}:", *heads))
+        if heads and len(encoder.encode_batch([longer])[0]) <= max_tokens:
+            found = longer
+    return found

@@ -1,0 +1,214 @@
+"""Asks the model about each piece of what is reviewed, and keeps what can be checked.
+
+Where the repository fits the context it is read once and forked for each piece; else each piece is
+read behind the repository's map and the heads of what its file imports. A change is read whole
+before its pieces, in both cases.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from engine.engine import Engine, Piece, Tokenizer, Turn
+from mm1cli.answer import head_ids
+from mm1cli.code import Facts, model_text
+from mm1cli.errors import BudgetError
+from mm1cli.ingest.corpus import Document
+from mm1cli.ingest.pack import Packed
+from mm1cli.output.sink import Sink
+from mm1cli.preread import Source, layout
+from mm1cli.prompts import prompt
+from mm1cli.result import ReadingPlan
+from mm1cli.review import passes
+from mm1cli.review.changes import Change
+from mm1cli.review.checks import checked, written
+from mm1cli.review.finding import Category, Drop, Finding, Pass, schema
+from mm1cli.review.quotes import FileText
+from mm1cli.settings import Settings
+from mm1cli.surprise import SurpriseMap
+from mm1cli.writing import Writer, thinking_tokens
+
+if TYPE_CHECKING:
+    from engine.context import Context
+
+PIECE_TOKENS = 2048
+_PIECE_SHARE, _MAP_SHARE, _HEADS_SHARE = 8, 16, 16  # of the context
+_MAP_TOKENS = 4096
+_FINDINGS_A_PIECE = 8
+_HINTS = 10  # improbable lines named for a piece
+_HINT_TOKENS = 128
+_SURPRISING_SHARE = 0.05
+
+
+class Frame:
+    """The tokens a pass needs beside documents. Raises BudgetError, with the sum, where the change
+    leaves no room for it."""
+
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        settings: Settings,
+        limit: int,
+        focus: Sequence[Category],
+        facts: Facts,
+        change: Change | None,
+    ) -> None:
+        def count(text: str) -> int:
+            return len(tokenizer.encode(text))
+
+        self.schema = schema(focus, _FINDINGS_A_PIECE)
+        self.instruction = _instruction(focus, self.schema, is_change=change is not None)
+        self.piece_tokens = min(PIECE_TOKENS, max(limit // _PIECE_SHARE, 64))
+        self.heads_tokens = limit // _HEADS_SHARE
+        self.map = model_text(facts, min(_MAP_TOKENS, limit // _MAP_SHARE), count)
+        self.change = "" if change is None else f"\n{change.text}"
+        answer = settings.max_tokens + thinking_tokens(tokenizer, settings)
+        prompt_tokens = len(tokenizer.encode_chat(_turns("", "", (self.instruction,))))
+        piece_tokens = self.piece_tokens + self.heads_tokens + _HINT_TOKENS
+        beside = prompt_tokens + count(self.map) + piece_tokens + answer
+        self.change_tokens = count(self.change)
+        self.num_tokens = beside + self.change_tokens
+        if self.num_tokens >= limit:
+            told = f"the change has {self.change_tokens:,} tokens; " if change is not None else ""
+            advice = "review it in parts, with --paths or a smaller diff, or " if told else ""
+            raise BudgetError(
+                f"{told}with {prompt_tokens + count(self.map):,} of prompt, {piece_tokens:,} of "
+                f"code shown again and {answer:,} of answer that is {self.num_tokens:,}, more than "
+                f"the context of {limit:,} tokens; {advice}take a model with a longer context"
+            )
+
+
+class Reviewer:
+    def __init__(
+        self,
+        engine: Engine,
+        packed: Packed,
+        plan: ReadingPlan,
+        frame: Frame,
+        facts: Facts,
+        change: Change | None,
+        settings: Settings,
+        sink: Sink,
+        source: Source,
+    ) -> None:
+        self._engine, self._packed, self._plan, self._frame = engine, packed, plan, frame
+        self._facts, self._change, self._sink, self._source = facts, change, sink, source
+        self._grammar = engine.grammar(frame.schema)
+        engine.json_constraint(self._grammar).begin(settings.max_tokens)
+        self._writer = Writer(
+            engine,
+            settings,
+            on_token=lambda _: None,
+            on_thinking=sink.thinking,
+            on_progress=sink.progress,
+        )
+        self._documents = {document.path: document for document in packed.corpus.documents}
+        self.dropped: Counter[Drop] = Counter()
+        self.passes: list[Pass] = []
+
+    def review(
+        self, documents: Sequence[Document], surprise: SurpriseMap | None = None
+    ) -> list[Finding]:
+        """The findings in `documents`, each once, the worst first."""
+        tokenizer = self._engine.tokenizer
+        pieces = [
+            piece
+            for document in documents
+            for piece in passes.pieces(
+                document, self._facts, self._change, tokenizer, self._frame.piece_tokens
+            )
+        ]
+        if not pieces:
+            return []
+        base = self._base()
+        found: dict[tuple[str, int, int, str], Finding] = {}
+        texts: dict[str, FileText] = {}
+        for done, piece in enumerate(pieces):
+            self._sink.progress("reviewing", done, len(pieces), "pieces")
+            path = piece.document.path
+            if path not in texts:
+                texts = {path: FileText(piece.document.blocks[0].text)}
+            for raw in written(self._asked(base, piece, surprise)):
+                finding = checked(raw, path, texts[path], self._change)
+                if isinstance(finding, Drop):
+                    self.dropped[finding] += 1
+                    continue
+                key = (path, finding.first, finding.last, finding.category.value)
+                if key in found:
+                    self.dropped[Drop.REPEATED] += 1
+                    continue
+                found[key] = finding
+        self._sink.progress("reviewing", len(pieces), len(pieces), "pieces")
+        return sorted(found.values(), key=lambda finding: finding.order)
+
+    def _base(self) -> "Context":
+        """A context that has read all that the pieces share."""
+        tokenizer = self._engine.tokenizer
+        pieces = tokenizer.chat(_turns(self._frame.map, self._frame.change, ("",)))
+        at = pieces.index(Piece(prompt("documents_end"), False))
+        shared = [text for text in (self._frame.map, self._frame.change) if text]
+        between = [Piece(prompt("documents_end"), False), *(Piece(t, False) for t in shared)]
+        ids = [i for piece in between for i in tokenizer.encode_piece(piece)]
+        if self._plan is ReadingPlan.WHOLE:
+            token_ids, ends = layout(head_ids(tokenizer), self._packed)
+            context = self._source.get(token_ids, ends, self._on_prefill).context.fork()
+            context.attend_globally()
+            context.extend(ids)
+            return context
+        context = self._engine.new_context()
+        head = [i for piece in pieces[:at] for i in tokenizer.encode_piece(piece)]
+        context.extend([*head, *ids], self._on_prefill)
+        return context
+
+    def _asked(self, base: "Context", piece: passes.Piece, surprise: SurpriseMap | None) -> str:
+        tokenizer = self._engine.tokenizer
+        path = piece.document.path
+        heads = ""
+        if self._plan is not ReadingPlan.WHOLE:
+            heads = passes.imported_heads(
+                path, self._facts, self._documents, tokenizer, self._frame.heads_tokens
+            )
+        title = f"\nLines {piece.first}-{piece.last} of {path}:\n"
+        hint = "" if surprise is None else _hint(surprise, piece)
+        last = (heads, title, piece.text, hint, self._frame.instruction)
+        pieces = tokenizer.chat(_turns(self._frame.map, self._frame.change, last))
+        first = next(text for text in last if text)
+        at = pieces.index(Piece(first, False))
+        ids = [i for one in pieces[at:] for i in tokenizer.encode_piece(one)]
+        context = base.fork()
+        context.extend(ids)
+        self.passes.append(Pass(path, piece.first, piece.last, len(ids)))
+        return self._writer.write(context, self._grammar).text
+
+    def _on_prefill(self, done: int, total: int) -> None:
+        self._sink.progress("prefill", done, total, "tokens")
+
+
+def _turns(shown_map: str, change: str, last: Sequence[str]) -> list[Turn]:
+    parts = (prompt("documents_end"), *(text for text in (shown_map, change, *last) if text))
+    return [Turn("system", (prompt("system"),)), Turn("user", parts)]
+
+
+def _instruction(focus: Sequence[Category], answer: dict[str, object], *, is_change: bool) -> str:
+    about = dict(line.split(": ", 1) for line in prompt("review_focus").splitlines())
+    lines = [f"{category}: {about[category.value]}" for category in focus]
+    only = "Only what the change (lines marked +) brings counts.\n" if is_change else ""
+    return (
+        f"\n{prompt('review')}\n{only}"
+        + "".join(f"- {line}\n" for line in lines)
+        + f"{prompt('schema')} {json.dumps(answer)}"
+    )
+
+
+def _hint(surprise: SurpriseMap, piece: passes.Piece) -> str:
+    heat = surprise.heat(piece.document.path)
+    hot = [
+        (share, line)
+        for line, share in heat.items()
+        if piece.first <= line <= piece.last and share >= 1 - _SURPRISING_SHARE
+    ]
+    if not hot:
+        return ""
+    lines = sorted(line for _, line in sorted(hot, reverse=True)[:_HINTS])
+    return f"\nLines a language model finds improbable here: {', '.join(map(str, lines))}\n"
