@@ -17,7 +17,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $@
 
 demo: $(STAMP)  ## answer a question about the documents in examples/papers
-	$(BIN)/mm1 analyze examples/papers --ask "How much did the harbour crossing cost?"
+	$(BIN)/mm1 analyze examples/papers --ask "When did the crossing open to the public?"
 
 test: $(STAMP) check  ## lint, types, import rule and every test
 	$(BIN)/python -m pytest -n 2 -m "not slow"

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from engine.engine import Engine, Turn
 from mm1cli import claims as claiming
 from mm1cli.claims import Carrier, carries, claims
-from mm1cli.evidence import Evidence, Ranked, as_judged
+from mm1cli.evidence import Ranked, as_judged
 from mm1cli.ingest.pack import pack
 from mm1cli.passages import passages
 from mm1cli.prompts import prompt
@@ -85,22 +85,19 @@ def test_attention_is_shared_out_between_places(engine):
     assert attention(context, [], [range(half)]) is None
 
 
-def test_pieces_are_ordered_by_what_was_measured_of_them(engine, monkeypatch):
+def test_pieces_keep_their_order_and_each_gets_its_own_measures(engine):
     found = passages(corpus("The rat is there. It ate.", "1234567 words.", "A hat, a mat."))
     pieces = tuple(Ranked(passage, -float(rank)) for rank, passage in enumerate(found))
     context = engine.new_context()
     context.extend(engine.tokenizer.encode("abc"))
     places = [[0], [1], []]
-    evidence = Evidence(pieces, pieces, 1.0)
-    arguments = (context, QUESTION, ANSWER, engine.tokenizer.encode(ANSWER), evidence, places)
-    monkeypatch.setattr("mm1cli.support.GAIN_WEIGHT", 1e6)
-    ordered = support(engine, *arguments)
-    means = [one.gain.mean for one in ordered]
-    assert means == sorted(means, reverse=True)
-    of_passage = {id(one.passage): one for one in ordered}
+    arguments = (context, QUESTION, ANSWER, engine.tokenizer.encode(ANSWER), pieces, places)
+    found_all = support(engine, *arguments)
+    assert [one.score for one in found_all] == [0.0, -1.0, -2.0]
+    means = [one.gain.mean for one in found_all]
+    assert len(set(means)) == 3
+    of_passage = {id(one.passage): one for one in found_all}
     assert of_passage[id(found[2])].attention == 0 < of_passage[id(found[0])].attention
-    monkeypatch.setattr("mm1cli.support.GAIN_WEIGHT", 0.0)
-    assert [one.score for one in support(engine, *arguments)] == [0.0, -1.0, -2.0]
 
 
 @pytest.mark.parametrize(
@@ -112,6 +109,14 @@ def test_pieces_are_ordered_by_what_was_measured_of_them(engine, monkeypatch):
         ("The rent is 18,450.", "The rent is 18,450.", 9.0, True),
         ("The rent is 18,450.", "The rent is 18,540.", 9.0, False),  # a digit apart
         ("The rent is 118,450.", "The rent is 18,450.", 9.0, False),
+        ("The bridge opened to the\npublic in May.", "The bridge opened to the public.", 0.1, True),
+        (
+            "The bridge has not opened to the public.",
+            "The bridge opened to the public.",
+            0.1,
+            False,
+        ),
+        ("The rent is 18,450.", "Is 18,450.", 0.1, False),
         ("No dog may  be kept here.", "It says “no dog may be kept”.", 9.0, True),
         ("No dog may  be kept here.", "It says “dog may be kept here”.", -9.0, True),
         ("No dog may be kept here.", "It says “a dog may be kept here”.", -9.0, False),
