@@ -12,9 +12,9 @@ from enum import StrEnum
 from typing import TextIO
 
 _BIDI_CODES = (*range(0x202A, 0x202F), *range(0x2066, 0x206A))
-_CONTROL_CODES = (*range(0x20), *range(0x7F, 0xA0))
-_VISIBLE = {code: f"\\x{code:02x}" for code in _CONTROL_CODES if chr(code) not in "\n\t"}
-_VISIBLE |= {code: f"\\u{code:04x}" for code in _BIDI_CODES}
+_VISIBLE = {code: f"\\x{code:02x}" for code in range(0x20) if chr(code) not in "\n\t"}
+# What JSON may hold raw is spelled as JSON spells it, so that an answer in JSON stays what it was.
+_VISIBLE |= {code: f"\\u{code:04x}" for code in (*range(0x7F, 0xA0), *_BIDI_CODES)}
 _VISIBLE_ON_ONE_LINE = _VISIBLE | {
     0x09: "\\t",
     0x0A: "\\n",

@@ -129,7 +129,7 @@ class StubEngine:
     def new_context(self):
         return Spoken(self)
 
-    def verbatim(self, suffixes):
+    def verbatim(self, suffixes, begun=""):
         return None
 
     def decode(self, context, *, max_tokens, max_positions=None, **_):

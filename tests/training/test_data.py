@@ -223,15 +223,15 @@ def test_the_rate_rises_and_falls():
 
 def test_a_kill_while_saving_leaves_the_checkpoint_before(tmp_path, monkeypatch):
     saved.save(tmp_path, 1, {"x": torch.ones(2)}, {"recipe": {}})
-    replace = saved._replace
+    write = saved.durable.write
 
-    def killed(temporary, final):
-        if final.name == "checkpoint.json":
+    def killed(path, fill):
+        if path.name == "checkpoint.json":
             raise KeyboardInterrupt
-        replace(temporary, final)
+        write(path, fill)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(saved, "_replace", killed)
+        patch.setattr(saved.durable, "write", killed)
         saved.save(tmp_path, 2, {"x": torch.zeros(2)}, {"recipe": {}})
     facts, tensors = saved.load(tmp_path)
     assert facts["step"] == 1

@@ -1,4 +1,5 @@
 import io
+import json
 import re
 import unicodedata
 
@@ -36,13 +37,19 @@ def test_safe_text_holds_nothing_that_drives_a_terminal(text: str):
     assert len(safe_line(text).splitlines()) <= 1
 
 
+@given(st.text(st.characters(exclude_categories=["Cs"])))
+def test_an_answer_in_json_still_parses_to_what_it_was(text: str):
+    """Red: --schema prints what another program cannot read."""
+    assert json.loads(safe(json.dumps(text, ensure_ascii=False))) == text
+
+
 @given(st.text(st.characters(exclude_categories=["Cc", "Cf", "Cs"])))
 def test_harmless_text_is_left_alone(text: str):
     assert safe(text) == text
 
 
 def test_what_is_escaped_stays_visible():
-    assert safe("\x1b[31m\x9b\u202e\r") == "\\x1b[31m\\x9b\\u202e\\x0d"
+    assert safe("\x1b[31m\x9b\u202e\r") == "\\x1b[31m\\u009b\\u202e\\x0d"
     assert safe("a\n\tb") == "a\n\tb"
     assert safe_line("a\n\tb") == "a\\n\\tb"
 
