@@ -21,7 +21,8 @@ from mm1cli import library
 from mm1cli.ingest import read_corpus
 from mm1cli.ingest.cache import Cache
 from mm1cli.ingest.pack import pack_all
-from mm1cli.ingest.read import ReadOptions, num_cores, read_files
+from mm1cli.ingest.read import ReadOptions, read_files
+from mm1cli.ingest.sandboxes import num_cores
 
 Row = dict[str, object]
 

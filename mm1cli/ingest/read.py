@@ -6,11 +6,11 @@ in the order of the walk; whoever takes them can tokenise one while the next are
 
 import os
 import stat
-import threading
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 from typing import BinaryIO
 
 from mm1cli.errors import InputError
@@ -20,6 +20,7 @@ from mm1cli.ingest.names import one_line
 from mm1cli.ingest.readers import HEAD_BYTES, ReadError, choose
 from mm1cli.ingest.readers.reader import MIB
 from mm1cli.ingest.sandbox import Sandbox
+from mm1cli.ingest.sandboxes import Sandboxes, num_cores
 from mm1cli.ingest.selection import Selection
 from mm1cli.ingest.unfold import Unfolding
 from mm1cli.ingest.walk import ALL, STDIN, Found, walk
@@ -89,12 +90,18 @@ def _in_order(
     if on_progress is not None and total:
         on_progress(0, total)
     done = 0
-    with _Pool(options, stdin, total) as pool:
+    with Sandboxes(Sandbox, min(options.num_workers or num_cores(), total)) as sandboxes:
+
+        def outcome(result: Found | Omission) -> Omission | Future[list[Document | Omission]]:
+            if isinstance(result, Omission):
+                return result
+            return sandboxes.submit(partial(_read, result, options, stdin))
+
         waiting: deque[Omission | Future[list[Document | Omission]]] = deque()
         left = iter(results)
         while True:
             while len(waiting) < _IN_FLIGHT and (result := next(left, None)) is not None:
-                waiting.append(pool.read(result) if isinstance(result, Found) else result)
+                waiting.append(outcome(result))
             if not waiting:
                 break
             first = waiting.popleft()
@@ -110,73 +117,31 @@ def _in_order(
         options.cache.prune()
 
 
-class _Pool:
-    """Threads that read files, each with its own sandbox, whose child starts when it is needed."""
-
-    def __init__(self, options: ReadOptions, stdin: BinaryIO | None, num_files: int) -> None:
-        self._options = options
-        self._stdin = stdin
-        self._mine = threading.local()
-        self._lock = threading.Lock()
-        self._sandboxes: list[Sandbox] = []
-        num_workers = options.num_workers or num_cores()
-        self._threads = ThreadPoolExecutor(
-            max(min(num_workers, num_files), 1), thread_name_prefix="reader"
-        )
-
-    def __enter__(self) -> "_Pool":
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is not None:
-            with self._lock:
-                for sandbox in self._sandboxes:
-                    sandbox.abort()
-        self._threads.shutdown(cancel_futures=True)
-        for sandbox in self._sandboxes:
-            sandbox.close()
-
-    def read(self, found: Found) -> "Future[list[Document | Omission]]":
-        return self._threads.submit(self._read, found)
-
-    def _read(self, found: Found) -> list[Document | Omission]:
-        """The file, and after it what it contains, if it is a container."""
-        num_bytes = None
-        unfolding = Unfolding(
-            self._sandbox(),
-            cache=self._options.cache,
-            ocr=self._options.ocr,
-            allow_secrets=self._options.allow_secrets,
-        )
-        try:
-            if found.path == STDIN:
-                assert self._stdin is not None
-                data = _read_stream(found, self._stdin)
-            else:
-                with _open(found.path) as stream:
-                    num_bytes = os.fstat(stream.fileno()).st_size
-                    data = _read_stream(found, stream)
-            return list(unfolding.unfold(found.shown, data))
-        except ReadError as error:
-            return [Omission(found.shown, error.reason, error.detail, num_bytes)]
-        except OSError as error:
-            detail = one_line(error.strerror or type(error).__name__)
-            return [Omission(found.shown, Reason.UNREADABLE, detail, num_bytes)]
-
-    def _sandbox(self) -> Sandbox:
-        sandbox: Sandbox | None = getattr(self._mine, "sandbox", None)
-        if sandbox is None:
-            sandbox = self._mine.sandbox = Sandbox()
-            with self._lock:
-                self._sandboxes.append(sandbox)
-        return sandbox
-
-
-def num_cores() -> int:
-    """Those this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+def _read(
+    found: Found, options: ReadOptions, stdin: BinaryIO | None, sandbox: Sandbox
+) -> list[Document | Omission]:
+    """The file, and after it what it contains, if it is a container."""
+    num_bytes = None
+    unfolding = Unfolding(
+        sandbox,
+        cache=options.cache,
+        ocr=options.ocr,
+        allow_secrets=options.allow_secrets,
+    )
+    try:
+        if found.path == STDIN:
+            assert stdin is not None
+            data = _read_stream(found, stdin)
+        else:
+            with _open(found.path) as stream:
+                num_bytes = os.fstat(stream.fileno()).st_size
+                data = _read_stream(found, stream)
+        return list(unfolding.unfold(found.shown, data))
+    except ReadError as error:
+        return [Omission(found.shown, error.reason, error.detail, num_bytes)]
+    except OSError as error:
+        detail = one_line(error.strerror or type(error).__name__)
+        return [Omission(found.shown, Reason.UNREADABLE, detail, num_bytes)]
 
 
 def _open(path: str) -> BinaryIO:

@@ -13,8 +13,9 @@ import pytest
 from mm1cli.ingest.corpus import Corpus, Document, Omission
 from mm1cli.ingest.manifest import build
 from mm1cli.ingest.pack import document_text
-from mm1cli.ingest.read import ReadOptions, num_cores, read_files
+from mm1cli.ingest.read import ReadOptions, read_files
 from mm1cli.ingest.sandbox import Limits
+from mm1cli.ingest.sandboxes import num_cores
 from mm1cli.ingest.walk import walk
 from mm1cli.passages import passages
 
