@@ -1,6 +1,6 @@
 """The prompt, and what is read once more in it close to the question: far text fades.
 
---focus off: nothing. auto: the best pieces of evidence, a few sentences. N: the best N passages,
+--focus off: nothing. auto: the best piece of evidence, two sentences. N: the best N passages,
 also when the whole corpus is in the context.
 """
 
@@ -12,8 +12,6 @@ from mm1cli.evidence import NUM_PASSAGES, Evidence
 from mm1cli.passages import Passage
 from mm1cli.prompts import prompt
 
-NUM_PIECES = 1  # of evidence, with auto, where the corpus was read; see docs/log.md
-NUM_PIECES_OF_READ = 2  # where passages were read, and they stand among these
 ROOM_TOKENS = 512  # set aside for them
 PASSAGE_TOKENS = 288  # set aside for each of N passages; fewer are read where they are longer
 
@@ -52,8 +50,7 @@ class Focus:
         if self.is_off:
             return []
         if self.num_passages is None or are_passages_read:
-            best = evidence.pieces[: NUM_PIECES_OF_READ if are_passages_read else NUM_PIECES]
-            return [one.passage.text for one in reversed(best)]
+            return [one.passage.text for one in evidence.pieces[:1]]  # more is worse: docs/log.md
         best = evidence.passages[: self.num_passages]
         return [as_read(one.passage) for one in reversed(best)]
 
