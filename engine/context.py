@@ -9,7 +9,7 @@ from engine.errors import EngineError
 from engine.layers.kv import KVCache
 from engine.likelihood import TokenScores, token_scores
 from engine.model import LayerState, Model
-from engine.prefill import chunk_major
+from engine.prefill import chunk_major, layer_major
 
 OnProgress = Callable[[int, int], None]
 OnScores = Callable[[TokenScores], None]
@@ -75,16 +75,17 @@ class Context:
         `on_scores` gets the likelihoods of each chunk's tokens as they came, chunk by chunk, which
         costs the head's product for every token; the context is the same bit by bit without it.
         If either raises, the context stands whole at that chunk border and can go on.
-        An error inside a chunk leaves it unusable, and every later call says so.
+        An error inside a chunk leaves it unusable, and every later call says so. Where the model
+        is streamed, all tokens are one such chunk, and progress is that of all layers together.
         """
         before = self.logits
-        for done, hidden in self.chunks(token_ids):
+        for done, hidden in self.chunks(token_ids, on_progress):
             self.logits = self._model.logits(hidden[-1:])[0]
             if on_scores is not None:
                 chunk = token_ids[done - len(hidden) : done]
                 on_scores(token_scores(self._model, before, hidden[:-1], chunk))
                 before = self.logits
-            if on_progress is not None:
+            if on_progress is not None and (done == len(token_ids) or not self._model.is_streamed):
                 on_progress(done, len(token_ids))
 
     def fork(self) -> "Context":
@@ -162,18 +163,30 @@ class Context:
         return torch.cat(found)
 
     @torch.inference_mode()
-    def chunks(self, token_ids: Sequence[int]) -> Iterator[tuple[int, Tensor]]:
+    def chunks(
+        self, token_ids: Sequence[int], on_progress: OnProgress | None = None
+    ) -> Iterator[tuple[int, Tensor]]:
         """Reads `token_ids`; after each chunk yields (tokens done, hidden [t, D]).
 
-        `logits` are unknown from then on, until `extend`.
+        `logits` are unknown from then on, until `extend`. Where the model is streamed nothing is
+        yielded before the last layer is done; `on_progress` gets the tokens' share until then.
         """
         self._check()
-        start = len(self)
-        chunks = chunk_major(self._model, self._states, token_ids, start, self.chunk_tokens)
+        start, total = len(self), len(token_ids)
+        grid = (self._model, self._states, token_ids, start, self.chunk_tokens)
+        chunks = chunk_major(*grid)
+        if self._model.is_streamed and total:
+
+            def on_chunk(layer: int, reached: int) -> None:
+                if on_progress is not None:
+                    share = (layer + (reached - start) / total) / self._model.config.num_layers
+                    on_progress(min(int(total * share), total - 1), total)
+
+            chunks = layer_major(*grid, on_chunk=on_chunk)
         while True:
             self._between_chunks = False
             reached, hidden = next(chunks, (None, None))
-            self._between_chunks = True
+            self._between_chunks = not self._model.is_streamed or reached in {None, start + total}
             if reached is None or hidden is None:
                 return
             self.token_ids.extend(token_ids[len(self) - start : reached - start])

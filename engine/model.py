@@ -85,6 +85,11 @@ class Model(nn.Module):
     def device(self) -> torch.device:
         return self.embed.weight.device
 
+    @property
+    def is_streamed(self) -> bool:
+        """Whether each pass over `layers` reads their weights again, so that passes must be few."""
+        return False
+
     def empty_states(
         self,
         *,

@@ -1,14 +1,21 @@
-"""The prefill driver: chunk-major, every layer for one chunk before the next chunk.
+"""The two prefill drivers over one kind of layer.
+
+Chunk-major runs every layer for one chunk before the next chunk: weights must be at hand all the
+time. Layer-major runs every chunk through one layer before the next layer: each weight is read once
+however long the context is, and the hidden states of the whole context are kept in between.
 
 One grid for every prefill: borders at multiples of the chunk size from position 0, so that a
-context grown in several steps computes the same products as one grown at once.
+context grown in several steps computes the same products as one grown at once, and both drivers
+give the same bits.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
+from engine.activations import Activations
 from engine.model import LayerState, Model
 
 
@@ -34,3 +41,33 @@ def chunk_major(
     for first, last in grid(start, start + len(token_ids), chunk_tokens):
         ids = torch.tensor(token_ids[first - start : last - start], device=model.device)
         yield last, model(ids, states, first)
+
+
+def layer_major(
+    model: Model,
+    states: list[LayerState],
+    token_ids: Sequence[int],
+    start: int,
+    chunk_tokens: int,
+    *,
+    activations: Activations | None = None,
+    on_chunk: Callable[[int, int], None] | None = None,
+) -> Iterator[tuple[int, Tensor]]:
+    """Yields what `chunk_major` yields, bit by bit, but only once all states stand at the end.
+
+    `activations` [T, D] hold the hidden states between two layers; without them they are in memory.
+    `on_chunk` gets the layer and the position reached in it, after every chunk of every layer.
+    """
+    end = start + len(token_ids)
+    hidden = activations or Activations(len(token_ids), model.config.hidden_size, model.dtype)
+    for first, last in grid(start, end, chunk_tokens):
+        ids = torch.tensor(token_ids[first - start : last - start], device=model.device)
+        hidden.put(first - start, F.embedding(ids, model.embed.weight))
+    for index, (layer, state) in enumerate(zip(model.layers, states, strict=True)):
+        for first, last in grid(start, end, chunk_tokens):
+            before = hidden.get(first - start, last - start).to(model.device)
+            hidden.put(first - start, layer(before, state, first))
+            if on_chunk is not None:
+                on_chunk(index, last)
+    for first, last in grid(start, end, chunk_tokens):
+        yield last, hidden.get(first - start, last - start).to(model.device)
