@@ -5,7 +5,7 @@ before a byte is allocated, and offsets are checked by the safetensors library a
 """
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from engine.errors import CheckpointError
 from engine.families import family_named
 from engine.files import read_json
 from engine.model import Model
+from engine.staged import Stage, StagedModel
 
 _INDEX = "model.safetensors.index.json"
 _SINGLE = "model.safetensors"
@@ -98,13 +99,13 @@ class Checkpoint:
         return hashlib.sha256("".join(lines).encode()).digest()
 
 
-def skeleton(checkpoint: Checkpoint, config: ModelConfig) -> Model:
+def skeleton(checkpoint: Checkpoint, config: ModelConfig, stages: Sequence[Stage] = ()) -> Model:
     """The model without data, every parameter held against the checkpoint's names and shapes.
 
     Allocates nothing. Raises CheckpointError at the first tensor that is missing or differs.
     """
     with torch.device("meta"):
-        model = Model(config)
+        model = StagedModel(config, stages) if stages else Model(config)
     sources = family_named(config.family).sources(config)
     for name, parameter in model.named_parameters():
         _check(checkpoint, config, name, sources[name], parameter)
@@ -117,22 +118,26 @@ def load(
     *,
     device: torch.device,
     dtype: torch.dtype,
+    stages: Sequence[Stage] = (),
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Model:
     """The model with its weights on `device`, one checkpoint tensor in memory at a time.
+
+    With `stages` each layer's weights are on its stage's device instead.
 
     `Model.settle` then makes it fast; without that it can be trained.
     Products run in `dtype`; norms, router and head stay float32. `on_progress` gets bytes done
     and in all. Raises CheckpointError before allocating if a shape or dtype is not the config's.
     """
-    model = skeleton(checkpoint, config)
+    model = skeleton(checkpoint, config, stages)
     sources = family_named(config.family).sources(config)
     parameters = dict(model.named_parameters())
     total = sum(parameter.nbytes for parameter in parameters.values())
     done = 0
     for name, parameter in parameters.items():
         target_dtype = torch.float32 if stays_float32(name) else dtype
-        filled = torch.empty(parameter.shape, dtype=target_dtype, device=device)
+        place = model.place_of(name) if isinstance(model, StagedModel) else device
+        filled = torch.empty(parameter.shape, dtype=target_dtype, device=place)
         rows = filled.view(-1, *parameter.shape[-1:]) if filled.dim() > 1 else filled
         start = 0
         for source in sources[name]:
@@ -145,6 +150,8 @@ def load(
             on_progress(done, total)
     if config.tied_embeddings:
         model.head.weight = model.embed.weight
+        if isinstance(model, StagedModel):
+            model.head.weight = model.embed.weight.to(model.place_of("head.weight"))
     return model.eval()
 
 

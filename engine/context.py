@@ -1,15 +1,20 @@
 """The noun `Context`: tokens and the model's state after them. Append-only, cheap to fork."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
 
 import torch
 from torch import Tensor
 
+from engine import together
 from engine.errors import EngineError
 from engine.layers.kv import KVCache
 from engine.likelihood import TokenScores, token_scores
 from engine.model import LayerState, Model
+from engine.passes import Reading
+from engine.pipeline import pipelined
 from engine.prefill import chunk_major, layer_major
+from engine.staged import StagedModel
 
 OnProgress = Callable[[int, int], None]
 OnScores = Callable[[TokenScores], None]
@@ -79,14 +84,16 @@ class Context:
         is streamed, all tokens are one such chunk, and progress is that of all layers together.
         """
         before = self.logits
-        for done, hidden in self.chunks(token_ids, on_progress):
-            self.logits = self._model.logits(hidden[-1:])[0]
-            if on_scores is not None:
-                chunk = token_ids[done - len(hidden) : done]
-                on_scores(token_scores(self._model, before, hidden[:-1], chunk))
-                before = self.logits
-            if on_progress is not None and (done == len(token_ids) or not self._model.is_streamed):
-                on_progress(done, len(token_ids))
+        with closing(self.chunks(token_ids, on_progress)) as chunks:
+            for done, hidden in chunks:
+                self.logits = self._model.logits(hidden[-1:])[0]
+                if on_scores is not None:
+                    chunk = token_ids[done - len(hidden) : done]
+                    on_scores(token_scores(self._model, before, hidden[:-1], chunk))
+                    before = self.logits
+                is_last = done == len(token_ids)
+                if on_progress is not None and (is_last or not self._model.is_streamed):
+                    on_progress(done, len(token_ids))
 
     def fork(self) -> "Context":
         """A context with the same tokens that grows apart from here; shares what cannot change."""
@@ -126,7 +133,7 @@ class Context:
         """log p of each of `token_ids` [T], in nats, were they to come next; changes nothing."""
         if self.logits is None:
             raise EngineError("an empty context gives no token a likelihood")
-        targets = torch.tensor(token_ids, dtype=torch.int64, device=self._model.device)
+        targets = torch.tensor(token_ids, dtype=torch.int64, device=self.logits.device)
         rows = [self.logits[None]]
         rows += [self._model.logits(hidden) for _, hidden in self.fork().chunks(token_ids[:-1])]
         log_p = torch.log_softmax(torch.cat(rows), dim=-1)
@@ -144,14 +151,14 @@ class Context:
         twin = self.fork()
         caches = [state for state in twin.states if isinstance(state, KVCache)]
         for cache in caches:
-            cache.mass = torch.zeros(len(self), device=self._model.device)
+            cache.mass = torch.zeros(len(self), device=cache.device)
         for _ in twin.chunks(token_ids):
             pass
         masses = [cache.mass for cache in caches if cache.mass is not None and cache.mass.any()]
         if not masses:
             return None
         total = len(masses) * len(token_ids) * self._model.config.num_heads
-        return torch.stack(masses).sum(dim=0) / total
+        return torch.stack([mass.to(masses[0].device) for mass in masses]).sum(dim=0) / total
 
     @torch.inference_mode()
     def extend_scored(self, token_ids: Sequence[int]) -> Tensor:
@@ -165,7 +172,7 @@ class Context:
     @torch.inference_mode()
     def chunks(
         self, token_ids: Sequence[int], on_progress: OnProgress | None = None
-    ) -> Iterator[tuple[int, Tensor]]:
+    ) -> Generator[tuple[int, Tensor], None, None]:
         """Reads `token_ids`; after each chunk yields (tokens done, hidden [t, D]).
 
         `logits` are unknown from then on, until `extend`. Where the model is streamed nothing is
@@ -175,23 +182,38 @@ class Context:
         start, total = len(self), len(token_ids)
         grid = (self._model, self._states, token_ids, start, self.chunk_tokens)
         chunks = chunk_major(*grid)
-        if self._model.is_streamed and total:
+        job = together.here(self._model)
+        by_layer = self._model.is_streamed or job is not None
+        if by_layer and total:
 
             def on_chunk(layer: int, reached: int) -> None:
                 if on_progress is not None:
                     share = (layer + (reached - start) / total) / self._model.config.num_layers
                     on_progress(min(int(total * share), total - 1), total)
 
-            chunks = layer_major(*grid, on_chunk=on_chunk)
-        while True:
-            self._between_chunks = False
-            reached, hidden = next(chunks, (None, None))
-            self._between_chunks = not self._model.is_streamed or reached in {None, start + total}
-            if reached is None or hidden is None:
-                return
-            self.token_ids.extend(token_ids[len(self) - start : reached - start])
-            self.logits = None
-            yield reached - start, hidden
+            if job is None:
+                chunks = layer_major(*grid, on_chunk=on_chunk)
+            else:
+                chunks = job.read(Reading(*grid[1:], on_chunk=on_chunk))
+        elif isinstance(self._model, StagedModel) and self._spans_chunks(total):
+            chunks = pipelined(self._model, Reading(*grid[1:]))
+        try:
+            while True:
+                self._between_chunks = False
+                reached, hidden = next(chunks, (None, None))
+                self._between_chunks = not by_layer or reached in {None, start + total}
+                if reached is None or hidden is None:
+                    return
+                self.token_ids.extend(token_ids[len(self) - start : reached - start])
+                self.logits = None
+                yield reached - start, hidden
+        finally:
+            if isinstance(chunks, Generator):
+                chunks.close()  # stages may be at work
+
+    def _spans_chunks(self, num_tokens: int) -> bool:
+        """Whether further tokens lie in several chunks, which can be in several stages at once."""
+        return len(self) % self.chunk_tokens + num_tokens > self.chunk_tokens
 
     def _check(self) -> None:
         if not self._between_chunks:

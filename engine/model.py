@@ -90,6 +90,19 @@ class Model(nn.Module):
         """Whether each pass over `layers` reads their weights again, so that passes must be few."""
         return False
 
+    @property
+    def is_staged(self) -> bool:
+        """Whether its layers lie on several devices; see engine/pipeline.py."""
+        return False
+
+    def device_of(self, layer: int) -> torch.device:  # noqa: ARG002 (all lie together)
+        return self.device
+
+    @property
+    def head_device(self) -> torch.device:
+        """Where the last layer's hidden states and logits are."""
+        return self.head.weight.device
+
     def empty_states(
         self,
         *,
@@ -103,14 +116,14 @@ class Model(nn.Module):
         torch.int8, which takes half of bfloat16's bytes and is not differentiable.
         """
         return [
-            self._empty_state(layer, differentiable, num_sequences, kv_dtype or self.dtype)
-            for layer in self.config.layers
+            self._empty_state(index, differentiable, num_sequences, kv_dtype or self.dtype)
+            for index in range(self.config.num_layers)
         ]
 
     def _empty_state(
-        self, layer: LayerConfig, differentiable: bool, num_sequences: int, kv_dtype: torch.dtype
+        self, index: int, differentiable: bool, num_sequences: int, kv_dtype: torch.dtype
     ) -> LayerState:
-        config, device = self.config, self.device
+        config, layer, device = self.config, self.config.layers[index], self.device_of(index)
         if layer.mixer is Mixer.LIGHTNING:
             return LightningState.empty(config, device, num_sequences)
         if layer.softmax.window_always:

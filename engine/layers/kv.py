@@ -146,6 +146,14 @@ class KVCache:
         self._blocks[full:] = blocks[:needed]
         self.num_tokens = num_tokens
 
+    def cut(self) -> None:
+        """Forgets blocks beyond `num_tokens`, which another one that shares them has begun."""
+        del self._blocks[-(-self.num_tokens // BLOCK_TOKENS) :]
+
+    @property
+    def device(self) -> torch.device:
+        return self._device
+
     def fork(self) -> "KVCache":
         _, num_kv_heads, head_dim = self._shape
         twin = KVCache(num_kv_heads, head_dim, self._dtype, self._device)

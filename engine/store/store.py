@@ -243,7 +243,7 @@ class Store:
         for layer, state in enumerate(states):
             if not isinstance(state, KVCache):
                 state.restore(of_layer(found, layer), position)
-        return found["logits"].to(self._model.device)
+        return found["logits"].to(self._model.head_device)
 
     def _check_room(self, num_tokens: int, reused: int) -> None:
         kv = self._maker.kv

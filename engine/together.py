@@ -1,0 +1,232 @@
+"""Several pieces of work with one model, run so that each pass over its layers serves all of them.
+
+What a piece of work asks of the model, whether it reads a question, writes a token or judges a
+passage, it asks through a `Context`. There it stops until the others want something too, and then
+one pass over the layers gives each what it wants. So a model whose weights come from a disk reads
+them once for all questions, and nothing that asks has to know.
+
+Each piece of work has a thread to stop in, but only one of all threads runs at a time, in a fixed
+order: the same work gives the same results, and shared things need no locks. Passes run on the
+thread that called.
+"""
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextvars import copy_context
+from functools import partial
+from typing import Any, Generic, TypeVar
+
+from engine.model import Model
+from engine.passes import Chunk, Reading, by_layer
+from engine.pipeline import by_stage
+from engine.staged import StagedModel
+
+MOST_AT_ONCE = 16  # each holds states of its own; the others begin when these end
+
+T = TypeVar("T")
+_thread = threading.local()
+
+
+class Stopped(BaseException):
+    """Raised inside of work that is not to go on: another one failed, or the user interrupts."""
+
+
+class Job(Generic[T]):
+    """One piece of work, in a thread that runs only between `resume` and its next stop."""
+
+    def __init__(self, meeting: "Meeting", work: Callable[[], T]) -> None:
+        self._meeting, self._work = meeting, work
+        self._may_run = threading.Semaphore(0)
+        self._thread: threading.Thread | None = None
+        self._is_stopped = False
+        self.reading: Reading | None = None  # what it waits for
+        self.found: list[Chunk] = []
+        self.parts: list[Job[Any]] = []  # and what else: work it has handed out itself
+        self.results: list[T] = []
+        self.error: BaseException | None = None
+        self.is_done = False
+
+    @property
+    def has_begun(self) -> bool:
+        return self._thread is not None
+
+    @property
+    def is_ready(self) -> bool:
+        waits = self.reading is not None or any(not part.is_done for part in self.parts)
+        return not self.is_done and not waits
+
+    @property
+    def is_under_way(self) -> bool:
+        """Whether it holds states that its parts do not hold for it."""
+        return self.has_begun and not self.is_done and not self.parts
+
+    def read(self, reading: Reading) -> Iterator[Chunk]:
+        """What a pass gives for `reading`; called by the work itself, as is `hand_out`."""
+        self.reading = reading
+        self._pause()
+        found, self.found = self.found, []
+        return iter(found)
+
+    def hand_out(self, works: Sequence[Callable[[], Any]]) -> list[Any]:
+        self.parts = [Job(self._meeting, work) for work in works]
+        self._meeting.admit(self.parts)
+        self._pause()
+        parts, self.parts = self.parts, []
+        return results_of(parts)
+
+    def resume(self) -> None:
+        """Lets it run until it waits for something, or is done."""
+        if self._thread is None:
+            run = copy_context().run
+            self._thread = threading.Thread(target=run, args=(self._run,), daemon=True)
+            self._thread.start()
+        else:
+            self._may_run.release()
+
+    def stop(self) -> None:
+        """Ends it where it waits, or where it will wait next; returns when it has ended."""
+        for part in self.parts:
+            part.stop()
+        self._is_stopped = True
+        if self._thread is None:
+            self.is_done = True
+        elif not self.is_done:
+            self._may_run.release()
+            self._thread.join()
+
+    def _pause(self) -> None:
+        if not self._is_stopped:
+            self._meeting.hand_back()
+            self._may_run.acquire()
+        if self._is_stopped:
+            raise Stopped
+
+    def _run(self) -> None:
+        _thread.job = self
+        try:
+            self.results = [self._work()]
+        except BaseException as error:
+            self.error = error
+        finally:
+            self.is_done = True
+            if not self._is_stopped:  # else nobody waits for it but who joins its thread
+                self._meeting.hand_back()
+
+
+class Meeting:
+    """`works` run together over `model`. Iterate to let them run: each round ends in a pass.
+
+    The error of one ends those behind it, not those before it: they are worth finishing, as they
+    would have been if asked one after another.
+    """
+
+    def __init__(self, model: Model, works: Sequence[Callable[[], Any]]) -> None:
+        self.model = model
+        self._turn = threading.Semaphore(0)
+        self._families: list[list[Job[Any]]] = []
+        self.jobs: list[Job[Any]] = [Job(self, work) for work in works]
+        self.admit(self.jobs)
+
+    def admit(self, jobs: list[Job[Any]]) -> None:
+        self._families.append(jobs)
+
+    def hand_back(self) -> None:
+        """Lets the thread that runs the passes go on; called by the one job that runs."""
+        self._turn.release()
+
+    def __iter__(self) -> Iterator[None]:
+        try:
+            while any(not job.is_done for job in self.jobs):
+                while (job := self._next()) is not None:
+                    job.resume()
+                    self._turn.acquire()
+                    self._part_with_failed()
+                    yield
+                self._pass()
+        finally:
+            for job in self.jobs:
+                job.stop()
+
+    def _next(self) -> Job[Any] | None:
+        # Parts before whole new works, so that what has begun comes to its end.
+        families = [*self._families[1:], *self._families[:1]]
+        jobs = [job for family in families for job in family]
+        has_room = sum(job.is_under_way for job in jobs) < MOST_AT_ONCE
+        for job in jobs:
+            if job.is_ready and (job.has_begun or has_room):
+                return job
+        return None
+
+    def _part_with_failed(self) -> None:
+        for family in self._families:
+            failed = [job.error is not None for job in family]
+            if any(failed):
+                for job in family[failed.index(True) + 1 :]:
+                    job.stop()
+        self._families = [f for f in self._families if any(not job.is_done for job in f)]
+
+    def _pass(self) -> None:
+        asking = [job for family in self._families for job in family if job.reading is not None]
+        readings = [job.reading for job in asking if job.reading is not None]
+        if not readings:
+            return
+        if isinstance(self.model, StagedModel):
+            found: list[list[Chunk]] = [[] for _ in readings]
+            for which, last, hidden in by_stage(self.model, readings):
+                found[which].append((last, hidden))
+        else:
+            found = by_layer(self.model, readings)
+        for job, chunks in zip(asking, found, strict=True):
+            job.reading, job.found = None, chunks
+
+
+def here(model: Model) -> Job[Any] | None:
+    """The job that this thread runs, if it meets others over `model`."""
+    job: Job[Any] | None = getattr(_thread, "job", None)
+    return job if job is not None and job._meeting.model is model else None
+
+
+def together(model: Model, works: Sequence[Callable[[], T]]) -> list[T]:
+    """The results of `works`, in their order, with passes over the layers shared between them.
+
+    Inside of such work it hands out parts of it. Raises the error of the first work that fails,
+    when those before it are done. KeyboardInterrupt ends all.
+    """
+    job = here(model)
+    if job is not None:
+        return job.hand_out(works)
+    meeting = Meeting(model, works)
+    for _ in meeting:
+        pass
+    return results_of(meeting.jobs)
+
+
+def results_of(jobs: Sequence[Job[T]]) -> list[T]:
+    for job in jobs:
+        if job.error is not None:
+            raise job.error
+    return [result for job in jobs for result in job.results]
+
+
+def pieces(model: Model, answers: Sequence[Iterable[str]]) -> Iterator[tuple[int, str]]:
+    """The text of `answers` (see `Decoding`) written together, as (which one, its next piece).
+
+    Pieces of one answer come in their order. If iteration ends early all answers end with it.
+    """
+    told: deque[tuple[int, str]] = deque()
+
+    def listen(which: int, answer: Iterable[str]) -> None:
+        for piece in answer:
+            told.append((which, piece))
+
+    works = [partial(listen, which, answer) for which, answer in enumerate(answers)]
+    meeting = Meeting(model, works)
+    rounds = iter(meeting)
+    try:
+        for _ in rounds:
+            while told:
+                yield told.popleft()
+    finally:
+        rounds.close()  # type: ignore[attr-defined]
+    results_of(meeting.jobs)
