@@ -6,11 +6,11 @@ Importing this module does not import torch; loading a model does.
 import hashlib
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from engine.errors import (
     CheckpointError,
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from engine.decode import Decoding
     from engine.grammar import Grammar, JsonConstraint, Spelling
     from engine.placement import Placement
+    from engine.split import Load
     from engine.store.manifest import Maker
     from engine.store.store import Built
     from engine.suffixes import Suffixes
@@ -68,13 +69,18 @@ __all__ = [
 ]
 
 
+T = TypeVar("T")
+
+
 class Engine:
     """The checkpoint in `directory`, ready to read and write.
 
     It is placed on `device` after checking that it fits there with a context of `num_tokens`, which
-    `is_mapped` if it will be saved while it grows. Keys and values are kept in `kv`: int8, or the
-    dtype of the products, as without it. `on_progress` gets bytes loaded and in all. `fingerprint`
-    is a hash of config, tensor index and tokenizer: engines with the same one read and write alike.
+    `is_mapped` if it will be saved while it grows. Several devices ("cuda:0,cuda:1") share the
+    layers; "cuda" is the first GPU, or all where that is too small. Keys and values are kept in
+    `kv`: int8, or the dtype of the products, as without it. `on_progress` gets bytes loaded and in
+    all. `fingerprint` is a hash of config, tensor index and tokenizer: engines with the same one
+    read and write alike.
     `dtype_reason` says why products run in the dtype they run in. Raises EngineError in one line
     (see engine/errors.py).
     """
@@ -93,7 +99,7 @@ class Engine:
     ) -> None:
         import torch
 
-        from engine import placement
+        from engine import devices, split
         from engine.checkpoint import Checkpoint, load
         from engine.store.manifest import INT8_KV
 
@@ -108,8 +114,11 @@ class Engine:
                 f"{directory / 'tokenizer.json'}: ids up to {self.tokenizer.vocab_size - 1:,}, "
                 f"but the model has {self.config.vocab_size:,}; the files do not belong together"
             )
-        place = _place(device)
+        places = devices.named(device)
+        place = places[0]
         on_gpu = place.type == "cuda"
+        if on_gpu:
+            torch.cuda.set_device(place)
         dtype = torch.bfloat16 if on_gpu else torch.float32
         self.dtype_reason = (
             "bfloat16: native on GPUs, states and accumulators float32"
@@ -125,9 +134,15 @@ class Engine:
         self._dtype, self._place = dtype, place
         checkpoint = Checkpoint(directory)
         self.fingerprint = _fingerprint(directory, checkpoint.fingerprint_of_index())
-        placement.check(self._plan(num_tokens, is_mapped), place)
+        planned, layers = self._plan(num_tokens, is_mapped), self._load(num_tokens)
+        stages = split.place(planned, layers, places, may_be_one=device == "cuda")
         self._model = load(
-            checkpoint, self.config, device=place, dtype=dtype, on_progress=on_progress
+            checkpoint,
+            self.config,
+            device=place,
+            dtype=dtype,
+            stages=stages,
+            on_progress=on_progress,
         )
         self._model.settle()
         self._never = self._model.unused_ids()
@@ -142,10 +157,22 @@ class Engine:
 
     def check_memory(self, num_tokens: int) -> None:
         """Raises PlacementError if a context of so many tokens that is not saved does not fit."""
-        from engine import placement
+        from engine import placement, split
+        from engine.staged import StagedModel
 
+        if isinstance(self._model, StagedModel):
+            split.check(self._model.stages, self._load(num_tokens))
+            return
         planned = self._plan(num_tokens, is_mapped=False)
         placement.check(planned, self._place, held_bytes=planned.weights_bytes)
+
+    def _load(self, num_tokens: int) -> "Load":
+        from engine import split
+        from engine.store.layers import kv_dtype
+
+        return split.load_of(
+            self.config, num_tokens, self.chunk_tokens, self._dtype, kv_dtype=kv_dtype(self.kv)
+        )
 
     def _plan(self, num_tokens: int, is_mapped: bool) -> "Placement":
         from engine import placement
@@ -244,6 +271,27 @@ class Engine:
             never = self._never.nonzero().flatten().tolist()
             self._quotation_tokens = QuotationTokens(words, never)
         return Verbatim(self._quotation_tokens, suffixes, begun)
+
+    @property
+    def is_streamed(self) -> bool:
+        """Whether each pass over the layers reads their weights again: passes should be shared."""
+        return self._model.is_streamed
+
+    def together(self, works: "Sequence[Callable[[], T]]") -> "list[T]":
+        """See `engine.together.together`; for work that uses contexts of this engine."""
+        from engine.together import together
+
+        return together(self._model, works)
+
+    def each(self, works: "Sequence[Callable[[], T]]") -> "list[T]":
+        """The results of `works`: `together` where passes are dear, else one after another."""
+        return self.together(works) if self.is_streamed else [work() for work in works]
+
+    def decode_together(self, answers: "Sequence[Decoding]") -> Iterator[tuple[int, str]]:
+        """See `engine.together.pieces`."""
+        from engine.together import pieces
+
+        return pieces(self._model, answers)
 
     def decode(
         self,
@@ -368,20 +416,6 @@ def verify(directory: Path, chunk_sizes: Sequence[int]) -> "Verification":
 
 def _name(dtype: "torch.dtype") -> str:
     return str(dtype).removeprefix("torch.")
-
-
-def _place(device: str) -> "torch.device":
-    import torch
-
-    try:
-        place = torch.device(device)
-    except RuntimeError:
-        raise EngineError(f"unknown device {device!r}; use cpu or cuda") from None
-    if place.type not in {"cpu", "cuda"}:
-        raise EngineError(f"device {device!r} is not supported; use cpu or cuda")
-    if place.type == "cuda" and not torch.cuda.is_available():
-        raise EngineError("device cuda was asked for, but torch sees no GPU; use --device cpu")
-    return place
 
 
 def _fingerprint(directory: Path, index: bytes) -> str:

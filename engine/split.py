@@ -14,7 +14,8 @@ import torch
 
 from engine.config import LayerConfig, Mixer, ModelConfig
 from engine.errors import PlacementError
-from engine.placement import available_bytes, plan
+from engine.placement import Placement, available_bytes, plan
+from engine.placement import check as check_one
 from engine.staged import Stage
 
 _GIB = 2**30
@@ -22,9 +23,10 @@ _GIB = 2**30
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """Of one layer: bytes it holds, and operations it takes for a token."""
+    """Of one layer: bytes of its weights and of its states, and operations it takes for a token."""
 
-    num_bytes: int
+    weights_bytes: int
+    state_bytes: int
     operations: float
 
 
@@ -40,9 +42,14 @@ class Load:
 
     def num_bytes(self, first: int, last: int) -> int:
         """What the stage of layers `first` .. `last` - 1 holds."""
-        total = self.beside + sum(layer.num_bytes for layer in self.layers[first:last])
+        total = self.context_bytes(first, last)
+        total += sum(layer.weights_bytes for layer in self.layers[first:last])
         total += self.before if first == 0 else 0
         return total + (self.behind if last == len(self.layers) else 0)
+
+    def context_bytes(self, first: int, last: int) -> int:
+        """What it holds beside weights."""
+        return self.beside + sum(layer.state_bytes for layer in self.layers[first:last])
 
     def seconds(self, first: int, last: int, rate: float) -> float:
         """For a token, at `rate` operations a second."""
@@ -66,8 +73,8 @@ def load_of(
         one = plan(
             replace(config, layers=(layer,)), num_tokens, chunk_tokens, dtype, kv_dtype=kv_dtype
         )
-        num_bytes = one.weights_bytes - embedding - behind + one.kv_bytes + one.state_bytes
-        return Cost(num_bytes, _operations(config, layer, num_tokens))
+        weights = one.weights_bytes - embedding - behind
+        return Cost(weights, one.kv_bytes + one.state_bytes, _operations(config, layer, num_tokens))
 
     whole = plan(config, num_tokens, chunk_tokens, dtype, kv_dtype=kv_dtype)
     return Load(tuple(map(cost, config.layers)), embedding, behind, whole.activation_bytes)
@@ -138,13 +145,30 @@ def stages_on(
     return tuple(Stage(*layers, device) for layers, device in zip(found, devices, strict=True))
 
 
-def check(stages: Sequence[Stage], load: Load, held: Load) -> None:
-    """Raises PlacementError if `load` does not fit `stages` that hold the weights in `held`."""
-    for stage in stages:
-        needed = load.num_bytes(stage.first, stage.last) - held.num_bytes(stage.first, stage.last)
-        free = available_bytes(stage.device)
+def place(
+    whole: Placement, load: Load, devices: Sequence[torch.device], *, may_be_one: bool
+) -> tuple[Stage, ...]:
+    """The stages on `devices`; none where all lies on the first: there is no other, or it `may_be`
+    one and there is room. Raises PlacementError.
+    """
+    if may_be_one or len(devices) == 1:
+        try:
+            check_one(whole, devices[0])
+        except PlacementError:
+            if len(devices) == 1:
+                raise
+        else:
+            return ()
+    return stages_on(devices, load)
+
+
+def check(stages: Sequence[Stage], load: Load) -> None:
+    """Raises PlacementError if the states of `load` do not fit `stages` that hold its weights."""
+    for device in {stage.device for stage in stages}:
+        needed = sum(load.context_bytes(s.first, s.last) for s in stages if s.device == device)
+        free = available_bytes(device)
         if needed > free:
             raise PlacementError(
-                f"layers {stage.first} to {stage.last - 1} need {needed / _GIB:.1f} GiB more, but "
-                f"{free / _GIB:.1f} GiB are free on {stage.device}; read less, or use more devices"
+                f"states, KV and activations need {needed / _GIB:.1f} GiB on {device}, but "
+                f"{free / _GIB:.1f} GiB are free there; read less, or use more devices"
             )

@@ -7,7 +7,9 @@ answer (gain, attention, claims) -> checked quotes.
 import json
 import time
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from engine.engine import Engine, Piece, Tokenizer
@@ -18,6 +20,7 @@ from mm1cli.evidence import Evidence, Finder, as_judged
 from mm1cli.focus import Focus, as_read, joined, turns
 from mm1cli.ingest.pack import Packed
 from mm1cli.output.sink import Sink
+from mm1cli.output.turns import in_turn
 from mm1cli.preread import Fresh, Source, layout
 from mm1cli.prompts import prompt
 from mm1cli.quotes import Quotable
@@ -99,14 +102,44 @@ class Reader:
         if self._grammar is not None:
             # Too few tokens for any answer: told before the reading, not after it.
             engine.json_constraint(self._grammar).begin(settings.max_tokens)
-        self._writer = Writer(
-            engine,
-            settings,
+        self._writer = self._writer_to(sink)
+
+    def _writer_to(self, sink: Sink) -> Writer:
+        return Writer(
+            self._engine,
+            self._settings,
             on_token=sink.token,
             on_thinking=sink.thinking,
             on_progress=sink.progress,
             quotable=lambda: self._quotable.suffixes,
         )
+
+    def answers(self, questions: Sequence[str]) -> list[Answer]:
+        """An answer to each question, told in their order.
+
+        Where the model is streamed they are written at the same time, so that weights are read once
+        for all of them; each is what it is alone, and its times are those of all.
+        """
+        if not self._engine.is_streamed or len(questions) == 1:
+            found = []
+            for index, question in enumerate(questions):
+                self._sink.question(question, index, len(questions))
+                found.append(self.answer(question))
+            return found
+        if self._plan is ReadingPlan.WHOLE:
+            self._read_documents()
+        turns_of = in_turn(self._sink, questions)
+        works = [
+            partial(self._telling(turn).answer, question)
+            for question, turn in zip(questions, turns_of, strict=True)
+        ]
+        return self._engine.together(works)
+
+    def _telling(self, sink: Sink) -> "Reader":
+        """This reader for one question, whose answer `sink` is told."""
+        twin = copy(self)
+        twin._sink, twin._writer = sink, self._writer_to(sink)
+        return twin
 
     def answer(self, question: str) -> Answer:
         """Streams one answer and its citations to the sink, and returns it whole."""
@@ -191,20 +224,16 @@ class Reader:
     def _read_whole(self, question: str, evidence: Evidence) -> "_Read":
         """Everything: the corpus is read once and forked for each question."""
         tokenizer = self._engine.tokenizer
-        head = head_ids(tokenizer)
-        reused = len(self._shared) if self._shared is not None else 0
-        if self._shared is None:
-            token_ids, ends = layout(head, self._packed)
-            found = self._documents.get(token_ids, ends, self._on_prefill)
-            self._shared, reused = found.context, found.reused_tokens
-        context = self._shared.fork()
+        num_head = len(head_ids(tokenizer))
+        shared, reused = self._read_documents()
+        context = shared.fork()
         context.attend_globally()
         again = self._focus.texts(evidence, are_passages_read=False)
         room = self._limit - len(context) - self._answer_tokens
         while True:
             pieces = tokenizer.chat(turns([], question, joined(again)))
             pieces = pieces[pieces.index(Piece(prompt("documents_end"), False)) :]
-            laid = _lay(tokenizer, pieces, len(context), len(head))
+            laid = _lay(tokenizer, pieces, len(context), num_head)
             token_ids = [i for piece in pieces for i in tokenizer.encode_piece(piece)]
             if len(token_ids) <= room or not again:
                 break
@@ -215,6 +244,15 @@ class Reader:
         documents_read = zip(self._packed.corpus.documents, self._packed.token_ids, strict=True)
         parts = [PassageRead(document.path, None, len(ids)) for document, ids in documents_read]
         return _Read(context, reused, parts, laid)
+
+    def _read_documents(self) -> "tuple[Context, int]":
+        """The whole corpus, and how much of it was there."""
+        if self._shared is None:
+            token_ids, ends = layout(head_ids(self._engine.tokenizer), self._packed)
+            found = self._documents.get(token_ids, ends, self._on_prefill)
+            self._shared = found.context
+            return found.context, found.reused_tokens
+        return self._shared, len(self._shared)
 
     def _read_focus(self, question: str, evidence: Evidence) -> "_Read":
         """The best passages, as many as the context holds, the best one next to the question."""

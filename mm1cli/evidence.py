@@ -10,6 +10,7 @@ import re
 import sqlite3
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from engine.engine import Engine, Turn
@@ -47,7 +48,8 @@ class Index:
 
     def __init__(self, passages: Sequence[Passage]) -> None:
         self._passages = passages
-        self._database = sqlite3.connect(":memory:")
+        # Questions answered together have a thread each, of which one runs at a time.
+        self._database = sqlite3.connect(":memory:", check_same_thread=False)
         self._database.execute(
             "CREATE VIRTUAL TABLE passages USING fts5("
             "path, heading, text, tokenize='porter unicode61')"
@@ -97,22 +99,35 @@ class Judge:
         self, question: str, candidates: Sequence[Passage], on_progress: OnProgress
     ) -> list[Ranked]:
         """`candidates`, best first; `on_progress` gets how many are judged, and of how many."""
-        ranked = []
-        for done, passage in enumerate(candidates, 1):
-            ranked.append(Ranked(passage, self.score(question, as_judged(passage))))
-            on_progress(done, len(candidates))
+        num_done = 0
+
+        def judged(passage: Passage) -> Ranked:
+            nonlocal num_done
+            ranked = Ranked(passage, self.score(question, as_judged(passage)))
+            num_done += 1
+            on_progress(num_done, len(candidates))
+            return ranked
+
+        self._read_head()
+        ranked = self._engine.each([partial(judged, passage) for passage in candidates])
         return sorted(ranked, key=lambda one: -one.score)
 
     def score(self, question: str, text: str) -> float:
         """Mean log p of the question's tokens; of an empty `text`, as if nothing were there."""
         tokenizer = self._engine.tokenizer
-        head, *rest = tokenizer.chat([Turn("user", (text, prompt("judge")))])
-        if self._head is None:
-            self._head = self._engine.new_context()
-            self._head.extend(tokenizer.encode_piece(head))
-        context = self._head.fork()
+        _, *rest = tokenizer.chat([Turn("user", (text, prompt("judge")))])
+        context = self._read_head().fork()
         context.extend([i for piece in rest for i in tokenizer.encode_piece(piece)])
         return float(context.score(tokenizer.encode(question)).mean())
+
+    def _read_head(self) -> "Context":
+        if self._head is None:
+            tokenizer = self._engine.tokenizer
+            head, *_ = tokenizer.chat([Turn("user", (prompt("judge"), prompt("judge")))])
+            context = self._engine.new_context()
+            context.extend(tokenizer.encode_piece(head))
+            self._head = context  # not before it is read: others may wait for the model, too
+        return self._head
 
 
 def as_judged(passage: Passage) -> str:

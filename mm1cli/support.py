@@ -8,6 +8,7 @@ that went to the passage wherever it stood in the context, while the answer was 
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from engine.engine import Engine, Tokenizer, Turn
@@ -58,12 +59,11 @@ def gains(
         scores: list[float] = context.score(ids).tolist()
         return scores
 
-    without = likelihood("")
-    found = []
-    for passage in passages:
-        with_it = likelihood(as_judged(passage))
-        found.append(Gain(tuple(a - b for a, b in zip(with_it, without, strict=True)), ends))
-    return found
+    texts = ["", *map(as_judged, passages)]
+    without, *given = engine.each([partial(likelihood, text) for text in texts])
+    return [
+        Gain(tuple(a - b for a, b in zip(with_it, without, strict=True)), ends) for with_it in given
+    ]
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,11 +58,7 @@ def run(
         )
     source = None if settings.no_cache else Cached(engine, cache(settings), sink)
     reader = Reader(engine, reading.packed, manifest.plan, settings, sink, source)
-    unverified: list[str] = []
-    for index, question in enumerate(questions):
-        sink.question(question, index, len(questions))
-        answer = reader.answer(question)
-        unverified += answer.unverified
+    unverified = [one for answer in reader.answers(questions) for one in answer.unverified]
     if settings.strict:
         require_everything_read(manifest)
     if settings.strict_citations:

@@ -55,10 +55,12 @@ def run(folder: Path, questions: Sequence[str], settings: Settings, sink: Sink) 
     quotable = quotes.Quotable(found.packed.corpus, saved_quotes)
     reader = Reader(engine, found.packed, ReadingPlan.WHOLE, settings, sink, source, quotable)
     unverified: list[str] = []
-    count = len(questions) if STDIN not in questions else 0
-    for index, question in enumerate(_all(questions, sys.stdin)):
-        sink.question(question, index, max(count, index + 1))
-        unverified += reader.answer(question).unverified
+    if STDIN not in questions:
+        unverified += [one for answer in reader.answers(questions) for one in answer.unverified]
+    else:  # each is answered before the next line is there
+        for index, question in enumerate(_all(questions, sys.stdin)):
+            sink.question(question, index, index + 1)
+            unverified += reader.answer(question).unverified
     if settings.strict_citations:
         require_verified(unverified)
 
