@@ -151,7 +151,7 @@ def load(
     if config.tied_embeddings:
         model.head.weight = model.embed.weight
         if isinstance(model, StagedModel):
-            model.head.weight = model.embed.weight.to(model.place_of("head.weight"))
+            _replace(model, "head.weight", model.embed.weight.to(model.place_of("head.weight")))
     return model.eval()
 
 

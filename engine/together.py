@@ -66,7 +66,7 @@ class Job(Generic[T]):
         self.reading = reading
         self._pause()
         found, self.found = self.found, []
-        return iter(found)
+        yield from found
 
     def hand_out(self, works: Sequence[Callable[[], Any]]) -> list[Any]:
         self.parts = [Job(self._meeting, work) for work in works]
@@ -79,7 +79,7 @@ class Job(Generic[T]):
         """Lets it run until it waits for something, or is done."""
         if self._thread is None:
             run = copy_context().run
-            self._thread = threading.Thread(target=run, args=(self._run,), daemon=True)
+            self._thread = threading.Thread(target=run, args=(self._run,), name="work", daemon=True)
             self._thread.start()
         else:
             self._may_run.release()
