@@ -97,6 +97,7 @@ class Reader:
         self._quotable = quotable or Quotable(packed.corpus)
         self._documents = source or Fresh(engine)
         self._shared: Context | None = None  # the whole corpus, read once
+        self._was_there = 0  # tokens of it that the next question need not have read
         self._schema = schema.load(settings.schema) if settings.schema else None
         self._grammar = engine.grammar(self._schema) if self._schema is not None else None
         if self._grammar is not None:
@@ -129,10 +130,10 @@ class Reader:
         if self._plan is ReadingPlan.WHOLE:
             self._read_documents()
         turns_of = in_turn(self._sink, questions)
-        works = [
-            partial(self._telling(turn).answer, question)
-            for question, turn in zip(questions, turns_of, strict=True)
-        ]
+        works = []
+        for question, turn in zip(questions, turns_of, strict=True):
+            works.append(partial(self._telling(turn).answer, question))
+            self._was_there = len(self._shared or ())
         return self._engine.together(works)
 
     def _telling(self, sink: Sink) -> "Reader":
@@ -225,8 +226,8 @@ class Reader:
         """Everything: the corpus is read once and forked for each question."""
         tokenizer = self._engine.tokenizer
         num_head = len(head_ids(tokenizer))
-        shared, reused = self._read_documents()
-        context = shared.fork()
+        context = self._read_documents().fork()
+        reused, self._was_there = self._was_there, len(context)
         context.attend_globally()
         again = self._focus.texts(evidence, are_passages_read=False)
         room = self._limit - len(context) - self._answer_tokens
@@ -245,14 +246,13 @@ class Reader:
         parts = [PassageRead(document.path, None, len(ids)) for document, ids in documents_read]
         return _Read(context, reused, parts, laid)
 
-    def _read_documents(self) -> "tuple[Context, int]":
-        """The whole corpus, and how much of it was there."""
+    def _read_documents(self) -> "Context":
+        """The whole corpus, and how much of it was there for the first question."""
         if self._shared is None:
             token_ids, ends = layout(head_ids(self._engine.tokenizer), self._packed)
             found = self._documents.get(token_ids, ends, self._on_prefill)
-            self._shared = found.context
-            return found.context, found.reused_tokens
-        return self._shared, len(self._shared)
+            self._shared, self._was_there = found.context, found.reused_tokens
+        return self._shared
 
     def _read_focus(self, question: str, evidence: Evidence) -> "_Read":
         """The best passages, as many as the context holds, the best one next to the question."""

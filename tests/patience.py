@@ -1,6 +1,7 @@
 """Tests of threads end, whatever the threads do."""
 
 import faulthandler
+import signal
 import threading
 from functools import wraps
 
@@ -29,6 +30,25 @@ def ends(test):
         assert found, f"not done after {PATIENCE_S:.0f} s"
         if found[0] is not None:
             raise found[0]
+
+    return patient
+
+
+def ends_here(test):
+    """As `ends`, for what needs the main thread: an alarm interrupts it, again and again."""
+
+    def ring(*_):
+        raise AssertionError(f"not done after {PATIENCE_S:.0f} s")
+
+    @wraps(test)
+    def patient(*args, **kwargs):
+        before = signal.signal(signal.SIGALRM, ring)
+        signal.setitimer(signal.ITIMER_REAL, PATIENCE_S, 1.0)
+        try:
+            test(*args, **kwargs)
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, before)
 
     return patient
 
