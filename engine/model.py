@@ -7,7 +7,7 @@ With a `FillingKV` as state `start` may be an integer [1] on the device (see eng
 B independent sequences of equal length may stand beside each other: hidden [T, B, D].
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -23,7 +23,7 @@ from engine.layers.mlp import DenseMLP
 from engine.layers.norm import RMSNorm
 from engine.layers.softmax import SoftmaxAttention
 
-_MATRICES = frozenset({"qkv", "gate", "out", "gate_up", "down"})  # what `kernels.linear` is given
+MATRICES = frozenset({"qkv", "gate", "out", "gate_up", "down"})  # what `kernels.linear` is given
 
 LayerState = LightningState | KVCache | WindowCache
 StepState = LayerState | FillingKV
@@ -90,6 +90,10 @@ class Model(nn.Module):
         """Whether each pass over `layers` reads their weights again, so that passes must be few."""
         return False
 
+    def each_layer(self, num_calls: int) -> Iterator[nn.Module]:  # noqa: ARG002 (streams ask)
+        """The layers in order, each to be called `num_calls` times before the next is taken."""
+        return iter(self.layers)
+
     def empty_states(
         self,
         *,
@@ -153,7 +157,7 @@ class Model(nn.Module):
         self.head.weight = _frozen(kernels.prepack(self.head.weight.float()))
         for module in self.modules():
             for name, parameter in module.named_parameters(recurse=False):
-                if name in _MATRICES:
+                if name in MATRICES:
                     setattr(module, name, _frozen(kernels.prepack(parameter)))
 
     def unused_ids(self) -> Tensor:

@@ -63,7 +63,8 @@ def layer_major(
     for first, last in grid(start, end, chunk_tokens):
         ids = torch.tensor(token_ids[first - start : last - start], device=model.device)
         hidden.put(first - start, F.embedding(ids, model.embed.weight))
-    for index, (layer, state) in enumerate(zip(model.layers, states, strict=True)):
+    layers = model.each_layer(sum(1 for _ in grid(start, end, chunk_tokens)))
+    for index, (layer, state) in enumerate(zip(layers, states, strict=True)):
         for first, last in grid(start, end, chunk_tokens):
             before = hidden.get(first - start, last - start).to(model.device)
             hidden.put(first - start, layer(before, state, first))
