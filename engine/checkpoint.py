@@ -132,11 +132,11 @@ def load(
     and in all. Raises CheckpointError before allocating if a shape or dtype is not the config's.
     """
     model = skeleton(checkpoint, config)
-    load_shared(model, checkpoint, config, device=device, dtype=dtype, on_progress=on_progress)
+    load_into(model, checkpoint, config, device=device, dtype=dtype, on_progress=on_progress)
     return model.eval()
 
 
-def load_shared(
+def load_into(
     model: Model,
     checkpoint: Checkpoint,
     config: ModelConfig,

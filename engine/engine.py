@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from engine.decode import Decoding
     from engine.grammar import Grammar, JsonConstraint, Spelling
     from engine.placement import Placement
+    from engine.pool import Reading
     from engine.store.manifest import Maker
     from engine.store.store import Built
     from engine.suffixes import Suffixes
@@ -77,6 +78,11 @@ class Engine:
     is a hash of config, tensor index and tokenizer: engines with the same one read and write alike.
     `dtype_reason` says why products run in the dtype they run in. Raises EngineError in one line
     (see engine/errors.py).
+
+    Weights that do not fit stay on disk, and layers are read when they are reached. What memory is
+    left keeps those used again soonest; `pool_bytes` asks for so much, whether all fit or not.
+    `spill_folder` may hold the hidden states of a long context while it is read; nothing stays
+    there.
     """
 
     def __init__(
@@ -89,12 +95,14 @@ class Engine:
         kv: str | None = None,
         num_tokens: int = 0,
         is_mapped: bool = False,
+        pool_bytes: int | None = None,
+        spill_folder: Path | None = None,
         on_progress: Callable[[int, int], None] | None = None,
     ) -> None:
         import torch
 
-        from engine import placement
-        from engine.checkpoint import Checkpoint, load
+        from engine.checkpoint import Checkpoint
+        from engine.loading import open_model
         from engine.store.manifest import INT8_KV
 
         if threads is not None:
@@ -125,11 +133,17 @@ class Engine:
         self._dtype, self._place = dtype, place
         checkpoint = Checkpoint(directory)
         self.fingerprint = _fingerprint(directory, checkpoint.fingerprint_of_index())
-        placement.check(self._plan(num_tokens, is_mapped), place)
-        self._model = load(
-            checkpoint, self.config, device=place, dtype=dtype, on_progress=on_progress
+        self._model = open_model(
+            checkpoint,
+            self.config,
+            self._plan(num_tokens, is_mapped),
+            device=place,
+            dtype=dtype,
+            num_tokens=num_tokens,
+            pool_bytes=pool_bytes,
+            spill_folder=spill_folder,
+            on_progress=on_progress,
         )
-        self._model.settle()
         self._never = self._model.unused_ids()
         self._stop_ids = frozenset(self.config.eos_ids + self.tokenizer.eos_ids())
         self._quotation_tokens: QuotationTokens | None = None
@@ -142,10 +156,16 @@ class Engine:
 
     def check_memory(self, num_tokens: int) -> None:
         """Raises PlacementError if a context of so many tokens that is not saved does not fit."""
-        from engine import placement
+        from engine.loading import check_more
 
-        planned = self._plan(num_tokens, is_mapped=False)
-        placement.check(planned, self._place, held_bytes=planned.weights_bytes)
+        check_more(self._model, self._plan(num_tokens, is_mapped=False), self._place)
+
+    @property
+    def reading(self) -> "Reading | None":
+        """What was read of weights that are streamed, and how often it was there already."""
+        from engine.streaming import StreamedModel
+
+        return self._model.reading if isinstance(self._model, StreamedModel) else None
 
     def _plan(self, num_tokens: int, is_mapped: bool) -> "Placement":
         from engine import placement

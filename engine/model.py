@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import kernels
+from engine.activations import Activations
 from engine.config import LayerConfig, Mixer, ModelConfig, Residual
 from engine.layers.experts import ExpertsMLP
 from engine.layers.filling import FillingKV
@@ -93,6 +94,10 @@ class Model(nn.Module):
     def each_layer(self, num_calls: int) -> Iterator[nn.Module]:  # noqa: ARG002 (streams ask)
         """The layers in order, each to be called `num_calls` times before the next is taken."""
         return iter(self.layers)
+
+    def activations(self, num_tokens: int) -> Activations:
+        """Where the hidden states of so many tokens are kept between two layers."""
+        return Activations(num_tokens, self.config.hidden_size, self.dtype)
 
     def empty_states(
         self,

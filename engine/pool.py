@@ -63,6 +63,10 @@ class Pool:
         return self._held_bytes
 
     @property
+    def free_bytes(self) -> int:
+        return self._pool_bytes - self._held_bytes
+
+    @property
     def schedule(self) -> Schedule:
         return self._schedule
 
@@ -164,7 +168,11 @@ class Pool:
         if missing <= 0:
             return []
         next_use = self._schedule.next_use
-        free = [(next_use(k), -e.last_used, k) for k, e in self._entries.items() if not e.num_users]
+        free = [
+            (next_use(k), -entry.last_used, k)
+            for k, entry in self._entries.items()
+            if not entry.num_users and k != self._wanted  # who waits for it has it in a moment
+        ]
         dropped = []
         for use, _, other in sorted(free, reverse=True):
             if not is_wanted and use <= next_use(key):

@@ -5,16 +5,21 @@ of layers in a `Pool`: the next layer's are read while one is computed, and what
 used again soonest is kept. Logits are those of the resident model, bit by bit.
 """
 
+import os
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
+from typing import Self
 
 import torch
 from torch import Tensor, nn
 
 import kernels
-from engine.checkpoint import Checkpoint, load_shared, skeleton
+from engine.activations import Activations
+from engine.checkpoint import Checkpoint, load_into, skeleton
 from engine.config import ModelConfig
 from engine.errors import PlacementError
 from engine.layers.experts import ExpertsMLP
@@ -47,6 +52,12 @@ class Router:
     eps: float
     router: Tensor  # [N, D]
     num_chosen: int
+
+    @classmethod
+    def of(cls, parts: Parts, index: int, layer: Layer) -> Self:
+        norm, router = (parts.weight(index, name) for name in ("mlp_norm.weight", "mlp.router"))
+        assert isinstance(layer.mlp, ExpertsMLP)
+        return cls(norm, layer.mlp_norm.eps, router, layer.mlp.chosen)
 
     def foresee(self, hidden: Tensor) -> list[int]:
         """The experts likely for `hidden` [T, D], which some layer before this one has not seen."""
@@ -142,11 +153,11 @@ class StreamedLayers(nn.ModuleList):
 
 
 class StreamedModel(Model):
-    """`stream` makes it. `reading` says what its pool has done."""
+    """What `stream` makes. Hidden states of `spill_over_bytes` or more go to files in `folder`."""
 
-    def __init__(self, config: ModelConfig) -> None:
-        super().__init__(config)
-        self.pool: Pool | None = None
+    pool: Pool
+    folder: Path | None = None
+    spill_over_bytes = 0
 
     @property
     def is_streamed(self) -> bool:
@@ -156,10 +167,61 @@ class StreamedModel(Model):
         assert isinstance(self.layers, StreamedLayers)
         return self.layers.each(num_calls)
 
+    def activations(self, num_tokens: int) -> Activations:
+        width, num_bytes = self.config.hidden_size, hidden_bytes(self.config, num_tokens, self.dtype)
+        if self.folder is None or num_bytes < self.spill_over_bytes:
+            return Activations(num_tokens, width, self.dtype)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        descriptor, path = tempfile.mkstemp(prefix="hidden-", dir=self.folder)
+        os.close(descriptor)
+        try:
+            return Activations(num_tokens, width, self.dtype, Path(path))
+        finally:
+            Path(path).unlink()  # its pages stay until they are let go, and then nothing is left
+
     @property
     def reading(self) -> Reading:
-        assert self.pool is not None
+        """What was read from disk so far, and how often it was there already."""
         return self.pool.done
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """Bytes a streamed model takes. `shared`: embedding, norm, head and routers; `working`: beside
+    the pool while a part is read; the pool: at `least`, and at most to some use (`all_parts`)."""
+
+    shared: int
+    working: int
+    least: int
+    all_parts: int
+
+    @classmethod
+    def of(cls, parts: Parts, config: ModelConfig, dtype: torch.dtype) -> Self:
+        matrix = config.vocab_size * config.hidden_size
+        router = 4 * (config.num_experts + 1) * config.hidden_size if config.num_experts else 0
+        dense = [parts.num_bytes(Key(layer)) for layer in range(config.num_layers)]
+        num_experts, chosen = config.num_experts, config.num_experts_per_token
+        expert = [parts.num_bytes(Key(n, 0)) if num_experts else 0 for n in range(len(dense))]
+        return cls(
+            shared=matrix * (dtype.itemsize + 4) + 4 * config.hidden_size + len(dense) * router,
+            working=parts.working_bytes,
+            least=max(d + chosen * e for d, e in zip(dense, expert, strict=True)),
+            all_parts=sum(d + num_experts * e for d, e in zip(dense, expert, strict=True)),
+        )
+
+
+def demand(
+    checkpoint: Checkpoint, config: ModelConfig, *, device: torch.device, dtype: torch.dtype
+) -> Demand:
+    """What streaming this checkpoint takes. Raises as `checkpoint.skeleton` does."""
+    model = skeleton(checkpoint, config)
+    parts = Parts(checkpoint, config, _layers(model), device=device, dtype=dtype)
+    return Demand.of(parts, config, dtype)
+
+
+def hidden_bytes(config: ModelConfig, num_tokens: int, dtype: torch.dtype) -> int:
+    """Of the hidden states of so many tokens between two layers."""
+    return num_tokens * config.hidden_size * dtype.itemsize
 
 
 def stream(
@@ -180,9 +242,9 @@ def stream(
     skeleton(checkpoint, config)
     with torch.device("meta"):
         model = StreamedModel(config)
-    layers = [layer for layer in model.layers if isinstance(layer, Layer)]
+    layers = _layers(model)
     parts = Parts(checkpoint, config, layers, device=device, dtype=dtype)
-    least = least_pool_bytes(parts, config)
+    least = Demand.of(parts, config, dtype).least
     if pool_bytes < least:
         raise PlacementError(
             f"{pool_bytes / 2**20:,.1f} MiB are left for weights that are read on demand, but a "
@@ -190,30 +252,19 @@ def stream(
             "less, or free memory"
         )
     del model.layers
-    load_shared(model, checkpoint, config, device=device, dtype=dtype, on_progress=on_progress)
-    routers = [_router(parts, index, layer) for index, layer in enumerate(layers)]
-    schedule = Schedule(config.num_layers, config.num_experts)
-    model.pool = Pool(parts, schedule, pool_bytes)
-    model.layers = StreamedLayers(
-        layers, model.pool, [router for router in routers if router is not None]
-    )
+    load_into(model, checkpoint, config, device=device, dtype=dtype, on_progress=on_progress)
+    routers = [
+        Router.of(parts, index, layer)
+        for index, layer in enumerate(layers)
+        if isinstance(layer.mlp, ExpertsMLP)
+    ]
+    model.pool = Pool(parts, Schedule(config.num_layers, config.num_experts), pool_bytes)
+    model.layers = StreamedLayers(layers, model.pool, routers)
     return model.eval()
 
 
-def least_pool_bytes(parts: Parts, config: ModelConfig) -> int:
-    """The least a pool can work with: one layer's dense part and the experts of one token."""
-    chosen = config.num_experts_per_token if config.num_experts else 0
-    return max(
-        parts.num_bytes(Key(layer)) + chosen * (parts.num_bytes(Key(layer, 0)) if chosen else 0)
-        for layer in range(config.num_layers)
-    )
-
-
-def _router(parts: Parts, index: int, layer: Layer) -> Router | None:
-    if not isinstance(layer.mlp, ExpertsMLP):
-        return None
-    norm, router = (parts.weight(index, name) for name in ("mlp_norm.weight", "mlp.router"))
-    return Router(norm, layer.mlp_norm.eps, router, layer.mlp.chosen)
+def _layers(model: Model) -> list[Layer]:
+    return [layer for layer in model.layers if isinstance(layer, Layer)]
 
 
 def _put(module: nn.Module, path: str, weight: object) -> None:
