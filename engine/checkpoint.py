@@ -23,7 +23,7 @@ from engine.staged import Stage, StagedModel
 
 _INDEX = "model.safetensors.index.json"
 _SINGLE = "model.safetensors"
-_DTYPES = {
+DTYPES = {
     "F64": torch.float64,
     "F32": torch.float32,
     "F16": torch.float16,
@@ -49,8 +49,10 @@ class Checkpoint:
         self.tensors: dict[str, TensorInfo] = {}
         index = self._index()
         shards = sorted(set(index.values())) if index is not None else [_SINGLE]
-        self._files = {shard: self._open(shard, len(shards)) for shard in shards}
-        for shard, file in self._files.items():
+        self._num_shards = len(shards)
+        self._files: dict[str, Any] = {}
+        for shard in shards:
+            file = self._open(shard)  # and closed again: an open one is mapped, all of it
             for name in file.keys():  # noqa: SIM118 (safe_open is no mapping)
                 if index is None or index.get(name) == shard:
                     part = file.get_slice(name)
@@ -73,10 +75,12 @@ class Checkpoint:
                 raise CheckpointError(f"{self.directory / _INDEX}: bad shard name {shard!r:.80}")
         return weight_map
 
-    def _open(self, shard: str, num_shards: int) -> Any:  # noqa: ANN401 (safe_open is untyped)
+    def _open(self, shard: str) -> Any:  # noqa: ANN401 (safe_open is untyped)
         path = self.directory / shard
         if not path.is_file():
-            known = f"one of {num_shards} shards" if num_shards > 1 else "the only shard"
+            known = (
+                f"one of {self._num_shards} shards" if self._num_shards > 1 else "the only shard"
+            )
             raise CheckpointError(f"{self.directory}: {shard} is missing, {known}; fetch it again")
         try:
             return safe_open(path, framework="pt")
@@ -91,6 +95,8 @@ class Checkpoint:
 
     def read(self, name: str) -> Tensor:
         info = self.info(name)
+        if info.shard not in self._files:
+            self._files[info.shard] = self._open(info.shard)
         tensor: Tensor = self._files[info.shard].get_tensor(name)
         return tensor
 
@@ -130,6 +136,20 @@ def load(
     and in all. Raises CheckpointError before allocating if a shape or dtype is not the config's.
     """
     model = skeleton(checkpoint, config, stages)
+    load_into(model, checkpoint, config, device=device, dtype=dtype, on_progress=on_progress)
+    return model.eval()
+
+
+def load_into(
+    model: Model,
+    checkpoint: Checkpoint,
+    config: ModelConfig,
+    *,
+    device: torch.device,
+    dtype: torch.dtype,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> None:
+    """`load` into `model`, which `skeleton` has accepted, of the parameters that it has."""
     sources = family_named(config.family).sources(config)
     parameters = dict(model.named_parameters())
     total = sum(parameter.nbytes for parameter in parameters.values())
@@ -152,7 +172,6 @@ def load(
         model.head.weight = model.embed.weight
         if isinstance(model, StagedModel):
             _replace(model, "head.weight", model.embed.weight.to(model.place_of("head.weight")))
-    return model.eval()
 
 
 def stays_float32(name: str) -> bool:
@@ -174,9 +193,9 @@ def _check(
     ):
         info = checkpoint.info(source)
         where = f"{checkpoint.directory / info.shard}: {source}"
-        if info.dtype not in _DTYPES:
+        if info.dtype not in DTYPES:
             raise CheckpointError(
-                f"{where} is {info.dtype}; supported: {', '.join(sorted(_DTYPES))}"
+                f"{where} is {info.dtype}; supported: {', '.join(sorted(DTYPES))}"
             )
         if info.shape != (rows, *width):
             raise CheckpointError(

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from engine.decode import Decoding
     from engine.grammar import Grammar, JsonConstraint, Spelling
     from engine.placement import Placement
+    from engine.pool import Reading
     from engine.split import Load
     from engine.store.manifest import Maker
     from engine.store.store import Built
@@ -83,6 +84,11 @@ class Engine:
     read and write alike.
     `dtype_reason` says why products run in the dtype they run in. Raises EngineError in one line
     (see engine/errors.py).
+
+    Weights that do not fit stay on disk, and layers are read when they are reached. What memory is
+    left keeps those used again soonest; `pool_bytes` asks for so much, whether all fit or not.
+    `spill_folder` may hold the hidden states of a long context while it is read; nothing stays
+    there.
     """
 
     def __init__(
@@ -95,12 +101,15 @@ class Engine:
         kv: str | None = None,
         num_tokens: int = 0,
         is_mapped: bool = False,
+        pool_bytes: int | None = None,
+        spill_folder: Path | None = None,
         on_progress: Callable[[int, int], None] | None = None,
     ) -> None:
         import torch
 
-        from engine import devices, split
-        from engine.checkpoint import Checkpoint, load
+        from engine import devices
+        from engine.checkpoint import Checkpoint
+        from engine.loading import open_model
         from engine.store.manifest import INT8_KV
 
         if threads is not None:
@@ -134,17 +143,19 @@ class Engine:
         self._dtype, self._place = dtype, place
         checkpoint = Checkpoint(directory)
         self.fingerprint = _fingerprint(directory, checkpoint.fingerprint_of_index())
-        planned, layers = self._plan(num_tokens, is_mapped), self._load(num_tokens)
-        stages = split.place(planned, layers, places, may_be_one=device == "cuda")
-        self._model = load(
+        self._model = open_model(
             checkpoint,
             self.config,
-            device=place,
+            self._plan(num_tokens, is_mapped),
+            self._load(num_tokens),
+            devices=places,
+            may_be_one=device == "cuda",
             dtype=dtype,
-            stages=stages,
+            num_tokens=num_tokens,
+            pool_bytes=pool_bytes,
+            spill_folder=spill_folder,
             on_progress=on_progress,
         )
-        self._model.settle()
         self._never = self._model.unused_ids()
         self._stop_ids = frozenset(self.config.eos_ids + self.tokenizer.eos_ids())
         self._quotation_tokens: QuotationTokens | None = None
@@ -157,14 +168,17 @@ class Engine:
 
     def check_memory(self, num_tokens: int) -> None:
         """Raises PlacementError if a context of so many tokens that is not saved does not fit."""
-        from engine import placement, split
-        from engine.staged import StagedModel
+        from engine.loading import check_more
 
-        if isinstance(self._model, StagedModel):
-            split.check(self._model.stages, self._load(num_tokens))
-            return
-        planned = self._plan(num_tokens, is_mapped=False)
-        placement.check(planned, self._place, held_bytes=planned.weights_bytes)
+        planned, load = self._plan(num_tokens, is_mapped=False), self._load(num_tokens)
+        check_more(self._model, planned, load, self._place)
+
+    @property
+    def reading(self) -> "Reading | None":
+        """What was read of weights that are streamed, and how often it was there already."""
+        from engine.streaming import StreamedModel
+
+        return self._model.reading if isinstance(self._model, StreamedModel) else None
 
     def _load(self, num_tokens: int) -> "Load":
         from engine import split

@@ -7,13 +7,14 @@ With a `FillingKV` as state `start` may be an integer [1] on the device (see eng
 B independent sequences of equal length may stand beside each other: hidden [T, B, D].
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 import kernels
+from engine.activations import Activations
 from engine.config import LayerConfig, Mixer, ModelConfig, Residual
 from engine.layers.experts import ExpertsMLP
 from engine.layers.filling import FillingKV
@@ -23,7 +24,7 @@ from engine.layers.mlp import DenseMLP
 from engine.layers.norm import RMSNorm
 from engine.layers.softmax import SoftmaxAttention
 
-_MATRICES = frozenset({"qkv", "gate", "out", "gate_up", "down"})  # what `kernels.linear` is given
+MATRICES = frozenset({"qkv", "gate", "out", "gate_up", "down"})  # what `kernels.linear` is given
 
 LayerState = LightningState | KVCache | WindowCache
 StepState = LayerState | FillingKV
@@ -103,6 +104,14 @@ class Model(nn.Module):
         """Where the last layer's hidden states and logits are."""
         return self.head.weight.device
 
+    def each_layer(self, num_calls: int) -> Iterator[nn.Module]:  # noqa: ARG002 (streams ask)
+        """The layers in order, each to be called `num_calls` times before the next is taken."""
+        return iter(self.layers)
+
+    def activations(self, num_tokens: int) -> Activations:
+        """Where the hidden states of so many tokens are kept between two layers."""
+        return Activations(num_tokens, self.config.hidden_size, self.dtype)
+
     def empty_states(
         self,
         *,
@@ -166,7 +175,7 @@ class Model(nn.Module):
         self.head.weight = _frozen(kernels.prepack(self.head.weight.float()))
         for module in self.modules():
             for name, parameter in module.named_parameters(recurse=False):
-                if name in _MATRICES:
+                if name in MATRICES:
                     setattr(module, name, _frozen(kernels.prepack(parameter)))
 
     def unused_ids(self) -> Tensor:

@@ -48,7 +48,8 @@ def by_layer(model: Model, readings: Sequence[Reading]) -> list[list[Chunk]]:
     Hidden states are kept in memory until the end: all tokens of all readings.
     """
     hidden = [[r.embed(model, *border) for border in r.borders()] for r in readings]
-    for index, layer in enumerate(model.layers):
+    num_calls = sum(map(len, hidden))
+    for index, layer in enumerate(model.each_layer(num_calls)):
         for reading, rows in zip(readings, hidden, strict=True):
             for number, (first, last) in enumerate(reading.borders()):
                 rows[number] = layer(rows[number], reading.states[index], first)

@@ -55,15 +55,16 @@ def layer_major(
 ) -> Iterator[tuple[int, Tensor]]:
     """Yields what `chunk_major` yields, bit by bit, but only once all states stand at the end.
 
-    `activations` [T, D] hold the hidden states between two layers; without them they are in memory.
+    `activations` [T, D] hold the hidden states between two layers, by default those of the model.
     `on_chunk` gets the layer and the position reached in it, after every chunk of every layer.
     """
     end = start + len(token_ids)
-    hidden = activations or Activations(len(token_ids), model.config.hidden_size, model.dtype)
+    hidden = activations or model.activations(len(token_ids))
     for first, last in grid(start, end, chunk_tokens):
         ids = torch.tensor(token_ids[first - start : last - start], device=model.device)
         hidden.put(first - start, F.embedding(ids, model.embed.weight))
-    for index, (layer, state) in enumerate(zip(model.layers, states, strict=True)):
+    layers = model.each_layer(sum(1 for _ in grid(start, end, chunk_tokens)))
+    for index, (layer, state) in enumerate(zip(layers, states, strict=True)):
         for first, last in grid(start, end, chunk_tokens):
             before = hidden.get(first - start, last - start).to(model.device)
             hidden.put(first - start, layer(before, state, first))

@@ -14,10 +14,12 @@ from kernels import lightning as _lightning
 from kernels import linear as _linear
 from kernels import norm as _norm
 from kernels.attention import Int8Rows, KeyBlocks, Segments
+from kernels.experts import ExpertStack
 from kernels.linear import packed as _packed
 from kernels.quantized import Int4Weight, Int8Weight, Weight
 
 __all__ = [
+    "ExpertStack",
     "Int4Weight",
     "Int8Rows",
     "Int8Weight",
@@ -190,8 +192,8 @@ def experts(
     x: Tensor,
     expert_ids: Tensor,
     expert_weights: Tensor,
-    gate_up: Weight,
-    down: Weight,
+    gate_up: Weight | ExpertStack,
+    down: Weight | ExpertStack,
     *,
     implementation: str | None = None,
 ) -> Tensor:
@@ -200,9 +202,12 @@ def experts(
     y = sum_k w_k  down_e (silu(gate_e x) * up_e x),  e = expert_ids[t, k]
 
     Shapes: x [T, D]; expert_ids [T, K] int64, distinct in a row; expert_weights [T, K];
-    gate_up [N, 2F, D], gate rows first; down [N, D, F]; each plain, in x's dtype, or quantised.
-    Returns [T, D] in x's dtype. The sum runs in expert order, so a run is reproducible bit by bit.
+    gate_up [N, 2F, D], gate rows first; down [N, D, F]; each plain, in x's dtype, or quantised, or
+    an `ExpertStack`, whose plain weights may be in a narrower dtype. Returns [T, D] in x's dtype.
+    The sum runs in expert order, so a run is reproducible bit by bit.
     """
+    if implementation is None and isinstance(gate_up, ExpertStack):
+        implementation = "grouped"  # the others read the whole stack
     choice = _experts.REGISTRY.choose(x.device, x.dtype, implementation)
     return choice.function(x, expert_ids, expert_weights, gate_up, down)
 

@@ -4,15 +4,23 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kernels.linear import blocks
+from kernels.experts.stack import ExpertStack
+from kernels.linear import blocks, narrow
 from kernels.quantized import Weight
 
 
 def experts(
-    x: Tensor, expert_ids: Tensor, expert_weights: Tensor, gate_up: Weight, down: Weight
+    x: Tensor,
+    expert_ids: Tensor,
+    expert_weights: Tensor,
+    gate_up: Weight | ExpertStack,
+    down: Weight | ExpertStack,
 ) -> Tensor:
     out = torch.zeros(x.shape, device=x.device, dtype=torch.float32)
-    for expert in sorted(set(expert_ids.flatten().tolist())):
+    chosen = sorted(set(expert_ids.flatten().tolist()))
+    if isinstance(gate_up, ExpertStack):
+        gate_up.announce(chosen)
+    for expert in chosen:
         tokens, slots = (expert_ids == expert).nonzero(as_tuple=True)
         gate, up = _product(x[tokens], gate_up[expert]).chunk(2, dim=-1)  # [t, F] each
         routed = _product(F.silu(gate) * up, down[expert])  # [t, D]
@@ -23,4 +31,6 @@ def experts(
 
 
 def _product(x: Tensor, weight: Weight) -> Tensor:
-    return F.linear(x, weight) if isinstance(weight, Tensor) else blocks.linear(x, weight)
+    if not isinstance(weight, Tensor):
+        return blocks.linear(x, weight)
+    return F.linear(x, weight) if weight.dtype == x.dtype else narrow.linear(x, weight)

@@ -4,11 +4,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from kernels.experts.stack import ExpertStack
 from kernels.quantized import Weight, dequantized
 
 
 def experts(
-    x: Tensor, expert_ids: Tensor, expert_weights: Tensor, gate_up: Weight, down: Weight
+    x: Tensor,
+    expert_ids: Tensor,
+    expert_weights: Tensor,
+    gate_up: Weight | ExpertStack,
+    down: Weight | ExpertStack,
 ) -> Tensor:
     rows = []
     for x_t, ids, weights in zip(x.double(), expert_ids, expert_weights.double(), strict=True):

@@ -107,6 +107,7 @@ def open_engine(
         kv=settings.kv,
         num_tokens=num_tokens,
         is_mapped=is_mapped,
+        spill_folder=cache_root(settings) / "spill",
         on_progress=lambda done, total: sink.progress("loading model", done, total, "bytes"),
     )
 

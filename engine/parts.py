@@ -1,0 +1,284 @@
+"""A model's layers in parts that are read when they are needed: the dense part, and each expert.
+
+The dense part (norms, mixer, router, shared or dense MLP) is kept as it is used: settled, as
+`Model.settle` would. An expert is kept as the checkpoint has it where that is narrower than the
+products' dtype, because twice as many fit; products widen it block by block.
+"""
+
+import mmap
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from math import prod
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+import kernels
+from engine.checkpoint import DTYPES, Checkpoint, stays_float32
+from engine.config import ModelConfig
+from engine.families import family_named
+from engine.model import MATRICES, Layer
+from engine.shards import Shards
+from kernels.quantized import Weight
+
+DENSE = -1
+_ALIGNMENT = 64
+
+
+class Key(NamedTuple):
+    """A part: an expert of a layer, or its dense part."""
+
+    layer: int
+    expert: int = DENSE
+
+
+@dataclass(slots=True)
+class Part:
+    """Weights by the names they have in the layer, without the axis of experts.
+
+    `buffer` is memory that can hold another part of the same size once nobody uses this one.
+    """
+
+    weights: Mapping[str, Weight]
+    buffer: Tensor | None = None
+    _used: torch.cuda.Event | None = None
+
+    def note_use(self) -> None:
+        """Called when the last product with these weights has been started."""
+        if any(isinstance(x, Tensor) and x.is_cuda for x in self.weights.values()):
+            self._used = torch.cuda.current_stream().record_event()
+
+    def wait(self) -> None:
+        """Returns when all products with these weights are done."""
+        if self._used is not None:
+            self._used.synchronize()
+
+
+class Reader(Protocol):
+    """What a pool needs to know of parts."""
+
+    def num_bytes(self, key: Key) -> int:
+        """What the part takes in memory."""
+
+    def read_bytes(self, key: Key) -> int:
+        """What is read from disk for it."""
+
+    def read(self, key: Key, dropped: list[Part]) -> Part:
+        """The part, perhaps in the memory of a dropped one. Called by one thread at a time.
+
+        Empties `dropped`, and before it takes memory, so that theirs is free by then.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class _Matrix:
+    """One weight of one part, and the checkpoint tensors whose rows are its rows."""
+
+    name: str  # in the layer
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    sources: tuple[str, ...]
+
+    @property
+    def num_bytes(self) -> int:
+        return prod(self.shape) * self.dtype.itemsize
+
+
+class Parts:
+    """The parts of all layers of `checkpoint`, which `checkpoint.skeleton` has accepted.
+
+    `layers` are on the meta device. On a GPU what is read passes through pinned memory and a stream
+    of its own, so that copies run beside products.
+    """
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        config: ModelConfig,
+        layers: Sequence[Layer],
+        *,
+        device: torch.device,
+        dtype: torch.dtype,
+    ) -> None:
+        self._checkpoint, self._shards = checkpoint, Shards(checkpoint)
+        self._device, self._dtype, self._num_experts = device, dtype, config.num_experts
+        self._sources = family_named(config.family).sources(config)
+        self._staging = _Staging(device)
+        self._wide = torch.empty(0, dtype=torch.uint8)
+        self._matrices: dict[Key, list[_Matrix]] = {}
+        for index, layer in enumerate(layers):
+            for name, parameter in layer.named_parameters():
+                self._add(index, name, tuple(parameter.shape))
+
+    def _add(self, layer: int, name: str, shape: tuple[int, ...]) -> None:
+        sources = self._sources[f"layers.{layer}.{name}"]
+        if not (self._num_experts and len(shape) == 3):
+            dtype = torch.float32 if stays_float32(name) else self._dtype
+            self._matrices.setdefault(Key(layer), []).append(_Matrix(name, shape, dtype, sources))
+            return
+        each = len(sources) // self._num_experts
+        for expert in range(self._num_experts):
+            own = sources[expert * each : (expert + 1) * each]
+            kept = self._kept(own)
+            matrix = _Matrix(name, shape[1:], kept, own)
+            self._matrices.setdefault(Key(layer, expert), []).append(matrix)
+
+    def _kept(self, sources: tuple[str, ...]) -> torch.dtype:
+        stored = {DTYPES[self._checkpoint.info(source).dtype] for source in sources}
+        narrow = len(stored) == 1 and min(x.itemsize for x in stored) < self._dtype.itemsize
+        return stored.pop() if narrow else self._dtype
+
+    def num_bytes(self, key: Key) -> int:
+        if key.expert == DENSE:
+            return sum(matrix.num_bytes for matrix in self._matrices[key])
+        return sum(_aligned(matrix.num_bytes) for matrix in self._matrices[key])
+
+    def read_bytes(self, key: Key) -> int:
+        return sum(
+            self._shards.num_bytes(source)
+            for matrix in self._matrices[key]
+            for source in matrix.sources
+        )
+
+    @property
+    def working_bytes(self) -> int:
+        """What reading takes beside the parts: one tensor as stored, and one as it is packed."""
+        dense = [m for key, ms in self._matrices.items() if key.expert == DENSE for m in ms]
+        packed = [m.num_bytes for m in dense if self._is_packed(m)]
+        staged = [
+            self._shards.num_bytes(source)
+            for matrices in self._matrices.values()
+            for matrix in matrices
+            for source in matrix.sources
+            if not self._is_direct(source, matrix.dtype)
+        ]
+        return max(packed, default=0) + max(staged, default=0) * self._staging.depth
+
+    def read(self, key: Key, dropped: list[Part]) -> Part:
+        """On the device when it returns. Raises CheckpointError if a file can no longer be read."""
+        spare = None
+        while dropped:
+            part = dropped.pop()
+            part.wait()
+            if part.buffer is not None and part.buffer.nbytes == self.num_bytes(key):
+                spare = part.buffer
+            del part
+        with torch.no_grad(), self._staging.reading():
+            if key.expert != DENSE:
+                return self._expert(key, spare)
+            return Part({matrix.name: self._dense(matrix) for matrix in self._matrices[key]})
+
+    def weight(self, layer: int, name: str) -> Tensor:
+        """One weight of a dense part, apart from it."""
+        matrix = next(m for m in self._matrices[Key(layer)] if m.name == name)
+        with torch.no_grad(), self._staging.reading():
+            return self._fill(self._empty(matrix), matrix)
+
+    def _empty(self, matrix: _Matrix) -> Tensor:
+        return torch.empty(matrix.shape, dtype=matrix.dtype, device=self._device)
+
+    def _dense(self, matrix: _Matrix) -> Weight:
+        if not self._is_packed(matrix):
+            return self._fill(self._empty(matrix), matrix)
+        if len(self._wide) < matrix.num_bytes:
+            self._wide = torch.empty(0, dtype=torch.uint8)
+            self._wide = torch.empty(matrix.num_bytes, dtype=torch.uint8)
+        unpacked = self._wide[: matrix.num_bytes].view(matrix.dtype).view(matrix.shape)
+        return kernels.prepack(self._fill(unpacked, matrix))
+
+    def _is_packed(self, matrix: _Matrix) -> bool:
+        leaf = matrix.name.rpartition(".")[2]
+        on_cpu = self._device.type == "cpu" and matrix.dtype == torch.float32
+        return on_cpu and leaf in MATRICES
+
+    def _expert(self, key: Key, spare: Tensor | None) -> Part:
+        buffer = spare if spare is not None else _pages(self.num_bytes(key), self._device)
+        weights, start = {}, 0
+        for matrix in self._matrices[key]:
+            flat = buffer[start : start + matrix.num_bytes].view(matrix.dtype)
+            weights[matrix.name] = self._fill(flat.view(matrix.shape), matrix)
+            start += _aligned(matrix.num_bytes)
+        return Part(weights, buffer)
+
+    def _fill(self, target: Tensor, matrix: _Matrix) -> Tensor:
+        """The one place where weights are read: `target` gets the rows of all sources."""
+        start = 0
+        for source in matrix.sources:
+            info = self._checkpoint.info(source)
+            rows = target[start : start + info.shape[0]]
+            if self._is_direct(source, target.dtype):
+                self._shards.read_into(source, _memory(rows))
+            else:
+                raw = self._staging.take(self._shards.num_bytes(source))
+                self._shards.read_into(source, _memory(raw))
+                self._staging.give(rows, raw.view(DTYPES[info.dtype]).view(rows.shape))
+            start += info.shape[0]
+        return target
+
+    def _is_direct(self, source: str, dtype: torch.dtype) -> bool:
+        return self._device.type == "cpu" and DTYPES[self._checkpoint.info(source).dtype] == dtype
+
+
+class _Staging:
+    """Memory that bytes are read into before they are converted, or copied to a GPU.
+
+    On a GPU there are two such buffers, pinned: while one is copied the other one is filled.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.on_gpu = device.type == "cuda"
+        self.depth = 2 if self.on_gpu else 1
+        self._buffers = [torch.empty(0, dtype=torch.uint8)] * self.depth
+        self._stream = _new_stream(device) if self.on_gpu else None
+        self._copied: list[torch.cuda.Event | None] = [None] * self.depth
+        self._turn = 0
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """Within it copies go to the stream; at its end they are done."""
+        if self._stream is None:
+            yield
+            return
+        with torch.cuda.stream(self._stream):
+            yield
+        self._stream.synchronize()
+
+    def take(self, num_bytes: int) -> Tensor:
+        """Memory [num_bytes] uint8, free until the next `take`; `give` empties it."""
+        self._turn = (self._turn + 1) % self.depth
+        if (copied := self._copied[self._turn]) is not None:
+            copied.synchronize()
+        if len(self._buffers[self._turn]) < num_bytes:
+            self._buffers[self._turn] = torch.empty(0, dtype=torch.uint8)  # before the larger one
+            self._buffers[self._turn] = torch.empty(
+                num_bytes, dtype=torch.uint8, pin_memory=self.on_gpu
+            )
+        return self._buffers[self._turn][:num_bytes]
+
+    def give(self, target: Tensor, staged: Tensor) -> None:
+        target.copy_(staged, non_blocking=self.on_gpu)
+        if self._stream is not None:
+            self._copied[self._turn] = self._stream.record_event()
+
+
+def _new_stream(device: torch.device) -> torch.cuda.Stream:
+    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+
+
+def _pages(num_bytes: int, device: torch.device) -> Tensor:
+    if device.type != "cpu":
+        return torch.empty(num_bytes, dtype=torch.uint8, device=device)
+    memory = mmap.mmap(-1, num_bytes)
+    if hasattr(mmap, "MADV_HUGEPAGE"):  # first use of small pages costs more than the disk
+        memory.madvise(mmap.MADV_HUGEPAGE)
+    return torch.frombuffer(memory, dtype=torch.uint8)
+
+
+def _memory(tensor: Tensor) -> memoryview:
+    return memoryview(tensor.view(-1).view(torch.uint8).numpy().data)
+
+
+def _aligned(num_bytes: int) -> int:
+    return -(-num_bytes // _ALIGNMENT) * _ALIGNMENT

@@ -1,0 +1,281 @@
+"""A model whose layers' weights are read when a layer is reached: they need not fit into memory.
+
+The embedding, the final norm, the head and every layer's router stay in memory. All else is parts
+of layers in a `Pool`: the next layer's are read while one is computed, and what is likely to be
+used again soonest is kept. Logits are those of the resident model, bit by bit.
+"""
+
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Self
+
+import torch
+from torch import Tensor, nn
+
+import kernels
+from engine.activations import Activations
+from engine.checkpoint import Checkpoint, load_into, skeleton
+from engine.config import ModelConfig
+from engine.errors import PlacementError
+from engine.layers.experts import ExpertsMLP
+from engine.model import Layer, Model
+from engine.parts import Key, Part, Parts
+from engine.pool import Pool, Reading
+from engine.schedule import Schedule
+from kernels import ExpertStack
+from kernels.quantized import Weight
+
+
+class PooledExperts(ExpertStack):
+    """One of the stacks of a layer's experts, `name` in the layer."""
+
+    def __init__(self, layers: "StreamedLayers", layer: int, name: str) -> None:
+        self._layers, self._layer, self._name = layers, layer, name
+
+    def __getitem__(self, expert: int) -> Weight:
+        return self._layers.expert(Key(self._layer, expert)).weights[self._name]
+
+    def announce(self, experts: Sequence[int]) -> None:
+        self._layers.announce(experts)
+
+
+@dataclass(frozen=True, slots=True)
+class Router:
+    """What tells early which experts a layer will choose: its norm's weight, and its router."""
+
+    norm: Tensor  # [D]
+    eps: float
+    router: Tensor  # [N, D]
+    num_chosen: int
+
+    @classmethod
+    def of(cls, parts: Parts, index: int, layer: Layer) -> Self:
+        norm, router = (parts.weight(index, name) for name in ("mlp_norm.weight", "mlp.router"))
+        assert isinstance(layer.mlp, ExpertsMLP)
+        return cls(norm, layer.mlp_norm.eps, router, layer.mlp.chosen)
+
+    def foresee(self, hidden: Tensor) -> list[int]:
+        """The experts likely for `hidden` [T, D], which some layer before this one has not seen."""
+        logits = kernels.linear(kernels.rms_norm(hidden.float(), self.norm, self.eps), self.router)
+        p = logits.softmax(dim=-1)
+        best, ids = p.topk(self.num_chosen, dim=-1)
+        order = best.flatten().argsort(descending=True, stable=True)
+        return list(dict.fromkeys(ids.flatten()[order].tolist()))
+
+
+class StreamedLayers(nn.ModuleList):
+    """Iterating gives the layers in order, each with its weights in place until the next is taken.
+
+    One pass at a time. What is iterated over may be left at any point, by an error too.
+    """
+
+    def __init__(
+        self, model_layers: Sequence[Layer], pool: Pool, routers: Sequence[Router]
+    ) -> None:
+        super().__init__(model_layers)
+        self._pool, self._routers = pool, routers
+        self._expert: Key | None = None  # in use
+        for index, layer in enumerate(model_layers):
+            layer.register_forward_pre_hook(partial(self._begin_call, index))
+            if isinstance(layer.mlp, ExpertsMLP):
+                layer.mlp.register_forward_pre_hook(partial(self._foresee, index))
+                for name in ("gate_up", "down"):
+                    _put(layer, f"mlp.{name}", PooledExperts(self, index, f"mlp.{name}"))
+
+    def __iter__(self) -> Iterator[nn.Module]:
+        return self.each(1)
+
+    def each(self, num_calls: int) -> Iterator[Layer]:
+        """The layers in order, each to be called so many times."""
+        self._expert = None
+        self._pool.release_all()
+        for index, layer in enumerate(self._modules.values()):
+            assert isinstance(layer, Layer)
+            schedule = self._pool.schedule
+            foreseen = {index: schedule.foreseen[index]} if index in schedule.foreseen else {}
+            schedule = replace(schedule, layer=index, num_calls=num_calls, foreseen=foreseen)
+            self._pool.follow(schedule)
+            part = self._pool.take(Key(index))
+            empty = dict(layer.named_parameters())
+            try:
+                for name, weight in part.weights.items():
+                    _put(layer, name, weight)
+                del part
+                yield layer
+            finally:
+                for name, parameter in empty.items():
+                    _put(layer, name, parameter)
+                self._leave_expert()
+                self._pool.release(Key(index))
+
+    def _begin_call(self, index: int, _: nn.Module, arguments: tuple[Tensor, ...]) -> None:
+        self._leave_expert()
+        schedule, num_rows = self._pool.schedule, arguments[0].shape[:-1].numel()
+        chosen = self._routers[index].num_chosen if self._routers else 0
+        is_wide = num_rows * chosen >= schedule.num_experts
+        expected = range(schedule.num_experts) if is_wide else schedule.foreseen.get(index, ())
+        num_calls = max(schedule.num_calls - 1, 0)
+        self._pool.follow(
+            replace(schedule, num_calls=num_calls, is_wide=is_wide, todo=tuple(expected))
+        )
+
+    def _foresee(self, index: int, _: nn.Module, arguments: tuple[Tensor, ...]) -> None:
+        schedule, following = self._pool.schedule, index + 1
+        if schedule.is_wide or following == schedule.num_layers:
+            return
+        likely = self._routers[following].foresee(arguments[0].flatten(0, -2))
+        self._pool.follow(replace(schedule, foreseen={**schedule.foreseen, following: likely}))
+
+    def announce(self, experts: Sequence[int]) -> None:
+        self._pool.follow(replace(self._pool.schedule, todo=tuple(experts)))
+
+    def expert(self, key: Key) -> Part:
+        """The expert of the current layer, which stays until another one is asked for."""
+        if self._expert != key:
+            self._leave_expert()
+            schedule = self._pool.schedule
+            todo = tuple(expert for expert in schedule.todo if expert != key.expert)
+            part = self._pool.take(key)
+            self._expert = key
+            self._pool.follow(replace(schedule, todo=todo))
+            return part
+        return self._pool.held(key)
+
+    def _leave_expert(self) -> None:
+        if self._expert is not None:
+            self._pool.release(self._expert)
+            self._expert = None
+
+
+class StreamedModel(Model):
+    """What `stream` makes. Hidden states of `spill_over_bytes` or more go to files in `folder`."""
+
+    pool: Pool
+    folder: Path | None = None
+    spill_over_bytes = 0
+
+    @property
+    def is_streamed(self) -> bool:
+        return True
+
+    def each_layer(self, num_calls: int) -> Iterator[nn.Module]:
+        assert isinstance(self.layers, StreamedLayers)
+        return self.layers.each(num_calls)
+
+    def activations(self, num_tokens: int) -> Activations:
+        width, num_bytes = (
+            self.config.hidden_size,
+            hidden_bytes(self.config, num_tokens, self.dtype),
+        )
+        if self.folder is None or num_bytes < self.spill_over_bytes:
+            return Activations(num_tokens, width, self.dtype)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        descriptor, path = tempfile.mkstemp(prefix="hidden-", dir=self.folder)
+        os.close(descriptor)
+        try:
+            return Activations(num_tokens, width, self.dtype, Path(path))
+        finally:
+            Path(path).unlink()  # its pages stay until they are let go, and then nothing is left
+
+    @property
+    def reading(self) -> Reading:
+        """What was read from disk so far, and how often it was there already."""
+        return self.pool.done
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """Bytes a streamed model takes. `shared`: embedding, norm, head and routers; `working`: beside
+    the pool while a part is read; the pool: at `least`, and at most to some use (`all_parts`)."""
+
+    shared: int
+    working: int
+    least: int
+    all_parts: int
+
+    @classmethod
+    def of(cls, parts: Parts, config: ModelConfig, dtype: torch.dtype) -> Self:
+        matrix = config.vocab_size * config.hidden_size
+        router = 4 * (config.num_experts + 1) * config.hidden_size if config.num_experts else 0
+        dense = [parts.num_bytes(Key(layer)) for layer in range(config.num_layers)]
+        num_experts, chosen = config.num_experts, config.num_experts_per_token
+        expert = [parts.num_bytes(Key(n, 0)) if num_experts else 0 for n in range(len(dense))]
+        return cls(
+            shared=matrix * (dtype.itemsize + 4) + 4 * config.hidden_size + len(dense) * router,
+            working=parts.working_bytes,
+            least=max(d + chosen * e for d, e in zip(dense, expert, strict=True)),
+            all_parts=sum(d + num_experts * e for d, e in zip(dense, expert, strict=True)),
+        )
+
+
+def demand(
+    checkpoint: Checkpoint, config: ModelConfig, *, device: torch.device, dtype: torch.dtype
+) -> Demand:
+    """What streaming this checkpoint takes. Raises as `checkpoint.skeleton` does."""
+    model = skeleton(checkpoint, config)
+    parts = Parts(checkpoint, config, _layers(model), device=device, dtype=dtype)
+    return Demand.of(parts, config, dtype)
+
+
+def hidden_bytes(config: ModelConfig, num_tokens: int, dtype: torch.dtype) -> int:
+    """Of the hidden states of so many tokens between two layers."""
+    return num_tokens * config.hidden_size * dtype.itemsize
+
+
+def stream(
+    checkpoint: Checkpoint,
+    config: ModelConfig,
+    *,
+    device: torch.device,
+    dtype: torch.dtype,
+    pool_bytes: int,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> StreamedModel:
+    """The model with `pool_bytes` of its layers' weights in memory at a time; for inference only.
+
+    `Model.settle` is still to be called, for the head. `on_progress` gets bytes done and in all, of
+    what is read now. Raises CheckpointError before allocating if a shape or dtype is not the
+    config's, and PlacementError if `pool_bytes` is too little for any layer.
+    """
+    skeleton(checkpoint, config)
+    with torch.device("meta"):
+        model = StreamedModel(config)
+    layers = _layers(model)
+    parts = Parts(checkpoint, config, layers, device=device, dtype=dtype)
+    least = Demand.of(parts, config, dtype).least
+    if pool_bytes < least:
+        raise PlacementError(
+            f"{pool_bytes / 2**20:,.1f} MiB are left for weights that are read on demand, but a "
+            f"layer's dense part and the experts of one token take {least / 2**20:,.1f} MiB; read "
+            "less, or free memory"
+        )
+    del model.layers
+    load_into(model, checkpoint, config, device=device, dtype=dtype, on_progress=on_progress)
+    routers = [
+        Router.of(parts, index, layer)
+        for index, layer in enumerate(layers)
+        if isinstance(layer.mlp, ExpertsMLP)
+    ]
+    model.pool = Pool(parts, Schedule(config.num_layers, config.num_experts), pool_bytes)
+    model.layers = StreamedLayers(layers, model.pool, routers)
+    return model.eval()
+
+
+def _layers(model: Model) -> list[Layer]:
+    return [layer for layer in model.layers if isinstance(layer, Layer)]
+
+
+def _put(module: nn.Module, path: str, weight: object) -> None:
+    """`weight` where a parameter was: as one if it is a plain tensor, else as it is."""
+    owner, _, leaf = path.rpartition(".")
+    holder = module.get_submodule(owner)
+    with suppress(AttributeError):
+        delattr(holder, leaf)
+    if isinstance(weight, Tensor) and not isinstance(weight, nn.Parameter):
+        weight = nn.Parameter(weight, requires_grad=False)
+    setattr(holder, leaf, weight)

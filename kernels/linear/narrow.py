@@ -1,0 +1,23 @@
+"""Products with weights kept in a narrower float than the rows: bf16 weights, float32 rows.
+
+A block of rows at a time is widened into one small buffer and multiplied while it is in the cache:
+a whole expert of MiniMax-M1 widened into fresh memory costs seven times its product with one row.
+"""
+
+import torch.nn.functional as F
+from torch import Tensor
+
+_BLOCK_ELEMENTS = 2**20  # as kernels/linear/blocks.py, for the same reason
+
+
+def linear(x: Tensor, weight: Tensor) -> Tensor:
+    """x [T, I] with weight [O, I] of another dtype: the bits of a product with the widened one."""
+    num_out, width = weight.shape
+    out = x.new_empty(len(x), num_out)
+    num_rows = min(max(1, _BLOCK_ELEMENTS // width), num_out)
+    wide = x.new_empty(num_rows, width)
+    for start in range(0, num_out, num_rows):
+        narrow = weight[start : start + num_rows]
+        block = wide[: len(narrow)].copy_(narrow)
+        out[:, start : start + num_rows] = F.linear(x, block)
+    return out

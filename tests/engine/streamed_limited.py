@@ -1,0 +1,100 @@
+"""Reads and answers with a model of several times the memory this process may take.
+
+    python streamed_limited.py make FOLDER HIDDEN_SIZE NUM_LAYERS
+    python streamed_limited.py run FOLDER HEADROOM_MB|unlimited
+
+Run by test_stream_memory.py. `make` writes a random checkpoint of MiniMax-M1's layer shape: seven
+Lightning layers, then a softmax layer; 32 experts one and a half times as wide as the model. `run`
+prints a hash of the logits after a prompt and after each written token, the bytes of the limit and
+those of the checkpoint.
+"""
+
+import resource
+import sys
+from pathlib import Path
+
+import torch
+import xxhash
+from safetensors.torch import save_file
+from tiny import (
+    minimax_config,
+    shapes,
+    write_checkpoint,
+    write_config,
+    write_index,
+    write_tokenizer,
+)
+
+from engine.checkpoint import Checkpoint, load
+from engine.engine import Engine
+from engine.placement import _field
+
+NUM_TOKENS, CHUNK_TOKENS, NUM_WRITTEN = 200, 64, 6
+
+
+def make(folder, hidden_size, num_layers):
+    config = minimax_config(
+        hidden_size=hidden_size,
+        intermediate_size=hidden_size * 3 // 2,
+        num_attention_heads=hidden_size // 96,
+        num_key_value_heads=1,
+        head_dim=128,
+        rotary_dim=64,
+        num_local_experts=32,
+        num_hidden_layers=num_layers,
+        attn_type_list=([0] * 7 + [1]) * (num_layers // 8),
+    )
+    write_checkpoint(folder / "tiny", minimax_config())
+    write_tokenizer(folder)
+    write_config(folder, config)
+    shards = {}
+    for name in shapes(config):
+        layer = name.split(".")[2] if "layers." in name else "other"
+        shards.setdefault(f"model-{layer}.safetensors", []).append(name)
+    wanted, generator = shapes(config), torch.Generator().manual_seed(0)
+    for shard, names in shards.items():
+        weights = {}
+        for name in names:
+            values = torch.randn(wanted[name], generator=generator)
+            values = 1 + 0.1 * values if values.dim() == 1 else values / wanted[name][1] ** 0.5
+            weights[name] = values if ".gate." in name else values.bfloat16()
+        save_file(weights, folder / shard)
+    write_index(folder, {name: shard for shard, names in shards.items() for name in names})
+
+
+def run(folder, headroom):
+    Engine(folder / "tiny", pool_bytes=10**6).new_context().extend([5, 6, 7])  # loads libraries
+    limit = 0
+    if headroom != "unlimited":
+        taken = _field(Path("/proc/self/status"), "VmData:", 1024)
+        limit = taken + (int(headroom) << 20)
+        resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+    engine = Engine(folder, chunk_tokens=CHUNK_TOKENS, threads=1, num_tokens=NUM_TOKENS)
+    assert (engine.reading is None) == (headroom == "unlimited"), "streams only where it must"
+    ids = torch.randint(4, 290, (NUM_TOKENS,), generator=torch.Generator().manual_seed(1))
+    context = engine.new_context()
+    context.extend(ids.tolist())
+    rows = [context.logits]
+    for _ in range(NUM_WRITTEN):
+        context.extend([int(context.logits.argmax())])
+        rows.append(context.logits)
+    assert torch.stack(rows).std() > 0.1
+    print(xxhash.xxh3_128_hexdigest(torch.stack(rows).numpy().tobytes()))
+    print(limit)
+    print(sum(path.stat().st_size for path in folder.glob("*.safetensors")))
+    if headroom != "unlimited":
+        try:
+            load(Checkpoint(folder), engine.config, device=torch.device("cpu"), dtype=torch.float32)
+        except (MemoryError, RuntimeError) as error:
+            assert "memory" in str(error), error
+        else:
+            raise AssertionError("the limit is none")
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    action, where, *rest = sys.argv[1:]
+    if action == "make":
+        make(Path(where), *map(int, rest))
+    else:
+        run(Path(where), rest[0])

@@ -1,0 +1,220 @@
+"""Red here means a streamed model is not the resident one, or leaves things behind."""
+
+import gc
+import tempfile
+import threading
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tiny import (
+    hf_spelling,
+    llama_config,
+    minimax_config,
+    mm1_config,
+    random_weights,
+    write_checkpoint,
+)
+
+from engine import placement
+from engine.checkpoint import Checkpoint, load
+from engine.context import Context
+from engine.engine import Engine
+from engine.errors import CheckpointError, EngineError, PlacementError
+from engine.families import read_config
+from engine.parts import DENSE, Key, Parts
+from engine.streaming import demand, stream
+
+CONFIGS = {
+    "m1": minimax_config(),
+    "m1 with a shared MLP": minimax_config(shared_intermediate_size=20, num_local_experts=9),
+    "hf": hf_spelling(minimax_config()),
+    "llama": llama_config(),
+    "untied llama": llama_config(tie_word_embeddings=False),
+    "mm1": mm1_config(),
+}
+CPU = {"device": torch.device("cpu"), "dtype": torch.float32}
+
+
+def half(weights):
+    """As published: bfloat16 but for the router."""
+    return {k: v if ".gate.w" in k else v.bfloat16() for k, v in weights.items()}
+
+
+def model_dir(folder, config, *, is_half=True):
+    weights = random_weights(config)
+    return write_checkpoint(folder, config, half(weights) if is_half else weights, num_shards=3)
+
+
+@pytest.fixture(scope="module", params=[(n, h) for n in CONFIGS for h in (True, False)], ids=str)
+def directory(request, tmp_path_factory):
+    name, is_half = request.param
+    return model_dir(tmp_path_factory.mktemp("model"), CONFIGS[name], is_half=is_half)
+
+
+def streamed(directory, share=0.0, **options):
+    """With room for the least (share 0) up to for everything (share 1)."""
+    checkpoint, config = Checkpoint(directory), read_config(directory)
+    needed = demand(checkpoint, config, **CPU)
+    pool_bytes = needed.least + int(share * (needed.all_parts - needed.least))
+    model = stream(checkpoint, config, pool_bytes=pool_bytes, **CPU, **options)
+    model.settle()
+    return model
+
+
+def resident(directory):
+    model = load(Checkpoint(directory), read_config(directory), **CPU)
+    model.settle()
+    return model
+
+
+def logits(model, prompt, steps, chunk_tokens=16):
+    context = Context(model, chunk_tokens)
+    context.extend(prompt)
+    rows = [context.logits]
+    for token in steps:
+        context.extend([token])
+        rows.append(context.logits)
+    return torch.stack(rows)
+
+
+@settings(deadline=None, max_examples=4)
+@given(st.floats(0, 1), st.integers(1, 70), st.integers(1, 5), st.integers(1, 40))
+def test_every_bit_is_that_of_the_resident_model(directory, share, count, num_steps, chunk_tokens):
+    model = streamed(directory, share)
+    prompt = torch.randint(4, 290, (count,), generator=torch.Generator().manual_seed(count))
+    run = (prompt.tolist(), range(7, 7 + num_steps), chunk_tokens)
+    wanted = logits(resident(directory), *run)
+    assert bool(wanted.isfinite().all())
+    assert torch.equal(logits(model, *run), wanted)
+
+
+def test_with_room_for_all_each_weight_is_read_once(tmp_path):
+    model = streamed(model_dir(tmp_path, minimax_config()), 1.0)
+    logits(model, list(range(4, 60)), range(9, 14))
+    keys = [Key(layer, expert) for layer in range(4) for expert in range(DENSE, 4)]
+    assert model.reading.num_reads == len(keys)
+    reader = Parts(Checkpoint(tmp_path), model.config, list(resident(tmp_path).layers), **CPU)
+    assert model.reading.read_bytes == sum(map(reader.read_bytes, keys))
+    assert model.pool.held_bytes == sum(map(reader.num_bytes, keys)) > model.reading.read_bytes
+
+
+def test_a_long_context_reads_a_layer_once_however_many_chunks(tmp_path):
+    """Red here means the point of going layer by layer is lost."""
+    directory = model_dir(tmp_path, minimax_config())
+    one_layer = demand(Checkpoint(directory), read_config(directory), **CPU).all_parts // 4
+    reads = []
+    for num_tokens in (64, 640):
+        model = stream(
+            Checkpoint(directory), read_config(directory), pool_bytes=int(2.2 * one_layer), **CPU
+        )
+        Context(model, 64).extend([5 + n % 280 for n in range(num_tokens)])
+        model.pool.close()
+        reads.append(model.reading.num_reads)
+    assert 20 <= reads[1] <= reads[0] + 5
+
+
+def test_an_error_on_disk_comes_out_of_reading_tokens(tmp_path):
+    directory = model_dir(tmp_path, minimax_config())
+    model = streamed(directory)
+    context = Context(model, 16)
+    for file in directory.glob("*.safetensors"):
+        with file.open("rb+") as handle:
+            handle.truncate(2000)
+    with pytest.raises(CheckpointError, match="cut while in use"):
+        context.extend(range(4, 40))
+    with pytest.raises(EngineError, match="interrupted"):
+        context.extend([1])
+
+
+def test_an_interruption_between_chunks_is_prompt_and_leaves_nothing_behind(tmp_path):
+    directory = model_dir(tmp_path / "m", minimax_config())
+    model, spill = streamed(directory, 0.3), tmp_path / "spill"
+    model.folder = spill
+    seen = []
+
+    def stop(done, total):
+        seen.append(done)
+        if len(seen) == 6:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        Context(model, 16).extend(range(4, 90), stop)
+    assert len(seen) == 6
+    assert list(spill.iterdir()) == []
+    assert all(p.is_meta for layer in model.layers._modules.values() for p in layer.parameters())
+    assert not any(entry.num_users for entry in model.pool._entries.values())
+    run = (list(range(4, 90)), range(4))
+    assert torch.equal(logits(model, *run), logits(resident(directory), *run))
+    model.pool.close()
+    gc.collect()
+    assert all(thread.name != "weights" for thread in threading.enumerate())
+
+
+def test_hidden_states_are_spilled_where_they_are_large(tmp_path, monkeypatch):
+    directory = model_dir(tmp_path / "m", minimax_config())
+    model, made, mkstemp = streamed(directory), [], tempfile.mkstemp
+    model.folder, model.spill_over_bytes = tmp_path / "spill", 50 * 32 * 4
+    monkeypatch.setattr(tempfile, "mkstemp", lambda **o: made.append(o) or mkstemp(**o))
+    wanted = logits(resident(directory), list(range(4, 90)), range(3))
+    assert torch.equal(logits(model, list(range(4, 90)), range(3)), wanted)
+    assert made == [{"prefix": "hidden-", "dir": tmp_path / "spill"}]
+    assert list((tmp_path / "spill").iterdir()) == []
+
+
+def test_too_little_room_is_refused_before_anything_is_read(tmp_path, monkeypatch):
+    directory = model_dir(tmp_path, minimax_config())
+    checkpoint, config = Checkpoint(directory), read_config(directory)
+    least = demand(checkpoint, config, **CPU).least
+    monkeypatch.setattr("engine.checkpoint.Checkpoint.read", lambda *_: pytest.fail("read"))
+    with pytest.raises(PlacementError, match="dense part and the experts of one token"):
+        stream(checkpoint, config, pool_bytes=least - 1, **CPU)
+
+
+def test_a_shape_that_is_not_the_configs_is_refused_as_for_a_resident_model(tmp_path):
+    directory = model_dir(tmp_path, minimax_config())
+    checkpoint, config = Checkpoint(directory), read_config(directory)
+    info = checkpoint.tensors["model.layers.1.block_sparse_moe.experts.2.w1.weight"]
+    object.__setattr__(info, "shape", (24, 31))
+    with pytest.raises(CheckpointError, match=r"experts\.2\.w1"):
+        stream(checkpoint, config, pool_bytes=10**9, **CPU)
+
+
+def answer(engine):
+    context = engine.new_context()
+    context.extend(range(4, 60))
+    return list(engine.decode(context, max_tokens=10))
+
+
+def test_an_engine_streams_what_does_not_fit_and_says_what_it_read(tmp_path, monkeypatch):
+    # Layers much larger than what must be in memory, or there is nothing to stream.
+    config = minimax_config(num_local_experts=8, intermediate_size=400)
+    directory = model_dir(tmp_path, config)
+    whole = Engine(directory)
+    assert whole.reading is None
+    planned = placement.plan(whole.config, 80, 1024, torch.float32)
+    needed = demand(Checkpoint(directory), whole.config, **CPU)
+    others = planned.total_bytes - planned.weights_bytes + needed.shared + needed.working
+    room = others + 80 * 32 * 4 + 2 * needed.least
+    assert planned.total_bytes > room
+    monkeypatch.setattr(placement, "available_bytes", lambda device: room)
+    engine = Engine(directory, num_tokens=80)
+    assert answer(engine) == answer(whole) != []
+    assert needed.least <= engine._model.pool._pool_bytes <= 2 * needed.least
+    assert engine.reading.num_reads > 0
+    assert 0 < engine.reading.hit_rate <= 1
+    with pytest.raises(PlacementError, match=r"needs .* = weights .* read less"):
+        engine.check_memory(100_000)
+    monkeypatch.setattr(placement, "available_bytes", lambda device: others + needed.least // 2)
+    with pytest.raises(PlacementError, match=r"needs .* = weights .* read less"):
+        Engine(directory, num_tokens=80)
+
+
+def test_an_engine_streams_when_it_is_told_to(tmp_path):
+    directory = model_dir(tmp_path, mm1_config())
+    engine = Engine(directory, pool_bytes=100_000, spill_folder=tmp_path / "spill")
+    engine._model.spill_over_bytes = 1
+    assert answer(engine) == answer(Engine(directory))
+    assert engine.reading.num_reads > 5
+    assert list((tmp_path / "spill").iterdir()) == []
