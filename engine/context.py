@@ -1,10 +1,12 @@
 """The noun `Context`: tokens and the model's state after them. Append-only, cheap to fork."""
 
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from engine.activations import Activations, Between
 from engine.errors import EngineError
 from engine.layers.kv import KVCache
 from engine.likelihood import TokenScores, token_scores
@@ -19,15 +21,21 @@ class Context:
     """Starts empty. `token_ids` is what the model has read; `logits` scores the next token.
 
     The chunk size fixes the grid of the products, so two contexts of the same tokens and chunk
-    size are equal bit by bit. For `kv_dtype` see `Model.empty_states`.
+    size are equal bit by bit. For `kv_dtype` see `Model.empty_states`. Where the model is streamed
+    the hidden states between two layers spill to a file in `spill_folder`, or stay in memory.
     """
 
     def __init__(
-        self, model: Model, chunk_tokens: int, kv_dtype: torch.dtype | None = None
+        self,
+        model: Model,
+        chunk_tokens: int,
+        kv_dtype: torch.dtype | None = None,
+        spill_folder: Path | None = None,
     ) -> None:
         self._model = model
         self._states = model.empty_states(kv_dtype=kv_dtype)
         self._between_chunks = True
+        self._spill_folder = spill_folder
         self.chunk_tokens = chunk_tokens
         self.token_ids: list[int] = []
         self.logits: Tensor | None = None  # [vocab] float32, None while unknown
@@ -95,6 +103,7 @@ class Context:
         twin._model = self._model
         twin._states = [state.fork() for state in self._states]
         twin._between_chunks = True
+        twin._spill_folder = self._spill_folder
         twin.chunk_tokens = self.chunk_tokens
         twin.token_ids = list(self.token_ids)
         twin.logits = self.logits
@@ -164,12 +173,16 @@ class Context:
 
     @torch.inference_mode()
     def chunks(
-        self, token_ids: Sequence[int], on_progress: OnProgress | None = None
+        self,
+        token_ids: Sequence[int],
+        on_progress: OnProgress | None = None,
+        between: Between | None = None,
     ) -> Iterator[tuple[int, Tensor]]:
         """Reads `token_ids`; after each chunk yields (tokens done, hidden [t, D]).
 
         `logits` are unknown from then on, until `extend`. Where the model is streamed nothing is
-        yielded before the last layer is done; `on_progress` gets the tokens' share until then.
+        yielded before the last layer is done; `on_progress` gets the tokens' share until then, and
+        the hidden states between two layers are kept in `between`, where that is given.
         """
         self._check()
         start, total = len(self), len(token_ids)
@@ -182,7 +195,8 @@ class Context:
                     share = (layer + (reached - start) / total) / self._model.config.num_layers
                     on_progress(min(int(total * share), total - 1), total)
 
-            chunks = layer_major(*grid, on_chunk=on_chunk)
+            between = between or self._activations(total)
+            chunks = layer_major(*grid, between=between, on_chunk=on_chunk)
         while True:
             self._between_chunks = False
             reached, hidden = next(chunks, (None, None))
@@ -192,6 +206,12 @@ class Context:
             self.token_ids.extend(token_ids[len(self) - start : reached - start])
             self.logits = None
             yield reached - start, hidden
+
+    def _activations(self, num_tokens: int) -> Activations:
+        size = (num_tokens, self._model.config.hidden_size, self._model.dtype)
+        if self._spill_folder is None:
+            return Activations(*size)
+        return Activations.spilled(*size, self._spill_folder)
 
     def _check(self) -> None:
         if not self._between_chunks:
