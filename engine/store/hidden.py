@@ -9,6 +9,7 @@ from torch import Tensor
 from engine.activations import Activations, allocate
 from engine.errors import StoreError
 from engine.store import durable, tensors
+from engine.store.parts import plain_file
 
 _PIECE_BYTES = 16 * 2**20
 
@@ -34,12 +35,14 @@ class Hidden:
     def begin(self, num_layers: int) -> None:
         """Reads what is behind `num_layers` from now on (0: nothing yet, and that is put first).
 
-        Takes the room of both files; raises OSError if there is none.
+        Takes the room of what is to be written; raises OSError if there is none. A file that is
+        not read from now on is made anew, so that no other name of it is written to.
         """
-        for parity in (0, 1):
-            allocate(self._path(parity), self.num_bytes // 2)
         self._from = num_layers % 2
         self._to = 1 - self._from if num_layers else self._from
+        for parity in {0, 1} - ({self._from} if num_layers else set()):
+            self._path(parity).unlink(missing_ok=True)
+            allocate(self._path(parity), self.num_bytes // 2)
         self._digest.reset()
 
     def get(self, first: int, last: int) -> Tensor:
@@ -72,8 +75,7 @@ class Hidden:
         """Of what is on disk behind so many layers. Raises StoreError if it cannot be read."""
         digest, size = xxhash.xxh3_128(), self.num_bytes // 2
         path = self._path(num_layers % 2)
-        if path.is_symlink() or not path.is_file() or path.stat().st_size != size:
-            raise StoreError(f"{path}: missing or cut")
+        plain_file(path, size)
         piece = memoryview(bytearray(min(size, _PIECE_BYTES)))
         for first in range(0, size, _PIECE_BYTES):
             part = piece[: size - first]

@@ -54,7 +54,7 @@ class LayerWriter:
         self._rows: Activations | None = None  # in place of files that cannot be written to
         self.why = ""
         if found is not None:
-            self._done = self._usable(found)
+            self._done = self._usable(found, goal)
         if not self.first_layer:
             passed.make_folder(folder)
         self._hidden.begin(self.first_layer)
@@ -156,8 +156,9 @@ class LayerWriter:
         done.write(self._folder)
         self._done = done
 
-    def _usable(self, found: Passed) -> Passed:
-        """As much of `found` as its files give, which is all, all but the last layer, or none."""
+    def _usable(self, found: Passed, goal: Passed) -> Passed:
+        """As much of `found` as its files give: all, all but the last layer, or nothing, which is
+        `goal`."""
         count = len(found.layers)
         good, self.why = self._count_whole(found)
         for layers, checksum in ((count, found.hidden[1]), (count - 1, found.hidden[0])):
@@ -167,7 +168,7 @@ class LayerWriter:
                 done = replace(found, layers=found.layers[:layers], hidden=(checksum, checksum))
                 break
         else:
-            done = replace(found, layers=())
+            done = self._done = goal
             self._kv, self._fixed = dict(self._kv_parts()), dict(self._state_parts())
         if self.why:
             self.why += f"; {len(done.layers)} of {count} finished layers are used"

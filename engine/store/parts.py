@@ -23,7 +23,7 @@ _UNKNOWN = "0" * 32
 class Part:
     """The file at `path`, or at `final` once it is sealed, with tensors as `expected`.
 
-    `facts` say what they are, as in `tensors.save`. Makes nothing before `create` or `put`.
+    `facts` say what they are, as in `tensors.save`. Makes nothing before the first `put`.
     """
 
     def __init__(
@@ -41,22 +41,16 @@ class Part:
     def find(self, *, may_be_sealed: bool) -> None:
         """Goes on with the file that is there. Raises StoreError if it is not one of ours.
 
-        Of its tensors nothing is said; whoever wrote them knows their checksums.
+        One that is sealed is held against its checksum. Of another's tensors nothing is said:
+        whoever put them knows their checksums. What stands before them is never read, and `seal`
+        writes it.
         """
-        path, header = self.path, self._header
-        if may_be_sealed and not os.path.lexists(path):
-            path = self.final
-            header = b""  # its checksum is in it
-        try:
-            status = path.lstat()
-            if not stat.S_ISREG(status.st_mode) or (header and status.st_nlink != 1):
-                raise StoreError(f"{path}: no plain file of one name")
-            with path.open("rb") as file:
-                if status.st_size != self.num_bytes or file.read(len(header)) != header:
-                    raise StoreError(f"{path}: damaged: its size or header is another")
-        except OSError as error:
-            raise StoreError(f"{path}: {error.strerror}") from None
-        self._exists, self.is_sealed = True, not header
+        self.is_sealed = may_be_sealed and not os.path.lexists(self.path)
+        path = self.final if self.is_sealed else self.path
+        plain_file(path, self.num_bytes, may_have_names=self.is_sealed)
+        if self.is_sealed:
+            tensors.load(path, self._expected, self._facts)
+        self._exists = True
 
     def put(self, name: str, tensor: Tensor) -> memoryview:
         """Writes one tensor to its place, unless that is sealed; returns its bytes."""
@@ -106,3 +100,16 @@ class Part:
     def _content(self) -> Tensor:
         """All bytes behind the header, mapped once: before Python 3.13 it holds a descriptor."""
         return tensors.pages(self.final if self.is_sealed else self.path)[self._start :]
+
+
+def plain_file(path: Path, num_bytes: int, *, may_have_names: bool = False) -> None:
+    """Raises StoreError if there is no file of this size at `path`, or one that is elsewhere too
+    and so must not be written to."""
+    try:
+        status = path.lstat()
+    except OSError as error:
+        raise StoreError(f"{path}: {error.strerror}") from None
+    if not stat.S_ISREG(status.st_mode) or status.st_size != num_bytes:
+        raise StoreError(f"{path}: damaged: no plain file of {num_bytes:,} bytes")
+    if status.st_nlink != 1 and not may_have_names:
+        raise StoreError(f"{path}: has another name, and must not be written to")
