@@ -162,9 +162,7 @@ class LayerWriter:
         count = len(found.layers)
         good, self.why = self._count_whole(found)
         for layers, checksum in ((count, found.hidden[1]), (count - 1, found.hidden[0])):
-            # What a file with its last name holds is never written to again.
-            can_go_on = layers == count or not any(part.is_sealed for part in self._parts)
-            if 0 < layers <= good and can_go_on and self._is_there(layers, checksum):
+            if 0 < layers <= good and self._is_there(layers, checksum):
                 done = replace(found, layers=found.layers[:layers], hidden=(checksum, checksum))
                 break
         else:
@@ -217,10 +215,6 @@ class LayerWriter:
     def _parts_of(self, layer: int) -> Sequence[Part]:
         is_kv = isinstance(self._context.states[layer], KVCache)
         return tuple((self._kv if is_kv else self._fixed).values())
-
-    @property
-    def _parts(self) -> Sequence[Part]:
-        return (*self._kv.values(), *self._fixed.values())
 
     def _kv_parts(self) -> Iterator[tuple[int, Part]]:
         """One for each block that the tokens to be read are in, by its index."""

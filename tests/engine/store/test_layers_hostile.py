@@ -116,6 +116,30 @@ def test_damage_costs_one_layer_where_what_it_read_is_there(
     expect(built, folder, stopped, model)
 
 
+def test_a_file_that_has_its_name_is_held_against_its_checksum(models, stopped, tmp_path):
+    """All of it: what stands before the tensors is in no layer's checksum."""
+    model, folder = models["mm1"], shutil.copytree(stopped / "sealed", tmp_path / "c")
+    path = min((folder / "kv").iterdir())
+    content = path.read_bytes()
+    at = content.index(b"xxh3_128") + 14
+    path.write_bytes(content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :])
+    built = build_streamed(folder, model, TOKENS)
+    assert built.reused_layers == 0 and "damaged" in built.why
+    expect(built, folder, stopped, model)
+
+
+def test_files_with_their_names_are_not_written_to_again(models, stopped, tmp_path):
+    """Contexts that begin alike share them."""
+    model, folder = models["mm1"], shutil.copytree(stopped / "sealed", tmp_path / "c")
+    shared = {path: path.stat().st_mtime_ns for path in content_files(folder / "kv")}
+    assert len(shared) == 6
+    (folder / "layers" / "hidden-1.bin").unlink()
+    built = build_streamed(folder, model, TOKENS)
+    assert built.reused_layers == 4
+    assert shared == {path: path.stat().st_mtime_ns for path in shared}
+    expect(built, folder, stopped, model)
+
+
 def rewrite(folder, **changes):
     path = folder / "layers" / "layers.json"
     body = json.loads(path.read_text()) | changes
