@@ -55,7 +55,9 @@ class LayerWriter:
         self.why = ""
         if found is not None:
             self._done = self._usable(found, goal)
-        if not self.first_layer:
+        if self.first_layer:
+            durable.remove_parts(self._area)
+        else:
             passed.make_folder(folder)
         self._hidden.begin(self.first_layer)
         for layer in range(self.first_layer):

@@ -105,12 +105,10 @@ def find(folder: Path, goal: Passed, num_layers: int) -> tuple[Passed | None, st
     return (None, f"{folder / FOLDER}: {why}") if why else (found, "")
 
 
-def make_folder(folder: Path) -> Path:
-    """Where the files of unfinished layers are, empty."""
+def make_folder(folder: Path) -> None:
+    """Makes the place for files of unfinished layers, empty."""
     clear(folder)
-    area = folder / FOLDER
-    area.mkdir()
-    return area
+    (folder / FOLDER).mkdir()
 
 
 def clear(folder: Path) -> None:
