@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from engine import together
+from engine.activations import Between
 from engine.errors import EngineError
 from engine.layers.kv import KVCache
 from engine.likelihood import TokenScores, token_scores
@@ -28,7 +29,10 @@ class Context:
     """
 
     def __init__(
-        self, model: Model, chunk_tokens: int, kv_dtype: torch.dtype | None = None
+        self,
+        model: Model,
+        chunk_tokens: int,
+        kv_dtype: torch.dtype | None = None,
     ) -> None:
         self._model = model
         self._states = model.empty_states(kv_dtype=kv_dtype)
@@ -171,12 +175,16 @@ class Context:
 
     @torch.inference_mode()
     def chunks(
-        self, token_ids: Sequence[int], on_progress: OnProgress | None = None
+        self,
+        token_ids: Sequence[int],
+        on_progress: OnProgress | None = None,
+        between: Between | None = None,
     ) -> Generator[tuple[int, Tensor], None, None]:
         """Reads `token_ids`; after each chunk yields (tokens done, hidden [t, D]).
 
         `logits` are unknown from then on, until `extend`. Where the model is streamed nothing is
-        yielded before the last layer is done; `on_progress` gets the tokens' share until then.
+        yielded before the last layer is done; `on_progress` gets the tokens' share until then, and
+        the hidden states between two layers are kept in `between`, where that is given.
         """
         self._check()
         start, total = len(self), len(token_ids)
@@ -191,8 +199,8 @@ class Context:
                     share = (layer + (reached - start) / total) / self._model.config.num_layers
                     on_progress(min(int(total * share), total - 1), total)
 
-            if job is None:
-                chunks = layer_major(*grid, on_chunk=on_chunk)
+            if job is None or between is not None:
+                chunks = layer_major(*grid, between=between, on_chunk=on_chunk)
             else:
                 chunks = job.read(Reading(*grid[1:], on_chunk=on_chunk))
         elif isinstance(self._model, StagedModel) and self._spans_chunks(total):

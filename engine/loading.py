@@ -37,8 +37,8 @@ def open_model(
     on `devices` where these are several (see `split.place` for `may_be_one`).
 
     Else streamed to the first device; hidden states of a context that is read go to `spill_folder`,
-    if there is one, where they would take memory that weights have more use of. Raises PlacementError with the sum
-    of `planned` if not even that fits, before anything is read.
+    if there is one, where they would take memory that weights have more use of. Raises
+    PlacementError with the sum of `planned` if not even that fits, before anything is read.
     """
     model: Model
     device = devices[0]

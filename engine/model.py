@@ -8,6 +8,7 @@ B independent sequences of equal length may stand beside each other: hidden [T, 
 """
 
 from collections.abc import Iterator, Sequence
+from itertools import islice
 
 import torch
 import torch.nn.functional as F
@@ -104,9 +105,12 @@ class Model(nn.Module):
         """Where the last layer's hidden states and logits are."""
         return self.head.weight.device
 
-    def each_layer(self, num_calls: int) -> Iterator[nn.Module]:  # noqa: ARG002 (streams ask)
-        """The layers in order, each to be called `num_calls` times before the next is taken."""
-        return iter(self.layers)
+    def each_layer(self, num_calls: int, first: int = 0) -> Iterator[nn.Module]:  # noqa: ARG002
+        """The layers from `first` on, each to be called `num_calls` times before the next is taken.
+
+        Streamed layers ask for that number.
+        """
+        return islice(self.layers, first, None)
 
     def activations(self, num_tokens: int) -> Activations:
         """Where the hidden states of so many tokens are kept between two layers."""

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from engine.activations import Activations
+from engine.activations import Between
 from engine.model import LayerState, Model
 
 
@@ -50,25 +50,32 @@ def layer_major(
     start: int,
     chunk_tokens: int,
     *,
-    activations: Activations | None = None,
+    between: Between | None = None,
     on_chunk: Callable[[int, int], None] | None = None,
 ) -> Iterator[tuple[int, Tensor]]:
     """Yields what `chunk_major` yields, bit by bit, but only once all states stand at the end.
 
-    `activations` [T, D] hold the hidden states between two layers, by default those of the model.
-    `on_chunk` gets the layer and the position reached in it, after every chunk of every layer.
+    `between` holds the hidden states between two layers, by default as the model says; layers
+    before its `first_layer` are not touched. `on_chunk` gets the layer and the position reached in
+    it, after every chunk of every layer; if it raises, what `between` was told stands.
     """
     end = start + len(token_ids)
-    hidden = activations or model.activations(len(token_ids))
-    for first, last in grid(start, end, chunk_tokens):
-        ids = torch.tensor(token_ids[first - start : last - start], device=model.device)
-        hidden.put(first - start, F.embedding(ids, model.embed.weight))
-    layers = model.each_layer(sum(1 for _ in grid(start, end, chunk_tokens)))
-    for index, (layer, state) in enumerate(zip(layers, states, strict=True)):
+    if between is None:
+        between = model.activations(len(token_ids))
+    done = between.first_layer
+    if done == 0:
         for first, last in grid(start, end, chunk_tokens):
-            before = hidden.get(first - start, last - start).to(model.device)
-            hidden.put(first - start, layer(before, state, first))
+            ids = torch.tensor(token_ids[first - start : last - start], device=model.device)
+            between.put(first - start, F.embedding(ids, model.embed.weight))
+        between.turn(0)
+    layers = model.each_layer(sum(1 for _ in grid(start, end, chunk_tokens)), done)
+    for index, (layer, state) in enumerate(zip(layers, states[done:], strict=True), done):
+        for first, last in grid(start, end, chunk_tokens):
+            before = between.get(first - start, last - start).to(model.device)
+            between.put(first - start, layer(before, state, first))
+            between.after_chunk(index, last)
             if on_chunk is not None:
                 on_chunk(index, last)
+        between.turn(index + 1)
     for first, last in grid(start, end, chunk_tokens):
-        yield last, hidden.get(first - start, last - start).to(model.device)
+        yield last, between.get(first - start, last - start).to(model.device)

@@ -5,12 +5,11 @@ of layers in a `Pool`: the next layer's are read while one is computed, and what
 used again soonest is kept. Logits are those of the resident model, bit by bit.
 """
 
-import os
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Self
 
@@ -90,11 +89,11 @@ class StreamedLayers(nn.ModuleList):
     def __iter__(self) -> Iterator[nn.Module]:
         return self.each(1)
 
-    def each(self, num_calls: int) -> Iterator[Layer]:
-        """The layers in order, each to be called so many times."""
+    def each(self, num_calls: int, first: int = 0) -> Iterator[Layer]:
+        """The layers from `first` on, each to be called so many times."""
         self._expert = None
         self._pool.release_all()
-        for index, layer in enumerate(self._modules.values()):
+        for index, layer in islice(enumerate(self._modules.values()), first, None):
             assert isinstance(layer, Layer)
             schedule = self._pool.schedule
             foreseen = {index: schedule.foreseen[index]} if index in schedule.foreseen else {}
@@ -163,9 +162,9 @@ class StreamedModel(Model):
     def is_streamed(self) -> bool:
         return True
 
-    def each_layer(self, num_calls: int) -> Iterator[nn.Module]:
+    def each_layer(self, num_calls: int, first: int = 0) -> Iterator[nn.Module]:
         assert isinstance(self.layers, StreamedLayers)
-        return self.layers.each(num_calls)
+        return self.layers.each(num_calls, first)
 
     def activations(self, num_tokens: int) -> Activations:
         width, num_bytes = (
@@ -175,12 +174,7 @@ class StreamedModel(Model):
         if self.folder is None or num_bytes < self.spill_over_bytes:
             return Activations(num_tokens, width, self.dtype)
         self.folder.mkdir(parents=True, exist_ok=True)
-        descriptor, path = tempfile.mkstemp(prefix="hidden-", dir=self.folder)
-        os.close(descriptor)
-        try:
-            return Activations(num_tokens, width, self.dtype, Path(path))
-        finally:
-            Path(path).unlink()  # its pages stay until they are let go, and then nothing is left
+        return Activations.spilled(num_tokens, width, self.dtype, self.folder)
 
     @property
     def reading(self) -> Reading:

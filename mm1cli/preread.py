@@ -98,6 +98,8 @@ class Cached:
                 on_wait=lambda: self.sink.note("another mm1 reads the same; waiting for it"),
                 on_unsaved=on_unsaved,
             )
+        if built.reused_layers:
+            self.sink.note(went_on(engine, built.reused_layers))
         if built.is_saved:
             cache.touch(folder)
             cache.shrink(keep=folder)
@@ -119,6 +121,11 @@ class Opened:
         if self.context.token_ids != list(token_ids):
             raise StoreError("the saved context holds other tokens than its documents give")
         return Preread(self.context, len(self.context))
+
+
+def went_on(engine: Engine, num_layers: int) -> str:
+    """Of a build that was stopped between layers."""
+    return f"{num_layers} of {engine.config.num_layers} layers were done already"
 
 
 def layout(head_ids: Sequence[int], packed: Packed) -> tuple[list[int], list[int]]:

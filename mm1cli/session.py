@@ -63,12 +63,12 @@ def command(
             ):
                 raise
             sink.error(_message(error, code), code)
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as error:
             code = ExitCode.INTERRUPTED
-            sink.error("interrupted; the same command goes on from what was saved", code)
-        except Terminated:
+            sink.error(_stopped("interrupted", error), code)
+        except Terminated as error:
             code = ExitCode.TERMINATED
-            sink.error("terminated; the same command goes on from what was saved", code)
+            sink.error(_stopped("terminated", error), code)
         if page is not None and page.has_answers:
             code = _write(page, sink, code)
         sink.close()
@@ -101,6 +101,12 @@ def between_chunks() -> Iterator[Callable[[], None]]:
         yield check
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def _stopped(how: str, error: BaseException) -> str:
+    """What to do next; whoever it went through may have noted what is kept."""
+    kept = [str(note) for note in getattr(error, "__notes__", ())]
+    return "; ".join([how, *kept, "the same command goes on from what was saved"])
 
 
 def _report(path: Path, settings: Settings) -> "Report":

@@ -13,14 +13,31 @@ def write(path: Path, fill: Callable[[Path], object]) -> None:
     part = path.with_name(path.name + _PART)
     try:
         fill(part)
-        with part.open("rb") as file:
-            os.fsync(file.fileno())
+        sync(part)
         part.replace(path)
     except BaseException:
         with suppress(OSError):
             part.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
+
+
+def put(path: Path, offset: int, content: bytes | memoryview) -> None:
+    """Overwrites bytes of the file at `path` from `offset` on; certain only after `sync`."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_NOFOLLOW)
+    try:
+        left = memoryview(content)
+        while left:
+            count = os.pwrite(descriptor, left, offset)
+            left, offset = left[count:], offset + count
+    finally:
+        os.close(descriptor)
+
+
+def sync(path: Path) -> None:
+    """Returns when the bytes of the file at `path` are on disk."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
 
 
 def sync_folder(folder: Path) -> None:

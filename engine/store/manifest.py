@@ -6,8 +6,6 @@ here and never read from a file, so none can point elsewhere.
 """
 
 import hashlib
-import json
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,18 +16,17 @@ import numpy as np
 import xxhash
 
 from engine.errors import StoreError
-from engine.store import durable
+from engine.store import objects
+from engine.store.objects import hash_of, whole
 
-VERSION = 1
 SEGMENT_TOKENS = 4096
+MAX_TOKENS = 2**31 - 1
 FINISHED = "manifest.json"
 PARTIAL = "partial.json"
 NO_KV = "none"
 INT8_KV = "int8"
 
 _FORMAT = "mm1 context"
-_MAX_BYTES = 16 * 2**20
-_MAX_TOKENS = 2**31 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +57,7 @@ class Chain:
     """A hash of the maker and all tokens up to each segment's end: equal only for equal pasts."""
 
     def __init__(self, maker: Maker, token_ids: Sequence[int]) -> None:
-        first = f"{VERSION} {maker.fingerprint} {maker.chunk_tokens} {maker.kv}"
+        first = f"{objects.VERSION} {maker.fingerprint} {maker.chunk_tokens} {maker.kv}"
         self._links = [hashlib.sha256(first.encode()).digest()]
         self._tokens = np.asarray(token_ids, dtype="<i4")
 
@@ -111,8 +108,6 @@ class Manifest:
 
     def write(self, path: Path) -> None:
         body = {
-            "format": _FORMAT,
-            "version": VERSION,
             "fingerprint": self.maker.fingerprint,
             "chunk_tokens": self.maker.chunk_tokens,
             "kv": self.maker.kv,
@@ -122,22 +117,15 @@ class Manifest:
             "chain": self.chain,
             "attachments": {name: list(facts) for name, facts in self.attachments.items()},
         }
-        text = json.dumps({**body, "checksum": _checksum(body)}, indent=1)
-        durable.write(path, lambda part: part.write_text(text + "\n", encoding="utf-8"))
+        objects.write(path, _FORMAT, body)
 
     @classmethod
     def read(cls, path: Path) -> Self:
         """Raises StoreError if the file is absent, damaged, of another version or impossible."""
-        body = _read_object(path)
-        if body.get("format") != _FORMAT:
-            raise StoreError(f"{path}: not a saved context of mm1")
-        if body.get("version") != VERSION:
-            raise StoreError(
-                f"{path}: written in version {body.get('version')!r:.20} of the format, this mm1 "
-                f"reads version {VERSION}; build the context again"
-            )
-        if body.pop("checksum", None) != _checksum(body):
-            raise StoreError(f"{path}: damaged: its bytes do not give its checksum")
+        try:
+            body = objects.read(path, _FORMAT)
+        except FileNotFoundError:
+            raise StoreError(f"{path.parent}: {_absent(path)}") from None
         try:
             return cls._parse(path, body)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
@@ -145,22 +133,22 @@ class Manifest:
 
     @classmethod
     def _parse(cls, path: Path, body: Mapping[str, Any]) -> Self:
-        num_tokens = _whole(body["num_tokens"], 1, _MAX_TOKENS)
-        saved_tokens = _whole(body["saved_tokens"], 0, num_tokens)
-        states = tuple(_whole(position, 1, num_tokens) for position in body["states"])
+        num_tokens = whole(body["num_tokens"], 1, MAX_TOKENS)
+        saved_tokens = whole(body["saved_tokens"], 0, num_tokens)
+        states = tuple(whole(position, 1, num_tokens) for position in body["states"])
         if list(states) != sorted(set(states)):
             raise ValueError("states are not in order")
-        chain = _hash(body["chain"])
+        chain = hash_of(body["chain"])
         if path.name == FINISHED and not (saved_tokens == num_tokens and num_tokens in states):
             raise ValueError("it is not finished")
         attachments = {}
         for name, (size, digest) in body["attachments"].items():
             if Path(name).name != name or name.startswith("."):
                 raise ValueError(f"attachment {name!r:.40}")
-            attachments[name] = (_whole(size, 0, 2**40), _hash(digest))
+            attachments[name] = (whole(size, 0, 2**40), hash_of(digest))
         maker = Maker(
             str(body["fingerprint"]),
-            _whole(body["chunk_tokens"], 1, _MAX_TOKENS),
+            whole(body["chunk_tokens"], 1, MAX_TOKENS),
             str(body["kv"]),
         )
         return cls(maker, num_tokens, saved_tokens, states, chain, attachments)
@@ -270,41 +258,9 @@ def facts_of(content: bytes) -> tuple[int, str]:
     return len(content), xxhash.xxh3_128_hexdigest(content)
 
 
-def _read_object(path: Path) -> dict[str, Any]:
-    try:
-        if path.stat().st_size > _MAX_BYTES:
-            raise StoreError(f"{path}: over {_MAX_BYTES:,} bytes, not a saved context")
-        body = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise StoreError(f"{path.parent}: {_absent(path)}") from None
-    except StoreError:
-        raise
-    except (OSError, ValueError, RecursionError) as error:
-        raise StoreError(f"{path}: not readable ({error})") from None
-    if not isinstance(body, dict):
-        raise StoreError(f"{path}: not a saved context of mm1")
-    return body
-
-
 def _absent(path: Path) -> str:
     if path.name == FINISHED and any(path.parent.glob("tokens-*.bin")):
         remedy = "its build was stopped, and the same command goes on from there"
     else:
         remedy = "build one there, or name the folder of another"
     return f"no {path.name}, so not a finished context; {remedy}"
-
-
-def _checksum(body: Mapping[str, Any]) -> str:
-    return xxhash.xxh3_128_hexdigest(json.dumps(body, sort_keys=True).encode())
-
-
-def _hash(value: object) -> str:
-    if not isinstance(value, str) or not re.fullmatch("[0-9a-f]{32}", value):
-        raise ValueError(f"{value!r:.40} is no hash")
-    return value
-
-
-def _whole(value: object, low: int, high: int) -> int:
-    if type(value) is not int or not low <= value <= high:
-        raise ValueError(f"{value!r:.40} is no number from {low} to {high}")
-    return value

@@ -6,7 +6,6 @@ last. Files are named by a hash of all tokens before their end, so an old and a 
 side by side until the new manifest replaces the old one; then what nothing names is removed.
 """
 
-import errno
 import os
 import shutil
 from collections.abc import Callable, Sequence
@@ -14,7 +13,6 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
 
 import filelock
 import numpy as np
@@ -25,18 +23,23 @@ from engine.context import Context, OnProgress
 from engine.errors import PlacementError, StoreError
 from engine.layers.kv import BLOCK_TOKENS, KVCache
 from engine.model import LayerState, Model
-from engine.store import durable, tensors
+from engine.store import durable, layerwise, tensors
 from engine.store.layers import fixed_tensors, kv_dtype, num_bytes, of_layer
+from engine.store.layerwise import LayerWriter
 from engine.store.manifest import (
     FINISHED,
     PARTIAL,
     SEGMENT_TOKENS,
+    Chain,
     Maker,
     Manifest,
     Saved,
     facts_of,
 )
+from engine.store.passed import Passed, held_bytes
+from engine.store.passed import find as find_passed
 from engine.store.plan import ContextPlan
+from engine.store.saving import OnUnsaved, Saving
 from engine.store.writer import Reuse, Writer, tidy
 
 assert SEGMENT_TOKENS == BLOCK_TOKENS
@@ -44,19 +47,19 @@ assert SEGMENT_TOKENS == BLOCK_TOKENS
 _FOLDERS = ("kv", "states", "attachments")
 _SPARE_BYTES = 64 * 2**20
 
-T = TypeVar("T")
 OnWait = Callable[[], None]
-OnUnsaved = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
 class Built:
-    """`reused_tokens` of the context were on disk already; `why` says why not more were."""
+    """`reused_tokens` of the context were on disk already, and of a streamed model what the first
+    `reused_layers` make of the rest; `why` says why not more was."""
 
     context: Context
     reused_tokens: int
     why: str
     is_saved: bool
+    reused_layers: int = 0
 
 
 class Store:
@@ -88,7 +91,7 @@ class Store:
         """
         if not plan.token_ids:
             raise StoreError("nothing to build a context from")
-        saving = _Saving(self.folder, on_unsaved)
+        saving = Saving(self.folder, on_unsaved)
         with ExitStack() as held:
             lock = saving.do(self._try_lock)
             if lock is not None:
@@ -99,19 +102,24 @@ class Store:
                     saving.do(lock.acquire)
             saving.do(self._prepare)
             reuse, why = self._find(plan.token_ids, others)
+            passed = None
+            if self._model.is_streamed:
+                passed, reuse, why = self._find_layers(plan, reuse, why)
             try:
                 context = self._begin(reuse, saving)
             except StoreError as error:  # what was saved is damaged: it is made anew
                 reuse, why = None, str(error)
+                passed = passed if passed is not None and not passed.first_token else None
                 context = self._begin(None, saving)
-            start, total = len(context), len(plan.token_ids)
+            start, layers = len(context), 0
             if self._is_done(plan, reuse):
                 # A kill after the manifest leaves files. Nothing needs them, so they may stay.
                 with suppress(OSError):
                     tidy(self.folder)
             else:
-                self._go_on(plan, context, reuse, saving, on_progress)
-            return Built(context, start, why if start < total else "", saving.is_possible)
+                layers, why = self._go_on(plan, context, reuse, passed, why, saving, on_progress)
+            why = why if start < len(plan.token_ids) else ""
+            return Built(context, start, why, saving.is_possible, layers)
 
     def open(self, *, check: bool = True) -> Context:
         """The finished context. With `check` every byte is held against its checksum.
@@ -128,7 +136,7 @@ class Store:
                 raise
             return self.open(check=check)  # it was replaced while it was read
 
-    def _begin(self, reuse: Reuse | None, saving: "_Saving") -> Context:
+    def _begin(self, reuse: Reuse | None, saving: Saving) -> Context:
         if reuse is None:
             return Context(self._model, self._maker.chunk_tokens, kv_dtype=kv_dtype(self._maker.kv))
         saving.do(partial(self._bring, reuse))
@@ -148,36 +156,98 @@ class Store:
         plan: ContextPlan,
         context: Context,
         reuse: Reuse | None,
-        saving: "_Saving",
+        passed: Passed | None,
+        why: str,
+        saving: Saving,
         on_progress: OnProgress | None,
-    ) -> None:
+    ) -> tuple[int, str]:
+        """Reads what is left; returns the number of layers that were done, and why not more."""
         start, total = len(context), len(plan.token_ids)
         saving.do(partial(self._check_room, total, start))
         writer = saving.do(lambda: Writer(self.folder, self._maker, plan, context, reuse))
+        layers: LayerWriter | None = None
+        num_layers = 0
 
         def after_chunk(done: int, _of: int) -> None:
-            if writer is not None:
+            if writer is not None and layers is None:
                 saving.do(writer.after_chunk)
             if on_progress is not None:
                 on_progress(start + done, total)
 
         try:
-            if start < total:
+            if self._model.is_streamed and start < total and writer is not None:
+                layers = saving.do(partial(self._layers, plan, context, writer, passed, saving))
+            if layers is not None:
+                num_layers, why = layers.first_layer, layers.why or why
+                layerwise.read(context, plan.token_ids[start:], layers, after_chunk)
+            elif start < total:
                 context.extend(plan.token_ids[start:], after_chunk)
         except BaseException as error:
             # An interrupt: nothing is wrong with the context.
-            if not isinstance(error, Exception) and writer is not None:
+            if not isinstance(error, Exception) and layers is not None:
+                error.add_note(layers.kept)
+            elif not isinstance(error, Exception) and writer is not None:
                 saving.do(writer.keep)
             raise
+        if layers is not None:
+            saving.do(layers.seal)
         if writer is not None:
+            if layers is not None:
+                writer.note_saved(layers.positions)
             saving.do(writer.finish)
+        return num_layers, why
 
-    def _find(self, token_ids: Sequence[int], others: Sequence[Path]) -> "tuple[Reuse | None, str]":
+    def _layers(
+        self,
+        plan: ContextPlan,
+        context: Context,
+        writer: Writer,
+        passed: Passed | None,
+        saving: Saving,
+    ) -> LayerWriter:
+        if passed is None:
+            writer.keep()  # so that what the layers begin with stays as long as they do
+        goal = self._goal(plan, len(context), writer.checkpoints())
+        chain = Chain(self._maker, plan.token_ids)
+        return LayerWriter(self.folder, context, goal, chain, passed, saving)
+
+    def _goal(self, plan: ContextPlan, first_token: int, states: Sequence[int] = ()) -> Passed:
+        total = len(plan.token_ids)
+        chain = Chain(self._maker, plan.token_ids).at(total)
+        dtype = str(self._model.dtype).removeprefix("torch.")
+        return Passed(self._maker, total, chain, first_token, tuple(states), dtype)
+
+    def _find_layers(
+        self, plan: ContextPlan, reuse: Reuse | None, why: str
+    ) -> "tuple[Passed | None, Reuse | None, str]":
+        """Layers that were done before with what they begin with, or `reuse` where that leaves less
+        to be done."""
+        num_layers, total = self._model.config.num_layers, len(plan.token_ids)
+        found, reason = find_passed(self.folder, self._goal(plan, 0), num_layers)
+        if found is None:
+            return None, reuse, reason or why
+        begin: Reuse | None = None
+        if found.first_token:
+            begin, _ = self._find(plan.token_ids, [], names=[PARTIAL])
+            if begin is None or begin.tokens != found.first_token:
+                return None, reuse, f"{self.folder}: what its layers begin with is not there"
+        reused = reuse.tokens if reuse is not None else 0
+        left = (num_layers - len(found.layers)) * (total - found.first_token)
+        if left > num_layers * (total - reused):
+            return None, reuse, why
+        return found, begin, ""
+
+    def _find(
+        self,
+        token_ids: Sequence[int],
+        others: Sequence[Path],
+        names: Sequence[str] = (FINISHED, PARTIAL),
+    ) -> "tuple[Reuse | None, str]":
         """The best beginning there is, and why it is not longer."""
         wanted = np.asarray(token_ids, dtype=np.int32)
         best: Reuse | None = None
         why = "nothing was saved before"
-        places = [(self.folder, FINISHED), (self.folder, PARTIAL)]
+        places = [(self.folder, name) for name in names]
         places += [(other, FINISHED) for other in others]
         for folder, name in places:
             if not (folder / name).exists():
@@ -248,6 +318,8 @@ class Store:
     def _check_room(self, num_tokens: int, reused: int) -> None:
         kv = self._maker.kv
         needed = num_bytes(self._model, num_tokens, kv) - num_bytes(self._model, reused, kv)
+        needed += layerwise.hidden_bytes(self._model, num_tokens - reused)
+        needed -= held_bytes(self.folder)
         free = shutil.disk_usage(self.folder).free
         if needed + _SPARE_BYTES > free:
             raise PlacementError(
@@ -279,36 +351,6 @@ def _link(source: Path, target: Path) -> None:
         raise StoreError(f"{source}: missing") from None
     except OSError:  # another disk, or one without links
         durable.write(target, partial(shutil.copyfile, source))
-
-
-class _Saving:
-    """Does what writes to disk. After the first thing that fails it raises, or does nothing more if
-    there is an `on_unsaved` to be told."""
-
-    def __init__(self, folder: Path, on_unsaved: OnUnsaved | None) -> None:
-        self._folder, self._on_unsaved = folder, on_unsaved
-        self.is_possible = True
-
-    def do(self, work: Callable[[], T]) -> T | None:
-        if not self.is_possible:
-            return None
-        try:
-            return work()
-        except (OSError, PlacementError) as error:
-            reason = error if isinstance(error, PlacementError) else self._in_words(error)
-        if self._on_unsaved is None:
-            raise reason
-        self.is_possible = False
-        self._on_unsaved(str(reason))
-        return None
-
-    def _in_words(self, error: OSError) -> StoreError:
-        full = error.errno in {errno.ENOSPC, errno.EDQUOT}
-        what = "the disk is full" if full else (error.strerror or type(error).__name__)
-        return StoreError(
-            f"{self._folder}: {what}; what was saved so far is kept, the same command goes on from "
-            "there"
-        )
 
 
 def verify(folder: Path) -> int:

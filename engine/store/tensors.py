@@ -7,6 +7,7 @@ held against what is expected before a byte is touched.
 """
 
 import json
+import math
 import mmap
 import sys
 import warnings
@@ -26,7 +27,9 @@ from engine.store import durable
 
 _METADATA = "mm1"
 _CHECKSUM = "xxh3_128"
-_DTYPES = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", torch.int8: "I8"}
+# In the order in which the library puts them into a file.
+_DTYPES = {torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16", torch.int8: "I8"}
+_ALIGNMENT = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +41,32 @@ class Expected:
 def save(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, str]) -> None:
     """Writes `path` durably; `facts` say what the tensors are and must match on loading."""
     on_cpu = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    # One entry: the library writes several in an order that changes from run to run.
-    metadata = {_METADATA: json.dumps({**facts, _CHECKSUM: checksum(on_cpu)}, sort_keys=True)}
+    metadata = _metadata(facts, checksum(on_cpu))
     durable.write(path, lambda part: save_file(on_cpu, part, metadata))
+
+
+def _metadata(facts: Mapping[str, str], checksum: str) -> dict[str, str]:
+    # One entry: the library writes several in an order that changes from run to run.
+    return {_METADATA: json.dumps({**facts, _CHECKSUM: checksum}, sort_keys=True)}
+
+
+def layout(
+    expected: Mapping[str, Expected], facts: Mapping[str, str], checksum: str
+) -> tuple[bytes, dict[str, tuple[int, int]]]:
+    """What `save` puts before the tensors, and where it puts each of them: bytes [first, last)
+    behind that. Only the checksum's digits depend on what the tensors hold."""
+    order = list(_DTYPES)
+    places: dict[str, tuple[int, int]] = {}
+    header: dict[str, object] = {"__metadata__": _metadata(facts, checksum)}
+    at = 0
+    for name in sorted(expected, key=lambda name: (order.index(expected[name].dtype), name)):
+        shape, dtype = expected[name].shape, expected[name].dtype
+        first, at = at, at + math.prod(shape) * dtype.itemsize
+        places[name] = first, at
+        header[name] = {"dtype": _DTYPES[dtype], "shape": shape, "data_offsets": (first, at)}
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % _ALIGNMENT)
+    return len(text).to_bytes(8, "little") + text, places
 
 
 def load(
@@ -69,22 +95,33 @@ def _mapped(path: Path, expected: Mapping[str, Expected]) -> dict[str, Tensor]:
 
     The library maps them writable and private, which counts as memory that is taken.
     """
-    options: Any = {"trackfd": False} if sys.version_info >= (3, 13) else {}
-    with path.open("rb") as file:
-        pages = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ, **options)
-    start = 8 + int.from_bytes(pages[:8], "little")
-    header = json.loads(pages[8:start])
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # that it cannot be written to is the aim
-        content = torch.frombuffer(pages, dtype=torch.uint8)[start:]
+    whole = pages(path)
+    start = 8 + int.from_bytes(content(whole[:8]), "little")
+    header = json.loads(bytes(content(whole[8:start])))
+    behind = whole[start:]
     found = {}
     for name, want in expected.items():
         first, last = header[name]["data_offsets"]
         try:
-            found[name] = content[first:last].view(want.dtype).view(want.shape)
+            found[name] = behind[first:last].view(want.dtype).view(want.shape)
         except RuntimeError:  # it does not start at a multiple of its items' size
             raise StoreError(f"{path}: damaged: {name} is not aligned") from None
     return found
+
+
+def pages(path: Path) -> Tensor:
+    """The bytes of a file, mapped for reading only."""
+    options: Any = {"trackfd": False} if sys.version_info >= (3, 13) else {}
+    with path.open("rb") as file:
+        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ, **options)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # that it cannot be written to is the aim
+        return torch.frombuffer(mapped, dtype=torch.uint8)
+
+
+def content(tensor: Tensor) -> memoryview:
+    """The bytes of a tensor that is contiguous and on the CPU."""
+    return tensor.reshape(-1).view(torch.uint8).numpy().data
 
 
 def checksum(tensors: Mapping[str, Tensor]) -> str:
@@ -92,7 +129,7 @@ def checksum(tensors: Mapping[str, Tensor]) -> str:
     digest = xxhash.xxh3_128()
     for name in sorted(tensors):
         digest.update(name.encode())
-        digest.update(tensors[name].reshape(-1).view(torch.uint8).numpy().data)
+        digest.update(content(tensors[name]))
     return digest.hexdigest()
 
 

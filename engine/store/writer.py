@@ -1,6 +1,6 @@
 """Puts a context on disk while it grows."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -9,7 +9,8 @@ import numpy as np
 
 from engine.context import Context
 from engine.layers.kv import KVCache
-from engine.store import durable, tensors
+from engine.prefill import grid
+from engine.store import durable, passed, tensors
 from engine.store.layers import checkpoint_every, fixed_tensors, kv_bytes_per_token, of_layer
 from engine.store.manifest import (
     FINISHED,
@@ -49,15 +50,15 @@ class Writer:
         fixed = sum(t.nbytes for t in fixed_tensors(context.states).values())
         self._fixed_bytes, self._kv_bytes = fixed, kv_bytes_per_token(context.states)
         self._every = checkpoint_every(context.states)
-        grid = maker.chunk_tokens
-        self._ends = {end // grid * grid for end in plan.document_ends}
+        size = maker.chunk_tokens
+        self._ends = {end // size * size for end in plan.document_ends}
         if not self._has_end:
             self._write_tokens()
 
     def after_chunk(self) -> None:
         reached = len(self._context)
         new = self._save_segments(whole=True)
-        if self._is_checkpoint(reached):
+        if self._is_checkpoint(reached, self._states):
             self._save_state(reached)
             new = True
         if new:
@@ -71,6 +72,20 @@ class Writer:
             if self._fixed_bytes and reached not in self._states:
                 self._save_state(reached)
             self._write_manifest(PARTIAL)
+
+    def checkpoints(self) -> list[int]:
+        """The positions at which `after_chunk` would save a state, and the end."""
+        start, end = len(self._context), len(self._plan.token_ids)
+        found: list[int] = []
+        for _, reached in grid(start, end, self._maker.chunk_tokens):
+            if self._is_checkpoint(reached, [*self._states, *found]):
+                found.append(reached)
+        return [*found, end]
+
+    def note_saved(self, states: Sequence[int]) -> None:
+        """Says that all KV and the states at these positions, the end included, are on disk."""
+        self._states = sorted({*self._states, *states})
+        self._has_end = True
 
     def finish(self) -> None:
         """Writes what is left and the manifest, then removes what nothing names any more."""
@@ -87,10 +102,10 @@ class Writer:
         self._write_manifest(FINISHED)
         tidy(self._folder)
 
-    def _is_checkpoint(self, reached: int) -> bool:
+    def _is_checkpoint(self, reached: int, states: Sequence[int]) -> bool:
         if not self._fixed_bytes or reached >= len(self._plan.token_ids):
             return False
-        last = max((p for p in self._states if p < reached), default=0)
+        last = max((p for p in states if p < reached), default=0)
         if reached // self._every > last // self._every:
             return True
         # At a document's end only where the state is smaller than the KV read since the last one.
@@ -159,6 +174,7 @@ class Writer:
 
 def tidy(folder: Path) -> None:
     """Removes what the finished manifest in `folder` does not name; for whoever holds its lock."""
+    passed.clear(folder)
     (folder / PARTIAL).unlink(missing_ok=True)
     named = set(Saved.read(folder).files())
     for pattern in ("kv/*", "states/*", "attachments/*", "tokens-*.bin"):

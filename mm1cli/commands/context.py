@@ -22,7 +22,7 @@ from mm1cli.errors import BudgetError, InputError
 from mm1cli.ingest import kept as kept_corpus
 from mm1cli.output.sink import RunInfo, Sink
 from mm1cli.output.text import safe_line
-from mm1cli.preread import layout
+from mm1cli.preread import layout, went_on
 from mm1cli.result import ReadingPlan
 from mm1cli.session import between_chunks
 from mm1cli.settings import Settings
@@ -79,11 +79,14 @@ def build(
     num_bytes = describe(output).num_bytes
     why = f" ({built.why})" if built.why else ""
     sink.note(f"reused {built.reused_tokens:,} of {len(token_ids):,} tokens{why}")
+    if built.reused_layers:
+        sink.note(went_on(engine, built.reused_layers))
     if as_json:
         facts = {
             "context": str(output),
             "tokens": len(token_ids),
             "reused_tokens": built.reused_tokens,
+            "reused_layers": built.reused_layers,
             "why_not_more": built.why,
             "bytes": num_bytes,
             "manifest": manifest.as_json(),

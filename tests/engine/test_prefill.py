@@ -65,7 +65,7 @@ def test_both_drivers_give_the_same_bits(tmp_path_factory, model, count, size, b
     options = {}
     if spilled and not borders:
         file = tmp_path_factory.mktemp("spill") / "hidden.bin"
-        options["activations"] = Activations(count, model.config.hidden_size, model.dtype, file)
+        options["between"] = Activations(count, model.config.hidden_size, model.dtype, file)
     found, found_states = run(layer_major, model, ids, borders, size, **options)
     assert torch.equal(found, expected)
     for found_state, state in zip(found_states, expected_states, strict=True):

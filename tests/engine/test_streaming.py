@@ -159,7 +159,7 @@ def test_hidden_states_are_spilled_where_they_are_large(tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "mkstemp", lambda **o: made.append(o) or mkstemp(**o))
     wanted = logits(resident(directory), list(range(4, 90)), range(3))
     assert torch.equal(logits(model, list(range(4, 90)), range(3)), wanted)
-    assert made == [{"prefix": "hidden-", "dir": tmp_path / "spill"}]
+    assert made == [{"prefix": "mm1-activations-", "dir": tmp_path / "spill"}]
     assert list((tmp_path / "spill").iterdir()) == []
 
 

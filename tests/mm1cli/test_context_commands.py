@@ -10,7 +10,9 @@ from commandline import ASK, POSITIONS, SHORT
 
 from engine import placement
 from engine.families import read_config
+from engine.model import Model
 from engine.store import durable
+from engine.store.layerwise import LayerWriter
 from mm1cli import preread
 
 SECOND = "what did the bridge cost?"
@@ -229,3 +231,31 @@ def test_one_that_is_larger_than_the_cache_is_said_not_to_be_kept(mm1, llama, no
     run = ("analyze", notes, "--model", llama, *SHORT, "--ask", ASK, "--max-cache", 0)
     ran = mm1(*run)
     assert ran.code == 0 and "--max-cache is 0.00" in ran.err
+
+
+def test_a_build_by_layers_says_what_a_stop_leaves_and_goes_on(
+    mm1, llama, notes, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(Model, "is_streamed", True)
+    run = ("context", "build", notes, "-o", tmp_path / "c", "--model", llama)
+
+    def stop(writer, num_layers):
+        turn(writer, num_layers)
+        if num_layers == 1:
+            raise KeyboardInterrupt
+
+    turn = LayerWriter.turn
+    with monkeypatch.context() as patch:
+        patch.setattr(LayerWriter, "turn", stop)
+        stopped = mm1(*run)
+    assert stopped.code == 130
+    assert stopped.err.splitlines()[-1] == (
+        "error: interrupted; 1 of 2 layers are kept; the same command goes on from what was saved"
+    )
+    built = mm1(*run)
+    assert "reused 0 of" in built.err
+    assert "1 of 2 layers were done already" in built.err
+    other = mm1("context", "build", notes, "-o", tmp_path / "d", "--model", llama, "--json")
+    assert other.json["reused_layers"] == 0
+    asked = [mm1("ask", tmp_path / name, ASK, *SHORT[:2], "--json") for name in "cd"]
+    assert answers(asked[0]) == answers(asked[1])

@@ -13,13 +13,16 @@ import shutil
 import signal
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import builds
 import torch
+from streamed import build_streamed
 
 from engine.errors import StoreError
 from engine.store import tensors
+from engine.store.manifest import Saved
 from engine.store.store import verify
 
 OLD, NEW = builds.IDS[:26], builds.IDS[:18] + builds.IDS[:9]
@@ -34,9 +37,9 @@ def files(folder):
     }
 
 
-def build(folder, model, ids):
+def build(folder, model, ids, make=builds.build):
     attachments = {"corpus": str(len(ids)).encode() * 40}
-    return builds.build(folder, model, ids, document_ends=[12, 22], attachments=attachments)
+    return make(folder, model, ids, document_ends=[12, 22], attachments=attachments)
 
 
 class Countdown:
@@ -67,8 +70,18 @@ class Countdown:
 
         return call
 
+    def torn_in_place(self, function):
+        def call(descriptor, content, offset):
+            if self.tick():
+                function(descriptor, content[: len(content) // 2], offset)
+                os._exit(KILLED)
+            return function(descriptor, content, offset)
+
+        return call
+
     def install(self):
         os.fsync = self.before(os.fsync)
+        os.pwrite = self.torn_in_place(os.pwrite)
         Path.replace = self.before(Path.replace)
         Path.unlink = self.before(Path.unlink)
         Path.write_bytes = self.torn(Path.write_bytes, 0)
@@ -91,8 +104,11 @@ def expect(context, cold):
         sys.exit("the context is not that of its tokens")
 
 
-def check(folder, model, cold, wanted):
-    """The folder opens as the old or the new context, and a build ends in the same bytes."""
+def check(folder, model, cold, wanted, make=builds.build):
+    """The folder opens as the old or the new context, and a build ends in the same bytes.
+
+    Returns how many layers of it were there.
+    """
     try:
         context = builds.store(folder, model).open()
     except StoreError:
@@ -100,7 +116,8 @@ def check(folder, model, cold, wanted):
     if context is not None:
         expect(context, cold)
         verify(folder)
-    expect(build(folder, model, NEW).context, cold)
+    built = build(folder, model, NEW, make)
+    expect(built.context, cold)
     verify(folder)
     found = files(folder)
     for name in sorted(wanted.keys() | found.keys()):
@@ -109,6 +126,12 @@ def check(folder, model, cold, wanted):
             continue
         if found.get(name) != wanted.get(name):
             sys.exit(f"{folder}: {name} is not what an undisturbed build leaves")
+    return built.reused_layers
+
+
+def is_new(folder):
+    with suppress(StoreError):
+        return Saved.read(folder).manifest.num_tokens == len(NEW)
 
 
 def main(root):
@@ -124,27 +147,37 @@ def main(root):
     build(clean, model, NEW)
     wanted = files(clean)
 
-    for start, name in ((before, "changed"), (None, "new")):
-        at = 0
+    for start, name, make in (
+        (before, "changed", builds.build),
+        (None, "new", builds.build),
+        (before, "changed, by layers", build_streamed),
+    ):
+        at = most_layers = 0
         while True:
             at += 1
             folder = root / f"{name}-{at}"
             if start is not None:
                 shutil.copytree(start, folder)
 
-            def work(folder=folder, at=at):
+            def work(folder=folder, at=at, make=make):
                 Countdown(at).install()
-                build(folder, model, NEW)
+                build(folder, model, NEW, make)
 
             _, status = os.waitpid(in_child(work), 0)
             code = os.waitstatus_to_exitcode(status)
             if code not in (0, KILLED):
                 sys.exit(f"{name}: the build killed at operation {at} ended with {code}")
-            check(folder, model, cold, wanted)
+            is_done = is_new(folder)
+            layers = check(folder, model, cold, wanted, make)
             shutil.rmtree(folder)
             if code == 0:
                 break
+            if layers < most_layers and not is_done:
+                sys.exit(f"{name}: killed at operation {at} it lost a layer that was finished")
+            most_layers = max(layers, most_layers)
         print(f"{name}: killed at each of {at - 1} operations")
+        if make is build_streamed and most_layers != len(model.layers):
+            sys.exit("no kill came after the last layer")
         if at < 30:
             sys.exit("too few operations were counted: the kills miss the store")
 

@@ -1,18 +1,21 @@
 """Builds, opens and asks a context whose KV is larger than the memory this process may take.
 
-    python limited.py FOLDER mapped|in-memory|unlimited
+    python limited.py FOLDER mapped|by-layers|in-memory|unlimited
 
 Run by test_memory.py. Prints a hash of the logits after a question, so that runs can be compared;
-`mapped` also what is said of the memory before work.
+`mapped` also what is said of the memory before work. `by-layers` reads all tokens through one layer
+after the other, is stopped in the last one, and goes on in the same process.
 """
 
 import resource
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import builds
 import torch
 import xxhash
+from streamed import streamed
 from tiny import mm1_config, write_checkpoint
 
 from engine import placement
@@ -53,6 +56,17 @@ def asked(config, is_mapped):
     return "fits"
 
 
+def stop_at(num_chunks):
+    left = [num_chunks]
+
+    def hook(*_):
+        left[0] -= 1
+        if left[0] == 0:
+            raise KeyboardInterrupt
+
+    return hook
+
+
 def main(folder, how):
     torch.set_num_threads(1)
     builds.make_small(setattr, SEGMENT)
@@ -66,7 +80,20 @@ def main(folder, how):
         taken = placement._field(Path("/proc/self/status"), "VmData:", 1024)
         limit = taken + HEADROOM_BYTES
         resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
-    if how == "mapped":
+    if how == "by-layers":
+        folder = folder / "context"
+        store = Store(folder, model, Maker("tiny", CHUNK_TOKENS, "float32"))
+        with streamed():
+            hook = model.layers[1].register_forward_hook(stop_at(NUM_TOKENS // CHUNK_TOKENS))
+            with suppress(KeyboardInterrupt):
+                store.build(ContextPlan(ids))
+            hook.remove()
+            built = store.build(ContextPlan(ids))
+            assert built.reused_layers == 1
+        print(digest(built.context))
+        assert built.context.num_bytes > 2 * HEADROOM_BYTES
+        print(digest(store.open()))
+    elif how == "mapped":
         store = Store(folder / "context", model, Maker("tiny", CHUNK_TOKENS, "float32"))
         print(digest(store.build(ContextPlan(ids)).context))
         opened = store.open()

@@ -21,4 +21,4 @@ def test_a_kill_at_every_operation_leaves_the_old_or_the_new_context(tmp_path):
         env={**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"},
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.count("killed at") == 3
+    assert done.stdout.count("killed at") == 4

@@ -29,6 +29,9 @@ def test_a_context_larger_than_the_memory_is_built_and_answers_and_else_is_refus
     unlimited = run(tmp_path / "b", "unlimited")
     mapped = run(tmp_path / "c", "mapped")
     assert mapped.returncode == 0, mapped.stderr
+    by_layers = run(tmp_path / "d", "by-layers")
+    assert by_layers.returncode == 0, by_layers.stderr
+    assert by_layers.stdout.split() == unlimited.stdout.split() * 2
     *digests, saved, held = mapped.stdout.splitlines()
     assert digests == unlimited.stdout.split() * 2
     assert saved == "fits"
