@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from engine.context import Context
     from engine.decode import Decoding
     from engine.grammar import Grammar, JsonConstraint, Spelling
-    from engine.placement import Placement
+    from engine.placement import Machine, Placement
     from engine.store.manifest import Maker
     from engine.store.store import Built
     from engine.suffixes import Suffixes
@@ -67,14 +67,17 @@ __all__ = [
     "verify_context",
 ]
 
+_MUST_BE_RESIDENT = "the model must be resident here; read less, or use a smaller model"
+
 
 class Engine:
     """The checkpoint in `directory`, ready to read and write.
 
-    It is placed on `device` after checking that it fits there with a context of `num_tokens`, which
-    `is_mapped` if it will be saved while it grows. Keys and values are kept in `kv`: int8, or the
-    dtype of the products, as without it. `on_progress` gets bytes loaded and in all. `fingerprint`
-    is a hash of config, tensor index and tokenizer: engines with the same one read and write alike.
+    How it lies on `device` with a context of `num_tokens`, which `is_mapped` if it will be saved
+    while it grows, is planned first (`placement`) and refused if it cannot be done. Keys and values
+    are kept in `kv`: int8, or the dtype of the products, as without it. `on_progress` gets bytes
+    loaded and in all. `fingerprint` is a hash of config, tensor index and tokenizer: engines with
+    the same one read and write alike.
     `dtype_reason` says why products run in the dtype they run in. Raises EngineError in one line
     (see engine/errors.py).
     """
@@ -125,7 +128,15 @@ class Engine:
         self._dtype, self._place = dtype, place
         checkpoint = Checkpoint(directory)
         self.fingerprint = _fingerprint(directory, checkpoint.fingerprint_of_index())
-        placement.check(self._plan(num_tokens, is_mapped), place)
+        self._precision = placement.stored_precision(checkpoint, self.config)
+        machine = placement.here(place, directory)
+        self.placement: Placement = self._plan(num_tokens, is_mapped, machine)
+        placement.check(self.placement)
+        if self.placement.is_streamed:
+            # The one place where a streamed model comes in: stream(checkpoint, self.config,
+            # self.placement, device=place, dtype=dtype). Without it weights must be resident.
+            resident = self._plan(num_tokens, is_mapped, None)
+            placement.check(resident, place, advice=_MUST_BE_RESIDENT)
         self._model = load(
             checkpoint, self.config, device=place, dtype=dtype, on_progress=on_progress
         )
@@ -144,10 +155,10 @@ class Engine:
         """Raises PlacementError if a context of so many tokens that is not saved does not fit."""
         from engine import placement
 
-        planned = self._plan(num_tokens, is_mapped=False)
+        planned = self._plan(num_tokens, is_mapped=False, machine=None)
         placement.check(planned, self._place, held_bytes=planned.weights_bytes)
 
-    def _plan(self, num_tokens: int, is_mapped: bool) -> "Placement":
+    def _plan(self, num_tokens: int, is_mapped: bool, machine: "Machine | None") -> "Placement":
         from engine import placement
         from engine.store.layers import kv_dtype
 
@@ -158,6 +169,8 @@ class Engine:
             self._dtype,
             kv_dtype=kv_dtype(self.kv),
             is_mapped=is_mapped and self._place.type == "cpu",
+            precision=self._precision,
+            machine=machine,
         )
 
     @property

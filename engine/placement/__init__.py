@@ -1,0 +1,28 @@
+"""The plan before the work: what will lie where, which driver runs, and a refusal with the sum."""
+
+from engine.placement.choose import plan
+from engine.placement.machine import Gpu, Machine, gpus_here, here
+from engine.placement.memory import available_bytes
+from engine.placement.outline import Outline, outline, stored_precision
+from engine.placement.parts import Precision
+from engine.placement.placed import DeviceBytes, Driver, Placement
+from engine.placement.refusal import check, lacking, remedies
+
+__all__ = [
+    "DeviceBytes",
+    "Driver",
+    "Gpu",
+    "Machine",
+    "Outline",
+    "Placement",
+    "Precision",
+    "available_bytes",
+    "check",
+    "gpus_here",
+    "here",
+    "lacking",
+    "outline",
+    "plan",
+    "remedies",
+    "stored_precision",
+]
