@@ -128,6 +128,8 @@ class Engine:
         self._dtype, self._place = dtype, place
         checkpoint = Checkpoint(directory)
         self.fingerprint = _fingerprint(directory, checkpoint.fingerprint_of_index())
+        if place.type == "cpu":
+            placement.give_back_at_once()
         self._precision = placement.stored_precision(checkpoint, self.config)
         machine = placement.here(place, directory)
         self.placement: Placement = self._plan(num_tokens, is_mapped, machine)

@@ -2,8 +2,8 @@
 
 from engine.placement.choose import plan
 from engine.placement.machine import Gpu, Machine, gpus_here, here
-from engine.placement.memory import available_bytes
-from engine.placement.outline import Outline, outline, stored_precision
+from engine.placement.memory import available_bytes, give_back_at_once
+from engine.placement.outline import Outline, outline, stored_precision, weights_bytes
 from engine.placement.parts import Precision
 from engine.placement.placed import DeviceBytes, Driver, Placement
 from engine.placement.refusal import check, lacking, remedies
@@ -18,6 +18,7 @@ __all__ = [
     "Precision",
     "available_bytes",
     "check",
+    "give_back_at_once",
     "gpus_here",
     "here",
     "lacking",
@@ -25,4 +26,5 @@ __all__ = [
     "plan",
     "remedies",
     "stored_precision",
+    "weights_bytes",
 ]

@@ -78,13 +78,18 @@ def _softmax(
         return inputs + 3 * rows * size + tile  # the tiles' outputs, joined, in order
     if not history_blocks:
         return inputs + rows * (4 if kind.softmax.output_gate else 2) * size
-    outs = min(history_blocks, MOST_PARTS)
-    dense = 2 * tile_tokens * kv_size
+    outs, out = min(history_blocks, MOST_PARTS), rows * size
+    tile = 2 * tile_tokens * kv_size
     recent = 2 * rows * kv_size if tile_tokens else 0
-    attending = (outs + 1) * rows * size + dense
+    moments = [
+        (outs + 1) * out + tile,  # the queries as rows, and a part's output
+        (outs + 4) * out + recent,  # all parts joined
+    ]
+    if history_blocks > 1:  # the next tile is made while the last one is still held
+        moments.append(min(history_blocks - 1, MOST_PARTS) * out + 2 * tile)
     if history_blocks > MOST_PARTS:  # joined before there are more
-        attending = (outs + 3) * rows * size + dense
-    return inputs + max(attending, (outs + 4) * rows * size + recent)
+        moments.append((MOST_PARTS + 3) * out + tile)
+    return inputs + max(moments)
 
 
 def _mlp(config: ModelConfig, rows: int) -> int:

@@ -254,6 +254,6 @@ def _why_streamed(
     if reads_once:
         return f"{why}: each layer for all chunks, so that each weight is read once"
     return (
-        f"{why}, and a layer ({gb(enough_bytes)} GB with what is read ahead) not the rest: "
-        "weights are read again for each chunk, so larger chunks read less"
+        f"{why}, and what is left cannot hold a layer ({gb(enough_bytes)} GB with what is read "
+        "ahead): its weights are read again for each chunk; larger chunks read less"
     )

@@ -28,7 +28,6 @@ class Machine:
     ram_bytes: int
     gpus: tuple[Gpu, ...] = ()
     disk_bytes: int = 0
-    ram_is_here: bool = True
 
     @property
     def is_here(self) -> bool:

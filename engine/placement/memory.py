@@ -1,9 +1,25 @@
-"""Memory that can still be taken, as the system tells it."""
+"""Memory that can still be taken, as the system tells it, and how what is freed goes back."""
 
+import ctypes
+import sys
 from contextlib import suppress
 from pathlib import Path
 
 import torch
+
+_M_MMAP_THRESHOLD = -3  # glibc's malloc.h
+_LARGE_BYTES = 2**20
+
+
+def give_back_at_once() -> None:
+    """Makes the C library return large tensors to the system when they are freed.
+
+    Otherwise it keeps them, once some were freed, up to 32 MB each, and what a run takes depends on
+    how they happen to lie: measured up to a quarter more than is alive. Only glibc has the switch.
+    """
+    if sys.platform == "linux":
+        with suppress(OSError, AttributeError):
+            ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, _LARGE_BYTES)
 
 
 def available_bytes(device: torch.device) -> int:

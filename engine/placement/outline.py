@@ -102,6 +102,13 @@ def stored_bytes(tensors: Mapping[str, tuple[str, Shape]], precision: Precision)
     return total
 
 
+def weights_bytes(config: ModelConfig, outline: Outline) -> dict[str, int]:
+    """All tensors as they are stored, and in each precision, scales included."""
+    tensors = tensor_shapes(config)
+    sizes = {str(precision): stored_bytes(tensors, precision) for precision in Precision}
+    return {"stored": outline.stored_bytes, **sizes}
+
+
 def _by_index(
     directory: Path,
     config: ModelConfig,

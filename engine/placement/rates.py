@@ -10,7 +10,7 @@ import platform
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields
 from datetime import datetime
 from pathlib import Path
 
@@ -111,8 +111,9 @@ def device_key(device: torch.device) -> str:
     return f"{platform.node()}, CPU, {torch.get_num_threads()} threads, torch {torch.__version__}"
 
 
-def disk_key(folder: Path) -> str:
-    return f"{platform.node()}, disk {folder.stat().st_dev}"
+def disk_key(read: Path, written: Path) -> str:
+    """Of what `of_disk` measures: what is read and what is written may lie on two disks."""
+    return f"{platform.node()}, disks {read.stat().st_dev} and {written.stat().st_dev}"
 
 
 def of_device(device: torch.device) -> Rates:
@@ -211,8 +212,3 @@ def _seconds(work: Callable[[], object], device: torch.device, repeats: int = 3)
         if number:
             best = min(best, time.perf_counter() - began)
     return best
-
-
-def only_disk(rates: Rates) -> Rates:
-    """What is still known of a machine whose compute is not here."""
-    return replace(Rates(), read=rates.read, write=rates.write)

@@ -60,14 +60,22 @@ def remedies(
     )
     if longest:
         found.append(f"--context {longest}")
-    plan = plan_for(num_tokens, is_int8_kv, precision, 0)
-    lacks = max(one.lacking_bytes for one in plan.devices)
-    if lacks and plan_for(num_tokens, is_int8_kv, precision, lacks).fits_and_is_saved:
-        worst = max(plan.devices, key=lambda one: one.lacking_bytes)
-        found.append(f"{gb(lacks)} GB more on {worst.name}")
-    if plan.lacking_disk_bytes:
-        found.append(f"{gb(plan.lacking_disk_bytes)} GB more on disk")
+    found.extend(_more_room(plan_for, num_tokens, is_int8_kv, precision))
     return found
+
+
+def _more_room(
+    plan_for: PlanFor, num_tokens: int, is_int8_kv: bool, precision: Precision
+) -> Iterator[str]:
+    plan = plan_for(num_tokens, is_int8_kv, precision, 0)
+    worst = max(plan.devices, key=lambda one: one.lacking_bytes)
+    lacks = worst.lacking_bytes
+    more = [f"{gb(lacks)} GB more {worst.name}"] if lacks else []
+    plan = plan_for(num_tokens, is_int8_kv, precision, lacks)
+    if plan.lacking_disk_bytes:
+        more.append(f"{gb(plan.lacking_disk_bytes)} GB more disk")
+    if plan.fits and more:
+        yield " and ".join(more)
 
 
 def _fewer_bits(
@@ -75,6 +83,7 @@ def _fewer_bits(
 ) -> Iterator[str]:
     if not is_int8_kv and plan_for(num_tokens, True, precision, 0).fits_and_is_saved:
         yield "--kv int8"
+        return
     for fewer in (Precision.INT8, Precision.INT4):
         if precision.is_quantised:
             return

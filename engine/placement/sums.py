@@ -50,16 +50,16 @@ class Run:
 
     def kv_held_bytes(self, layer: LayerConfig) -> int:
         """In memory, of one layer, where all layers run for a chunk before the next chunk."""
-        if not layer.keeps_all or not self._blocks:
+        if not layer.keeps_all:
             return 0
-        # A question is asked of a fork, which has a copy of the last block.
-        held = self._blocks + 1
-        if self.is_mapped:  # and what one chunk fills, and the block on its way to disk
+        held = self._blocks
+        if self.is_mapped:
+            # What one chunk fills, the block on its way to disk, and a fork's copy of the last one.
             held = min(held, -(-self.chunk_tokens // kv.BLOCK_TOKENS) + 2)
         return held * self._block_bytes
 
     def state_bytes(self, layer: LayerConfig) -> int:
-        """Of constant size, twice: a question is asked of a fork, which makes new ones."""
+        """Of constant size, twice: a question's fork makes new ones."""
         config = self.config
         if layer.mixer is Mixer.LIGHTNING:
             return 2 * 4 * config.num_heads * config.head_dim**2
@@ -69,10 +69,13 @@ class Run:
         return 2 * kept * 2 * config.num_kv_heads * config.head_dim * self.dtype.itemsize
 
     def activation_bytes(self) -> int:
-        """The most that a chunk, or the packing of a matrix before the first, has at once."""
-        block = kv.BLOCK_TOKENS
+        """The most that a chunk, packing a matrix before the first, or a question after the last
+        has at once: it is asked of a fork, with copies of the blocks that are not full."""
+        block, packing = kv.BLOCK_TOKENS, self._packing_bytes() if self.on_cpu else 0
         chunk = chunk_bytes(self.config, self.num_tokens, self.chunk_tokens, self.kv_dtype, block)
-        return max(chunk, self._packing_bytes() if self.on_cpu else 0)
+        rest = self.num_tokens % block > 0
+        copies = rest * self.config.num_growing_layers * self._block_bytes
+        return max(chunk, packing, copies)
 
     def hidden_bytes(self) -> int:
         """The hidden states of all tokens between two layers."""
