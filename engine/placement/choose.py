@@ -11,7 +11,15 @@ from engine.placement.operations import next_token, prefill
 from engine.placement.parts import ModelParts, Precision
 from engine.placement.placed import DeviceBytes, Driver, Placement, gb
 from engine.placement.stages import split
-from engine.placement.sums import Run, embedding_bytes, held, shapes_of, stored
+from engine.placement.sums import (
+    Run,
+    embedding_bytes,
+    held,
+    in_pool,
+    routers_bytes,
+    shapes_of,
+    stored,
+)
 
 
 def plan(
@@ -48,10 +56,11 @@ def plan(
     if machine is None:
         return _resident(run, Machine(0), _split(run, (None,)))
     rooms = tuple(gpu.num_bytes for gpu in machine.gpus) or (machine.ram_bytes,)
-    for count in range(1, len(rooms) + 1):  # as few devices as hold it
-        resident = _resident(run, machine, _split(run, rooms[:count]))
-        if resident.fits:
-            return resident
+    resident = _resident(run, machine, _split(run, rooms[:1]))
+    if not resident.fits and len(rooms) > 1:  # one device alone has nobody to wait for
+        resident = _resident(run, machine, _split(run, rooms))
+    if resident.fits:
+        return resident
     streamed = _streamed(run, machine)
     return streamed if streamed.fits or not _is_near(resident) else resident
 
@@ -121,19 +130,17 @@ def _streamed(run: Run, machine: Machine) -> Placement:
     gpu = max(machine.gpus, key=lambda one: one.num_bytes) if machine.gpus else None
     room = gpu.num_bytes if gpu else machine.ram_bytes
     weights, on_disk = held(run), stored(run)
-    # A pool in memory keeps what it reads as it is stored, a GPU's as products use it.
-    pooled = weights if gpu else on_disk
-    widened = 0 if gpu or run.held_precision is run.precision else _widest_part(weights)
+    pooled = in_pool(run)
     device = DeviceBytes(
         name=gpu.name if gpu else "RAM",
         room_bytes=room,
-        weights_bytes=weights.fixed_bytes,
+        weights_bytes=weights.fixed_bytes + routers_bytes(run),
         kv_bytes=_layer_major_kv(run, is_gpu=gpu is not None),
         state_bytes=sum(run.state_bytes(layer) for layer in run.config.layers),
-        activation_bytes=run.activation_bytes() + widened,
+        activation_bytes=run.activation_bytes() + run.reading_bytes(),
         num_layers=run.config.num_layers,
     )
-    hidden, staged = run.hidden_bytes(), 2 * _widest_part(on_disk)
+    hidden, staged = run.hidden_bytes(), 2 * _largest_part(on_disk)
     if gpu is None:
         # On disk if memory would not leave the pool enough to read each weight once.
         in_memory = device.total_bytes + hidden + enough_pool(pooled) <= machine.ram_bytes
@@ -141,7 +148,7 @@ def _streamed(run: Run, machine: Machine) -> Placement:
         device = replace(device, activation_bytes=device.activation_bytes + kept)
     else:
         in_memory = hidden + staged <= machine.ram_bytes
-    device = replace(device, pool_bytes=_pool(room - device.total_bytes, pooled))
+    device = replace(device, pool_bytes=_pool(run, room - device.total_bytes, pooled))
     devices: tuple[DeviceBytes, ...] = (device,)
     cached_bytes = device.pool_bytes
     if gpu is not None:
@@ -163,7 +170,7 @@ def _streamed(run: Run, machine: Machine) -> Placement:
         saved_bytes=saved,
         disk_room_bytes=machine.disk_bytes if spill or saved else None,
         load_bytes=on_disk.fixed_bytes,
-        prefill_read_bytes=(1 if reads_once else run.num_chunks) * on_disk.layers_bytes
+        prefill_read_bytes=_read_for_chunks(run, on_disk, pooled, device.pool_bytes)
         + spill * run.config.num_layers,
         prefill_written_bytes=spill * run.config.num_layers + saved,
         token_read_bytes=_missed(run, on_disk, cached_bytes)
@@ -174,21 +181,33 @@ def _streamed(run: Run, machine: Machine) -> Placement:
     )
 
 
-def _pool(free_bytes: int, parts: ModelParts) -> int:
+def _pool(run: Run, free_bytes: int, parts: ModelParts) -> int:
     """As much as there is, never less than the work takes nor more than there are weights."""
-    return min(max(free_bytes, least_pool(parts)), parts.layers_bytes)
+    least = least_pool(parts, run.config.num_experts_per_token)
+    return min(max(free_bytes, least), parts.layers_bytes)
 
 
-def least_pool(parts: ModelParts) -> int:
-    """A dense part and two experts, one read while the other is used; or two dense parts."""
-    dense = max(layer.dense_bytes for layer in parts.layers)
-    expert = max(layer.expert_bytes for layer in parts.layers)
-    return dense + max(2 * expert, dense)
+def least_pool(parts: ModelParts, num_chosen: int) -> int:
+    """A layer's dense part and the experts of one token."""
+    return max(
+        layer.dense_bytes + min(num_chosen, layer.num_experts) * layer.expert_bytes
+        for layer in parts.layers
+    )
 
 
 def enough_pool(parts: ModelParts) -> int:
     """A layer, and the part of the next one that is being read: then each weight is read once."""
     return max(layer.total_bytes + layer.largest_bytes for layer in parts.layers)
+
+
+def _read_for_chunks(run: Run, on_disk: ModelParts, pooled: ModelParts, pool_bytes: int) -> int:
+    """Every weight once; of a layer that the pool cannot hold, the rest again for each chunk."""
+    total = 0
+    for read, kept in zip(on_disk.layers, pooled.layers, strict=True):
+        missing = max(kept.total_bytes + kept.largest_bytes - pool_bytes, 0)
+        again = min(missing / kept.total_bytes, 1) * (run.num_chunks - 1)
+        total += round(read.total_bytes * (1 + again))
+    return total
 
 
 def _layer_major_kv(run: Run, *, is_gpu: bool) -> int:
@@ -199,7 +218,7 @@ def _layer_major_kv(run: Run, *, is_gpu: bool) -> int:
     return max(run.kv_layer_bytes() * (run.config.num_growing_layers > 0), held_bytes)
 
 
-def _widest_part(parts: ModelParts) -> int:
+def _largest_part(parts: ModelParts) -> int:
     return max(layer.largest_bytes for layer in parts.layers)
 
 
@@ -255,5 +274,5 @@ def _why_streamed(
         return f"{why}: each layer for all chunks, so that each weight is read once"
     return (
         f"{why}, and what is left cannot hold a layer ({gb(enough_bytes)} GB with what is read "
-        "ahead): its weights are read again for each chunk; larger chunks read less"
+        "ahead): part of it is read again for each chunk; larger chunks read less"
     )

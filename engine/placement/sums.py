@@ -1,7 +1,8 @@
 """Bytes of what a context holds: keys and values, states, a chunk's activations."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
+from math import prod
 
 import torch
 
@@ -77,6 +78,17 @@ class Run:
         copies = rest * self.config.num_growing_layers * self._block_bytes
         return max(chunk, packing, copies)
 
+    def reading_bytes(self) -> int:
+        """Beside the pool while a part is read: a matrix as stored, and one before it is packed."""
+        if self.precision.is_quantised:
+            return 0
+        sizes = [prod(s[-2:]) for n, s in shapes_of(self.config).items() if is_matrix(n)]
+        packed = [
+            prod(s) for n, s in shapes_of(self.config).items() if is_matrix(n) and len(s) == 2
+        ]
+        item_bytes = 4 if self.precision is Precision.FLOAT32 else 2
+        return item_bytes * max(sizes) + (4 * max(packed) if self.on_cpu else 0)
+
     def hidden_bytes(self) -> int:
         """The hidden states of all tokens between two layers."""
         return self.num_tokens * self.config.hidden_size * self.dtype.itemsize
@@ -126,6 +138,23 @@ def stored(run: Run) -> ModelParts:
         return Precision.BFLOAT16.matrix_bytes(shape)
 
     return of_model(run.config, shapes_of(run.config), num_bytes)
+
+
+def in_pool(run: Run) -> ModelParts:
+    """The weights as they are kept when read on demand: dense parts as products use them, experts
+    as stored where that is narrower."""
+    wide, narrow = held(run), stored(run)
+    layers = tuple(
+        replace(one, expert_bytes=min(one.expert_bytes, other.expert_bytes))
+        for one, other in zip(wide.layers, narrow.layers, strict=True)
+    )
+    return ModelParts(wide.fixed_bytes, layers)
+
+
+def routers_bytes(run: Run) -> int:
+    """Of all layers: they stay, so that experts can be told early."""
+    found = shapes_of(run.config).items()
+    return sum(4 * prod(shape) for name, shape in found if name.endswith("router"))
 
 
 def embedding_bytes(run: Run) -> int:

@@ -178,7 +178,7 @@ def _duration(seconds: float | None) -> str:
     if seconds < 120:
         return f"{seconds:.3g} s"
     if seconds < 2 * 3600:
-        return f"{seconds / 60:.0f} min"
+        return f"{seconds / 60:.3g} min"
     if seconds < 48 * 3600:
-        return f"{seconds / 3600:.1f} h"
+        return f"{seconds / 3600:.3g} h"
     return f"{seconds / 86400:,.0f} days"

@@ -1,4 +1,4 @@
-"""Red here means a run takes other memory than its plan says, so a plan that fits is worth nothing."""
+"""Red here means a run takes other memory than its plan says: one that fits may be killed."""
 
 import json
 import subprocess
