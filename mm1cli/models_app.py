@@ -79,7 +79,7 @@ def plan(
         "kv": kv,
         "no_cache": no_cache,
     }
-    with command(flags, as_json=as_json) as (settings, _):
+    with command(flags) as (settings, _):
         from mm1cli.commands import models_plan
 
         asked = models_plan.Asked(context, ram, gpu or (), disk, weights, rate or (), measure)

@@ -2,9 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, TextIO
 
 from mm1cli import library
@@ -15,8 +13,6 @@ from mm1cli.settings import Settings
 from mm1cli.sizes import parse
 
 if TYPE_CHECKING:
-    from engine.config import ModelConfig
-    from engine.placement import Machine, Outline, Placement, Precision
     from engine.placement.rates import Rates
 
 RATES = ("product", "attention", "memory", "int8", "int4", "read", "write", "link")
@@ -40,36 +36,45 @@ def run(name: str, asked: Asked, settings: Settings, stdout: TextIO, *, as_json:
     """Prints the plan. Raises BudgetError (exit 4) with the sum where it cannot be done."""
     if asked.weights not in WEIGHTS:
         raise UsageError(f"--weights is {', '.join(WEIGHTS)}, not {ascii(asked.weights)[:40]}")
+    num_tokens, ram = _size(asked.context, "--context"), _size(asked.ram, "--ram")
+    disk, gpus = _size(asked.disk, "--disk"), [parse(text, "--gpu") for text in asked.gpus]
     told = _told_rates(asked.rates)
-    num_tokens = parse(asked.context, "--context") if asked.context else None
-    from engine import placement
+    from engine import placement, planning
     from engine.engine import read_config
     from engine.placement.times import times
 
     path = library.resolve(name)
     config = read_config(path)
     outline = placement.outline(path, config)
-    machine = _machine(asked, settings, path)
-    planning = _Planning(
+    is_stored = asked.weights == "stored"
+    question = planning.Question(
         config,
-        machine,
+        planning.described(ram, gpus, disk, device=settings.device, folder=path),
         num_tokens or config.max_positions,
-        settings,
-        outline.precision if asked.weights == "stored" else placement.Precision(asked.weights),
+        settings.chunk_tokens,
+        settings.kv,
+        is_mapped=not settings.no_cache,
+        precision=outline.precision if is_stored else placement.Precision(asked.weights),
     )
-    planned = planning.plan()
-    rates, measured = _rates(asked, settings, machine, outline)
-    rates = told.over(rates)
+    plan = question.plan()
+    measured = planning.measured(
+        cache_root(settings),
+        outline,
+        question.machine,
+        threads=settings.threads,
+        again=asked.measure,
+    )
+    rates = told.over(measured.rates)
     sizes = placement.weights_bytes(config, outline)
-    table = Table(name, config, outline, planned, planning.num_tokens, sizes, rates, measured)
-    taken = times(planned, rates)
-    fits = planned.fits_and_is_saved
-    why_not = "" if fits else placement.lacking(planned)
-    advice = [] if fits else planning.remedies()
+    table = Table(name, outline, plan, question.num_tokens, sizes, rates, measured.date)
+    taken = times(plan, rates)
+    fits = plan.fits_and_is_saved
+    why_not = "" if fits else placement.lacking(plan)
+    advice = [] if fits else question.remedies()
     if as_json:
         facts = table.as_json() | {"fits": fits, "lacks": why_not or None, "would_fit": advice}
-        facts |= {"times": asdict(taken), "rates": asdict(rates), "machine": asdict(machine)}
-        stdout.write(json.dumps(facts) + "\n")
+        facts |= {"times": asdict(taken), "rates": asdict(rates)}
+        stdout.write(json.dumps(facts | {"machine": asdict(question.machine)}) + "\n")
     else:
         stdout.write(table.text(taken))
     if not fits:
@@ -77,79 +82,8 @@ def run(name: str, asked: Asked, settings: Settings, stdout: TextIO, *, as_json:
         raise BudgetError(f"{why_not}; {hint}")
 
 
-@dataclass(frozen=True, slots=True)
-class _Planning:
-    """One question asked of `placement.plan`, and the same with a little changed."""
-
-    config: "ModelConfig"
-    machine: "Machine"
-    num_tokens: int
-    settings: Settings
-    precision: "Precision"
-
-    def plan(
-        self,
-        num_tokens: int | None = None,
-        is_int8_kv: bool | None = None,
-        precision: "Precision | None" = None,
-        more_bytes: int = 0,
-    ) -> "Placement":
-        import torch
-
-        from engine import placement
-
-        machine = self.machine
-        if machine.gpus:
-            dtype = torch.bfloat16
-            gpus = tuple(replace(gpu, num_bytes=gpu.num_bytes + more_bytes) for gpu in machine.gpus)
-            machine = replace(machine, gpus=gpus)
-        else:
-            dtype = torch.float32
-            machine = replace(machine, ram_bytes=machine.ram_bytes + more_bytes)
-        int8 = self.is_int8_kv if is_int8_kv is None else is_int8_kv
-        return placement.plan(
-            self.config,
-            self.num_tokens if num_tokens is None else num_tokens,
-            self.settings.chunk_tokens,
-            dtype,
-            kv_dtype=torch.int8 if int8 else None,
-            is_mapped=not self.settings.no_cache,
-            precision=precision or self.precision,
-            machine=machine,
-        )
-
-    @property
-    def is_int8_kv(self) -> bool:
-        return self.settings.kv == "int8"
-
-    def remedies(self) -> list[str]:
-        from engine import placement
-
-        return placement.remedies(
-            self.plan,
-            num_tokens=self.num_tokens,
-            is_int8_kv=self.is_int8_kv,
-            precision=self.precision,
-        )
-
-
-def _machine(asked: Asked, settings: Settings, folder: Path) -> "Machine":
-    """What the flags say, and this machine's own where they say nothing."""
-    import torch
-
-    from engine import placement
-
-    here = placement.here(torch.device("cpu"), folder)
-    gpus = tuple(
-        placement.Gpu(f"GPU {index}", parse(text, "--gpu")) for index, text in enumerate(asked.gpus)
-    )
-    if not gpus and settings.device.startswith("cuda"):
-        gpus = placement.gpus_here()
-    return placement.Machine(
-        parse(asked.ram, "--ram") if asked.ram else here.ram_bytes,
-        gpus,
-        parse(asked.disk, "--disk") if asked.disk else here.disk_bytes,
-    )
+def _size(text: str | None, what: str) -> int | None:
+    return None if text is None else parse(text, what)
 
 
 def _told_rates(texts: Sequence[str]) -> "Rates":
@@ -164,35 +98,3 @@ def _told_rates(texts: Sequence[str]) -> "Rates":
     from engine.placement.rates import Rates
 
     return Rates(**values)
-
-
-def _rates(
-    asked: Asked, settings: Settings, machine: "Machine", outline: "Outline"
-) -> tuple["Rates", str]:
-    """What was measured here, now or before, of what the plan runs on; and when."""
-    import torch
-
-    from engine.placement import rates
-
-    file = cache_root(settings) / "rates.json"
-    if settings.threads is not None:
-        torch.set_num_threads(settings.threads)
-    found, dates = rates.Rates(), []
-    with suppress(OSError):  # a disk that cannot be written to is not measured
-        root = cache_root(settings)
-        root.mkdir(parents=True, exist_ok=True)
-        disk = rates.kept(
-            file,
-            rates.disk_key(outline.shard or root, root),
-            lambda: rates.of_disk(root, outline.shard),
-            again=asked.measure,
-        )
-        found, dates = disk.rates, [disk.date]
-    if machine.is_here:
-        device = torch.device("cuda" if machine.gpus else "cpu")
-        known = rates.kept(
-            file, rates.device_key(device), lambda: rates.of_device(device), again=asked.measure
-        )
-        found = known.rates.over(found)
-        dates.append(known.date)
-    return found, min(dates, default="")

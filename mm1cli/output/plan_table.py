@@ -6,7 +6,6 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from engine.config import ModelConfig
     from engine.placement import DeviceBytes, Outline, Placement
     from engine.placement.rates import Rates
     from engine.placement.times import Times
@@ -30,7 +29,6 @@ class Table:
     """One plan and what it was made from; `weights` are bytes of the model at each precision."""
 
     name: str
-    config: "ModelConfig"
     outline: "Outline"
     plan: "Placement"
     num_tokens: int
