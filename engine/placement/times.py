@@ -54,10 +54,10 @@ def times(placement: Placement, rates: Rates) -> Times:
         prefill_s = _largest(compute_s, disk_s, link_s)
     else:
         prefill_s = _largest(compute_s, disk_s)
-    weights_rate = rates.weights(placement.precision)
-    name = "memory" if weights_rate is rates.memory else str(placement.precision)
+    precision = placement.precision
+    name = str(precision) if precision.is_quantised else "memory"
     token_s = _sum(
-        seconds(placement.token_memory_bytes, weights_rate, name),
+        seconds(placement.token_memory_bytes, rates.weights(precision), name),
         seconds(placement.token_read_bytes, rates.read, "read"),
     )
     return Times(load_s, compute_s, disk_s, prefill_s, token_s, tuple(dict.fromkeys(unknown)))

@@ -158,6 +158,7 @@ def test_no_time_is_told_without_its_rates(config):
     none = times(found, Rates())
     assert none.prefill_s is None and none.token_s is None
     assert set(none.unknown) == {"product", "attention", "read", "link", "memory"}
+    assert "int8" in times(planned(config, NODE, precision=Precision.INT8), Rates()).unknown
     known = Rates(product=4e14, attention=2e14, memory=3e12, read=7e9, link=5e10)
     found_times = times(found, known)
     work = found.prefill_operations
