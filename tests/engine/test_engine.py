@@ -111,7 +111,7 @@ def test_a_model_that_does_not_fit_is_refused_before_it_is_read(directory, monke
 def test_a_model_that_fits_alone_is_refused_with_too_long_a_context(directory, monkeypatch):
     monkeypatch.setattr(memory, "available_bytes", lambda device: 8 * 2**20)
     Engine(directory)
-    with pytest.raises(PlacementError, match=r"needs 0\.27 GB"):
+    with pytest.raises(PlacementError, match=r"needs 0\.26 GB"):
         Engine(directory, num_tokens=1_000_000)
 
 
