@@ -21,8 +21,8 @@ from engine.files import read_json
 from engine.model import Model
 from engine.staged import Stage, StagedModel
 
-_INDEX = "model.safetensors.index.json"
-_SINGLE = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+SINGLE = "model.safetensors"
 DTYPES = {
     "F64": torch.float64,
     "F32": torch.float32,
@@ -48,7 +48,7 @@ class Checkpoint:
         self.directory = directory
         self.tensors: dict[str, TensorInfo] = {}
         index = self._index()
-        shards = sorted(set(index.values())) if index is not None else [_SINGLE]
+        shards = sorted(set(index.values())) if index is not None else [SINGLE]
         self._num_shards = len(shards)
         self._files: dict[str, Any] = {}
         for shard in shards:
@@ -65,14 +65,14 @@ class Checkpoint:
             )
 
     def _index(self) -> dict[str, str] | None:
-        if not (self.directory / _INDEX).exists():
+        if not (self.directory / INDEX).exists():
             return None
-        weight_map = read_json(self.directory / _INDEX).get("weight_map")
+        weight_map = read_json(self.directory / INDEX).get("weight_map")
         if not isinstance(weight_map, dict) or not weight_map:
-            raise CheckpointError(f"{self.directory / _INDEX}: no weight_map")
+            raise CheckpointError(f"{self.directory / INDEX}: no weight_map")
         for shard in weight_map.values():
             if not isinstance(shard, str) or Path(shard).name != shard or shard in {"", ".."}:
-                raise CheckpointError(f"{self.directory / _INDEX}: bad shard name {shard!r:.80}")
+                raise CheckpointError(f"{self.directory / INDEX}: bad shard name {shard!r:.80}")
         return weight_map
 
     def _open(self, shard: str) -> Any:  # noqa: ANN401 (safe_open is untyped)

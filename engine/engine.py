@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from engine.grammar import Grammar, JsonConstraint, Spelling
     from engine.placement import Placement
     from engine.pool import Reading
-    from engine.split import Load
     from engine.store.manifest import Maker
     from engine.store.store import Built
     from engine.suffixes import Suffixes
@@ -76,17 +75,17 @@ T = TypeVar("T")
 class Engine:
     """The checkpoint in `directory`, ready to read and write.
 
-    It is placed on `device` after checking that it fits there with a context of `num_tokens`, which
-    `is_mapped` if it will be saved while it grows. Several devices ("cuda:0,cuda:1") share the
-    layers; "cuda" is the first GPU, or all where that is too small. Keys and values are kept in
-    `kv`: int8, or the dtype of the products, as without it. `on_progress` gets bytes loaded and in
-    all. `fingerprint` is a hash of config, tensor index and tokenizer: engines with the same one
-    read and write alike.
+    How it lies on `device` with a context of `num_tokens`, which `is_mapped` if it will be saved
+    while it grows, is planned first (`placement`) and refused if it cannot be done. Several devices
+    ("cuda:0,cuda:1") share the layers; "cuda" is the first GPU, or all where that is too small.
+    Keys and values are kept in `kv`: int8, or the dtype of the products, as without it.
+    `on_progress` gets bytes loaded and in all. `fingerprint` is a hash of config, tensor index and
+    tokenizer: engines with the same one read and write alike.
     `dtype_reason` says why products run in the dtype they run in. Raises EngineError in one line
     (see engine/errors.py).
 
     Weights that do not fit stay on disk, and layers are read when they are reached. What memory is
-    left keeps those used again soonest; `pool_bytes` asks for so much, whether all fit or not.
+    left keeps those used again soonest; `pool_bytes` asks for so much, whatever the plan says.
     `spill_folder` may hold the hidden states of a long context while it is read; nothing stays
     there.
     """
@@ -107,7 +106,7 @@ class Engine:
     ) -> None:
         import torch
 
-        from engine import devices
+        from engine import devices, placement
         from engine.checkpoint import Checkpoint
         from engine.loading import open_model
         from engine.store.manifest import INT8_KV
@@ -140,18 +139,21 @@ class Engine:
                 f"KV in {kv} was asked for, but on {device} products run in {_name(dtype)}; use "
                 f"{_name(dtype)} or {INT8_KV}"
             )
-        self._dtype, self._place = dtype, place
+        self._dtype, self._places, self._shares = dtype, places, device != "cuda"
         checkpoint = Checkpoint(directory)
         self.fingerprint = _fingerprint(directory, checkpoint.fingerprint_of_index())
+        if place.type == "cpu":
+            placement.give_back_at_once()
+        self._precision = placement.stored_precision(checkpoint, self.config)
+        streams = None if pool_bytes is None else True
+        self.placement: Placement = self._plan(num_tokens, is_mapped, streams)
+        if pool_bytes is None:
+            placement.check(self.placement)
         self._model = open_model(
             checkpoint,
             self.config,
-            self._plan(num_tokens, is_mapped),
-            self._load(num_tokens),
-            devices=places,
-            may_be_one=device == "cuda",
+            self.placement,
             dtype=dtype,
-            num_tokens=num_tokens,
             pool_bytes=pool_bytes,
             spill_folder=spill_folder,
             on_progress=on_progress,
@@ -170,8 +172,8 @@ class Engine:
         """Raises PlacementError if a context of so many tokens that is not saved does not fit."""
         from engine.loading import check_more
 
-        planned, load = self._plan(num_tokens, is_mapped=False), self._load(num_tokens)
-        check_more(self._model, planned, load, self._place)
+        streams = self._model.is_streamed
+        check_more(self._model, self._plan(num_tokens, False, streams, held=self.placement))
 
     @property
     def reading(self) -> "Reading | None":
@@ -180,15 +182,14 @@ class Engine:
 
         return self._model.reading if isinstance(self._model, StreamedModel) else None
 
-    def _load(self, num_tokens: int) -> "Load":
-        from engine import split
-        from engine.store.layers import kv_dtype
-
-        return split.load_of(
-            self.config, num_tokens, self.chunk_tokens, self._dtype, kv_dtype=kv_dtype(self.kv)
-        )
-
-    def _plan(self, num_tokens: int, is_mapped: bool) -> "Placement":
+    def _plan(
+        self,
+        num_tokens: int,
+        is_mapped: bool,
+        streams: bool | None,
+        held: "Placement | None" = None,
+    ) -> "Placement":
+        """On this machine, where the weights of `held` are in place already."""
         from engine import placement
         from engine.store.layers import kv_dtype
 
@@ -198,7 +199,15 @@ class Engine:
             self.chunk_tokens,
             self._dtype,
             kv_dtype=kv_dtype(self.kv),
-            is_mapped=is_mapped and self._place.type == "cpu",
+            is_mapped=is_mapped and self._places[0].type == "cpu",
+            precision=self._precision,
+            streams=streams,
+            machine=placement.here(
+                self._places,
+                self.directory,
+                held=[one.weights_bytes for one in held.computing] if held else (),
+                shares=self._shares,
+            ),
         )
 
     @property

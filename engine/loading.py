@@ -1,106 +1,77 @@
-"""How a checkpoint's weights are held: all in memory, or streamed with what memory there is."""
+"""How a checkpoint's weights are held, as planned: all in memory, on one device or in stages on
+several, or streamed with what memory there is."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 
-from engine import placement, split
+from engine import placement
 from engine.checkpoint import Checkpoint, load
 from engine.config import ModelConfig
-from engine.errors import PlacementError
 from engine.model import Model
 from engine.placement import Placement
-from engine.split import Load
-from engine.staged import StagedModel
-from engine.streaming import StreamedModel, demand, hidden_bytes, stream
+from engine.staged import Stage
+from engine.streaming import StreamedModel, stream
 
-_SPILLED_SHARE = 4  # hidden states over a fourth of what is free serve better as weights kept
+_SPILLED_SHARE = 4  # of what is free, or of what the plan spills
 
 
 def open_model(
     checkpoint: Checkpoint,
     config: ModelConfig,
     planned: Placement,
-    load_of_layers: Load,
     *,
-    devices: Sequence[torch.device],
-    may_be_one: bool = False,
     dtype: torch.dtype,
-    num_tokens: int = 0,
     pool_bytes: int | None = None,
     spill_folder: Path | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Model:
-    """The model, settled: resident if `planned` fits and no `pool_bytes` are asked for, in stages
-    on `devices` where these are several (see `split.place` for `may_be_one`).
+    """The model as `planned`, settled; streamed with `pool_bytes` where these are given.
 
-    Else streamed to the first device; hidden states of a context that is read go to `spill_folder`,
-    if there is one, where they would take memory that weights have more use of. Raises
-    PlacementError with the sum of `planned` if not even that fits, before anything is read.
+    Hidden states of a context that a streamed model reads go to `spill_folder`, if there is one,
+    where they would take memory that weights have more use of.
     """
     model: Model
-    device = devices[0]
-    try:
-        if pool_bytes is None:
-            stages = split.place(planned, load_of_layers, devices, may_be_one=may_be_one)
-            model = load(
-                checkpoint,
-                config,
-                device=device,
-                dtype=dtype,
-                stages=stages,
-                on_progress=on_progress,
-            )
-            model.settle()
-            return model
-    except PlacementError:
-        pool_bytes, spill_over = _room(checkpoint, config, planned, device, dtype, num_tokens)
-        if not pool_bytes:
-            raise
+    devices = [torch.device(_device(one.name)) for one in planned.computing]
+    if pool_bytes is None and not planned.is_streamed:
+        stages = [
+            Stage(one.first_layer, one.first_layer + one.num_layers, device)
+            for one, device in zip(planned.computing, devices, strict=True)
+        ]
+        model = load(
+            checkpoint,
+            config,
+            device=devices[0],
+            dtype=dtype,
+            stages=stages if len(stages) > 1 else (),
+            on_progress=on_progress,
+        )
     else:
-        spill_over = placement.available_bytes(torch.device("cpu")) // _SPILLED_SHARE
-    model = stream(
-        checkpoint,
-        config,
-        device=device,
-        dtype=dtype,
-        pool_bytes=pool_bytes,
-        on_progress=on_progress,
-    )
-    model.folder, model.spill_over_bytes = spill_folder, spill_over
+        model = stream(
+            checkpoint,
+            config,
+            device=devices[0],
+            dtype=dtype,
+            pool_bytes=planned.pool_bytes if pool_bytes is None else pool_bytes,
+            on_progress=on_progress,
+        )
+        spilled = planned.spill_bytes or placement.available_bytes(torch.device("cpu"))
+        model.folder, model.spill_over_bytes = spill_folder, spilled // _SPILLED_SHARE
     model.settle()
     return model
 
 
-def _room(
-    checkpoint: Checkpoint,
-    config: ModelConfig,
-    planned: Placement,
-    device: torch.device,
-    dtype: torch.dtype,
-    num_tokens: int,
-) -> tuple[int, int]:
-    """Bytes for a pool, 0 if they are too few; and from which size on hidden states are spilled."""
-    needed = demand(checkpoint, config, device=device, dtype=dtype)
-    left = placement.available_bytes(device) - (planned.total_bytes - planned.weights_bytes)
-    left -= needed.shared + needed.working
-    spill_over = max(left - needed.least, 0) // _SPILLED_SHARE
-    hidden = hidden_bytes(config, num_tokens, dtype)
-    if device.type == "cpu" and hidden < spill_over:
-        left -= hidden
-    return min(left, needed.all_parts) if left >= needed.least else 0, spill_over
+def check_more(model: Model, more: Placement) -> None:
+    """Raises PlacementError if the context of `more` does not fit beside `model`; `more` was
+    planned with the weights of `model` in place."""
+    if isinstance(model, StreamedModel):
+        first, *others = more.devices
+        first = replace(first, pool_bytes=model.pool.free_bytes)
+        more = replace(more, devices=(first, *others))
+    placement.check(more)
 
 
-def check_more(
-    model: Model, planned: Placement, load_of_layers: Load, device: torch.device
-) -> None:
-    """Raises PlacementError if `planned`, the weights aside, does not fit beside `model`."""
-    if isinstance(model, StagedModel):
-        split.check(model.stages, load_of_layers)
-    elif isinstance(model, StreamedModel):
-        planned = replace(planned, weights_bytes=model.pool.free_bytes)
-        placement.check(planned, device)
-    else:
-        placement.check(planned, device, held_bytes=planned.weights_bytes)
+def _device(name: str) -> str:
+    return "cpu" if name == "RAM" else name

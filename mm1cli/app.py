@@ -7,6 +7,7 @@ from types import FrameType
 import typer
 
 from mm1cli.errors import ExitCode, UsageError
+from mm1cli.models_app import models_app
 from mm1cli.options import (
     AllowSecrets,
     AlwaysAnswer,
@@ -73,7 +74,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-models_app = typer.Typer(help="List, fetch and check models.", no_args_is_help=True)
 context_app = typer.Typer(help="Build, list and check saved contexts.", no_args_is_help=True)
 templates_app = typer.Typer(help="List and show templates of questions.", no_args_is_help=True)
 app.add_typer(templates_app, name="templates")

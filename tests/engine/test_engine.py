@@ -19,8 +19,8 @@ from tiny import (
     write_tokenizer,
 )
 
-from engine import placement
 from engine.engine import Engine, EngineError, PlacementError, TokenizerError, Turn, max_positions
+from engine.placement import memory
 
 
 @pytest.fixture
@@ -102,16 +102,16 @@ def test_the_fingerprint_is_of_config_weights_index_and_tokenizer(tmp_path, dire
 
 
 def test_a_model_that_does_not_fit_is_refused_before_it_is_read(directory, monkeypatch):
-    monkeypatch.setattr(placement, "available_bytes", lambda device: 10**6)
+    monkeypatch.setattr(memory, "available_bytes", lambda device: 10**6)
     monkeypatch.setattr("engine.checkpoint.Checkpoint.read", lambda *_: pytest.fail("read"))
-    with pytest.raises(PlacementError, match=r"needs .* GiB = weights .* read less"):
+    with pytest.raises(PlacementError, match=r"needs .* GB = weights .* read less"):
         Engine(directory, num_tokens=100_000)
 
 
 def test_a_model_that_fits_alone_is_refused_with_too_long_a_context(directory, monkeypatch):
-    monkeypatch.setattr(placement, "available_bytes", lambda device: 8 * 2**20)
+    monkeypatch.setattr(memory, "available_bytes", lambda device: 8 * 2**20)
     Engine(directory)
-    with pytest.raises(PlacementError, match=r"needs 0\.2 GiB"):
+    with pytest.raises(PlacementError, match=r"needs 0\.26 GB"):
         Engine(directory, num_tokens=1_000_000)
 
 

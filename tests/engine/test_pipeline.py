@@ -24,8 +24,7 @@ from engine.layers.kv import KVCache
 from engine.passes import Reading
 from engine.pipeline import WAITING_CHUNKS, by_stage, pipelined
 from engine.prefill import chunk_major
-from engine.split import Stage
-from engine.staged import StagedModel
+from engine.staged import Stage, StagedModel
 
 CPU = torch.device("cpu")
 CONFIGS = {

@@ -24,6 +24,7 @@ from engine.engine import Engine
 from engine.errors import CheckpointError, EngineError, PlacementError
 from engine.families import read_config
 from engine.parts import DENSE, Key, Parts
+from engine.placement import Machine, Precision
 from engine.streaming import demand, stream
 
 CONFIGS = {
@@ -193,20 +194,24 @@ def test_an_engine_streams_what_does_not_fit_and_says_what_it_read(tmp_path, mon
     directory = model_dir(tmp_path, config)
     whole = Engine(directory)
     assert whole.reading is None
-    planned = placement.plan(whole.config, 80, 1024, torch.float32)
+    how = (whole.config, 80, 1024, torch.float32)
+    resident = placement.plan(*how, precision=Precision.BFLOAT16)
     needed = demand(Checkpoint(directory), whole.config, **CPU)
-    others = planned.total_bytes - planned.weights_bytes + needed.shared + needed.working
+    disk = Machine(0, disk_bytes=2**40)
+    least = placement.plan(*how, precision=Precision.BFLOAT16, machine=disk, streams=True)
+    others = least.total_bytes - least.pool_bytes
     room = others + 80 * 32 * 4 + 2 * needed.least
-    assert planned.total_bytes > room
-    monkeypatch.setattr(placement, "available_bytes", lambda device: room)
+    assert resident.total_bytes > room and least.pool_bytes == needed.least
+    monkeypatch.setattr(placement.memory, "available_bytes", lambda device: room)
     engine = Engine(directory, num_tokens=80)
     assert answer(engine) == answer(whole) != []
-    assert needed.least <= engine._model.pool._pool_bytes <= 2 * needed.least
+    assert 2 * needed.least <= engine._model.pool._pool_bytes <= 2 * needed.least + 80 * 32 * 4
     assert engine.reading.num_reads > 0
     assert 0 < engine.reading.hit_rate <= 1
     with pytest.raises(PlacementError, match=r"needs .* = weights .* read less"):
         engine.check_memory(100_000)
-    monkeypatch.setattr(placement, "available_bytes", lambda device: others + needed.least // 2)
+    tight = others + needed.least // 2
+    monkeypatch.setattr(placement.memory, "available_bytes", lambda device: tight)
     with pytest.raises(PlacementError, match=r"needs .* = weights .* read less"):
         Engine(directory, num_tokens=80)
 

@@ -200,12 +200,12 @@ def test_a_context_in_memory_is_refused_with_the_sum_and_one_on_disk_is_read(
     run = ("analyze", notes, "--model", llama, *SHORT, "--ask", ASK)
     needed = placement.plan(read_config(llama), 1, 1024, torch.float32).weights_bytes
     block = 2 * 2 * 2 * 16 * 4 * 4096  # layers, keys and values, heads, numbers, bytes, tokens
-    monkeypatch.setattr(placement, "available_bytes", lambda _device: needed + 8 * block)
+    monkeypatch.setattr(placement.memory, "available_bytes", lambda _device: needed + 8 * block)
     long = ("--context-tokens", 20 * 4096)
     assert mm1(*run, *long).code == 0
     ran = mm1(*run, *long, "--no-cache")
     assert (ran.code, ran.out) == (4, "")
-    assert "GiB = weights" in ran.err and "KV" in ran.err
+    assert "GB = weights" in ran.err and "KV" in ran.err
 
 
 def test_a_disk_that_fills_up_ends_in_the_same_answer(mm1, llama, notes, monkeypatch):

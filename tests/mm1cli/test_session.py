@@ -14,8 +14,8 @@ from pypdf import PdfWriter
 from reportlab.pdfgen.canvas import Canvas
 from safetensors.torch import load_file, save_file
 
-from engine import placement
 from engine.engine import Engine
+from engine.placement import memory
 
 
 def make_pdf(text: str = "The rat.") -> bytes:
@@ -180,7 +180,7 @@ def test_a_context_without_room_is_4(fails, llama, notes):
 
 def test_too_little_memory_is_4_with_the_sum(fails, llama, notes, monkeypatch):
     """Red: the system kills the run half-way."""
-    monkeypatch.setattr(placement, "available_bytes", lambda device: 1000)
+    monkeypatch.setattr(memory, "available_bytes", lambda device: 1000)
     message = fails(4, "analyze", notes, "--ask", ASK, "--model", llama)
     assert "weights" in message and "KV" in message
 

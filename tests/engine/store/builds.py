@@ -3,7 +3,6 @@
 import torch
 from tiny import llama_config, load_model, minimax_config, mm1_config, write_checkpoint
 
-from engine import placement
 from engine.config import Mixer
 from engine.context import Context
 from engine.layers import kv
@@ -27,8 +26,7 @@ QUESTION = [7, 8, 9, 10, 11]
 
 def make_small(set_attribute, segment=SEGMENT):
     """Segments of 8 tokens and a state every 16, through `set_attribute(module, name, value)`."""
-    for module in (kv, placement):
-        set_attribute(module, "BLOCK_TOKENS", segment)
+    set_attribute(kv, "BLOCK_TOKENS", segment)
     for module in (manifest, writer, layers):
         set_attribute(module, "SEGMENT_TOKENS", segment)
     set_attribute(layers, "STATE_EVERY_TOKENS", 2 * segment)

@@ -23,6 +23,7 @@ from engine.checkpoint import Checkpoint, load
 from engine.context import Context
 from engine.errors import PlacementError
 from engine.families import read_config
+from engine.placement import memory
 from engine.store.manifest import Maker
 from engine.store.plan import ContextPlan
 from engine.store.store import Store
@@ -77,7 +78,7 @@ def main(folder, how):
     ids = torch.randint(4, 290, (NUM_TOKENS,), generator=torch.Generator().manual_seed(1)).tolist()
     digest(Context(model, CHUNK_TOKENS))  # what libraries allocate once
     if how != "unlimited":
-        taken = placement._field(Path("/proc/self/status"), "VmData:", 1024)
+        taken = memory.field(Path("/proc/self/status"), "VmData:", 1024)
         limit = taken + HEADROOM_BYTES
         resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
     if how == "by-layers":

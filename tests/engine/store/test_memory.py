@@ -1,6 +1,7 @@
 """Red here means a saved context takes memory for what is in its files."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -35,4 +36,4 @@ def test_a_context_larger_than_the_memory_is_built_and_answers_and_else_is_refus
     *digests, saved, held = mapped.stdout.splitlines()
     assert digests == unlimited.stdout.split() * 2
     assert saved == "fits"
-    assert held.startswith("needs 0.2 GiB = weights 0.0 + KV 0.2")
+    assert re.match(r"needs 0\.\d\d GB = weights 0\.00 \+ KV 0\.18 ", held), held

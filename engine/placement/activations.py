@@ -1,0 +1,106 @@
+"""What is alive at once while a layer runs one chunk: the tensors of engine/layers, counted.
+
+Only what grows with the chunk counts. Where two moments of a layer could be the fullest, the larger
+one is taken. The counts are those of the torch implementations on a CPU; a GPU's kernels hold less.
+"""
+
+import torch
+
+from engine.config import LayerConfig, Mixer, ModelConfig
+from kernels.attention.tiled import INT8_TILE, MOST_PARTS, QUERY_TILE
+from kernels.lightning.chunked import BLOCK_TOKENS
+
+_ROTATIONS_KEPT = 4  # chunks whose cosines and sines engine/layers/rotary.py keeps
+_UNEVEN = 2  # the fullest expert gets at most so many times its share of a chunk
+
+
+def chunk_bytes(
+    config: ModelConfig,
+    num_tokens: int,
+    chunk_tokens: int,
+    kv_dtype: torch.dtype,
+    block_tokens: int,
+) -> int:
+    """The most that a chunk of a context of `num_tokens` holds beside weights, KV and states.
+
+    Keys and values lie in blocks of `block_tokens`. In float32: a layer's sums are, on GPUs too.
+    """
+    rows = min(chunk_tokens, num_tokens)
+    if not rows:
+        return 0
+    kinds = set(config.layers)
+    history = num_tokens - rows
+    # The hidden states before the layer, and those of the chunk before, which somebody still holds.
+    held = (2 if history else 1) * config.hidden_size
+    history_blocks = -(-history // block_tokens)
+    tile_tokens = min(INT8_TILE, block_tokens) if kv_dtype == torch.int8 else 0
+    mixing = max(
+        _lightning(config, kind, rows)
+        if kind.mixer is Mixer.LIGHTNING
+        else _softmax(config, kind, rows, history_blocks, tile_tokens)
+        for kind in kinds
+    )
+    skipped = 4 if config.postnorm else 3  # the skip, what was mixed, their sum and its norm
+    widest = max(
+        rows * config.hidden_size + mixing,
+        rows * skipped * config.hidden_size + _mlp(config, rows),
+    )
+    rotations = min(_ROTATIONS_KEPT, -(-num_tokens // chunk_tokens)) * rows * config.rotary_dim
+    return 4 * (rows * held + widest + rotations + 2 * config.vocab_size)
+
+
+def _lightning(config: ModelConfig, kind: LayerConfig, rows: int) -> int:
+    size, options = config.attention_size, kind.lightning
+    inputs = 6 * size if options.silu else 3 * size  # as projected, and after silu
+    if options.qk_norm or options.rotary_frequencies:
+        inputs += 2 * size  # q and k anew
+    elif options.scale != 1.0:
+        inputs += size
+    block = min(rows, BLOCK_TOKENS)
+    states = size * config.head_dim // block  # one per block, spread over its tokens
+    scores = config.num_heads * block
+    # Products make what they are given contiguous first.
+    within = 2 * scores + 2 * size
+    joined = scores + 4 * size + states
+    decays = scores * block  # of the pairs in a block
+    return rows * (inputs + 2 * states + max(within, joined)) + decays
+
+
+def _softmax(
+    config: ModelConfig, kind: LayerConfig, rows: int, history_blocks: int, tile_tokens: int
+) -> int:
+    """Numbers inside the mixer, beside its input; of int8 keys `tile_tokens` are dense at once."""
+    size, kv_size = config.attention_size, config.num_kv_heads * config.head_dim
+    inputs = rows * (2 * size + 2 * kv_size)  # q, k and v as projected, and q as rotated
+    if window := kind.softmax.window_tokens:
+        seen = QUERY_TILE + window + kind.softmax.sink_tokens
+        tile = seen * (3 * min(QUERY_TILE, rows) + 2 * kv_size)  # masks; keys and values
+        return inputs + 3 * rows * size + tile  # the tiles' outputs, joined, in order
+    if not history_blocks:
+        return inputs + rows * (4 if kind.softmax.output_gate else 2) * size
+    outs, out = min(history_blocks, MOST_PARTS), rows * size
+    tile = 2 * tile_tokens * kv_size
+    recent = 2 * rows * kv_size if tile_tokens else 0
+    moments = [
+        (outs + 1) * out + tile,  # the queries as rows, and a part's output
+        (outs + 4) * out + recent,  # all parts joined
+    ]
+    if history_blocks > 1:  # the next tile is made while the last one is still held
+        moments.append(min(history_blocks - 1, MOST_PARTS) * out + 2 * tile)
+    if history_blocks > MOST_PARTS:  # joined before there are more
+        moments.append((MOST_PARTS + 3) * out + tile)
+    return inputs + max(moments)
+
+
+def _mlp(config: ModelConfig, rows: int) -> int:
+    """Numbers inside the MLP, beside its input: gate and up, the gate's silu, their product."""
+    if not config.num_experts:
+        return 4 * rows * config.mlp_size
+    share = _UNEVEN * config.num_experts_per_token / config.num_experts
+    chosen = int(rows * min(1.0, share))
+    routed = rows * config.hidden_size + chosen * max(
+        4 * config.mlp_size, 2 * config.mlp_size + config.hidden_size
+    )
+    routed = max(routed, rows * 2 * config.hidden_size + chosen * 2 * config.hidden_size)
+    shared = rows * (config.hidden_size + 4 * config.shared_mlp_size)
+    return max(routed, shared)

@@ -1,0 +1,99 @@
+"""Red here means a plan of wrong sums, or rates that are not what was measured."""
+
+import json
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from tiny import llama_config, minimax_config, write_checkpoint
+
+from engine import placement
+from engine.checkpoint import Checkpoint
+from engine.families import read_config
+from engine.placement import Machine, Precision, rates
+from engine.placement.rates import Rates
+from kernels import Int4Weight, Int8Weight
+
+
+@given(st.integers(1, 9), st.integers(1, 5))
+def test_a_matrix_in_few_bits_is_counted_to_the_byte(num_rows, groups):
+    weight = torch.randn(num_rows, 64 * groups)
+    assert Precision.INT8.matrix_bytes(weight.shape) == Int8Weight.quantize(weight).num_bytes
+    assert Precision.INT4.matrix_bytes(weight.shape) == Int4Weight.quantize(weight, 64).num_bytes
+
+
+@pytest.mark.parametrize("raw", [minimax_config(), llama_config()], ids=["minimax", "llama"])
+@pytest.mark.parametrize("num_shards", [1, 3])
+def test_headers_and_index_tell_the_same(tmp_path, raw, num_shards):
+    directory = write_checkpoint(tmp_path / "m", raw, num_shards=num_shards)
+    config = read_config(directory)
+    by_headers = placement.outline(directory, config)
+    held = sum((directory / s).stat().st_size for s in {i.shard for i in _infos(directory)})
+    assert 0 < held - by_headers.stored_bytes < 10_000 * num_shards  # the headers themselves
+    assert by_headers.precision is Precision.FLOAT32 and by_headers.shard.exists()
+    if num_shards == 1:
+        return
+    index = directory / "model.safetensors.index.json"
+    told = json.loads(index.read_text())
+    told["metadata"]["total_size"] = by_headers.stored_bytes
+    index.write_text(json.dumps(told))
+    by_headers.shard.unlink()
+    by_index = placement.outline(directory, config)
+    assert by_index.shard is None and by_index.num_shards == 3
+    assert by_index.stored_bytes == by_headers.stored_bytes
+    assert (by_index.num_tensors, by_index.precision) == (by_headers.num_tensors, "float32")
+
+
+def _infos(directory):
+    return Checkpoint(directory).tensors.values()
+
+
+def test_weights_that_almost_fit_are_streamed_and_those_that_fit_are_not(tmp_path):
+    config = read_config(write_checkpoint(tmp_path / "m", minimax_config(hidden_size=512)))
+    resident = placement.plan(config, 600, 64, torch.float32)
+    rooms = [resident.total_bytes, resident.total_bytes - 1]
+    drivers = [
+        placement.plan(config, 600, 64, torch.float32, machine=Machine(room, disk_bytes=10**9))
+        for room in rooms
+    ]
+    assert [one.is_streamed for one in drivers] == [False, True]
+    assert all(one.fits for one in drivers)
+    assert drivers[1].total_bytes <= rooms[1] and drivers[1].pool_bytes > 0
+
+
+def test_rates_are_measured_once_and_again_when_asked(tmp_path):
+    file, calls = tmp_path / "cache" / "rates.json", []
+
+    def measure():
+        calls.append(1)
+        return Rates(product=1e9 * len(calls), read=5.0)
+
+    first = rates.kept(file, "here", measure)
+    assert first.rates == Rates(product=1e9, read=5.0) and len(first.date) == 10
+    assert rates.kept(file, "here", measure) == first
+    assert rates.kept(file, "there", measure).rates.product == 2e9
+    assert rates.kept(file, "here", measure, again=True).rates.product == 3e9
+    assert rates.kept(file, "here", measure).rates.product == 3e9
+    for damage in ("", "[1]", '{"here": {"date": 1}}', '{"here": {"date": "x", "read": -1}}'):
+        file.write_text(damage)
+        assert rates.kept(file, "here", measure).rates.product == 1e9 * len(calls)
+    assert len(calls) == 7
+
+
+def test_a_disk_is_measured_and_nothing_is_left_behind(tmp_path, monkeypatch):
+    monkeypatch.setattr(rates, "_PROBE_BYTES", 16 * 2**20)
+    found = rates.of_disk(tmp_path)
+    assert 10**5 < found.read < 10**12 and 10**5 < found.write < 10**12
+    assert not list(tmp_path.iterdir())
+
+
+def test_this_device_is_measured(monkeypatch):
+    monkeypatch.setattr(rates, "_WIDE_ROWS", 256)
+    monkeypatch.setattr(rates, "_KEYS", 1024)
+    found = rates.of_device(torch.device("cpu"))
+    assert found.link is None and found.read is None
+    known = (found.product, found.attention, found.memory, found.int8, found.int4)
+    assert all(10**6 < rate < 10**15 for rate in known)
+    assert rates.Rates(product=1.0).over(found).product == 1.0
+    assert rates.Rates(product=1.0).over(found).memory == found.memory
