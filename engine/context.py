@@ -1,12 +1,11 @@
 """The noun `Context`: tokens and the model's state after them. Append-only, cheap to fork."""
 
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from engine.activations import Activations, Between
+from engine.activations import Between
 from engine.errors import EngineError
 from engine.layers.kv import KVCache
 from engine.likelihood import TokenScores, token_scores
@@ -21,21 +20,15 @@ class Context:
     """Starts empty. `token_ids` is what the model has read; `logits` scores the next token.
 
     The chunk size fixes the grid of the products, so two contexts of the same tokens and chunk
-    size are equal bit by bit. For `kv_dtype` see `Model.empty_states`. Where the model is streamed
-    the hidden states between two layers spill to a file in `spill_folder`, or stay in memory.
+    size are equal bit by bit. For `kv_dtype` see `Model.empty_states`.
     """
 
     def __init__(
-        self,
-        model: Model,
-        chunk_tokens: int,
-        kv_dtype: torch.dtype | None = None,
-        spill_folder: Path | None = None,
+        self, model: Model, chunk_tokens: int, kv_dtype: torch.dtype | None = None
     ) -> None:
         self._model = model
         self._states = model.empty_states(kv_dtype=kv_dtype)
         self._between_chunks = True
-        self._spill_folder = spill_folder
         self.chunk_tokens = chunk_tokens
         self.token_ids: list[int] = []
         self.logits: Tensor | None = None  # [vocab] float32, None while unknown
@@ -103,7 +96,6 @@ class Context:
         twin._model = self._model
         twin._states = [state.fork() for state in self._states]
         twin._between_chunks = True
-        twin._spill_folder = self._spill_folder
         twin.chunk_tokens = self.chunk_tokens
         twin.token_ids = list(self.token_ids)
         twin.logits = self.logits
@@ -195,7 +187,6 @@ class Context:
                     share = (layer + (reached - start) / total) / self._model.config.num_layers
                     on_progress(min(int(total * share), total - 1), total)
 
-            between = between or self._activations(total)
             chunks = layer_major(*grid, between=between, on_chunk=on_chunk)
         while True:
             self._between_chunks = False
@@ -206,12 +197,6 @@ class Context:
             self.token_ids.extend(token_ids[len(self) - start : reached - start])
             self.logits = None
             yield reached - start, hidden
-
-    def _activations(self, num_tokens: int) -> Activations:
-        size = (num_tokens, self._model.config.hidden_size, self._model.dtype)
-        if self._spill_folder is None:
-            return Activations(*size)
-        return Activations.spilled(*size, self._spill_folder)
 
     def _check(self) -> None:
         if not self._between_chunks:

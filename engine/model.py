@@ -7,13 +7,15 @@ With a `FillingKV` as state `start` may be an integer [1] on the device (see eng
 B independent sequences of equal length may stand beside each other: hidden [T, B, D].
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import islice
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 import kernels
+from engine.activations import Activations
 from engine.config import LayerConfig, Mixer, ModelConfig, Residual
 from engine.layers.experts import ExpertsMLP
 from engine.layers.filling import FillingKV
@@ -89,6 +91,15 @@ class Model(nn.Module):
     def is_streamed(self) -> bool:
         """Whether each pass over `layers` reads their weights again, so that passes must be few."""
         return False
+
+    def each_layer(self, num_calls: int, first: int = 0) -> Iterator[nn.Module]:  # noqa: ARG002
+        """The layers from `first` on in order, each to be called `num_calls` times before the next
+        is taken."""
+        return islice(self.layers, first, None)
+
+    def activations(self, num_tokens: int) -> Activations:
+        """Where the hidden states of so many tokens are kept between two layers."""
+        return Activations(num_tokens, self.config.hidden_size, self.dtype)
 
     def empty_states(
         self,

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from engine.activations import Activations, Between
+from engine.activations import Between
 from engine.model import LayerState, Model
 
 
@@ -55,20 +55,20 @@ def layer_major(
 ) -> Iterator[tuple[int, Tensor]]:
     """Yields what `chunk_major` yields, bit by bit, but only once all states stand at the end.
 
-    `between` holds the hidden states between two layers, by default in memory; layers before its
-    `first_layer` are not touched. `on_chunk` gets the layer and the position reached in it, after
-    every chunk of every layer; if it raises, what `between` was told stands.
+    `between` holds the hidden states between two layers, by default the model's `activations`;
+    layers before its `first_layer` are not touched. `on_chunk` gets the layer and the position
+    reached in it, after every chunk of every layer; if it raises, what `between` was told stands.
     """
     end = start + len(token_ids)
     if between is None:
-        between = Activations(len(token_ids), model.config.hidden_size, model.dtype)
+        between = model.activations(len(token_ids))
     done = between.first_layer
     if done == 0:
         for first, last in grid(start, end, chunk_tokens):
             ids = torch.tensor(token_ids[first - start : last - start], device=model.device)
             between.put(first - start, F.embedding(ids, model.embed.weight))
         between.turn(0)
-    layers = model.layers[done:] if done else model.layers
+    layers = model.each_layer(sum(1 for _ in grid(start, end, chunk_tokens)), done)
     for index, (layer, state) in enumerate(zip(layers, states[done:], strict=True), done):
         for first, last in grid(start, end, chunk_tokens):
             before = between.get(first - start, last - start).to(model.device)

@@ -43,11 +43,16 @@ def test_a_streamed_context_spills_to_a_file_that_has_no_name_any_more(tmp_path,
     cold = Context(model, 8)
     cold.extend(ids)
     monkeypatch.setattr(type(model), "is_streamed", True)
+    monkeypatch.setattr(
+        type(model),
+        "activations",
+        lambda self, count: Activations.spilled(count, 32, self.dtype, spill),
+    )
 
     def look(_done, _total):
         seen.append((mapped(spill), list(spill.iterdir())))
 
-    context = Context(model, 8, spill_folder=spill)
+    context = Context(model, 8)
     context.extend(ids[:32], look)
     twin = context.fork()
     for one in (context, twin):

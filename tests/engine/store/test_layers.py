@@ -9,6 +9,7 @@ from builds import CHUNK, IDS, assert_same, build, cold, store
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from streamed import build_streamed, files, passes, stop_in_layer, streamed
+from tiny import load_model, mm1_config, write_checkpoint
 
 from engine.errors import PlacementError, StoreError
 from engine.store import durable
@@ -29,6 +30,19 @@ def test_it_is_the_same_folder_as_one_built_chunk_by_chunk(model, tmp_path):
     assert built.reused_tokens == built.reused_layers == 0
     assert_same(built.context, cold(model))
     assert_same(store(tmp_path / "layers", model).open(), cold(model))
+
+
+def test_hidden_states_and_kv_may_be_of_another_dtype(tmp_path):
+    config = write_checkpoint(tmp_path / "model", mm1_config())
+    model = load_model(config, dtype=torch.bfloat16)
+    chunks, layers = (store(tmp_path / name, model, kv="bfloat16") for name in "ab")
+    want = chunks.build(ContextPlan(IDS))
+    stop_in_layer(tmp_path / "b", model, 3, kv="bfloat16")
+    with streamed():
+        built = layers.build(ContextPlan(IDS))
+    assert built.reused_layers == 3
+    assert files(tmp_path / "a") == files(tmp_path / "b")
+    assert_same(built.context, want.context)
 
 
 def test_a_stop_in_any_layer_costs_that_layer_only(model, tmp_path):
