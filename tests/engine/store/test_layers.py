@@ -63,7 +63,7 @@ def test_a_stop_in_any_layer_costs_that_layer_only(model, tmp_path):
 
 
 @settings(
-    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(
     family=st.sampled_from(["minimax", "mm1", "mm1", "llama", "lightning"]),
