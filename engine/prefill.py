@@ -55,9 +55,9 @@ def layer_major(
 ) -> Iterator[tuple[int, Tensor]]:
     """Yields what `chunk_major` yields, bit by bit, but only once all states stand at the end.
 
-    `between` holds the hidden states between two layers, by default as the model says; layers
-    before its `first_layer` are not touched. `on_chunk` gets the layer and the position reached in
-    it, after every chunk of every layer; if it raises, what `between` was told stands.
+    `between` holds the hidden states between two layers, by default the model's `activations`;
+    layers before its `first_layer` are not touched. `on_chunk` gets the layer and the position
+    reached in it, after every chunk of every layer; if it raises, what `between` was told stands.
     """
     end = start + len(token_ids)
     if between is None:

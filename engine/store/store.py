@@ -82,8 +82,9 @@ class Store:
 
         It begins with the longest part that the folder itself, finished or not, or one of the
         folders `others` has. `on_progress` gets tokens done and in all; if it raises, or anything
-        else stops the work, the same call goes on from the last checkpoint. Another process that
-        builds here is waited for, after a call of `on_wait`.
+        else stops the work, the same call goes on from the last checkpoint, or, where the model is
+        streamed, behind the last layer that was finished. Another process that builds here is
+        waited for, after a call of `on_wait`.
 
         Raises PlacementError before any work if the disk has no room, StoreError if the folder
         cannot be used. With `on_unsaved` neither: it gets the reason, and the context goes on in

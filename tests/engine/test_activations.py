@@ -43,11 +43,10 @@ def test_a_streamed_context_spills_to_a_file_that_has_no_name_any_more(tmp_path,
     cold = Context(model, 8)
     cold.extend(ids)
     monkeypatch.setattr(type(model), "is_streamed", True)
-    width = model.config.hidden_size
     monkeypatch.setattr(
         type(model),
         "activations",
-        lambda self, count: Activations.spilled(count, width, self.dtype, spill),
+        lambda self, count: Activations.spilled(count, 32, self.dtype, spill),
     )
 
     def look(_done, _total):

@@ -47,7 +47,8 @@ def store(folder, model, **changes):
 def build(folder, model, ids=IDS, **options):
     attachments = options.pop("attachments", {})
     ends = options.pop("document_ends", ())
-    return store(folder, model).build(ContextPlan(ids, ends, attachments), **options)
+    made = {name: options.pop(name) for name in ("chunk_tokens", "kv") if name in options}
+    return store(folder, model, **made).build(ContextPlan(ids, ends, attachments), **options)
 
 
 def cold(model, ids=IDS, *, chunk_tokens=CHUNK, kv_dtype=None):

@@ -5,10 +5,11 @@ import shutil
 
 import pytest
 import torch
-from builds import CHUNK, IDS, assert_same, build, cold, store
+from builds import CHUNK, IDS, assert_same, build, cold, contents, store
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from streamed import build_streamed, files, passes, stop_in_layer, streamed
+from tiny import load_model, mm1_config, write_checkpoint
 
 from engine.errors import PlacementError, StoreError
 from engine.store import durable
@@ -31,6 +32,19 @@ def test_it_is_the_same_folder_as_one_built_chunk_by_chunk(model, tmp_path):
     assert_same(store(tmp_path / "layers", model).open(), cold(model))
 
 
+def test_hidden_states_and_kv_may_be_of_another_dtype(tmp_path):
+    config = write_checkpoint(tmp_path / "model", mm1_config())
+    model = load_model(config, dtype=torch.bfloat16)
+    chunks, layers = (store(tmp_path / name, model, kv="bfloat16") for name in "ab")
+    want = chunks.build(ContextPlan(IDS))
+    stop_in_layer(tmp_path / "b", model, 3, kv="bfloat16")
+    with streamed():
+        built = layers.build(ContextPlan(IDS))
+    assert built.reused_layers == 3
+    assert files(tmp_path / "a") == files(tmp_path / "b")
+    assert_same(built.context, want.context)
+
+
 def test_a_stop_in_any_layer_costs_that_layer_only(model, tmp_path):
     ids = IDS[:45]
     build(tmp_path / "chunks", model, ids, document_ends=[37])
@@ -49,7 +63,7 @@ def test_a_stop_in_any_layer_costs_that_layer_only(model, tmp_path):
 
 
 @settings(
-    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(
     family=st.sampled_from(["minimax", "mm1", "mm1", "llama", "lightning"]),
@@ -105,7 +119,7 @@ def test_progress_is_the_share_of_all_layers_and_goes_on_where_it_was(models, tm
     stop_in_layer(tmp_path / "b", model, 3)
     build_streamed(tmp_path / "b", model, on_progress=lambda *done: rest.append(done))
     assert rest == whole[-len(rest) :]
-    assert rest[0][0] > 90 * 3 // 5
+    assert rest[0][0] == 90 * 3 // 5
 
 
 def test_an_interrupt_between_chunks_says_what_is_kept(models, tmp_path):
@@ -125,10 +139,11 @@ def test_layers_of_other_tokens_or_another_maker_are_not_used(models, tmp_path):
     model = models["mm1"]
     made = {"fingerprint": "b" * 64}, {"chunk_tokens": 5}, {"kv": "int8"}
     reasons = "another model", "chunks of 4 tokens, not 5", "KV is float32, not int8"
-    for changes, reason in zip(made, reasons, strict=True):
-        stop_in_layer(tmp_path / reason, model, 3)
+    for index, (changes, reason) in enumerate(zip(made, reasons, strict=True)):
+        folder = tmp_path / str(index)
+        stop_in_layer(folder, model, 3)
         with streamed():
-            built = store(tmp_path / reason, model, **changes).build(ContextPlan(IDS))
+            built = store(folder, model, **changes).build(ContextPlan(IDS))
         assert built.reused_layers == 0
         assert reason in built.why
     stop_in_layer(tmp_path / "c", model, 3)
@@ -195,34 +210,37 @@ def test_room_for_hidden_states_is_asked_for_before_the_work(models, tmp_path, m
 
 
 class FullDisk:
-    """Has room for so many more writes."""
+    """Has room for so many more writes; those to files in `taken` need none, if that is given."""
 
-    def __init__(self, patch, left):
-        self.left = left
+    def __init__(self, patch, left, taken=None):
+        self.left, self.taken = left, taken
         patch.setattr(durable, "put", self.counted(durable.put))
         patch.setattr(durable, "write", self.counted(durable.write))
 
     def counted(self, write):
-        def call(*arguments):
-            if self.left == 0:
-                raise OSError(errno.ENOSPC, "No space left on device")
-            self.left -= 1
-            write(*arguments)
+        def call(path, *arguments):
+            if self.taken is None or not path.name.startswith(self.taken):
+                if self.left == 0:
+                    raise OSError(errno.ENOSPC, "No space left on device")
+                self.left -= 1
+            write(path, *arguments)
 
         return call
 
 
-def test_a_disk_that_fills_up_costs_nothing_that_was_read(models, tmp_path, monkeypatch):
+@pytest.mark.parametrize("taken", [None, "hidden"])
+def test_a_disk_that_fills_up_costs_nothing_that_was_read(models, tmp_path, monkeypatch, taken):
     model, ids, kept = models["mm1"], IDS[:30], []
     with monkeypatch.context() as patch:
-        disk = FullDisk(patch, 1000)
+        disk = FullDisk(patch, 1000, taken)
         build_streamed(tmp_path / "c", model, ids)
     num_writes = 1000 - disk.left
-    want = cold(model, ids)
-    for left in sorted({*range(0, num_writes, 9), *range(num_writes - 4, num_writes)}):
+    want = contents(cold(model, ids))
+    step = 12 if taken is None else 4
+    for left in sorted({*range(0, num_writes, step), *range(num_writes - 3, num_writes)}):
         folder, notes, seen = tmp_path / str(left), [], []
         with monkeypatch.context() as patch, passes(model) as run:
-            FullDisk(patch, left)
+            FullDisk(patch, left, taken)
             built = build_streamed(
                 folder,
                 model,
@@ -234,9 +252,10 @@ def test_a_disk_that_fills_up_costs_nothing_that_was_read(models, tmp_path, monk
         assert not built.is_saved
         assert len(run) == -(-len(ids) // CHUNK) * len(model.layers)
         assert seen == sorted(seen) and seen[-1] == len(ids)
-        assert_same(built.context, want)
+        for got, expected in zip(contents(built.context), want, strict=True):
+            assert torch.equal(got, expected)
         record = Passed.read(folder)
         kept.append(len(record.layers) if record is not None else 0)
         assert build_streamed(folder, model, ids).reused_layers == kept[-1]
     assert kept == sorted(kept)
-    assert {0, 1, 4, 5} <= set(kept)
+    assert {0, 1, 5} <= set(kept) and len(set(kept)) >= 4

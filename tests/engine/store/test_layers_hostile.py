@@ -131,8 +131,9 @@ def test_a_file_that_has_its_name_is_held_against_its_checksum(models, stopped, 
 def test_files_with_their_names_are_not_written_to_again(models, stopped, tmp_path):
     """Contexts that begin alike share them."""
     model, folder = models["mm1"], shutil.copytree(stopped / "sealed", tmp_path / "c")
-    shared = {path: path.stat().st_mtime_ns for path in content_files(folder / "kv")}
-    assert len(shared) == 6
+    paths = [*content_files(folder / "kv"), *content_files(folder / "states")]
+    shared = {path: path.stat().st_mtime_ns for path in paths}
+    assert len(shared) == 6 + 3
     (folder / "layers" / "hidden-1.bin").unlink()
     built = build_streamed(folder, model, TOKENS)
     assert built.reused_layers == 4
