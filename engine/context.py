@@ -11,7 +11,7 @@ from engine.errors import EngineError
 from engine.layers.kv import KVCache
 from engine.likelihood import TokenScores, token_scores
 from engine.model import LayerState, Model
-from engine.passes import Reading
+from engine.passes import Stretch
 from engine.pipeline import pipelined
 from engine.prefill import chunk_major, layer_major
 from engine.staged import StagedModel
@@ -194,9 +194,9 @@ class Context:
             if job is None:
                 chunks = layer_major(*grid, on_chunk=on_chunk)
             else:
-                chunks = job.read(Reading(*grid[1:], on_chunk=on_chunk))
+                chunks = job.read(Stretch(*grid[1:], on_chunk=on_chunk))
         elif isinstance(self._model, StagedModel) and self._spans_chunks(total):
-            chunks = pipelined(self._model, Reading(*grid[1:]))
+            chunks = pipelined(self._model, Stretch(*grid[1:]))
         try:
             while True:
                 self._between_chunks = False

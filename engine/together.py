@@ -18,7 +18,7 @@ from functools import partial
 from typing import Any, Generic, TypeVar
 
 from engine.model import Model
-from engine.passes import Chunk, Reading, by_layer
+from engine.passes import Chunk, Stretch, by_layer
 from engine.pipeline import by_stage
 from engine.staged import StagedModel
 
@@ -40,7 +40,7 @@ class Job(Generic[T]):
         self._may_run = threading.Semaphore(0)
         self._thread: threading.Thread | None = None
         self._is_stopped = False
-        self.reading: Reading | None = None  # what it waits for
+        self.stretch: Stretch | None = None  # what it waits for
         self.found: list[Chunk] = []
         self.parts: list[Job[Any]] = []  # and what else: work it has handed out itself
         self.results: list[T] = []
@@ -53,7 +53,7 @@ class Job(Generic[T]):
 
     @property
     def is_ready(self) -> bool:
-        waits = self.reading is not None or any(not part.is_done for part in self.parts)
+        waits = self.stretch is not None or any(not part.is_done for part in self.parts)
         return not self.is_done and not waits
 
     @property
@@ -61,9 +61,9 @@ class Job(Generic[T]):
         """Whether it holds states that its parts do not hold for it."""
         return self.has_begun and not self.is_done and not self.parts
 
-    def read(self, reading: Reading) -> Iterator[Chunk]:
-        """What a pass gives for `reading`; called by the work itself, as is `hand_out`."""
-        self.reading = reading
+    def read(self, stretch: Stretch) -> Iterator[Chunk]:
+        """What a pass gives for `stretch`; called by the work itself, as is `hand_out`."""
+        self.stretch = stretch
         self._pause()
         found, self.found = self.found, []
         yield from found
@@ -167,18 +167,18 @@ class Meeting:
         self._families = [f for f in self._families if any(not job.is_done for job in f)]
 
     def _pass(self) -> None:
-        asking = [job for family in self._families for job in family if job.reading is not None]
-        readings = [job.reading for job in asking if job.reading is not None]
-        if not readings:
+        asking = [job for family in self._families for job in family if job.stretch is not None]
+        stretches = [job.stretch for job in asking if job.stretch is not None]
+        if not stretches:
             return
         if isinstance(self.model, StagedModel):
-            found: list[list[Chunk]] = [[] for _ in readings]
-            for which, last, hidden in by_stage(self.model, readings):
+            found: list[list[Chunk]] = [[] for _ in stretches]
+            for which, last, hidden in by_stage(self.model, stretches):
                 found[which].append((last, hidden))
         else:
-            found = by_layer(self.model, readings)
+            found = by_layer(self.model, stretches)
         for job, chunks in zip(asking, found, strict=True):
-            job.reading, job.found = None, chunks
+            job.stretch, job.found = None, chunks
 
 
 def here(model: Model) -> Job[Any] | None:
