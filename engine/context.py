@@ -92,7 +92,7 @@ class Context:
                     on_scores(token_scores(self._model, before, hidden[:-1], chunk))
                     before = self.logits
                 is_last = done == len(token_ids)
-                if on_progress is not None and (is_last or not self._model.is_streamed):
+                if on_progress is not None and (is_last or not self._is_by_layer):
                     on_progress(done, len(token_ids))
 
     def fork(self) -> "Context":
@@ -183,7 +183,7 @@ class Context:
         grid = (self._model, self._states, token_ids, start, self.chunk_tokens)
         chunks = chunk_major(*grid)
         job = together.here(self._model)
-        by_layer = self._model.is_streamed or job is not None
+        by_layer = self._is_by_layer
         if by_layer and total:
 
             def on_chunk(layer: int, reached: int) -> None:
@@ -210,6 +210,11 @@ class Context:
         finally:
             if isinstance(chunks, Generator):
                 chunks.close()  # stages may be at work
+
+    @property
+    def _is_by_layer(self) -> bool:
+        """Whether all tokens pass a layer before the next one, so that no chunk is done early."""
+        return self._model.is_streamed or together.here(self._model) is not None
 
     def _spans_chunks(self, num_tokens: int) -> bool:
         """Whether further tokens lie in several chunks, which can be in several stages at once."""

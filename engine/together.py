@@ -12,7 +12,8 @@ thread that called.
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing
 from contextvars import copy_context
 from functools import partial
 from typing import Any, Generic, TypeVar
@@ -135,7 +136,7 @@ class Meeting:
         """Lets the thread that runs the passes go on; called by the one job that runs."""
         self._turn.release()
 
-    def __iter__(self) -> Iterator[None]:
+    def __iter__(self) -> Generator[None, None, None]:
         try:
             while any(not job.is_done for job in self.jobs):
                 while (job := self._next()) is not None:
@@ -167,7 +168,8 @@ class Meeting:
         self._families = [f for f in self._families if any(not job.is_done for job in f)]
 
     def _pass(self) -> None:
-        asking = [job for family in self._families for job in family if job.stretch is not None]
+        jobs = [job for family in self._families for job in family]
+        asking = [job for job in jobs if job.stretch is not None and not job.is_done]
         stretches = [job.stretch for job in asking if job.stretch is not None]
         if not stretches:
             return
@@ -197,8 +199,9 @@ def together(model: Model, works: Sequence[Callable[[], T]]) -> list[T]:
     if job is not None:
         return job.hand_out(works)
     meeting = Meeting(model, works)
-    for _ in meeting:
-        pass
+    with closing(iter(meeting)) as rounds:
+        for _ in rounds:
+            pass
     return results_of(meeting.jobs)
 
 
@@ -222,11 +225,8 @@ def pieces(model: Model, answers: Sequence[Iterable[str]]) -> Iterator[tuple[int
 
     works = [partial(listen, which, answer) for which, answer in enumerate(answers)]
     meeting = Meeting(model, works)
-    rounds = iter(meeting)
-    try:
+    with closing(iter(meeting)) as rounds:
         for _ in rounds:
             while told:
                 yield told.popleft()
-    finally:
-        rounds.close()  # type: ignore[attr-defined]
     results_of(meeting.jobs)
