@@ -12,7 +12,7 @@ from engine.errors import EngineError
 from engine.layers.kv import KVCache
 from engine.likelihood import TokenScores, token_scores
 from engine.model import LayerState, Model
-from engine.passes import Reading
+from engine.passes import Stretch
 from engine.pipeline import pipelined
 from engine.prefill import chunk_major, layer_major
 from engine.staged import StagedModel
@@ -96,7 +96,7 @@ class Context:
                     on_scores(token_scores(self._model, before, hidden[:-1], chunk))
                     before = self.logits
                 is_last = done == len(token_ids)
-                if on_progress is not None and (is_last or not self._model.is_streamed):
+                if on_progress is not None and (is_last or not self._is_by_layer):
                     on_progress(done, len(token_ids))
 
     def fork(self) -> "Context":
@@ -191,7 +191,7 @@ class Context:
         grid = (self._model, self._states, token_ids, start, self.chunk_tokens)
         chunks = chunk_major(*grid)
         job = together.here(self._model)
-        by_layer = self._model.is_streamed or job is not None
+        by_layer = self._is_by_layer
         if by_layer and total:
 
             def on_chunk(layer: int, reached: int) -> None:
@@ -202,9 +202,9 @@ class Context:
             if job is None or between is not None:
                 chunks = layer_major(*grid, between=between, on_chunk=on_chunk)
             else:
-                chunks = job.read(Reading(*grid[1:], on_chunk=on_chunk))
+                chunks = job.read(Stretch(*grid[1:], on_chunk=on_chunk))
         elif isinstance(self._model, StagedModel) and self._spans_chunks(total):
-            chunks = pipelined(self._model, Reading(*grid[1:]))
+            chunks = pipelined(self._model, Stretch(*grid[1:]))
         try:
             while True:
                 self._between_chunks = False
@@ -218,6 +218,11 @@ class Context:
         finally:
             if isinstance(chunks, Generator):
                 chunks.close()  # stages may be at work
+
+    @property
+    def _is_by_layer(self) -> bool:
+        """Whether all tokens pass a layer before the next one, so that no chunk is done early."""
+        return self._model.is_streamed or together.here(self._model) is not None
 
     def _spans_chunks(self, num_tokens: int) -> bool:
         """Whether further tokens lie in several chunks, which can be in several stages at once."""

@@ -19,7 +19,7 @@ OnChunk = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class Stretch:
     """The tokens that one context reads next, and its states, which move on by them.
 
     `on_chunk` is as in `layer_major`.
@@ -42,20 +42,19 @@ class Reading:
 
 
 @torch.inference_mode()
-def by_layer(model: Model, readings: Sequence[Reading]) -> list[list[Chunk]]:
-    """What `chunk_major` yields for each of `readings`, bit by bit, with one pass over the layers.
+def by_layer(model: Model, stretches: Sequence[Stretch]) -> list[list[Chunk]]:
+    """What `chunk_major` yields for each of `stretches`, bit by bit, with one pass over the layers.
 
-    Hidden states are kept in memory until the end: all tokens of all readings.
+    Hidden states are kept in memory until the end: all tokens of all stretches.
     """
-    hidden = [[r.embed(model, *border) for border in r.borders()] for r in readings]
-    num_calls = sum(map(len, hidden))
-    for index, layer in enumerate(model.each_layer(num_calls)):
-        for reading, rows in zip(readings, hidden, strict=True):
-            for number, (first, last) in enumerate(reading.borders()):
-                rows[number] = layer(rows[number], reading.states[index], first)
-                if reading.on_chunk is not None:
-                    reading.on_chunk(index, last)
+    hidden = [[one.embed(model, *border) for border in one.borders()] for one in stretches]
+    for index, layer in enumerate(model.each_layer(sum(map(len, hidden)))):
+        for stretch, rows in zip(stretches, hidden, strict=True):
+            for number, (first, last) in enumerate(stretch.borders()):
+                rows[number] = layer(rows[number], stretch.states[index], first)
+                if stretch.on_chunk is not None:
+                    stretch.on_chunk(index, last)
     return [
-        [(last, row) for (_, last), row in zip(reading.borders(), rows, strict=True)]
-        for reading, rows in zip(readings, hidden, strict=True)
+        [(last, row) for (_, last), row in zip(stretch.borders(), rows, strict=True)]
+        for stretch, rows in zip(stretches, hidden, strict=True)
     ]

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from engine.layers.kv import KVCache
 from engine.model import LayerState
-from engine.passes import Reading
+from engine.passes import Stretch
 from engine.staged import StagedModel
 
 WAITING_CHUNKS = 2  # that may wait between two stages
@@ -69,7 +69,7 @@ class _Lines:
 
 
 class _Pipeline:
-    """The threads of all stages, each with states of its own that run ahead of those of `readings`.
+    """The threads of all stages, each with states of its own, ahead of those of `stretches`.
 
     A state that runs ahead begins as a shallow copy: constant states are replaced and never written
     into, and keys and values are only appended to blocks that both have. So a copy of it taken
@@ -77,10 +77,10 @@ class _Pipeline:
     the stage appends.
     """
 
-    def __init__(self, model: StagedModel, readings: Sequence[Reading]) -> None:
-        self._model, self._readings = model, readings
-        self._ahead = [[copy(state) for state in reading.states] for reading in readings]
-        self.num_chunks = sum(1 for reading in readings for _ in reading.borders())
+    def __init__(self, model: StagedModel, stretches: Sequence[Stretch]) -> None:
+        self._model, self._stretches = model, stretches
+        self._ahead = [[copy(state) for state in stretch.states] for stretch in stretches]
+        self.num_chunks = sum(1 for stretch in stretches for _ in stretch.borders())
         self._lines = _Lines(len(model.stages))
         self._error: BaseException | None = None
         self._modes = torch.is_inference_mode_enabled(), torch.is_grad_enabled()
@@ -88,6 +88,8 @@ class _Pipeline:
             threading.Thread(target=self._work, args=(number,), name=f"stage {number}", daemon=True)
             for number in range(len(model.stages))
         ]
+
+    def start(self) -> None:
         for thread in self._threads:
             thread.start()
 
@@ -103,7 +105,8 @@ class _Pipeline:
         """Returns when no stage works any more."""
         self._lines.stop()
         for thread in self._threads:
-            thread.join()
+            if thread.ident is not None:  # it was started
+                thread.join()
 
     def _work(self, number: int) -> None:
         inference, grad = self._modes
@@ -120,9 +123,9 @@ class _Pipeline:
 
     def _incoming(self, number: int) -> Iterator[_Passing]:
         if number == 0:
-            for which, reading in enumerate(self._readings):
-                for first, last in reading.borders():
-                    hidden = reading.embed(self._model, first, last)
+            for which, stretch in enumerate(self._stretches):
+                for first, last in stretch.borders():
+                    hidden = stretch.embed(self._model, first, last)
                     yield _Passing(which, first, last, hidden, [])
             return
         for _ in range(self.num_chunks):
@@ -135,30 +138,31 @@ class _Pipeline:
         passing.states += [copy(state) for state in states]
 
 
-def by_stage(model: StagedModel, readings: Sequence[Reading]) -> Iterator[tuple[int, int, Tensor]]:
-    """What `chunk_major` yields for each of `readings`, bit by bit, with which of them it is.
+def by_stage(model: StagedModel, stretches: Sequence[Stretch]) -> Iterator[tuple[int, int, Tensor]]:
+    """What `chunk_major` yields for each of `stretches`, bit by bit, with which of them it is.
 
-    After each yield the states of that reading stand at the position reached, although stages are
+    After each yield the states of that stretch stand at the position reached, although stages are
     ahead of it; between yields they do not agree. If any stage fails all end, and its error is
     raised. When iteration ends, or is closed, no stage works any more.
     """
-    pipeline = _Pipeline(model, readings)
+    pipeline = _Pipeline(model, stretches)
     try:
+        pipeline.start()
         for _ in range(pipeline.num_chunks):
             passing = pipeline.next()
-            states = readings[passing.which].states
+            states = stretches[passing.which].states
             for state, reached in zip(states, passing.states, strict=True):
                 vars(state).update(vars(reached))
             yield passing.which, passing.last, passing.hidden
     finally:
         pipeline.stop()
-        for reading in readings:
-            for state in reading.states:
+        for stretch in stretches:
+            for state in stretch.states:
                 if isinstance(state, KVCache):
                     state.cut()
 
 
-def pipelined(model: StagedModel, reading: Reading) -> Iterator[tuple[int, Tensor]]:
-    """`by_stage` for one reading: in place of `chunk_major` where there are chunks enough."""
-    for _, last, hidden in by_stage(model, [reading]):
+def pipelined(model: StagedModel, stretch: Stretch) -> Iterator[tuple[int, Tensor]]:
+    """`by_stage` for one stretch: in place of `chunk_major` where there are chunks enough."""
+    for _, last, hidden in by_stage(model, [stretch]):
         yield last, hidden

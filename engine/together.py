@@ -12,13 +12,14 @@ thread that called.
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing
 from contextvars import copy_context
 from functools import partial
 from typing import Any, Generic, TypeVar
 
 from engine.model import Model
-from engine.passes import Chunk, Reading, by_layer
+from engine.passes import Chunk, Stretch, by_layer
 from engine.pipeline import by_stage
 from engine.staged import StagedModel
 
@@ -40,7 +41,7 @@ class Job(Generic[T]):
         self._may_run = threading.Semaphore(0)
         self._thread: threading.Thread | None = None
         self._is_stopped = False
-        self.reading: Reading | None = None  # what it waits for
+        self.stretch: Stretch | None = None  # what it waits for
         self.found: list[Chunk] = []
         self.parts: list[Job[Any]] = []  # and what else: work it has handed out itself
         self.results: list[T] = []
@@ -53,7 +54,7 @@ class Job(Generic[T]):
 
     @property
     def is_ready(self) -> bool:
-        waits = self.reading is not None or any(not part.is_done for part in self.parts)
+        waits = self.stretch is not None or any(not part.is_done for part in self.parts)
         return not self.is_done and not waits
 
     @property
@@ -61,9 +62,9 @@ class Job(Generic[T]):
         """Whether it holds states that its parts do not hold for it."""
         return self.has_begun and not self.is_done and not self.parts
 
-    def read(self, reading: Reading) -> Iterator[Chunk]:
-        """What a pass gives for `reading`; called by the work itself, as is `hand_out`."""
-        self.reading = reading
+    def read(self, stretch: Stretch) -> Iterator[Chunk]:
+        """What a pass gives for `stretch`; called by the work itself, as is `hand_out`."""
+        self.stretch = stretch
         self._pause()
         found, self.found = self.found, []
         yield from found
@@ -135,7 +136,7 @@ class Meeting:
         """Lets the thread that runs the passes go on; called by the one job that runs."""
         self._turn.release()
 
-    def __iter__(self) -> Iterator[None]:
+    def __iter__(self) -> Generator[None, None, None]:
         try:
             while any(not job.is_done for job in self.jobs):
                 while (job := self._next()) is not None:
@@ -167,18 +168,19 @@ class Meeting:
         self._families = [f for f in self._families if any(not job.is_done for job in f)]
 
     def _pass(self) -> None:
-        asking = [job for family in self._families for job in family if job.reading is not None]
-        readings = [job.reading for job in asking if job.reading is not None]
-        if not readings:
+        jobs = [job for family in self._families for job in family]
+        asking = [job for job in jobs if job.stretch is not None and not job.is_done]
+        stretches = [job.stretch for job in asking if job.stretch is not None]
+        if not stretches:
             return
         if isinstance(self.model, StagedModel):
-            found: list[list[Chunk]] = [[] for _ in readings]
-            for which, last, hidden in by_stage(self.model, readings):
+            found: list[list[Chunk]] = [[] for _ in stretches]
+            for which, last, hidden in by_stage(self.model, stretches):
                 found[which].append((last, hidden))
         else:
-            found = by_layer(self.model, readings)
+            found = by_layer(self.model, stretches)
         for job, chunks in zip(asking, found, strict=True):
-            job.reading, job.found = None, chunks
+            job.stretch, job.found = None, chunks
 
 
 def here(model: Model) -> Job[Any] | None:
@@ -197,8 +199,9 @@ def together(model: Model, works: Sequence[Callable[[], T]]) -> list[T]:
     if job is not None:
         return job.hand_out(works)
     meeting = Meeting(model, works)
-    for _ in meeting:
-        pass
+    with closing(iter(meeting)) as rounds:
+        for _ in rounds:
+            pass
     return results_of(meeting.jobs)
 
 
@@ -222,11 +225,8 @@ def pieces(model: Model, answers: Sequence[Iterable[str]]) -> Iterator[tuple[int
 
     works = [partial(listen, which, answer) for which, answer in enumerate(answers)]
     meeting = Meeting(model, works)
-    rounds = iter(meeting)
-    try:
+    with closing(iter(meeting)) as rounds:
         for _ in rounds:
             while told:
                 yield told.popleft()
-    finally:
-        rounds.close()  # type: ignore[attr-defined]
     results_of(meeting.jobs)

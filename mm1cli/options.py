@@ -23,7 +23,9 @@ Model = Annotated[
     str | None,
     typer.Option(help="Name or folder of the model. [mini]", rich_help_panel=_MODEL),
 ]
-Device = Annotated[str | None, typer.Option(help="cpu or cuda. [cpu]", rich_help_panel=_MODEL)]
+Device = Annotated[
+    str | None, typer.Option(help="cpu, cuda, or cuda:0,cuda:1. [cpu]", rich_help_panel=_MODEL)
+]
 Threads = Annotated[int | None, typer.Option(help="CPU threads.", rich_help_panel=_MODEL)]
 ChunkTokens = Annotated[
     int | None, typer.Option(help="Tokens per prefill step. [1024]", rich_help_panel=_MODEL)

@@ -21,7 +21,7 @@ from engine.errors import EngineError
 from engine.families import read_config
 from engine.layers import kv
 from engine.layers.kv import KVCache
-from engine.passes import Reading
+from engine.passes import Stretch
 from engine.pipeline import WAITING_CHUNKS, by_stage, pipelined
 from engine.prefill import chunk_major
 from engine.staged import Stage, StagedModel
@@ -102,12 +102,12 @@ def one_by_one(model, ids, borders, chunk_tokens):
 def in_stages(model, ids, borders, chunk_tokens):
     states, start = model.empty_states(), 0
     for end in borders:
-        for step in pipelined(model, Reading(states, ids[start:end], start, chunk_tokens)):
+        for step in pipelined(model, Stretch(states, ids[start:end], start, chunk_tokens)):
             yield *step, lambda: [state.fork() for state in states]
         start = end
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(
     st.integers(1, 70),
     st.integers(1, 25),
@@ -142,17 +142,17 @@ def test_several_contexts_pass_through_the_stages_at_once(directory):
     contexts = [[Context(model, 16, torch.int8) for _ in lengths] for model in (one, several)]
     for context in (*contexts[0], *contexts[1]):
         context.extend(ids_of(21))
-    readings = [
-        Reading(context.states, ids_of(length), 21, 16)
+    stretches = [
+        Stretch(context.states, ids_of(length), 21, 16)
         for context, length in zip(contexts[1], lengths, strict=True)
     ]
     with torch.inference_mode():
-        found = [(which, hidden) for which, _, hidden in by_stage(several, readings)]
+        found = [(which, hidden) for which, _, hidden in by_stage(several, stretches)]
     for which, (context, length) in enumerate(zip(contexts[0], lengths, strict=True)):
         want = [hidden for _, hidden in context.chunks(ids_of(length))]
         got = [hidden for owner, hidden in found if owner == which]
         assert all(torch.equal(x, y) for x, y in zip(got, want, strict=True))
-        for state, other in zip(readings[which].states, context.states, strict=True):
+        for state, other in zip(stretches[which].states, context.states, strict=True):
             if not isinstance(state, KVCache):
                 assert_same([state], [other])
             else:

@@ -121,7 +121,7 @@ def documents(model):
     return base
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(st.lists(QUESTIONS, min_size=1, max_size=5))
 def test_answers_written_together_are_those_written_alone(model, tokenizer, questions):
     """In text, tokens, reason to stop, and bits of the state: whoever else is asked."""

@@ -3,7 +3,7 @@
 from itertools import pairwise
 
 import pytest
-from commandline import SHORT
+from commandline import POSITIONS, SHORT, write_files
 from patience import ends_here, others_alive
 
 from engine.layers.norm import RMSNorm
@@ -14,7 +14,7 @@ from mm1cli.output.turns import in_turn
 QUESTIONS = ("where is the rat?", "what did the bridge cost, “1904” or more?", "who sat on it?")
 RUNS = {
     "answers": (),
-    "focus": ("--context-tokens", 1500),
+    "focus": ("--context-tokens",),  # too few: see `by_focus`
     "schema": ("--schema", "name, year int", "--max-tokens", 60),
 }
 
@@ -58,6 +58,15 @@ def ask(mm1, model, notes, how):
     return [told(event) for event in ran.events if event["type"] != "progress"]
 
 
+def by_focus(mm1, model, notes):
+    """Adds a file; returns a length of context that has no room for all."""
+    write_files(notes, {"long.md": "The rat is on a mat far away. " * 60})
+    asked = [part for question in QUESTIONS for part in ("--ask", question)]
+    run = ("analyze", notes, "--model", model, *SHORT, *asked, "--dry-run", "--json")
+    manifest = mm1(*run).json["manifest"]
+    return POSITIONS - manifest["budget_tokens"] + manifest["totals"]["tokens"] - 200
+
+
 @ends_here
 @pytest.mark.parametrize("how", RUNS.values(), ids=RUNS)
 def test_each_answer_is_told_in_its_order_as_if_asked_alone(
@@ -65,7 +74,11 @@ def test_each_answer_is_told_in_its_order_as_if_asked_alone(
 ):
     """With the quotation mask, with a schema, by focus: the events but progress are the same."""
     model = checkpoints["minimax"]
+    if how == RUNS["focus"]:
+        how = (*how, by_focus(mm1, model, notes))
     want = ask(mm1, model, notes, how)
+    plans = {event["plan"] for event in want if event["type"] == "result"}
+    assert plans == {"focus" if "--context-tokens" in how else "whole"}
     assert sum(event["type"] == "token" for event in want) > 3 * 3
     num_alone = passes()
     monkeypatch.setattr(Model, "is_streamed", True)
