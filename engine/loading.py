@@ -14,6 +14,8 @@ from engine.model import Model
 from engine.placement import Placement
 from engine.streaming import StreamedModel, demand, hidden_bytes, stream
 
+# Two stacks of the thread that reads, a block of widened weights, what allocators keep for later.
+_OTHER_BYTES = 32 << 20
 _SPILLED_SHARE = 4  # hidden states over a fourth of what is free serve better as weights kept
 
 
@@ -73,6 +75,7 @@ def _room(
     needed = demand(checkpoint, config, device=device, dtype=dtype)
     left = placement.available_bytes(device) - (planned.total_bytes - planned.weights_bytes)
     left -= needed.shared + needed.working
+    left -= min(_OTHER_BYTES, max(left, 0) // 4)
     spill_over = max(left - needed.least, 0) // _SPILLED_SHARE
     hidden = hidden_bytes(config, num_tokens, dtype)
     if device.type == "cpu" and hidden < spill_over:

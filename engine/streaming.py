@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 import kernels
 from engine.activations import Activations
-from engine.checkpoint import Checkpoint, load_into, skeleton
+from engine.checkpoint import Checkpoint, skeleton
 from engine.config import ModelConfig
 from engine.errors import PlacementError
 from engine.layers.experts import ExpertsMLP
@@ -55,7 +55,7 @@ class Router:
 
     @classmethod
     def of(cls, parts: Parts, index: int, layer: Layer) -> Self:
-        norm, router = (parts.weight(index, name) for name in ("mlp_norm.weight", "mlp.router"))
+        norm, router = (parts.weight(Key(index), x) for x in ("mlp_norm.weight", "mlp.router"))
         assert isinstance(layer.mlp, ExpertsMLP)
         return cls(norm, layer.mlp_norm.eps, router, layer.mlp.chosen)
 
@@ -168,7 +168,10 @@ class StreamedModel(Model):
         return self.layers.each(num_calls)
 
     def activations(self, num_tokens: int) -> Activations:
-        width, num_bytes = self.config.hidden_size, hidden_bytes(self.config, num_tokens, self.dtype)
+        width, num_bytes = (
+            self.config.hidden_size,
+            hidden_bytes(self.config, num_tokens, self.dtype),
+        )
         if self.folder is None or num_bytes < self.spill_over_bytes:
             return Activations(num_tokens, width, self.dtype)
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -214,9 +217,15 @@ def demand(
     checkpoint: Checkpoint, config: ModelConfig, *, device: torch.device, dtype: torch.dtype
 ) -> Demand:
     """What streaming this checkpoint takes. Raises as `checkpoint.skeleton` does."""
+    return Demand.of(parts_of(checkpoint, config, device=device, dtype=dtype), config, dtype)
+
+
+def parts_of(
+    checkpoint: Checkpoint, config: ModelConfig, *, device: torch.device, dtype: torch.dtype
+) -> Parts:
+    """Raises as `checkpoint.skeleton` does."""
     model = skeleton(checkpoint, config)
-    parts = Parts(checkpoint, config, _layers(model), device=device, dtype=dtype)
-    return Demand.of(parts, config, dtype)
+    return Parts(checkpoint, config, _layers(model), device=device, dtype=dtype)
 
 
 def hidden_bytes(config: ModelConfig, num_tokens: int, dtype: torch.dtype) -> int:
@@ -239,11 +248,10 @@ def stream(
     what is read now. Raises CheckpointError before allocating if a shape or dtype is not the
     config's, and PlacementError if `pool_bytes` is too little for any layer.
     """
-    skeleton(checkpoint, config)
+    parts = parts_of(checkpoint, config, device=device, dtype=dtype)
     with torch.device("meta"):
         model = StreamedModel(config)
     layers = _layers(model)
-    parts = Parts(checkpoint, config, layers, device=device, dtype=dtype)
     least = Demand.of(parts, config, dtype).least
     if pool_bytes < least:
         raise PlacementError(
@@ -252,7 +260,15 @@ def stream(
             "less, or free memory"
         )
     del model.layers
-    load_into(model, checkpoint, config, device=device, dtype=dtype, on_progress=on_progress)
+    parameters = dict(model.named_parameters())
+    total, done = sum(parameter.nbytes for parameter in parameters.values()), 0
+    for name, parameter in parameters.items():
+        _put(model, name, parts.shared(name, tuple(parameter.shape)))
+        done += parameter.nbytes
+        if on_progress is not None:
+            on_progress(done, total)
+    if config.tied_embeddings:
+        model.head.weight = model.embed.weight
     routers = [
         Router.of(parts, index, layer)
         for index, layer in enumerate(layers)

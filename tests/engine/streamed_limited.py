@@ -49,8 +49,10 @@ def make(folder, hidden_size, num_layers):
     write_config(folder, config)
     shards = {}
     for name in shapes(config):
-        layer = name.split(".")[2] if "layers." in name else "other"
-        shards.setdefault(f"model-{layer}.safetensors", []).append(name)
+        words = name.split(".")
+        # As the published shards: much smaller than the memory, which opening one takes of.
+        part = [words[2], words[5][0] if "experts" in words else "x"] if "layers" in words else [""]
+        shards.setdefault(f"model-{'-'.join(part)}.safetensors", []).append(name)
     wanted, generator = shapes(config), torch.Generator().manual_seed(0)
     for shard, names in shards.items():
         weights = {}

@@ -167,7 +167,7 @@ def test_too_little_room_is_refused_before_anything_is_read(tmp_path, monkeypatc
     directory = model_dir(tmp_path, minimax_config())
     checkpoint, config = Checkpoint(directory), read_config(directory)
     least = demand(checkpoint, config, **CPU).least
-    monkeypatch.setattr("engine.checkpoint.Checkpoint.read", lambda *_: pytest.fail("read"))
+    monkeypatch.setattr("engine.shards.Shards.read_into", lambda *_: pytest.fail("read"))
     with pytest.raises(PlacementError, match="dense part and the experts of one token"):
         stream(checkpoint, config, pool_bytes=least - 1, **CPU)
 
@@ -196,12 +196,12 @@ def test_an_engine_streams_what_does_not_fit_and_says_what_it_read(tmp_path, mon
     planned = placement.plan(whole.config, 80, 1024, torch.float32)
     needed = demand(Checkpoint(directory), whole.config, **CPU)
     others = planned.total_bytes - planned.weights_bytes + needed.shared + needed.working
-    room = others + 80 * 32 * 4 + 2 * needed.least
+    room = others + 80 * 32 * 4 + 3 * needed.least
     assert planned.total_bytes > room
     monkeypatch.setattr(placement, "available_bytes", lambda device: room)
     engine = Engine(directory, num_tokens=80)
     assert answer(engine) == answer(whole) != []
-    assert needed.least <= engine._model.pool._pool_bytes <= 2 * needed.least
+    assert needed.least <= engine._model.pool._pool_bytes <= 3 * needed.least
     assert engine.reading.num_reads > 0
     assert 0 < engine.reading.hit_rate <= 1
     with pytest.raises(PlacementError, match=r"needs .* = weights .* read less"):
