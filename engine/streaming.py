@@ -5,6 +5,7 @@ of layers in a `Pool`: the next layer's are read while one is computed, and what
 used again soonest is kept. Logits are those of the resident model, bit by bit.
 """
 
+import ctypes
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -29,6 +30,8 @@ from engine.pool import Pool, Reading
 from engine.schedule import Schedule
 from kernels import ExpertStack
 from kernels.quantized import Weight
+
+_M_ARENA_MAX, _M_MMAP_THRESHOLD = -8, -3  # malloc.h
 
 
 class PooledExperts(ExpertStack):
@@ -248,6 +251,7 @@ def stream(
     what is read now. Raises CheckpointError before allocating if a shape or dtype is not the
     config's, and PlacementError if `pool_bytes` is too little for any layer.
     """
+    _give_memory_back()
     parts = parts_of(checkpoint, config, device=device, dtype=dtype)
     with torch.device("meta"):
         model = StreamedModel(config)
@@ -281,6 +285,14 @@ def stream(
 
 def _layers(model: Model) -> list[Layer]:
     return [layer for layer in model.layers if isinstance(layer, Layer)]
+
+
+def _give_memory_back() -> None:
+    """Parts are made on one thread and dropped on another, which fills a heap each with holes."""
+    with suppress(OSError, AttributeError):  # a system with another allocator
+        allocator = ctypes.CDLL(None)
+        allocator.mallopt(_M_ARENA_MAX, 1)
+        allocator.mallopt(_M_MMAP_THRESHOLD, 1 << 20)
 
 
 def _put(module: nn.Module, path: str, weight: object) -> None:
