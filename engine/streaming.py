@@ -82,7 +82,9 @@ class StreamedLayers(nn.ModuleList):
     ) -> None:
         super().__init__(model_layers)
         self._pool, self._routers = pool, routers
+        self._pass = 0
         self._expert: Key | None = None  # in use
+        self._layer: tuple[int, Layer, dict[str, nn.Parameter]] | None = None  # as it is without
         for index, layer in enumerate(model_layers):
             layer.register_forward_pre_hook(partial(self._begin_call, index))
             if isinstance(layer.mlp, ExpertsMLP):
@@ -95,26 +97,37 @@ class StreamedLayers(nn.ModuleList):
 
     def each(self, num_calls: int) -> Iterator[Layer]:
         """The layers in order, each to be called so many times."""
-        self._expert = None
+        self._leave_layer()
         self._pool.release_all()
+        self._pass += 1
+        this_pass = self._pass
         for index, layer in enumerate(self._modules.values()):
             assert isinstance(layer, Layer)
             schedule = self._pool.schedule
             foreseen = {index: schedule.foreseen[index]} if index in schedule.foreseen else {}
             schedule = replace(schedule, layer=index, num_calls=num_calls, foreseen=foreseen)
             self._pool.follow(schedule)
-            part = self._pool.take(Key(index))
-            empty = dict(layer.named_parameters())
             try:
-                for name, weight in part.weights.items():
-                    _put(layer, name, weight)
-                del part
-                yield layer
+                yield self._enter_layer(index, layer)
             finally:
-                for name, parameter in empty.items():
-                    _put(layer, name, parameter)
-                self._leave_expert()
-                self._pool.release(Key(index))
+                if self._pass == this_pass:  # else a later pass has left it already
+                    self._leave_layer()
+
+    def _enter_layer(self, index: int, layer: Layer) -> Layer:
+        part = self._pool.take(Key(index))
+        self._layer = (index, layer, dict(layer.named_parameters()))
+        for name, weight in part.weights.items():
+            _put(layer, name, weight)
+        return layer
+
+    def _leave_layer(self) -> None:
+        self._leave_expert()
+        if self._layer is not None:
+            index, layer, empty = self._layer
+            for name, parameter in empty.items():
+                _put(layer, name, parameter)
+            self._layer = None
+            self._pool.release(Key(index))
 
     def _begin_call(self, index: int, _: nn.Module, arguments: tuple[Tensor, ...]) -> None:
         self._leave_expert()
@@ -151,8 +164,8 @@ class StreamedLayers(nn.ModuleList):
 
     def _leave_expert(self) -> None:
         if self._expert is not None:
-            self._pool.release(self._expert)
-            self._expert = None
+            expert, self._expert = self._expert, None
+            self._pool.release(expert)
 
 
 class StreamedModel(Model):

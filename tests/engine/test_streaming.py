@@ -152,6 +152,26 @@ def test_an_interruption_between_chunks_is_prompt_and_leaves_nothing_behind(tmp_
     assert all(thread.name != "weights" for thread in threading.enumerate())
 
 
+def test_a_pass_that_nobody_ended_does_not_disturb_the_next_one(tmp_path):
+    """As when the error that ended it is still being looked at."""
+    directory = model_dir(tmp_path, minimax_config())
+    model = streamed(directory)
+    left = iter(model.layers)
+    next(left)
+    run = (list(range(4, 40)), [9])
+    wanted = logits(resident(directory), *run)
+    ids, states = torch.tensor(range(4, 40)), model.empty_states()
+    with torch.inference_mode():
+        hidden = torch.nn.functional.embedding(ids, model.embed.weight)
+        for layer, state in zip(model.layers, states, strict=True):
+            if left is not None:
+                left.close()
+                left = None
+            hidden = layer(hidden, state, 0)
+        assert torch.allclose(model.logits(hidden[-1:])[0], wanted[0], atol=1e-4)
+    assert torch.equal(logits(model, *run), wanted)
+
+
 def test_hidden_states_are_spilled_where_they_are_large(tmp_path, monkeypatch):
     directory = model_dir(tmp_path / "m", minimax_config())
     model, made, mkstemp = streamed(directory), [], tempfile.mkstemp
