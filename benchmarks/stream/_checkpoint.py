@@ -12,6 +12,7 @@ from engine.config import Mixer
 
 VOCAB_SIZE = 512
 _BLOCK_BYTES = 64 << 20
+_Stored = tuple[str, str, tuple[int, ...]]  # name, dtype, shape
 _KINDS = {Mixer.LIGHTNING: 0, Mixer.SOFTMAX: 1}
 
 
@@ -41,7 +42,7 @@ def config(kinds: list[Mixer]) -> dict[str, object]:
     return published
 
 
-def _layer(index: int, kind: Mixer) -> Iterator[tuple[str, str, tuple[int, ...]]]:
+def _layer(index: int, kind: Mixer) -> Iterator[_Stored]:
     prefix, attention = f"model.layers.{index}", f"model.layers.{index}.self_attn"
     for norm in ("input_layernorm", "post_attention_layernorm"):
         yield f"{prefix}.{norm}.weight", "BF16", (6144,)
@@ -68,7 +69,7 @@ def write(folder: Path, kinds: list[Mixer], *, is_sparse: bool) -> int:
     """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps(config(kinds)), encoding="utf-8")
-    rest = [("model.embed_tokens.weight", "BF16", (VOCAB_SIZE, 6144))]
+    rest: list[_Stored] = [("model.embed_tokens.weight", "BF16", (VOCAB_SIZE, 6144))]
     rest += [("lm_head.weight", "BF16", (VOCAB_SIZE, 6144)), ("model.norm.weight", "BF16", (6144,))]
     shards = {"rest.safetensors": rest}
     for index, kind in enumerate(kinds):
@@ -83,12 +84,11 @@ def write(folder: Path, kinds: list[Mixer], *, is_sparse: bool) -> int:
     return total - (folder / "rest.safetensors").stat().st_size
 
 
-def _write_shard(
-    path: Path, tensors: list[tuple[str, str, tuple[int, ...]]], *, is_sparse: bool
-) -> int:
-    header, end = {}, 0
+def _write_shard(path: Path, tensors: list[_Stored], *, is_sparse: bool) -> int:
+    places, header, end = dict[str, tuple[int, int]](), dict[str, object](), 0
     for name, dtype, shape in tensors:
         first, end = end, end + math.prod(shape) * (4 if dtype == "F32" else 2)
+        places[name] = (first, end)
         header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [first, end]}
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
@@ -102,8 +102,7 @@ def _write_shard(
         start = file.tell()
         for done in () if is_sparse else range(0, end, _BLOCK_BYTES):
             file.write(data[: end - done])
-        for name, entry in header.items():  # without them no token differs from another
-            first, last = entry["data_offsets"]
+        for name, (first, last) in places.items():  # or no token would differ from another
             file.seek(start + first)
             if "norm" in name:
                 file.write(ones[: last - first])

@@ -68,7 +68,9 @@ def _measure(folder: Path, num_tokens: int, pool_bytes: int, how: str) -> dict[s
     before = machine.resident_bytes()
     _reset_peak()
     model = _model(checkpoint, config, pool_bytes)
+    began_cpu_s = time.process_time()
     each_s, read_bytes = _pass(model, num_tokens)
+    cpu_s = time.process_time() - began_cpu_s
     peak = _peak_bytes() - before
     done = model.reading
     model.pool.close()
@@ -88,6 +90,7 @@ def _measure(folder: Path, num_tokens: int, pool_bytes: int, how: str) -> dict[s
         "read_gb": round(read_bytes / GB, 2),
         "gb_per_s": round(read_bytes / total_s / GB, 3),
         "alone_gb_per_s": round(alone_bytes / read_s / GB, 3),
+        "cpu_s": round(cpu_s, 2),
         "waited_s": round(done.waited_s, 2),
         "peak_gb": round(peak / GB, 2),
         "planned_gb": round(planned / GB, 2),
