@@ -136,20 +136,6 @@ def load(
     and in all. Raises CheckpointError before allocating if a shape or dtype is not the config's.
     """
     model = skeleton(checkpoint, config, stages)
-    load_into(model, checkpoint, config, device=device, dtype=dtype, on_progress=on_progress)
-    return model.eval()
-
-
-def load_into(
-    model: Model,
-    checkpoint: Checkpoint,
-    config: ModelConfig,
-    *,
-    device: torch.device,
-    dtype: torch.dtype,
-    on_progress: Callable[[int, int], None] | None = None,
-) -> None:
-    """`load` into `model`, which `skeleton` has accepted, of the parameters that it has."""
     sources = family_named(config.family).sources(config)
     parameters = dict(model.named_parameters())
     total = sum(parameter.nbytes for parameter in parameters.values())
@@ -172,6 +158,7 @@ def load_into(
         model.head.weight = model.embed.weight
         if isinstance(model, StagedModel):
             _replace(model, "head.weight", model.embed.weight.to(model.place_of("head.weight")))
+    return model.eval()
 
 
 def stays_float32(name: str) -> bool:

@@ -115,8 +115,8 @@ class Parts:
     def _add(self, layer: int, name: str, shape: tuple[int, ...]) -> None:
         sources = self._sources[f"layers.{layer}.{name}"]
         if not (self._num_experts and len(shape) == 3):
-            dtype = torch.float32 if stays_float32(name) else self._dtype
-            self._matrices.setdefault(Key(layer), []).append(_Matrix(name, shape, dtype, sources))
+            matrix = _Matrix(name, shape, self._dtype_of(name), sources)
+            self._matrices.setdefault(Key(layer), []).append(matrix)
             return
         each = len(sources) // self._num_experts
         for expert in range(self._num_experts):
@@ -170,11 +170,20 @@ class Parts:
                 return self._expert(key, spare)
             return Part({matrix.name: self._dense(matrix) for matrix in self._matrices[key]})
 
-    def weight(self, layer: int, name: str) -> Tensor:
-        """One weight of a dense part, apart from it."""
-        matrix = next(m for m in self._matrices[Key(layer)] if m.name == name)
+    def weight(self, key: Key, name: str) -> Tensor:
+        """One weight of a part, apart from it, as it is before it is packed."""
+        return self._apart(next(m for m in self._matrices[key] if m.name == name))
+
+    def shared(self, name: str, shape: tuple[int, ...]) -> Tensor:
+        """A weight of the model that belongs to no layer."""
+        return self._apart(_Matrix(name, shape, self._dtype_of(name), self._sources[name]))
+
+    def _apart(self, matrix: _Matrix) -> Tensor:
         with torch.no_grad(), self._staging.reading():
             return self._fill(self._empty(matrix), matrix)
+
+    def _dtype_of(self, name: str) -> torch.dtype:
+        return torch.float32 if stays_float32(name) else self._dtype
 
     def _empty(self, matrix: _Matrix) -> Tensor:
         return torch.empty(matrix.shape, dtype=matrix.dtype, device=self._device)

@@ -107,7 +107,7 @@ class Pool:
                 if self._thread is None:
                     raise PlacementError(
                         f"a part of layer {key.layer} takes {self._reader.num_bytes(key):,} bytes; "
-                        f"of {self._pool_bytes:,} for weights {self._held_bytes:,} are in use"
+                        f"of {self._pool_bytes:,} for weights, those in use leave too few"
                     )
                 self._changed.wait()
         finally:
@@ -116,9 +116,9 @@ class Pool:
 
     def release(self, key: Key) -> None:
         with self._changed:
-            entry = self._entries[key]
-            assert entry.num_users > 0, key
-            entry.num_users -= 1
+            if (entry := self._entries.get(key)) is None:
+                return  # it was released by all means
+            entry.num_users = max(entry.num_users - 1, 0)
             self._clock += 1
             entry.last_used = self._clock
             entry.part.note_use()

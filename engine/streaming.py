@@ -18,12 +18,13 @@ from torch import Tensor, nn
 
 import kernels
 from engine.activations import Activations
-from engine.checkpoint import Checkpoint, load_into, skeleton
+from engine.checkpoint import Checkpoint, skeleton
 from engine.config import ModelConfig
 from engine.errors import PlacementError
 from engine.layers.experts import ExpertsMLP
 from engine.model import Layer, Model
 from engine.parts import Key, Part, Parts
+from engine.placement.memory import give_back_at_once
 from engine.pool import Pool, Reading
 from engine.schedule import Schedule
 from kernels import ExpertStack
@@ -54,7 +55,7 @@ class Router:
 
     @classmethod
     def of(cls, parts: Parts, index: int, layer: Layer) -> Self:
-        norm, router = (parts.weight(index, name) for name in ("mlp_norm.weight", "mlp.router"))
+        norm, router = (parts.weight(Key(index), x) for x in ("mlp_norm.weight", "mlp.router"))
         assert isinstance(layer.mlp, ExpertsMLP)
         return cls(norm, layer.mlp_norm.eps, router, layer.mlp.chosen)
 
@@ -78,7 +79,9 @@ class StreamedLayers(nn.ModuleList):
     ) -> None:
         super().__init__(model_layers)
         self._pool, self._routers = pool, routers
+        self._pass = 0
         self._expert: Key | None = None  # in use
+        self._layer: tuple[int, Layer, dict[str, nn.Parameter]] | None = None  # as it is without
         for index, layer in enumerate(model_layers):
             layer.register_forward_pre_hook(partial(self._begin_call, index))
             if isinstance(layer.mlp, ExpertsMLP):
@@ -91,26 +94,37 @@ class StreamedLayers(nn.ModuleList):
 
     def each(self, num_calls: int, first: int = 0) -> Iterator[Layer]:
         """The layers from `first` on, each to be called so many times."""
-        self._expert = None
+        self._leave_layer()
         self._pool.release_all()
+        self._pass += 1
+        this_pass = self._pass
         for index, layer in islice(enumerate(self._modules.values()), first, None):
             assert isinstance(layer, Layer)
             schedule = self._pool.schedule
             foreseen = {index: schedule.foreseen[index]} if index in schedule.foreseen else {}
             schedule = replace(schedule, layer=index, num_calls=num_calls, foreseen=foreseen)
             self._pool.follow(schedule)
-            part = self._pool.take(Key(index))
-            empty = dict(layer.named_parameters())
             try:
-                for name, weight in part.weights.items():
-                    _put(layer, name, weight)
-                del part
-                yield layer
+                yield self._enter_layer(index, layer)
             finally:
-                for name, parameter in empty.items():
-                    _put(layer, name, parameter)
-                self._leave_expert()
-                self._pool.release(Key(index))
+                if self._pass == this_pass:  # else a later pass has left it already
+                    self._leave_layer()
+
+    def _enter_layer(self, index: int, layer: Layer) -> Layer:
+        part = self._pool.take(Key(index))
+        self._layer = (index, layer, dict(layer.named_parameters()))
+        for name, weight in part.weights.items():
+            _put(layer, name, weight)
+        return layer
+
+    def _leave_layer(self) -> None:
+        self._leave_expert()
+        if self._layer is not None:
+            index, layer, empty = self._layer
+            for name, parameter in empty.items():
+                _put(layer, name, parameter)
+            self._layer = None
+            self._pool.release(Key(index))
 
     def _begin_call(self, index: int, _: nn.Module, arguments: tuple[Tensor, ...]) -> None:
         self._leave_expert()
@@ -147,8 +161,8 @@ class StreamedLayers(nn.ModuleList):
 
     def _leave_expert(self) -> None:
         if self._expert is not None:
-            self._pool.release(self._expert)
-            self._expert = None
+            expert, self._expert = self._expert, None
+            self._pool.release(expert)
 
 
 class StreamedModel(Model):
@@ -211,9 +225,15 @@ def demand(
     checkpoint: Checkpoint, config: ModelConfig, *, device: torch.device, dtype: torch.dtype
 ) -> Demand:
     """What streaming this checkpoint takes. Raises as `checkpoint.skeleton` does."""
+    return Demand.of(parts_of(checkpoint, config, device=device, dtype=dtype), config, dtype)
+
+
+def parts_of(
+    checkpoint: Checkpoint, config: ModelConfig, *, device: torch.device, dtype: torch.dtype
+) -> Parts:
+    """Raises as `checkpoint.skeleton` does."""
     model = skeleton(checkpoint, config)
-    parts = Parts(checkpoint, config, _layers(model), device=device, dtype=dtype)
-    return Demand.of(parts, config, dtype)
+    return Parts(checkpoint, config, _layers(model), device=device, dtype=dtype)
 
 
 def hidden_bytes(config: ModelConfig, num_tokens: int, dtype: torch.dtype) -> int:
@@ -236,11 +256,11 @@ def stream(
     what is read now. Raises CheckpointError before allocating if a shape or dtype is not the
     config's, and PlacementError if `pool_bytes` is too little for any layer.
     """
-    skeleton(checkpoint, config)
+    give_back_at_once()
+    parts = parts_of(checkpoint, config, device=device, dtype=dtype)
     with torch.device("meta"):
         model = StreamedModel(config)
     layers = _layers(model)
-    parts = Parts(checkpoint, config, layers, device=device, dtype=dtype)
     least = Demand.of(parts, config, dtype).least
     if pool_bytes < least:
         raise PlacementError(
@@ -249,7 +269,15 @@ def stream(
             "less, or free memory"
         )
     del model.layers
-    load_into(model, checkpoint, config, device=device, dtype=dtype, on_progress=on_progress)
+    parameters = dict(model.named_parameters())
+    total, done = sum(parameter.nbytes for parameter in parameters.values()), 0
+    for name, parameter in parameters.items():
+        _put(model, name, parts.shared(name, tuple(parameter.shape)))
+        done += parameter.nbytes
+        if on_progress is not None:
+            on_progress(done, total)
+    if config.tied_embeddings:
+        model.head.weight = model.embed.weight
     routers = [
         Router.of(parts, index, layer)
         for index, layer in enumerate(layers)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-_M_MMAP_THRESHOLD = -3  # glibc's malloc.h
+_M_MMAP_THRESHOLD, _M_ARENA_MAX = -3, -8  # glibc's malloc.h
 _LARGE_BYTES = 2**20
 
 
@@ -15,11 +15,14 @@ def give_back_at_once() -> None:
     """Makes the C library return large tensors to the system when they are freed.
 
     Otherwise it keeps them, once some were freed, up to 32 MB each, and what a run takes depends on
-    how they happen to lie: measured up to a quarter more than is alive. Only glibc has the switch.
+    how they happen to lie: measured up to a quarter more than is alive. What one thread makes and
+    another drops would also fill a heap each with holes. Only glibc has the switches.
     """
     if sys.platform == "linux":
         with suppress(OSError, AttributeError):
-            ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, _LARGE_BYTES)
+            allocator = ctypes.CDLL(None)
+            allocator.mallopt(_M_ARENA_MAX, 1)
+            allocator.mallopt(_M_MMAP_THRESHOLD, _LARGE_BYTES)
 
 
 def available_bytes(device: torch.device) -> int:

@@ -27,7 +27,7 @@ from tiny import (
 
 from engine.checkpoint import Checkpoint, load
 from engine.engine import Engine
-from engine.placement import _field
+from engine.placement.memory import field
 
 NUM_TOKENS, CHUNK_TOKENS, NUM_WRITTEN = 200, 64, 6
 
@@ -49,8 +49,10 @@ def make(folder, hidden_size, num_layers):
     write_config(folder, config)
     shards = {}
     for name in shapes(config):
-        layer = name.split(".")[2] if "layers." in name else "other"
-        shards.setdefault(f"model-{layer}.safetensors", []).append(name)
+        words = name.split(".")
+        # As the published shards: much smaller than the memory, which opening one takes of.
+        part = [words[2], words[5][0] if "experts" in words else "x"] if "layers" in words else [""]
+        shards.setdefault(f"model-{'-'.join(part)}.safetensors", []).append(name)
     wanted, generator = shapes(config), torch.Generator().manual_seed(0)
     for shard, names in shards.items():
         weights = {}
@@ -66,7 +68,7 @@ def run(folder, headroom):
     Engine(folder / "tiny", pool_bytes=10**6).new_context().extend([5, 6, 7])  # loads libraries
     limit = 0
     if headroom != "unlimited":
-        taken = _field(Path("/proc/self/status"), "VmData:", 1024)
+        taken = field(Path("/proc/self/status"), "VmData:", 1024)
         limit = taken + (int(headroom) << 20)
         resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
     engine = Engine(folder, chunk_tokens=CHUNK_TOKENS, threads=1, num_tokens=NUM_TOKENS)

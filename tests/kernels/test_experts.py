@@ -4,7 +4,9 @@ import pytest
 import torch
 from measure import relative_rms
 
+import kernels
 from kernels.experts import grouped, naive
+from kernels.linear import narrow
 
 
 def inputs(num_tokens, num_experts=8, chosen=2, width=12, inner=20, seed=0):
@@ -36,3 +38,46 @@ def test_an_expert_nobody_chose_is_never_touched():
 def test_runs_are_equal_bit_by_bit():
     arguments = inputs(200)
     assert torch.equal(grouped.experts(*arguments), grouped.experts(*arguments))
+
+
+class Fetched(kernels.ExpertStack):
+    """Hands out experts, and notes what it was told and asked for."""
+
+    def __init__(self, stack):
+        self.stack, self.announced, self.fetched = stack, [], []
+
+    def announce(self, experts):
+        self.announced = list(experts)
+
+    def __getitem__(self, expert):
+        self.fetched.append(expert)
+        return self.stack[expert]
+
+
+def test_a_stack_that_is_fetched_is_asked_once_for_each_expert_in_the_order_announced():
+    x, ids, weights, gate_up, down = inputs(3, num_experts=64)
+    stacks = Fetched(gate_up), Fetched(down)
+    out = kernels.experts(x, ids, weights, *stacks)
+    assert torch.equal(out, grouped.experts(x, ids, weights, gate_up, down))
+    chosen = sorted(set(ids.flatten().tolist()))
+    assert stacks[0].announced == stacks[0].fetched == stacks[1].fetched == chosen
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_experts_kept_narrower_are_multiplied_as_if_they_were_widened(dtype):
+    x, ids, weights, gate_up, down = inputs(40)
+    gate_up, down = gate_up.to(dtype), down.to(dtype)
+    out = kernels.experts(x, ids, weights, Fetched(gate_up), Fetched(down))
+    assert torch.equal(out, grouped.experts(x, ids, weights, gate_up.float(), down.float()))
+
+
+@pytest.mark.parametrize("num_rows", [1, 2, 7, 64])
+@pytest.mark.parametrize("shape", [(3000, 700), (96, 2**15), (3, 5)])
+def test_a_narrow_product_in_blocks_has_the_bits_of_the_whole_one(num_rows, shape):
+    """Red here means a streamed model's logits are not the resident one's on this processor."""
+    generator = torch.Generator().manual_seed(0)
+    weight = torch.randn(shape, generator=generator).bfloat16()
+    x = torch.randn(num_rows, shape[1], generator=generator)
+    wanted = torch.nn.functional.linear(x, weight.float())
+    assert torch.equal(narrow.linear(x, weight), wanted)
+    assert wanted.abs().sum() > 0
