@@ -43,13 +43,15 @@ class Chooser(Protocol):
 def serves(context: Context) -> bool:
     """Whether tokens after `context` are to be drawn by recorded steps.
 
-    Not where a layer has a state of another kind (`window_always`), nor under autocast.
+    Not where a layer has a state of another kind (`window_always`), nor under autocast, nor where
+    weights come and go between steps.
     """
     model = context.model
     has_kv = any(isinstance(state, KVCache) for state in context.states)
     return (
         HAS_TRITON
         and model.device.type == "cuda"
+        and not model.is_streamed
         and can_step(context)
         and (not has_kv or model.config.head_dim in _RECORDED_HEAD_DIMS)
         and not torch.is_autocast_enabled("cuda")
