@@ -22,8 +22,7 @@ from engine.layers.lightning import LightningAttention, LightningState
 from engine.layers.mlp import DenseMLP
 from engine.layers.norm import RMSNorm
 from engine.layers.softmax import SoftmaxAttention
-
-_MATRICES = frozenset({"qkv", "gate", "out", "gate_up", "down"})  # what `kernels.linear` is given
+from engine.quantization import MATRICES
 
 LayerState = LightningState | KVCache | WindowCache
 StepState = LayerState | FillingKV
@@ -142,13 +141,13 @@ class Model(nn.Module):
         """Trades training for speed, once the weights are in place.
 
         The head becomes a float32 matrix of its own, and matrices take the layout that products
-        are fastest with on this device.
+        are fastest with on this device; quantised ones are no parameters and stay as they are.
         """
         self.requires_grad_(False)
         self.head.weight = _frozen(kernels.prepack(self.head.weight.float()))
         for module in self.modules():
             for name, parameter in module.named_parameters(recurse=False):
-                if name in _MATRICES:
+                if name in MATRICES:
                     setattr(module, name, _frozen(kernels.prepack(parameter)))
 
     def unused_ids(self) -> Tensor:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from engine.checkpoint import stays_float32
+from engine.checkpoint import weight_bytes
 from engine.config import Mixer, ModelConfig
 from engine.errors import PlacementError
 from engine.layers.kv import BLOCK_TOKENS
@@ -56,8 +56,7 @@ def plan(
     with torch.device("meta"):
         model = Model(config)
     weights = sum(
-        parameter.numel() * (4 if stays_float32(name) else dtype.itemsize)
-        for name, parameter in model.named_parameters()
+        weight_bytes(config, name, parameter, dtype) for name, parameter in model.named_parameters()
     )
     if config.tied_embeddings:  # the head is a float32 matrix of its own
         weights += 4 * config.vocab_size * config.hidden_size

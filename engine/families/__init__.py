@@ -1,6 +1,7 @@
 """Checkpoint families: how their config keys and tensor names become ours. One file each."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from engine.errors import ConfigError
 from engine.families import llama, minimax, mm1
 from engine.families.family import Family
 from engine.files import read_json
+from engine.quantization import read_quantization
 
 FAMILIES: tuple[Family, ...] = (minimax.FAMILY, llama.FAMILY, mm1.FAMILY)
 
@@ -31,6 +33,6 @@ def read_config(directory: Path) -> ModelConfig:
     """The validated config of the checkpoint in `directory`. Raises ConfigError."""
     raw = read_json(directory / "config.json")
     try:
-        return family_of(raw).read_config(raw)
+        return replace(family_of(raw).read_config(raw), quantization=read_quantization(raw))
     except (TypeError, AttributeError, KeyError, OverflowError) as error:
         raise ConfigError(f"{directory / 'config.json'}: malformed ({error})") from None
