@@ -2,12 +2,13 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from engine import placement
 from engine.checkpoint import Checkpoint, load
 from engine.families import read_config
 from engine.model import Model
@@ -76,6 +77,14 @@ def score_error(
     return ScoreError(
         count, (off / of) ** 0.5, nll_before / count, nll_after / count, kl / count, same / count
     )
+
+
+def check_memory(directory: Path, num_tokens: int) -> None:
+    """Raises PlacementError if `score_error` of the model and another like it does not fit here."""
+    config = read_config(directory)
+    plan = placement.plan(config, num_tokens, num_tokens, torch.float32)
+    ends = 4 * 2 * config.vocab_size * config.hidden_size  # of the other model
+    placement.check(replace(plan, weights_bytes=plan.weights_bytes + ends), torch.device("cpu"))
 
 
 def _sums(theirs: Tensor, ours: Tensor, following: Tensor) -> Tensor:

@@ -12,6 +12,8 @@ from mm1cli.options import (
     AlwaysAnswer,
     Ask,
     Baseline,
+    Check,
+    CheckText,
     Chunks,
     ChunkTokens,
     ContextName,
@@ -27,6 +29,8 @@ from mm1cli.options import (
     Findings,
     Fit,
     Focus,
+    Form,
+    Group,
     Include,
     Json,
     Kv,
@@ -36,6 +40,7 @@ from mm1cli.options import (
     MaxTokens,
     Model,
     ModelName,
+    NewModel,
     NoCache,
     Null,
     Ocr,
@@ -466,6 +471,26 @@ def pull(name: ModelName = "mini", quiet: Quiet = None) -> None:
         from mm1cli.commands import models
 
         models.pull(name, sys.stdout, sink)
+
+
+@models_app.command()
+def quantize(
+    name: ModelName,
+    output: NewModel,
+    to: Form,
+    group: Group = None,
+    check: Check = None,
+    text: CheckText = None,
+    as_json: Json = False,
+    quiet: Quiet = None,
+) -> None:
+    """Write a model again with its matrices in int8 or int4, and say what that changed."""
+    with command({"quiet": quiet}) as (_, sink):
+        from mm1cli.commands import weights
+
+        weights.quantize(
+            name, output, to, group, sink, sys.stdout, check=check, text=text, as_json=as_json
+        )
 
 
 @models_app.command()

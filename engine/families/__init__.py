@@ -10,7 +10,7 @@ from engine.errors import ConfigError
 from engine.families import llama, minimax, mm1
 from engine.families.family import Family
 from engine.files import read_json
-from engine.quantization import read_quantization
+from engine.quantization import UNQUANTIZED, read_quantization
 
 FAMILIES: tuple[Family, ...] = (minimax.FAMILY, llama.FAMILY, mm1.FAMILY)
 
@@ -23,6 +23,16 @@ def family_of(raw: Mapping[str, Any]) -> Family:
             return family
     known = ", ".join(name for family in FAMILIES for name in family.model_types)
     raise ConfigError(f"config: model_type {model_type!r:.80} is not supported, only {known}")
+
+
+def precision_of(directory: Path) -> str | None:
+    """What the matrices of the checkpoint in `directory` are stored in, as its config.json says: a
+    dtype such as bfloat16, or forms such as int4/64. None if it does not say."""
+    raw = read_json(directory / "config.json")
+    if (quantization := read_quantization(raw)) != UNQUANTIZED:
+        return str(quantization)
+    dtype = raw.get("dtype", raw.get("torch_dtype"))
+    return dtype if isinstance(dtype, str) else None
 
 
 def family_named(name: str) -> Family:
