@@ -30,7 +30,9 @@ from mm1cli.options import (
     Fit,
     Focus,
     Form,
+    GgufFile,
     Group,
+    ImportForm,
     Include,
     Json,
     Kv,
@@ -491,6 +493,22 @@ def quantize(
         weights.quantize(
             name, output, to, group, sink, sys.stdout, check=check, text=text, as_json=as_json
         )
+
+
+@models_app.command("import")
+def import_model(
+    file: GgufFile,
+    output: NewModel,
+    to: ImportForm = None,
+    group: Group = None,
+    as_json: Json = False,
+    quiet: Quiet = None,
+) -> None:
+    """Make a model of a GGUF file: MiniMax-01 and M1, or Llama-shaped."""
+    with command({"quiet": quiet}) as (_, sink):
+        from mm1cli.commands import weights
+
+        weights.import_gguf(file, output, to, group, sink, sys.stdout, as_json=as_json)
 
 
 @models_app.command()

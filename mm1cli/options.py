@@ -174,6 +174,13 @@ Chunks = Annotated[
 ]
 NewModel = Annotated[Path, typer.Option("--output", "-o", help="Folder to make: m1-int4.")]
 Form = Annotated[str, typer.Option("--to", metavar="FORM", help="int8 or int4.")]
+GgufFile = Annotated[
+    Path, typer.Argument(metavar="FILE", help="A GGUF file; of a split one any, for all.")
+]
+ImportForm = Annotated[
+    str | None,
+    typer.Option("--to", metavar="FORM", help="int8, int4 or float32. [the nearest to the file's]"),
+]
 Group = Annotated[
     int | None, typer.Option(help="int4: weights that share a scale; 32, 64 or 128. [64]")
 ]

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from mm1cli import library
-from mm1cli.errors import InputError, UsageError
+from mm1cli.errors import InputError, ModelError, UsageError
 from mm1cli.output.sink import Sink
 from mm1cli.prompts import prompt
 
@@ -50,7 +50,10 @@ def quantize(
     source, wanted = library.resolve(name), form_named(form, group)
     sample, named = _text(text)
     target = target.absolute()
-    written = run(source, target, wanted, _progress(sink, "quantizing"))
+    try:
+        written = run(source, target, wanted, _progress(sink, "quantizing"))
+    except OSError as error:
+        raise ModelError(f"{target} cannot be written: {error.strerror or error}") from error
     library.write_manifest(target, _facts(source, target), written.sha256)
     measured = None
     if check is not False and (reason := _why_not(source, is_asked=check is True)):
@@ -61,12 +64,47 @@ def quantize(
     _say(target, written, measured, before, stdout, as_json=as_json)
 
 
+def import_gguf(
+    source: Path,
+    target: Path,
+    form: str | None,
+    group: int | None,
+    sink: Sink,
+    stdout: TextIO,
+    *,
+    as_json: bool,
+) -> None:
+    """Writes the model of a GGUF file to `target`, in the nearest form or in the one asked for."""
+    from engine.errors import GgufError
+    from engine.gguf import convert, split_files
+    from engine.quantization import Form
+
+    if form is None and group is not None:
+        raise UsageError("--group is about --to int4")
+    wanted = None
+    if form is not None:
+        wanted = Form.PLAIN if form == "float32" else form_named(form, group)
+    target = target.absolute()
+    try:
+        written = convert(source, target, _progress(sink, "converting"), form=wanted)
+    except GgufError as error:
+        raise ModelError(f"{source} cannot be read: {error}") from error
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise ModelError(f"{source} cannot be converted: {reason}") from error
+    library.write_manifest(
+        target, {"name": target.name, "source": str(source.absolute())}, written.sha256
+    )
+    before = sum(path.stat().st_size for path in split_files(source))
+    _say(target, written, None, before, stdout, as_json=as_json)
+
+
 def form_named(form: str, group: int | None) -> "Form":
     """Of `--to` and `--group`. Raises UsageError."""
     from engine.quantization import Form
 
     if form not in {"int8", "int4"}:
-        raise UsageError(f"--to is int8 or int4, not {form!r}")
+        raise UsageError(f"--to cannot be {form!r}; see --help")
     if form == "int8":
         if group is not None:
             raise UsageError("--group is about int4; int8 has one scale per row")
