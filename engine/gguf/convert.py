@@ -14,7 +14,7 @@ from engine.gguf.file import GgufFile, read_gguf
 from engine.gguf.metadata import get
 from engine.gguf.source import Described, Source
 from engine.gguf.tokenizer import build_tokenizer, tokenizer_config
-from engine.quantization import KEY, Form, Quantization, is_matrix
+from engine.quantization import KEY, UNQUANTIZED, Form, Quantization, is_matrix
 from engine.shards import SHARD_BYTES, OnProgress, Output, Slice, Written, check_room, write
 from engine.store import durable
 
@@ -22,6 +22,8 @@ ARCHITECTURES: dict[str, Callable[[GgufFile], Described]] = {
     llama.ARCHITECTURE: llama.describe,
     minimax.ARCHITECTURE: minimax.describe,
 }
+
+_TORCH_NAMES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 
 
 def convert(
@@ -54,10 +56,10 @@ def convert(
     settings = tokenizer_config(file.metadata, described.config)
     outputs, quantization = _plan(described, config, form)
     raw = dict(described.config)
-    if form is Form.PLAIN:
-        raw["torch_dtype"] = "float32"
-    elif quantization != Quantization():
+    if quantization != UNQUANTIZED:
         raw[KEY] = quantization.as_json()
+    elif len(dtypes := {output.dtype for output in outputs if len(output.shape) > 1}) == 1:
+        raw["torch_dtype"] = _TORCH_NAMES[dtypes.pop()]
     with new_folder(target) as folder:
         check_room(folder, outputs)
         written = write(folder, outputs, on_progress, shard_bytes)
