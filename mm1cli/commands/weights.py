@@ -205,6 +205,9 @@ def _say(
         f"{target}: {quantization}, {written.num_bytes / 1e6:,.1f} MB of weights, "
         f"{before / 1e6:,.1f} MB before\n"
     )
+    if written.errors and not written.relative_rms:
+        stdout.write(f"rounding: none; {len(written.errors):,} tensors kept their every bit\n")
+        worst = []
     if worst:
         stdout.write(
             f"rounding: {written.relative_rms:.3%} of the weights (RMS of the difference over "
