@@ -59,9 +59,15 @@ def quantize(
         raw = read_json(source / "config.json")
         write_json(folder / "config.json", {**raw, KEY: quantization.as_json()})
         for path in sorted(source.iterdir()):
-            if path.suffix in _COPIED and path.name not in _NOT_COPIED and path.is_file():
+            if _comes_along(path):
                 durable.write(folder / path.name, partial(shutil.copyfile, path))
     return written
+
+
+def _comes_along(path: Path) -> bool:
+    is_legal = path.name.startswith(("LICENSE", "NOTICE"))
+    is_small = path.suffix in _COPIED and path.name not in _NOT_COPIED
+    return (is_small or is_legal) and path.is_file()
 
 
 def _plan(

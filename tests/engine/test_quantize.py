@@ -167,9 +167,23 @@ def test_sequences_beside_each_other_are_each_their_own(plain, tmp_path):
             assert (both[:, column] - alone).abs().max() < 1e-5
 
 
-def test_small_files_come_along(plain, llama4):
-    for name in ("tokenizer.json", "tokenizer_config.json"):
-        assert (llama4 / name).read_bytes() == (plain["llama"] / name).read_bytes()
+def test_small_files_come_along(plain, tmp_path):
+    """Red: the smaller model has no tokenizer, or lost its licence."""
+    source = Path(shutil.copytree(plain["llama"], tmp_path / "source"))
+    (source / "LICENSE-MODEL").write_text("free")
+    (source / "mm1-model.json").write_text("{}")
+    (source / "expected.safetensors").write_bytes(b"of other weights")
+    quantize(source, tmp_path / "small", Form.INT8)
+    names = {path.name for path in (tmp_path / "small").iterdir()}
+    assert names == {"config.json", "model.safetensors", "tokenizer.json"} | {
+        "tokenizer_config.json",
+        "LICENSE-MODEL",
+    }
+    for name in names - {"config.json", "model.safetensors"}:
+        assert (tmp_path / "small" / name).read_bytes() == (source / name).read_bytes()
+
+
+def test_an_engine_takes_it_as_any_other(plain, llama4):
     engine = Engine(llama4, num_tokens=50)
     context = engine.new_context()
     context.extend(IDS)
