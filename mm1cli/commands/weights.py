@@ -183,9 +183,9 @@ def _say(
             "bytes": written.num_bytes,
             "bytes_before": before,
             "relative_rms": written.relative_rms,
-            "worst": [
-                {"tensor": e.name, "form": e.form.value, "relative_rms": e.relative_rms}
-                for e in worst
+            "tensors": [
+                {"name": e.name, "form": e.form.value, "relative_rms": e.relative_rms}
+                for e in written.worst_first
             ],
             "scores": None,
         }
