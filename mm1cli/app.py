@@ -80,7 +80,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-models_app = typer.Typer(help="List, fetch and check models.", no_args_is_help=True)
+models_app = typer.Typer(
+    help="List, fetch, quantise, import and check models.", no_args_is_help=True
+)
 context_app = typer.Typer(help="Build, list and check saved contexts.", no_args_is_help=True)
 templates_app = typer.Typer(help="List and show templates of questions.", no_args_is_help=True)
 app.add_typer(templates_app, name="templates")

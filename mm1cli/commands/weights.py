@@ -49,6 +49,8 @@ def quantize(
 
     source, wanted = library.resolve(name), form_named(form, group)
     sample, named = _text(text)
+    if not sample.strip():
+        raise InputError(f"{named} has no text to measure on")
     target = target.absolute()
     try:
         written = run(source, target, wanted, _progress(sink, "quantizing"))
@@ -79,7 +81,7 @@ def import_gguf(
     from engine.gguf import convert, split_files
     from engine.quantization import Form
 
-    if form is None and group is not None:
+    if form in {None, "float32"} and group is not None:
         raise UsageError("--group is about --to int4")
     wanted = None
     if form is not None:
@@ -149,7 +151,7 @@ def _scores(source: Path, target: Path, text: str, sink: Sink) -> "ScoreError":
 
     ids = Tokenizer(source).encode(text)[:MOST_TOKENS]
     if len(ids) < 2:
-        raise InputError("the text to measure on has fewer than two tokens")
+        raise InputError("the text to measure on has only one token")
     return score_error(source, target, [torch.tensor(ids)], _progress(sink, "measuring", "tokens"))
 
 
