@@ -120,6 +120,20 @@ def test_only_matrices_change_and_errors_are_those_of_the_weights(plain, tmp_pat
     )
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+def test_what_is_copied_keeps_its_dtype(tmp_path, dtype):
+    """Red: a checkpoint in bfloat16, as the published ones are, doubles in size or in rounding."""
+    weights = {n: t.to(dtype) for n, t in random_weights(CONFIGS["llama"]).items()}
+    source = write_checkpoint(tmp_path / "source", CONFIGS["llama"], weights)
+    quantize(source, tmp_path / "small", Form.INT4_32)
+    after = Checkpoint(tmp_path / "small")
+    for name in ("model.embed_tokens.weight", "model.layers.1.input_layernorm.weight"):
+        assert torch.equal(after.read(name), weights[name]) and after.read(name).dtype == dtype
+    want = Int4Weight.quantize(weights[OUT].float(), 32, search=True)
+    assert torch.equal(after.read(f"{OUT}.codes"), want.packed)
+    assert torch.equal(after.read(f"{OUT}.scales"), want.scales)
+
+
 def test_rows_that_do_not_divide_take_the_next_more_exact_form(plain, tmp_path):
     quantize(plain["minimax"], tmp_path / "small", Form.INT4_128)
     told = read_config(tmp_path / "small").quantization
