@@ -5,7 +5,7 @@ before a byte is allocated, and offsets are checked by the safetensors library a
 """
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,10 @@ from engine.errors import CheckpointError
 from engine.families import family_named
 from engine.files import read_json
 from engine.model import Model
+from engine.quantization import Form
 from engine.staged import Stage, StagedModel
+from kernels import Int4Weight, Int8Weight
+from kernels.quantized import Weight
 
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
@@ -29,6 +32,7 @@ DTYPES = {
     "F16": torch.float16,
     "BF16": torch.bfloat16,
 }
+_CODES = {"I8": torch.int8, "U8": torch.uint8}
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,11 +98,20 @@ class Checkpoint:
             raise CheckpointError(f"{self.directory}: tensor {name} is missing") from None
 
     def read(self, name: str) -> Tensor:
-        info = self.info(name)
-        if info.shard not in self._files:
-            self._files[info.shard] = self._open(info.shard)
-        tensor: Tensor = self._files[info.shard].get_tensor(name)
+        tensor: Tensor = self._file(self.info(name).shard).get_tensor(name)
         return tensor
+
+    def _file(self, shard: str) -> Any:  # noqa: ANN401
+        if shard not in self._files:
+            self._files[shard] = self._open(shard)
+        return self._files[shard]
+
+    def slices(self, name: str, num_rows: int) -> Iterator[Tensor]:
+        """The tensor, so many entries of its first axis in memory at a time."""
+        info = self.info(name)
+        part = self._file(info.shard).get_slice(name)
+        for start in range(0, info.shape[0], num_rows):
+            yield part[start : start + num_rows]
 
     def fingerprint_of_index(self) -> bytes:
         lines = (f"{n} {i.dtype} {i.shape}\n" for n, i in sorted(self.tensors.items()))
@@ -108,12 +121,19 @@ class Checkpoint:
 def skeleton(checkpoint: Checkpoint, config: ModelConfig, stages: Sequence[Stage] = ()) -> Model:
     """The model without data, every parameter held against the checkpoint's names and shapes.
 
-    Allocates nothing. Raises CheckpointError at the first tensor that is missing or differs.
+    Allocates nothing; quantised weights are plain parameters here. Raises CheckpointError at the
+    first tensor that is missing or differs.
     """
     with torch.device("meta"):
         model = StagedModel(config, stages) if stages else Model(config)
     sources = family_named(config.family).sources(config)
-    for name, parameter in model.named_parameters():
+    parameters = dict(model.named_parameters())
+    if odd := [name for name, _ in config.quantization.exceptions if name not in parameters]:
+        raise CheckpointError(
+            f"{checkpoint.directory}: config.json has a form for {odd[0]!r:.80}, "
+            "which the model does not have"
+        )
+    for name, parameter in parameters.items():
         _check(checkpoint, config, name, sources[name], parameter)
     return model
 
@@ -131,9 +151,10 @@ def load(
 
     With `stages` each layer's weights are on its stage's device instead.
 
-    `Model.settle` then makes it fast; without that it can be trained.
-    Products run in `dtype`; norms, router and head stay float32. `on_progress` gets bytes done
-    and in all. Raises CheckpointError before allocating if a shape or dtype is not the config's.
+    `Model.settle` then makes it fast; without that it can be trained, unless it is quantised.
+    Products run in `dtype`; norms, router and head stay float32; what the checkpoint has in int8
+    or int4 stays so. `on_progress` gets bytes done and in all, as if all were float32. Raises
+    CheckpointError before allocating if a shape or dtype is not the config's.
     """
     model = skeleton(checkpoint, config, stages)
     sources = family_named(config.family).sources(config)
@@ -142,15 +163,14 @@ def load(
     done = 0
     for name, parameter in parameters.items():
         target_dtype = torch.float32 if stays_float32(name) else dtype
+        form = config.quantization.form_of(name)
         place = model.place_of(name) if isinstance(model, StagedModel) else device
-        filled = torch.empty(parameter.shape, dtype=target_dtype, device=place)
-        rows = filled.view(-1, *parameter.shape[-1:]) if filled.dim() > 1 else filled
-        start = 0
-        for source in sources[name]:
-            tensor = checkpoint.read(source)
-            rows[start : start + tensor.shape[0]] = tensor
-            start += tensor.shape[0]
-        _replace(model, name, filled)
+        weight = read_weight(checkpoint, sources[name], form, device=place, dtype=target_dtype)
+        if isinstance(weight, Tensor):
+            weight = weight.view(parameter.shape)
+        else:
+            weight = weight.view(*parameter.shape[:-1])
+        _replace(model, name, weight)
         done += parameter.nbytes
         if on_progress is not None:
             on_progress(done, total)
@@ -161,9 +181,55 @@ def load(
     return model.eval()
 
 
+def read_weight(
+    checkpoint: Checkpoint,
+    sources: Sequence[str],
+    form: Form,
+    *,
+    device: torch.device,
+    dtype: torch.dtype,
+) -> Weight:
+    """The rows of the tensors `sources`, stacked: [O, I] in `form`; a plain one in `dtype`.
+
+    One source is in memory beside the result at a time. The sources must have been held against
+    the config (`skeleton`). Raises CheckpointError if a scale or an offset is not finite.
+    """
+    if form is Form.PLAIN:
+        return _stacked(checkpoint, sources, dtype, device)
+    parts = []
+    for suffix, kind, _ in form.parts(0, form.group):
+        names = [f"{source}.{suffix}" for source in sources]
+        part = _stacked(checkpoint, names, _CODES.get(kind) or DTYPES[kind], device)
+        if part.is_floating_point() and not part.isfinite().all():
+            raise CheckpointError(f"{checkpoint.directory}: {names[0]} is not finite; damaged")
+        parts.append(part)
+    return Int8Weight(*parts) if form is Form.INT8 else Int4Weight(*parts)
+
+
+def _stacked(
+    checkpoint: Checkpoint, names: Sequence[str], dtype: torch.dtype, device: torch.device
+) -> Tensor:
+    shapes = [checkpoint.info(name).shape for name in names]
+    stacked = torch.empty(sum(s[0] for s in shapes), *shapes[0][1:], dtype=dtype, device=device)
+    start = 0
+    for name, shape in zip(names, shapes, strict=True):
+        stacked[start : start + shape[0]] = checkpoint.read(name)
+        start += shape[0]
+    return stacked
+
+
 def stays_float32(name: str) -> bool:
     """Whether the parameter is kept in float32 whatever dtype products run in."""
     return "norm" in name or name.endswith("router") or name == "head.weight"
+
+
+def weight_bytes(config: ModelConfig, name: str, parameter: Tensor, dtype: torch.dtype) -> int:
+    """What `load` takes for a parameter of this name and shape where products run in `dtype`."""
+    form = config.quantization.form_of(name)
+    if form is Form.PLAIN:
+        return parameter.numel() * (4 if stays_float32(name) else dtype.itemsize)
+    width = parameter.shape[-1]
+    return form.num_bytes(parameter.numel() // width, width)
 
 
 def _check(
@@ -175,19 +241,26 @@ def _check(
 ) -> None:
     width = tuple(parameter.shape[-1:]) if parameter.dim() > 1 else ()
     num_rows = parameter.numel() // (width[0] if width else 1)
+    form = config.quantization.form_of(name)
     for source, rows in zip(
         sources, source_rows(config, name, num_rows, len(sources)), strict=True
     ):
-        info = checkpoint.info(source)
-        where = f"{checkpoint.directory / info.shard}: {source}"
-        if info.dtype not in DTYPES:
-            raise CheckpointError(
-                f"{where} is {info.dtype}; supported: {', '.join(sorted(DTYPES))}"
-            )
-        if info.shape != (rows, *width):
-            raise CheckpointError(
-                f"{where} has shape {info.shape}, config.json asks {(rows, *width)}"
-            )
+        if form is Form.PLAIN:
+            _check_tensor(checkpoint, source, tuple(DTYPES), (rows, *width))
+            continue
+        for suffix, dtype, shape in form.parts(rows, *width):
+            _check_tensor(checkpoint, f"{source}.{suffix}", (dtype,), shape)
+
+
+def _check_tensor(
+    checkpoint: Checkpoint, name: str, dtypes: tuple[str, ...], shape: tuple[int, ...]
+) -> None:
+    info = checkpoint.info(name)
+    where = f"{checkpoint.directory / info.shard}: {name}"
+    if info.dtype not in dtypes:
+        raise CheckpointError(f"{where} is {info.dtype}; supported: {', '.join(sorted(dtypes))}")
+    if info.shape != shape:
+        raise CheckpointError(f"{where} has shape {info.shape}, config.json asks {shape}")
 
 
 def source_rows(config: ModelConfig, name: str, num_rows: int, num_sources: int) -> list[int]:
@@ -198,6 +271,11 @@ def source_rows(config: ModelConfig, name: str, num_rows: int, num_sources: int)
     return [num_rows // num_sources] * num_sources
 
 
-def _replace(model: nn.Module, name: str, value: Tensor) -> None:
+def _replace(model: nn.Module, name: str, weight: Weight) -> None:
     path, _, leaf = name.rpartition(".")
-    setattr(model.get_submodule(path), leaf, nn.Parameter(value, requires_grad=False))
+    module = model.get_submodule(path)
+    if isinstance(weight, Tensor):
+        setattr(module, leaf, nn.Parameter(weight, requires_grad=False))
+    else:  # no parameter: its place must be free for a plain attribute
+        delattr(module, leaf)
+        setattr(module, leaf, weight)

@@ -5,6 +5,7 @@ from enum import StrEnum
 from math import inf
 
 from engine.errors import ConfigError
+from engine.quantization import UNQUANTIZED, Quantization
 
 
 class Mixer(StrEnum):
@@ -98,7 +99,8 @@ class ModelConfig:
     `rotary_frequencies` are the inverse frequencies (radians per position) of the rotated pairs;
     two dimensions of each head turn per entry, the rest pass unrotated. With `postnorm` the skip
     connection carries the normed input. `num_experts` 0 is one dense SwiGLU of `mlp_size`.
-    `max_positions` is the length the model was trained for.
+    `max_positions` is the length the model was trained for. `quantization` says which weights the
+    checkpoint holds in few bits.
     """
 
     family: str
@@ -119,6 +121,7 @@ class ModelConfig:
     tied_embeddings: bool = False
     max_positions: int = 0
     eos_ids: tuple[int, ...] = ()
+    quantization: Quantization = UNQUANTIZED
 
     def __post_init__(self) -> None:
         for name, largest in _LARGEST.items():

@@ -5,7 +5,6 @@ Importing this module does not import torch; loading a model does.
 
 import hashlib
 import json
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -355,9 +354,10 @@ def max_positions(directory: Path) -> int:
 
 def num_parameters(directory: Path) -> int:
     """Of the model in `directory`, all experts counted; reads no weights. Raises EngineError."""
-    from engine.checkpoint import Checkpoint
+    from engine.checkpoint import Checkpoint, skeleton
 
-    return sum(math.prod(info.shape) for info in Checkpoint(directory).tensors.values())
+    model = skeleton(Checkpoint(directory), read_config(directory))
+    return sum(parameter.numel() for parameter in model.parameters())
 
 
 def check_schema(schema: Mapping[str, Any]) -> None:

@@ -24,8 +24,7 @@ from engine.layers.lightning import LightningAttention, LightningState
 from engine.layers.mlp import DenseMLP
 from engine.layers.norm import RMSNorm
 from engine.layers.softmax import SoftmaxAttention
-
-MATRICES = frozenset({"qkv", "gate", "out", "gate_up", "down"})  # what `kernels.linear` is given
+from engine.quantization import MATRICES
 
 LayerState = LightningState | KVCache | WindowCache
 StepState = LayerState | FillingKV
@@ -173,7 +172,7 @@ class Model(nn.Module):
         """Trades training for speed, once the weights are in place.
 
         The head becomes a float32 matrix of its own, and matrices take the layout that products
-        are fastest with on this device.
+        are fastest with on this device; quantised ones are no parameters and stay as they are.
         """
         self.requires_grad_(False)
         self.head.weight = _frozen(kernels.prepack(self.head.weight.float()))

@@ -19,7 +19,8 @@ import kernels
 from engine.checkpoint import DTYPES, Checkpoint, stays_float32
 from engine.config import ModelConfig
 from engine.families import family_named
-from engine.model import MATRICES, Layer
+from engine.model import Layer
+from engine.quantization import MATRICES
 from engine.shards import Shards
 from kernels.quantized import Weight
 

@@ -219,7 +219,8 @@ def linear(x: Tensor, weight: Weight, *, implementation: str | None = None) -> T
     """
     if not isinstance(weight, Tensor):
         quantized = _linear.QUANTIZED.choose(x.device, x.dtype, implementation)
-        return quantized.function(x, weight)
+        product = quantized.function(x.reshape(-1, x.shape[-1]), weight)
+        return product.view(*x.shape[:-1], -1)
     if implementation is None and weight.is_mkldnn:
         implementation = "packed"
     choice = _linear.REGISTRY.choose(x.device, x.dtype, implementation)

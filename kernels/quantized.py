@@ -59,6 +59,10 @@ class Int8Weight:
         """Some of the first axis: one expert, or some rows. Shares memory."""
         return type(self)(self.codes[index], self.scales[index])
 
+    def view(self, *leading: int) -> Self:
+        """The same rows under other leading axes: [*leading, I]. Shares memory."""
+        return type(self)(self.codes.view(*leading, -1), self.scales.view(leading))
+
     def to(self, device: torch.device) -> Self:
         return type(self)(self.codes.to(device), self.scales.to(device))
 
@@ -133,6 +137,11 @@ class Int4Weight:
     def __getitem__(self, index: int | slice) -> Self:
         """Some of the first axis: one expert, or some rows. Shares memory."""
         return type(self)(self.packed[index], self.scales[index], self.offsets[index])
+
+    def view(self, *leading: int) -> Self:
+        """The same rows under other leading axes: [*leading, I]. Shares memory."""
+        parts = (self.packed, self.scales, self.offsets)
+        return type(self)(*(part.view(*leading, -1) for part in parts))
 
     def to(self, device: torch.device) -> Self:
         return type(self)(self.packed.to(device), self.scales.to(device), self.offsets.to(device))

@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 
 from mm1cli import derived
@@ -281,7 +282,7 @@ def _pull_derived(folder: Path, model: Derived, parent: Path, on_progress: PullP
     _check_ours(target)
     with _replacing(target) as work:
         derived.install(model, parent, work / model.name, on_progress)
-        _write_manifest(work / model.name, derived.facts(model))
+        write_manifest(work / model.name, derived.facts(model))
     return target
 
 
@@ -312,12 +313,21 @@ def _convert(source: Path, target: Path, on_progress: PullProgress) -> None:
         convert(source, target, lambda done, total: on_progress("converting", done, total))
     except GgufError as error:
         raise ModelError(f"the embedded model cannot be converted: {error}") from error
-    _write_manifest(target, MINI_FACTS)
+    write_manifest(target, MINI_FACTS)
 
 
-def _write_manifest(target: Path, facts: Mapping[str, str]) -> None:
+def write_manifest(
+    target: Path, facts: Mapping[str, str], sha256: Mapping[str, str] = MappingProxyType({})
+) -> None:
+    """Puts `facts` and the hashes of all files there into the model's mm1-model.json.
+
+    `sha256` has those that are known already.
+    """
     files = {
-        file.name: {"bytes": file.stat().st_size, "sha256": sha256_of(file)}
+        file.name: {
+            "bytes": file.stat().st_size,
+            "sha256": sha256.get(file.name) or sha256_of(file),
+        }
         for file in sorted(target.iterdir())
     }
     with (target / MANIFEST).open("w", encoding="utf-8") as output:

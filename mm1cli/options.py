@@ -174,6 +174,27 @@ ModelName = Annotated[str, typer.Argument(help="Name or folder of a model.")]
 Chunks = Annotated[
     list[int] | None, typer.Option("--chunk", help="Prefill chunk to try. Repeat for more.")
 ]
+NewModel = Annotated[Path, typer.Option("--output", "-o", help="Folder to make: m1-int4.")]
+Form = Annotated[str, typer.Option("--to", metavar="FORM", help="int8 or int4.")]
+GgufFile = Annotated[
+    Path, typer.Argument(metavar="FILE", help="A GGUF file; of a split one any, for all.")
+]
+ImportForm = Annotated[
+    str | None,
+    typer.Option("--to", metavar="FORM", help="int8, int4 or float32. [the nearest to the file's]"),
+]
+Group = Annotated[
+    int | None, typer.Option(help="int4: weights that share a scale; 32, 64 or 128. [64]")
+]
+Check = Annotated[
+    bool | None,
+    typer.Option(
+        "--check/--no-check", help="Measure the change of scores. [if it fits into memory]"
+    ),
+]
+CheckText = Annotated[
+    Path | None, typer.Option("--text", metavar="FILE", help="Measure on this. [a text of mm1's]")
+]
 MaxCache = Annotated[
     float | None,
     typer.Option(metavar="GB", help="Of contexts that are kept. [20]", rich_help_panel=_READING),

@@ -24,7 +24,7 @@ REPOSITORY = Path(__file__).parents[1]
 def mini_dir() -> Path:
     """The converted model, pulled once per version of the converter and kept under .cache."""
     cache = REPOSITORY / ".cache" / "mm1-tests"
-    sources = [(REPOSITORY / f"engine/{name}.py").read_bytes() for name in ("gguf", "gguf_file")]
+    sources = [path.read_bytes() for path in sorted((REPOSITORY / "engine/gguf").glob("*.py"))]
     converter = hashlib.sha256(b"".join(sources)).hexdigest()[:12]
     cache.mkdir(parents=True, exist_ok=True)
     (cache / ".gitignore").write_text("*\n")

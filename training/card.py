@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from engine.config import Mixer, ModelConfig
-from training.rounding import ScoreError, WeightError
+from engine.scores import ScoreError
+from training.rounding import WeightError
 
 NOT_MEASURED = "Not measured."
 
@@ -121,8 +122,8 @@ def _scores(scores: ScoreError | None) -> str:
         return "What that does to scores was not measured."
     return (
         f"Over {scores.num_tokens:,} held-out tokens it changes the logits by "
-        f"{scores.logits:.2%}, and the mean NLL from {scores.nll_trained:.4f} to "
-        f"{scores.nll_shipped:.4f} nats (KL {scores.kl:.5f})."
+        f"{scores.logits:.2%}, and the mean NLL from {scores.nll_before:.4f} to "
+        f"{scores.nll_after:.4f} nats (KL {scores.kl:.5f})."
     )
 
 

@@ -25,6 +25,7 @@ import torch
 from engine.changed import MANIFEST, combine, read
 from engine.checkpoint import Checkpoint
 from engine.families import family_of
+from engine.scores import ScoreError, score_error
 from engine.tokenizer import Tokenizer
 from mm1cli import library
 from mm1cli.derived import CARD
@@ -33,7 +34,7 @@ from training import shards
 from training.card import Facts, Run, card
 from training.data import Reader
 from training.mixture import Mixture
-from training.rounding import ScoreError, score_error, weight_error
+from training.rounding import weight_error
 
 MAX_BYTES = 40_000_000
 HELD_OUT_SEQUENCES, HELD_OUT_TOKENS = 2, 1024
@@ -154,7 +155,8 @@ def _measure(shipment: Shipment, whole: Path) -> ScoreError:
         num_sequences=HELD_OUT_SEQUENCES,
         mixture=Mixture(text=1.0, qa=0.0, generated=0.0),
     )
-    return score_error(shipment.student, whole, data)
+    sequences = [data.at(index)[0] for index in range(len(data))]
+    return score_error(shipment.student, whole, sequences)
 
 
 def _runs(shipment: Shipment) -> list[Run]:
@@ -210,7 +212,7 @@ def command(arguments: Sequence[str] | None = None) -> None:
         found = facts.scores
         print(
             f"{found.num_tokens:,} held-out tokens: logits {found.logits:.3%}, NLL "
-            f"{found.nll_trained:.4f} -> {found.nll_shipped:.4f}, KL {found.kl:.6f}"
+            f"{found.nll_before:.4f} -> {found.nll_after:.4f}, KL {found.kl:.6f}"
         )
 
 

@@ -1,6 +1,7 @@
 """Checkpoint families: how their config keys and tensor names become ours. One file each."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from engine.errors import ConfigError
 from engine.families import llama, minimax, mm1
 from engine.families.family import Family
 from engine.files import read_json
+from engine.quantization import UNQUANTIZED, read_quantization
 
 FAMILIES: tuple[Family, ...] = (minimax.FAMILY, llama.FAMILY, mm1.FAMILY)
 
@@ -23,6 +25,16 @@ def family_of(raw: Mapping[str, Any]) -> Family:
     raise ConfigError(f"config: model_type {model_type!r:.80} is not supported, only {known}")
 
 
+def precision_of(directory: Path) -> str | None:
+    """What the matrices of the checkpoint in `directory` are stored in, as its config.json says: a
+    dtype such as bfloat16, or forms such as int4/64. None if it does not say."""
+    raw = read_json(directory / "config.json")
+    if (quantization := read_quantization(raw)) != UNQUANTIZED:
+        return str(quantization)
+    dtype = raw.get("dtype", raw.get("torch_dtype"))
+    return dtype if isinstance(dtype, str) else None
+
+
 def family_named(name: str) -> Family:
     return next(family for family in FAMILIES if name == family.name)
 
@@ -31,6 +43,6 @@ def read_config(directory: Path) -> ModelConfig:
     """The validated config of the checkpoint in `directory`. Raises ConfigError."""
     raw = read_json(directory / "config.json")
     try:
-        return family_of(raw).read_config(raw)
+        return replace(family_of(raw).read_config(raw), quantization=read_quantization(raw))
     except (TypeError, AttributeError, KeyError, OverflowError) as error:
         raise ConfigError(f"{directory / 'config.json'}: malformed ({error})") from None

@@ -9,11 +9,11 @@ import torch
 
 from engine.config import ModelConfig
 from engine.model import Model
+from engine.quantization import is_matrix as is_matrix
 
 Shape = tuple[int, ...]
 BytesOf = Callable[[str, Shape], int]
 
-_MATRICES = frozenset({"qkv", "gate", "out", "gate_up", "down"})  # what is quantised, and streamed
 _INT4_GROUP = 64
 
 
@@ -113,7 +113,3 @@ def of_model(config: ModelConfig, found: dict[str, Shape], bytes_of: BytesOf) ->
         for index in range(config.num_layers)
     )
     return ModelParts(fixed, layers)
-
-
-def is_matrix(name: str) -> bool:
-    return name.rpartition(".")[2] in _MATRICES

@@ -36,7 +36,7 @@ def show_list(stdout: TextIO, *, as_json: bool) -> None:
 
 def show(name: str, stdout: TextIO, *, as_json: bool) -> None:
     """Facts from config.json and mm1-model.json; no weights are read."""
-    from engine.engine import read_config
+    from engine.families import precision_of, read_config
 
     path = library.resolve(name)
     config = read_config(path)
@@ -56,6 +56,8 @@ def show(name: str, stdout: TextIO, *, as_json: bool) -> None:
         "vocab_size": config.vocab_size,
         "max_positions": config.max_positions,
     }
+    if (precision := precision_of(path)) is not None:
+        facts["precision"] = precision
     facts |= {
         key: value
         for key, value in library.facts(path).items()

@@ -5,6 +5,7 @@ claim 2**60 array elements keep it busy until memory ends.
 """
 
 import math
+import re
 import struct
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,6 +43,9 @@ STRING: Final = 8
 ARRAY: Final = 9
 MAX_DIMENSIONS: Final = 4
 DEFAULT_ALIGNMENT: Final = 32
+
+_SPLIT_NAME: Final = re.compile(r"(.+)-\d{5}-of-(\d{5})\.gguf", re.DOTALL)
+_MOST_FILES: Final = 1000
 
 
 class _Cursor:
@@ -91,7 +95,54 @@ class _Cursor:
 
 
 def read_gguf(source: Path) -> GgufFile:
-    """The file's contents; tensors are views of the mapped file. Raises GgufError or OSError."""
+    """The file's contents; tensors are views of the mapped file. Raises GgufError or OSError.
+
+    Of a model split into NAME-00001-of-00003.gguf and so on, any one stands for all: the metadata
+    is that of the first, the tensors are those of all.
+    """
+    if _SPLIT_NAME.fullmatch(source.name) is None:
+        file = _read_one(source)
+        if (count := file.metadata.get("split.count", 0)) not in (0, 1):
+            raise GgufError(
+                f"{source.name} is one of {count} files, which must be named as "
+                "NAME-00001-of-00003.gguf"
+            )
+        return file
+    paths = split_files(source)
+    last = len(paths)
+    files = []
+    for number, path in enumerate(paths, start=1):
+        if not path.is_file():
+            raise GgufError(f"{path.name} is missing, one of {last} files")
+        file = _read_one(path)
+        told = file.metadata.get("split.no", number - 1), file.metadata.get("split.count", last)
+        if told != (number - 1, last):
+            raise GgufError(f"{path.name} says it is file {told[0]} (from 0) of {told[1]}")
+        files.append(file)
+    tensors: dict[str, GgufTensor] = {}
+    for file in files:
+        if twice := sorted(tensors.keys() & file.tensors.keys()):
+            raise GgufError(f"the tensor {twice[0]!r:.80} is in two files")
+        tensors |= file.tensors
+    announced = files[0].metadata.get("split.tensors.count", len(tensors))
+    if announced != len(tensors):
+        raise GgufError(f"{announced} tensors are announced and {len(tensors)} are there")
+    return GgufFile(files[0].metadata, tensors)
+
+
+def split_files(source: Path) -> list[Path]:
+    """`source`, or all files of the split model it is one of, by their names alone."""
+    matched = _SPLIT_NAME.fullmatch(source.name)
+    if matched is None:
+        return [source]
+    name, last = matched[1], int(matched[2])
+    if not 1 <= last <= _MOST_FILES:
+        raise GgufError(f"{source.name}: {last} files, expected 1 to {_MOST_FILES:,}")
+    numbers = range(1, last + 1)
+    return [source.with_name(f"{name}-{number:05d}-of-{last:05d}.gguf") for number in numbers]
+
+
+def _read_one(source: Path) -> GgufFile:
     if source.stat().st_size == 0:
         raise GgufError("the file is empty")
     cursor = _Cursor(np.asarray(np.memmap(source, dtype=np.uint8, mode="r")))

@@ -1,0 +1,106 @@
+"""Rows of a GGUF tensor as numbers and, where its blocks are of that form, as an Int4Weight.
+
+Q4_0 and Q4_1 are int4 in groups of 32 with not a bit changed; of Q4_K the codes stay and scale and
+offset of a group, each a product there, are rounded to float16. Other kinds are dequantised.
+"""
+
+from collections.abc import Iterator
+from typing import Final
+
+import gguf.quants
+import numpy as np
+import numpy.typing as npt
+import torch
+from gguf.constants import GGMLQuantizationType as Kind
+
+from engine.errors import GgufError
+from engine.gguf.file import Bytes
+from engine.gguf.source import Source
+from engine.quantization import Form
+from engine.shard_writer import SLICE_ELEMENTS, Slice
+from kernels import Int4Weight
+
+PLAIN: Final = {Kind.F32: "F32", Kind.F16: "F16", Kind.BF16: "BF16"}  # safetensors' names
+
+_GROUP = 32
+Halves = npt.NDArray[np.float16]
+
+
+def nearest(kind: Kind, width: int) -> Form:
+    """The form that loses least of what is stored as `kind`: none, or a second rounding to int8."""
+    if kind in PLAIN:
+        return Form.PLAIN
+    return Form.INT4_32 if kind in _FOUR_BIT and not width % _GROUP else Form.INT8
+
+
+def slices(source: Source, form: Form) -> Iterator[Slice]:
+    """The rows of `source` in order, as float32; a slice of them in memory at a time.
+
+    Raises GgufError if the kind is not known to gguf.quants or a value is not finite.
+    """
+    tensor, packed = source.tensor, source.tensor.packed
+    if source.rotary_heads is not None:
+        pairs = packed.reshape(source.rotary_heads, -1, 2, packed.shape[-1])
+        packed = pairs.swapaxes(1, 2).reshape(packed.shape)
+    num_rows = max(1, SLICE_ELEMENTS // tensor.shape[-1])
+    for start in range(0, len(packed), num_rows):
+        part = np.ascontiguousarray(packed[start : start + num_rows])
+        values = torch.from_numpy(_values(part, source))
+        if len(tensor.shape) == 1:
+            values = values.flatten()
+        is_same = form is Form.INT4_32 and tensor.kind in _FOUR_BIT
+        yield Slice(values, _int4(part, tensor.kind) if is_same else None)
+
+
+def _values(part: Bytes, source: Source) -> npt.NDArray[np.float32]:
+    kind = source.tensor.kind
+    try:
+        with np.errstate(all="ignore"):
+            values = gguf.quants.dequantize(part, kind)
+    except NotImplementedError:
+        raise GgufError(f"the quantisation {kind.name} of {source.name} is not supported") from None
+    if not np.isfinite(values).all():
+        raise GgufError(f"{source.name} holds values that are not finite")
+    # A copy: plain float32 rows are a view of the file, which nobody may write to.
+    return np.array(values, dtype=np.float32)
+
+
+def _int4(part: Bytes, kind: Kind) -> Int4Weight | None:
+    """The same weights, or None if a scale or an offset is beyond float16."""
+    with np.errstate(over="ignore"):
+        packed, scales, offsets = _FOUR_BIT[kind](part)
+    if not (np.isfinite(scales).all() and np.isfinite(offsets).all()):
+        return None
+    rows = len(part)
+    parts = (packed.reshape(rows, -1), scales.reshape(rows, -1), offsets.reshape(rows, -1))
+    return Int4Weight(*(torch.from_numpy(np.ascontiguousarray(x)) for x in parts))
+
+
+def _q4_0(part: Bytes) -> tuple[Bytes, Halves, Halves]:
+    """w = d (code - 8): a float16 d, 16 bytes of codes."""
+    blocks = part.reshape(-1, 18)
+    scales = blocks[:, :2].copy().view(np.float16)
+    return blocks[:, 2:], scales, scales * np.float16(-8)
+
+
+def _q4_1(part: Bytes) -> tuple[Bytes, Halves, Halves]:
+    """w = d code + m: float16 d and m, 16 bytes of codes."""
+    blocks = part.reshape(-1, 20)
+    halves = blocks[:, :4].copy().view(np.float16)
+    return blocks[:, 4:], halves[:, :1], halves[:, 1:]
+
+
+def _q4_k(part: Bytes) -> tuple[Bytes, Halves, Halves]:
+    """w = d s code - dmin m in eight groups: float16 d and dmin, 12 bytes of six-bit s and m, and
+    four times 32 bytes, each with the codes of a group in the low bits, of the next in the high."""
+    blocks = part.reshape(-1, 144)
+    halves = blocks[:, :4].copy().view(np.float16).astype(np.float32)  # [n, 2]
+    factors, minima = gguf.quants.Q4_K.get_scale_min(blocks[:, 4:16].copy())  # [n, 8] each
+    scales = (halves[:, :1] * factors).astype(np.float16)
+    offsets = (-halves[:, 1:] * minima).astype(np.float16)
+    pairs = blocks[:, 16:].reshape(-1, 4, 1, _GROUP)
+    codes = np.concatenate([pairs & 15, pairs >> 4], axis=2).reshape(-1, 8, 2, _GROUP // 2)
+    return codes[:, :, 0] | codes[:, :, 1] << 4, scales, offsets
+
+
+_FOUR_BIT: Final = {Kind.Q4_0: _q4_0, Kind.Q4_1: _q4_1, Kind.Q4_K: _q4_k}
