@@ -197,6 +197,7 @@ def review(
     max_thinking: MaxThinking = None,
     as_json: Json = False,
     output_format: ReviewFormat = None,
+    report: ReportFile = None,
     quiet: Quiet = None,
 ) -> None:
     """Review a repository, or a change to it: what is improbable, and findings that are checked."""
@@ -219,10 +220,9 @@ def review(
         "quiet": quiet,
     }
     formats: tuple[Format, ...] = ("text", "json", "jsonl", "sarif", "github", "markdown")
-    with command(flags, as_json=as_json, output_format=output_format, formats=formats) as (
-        settings,
-        sink,
-    ):
+    with command(
+        flags, as_json=as_json, output_format=output_format, report=report, formats=formats
+    ) as (settings, sink):
         from mm1cli.commands import review as reviewing
         from mm1cli.commands.reading import Sources
 

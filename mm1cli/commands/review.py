@@ -21,7 +21,7 @@ from mm1cli.commands.reading import (
     outcomes,
     settle,
 )
-from mm1cli.errors import FindingsError, UsageError
+from mm1cli.errors import BudgetError, FindingsError, UsageError
 from mm1cli.ingest.corpus import Corpus, Document, Omission
 from mm1cli.ingest.pack import MAX_CONTENTS_TOKENS, Packed, pack_all
 from mm1cli.ingest.selection import Selection
@@ -108,6 +108,8 @@ def run(sources: Sources, options: Options, settings: Settings, sink: Sink) -> N
         )
     found = _read(sources, patches, asked, settings, sink, model, writes=writes)
     sink.manifest(found.reading.manifest, show=False)
+    packed = found.reading.packed
+    sink.corpus(packed.corpus, [len(ids) for ids in packed.token_ids])
     require_documents(found.reading.manifest)
     if base:
         sink.note(f"reviewing what changed since {base}; files git does not know are not in it")
@@ -201,15 +203,21 @@ def _read(
     )
     facts = facts_of(corpus, paths=sources.paths, num_workers=settings.threads)
     corpus = reordered(corpus, reading_order(corpus, facts.graph))
+    prefixes = changes.prefixes_of(sources.paths)
+
+    def is_chosen(path: str) -> bool:
+        return asked.only is None or _is_chosen(path, asked.only, prefixes)
+
     change = None
     if patches is not None:
         change = changes.change_of(patches, corpus, changes.offset_in_repository())
+        change = change.only(is_chosen)
     documents, left = reviewed(corpus, facts, asked.named, change)
-    if asked.only is not None:
-        prefixes = changes.prefixes_of(sources.paths)
-        documents = [one for one in documents if _is_chosen(one.path, asked.only, prefixes)]
+    documents = [one for one in documents if is_chosen(one.path)]
     tokenizer = Tokenizer(model)
     limit = settings.context_tokens or max_positions(model)
+    if change is not None and not writes:
+        _require_room(change, tokenizer, limit)
     settings = _with_room(settings, limit)
     frame = Frame(tokenizer, settings, limit, asked.focus, facts, change) if writes else None
     packed = pack_all(
@@ -225,6 +233,24 @@ def _read(
     kept = {document.path for document in reading.packed.corpus.documents}
     documents = [one for one in documents if one.path in kept]
     return _Repository(reading, facts, change, documents, tuple(left), frame)
+
+
+def _require_room(change: Change, tokenizer: Tokenizer, limit: int) -> None:
+    """Raises BudgetError where the change alone is more than the context, though a map of its files
+    would fit: part of a change is never told for the whole."""
+    sizes = Counter[str]()
+    for path, text in change.parts():
+        sizes[path] += len(tokenizer.encode(text))
+    total = sizes.total()
+    if total >= limit:
+        named = [f"{path} {size:,}" for path, size in sizes.most_common(3)]
+        if (rest := total - sum(size for _, size in sizes.most_common(3))) > 0:
+            named.append(f"{len(sizes) - 3:,} more {rest:,}")
+        raise BudgetError(
+            f"the change has {' + '.join(named)} = {total:,} tokens, more than the context of "
+            f"{limit:,}; review it in parts, with --paths, --exclude or a smaller diff, or take a "
+            "model with a longer context"
+        )
 
 
 def _with_room(settings: Settings, limit: int) -> Settings:
@@ -269,6 +295,7 @@ def _review(
         plan=plan,
         not_reviewed=found.not_reviewed,
         reports_facts=not writes and found.change is None,
+        added={} if found.change is None else found.change.added,
     )
     if not found.documents:
         sink.note("no source code to review among what was read")

@@ -1,16 +1,13 @@
 """A review for people and as JSON: findings by file, each with its lines marked; then the sums."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from itertools import groupby
-from typing import TYPE_CHECKING
 
 from mm1cli.code import as_json as facts_json
+from mm1cli.output.code_view import share_words, telling
 from mm1cli.output.facts import write_facts
 from mm1cli.output.text import Channel, Style, safe_line, wrap
 from mm1cli.review.finding import Finding, Review, Severity
-
-if TYPE_CHECKING:
-    from mm1cli.surprise import TokenSurprise
 
 _STYLES = {
     Severity.CRITICAL: Style.ERROR,
@@ -145,8 +142,7 @@ def _write_surprise(review: Review, channel: Channel) -> None:
     of = f"{len(surprise):,} lines ranked"
     channel.write(f"improbable lines, the most improbable first ({of})\n", Style.BOLD)
     for line in review.surprising:
-        telling = dict.fromkeys(token.text for token in _telling(line.tokens))
-        tokens = ", ".join(f"‹{text}›" for text in telling)
+        tokens = ", ".join(f"‹{text}›" for text in telling(line))
         place = f"{safe_line(line.path)}:{line.line}"
         channel.write(
             f"  {share_words(line.rank_share)}  {place}  {safe_line(tokens)}\n", Style.PLAIN
@@ -157,16 +153,6 @@ def _write_surprise(review: Review, channel: Channel) -> None:
     if (more := len(surprise.left_out) - _NAMES_SHOWN) > 0:
         channel.write(f"  and {more:,} more not ranked; --json has them\n", Style.DIM)
     channel.write("\n")
-
-
-def share_words(share: float) -> str:
-    percent = max(share * 100, 0.01)
-    return f"top {percent:.0f} %" if percent >= 10 else f"top {percent:.2g} %"
-
-
-def _telling(tokens: Sequence["TokenSurprise"]) -> "list[TokenSurprise]":
-    """The two tokens that made the line improbable."""
-    return sorted(tokens, key=lambda token: -token.excess)[:2]
 
 
 def _write_wrapped(text: str, channel: Channel, style: Style, indent: str = "") -> None:

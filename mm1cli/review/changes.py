@@ -3,7 +3,7 @@
 import os
 import re
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
@@ -66,13 +66,29 @@ class Change:
 
     @property
     def text(self) -> str:
-        pieces = ["The change:\n"]
+        return "".join(["The change:\n", *(text for _, text in self.parts())])
+
+    def parts(self) -> Iterator[tuple[str, str]]:
+        """(path, its part of `text`)."""
         for path, stretches in self.stretches.items():
-            pieces.append(f"\nChanged: {path}\n")
-            for stretch in stretches:
-                pieces.append(f"{stretch.text}\n")
-        pieces += [f"\nChanged: {path} ({why})\n" for path, why in self.elsewhere]
-        return "".join(pieces)
+            hunks = "".join(f"{stretch.text}\n" for stretch in stretches)
+            yield path, f"\nChanged: {path}\n{hunks}"
+        for path, why in self.elsewhere:
+            yield path, f"\nChanged: {path} ({why})\n"
+
+    def only(self, is_chosen: Callable[[str], bool]) -> "Change":
+        """The change of the files whose paths are chosen; the others are `elsewhere`."""
+        left = [(path, "not in --paths") for path in self.stretches if not is_chosen(path)]
+        kept = {path: found for path, found in self.stretches.items() if is_chosen(path)}
+        return Change(kept, (*self.elsewhere, *left))
+
+    @property
+    def added(self) -> dict[str, frozenset[int]]:
+        """The lines that the change put there, by path."""
+        return {
+            path: frozenset(line for stretch in stretches for line in stretch.added)
+            for path, stretches in self.stretches.items()
+        }
 
     def adds(self, path: str, line: int) -> bool:
         return any(line in stretch.added for stretch in self.stretches.get(path, ()))
