@@ -21,7 +21,7 @@ from mm1cli.commands.reading import (
     outcomes,
     settle,
 )
-from mm1cli.errors import BudgetError, FindingsError, UsageError
+from mm1cli.errors import BudgetError, FindingsError, InputError, UsageError
 from mm1cli.ingest.corpus import Corpus, Document, Omission
 from mm1cli.ingest.pack import MAX_CONTENTS_TOKENS, Packed, pack_all
 from mm1cli.ingest.selection import Selection
@@ -29,7 +29,7 @@ from mm1cli.ingest.walk import STDIN
 from mm1cli.output.sink import RunInfo, Sink
 from mm1cli.preread import Cached, Fresh
 from mm1cli.result import ReadingPlan
-from mm1cli.review import baseline, changes
+from mm1cli.review import baseline, changes, patches
 from mm1cli.review.changes import Change
 from mm1cli.review.finding import Category, Drop, Finding, Pass, Review, Severity
 from mm1cli.review.passes import reviewed
@@ -92,8 +92,8 @@ def run(sources: Sources, options: Options, settings: Settings, sink: Sink) -> N
     settings = replace_unset(settings, max_tokens=ANSWER_TOKENS)
     asked = _checked(options)
     sink.init(RunInfo("review", settings.model))
-    sources, patches, base = _change(sources, options)
-    if patches is not None and not any(len(found) for _, found in patches):
+    sources, diffs, base = _change(sources, options)
+    if diffs is not None and not any(len(found) for _, found in diffs):
         sink.note("the change is empty; nothing to review")
         sink.review(Review(None, is_written=True, is_change=True, plan="nothing"))
         return
@@ -106,7 +106,7 @@ def run(sources: Sources, options: Options, settings: Settings, sink: Sink) -> N
             f"{flag} is about written findings, which {settings.model} is too small for; "
             "take a larger --model, or force them with --findings"
         )
-    found = _read(sources, patches, asked, settings, sink, model, writes=writes)
+    found = _read(sources, diffs, asked, settings, sink, model, writes=writes)
     sink.manifest(found.reading.manifest, show=False)
     packed = found.reading.packed
     sink.corpus(packed.corpus, [len(ids) for ids in packed.token_ids])
@@ -174,21 +174,21 @@ def _change(
             base = paths.pop(0)
         paths = paths or ["."]
         asked = changes.git_diff(base, paths)
-        found = [((prefix,), changes.parse(text)) for prefix, text in asked]
+        found = [((prefix,), patches.parse(text)) for prefix, text in asked]
         return replace(sources, paths=paths), [*found], base
     if STDIN not in paths:
         return sources, None, ""
     if sources.files_from == STDIN:
         raise UsageError("standard input is the list of files; it cannot be a diff, too")
     paths = [path for path in paths if path != STDIN] or ["."]
-    patches = changes.parse(changes.read_diff(sys.stdin.buffer))
+    patch_set = patches.parse(patches.read_diff(sys.stdin.buffer))
     prefixes = ("", *changes.prefixes_of(paths))
-    return replace(sources, paths=paths), [(prefixes, patches)], ""
+    return replace(sources, paths=paths), [(prefixes, patch_set)], ""
 
 
 def _read(
     sources: Sources,
-    patches: list[tuple[Sequence[str], PatchSet]] | None,
+    diffs: list[tuple[Sequence[str], PatchSet]] | None,
     asked: _Asked,
     settings: Settings,
     sink: Sink,
@@ -209,8 +209,9 @@ def _read(
         return asked.only is None or _is_chosen(path, asked.only, prefixes)
 
     change = None
-    if patches is not None:
-        change = changes.change_of(patches, corpus, changes.offset_in_repository())
+    if diffs is not None:
+        change = changes.change_of(diffs, corpus, changes.offset_in_repository())
+        _require_fit(change)
         change = change.only(is_chosen)
     documents, left = reviewed(corpus, facts, asked.named, change)
     documents = [one for one in documents if is_chosen(one.path)]
@@ -233,6 +234,16 @@ def _read(
     kept = {document.path for document in reading.packed.corpus.documents}
     documents = [one for one in documents if one.path in kept]
     return _Repository(reading, facts, change, documents, tuple(left), frame)
+
+
+def _require_fit(change: Change) -> None:
+    """Raises InputError for a diff of other files: a pipeline must not pass for want of them."""
+    if change.lost and not change.stretches:
+        named = ", ".join(f"{path} ({why})" for path, why in change.lost[:3])
+        more = f" and {len(change.lost) - 3:,} more" if len(change.lost) > 3 else ""
+        raise InputError(
+            f"the diff is not of the files here: {named}{more}; run this where the diff was made"
+        )
 
 
 def _require_room(change: Change, tokenizer: Tokenizer, limit: int) -> None:
