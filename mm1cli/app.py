@@ -370,7 +370,7 @@ def build_context(
         "strict": strict,
         "quiet": quiet,
     }
-    with command(flags) as (settings, sink):
+    with command(flags, json_errors=as_json) as (settings, sink):
         from mm1cli.commands import context
         from mm1cli.commands.reading import Sources
 
@@ -381,7 +381,7 @@ def build_context(
 @context_app.command("list")
 def list_contexts(as_json: Json = False) -> None:
     """The contexts that analyze keeps by itself, and what they take."""
-    with command({}) as (settings, _):
+    with command({}, json_errors=as_json) as (settings, _):
         from mm1cli.commands import context
 
         context.show_list(settings, sys.stdout, as_json=as_json)
@@ -390,7 +390,7 @@ def list_contexts(as_json: Json = False) -> None:
 @context_app.command("show")
 def show_context(name: ContextName, as_json: Json = False) -> None:
     """What a context holds and what made it."""
-    with command({}) as (settings, _):
+    with command({}, json_errors=as_json) as (settings, _):
         from mm1cli.commands import context
 
         context.show(name, settings, sys.stdout, as_json=as_json)
@@ -399,7 +399,7 @@ def show_context(name: ContextName, as_json: Json = False) -> None:
 @context_app.command("verify")
 def verify_context(name: ContextName, as_json: Json = False) -> None:
     """Read every byte of a context and hold it against its checksum."""
-    with command({}) as (settings, _):
+    with command({}, json_errors=as_json) as (settings, _):
         from mm1cli.commands import context
 
         context.verify(name, settings, sys.stdout, as_json=as_json)
@@ -426,7 +426,7 @@ def collect_contexts(max_cache: MaxCache = None) -> None:
 @templates_app.command("list")
 def list_templates(as_json: Json = False) -> None:
     """The templates there are: those of mm1, and your own."""
-    with command({}):
+    with command({}, json_errors=as_json):
         from mm1cli.commands import templates
 
         templates.show_list(sys.stdout, as_json=as_json)
@@ -444,7 +444,7 @@ def show_template(name: TemplateName) -> None:
 @models_app.command("list")
 def list_models(as_json: Json = False) -> None:
     """The models there are, and whether they are installed."""
-    with command({}):
+    with command({}, json_errors=as_json):
         from mm1cli.commands import models
 
         models.show_list(sys.stdout, as_json=as_json)
@@ -453,7 +453,7 @@ def list_models(as_json: Json = False) -> None:
 @models_app.command()
 def show(name: ModelName, as_json: Json = False) -> None:
     """What a model is: its family, layers and sizes."""
-    with command({}):
+    with command({}, json_errors=as_json):
         from mm1cli.commands import models
 
         models.show(name, sys.stdout, as_json=as_json)
@@ -471,7 +471,7 @@ def pull(name: ModelName = "mini", quiet: Quiet = None) -> None:
 @models_app.command()
 def verify(name: ModelName, chunk: Chunks = None, as_json: Json = False) -> None:
     """Recompute a model's recorded outputs (expected.safetensors), or check its files."""
-    with command({}):
+    with command({}, json_errors=as_json):
         from mm1cli.commands import models
 
         models.verify(name, chunk or (), sys.stdout, as_json=as_json)

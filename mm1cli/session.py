@@ -11,7 +11,7 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from mm1cli.errors import ExitCode, Mm1Error, UsageError
-from mm1cli.output import Format, make_sink
+from mm1cli.output import Format, make_sink, write_error
 from mm1cli.output.sink import Sink
 from mm1cli.output.tee import Tee
 from mm1cli.settings import NAMES, Settings, load
@@ -33,21 +33,26 @@ def command(
     as_json: bool = False,
     output_format: str | None = None,
     report: Path | None = None,
+    json_errors: bool = False,
     formats: Sequence[Format] = ("text", "json", "jsonl"),
 ) -> Iterator[tuple[Settings, Sink]]:
     """Yields the settings and the sink of one command, and exits with the code its end calls for.
 
     Errors of ours are one line on the sink. Anything else is a bug and says how to see more.
-    `report` is where a page about the answers goes; one that cannot is found out first.
+    `report` is where a page about the answers goes; one that cannot is found out first. With
+    `json_errors` the command writes its own JSON to stdout, and an error is an object there, too.
     """
     sink = make_sink("json" if as_json else "text", False)
     page: Report | None = None
     code = ExitCode.OK
+    saved = "the same command goes on from what was saved"
     try:
         try:
             format = _format(as_json, output_format, formats)
             sink = make_sink(format, bool(flags.get("quiet")))
             settings = load(flags, os.environ, Path.cwd())
+            if settings.no_cache and "max_cache" in flags:  # the commands that keep contexts
+                saved = "nothing was saved, as --no-cache asks"
             if settings.quiet and not flags.get("quiet"):
                 sink = make_sink(format, True)
             if report is not None:
@@ -63,12 +68,14 @@ def command(
             ):
                 raise
             sink.error(_message(error, code), code)
+            if json_errors and not getattr(error, "is_on_stdout", False):
+                write_error(_message(error, code), code)
         except KeyboardInterrupt:
             code = ExitCode.INTERRUPTED
-            sink.error("interrupted; the same command goes on from what was saved", code)
+            sink.error(f"interrupted; {saved}", code)
         except Terminated:
             code = ExitCode.TERMINATED
-            sink.error("terminated; the same command goes on from what was saved", code)
+            sink.error(f"terminated; {saved}", code)
         if page is not None and page.has_answers:
             code = _write(page, sink, code)
         sink.close()
