@@ -225,11 +225,12 @@ def review(
     ) as (settings, sink):
         from mm1cli.commands import review as reviewing
         from mm1cli.commands.reading import Sources
+        from mm1cli.review.asked import Options
 
         # What to read is the current folder where nothing is named.
         named = paths or ([] if files_from else ["."])
         sources = Sources(named, include or (), exclude or (), files_from, null)
-        options = reviewing.Options(
+        options = Options(
             diff=diff,
             focus=focus or (),
             severity=severity,

@@ -5,7 +5,6 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
 
 from unidiff.patch import PatchSet
 
@@ -30,50 +29,21 @@ from mm1cli.output.sink import RunInfo, Sink
 from mm1cli.preread import Cached, Fresh
 from mm1cli.result import ReadingPlan
 from mm1cli.review import baseline, changes, patches
+from mm1cli.review.asked import Asked, Options, checked
 from mm1cli.review.changes import Change
-from mm1cli.review.finding import Category, Drop, Finding, Pass, Review, Severity
+from mm1cli.review.finding import Drop, Finding, Pass, Review, Severity
 from mm1cli.review.passes import reviewed
 from mm1cli.review.reviewer import Frame, Reviewer
 from mm1cli.session import between_chunks
 from mm1cli.settings import Settings, replace_unset
 from mm1cli.surprise import LineSurprise, SurpriseMap, surprise_map
 
-# Below it a model's remarks on code are not worth reading; measured for the embedded one only.
+# Below it a model's remarks on code are not worth reading: a guess, see docs/review.md.
 SMALL_PARAMETERS = 1_000_000_000
 ANSWER_TOKENS = 1024
 SURPRISING_LINES = 20  # shown, or so much of all:
 SURPRISING_SHARE = 0.1
 _CONTENTS_SHARE = 20
-
-Choice = TypeVar("Choice", Severity, Category)
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """What the command line says beside paths and settings. `diff`: review what changed."""
-
-    diff: bool = False
-    focus: Sequence[str] = ()
-    severity: str | None = None
-    max_findings: int | None = None
-    paths: Sequence[str] = ()
-    surprise: bool = False
-    findings: bool = False
-    fail_on: str | None = None
-    baseline: Path | None = None
-    update_baseline: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class _Asked:
-    """`Options`, checked. `focus` is all where none is `named`."""
-
-    named: tuple[Category, ...]
-    focus: tuple[Category, ...]
-    severity: Severity
-    fail_on: Severity | None
-    only: Selection | None
-    known: list[baseline.Entry]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +60,7 @@ class _Repository:
 
 def run(sources: Sources, options: Options, settings: Settings, sink: Sink) -> None:
     settings = replace_unset(settings, max_tokens=ANSWER_TOKENS)
-    asked = _checked(options)
+    asked = checked(options)
     sink.init(RunInfo("review", settings.model))
     sources, diffs, base = _change(sources, options)
     if diffs is not None and not any(len(found) for _, found in diffs):
@@ -98,14 +68,15 @@ def run(sources: Sources, options: Options, settings: Settings, sink: Sink) -> N
         sink.review(Review(None, is_written=True, is_change=True, plan="nothing"))
         return
     model = ensure_model(settings, sink)
-    is_small = num_parameters(model) < SMALL_PARAMETERS
-    writes = options.findings or not is_small
+    size = num_parameters(model)
+    writes = options.findings or size >= SMALL_PARAMETERS
+    too_small = (
+        f"written findings need a model of {SMALL_PARAMETERS:,} parameters or more, and "
+        f"{settings.model} has {size:,}; --findings forces them"
+    )
     if not writes and (options.fail_on or options.baseline):
         flag = "--fail-on" if options.fail_on else "--baseline"
-        raise UsageError(
-            f"{flag} is about written findings, which {settings.model} is too small for; "
-            "take a larger --model, or force them with --findings"
-        )
+        raise UsageError(f"{flag} is about findings: {too_small}")
     found = _read(sources, diffs, asked, settings, sink, model, writes=writes)
     sink.manifest(found.reading.manifest, show=False)
     packed = found.reading.packed
@@ -119,46 +90,10 @@ def run(sources: Sources, options: Options, settings: Settings, sink: Sink) -> N
     if options.update_baseline and options.baseline is not None:
         _update(options.baseline, asked, review, found, sink)
     if not writes:
-        sink.note(
-            f"written findings need a larger model than {settings.model}; --findings forces them"
-        )
+        sink.note(too_small)
     if settings.strict:
         require_everything_read(found.reading.manifest)
     _fail_on(asked.fail_on, review, is_update=options.update_baseline)
-
-
-def _checked(options: Options) -> _Asked:
-    if options.update_baseline and options.baseline is None:
-        raise UsageError("--update-baseline says to write --baseline FILE; name one")
-    if options.max_findings is not None and options.max_findings < 0:
-        raise UsageError(f"--max-findings is 0 or more, not {options.max_findings}")
-    known: list[baseline.Entry] = []
-    path = options.baseline
-    if path is not None and (path.exists() or not options.update_baseline):
-        known = baseline.load(path)
-    only = None
-    if options.paths:
-        try:
-            only = Selection.of(options.paths, ())
-        except UsageError:
-            raise UsageError("--paths takes patterns such as '*.py' or 'src/'") from None
-    named = tuple(_one_of(Category, "--focus", name) for name in dict.fromkeys(options.focus))
-    return _Asked(
-        named,
-        named or tuple(Category),
-        _one_of(Severity, "--severity", options.severity or Severity.LOW),
-        _one_of(Severity, "--fail-on", options.fail_on) if options.fail_on else None,
-        only,
-        known,
-    )
-
-
-def _one_of(kind: type[Choice], flag: str, name: str) -> Choice:
-    try:
-        return kind(name)
-    except ValueError:
-        names = ", ".join(one.value for one in kind)
-        raise UsageError(f"{flag} is one of {names}, not {name!r}") from None
 
 
 def _change(
@@ -189,7 +124,7 @@ def _change(
 def _read(
     sources: Sources,
     diffs: list[tuple[Sequence[str], PatchSet]] | None,
-    asked: _Asked,
+    asked: Asked,
     settings: Settings,
     sink: Sink,
     model: Path,
@@ -290,7 +225,7 @@ def _note_reading(found: _Repository, settings: Settings, sink: Sink, *, writes:
 
 def _review(
     found: _Repository,
-    asked: _Asked,
+    asked: Asked,
     options: Options,
     settings: Settings,
     sink: Sink,
@@ -344,7 +279,7 @@ def _sorted_out(
     findings: Sequence[Finding],
     dropped: Counter[Drop],
     passes: Sequence[Pass],
-    asked: _Asked,
+    asked: Asked,
     options: Options,
 ) -> Review:
     new, hidden = baseline.split(findings, asked.known)
@@ -399,7 +334,7 @@ def _surprising(surprise: SurpriseMap, found: _Repository, options: Options) -> 
     return [one for one, _ in zip(lines, range(most), strict=False)]
 
 
-def _update(path: Path, asked: _Asked, review: Review, found: _Repository, sink: Sink) -> None:
+def _update(path: Path, asked: Asked, review: Review, found: _Repository, sink: Sink) -> None:
     """A change is only part of its files, so nothing of them is forgotten then."""
     whole = frozenset[str]()
     if not review.is_change:

@@ -178,7 +178,7 @@ def test_a_small_model_ranks_lines_and_says_that_it_writes_nothing(review):
     """Red: remarks of a model that cannot judge code are taken for a review."""
     ran = review(findings=False)
     assert ran.code == 0
-    assert "written findings need a larger model" in ran.err
+    assert "written findings need a model of 1,000,000,000 parameters or more" in ran.err
     assert "improbable lines" in ran.out and "main.py:4  main" not in ran.out
     assert "util.py:4-8" in ran.out, "the facts are shown"
     told = review("--json", findings=False).json
