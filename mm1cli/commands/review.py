@@ -211,6 +211,9 @@ def _is_chosen(path: str, only: Selection, prefixes: Sequence[str]) -> bool:
 
 def _note_reading(found: _Repository, settings: Settings, sink: Sink, *, writes: bool) -> None:
     manifest = found.reading.manifest
+    if not writes and manifest.plan is ReadingPlan.FOCUS:
+        what = "the changed files are" if found.change is not None else "each file is"
+        sink.note(f"no question is asked, so nothing is read by focus: {what} read whole, in turn")
     if writes and manifest.plan is ReadingPlan.FOCUS:
         sink.note(
             f"{manifest.tokens:,} tokens do not fit the {manifest.budget_tokens:,} that "
