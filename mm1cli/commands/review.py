@@ -22,7 +22,7 @@ from mm1cli.commands.reading import (
 )
 from mm1cli.errors import BudgetError, FindingsError, InputError, UsageError
 from mm1cli.ingest.corpus import Corpus, Document, Omission
-from mm1cli.ingest.pack import MAX_CONTENTS_TOKENS, Packed, pack_all
+from mm1cli.ingest.pack import MAX_CONTENTS_TOKENS, pack_all
 from mm1cli.ingest.selection import Selection
 from mm1cli.ingest.walk import STDIN
 from mm1cli.output.sink import RunInfo, Sink
@@ -308,23 +308,13 @@ def _surprise(found: _Repository, engine: Engine, settings: Settings, sink: Sink
 
         return surprise_map(
             engine,
-            _part(found.reading.packed, found.documents),
+            found.reading.packed,
+            only={document.path for document in found.documents},
             window_tokens=settings.context_tokens,
             imports=found.facts.graph.uses,
             keep=None if settings.no_cache else cache_root(settings) / "surprise",
             on_progress=on_progress,
         )
-
-
-def _part(packed: Packed, documents: Sequence[Document]) -> Packed:
-    wanted = {document.path for document in documents}
-    kept = [
-        (document, ids)
-        for document, ids in zip(packed.corpus.documents, packed.token_ids, strict=True)
-        if document.path in wanted
-    ]
-    corpus = Corpus(tuple(document for document, _ in kept))
-    return Packed(corpus, tuple(ids for _, ids in kept), (), packed.encoder)
 
 
 def _surprising(surprise: SurpriseMap, found: _Repository, options: Options) -> list[LineSurprise]:
