@@ -87,10 +87,11 @@ def files(source: str) -> list[tuple[str, Path]]:
 
 
 def pieces(
-    tokenizer: Tokenizer, num_tokens: int, seed: int, sources: Sequence[str] = SOURCES
+    tokenizer: Tokenizer, num_tokens: int, seed: int, sources: Sequence[str] | None = None
 ) -> Iterator[Piece]:
     """Endless but for the files there are: sources in turn, each file once, halves in turn."""
-    streams = {source: _of_source(source, tokenizer, num_tokens, seed) for source in sources}
+    named = SOURCES if sources is None else sources
+    streams = {source: _of_source(source, tokenizer, num_tokens, seed) for source in named}
     is_test = False
     while streams:
         for source in list(streams):
