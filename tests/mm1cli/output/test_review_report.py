@@ -75,7 +75,8 @@ def test_without_a_map_there_is_no_column_and_without_findings_no_claim():
     """Red: an empty column looks like cold code, or a small model's run like a clean bill."""
     bare = render(sample_review.sample(surprise=None, surprising=()))
     assert 'class="cell' not in bare and "Improbable lines" not in bare
-    silent = render(sample_review.sample(findings=(), is_written=False))
+    silent = render(sample_review.sample(findings=(), is_written=False, plan="surprise"))
+    assert "To rank lines the model read 0 tokens in 0 windows." in silent
     assert "Improbable lines in a change" in silent and "mini is too small for it" in silent
     empty = sample_review.sample(facts=None, surprise=None, surprising=(), findings=())
     assert "0 findings in a change" in render(replace(empty, sources=None, manifest=None))
