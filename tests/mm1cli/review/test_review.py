@@ -102,8 +102,9 @@ def test_a_diff_may_be_of_a_folder_or_above_it(review, script, changed, monkeypa
         assert [one["path"] for one in told["read"]] == ["src/util.py"]
 
 
-def test_a_change_larger_than_the_context_is_refused_with_the_sum(review, changed):
+def test_a_change_larger_than_the_context_is_refused_with_the_sum(review, script, changed):
     """Red: part of a change is reviewed as if it were the whole."""
+    script(lambda *_: [])
     Path("big.py").write_text("".join(f"value_{n} = {n}\n" for n in range(4000)))
     git("add", ".")
     ran = review("--diff", "--json")
