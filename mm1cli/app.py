@@ -13,7 +13,6 @@ from mm1cli.options import (
     AlwaysAnswer,
     Ask,
     Baseline,
-    Chunks,
     ChunkTokens,
     ContextName,
     ContextNames,
@@ -36,7 +35,6 @@ from mm1cli.options import (
     MaxThinking,
     MaxTokens,
     Model,
-    ModelName,
     NoCache,
     Null,
     Ocr,
@@ -197,6 +195,7 @@ def review(
     max_thinking: MaxThinking = None,
     as_json: Json = False,
     output_format: ReviewFormat = None,
+    report: ReportFile = None,
     quiet: Quiet = None,
 ) -> None:
     """Review a repository, or a change to it: what is improbable, and findings that are checked."""
@@ -219,17 +218,17 @@ def review(
         "quiet": quiet,
     }
     formats: tuple[Format, ...] = ("text", "json", "jsonl", "sarif", "github", "markdown")
-    with command(flags, as_json=as_json, output_format=output_format, formats=formats) as (
-        settings,
-        sink,
-    ):
+    with command(
+        flags, as_json=as_json, output_format=output_format, report=report, formats=formats
+    ) as (settings, sink):
         from mm1cli.commands import review as reviewing
         from mm1cli.commands.reading import Sources
+        from mm1cli.review.asked import Options
 
         # What to read is the current folder where nothing is named.
         named = paths or ([] if files_from else ["."])
         sources = Sources(named, include or (), exclude or (), files_from, null)
-        options = reviewing.Options(
+        options = Options(
             diff=diff,
             focus=focus or (),
             severity=severity,
@@ -370,7 +369,7 @@ def build_context(
         "strict": strict,
         "quiet": quiet,
     }
-    with command(flags) as (settings, sink):
+    with command(flags, json_errors=as_json) as (settings, sink):
         from mm1cli.commands import context
         from mm1cli.commands.reading import Sources
 
@@ -381,7 +380,7 @@ def build_context(
 @context_app.command("list")
 def list_contexts(as_json: Json = False) -> None:
     """The contexts that analyze keeps by itself, and what they take."""
-    with command({}) as (settings, _):
+    with command({}, json_errors=as_json) as (settings, _):
         from mm1cli.commands import context
 
         context.show_list(settings, sys.stdout, as_json=as_json)
@@ -390,7 +389,7 @@ def list_contexts(as_json: Json = False) -> None:
 @context_app.command("show")
 def show_context(name: ContextName, as_json: Json = False) -> None:
     """What a context holds and what made it."""
-    with command({}) as (settings, _):
+    with command({}, json_errors=as_json) as (settings, _):
         from mm1cli.commands import context
 
         context.show(name, settings, sys.stdout, as_json=as_json)
@@ -399,7 +398,7 @@ def show_context(name: ContextName, as_json: Json = False) -> None:
 @context_app.command("verify")
 def verify_context(name: ContextName, as_json: Json = False) -> None:
     """Read every byte of a context and hold it against its checksum."""
-    with command({}) as (settings, _):
+    with command({}, json_errors=as_json) as (settings, _):
         from mm1cli.commands import context
 
         context.verify(name, settings, sys.stdout, as_json=as_json)
@@ -426,7 +425,7 @@ def collect_contexts(max_cache: MaxCache = None) -> None:
 @templates_app.command("list")
 def list_templates(as_json: Json = False) -> None:
     """The templates there are: those of mm1, and your own."""
-    with command({}):
+    with command({}, json_errors=as_json):
         from mm1cli.commands import templates
 
         templates.show_list(sys.stdout, as_json=as_json)
@@ -439,42 +438,6 @@ def show_template(name: TemplateName) -> None:
         from mm1cli.commands import templates
 
         templates.show(name, sys.stdout)
-
-
-@models_app.command("list")
-def list_models(as_json: Json = False) -> None:
-    """The models there are, and whether they are installed."""
-    with command({}):
-        from mm1cli.commands import models
-
-        models.show_list(sys.stdout, as_json=as_json)
-
-
-@models_app.command()
-def show(name: ModelName, as_json: Json = False) -> None:
-    """What a model is: its family, layers and sizes."""
-    with command({}):
-        from mm1cli.commands import models
-
-        models.show(name, sys.stdout, as_json=as_json)
-
-
-@models_app.command()
-def pull(name: ModelName = "mini", quiet: Quiet = None) -> None:
-    """Fetch a model once; everything afterwards is offline."""
-    with command({"quiet": quiet}) as (_, sink):
-        from mm1cli.commands import models
-
-        models.pull(name, sys.stdout, sink)
-
-
-@models_app.command()
-def verify(name: ModelName, chunk: Chunks = None, as_json: Json = False) -> None:
-    """Recompute a model's recorded outputs (expected.safetensors), or check its files."""
-    with command({}):
-        from mm1cli.commands import models
-
-        models.verify(name, chunk or (), sys.stdout, as_json=as_json)
 
 
 def _terminate(_signal: int, _frame: FrameType | None) -> None:

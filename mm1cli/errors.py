@@ -33,6 +33,7 @@ class Mm1Error(Exception):
     """Base of every error shown to people; `str(error)` is the line they read."""
 
     exit_code = ExitCode.INTERNAL
+    is_on_stdout = False  # the command's own JSON says it already
 
 
 class FindingsError(Mm1Error):

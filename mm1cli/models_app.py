@@ -1,14 +1,33 @@
-"""The group `mm1 models`, and the wiring of `mm1 models plan`: typer only."""
+"""The group `mm1 models`: typer wiring only."""
 
 import sys
 from typing import Annotated
 
 import typer
 
-from mm1cli.options import ChunkTokens, Device, Json, Kv, ModelName, NoCache, Threads
+from mm1cli.options import (
+    Check,
+    CheckText,
+    Chunks,
+    ChunkTokens,
+    Device,
+    Form,
+    GgufFile,
+    Group,
+    ImportForm,
+    Json,
+    Kv,
+    ModelName,
+    NewModel,
+    NoCache,
+    Quiet,
+    Threads,
+)
 from mm1cli.session import command
 
-models_app = typer.Typer(help="List, fetch, plan and check models.", no_args_is_help=True)
+models_app = typer.Typer(
+    help="List, fetch, plan, quantise, import and check models.", no_args_is_help=True
+)
 
 _MACHINE = "Machine"
 
@@ -54,6 +73,36 @@ Measure = Annotated[
 ]
 
 
+_STARTS_ANEW = "nothing is kept; the same command starts anew"
+
+
+@models_app.command("list")
+def list_models(as_json: Json = False) -> None:
+    """The models there are, and whether they are installed."""
+    with command({}, json_errors=as_json):
+        from mm1cli.commands import models
+
+        models.show_list(sys.stdout, as_json=as_json)
+
+
+@models_app.command()
+def show(name: ModelName, as_json: Json = False) -> None:
+    """What a model is: its family, layers and sizes."""
+    with command({}, json_errors=as_json):
+        from mm1cli.commands import models
+
+        models.show(name, sys.stdout, as_json=as_json)
+
+
+@models_app.command()
+def pull(name: ModelName = "mini", quiet: Quiet = None) -> None:
+    """Fetch a model once; everything afterwards is offline."""
+    with command({"quiet": quiet}) as (_, sink):
+        from mm1cli.commands import models
+
+        models.pull(name, sys.stdout, sink)
+
+
 @models_app.command()
 def plan(
     name: ModelName,
@@ -79,8 +128,53 @@ def plan(
         "kv": kv,
         "no_cache": no_cache,
     }
-    with command(flags) as (settings, _):
+    with command(flags, json_errors=as_json) as (settings, _):
         from mm1cli.commands import models_plan
 
         asked = models_plan.Asked(context, ram, gpu or (), disk, weights, rate or (), measure)
         models_plan.run(name, asked, settings, sys.stdout, as_json=as_json)
+
+
+@models_app.command()
+def quantize(
+    name: ModelName,
+    output: NewModel,
+    to: Form,
+    group: Group = None,
+    check: Check = None,
+    text: CheckText = None,
+    as_json: Json = False,
+    quiet: Quiet = None,
+) -> None:
+    """Write a model again with its matrices in int8 or int4, and say what that changed."""
+    with command({"quiet": quiet}, json_errors=as_json, saved=_STARTS_ANEW) as (_, sink):
+        from mm1cli.commands import weights
+
+        weights.quantize(
+            name, output, to, group, sink, sys.stdout, check=check, text=text, as_json=as_json
+        )
+
+
+@models_app.command("import")
+def import_model(
+    file: GgufFile,
+    output: NewModel,
+    to: ImportForm = None,
+    group: Group = None,
+    as_json: Json = False,
+    quiet: Quiet = None,
+) -> None:
+    """Make a model of a GGUF file: MiniMax-01 and M1, or Llama-shaped."""
+    with command({"quiet": quiet}, json_errors=as_json, saved=_STARTS_ANEW) as (_, sink):
+        from mm1cli.commands import weights
+
+        weights.import_gguf(file, output, to, group, sink, sys.stdout, as_json=as_json)
+
+
+@models_app.command()
+def verify(name: ModelName, chunk: Chunks = None, as_json: Json = False) -> None:
+    """Recompute a model's recorded outputs (expected.safetensors), or check its files."""
+    with command({}, json_errors=as_json):
+        from mm1cli.commands import models
+
+        models.verify(name, chunk or (), sys.stdout, as_json=as_json)

@@ -11,7 +11,7 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from mm1cli.errors import ExitCode, Mm1Error, UsageError
-from mm1cli.output import Format, make_sink
+from mm1cli.output import Format, make_sink, write_error
 from mm1cli.output.sink import Sink
 from mm1cli.output.tee import Tee
 from mm1cli.settings import NAMES, Settings, load
@@ -33,12 +33,16 @@ def command(
     as_json: bool = False,
     output_format: str | None = None,
     report: Path | None = None,
+    json_errors: bool = False,
+    saved: str = "the same command goes on from what was saved",
     formats: Sequence[Format] = ("text", "json", "jsonl"),
 ) -> Iterator[tuple[Settings, Sink]]:
     """Yields the settings and the sink of one command, and exits with the code its end calls for.
 
     Errors of ours are one line on the sink. Anything else is a bug and says how to see more.
-    `report` is where a page about the answers goes; one that cannot is found out first.
+    `report` is where a page about the answers goes; one that cannot is found out first. With
+    `json_errors` the command writes its own JSON to stdout, and an error is an object there, too.
+    `saved` is what an interrupted command says of its work.
     """
     sink = make_sink("json" if as_json else "text", False)
     page: Report | None = None
@@ -48,6 +52,8 @@ def command(
             format = _format(as_json, output_format, formats)
             sink = make_sink(format, bool(flags.get("quiet")))
             settings = load(flags, os.environ, Path.cwd())
+            if settings.no_cache and "max_cache" in flags:  # the commands that keep contexts
+                saved = "nothing was saved, as --no-cache asks"
             if settings.quiet and not flags.get("quiet"):
                 sink = make_sink(format, True)
             if report is not None:
@@ -63,12 +69,14 @@ def command(
             ):
                 raise
             sink.error(_message(error, code), code)
+            if json_errors and not getattr(error, "is_on_stdout", False):
+                write_error(_message(error, code), code)
         except KeyboardInterrupt as error:
             code = ExitCode.INTERRUPTED
-            sink.error(_stopped("interrupted", error), code)
+            sink.error(_stopped("interrupted", error, saved), code)
         except Terminated as error:
             code = ExitCode.TERMINATED
-            sink.error(_stopped("terminated", error), code)
+            sink.error(_stopped("terminated", error, saved), code)
         if page is not None and page.has_answers:
             code = _write(page, sink, code)
         sink.close()
@@ -103,10 +111,10 @@ def between_chunks() -> Iterator[Callable[[], None]]:
         signal.signal(signal.SIGINT, before)
 
 
-def _stopped(how: str, error: BaseException) -> str:
+def _stopped(how: str, error: BaseException, saved: str) -> str:
     """What to do next; whoever it went through may have noted what is kept."""
     kept = [str(note) for note in getattr(error, "__notes__", ())]
-    return "; ".join([how, *kept, "the same command goes on from what was saved"])
+    return "; ".join([how, *kept, saved])
 
 
 def _report(path: Path, settings: Settings) -> "Report":

@@ -8,7 +8,7 @@ import importlib.util
 import random
 import sysconfig
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -86,9 +86,12 @@ def files(source: str) -> list[tuple[str, Path]]:
     ]
 
 
-def pieces(tokenizer: Tokenizer, num_tokens: int, seed: int) -> Iterator[Piece]:
+def pieces(
+    tokenizer: Tokenizer, num_tokens: int, seed: int, sources: Sequence[str] | None = None
+) -> Iterator[Piece]:
     """Endless but for the files there are: sources in turn, each file once, halves in turn."""
-    streams = {source: _of_source(source, tokenizer, num_tokens, seed) for source in SOURCES}
+    named = SOURCES if sources is None else sources
+    streams = {source: _of_source(source, tokenizer, num_tokens, seed) for source in named}
     is_test = False
     while streams:
         for source in list(streams):

@@ -27,6 +27,13 @@ _GRAMMARS = {
     "ruby": "ruby",
     "shell": "bash",
 }
+# Of grammars that share rules; the others have a file of their own name.
+_QUERIES = {
+    "cpp": ("c", "cpp"),
+    "javascript": ("ecmascript", "javascript"),
+    "typescript": ("ecmascript", "typescript"),
+    "tsx": ("ecmascript", "typescript"),
+}
 _WITHOUT_GRAMMAR = frozenset(
     (
         *("kotlin", "scala", "swift", "php", "perl", "lua", "r", "julia", "haskell", "elixir"),
@@ -68,8 +75,9 @@ def load(name: str) -> Grammar:
     from tree_sitter import Language, Query
 
     language = Language(_LANGUAGES[name]())
-    query = "typescript" if name == "tsx" else name
-    source = files("mm1cli.code").joinpath("queries", f"{query}.scm").read_text("utf-8")
+    folder = files("mm1cli.code").joinpath("queries")
+    parts = _QUERIES.get(name, (name,))
+    source = "\n".join(folder.joinpath(f"{part}.scm").read_text("utf-8") for part in parts)
     return Grammar(language, Query(language, source))
 
 

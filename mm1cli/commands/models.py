@@ -113,7 +113,9 @@ def _verify_outputs(path: Path, chunks: Sequence[int], stdout: TextIO, *, as_jso
             row = f"{d.chunk_tokens:>5}  {d.name:<16}  {d.largest:>18.2e}  {d.scale:>13.4g}"
             stdout.write(f"{row}\n")
     if not result.passed:
-        raise ModelError(f"{path}: logits differ by more than 1e-4 from the recorded ones")
+        failed = ModelError(f"{path}: logits differ by more than 1e-4 from the recorded ones")
+        failed.is_on_stdout = as_json
+        raise failed
     if not as_json:
         stdout.write("equal: all logits within 1e-4 of the recorded ones\n")
 
@@ -127,7 +129,9 @@ def _verify_files(path: Path, stdout: TextIO, *, as_json: bool) -> None:
         report = {"passed": not problems, "tensors": num_tensors, "problems": problems}
         stdout.write(json.dumps(report) + "\n")
     if problems:
-        raise ModelError(f"{path}: {problems[0]}; `mm1 models pull {path.name}` repairs it")
+        failed = ModelError(f"{path}: {problems[0]}; `mm1 models pull {path.name}` repairs it")
+        failed.is_on_stdout = as_json
+        raise failed
     if not as_json:
         stdout.write(f"whole: {num_tensors:,} tensors with the shapes config.json asks\n")
         stdout.write("no expected.safetensors here, so no outputs were recomputed\n")

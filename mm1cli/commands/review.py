@@ -5,7 +5,6 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
 
 from unidiff.patch import PatchSet
 
@@ -21,59 +20,30 @@ from mm1cli.commands.reading import (
     outcomes,
     settle,
 )
-from mm1cli.errors import FindingsError, UsageError
+from mm1cli.errors import BudgetError, FindingsError, InputError, UsageError
 from mm1cli.ingest.corpus import Corpus, Document, Omission
-from mm1cli.ingest.pack import MAX_CONTENTS_TOKENS, Packed, pack_all
+from mm1cli.ingest.pack import MAX_CONTENTS_TOKENS, pack_all
 from mm1cli.ingest.selection import Selection
 from mm1cli.ingest.walk import STDIN
 from mm1cli.output.sink import RunInfo, Sink
 from mm1cli.preread import Cached, Fresh
 from mm1cli.result import ReadingPlan
-from mm1cli.review import baseline, changes
+from mm1cli.review import baseline, changes, patches
+from mm1cli.review.asked import Asked, Options, checked
 from mm1cli.review.changes import Change
-from mm1cli.review.finding import Category, Drop, Finding, Pass, Review, Severity
+from mm1cli.review.finding import Drop, Finding, Pass, Review, Severity
 from mm1cli.review.passes import reviewed
 from mm1cli.review.reviewer import Frame, Reviewer
 from mm1cli.session import between_chunks
 from mm1cli.settings import Settings, replace_unset
 from mm1cli.surprise import LineSurprise, SurpriseMap, surprise_map
 
-# Below it a model's remarks on code are not worth reading; measured for the embedded one only.
+# Below it a model's remarks on code are not worth reading: a guess, see docs/review.md.
 SMALL_PARAMETERS = 1_000_000_000
 ANSWER_TOKENS = 1024
 SURPRISING_LINES = 20  # shown, or so much of all:
 SURPRISING_SHARE = 0.1
 _CONTENTS_SHARE = 20
-
-Choice = TypeVar("Choice", Severity, Category)
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """What the command line says beside paths and settings. `diff`: review what changed."""
-
-    diff: bool = False
-    focus: Sequence[str] = ()
-    severity: str | None = None
-    max_findings: int | None = None
-    paths: Sequence[str] = ()
-    surprise: bool = False
-    findings: bool = False
-    fail_on: str | None = None
-    baseline: Path | None = None
-    update_baseline: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class _Asked:
-    """`Options`, checked. `focus` is all where none is `named`."""
-
-    named: tuple[Category, ...]
-    focus: tuple[Category, ...]
-    severity: Severity
-    fail_on: Severity | None
-    only: Selection | None
-    known: list[baseline.Entry]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,24 +60,27 @@ class _Repository:
 
 def run(sources: Sources, options: Options, settings: Settings, sink: Sink) -> None:
     settings = replace_unset(settings, max_tokens=ANSWER_TOKENS)
-    asked = _checked(options)
+    asked = checked(options)
     sink.init(RunInfo("review", settings.model))
-    sources, patches, base = _change(sources, options)
-    if patches is not None and not any(len(found) for _, found in patches):
+    sources, diffs, base = _change(sources, options)
+    if diffs is not None and not any(len(found) for _, found in diffs):
         sink.note("the change is empty; nothing to review")
         sink.review(Review(None, is_written=True, is_change=True, plan="nothing"))
         return
     model = ensure_model(settings, sink)
-    is_small = num_parameters(model) < SMALL_PARAMETERS
-    writes = options.findings or not is_small
+    size = num_parameters(model)
+    writes = options.findings or size >= SMALL_PARAMETERS
+    too_small = (
+        f"written findings need a model of {SMALL_PARAMETERS:,} parameters or more, and "
+        f"{settings.model} has {size:,}; --findings forces them"
+    )
     if not writes and (options.fail_on or options.baseline):
         flag = "--fail-on" if options.fail_on else "--baseline"
-        raise UsageError(
-            f"{flag} is about written findings, which {settings.model} is too small for; "
-            "take a larger --model, or force them with --findings"
-        )
-    found = _read(sources, patches, asked, settings, sink, model, writes=writes)
+        raise UsageError(f"{flag} is about findings: {too_small}")
+    found = _read(sources, diffs, asked, settings, sink, model, writes=writes)
     sink.manifest(found.reading.manifest, show=False)
+    packed = found.reading.packed
+    sink.corpus(packed.corpus, [len(ids) for ids in packed.token_ids])
     require_documents(found.reading.manifest)
     if base:
         sink.note(f"reviewing what changed since {base}; files git does not know are not in it")
@@ -117,46 +90,10 @@ def run(sources: Sources, options: Options, settings: Settings, sink: Sink) -> N
     if options.update_baseline and options.baseline is not None:
         _update(options.baseline, asked, review, found, sink)
     if not writes:
-        sink.note(
-            f"written findings need a larger model than {settings.model}; --findings forces them"
-        )
+        sink.note(too_small)
     if settings.strict:
         require_everything_read(found.reading.manifest)
     _fail_on(asked.fail_on, review, is_update=options.update_baseline)
-
-
-def _checked(options: Options) -> _Asked:
-    if options.update_baseline and options.baseline is None:
-        raise UsageError("--update-baseline says to write --baseline FILE; name one")
-    if options.max_findings is not None and options.max_findings < 0:
-        raise UsageError(f"--max-findings is 0 or more, not {options.max_findings}")
-    known: list[baseline.Entry] = []
-    path = options.baseline
-    if path is not None and (path.exists() or not options.update_baseline):
-        known = baseline.load(path)
-    only = None
-    if options.paths:
-        try:
-            only = Selection.of(options.paths, ())
-        except UsageError:
-            raise UsageError("--paths takes patterns such as '*.py' or 'src/'") from None
-    named = tuple(_one_of(Category, "--focus", name) for name in dict.fromkeys(options.focus))
-    return _Asked(
-        named,
-        named or tuple(Category),
-        _one_of(Severity, "--severity", options.severity or Severity.LOW),
-        _one_of(Severity, "--fail-on", options.fail_on) if options.fail_on else None,
-        only,
-        known,
-    )
-
-
-def _one_of(kind: type[Choice], flag: str, name: str) -> Choice:
-    try:
-        return kind(name)
-    except ValueError:
-        names = ", ".join(one.value for one in kind)
-        raise UsageError(f"{flag} is one of {names}, not {name!r}") from None
 
 
 def _change(
@@ -172,22 +109,22 @@ def _change(
             base = paths.pop(0)
         paths = paths or ["."]
         asked = changes.git_diff(base, paths)
-        found = [((prefix,), changes.parse(text)) for prefix, text in asked]
+        found = [((prefix,), patches.parse(text)) for prefix, text in asked]
         return replace(sources, paths=paths), [*found], base
     if STDIN not in paths:
         return sources, None, ""
     if sources.files_from == STDIN:
         raise UsageError("standard input is the list of files; it cannot be a diff, too")
     paths = [path for path in paths if path != STDIN] or ["."]
-    patches = changes.parse(changes.read_diff(sys.stdin.buffer))
+    patch_set = patches.parse(patches.read_diff(sys.stdin.buffer))
     prefixes = ("", *changes.prefixes_of(paths))
-    return replace(sources, paths=paths), [(prefixes, patches)], ""
+    return replace(sources, paths=paths), [(prefixes, patch_set)], ""
 
 
 def _read(
     sources: Sources,
-    patches: list[tuple[Sequence[str], PatchSet]] | None,
-    asked: _Asked,
+    diffs: list[tuple[Sequence[str], PatchSet]] | None,
+    asked: Asked,
     settings: Settings,
     sink: Sink,
     model: Path,
@@ -201,15 +138,22 @@ def _read(
     )
     facts = facts_of(corpus, paths=sources.paths, num_workers=settings.threads)
     corpus = reordered(corpus, reading_order(corpus, facts.graph))
+    prefixes = changes.prefixes_of(sources.paths)
+
+    def is_chosen(path: str) -> bool:
+        return asked.only is None or _is_chosen(path, asked.only, prefixes)
+
     change = None
-    if patches is not None:
-        change = changes.change_of(patches, corpus, changes.offset_in_repository())
+    if diffs is not None:
+        change = changes.change_of(diffs, corpus, changes.offset_in_repository())
+        _require_fit(change)
+        change = change.only(is_chosen)
     documents, left = reviewed(corpus, facts, asked.named, change)
-    if asked.only is not None:
-        prefixes = changes.prefixes_of(sources.paths)
-        documents = [one for one in documents if _is_chosen(one.path, asked.only, prefixes)]
+    documents = [one for one in documents if is_chosen(one.path)]
     tokenizer = Tokenizer(model)
     limit = settings.context_tokens or max_positions(model)
+    if change is not None and not writes:
+        _require_room(change, tokenizer, limit)
     settings = _with_room(settings, limit)
     frame = Frame(tokenizer, settings, limit, asked.focus, facts, change) if writes else None
     packed = pack_all(
@@ -227,6 +171,34 @@ def _read(
     return _Repository(reading, facts, change, documents, tuple(left), frame)
 
 
+def _require_fit(change: Change) -> None:
+    """Raises InputError for a diff of other files: a pipeline must not pass for want of them."""
+    if change.lost and not change.stretches:
+        named = ", ".join(f"{path} ({why})" for path, why in change.lost[:3])
+        more = f" and {len(change.lost) - 3:,} more" if len(change.lost) > 3 else ""
+        raise InputError(
+            f"the diff is not of the files here: {named}{more}; run this where the diff was made"
+        )
+
+
+def _require_room(change: Change, tokenizer: Tokenizer, limit: int) -> None:
+    """Raises BudgetError where the change alone is more than the context, though a map of its files
+    would fit: part of a change is never told for the whole."""
+    sizes = Counter[str]()
+    for path, text in change.parts():
+        sizes[path] += len(tokenizer.encode(text))
+    total = sizes.total()
+    if total >= limit:
+        named = [f"{path} {size:,}" for path, size in sizes.most_common(3)]
+        if (rest := total - sum(size for _, size in sizes.most_common(3))) > 0:
+            named.append(f"{len(sizes) - 3:,} more {rest:,}")
+        raise BudgetError(
+            f"the change has {' + '.join(named)} = {total:,} tokens, more than the context of "
+            f"{limit:,}; review it in parts, with --paths, --exclude or a smaller diff, or take a "
+            "model with a longer context"
+        )
+
+
 def _with_room(settings: Settings, limit: int) -> Settings:
     """An answer takes at most a quarter of the context, unless the user says so."""
     return replace_unset(settings, max_tokens=min(settings.max_tokens, max(limit // 4, 1)))
@@ -239,6 +211,9 @@ def _is_chosen(path: str, only: Selection, prefixes: Sequence[str]) -> bool:
 
 def _note_reading(found: _Repository, settings: Settings, sink: Sink, *, writes: bool) -> None:
     manifest = found.reading.manifest
+    if not writes and manifest.plan is ReadingPlan.FOCUS:
+        what = "the changed files are" if found.change is not None else "each file is"
+        sink.note(f"no question is asked, so nothing is read by focus: {what} read whole, in turn")
     if writes and manifest.plan is ReadingPlan.FOCUS:
         sink.note(
             f"{manifest.tokens:,} tokens do not fit the {manifest.budget_tokens:,} that "
@@ -253,7 +228,7 @@ def _note_reading(found: _Repository, settings: Settings, sink: Sink, *, writes:
 
 def _review(
     found: _Repository,
-    asked: _Asked,
+    asked: Asked,
     options: Options,
     settings: Settings,
     sink: Sink,
@@ -269,6 +244,7 @@ def _review(
         plan=plan,
         not_reviewed=found.not_reviewed,
         reports_facts=not writes and found.change is None,
+        added={} if found.change is None else found.change.added,
     )
     if not found.documents:
         sink.note("no source code to review among what was read")
@@ -306,7 +282,7 @@ def _sorted_out(
     findings: Sequence[Finding],
     dropped: Counter[Drop],
     passes: Sequence[Pass],
-    asked: _Asked,
+    asked: Asked,
     options: Options,
 ) -> Review:
     new, hidden = baseline.split(findings, asked.known)
@@ -332,23 +308,13 @@ def _surprise(found: _Repository, engine: Engine, settings: Settings, sink: Sink
 
         return surprise_map(
             engine,
-            _part(found.reading.packed, found.documents),
+            found.reading.packed,
+            only={document.path for document in found.documents},
             window_tokens=settings.context_tokens,
             imports=found.facts.graph.uses,
             keep=None if settings.no_cache else cache_root(settings) / "surprise",
             on_progress=on_progress,
         )
-
-
-def _part(packed: Packed, documents: Sequence[Document]) -> Packed:
-    wanted = {document.path for document in documents}
-    kept = [
-        (document, ids)
-        for document, ids in zip(packed.corpus.documents, packed.token_ids, strict=True)
-        if document.path in wanted
-    ]
-    corpus = Corpus(tuple(document for document, _ in kept))
-    return Packed(corpus, tuple(ids for _, ids in kept), (), packed.encoder)
 
 
 def _surprising(surprise: SurpriseMap, found: _Repository, options: Options) -> list[LineSurprise]:
@@ -361,7 +327,7 @@ def _surprising(surprise: SurpriseMap, found: _Repository, options: Options) -> 
     return [one for one, _ in zip(lines, range(most), strict=False)]
 
 
-def _update(path: Path, asked: _Asked, review: Review, found: _Repository, sink: Sink) -> None:
+def _update(path: Path, asked: Asked, review: Review, found: _Repository, sink: Sink) -> None:
     """A change is only part of its files, so nothing of them is forgotten then."""
     whole = frozenset[str]()
     if not review.is_change:

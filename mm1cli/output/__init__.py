@@ -5,8 +5,8 @@ import sys
 from typing import Literal
 
 from mm1cli.output.actions import guarded
-from mm1cli.output.events import JsonLines, JsonObject
-from mm1cli.output.sink import Sink
+from mm1cli.output.events import JsonLines, JsonObject, write_line
+from mm1cli.output.sink import SCHEMA_VERSION, Sink
 from mm1cli.output.terminal import Terminal
 from mm1cli.output.text import Channel
 
@@ -26,3 +26,10 @@ def make_sink(format: Format, quiet: bool) -> Sink:
     stderr = guarded(Channel(sys.stderr))
     aside = Terminal(stderr, stderr, quiet=quiet)
     return JsonObject(stdout, aside) if format == "json" else JsonLines(stdout, aside, quiet=quiet)
+
+
+def write_error(message: str, exit_code: int) -> None:
+    """The object that --json of any command ends in where there is nothing else to tell."""
+    told = {"message": message, "exit_code": int(exit_code)}
+    stdout = Channel.from_environment(sys.stdout, os.environ)
+    write_line(stdout, {"schema_version": SCHEMA_VERSION, "error": told})

@@ -2,7 +2,8 @@
 
 from itertools import groupby
 
-from mm1cli.output.review import share_words, totals
+from mm1cli.output.code_view import share_words
+from mm1cli.output.review import totals
 from mm1cli.output.text import safe, safe_line
 from mm1cli.review.finding import Finding, Review
 

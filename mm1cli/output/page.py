@@ -1,4 +1,5 @@
-"""The report as one HTML page: what a run collected, laid out by `report.html.jinja`.
+"""The report as one HTML page: what a run collected, laid out by `report.html.jinja`, a review in
+it by `review.html.jinja`.
 
 The page loads nothing and runs nothing: its policy forbids all but the one style sheet, which is
 named by its hash. Every text is escaped, and control and bidi-override characters are spelled out.
@@ -26,6 +27,9 @@ from mm1cli.result import Answer, Citation, CitationKind, CitationStatus, Readin
 
 if TYPE_CHECKING:
     import jinja2
+
+    from mm1cli.output.review_page import ReviewPage
+    from mm1cli.review.finding import Review
 
 MOST_LISTED = 3_000  # documents, and files that were left out
 FEW_DOCUMENTS = 40  # so many are listed without being asked for
@@ -60,6 +64,7 @@ class Collected:
     sources: Sources | None = None
     notes: list[str] = field(default_factory=list)
     answers: list[Answer] = field(default_factory=list)
+    review: "Review | None" = None
     errors: list[str] = field(default_factory=list)
 
 
@@ -119,6 +124,7 @@ def render(collected: Collected) -> str:
         collected=collected,
         manifest=manifest,
         shown=shown,
+        page=_review_page(collected),
         segments=strip,
         rows=rows[:MOST_LISTED],
         cited=cited[:MOST_LISTED],
@@ -131,7 +137,16 @@ def render(collected: Collected) -> str:
         more_left_out=max(len(left_out) - MOST_LISTED, 0),
         plans=_PLAN_WORDS,
         statuses=_STATUS_WORDS,
+        most_listed=MOST_LISTED,
     )
+
+
+def _review_page(collected: Collected) -> "ReviewPage | None":
+    if collected.review is None:
+        return None
+    from mm1cli.output.review_page import ReviewPage
+
+    return ReviewPage(collected.review, collected.sources)
 
 
 def _shown(number: int, answer: Answer, sources: Sources | None) -> _Shown:
@@ -241,7 +256,7 @@ def _rows(answers: Sequence[Answer], manifest: Manifest, sources: Sources) -> li
 
 @cache
 def _style() -> str:
-    return (files(__package__) / "report.css").read_text(encoding="utf-8")
+    return _source("report.css")
 
 
 @cache
@@ -249,6 +264,7 @@ def _template() -> "jinja2.Template":
     import jinja2  # slow to import, and few runs need it
 
     environment = jinja2.Environment(
+        loader=jinja2.FunctionLoader(_source),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         finalize=lambda value: safe(value) if isinstance(value, str) else value,
@@ -259,5 +275,8 @@ def _template() -> "jinja2.Template":
     environment.filters["head"] = head_of
     environment.filters["number"] = lambda value: f"{value:,}"
     environment.filters["per_cent"] = lambda value: f"{value:.3f}%"
-    source = (files(__package__) / "report.html.jinja").read_text(encoding="utf-8")
-    return environment.from_string(source)
+    return environment.get_template("report.html.jinja")
+
+
+def _source(name: str) -> str:
+    return (files(__package__) / name).read_text(encoding="utf-8")

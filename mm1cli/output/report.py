@@ -41,7 +41,8 @@ class Report:
 
     @property
     def has_answers(self) -> bool:
-        return bool(self._collected.answers)
+        """A review is one."""
+        return bool(self._collected.answers) or self._collected.review is not None
 
     def write(self) -> None:
         """The page of all that was answered so far, whole or not at all. Raises Mm1Error."""
@@ -82,7 +83,7 @@ class Report:
         self._collected.answers.append(answer)
 
     def review(self, review: "Review") -> None:
-        """A review has its own formats; no command writes a report of one."""
+        self._collected.review = review
 
     def error(self, message: str, exit_code: int) -> None:  # noqa: ARG002
         self._collected.errors.append(message)

@@ -2,15 +2,12 @@
 
 from collections.abc import Iterator, Sequence
 from itertools import groupby
-from typing import TYPE_CHECKING
 
 from mm1cli.code import as_json as facts_json
+from mm1cli.output.code_view import share_words, telling
 from mm1cli.output.facts import write_facts
-from mm1cli.output.text import Channel, Style, safe_line, wrap
+from mm1cli.output.text import Channel, Style, elide_end, safe_line, wrap
 from mm1cli.review.finding import Finding, Review, Severity
-
-if TYPE_CHECKING:
-    from mm1cli.surprise import TokenSurprise
 
 _STYLES = {
     Severity.CRITICAL: Style.ERROR,
@@ -20,6 +17,8 @@ _STYLES = {
 }
 _SHOWN_CHARS = 400  # of a line of code
 _NAMES_SHOWN = 5
+_CODE_COLUMN = 6
+_FEWEST_COLUMNS = 20
 
 
 def as_json(review: Review) -> dict[str, object]:
@@ -126,7 +125,7 @@ def _write_finding(finding: Finding, channel: Channel) -> None:
     for number, text in finding.excerpt:
         is_marked = finding.first <= number <= finding.last
         mark = ">" if is_marked else " "
-        shown = safe_line(text.expandtabs(4))[:_SHOWN_CHARS]
+        shown = _fitted(safe_line(text.expandtabs(4)), channel, width + 7)
         style = Style.MARK if is_marked else Style.DIM
         channel.write(f"  {mark} {number:>{width}} {bar} {shown}".rstrip() + "\n", style)
     if finding.excerpt and finding.excerpt[-1][0] < finding.last:
@@ -135,7 +134,7 @@ def _write_finding(finding: Finding, channel: Channel) -> None:
     if finding.patch:
         channel.write("    suggested:\n", Style.DIM)
         for line in finding.patch.splitlines()[2:]:
-            channel.write(f"    {safe_line(line.expandtabs(4))[:_SHOWN_CHARS]}\n", Style.DIM)
+            channel.write(f"    {_fitted(safe_line(line.expandtabs(4)), channel, 4)}\n", Style.DIM)
     channel.write("\n")
 
 
@@ -143,15 +142,14 @@ def _write_surprise(review: Review, channel: Channel) -> None:
     surprise = review.surprise
     assert surprise is not None
     of = f"{len(surprise):,} lines ranked"
-    channel.write(f"improbable lines, the most improbable first ({of})\n", Style.BOLD)
+    _write_wrapped(f"improbable lines, the most improbable first ({of})", channel, Style.BOLD)
     for line in review.surprising:
-        telling = dict.fromkeys(token.text for token in _telling(line.tokens))
-        tokens = ", ".join(f"‹{text}›" for text in telling)
+        tokens = ", ".join(f"‹{text}›" for text in telling(line))
         place = f"{safe_line(line.path)}:{line.line}"
-        channel.write(
-            f"  {share_words(line.rank_share)}  {place}  {safe_line(tokens)}\n", Style.PLAIN
-        )
-        channel.write(f"      {safe_line(line.text.strip())[:_SHOWN_CHARS]}\n", Style.DIM)
+        share = f"{share_words(line.rank_share):<9}"
+        channel.write(f"  {share}  {place}  {safe_line(tokens)}\n", Style.PLAIN)
+        code = _fitted(safe_line(line.text.strip()), channel, _CODE_COLUMN, telling(line)[:1])
+        channel.write(f"{' ' * _CODE_COLUMN}{code}\n", Style.DIM)
     for path, why in surprise.left_out[:_NAMES_SHOWN]:
         channel.write(f"  not ranked: {safe_line(path)} ({safe_line(why)})\n", Style.DIM)
     if (more := len(surprise.left_out) - _NAMES_SHOWN) > 0:
@@ -159,14 +157,15 @@ def _write_surprise(review: Review, channel: Channel) -> None:
     channel.write("\n")
 
 
-def share_words(share: float) -> str:
-    percent = max(share * 100, 0.01)
-    return f"top {percent:.0f} %" if percent >= 10 else f"top {percent:.2g} %"
-
-
-def _telling(tokens: Sequence["TokenSurprise"]) -> "list[TokenSurprise]":
-    """The two tokens that made the line improbable."""
-    return sorted(tokens, key=lambda token: -token.excess)[:2]
+def _fitted(code: str, channel: Channel, indent: int, about: Sequence[str] = ()) -> str:
+    """One line of code, cut where a terminal ends; what it is `about` is in what is left."""
+    room = _SHOWN_CHARS
+    if channel.is_terminal:
+        room = max(channel.columns - indent, _FEWEST_COLUMNS)
+    start = max((code.find(safe_line(text)) + len(text) - room + 2 for text in about), default=0)
+    if start > 0:
+        code = f"…{code[start:]}"
+    return elide_end(code, room)
 
 
 def _write_wrapped(text: str, channel: Channel, style: Style, indent: str = "") -> None:

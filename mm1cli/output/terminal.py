@@ -27,6 +27,7 @@ from mm1cli.output.text import (
     cell_width,
     duration,
     elide_end,
+    for_json,
     safe,
     safe_line,
     wrap,
@@ -69,6 +70,7 @@ class Terminal:
         self._needs_gap = False  # something stands on the screen right above the answer to come
         self._has_cited = False
         self._has_answered = False
+        self._has_text = self._is_json = False  # JSON by its first character
         self._thinking_is_open = False
         self._links: Links | None = None
 
@@ -108,6 +110,7 @@ class Terminal:
     def question(self, question: str, index: int, count: int) -> None:
         self._end_line()
         self._has_cited = self._has_answered = False
+        self._has_text = self._is_json = False
         if count == 1:
             return
         self._progress.stop()
@@ -131,7 +134,10 @@ class Terminal:
         self._end_thinking()
         self._progress.stop()
         self._leave_gap()
-        self._stdout.write(text)
+        if not self._is_json and not self._has_text:
+            self._is_json = text.lstrip().startswith(("{", "[", '"'))
+        self._has_text = self._has_text or bool(text.strip())
+        self._stdout.write(for_json(text, self._stdout) if self._is_json else text)
         self._line_is_open = not text.endswith("\n")
 
     def _end_thinking(self) -> None:

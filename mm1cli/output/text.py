@@ -4,7 +4,9 @@ Everything written here may come from a hostile document or a model, so `Channel
 only door to a stream and it escapes what could drive a terminal. Colour is put on afterwards.
 """
 
+import json
 import os
+import re
 import unicodedata
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -22,6 +24,7 @@ _VISIBLE_ON_ONE_LINE = _VISIBLE | {
     0x2029: "\\u2029",
 }
 
+_BEYOND_ASCII = re.compile(r"[^\x00-\x7f]+")
 FALLBACK_COLUMNS = 80
 COMPLETE = frozenset({"end", "stop", "stop text"})  # reasons to stop that leave nothing unsaid
 
@@ -167,6 +170,13 @@ class Channel:
         except UnicodeEncodeError:
             return plain
         return glyph
+
+
+def for_json(text: str, channel: Channel) -> str:
+    """A part of JSON text: characters that other programs would not read as UTF-8 as escapes."""
+    if (channel.stream.encoding or "utf-8").lower().startswith("utf"):
+        return text
+    return _BEYOND_ASCII.sub(lambda match: json.dumps(match[0])[1:-1], text)
 
 
 def clock_time(seconds: float) -> str:

@@ -3,27 +3,24 @@
 import os
 import re
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO
 
 from unidiff.constants import DEV_NULL
-from unidiff.errors import UnidiffParseError
 from unidiff.patch import Hunk, PatchedFile, PatchSet
 
-from mm1cli.errors import InputError, UsageError
+from mm1cli.errors import UsageError
 from mm1cli.ingest.corpus import Corpus, Document
 from mm1cli.ingest.names import one_line, shown_path
 
-MAX_DIFF_BYTES = 256 << 20
 _GIT = ("git", "-c", "core.fsmonitor=false", "-c", "core.quotePath=true")
 _DIFF = (
     *("diff", "--no-color", "--no-ext-diff", "--no-textconv", "--find-renames"),
     *("--src-prefix=a/", "--dst-prefix=b/", "--unified=3", "--submodule=short", "--relative"),
 )
-_NAMING = ("--- ", "+++ ", "rename from ", "rename to ")
-_USUAL_HEADER = re.compile(r'diff --git "?a/.* "?b/')
+NOT_HERE = "no such file here"
 _ESCAPE = re.compile(rb"\\([0-7]{1,3}|.)", re.DOTALL)
 _ESCAPED = dict(zip("abfnrtv", "\a\b\f\n\r\t\v", strict=True))
 
@@ -59,20 +56,38 @@ class Stretch:
 @dataclass(frozen=True, slots=True)
 class Change:
     """`stretches` by the path of a document. `elsewhere` are (path, why) of what the diff names
-    and no lines can be shown of. `text` is the change as a model reads it."""
+    and no lines can be shown of; `lost` those of them that a diff of these files would not name.
+    `text` is the change as a model reads it."""
 
     stretches: Mapping[str, tuple[Stretch, ...]]
     elsewhere: tuple[tuple[str, str], ...]
+    lost: tuple[tuple[str, str], ...] = ()
 
     @property
     def text(self) -> str:
-        pieces = ["The change:\n"]
+        return "".join(["The change:\n", *(text for _, text in self.parts())])
+
+    def parts(self) -> Iterator[tuple[str, str]]:
+        """(path, its part of `text`)."""
         for path, stretches in self.stretches.items():
-            pieces.append(f"\nChanged: {path}\n")
-            for stretch in stretches:
-                pieces.append(f"{stretch.text}\n")
-        pieces += [f"\nChanged: {path} ({why})\n" for path, why in self.elsewhere]
-        return "".join(pieces)
+            hunks = "".join(f"{stretch.text}\n" for stretch in stretches)
+            yield path, f"\nChanged: {path}\n{hunks}"
+        for path, why in self.elsewhere:
+            yield path, f"\nChanged: {path} ({why})\n"
+
+    def only(self, is_chosen: Callable[[str], bool]) -> "Change":
+        """The change of the files whose paths are chosen; the others are `elsewhere`."""
+        left = [(path, "not in --paths") for path in self.stretches if not is_chosen(path)]
+        kept = {path: found for path, found in self.stretches.items() if is_chosen(path)}
+        return Change(kept, (*self.elsewhere, *left), self.lost)
+
+    @property
+    def added(self) -> dict[str, frozenset[int]]:
+        """The lines that the change put there, by path."""
+        return {
+            path: frozenset(line for stretch in stretches for line in stretch.added)
+            for path, stretches in self.stretches.items()
+        }
 
     def adds(self, path: str, line: int) -> bool:
         return any(line in stretch.added for stretch in self.stretches.get(path, ()))
@@ -85,64 +100,6 @@ class Change:
             if any(first <= before <= last + 1 for before, _ in stretch.removed):
                 return True
         return False
-
-
-def read_diff(stream: BinaryIO) -> str:
-    """Raises InputError if it is larger than any diff a person would review."""
-    data = stream.read(MAX_DIFF_BYTES + 1)
-    if len(data) > MAX_DIFF_BYTES:
-        raise InputError(f"the diff is larger than {MAX_DIFF_BYTES >> 20} MiB; split it")
-    return data.decode("utf-8", "replace")
-
-
-def parse(text: str) -> PatchSet:
-    """Raises InputError for what is no unified diff; nothing at all is an empty one."""
-    try:
-        patches = PatchSet(_with_usual_headers(text))
-    except UnidiffParseError as error:
-        raise InputError(f"not a unified diff: {one_line(str(error))[:120]}") from None
-    except (ValueError, IndexError) as error:
-        raise InputError(f"not a unified diff ({one_line(str(error))[:80]})") from None
-    if not patches and text.strip():
-        raise InputError("not a unified diff: no file and no hunk is in it; try `git diff`")
-    return patches
-
-
-def _with_usual_headers(text: str) -> str:
-    """As git writes it with the prefixes a/ and b/: other headers of names with blanks in them
-    cannot be split. The names stay whole behind these prefixes."""
-    kept: list[str] = []
-    header: list[str] | None = None
-    for line in text.split("\n"):
-        if header is not None and line.startswith(("diff --git ", "@@ ", "GIT binary", "Binary ")):
-            kept += _usual(header)
-            header = None
-        if line.startswith("diff --git ") and not _USUAL_HEADER.match(line):
-            header = []
-        (kept if header is None else header).append(line)
-    return "\n".join(kept if header is None else [*kept, *_usual(header)])
-
-
-def _usual(header: Sequence[str]) -> list[str]:
-    found = {key: line[len(key) :] for line in header for key in _NAMING if line.startswith(key)}
-    both = header[0].removeprefix("diff --git ")
-    halves = both[: len(both) // 2], both[len(both) // 2 + 1 :]
-    source = found.get("--- ", found.get("rename from ", halves[0]))
-    target = found.get("+++ ", found.get("rename to ", halves[1]))
-    source, target = (name.rstrip("\t") for name in (source, target))
-    named = [name for name in (source, target) if name != DEV_NULL] * 2
-    lines = [f"diff --git {_prefixed('a/', named[0])} {_prefixed('b/', named[-1])}"]
-    for line in header[1:]:
-        if line.startswith("--- ") and source != DEV_NULL:
-            line = f"--- {_prefixed('a/', source)}\t"
-        elif line.startswith("+++ ") and target != DEV_NULL:
-            line = f"+++ {_prefixed('b/', target)}\t"
-        lines.append(line)
-    return lines
-
-
-def _prefixed(prefix: str, name: str) -> str:
-    return f'"{prefix}{name[1:]}' if name.startswith('"') else f"{prefix}{name}"
 
 
 def git_diff(base: str, paths: Sequence[str]) -> list[tuple[str, str]]:
@@ -197,16 +154,22 @@ def change_of(
     omitted = {omission.path: str(omission.reason) for omission in corpus.omissions}
     stretches: dict[str, tuple[Stretch, ...]] = {}
     elsewhere: list[tuple[str, str]] = []
+    lost: list[tuple[str, str]] = []
     known = {**documents, **omitted}
     for prefixes, patch in ((before, patch) for before, found in patches for patch in found):
         path = _path(patch, prefixes, offset, known)
         document = documents.get(path)
-        if patch.is_removed_file:
+        # unidiff takes a file that was emptied for one that was removed.
+        if patch.is_removed_file and (patch.target_file == DEV_NULL or path not in known):
             elsewhere.append((path, "removed"))
         elif patch.is_submodule:
             elsewhere.append((path, "submodule"))
         elif document is None:
-            elsewhere.append((path, omitted.get(path) or _folder_reason(path, omitted)))
+            why = omitted.get(path) or _folder_reason(path, omitted)
+            if not why and not _is_here(patch, prefixes, offset):
+                why = NOT_HERE
+                lost.append((path, why))
+            elsewhere.append((path, why or "not among what was read"))
         elif patch.is_binary_file or not _is_text(document):
             elsewhere.append((path, "not text"))
         elif not list(patch):
@@ -216,9 +179,10 @@ def change_of(
             if len(found) < len(patch):
                 why = f"{len(patch) - len(found)} of {len(patch)} hunks are not in the file now"
                 elsewhere.append((path, why))
+                lost.append((path, why))
             if found:
                 stretches[path] = (*stretches.get(path, ()), *found)
-    return Change(stretches, tuple(elsewhere))
+    return Change(stretches, tuple(elsewhere), tuple(lost))
 
 
 def _is_text(document: Document) -> bool:
@@ -229,14 +193,28 @@ def _path(
     patch: PatchedFile, prefixes: Sequence[str], offset: str, known: Mapping[str, object]
 ) -> str:
     """As the corpus has it, if it does."""
+    candidates = _candidates(patch, prefixes, offset)
+    return next((path for path in candidates if path in known), candidates[0])
+
+
+def _is_here(patch: PatchedFile, prefixes: Sequence[str], offset: str) -> bool:
+    """Whether there is such a file on disk, read or not, from here or from the top."""
+    top = "../" * offset.count("/")
+    for path in _candidates(patch, (*prefixes, top), offset):
+        with suppress(OSError, ValueError):
+            if os.path.lexists(path):
+                return True
+    return False
+
+
+def _candidates(patch: PatchedFile, prefixes: Sequence[str], offset: str) -> list[str]:
     target = patch.target_file or DEV_NULL
     whole = _unquoted(patch.source_file or target if target == DEV_NULL else target)
     name = _without_prefix(whole, "ab")
     names = [name, _without_prefix(name, "ciow12"), whole]
     if offset:
         names += [one.removeprefix(offset) for one in names if one.startswith(offset)]
-    candidates = [f"{prefix}{shown_path(one)}" for prefix in prefixes for one in names]
-    return next((path for path in candidates if path in known), candidates[0])
+    return [f"{prefix}{shown_path(one)}" for prefix in prefixes for one in names]
 
 
 def _without_prefix(name: str, prefixes: str) -> str:
@@ -264,7 +242,7 @@ def _folder_reason(path: str, omitted: Mapping[str, str]) -> str:
     for folder in PurePosixPath(path).parents:
         if (why := omitted.get(f"{folder}/")) is not None:
             return why
-    return "not among what was read"
+    return ""
 
 
 def _stretches(patch: PatchedFile, lines: Sequence[str]) -> Iterator[Stretch]:

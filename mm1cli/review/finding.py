@@ -2,7 +2,7 @@
 
 import difflib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
@@ -111,7 +111,8 @@ class Review:
     """`findings` are shown, `hidden` are known by the baseline, `below` under --severity or over
     --max-findings. `is_written` is False where the model was not asked. `surprising` are lines of
     what was reviewed, the most surprising first. `reports_facts` says the facts are for people to
-    see, not only for programs. `not_reviewed` are (path, why)."""
+    see, not only for programs. `not_reviewed` are (path, why). `added` are the lines of a change,
+    by path."""
 
     facts: "Facts | None"
     is_written: bool
@@ -126,6 +127,7 @@ class Review:
     surprising: tuple["LineSurprise", ...] = ()
     not_reviewed: tuple[tuple[str, str], ...] = ()
     reports_facts: bool = False
+    added: Mapping[str, frozenset[int]] = field(default_factory=dict)
 
     @property
     def counts(self) -> dict[Severity, int]:

@@ -71,7 +71,8 @@ class Frame:
         self.num_tokens = beside + self.change_tokens
         if self.num_tokens >= limit:
             told = f"the change has {self.change_tokens:,} tokens; " if change is not None else ""
-            advice = "review it in parts, with --paths or a smaller diff, or " if told else ""
+            parts = "review it in parts, with --paths, --exclude or a smaller diff, or "
+            advice = parts if told else ""
             raise BudgetError(
                 f"{told}with {prompt_tokens + count(self.map):,} of prompt, {piece_tokens:,} of "
                 f"code shown again and {answer:,} of answer that is {self.num_tokens:,}, more than "

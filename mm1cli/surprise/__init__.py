@@ -3,7 +3,7 @@
 surprise_map(engine, pack(corpus, engine.tokenizer)).top(20)
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
@@ -45,6 +45,7 @@ def surprise_map(
     engine: Engine,
     packed: Packed,
     *,
+    only: Collection[str] | None = None,
     window_tokens: int | None = None,
     imports: Mapping[str, Sequence[str]] = NONE,
     heads: Heads = heads,
@@ -53,7 +54,8 @@ def surprise_map(
     recipe: Recipe = SHIPPED,
     on_progress: OnProgress | None = None,
 ) -> SurpriseMap:
-    """Ranks the lines of the program text in `packed`, whose order is the order of reading.
+    """Ranks the lines of the program text in `packed`, whose order is the order of reading. With
+    `only` those of the files with these paths; of the others no more than heads is read.
 
     All of it is one window where it fits into `window_tokens`, by default the positions the model
     was trained for; otherwise see `windows`. `imports` names, for the path of a file, the paths it
@@ -62,9 +64,13 @@ def surprise_map(
     that were read whole are kept. Raises ValueError for a window too small to hold program text.
     """
     limit = min(window_tokens or engine.config.max_positions, engine.config.max_positions)
-    left_out = [(d.path, why) for d in packed.corpus.documents if (why := why_not(d))]
+    documents = [
+        (number, document)
+        for number, document in enumerate(packed.corpus.documents)
+        if only is None or document.path in only
+    ]
+    left_out = [(document.path, why) for _, document in documents if (why := why_not(document))]
     gone = {path for path, _ in left_out}
-    documents = enumerate(packed.corpus.documents)
     numbers = [number for number, document in documents if document.path not in gone]
     planner = Planner(packed, limit, imports, heads)
     windows = list(planner.windows(numbers))

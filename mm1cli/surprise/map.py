@@ -75,14 +75,18 @@ class SurpriseMap:
         order = np.argsort(-self._scores, kind="stable")[:count]
         return [self._line(int(index)) for index in order]
 
-    def heat(self, path: str) -> dict[int, float]:
-        """For each ranked line of a file how surprising it is among all lines: 1 most, 0 least."""
+    def shares(self, path: str) -> dict[int, float]:
+        """For each ranked line of a file its `rank_share`."""
         for number, file in enumerate(self.files):
             if file.tokens.document.path == path:
                 shares = self._shares[self._borders[number] : self._borders[number + 1]]
-                hot = 1 - shares + 1 / max(len(self), 1)
-                return dict(zip(map(int, file.lines), map(float, hot), strict=True))
+                return dict(zip(map(int, file.lines), map(float, shares), strict=True))
         return {}
+
+    def heat(self, path: str) -> dict[int, float]:
+        """For each ranked line of a file how surprising it is among all lines: 1 most, 0 least."""
+        least = 1 / max(len(self), 1)
+        return {line: 1 - share + least for line, share in self.shares(path).items()}
 
     def as_json(self, count: int | None = 50) -> dict[str, object]:
         """The first `count` lines, and what was read for all of them."""

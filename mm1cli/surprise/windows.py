@@ -108,7 +108,7 @@ class Planner:
                 if stretches:
                     yield Window(head_ids, head_paths, tuple(stretches))
                 document = self.packed.corpus.documents[number]
-                head_ids, head_paths = self._heads_of_imports(document)
+                head_ids, head_paths = self.heads_of_imports(document)
                 *done, last = self._cut(number, len(head_ids))
                 for stretch in done:
                     yield self._window(document, stretch, head_ids, head_paths)
@@ -149,7 +149,8 @@ class Planner:
             first = _line_before(spans, last - int(room * REPEATED_SHARE), last - room // 2)
         return [*found, Stretch(number, first, scored, size)]
 
-    def _heads_of_imports(self, document: Document) -> tuple[tuple[int, ...], tuple[str, ...]]:
+    def heads_of_imports(self, document: Document) -> tuple[tuple[int, ...], tuple[str, ...]]:
+        """The tokens a window of this file begins with, and the files they are from."""
         budget = int(self.limit * HEADS_SHARE)
         ids: list[int] = []
         paths: list[str] = []

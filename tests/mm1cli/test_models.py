@@ -117,3 +117,23 @@ def test_the_embedded_model_is_listed_shown_and_verified(mm1, mini_dir, monkeypa
     assert (told["layers"], told["max_positions"]) == (30, 8192)
     ran = mm1("models", "verify", "mini")
     assert ran.code == 0 and ran.out.startswith("whole: ")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("models", "show", "no such model"),
+        ("models", "verify", "no such model"),
+        ("context", "show", "no such context"),
+        ("context", "verify", "no such context"),
+        ("context", "build", "no such file", "-o", "out.mm1ctx"),
+    ],
+    ids=" ".join,
+)
+def test_errors_are_json_for_whoever_asked_for_json(mm1, tmp_path, monkeypatch, arguments):
+    """Red: `--json | jq` gets an empty stdout where something went wrong."""
+    monkeypatch.chdir(tmp_path)
+    ran = mm1(*arguments, "--json")
+    assert ran.code and ran.json["error"]["exit_code"] == ran.code
+    assert ran.json["error"]["message"] in ran.err
+    assert mm1(*arguments).out == ""

@@ -240,18 +240,25 @@ def test_a_bug_is_1_in_one_line_and_in_full_when_asked(fails, mm1, llama, notes,
 
 
 @pytest.mark.parametrize(
-    ("with_signal", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=str
+    ("with_signal", "code", "more", "words"),
+    [
+        (signal.SIGINT, 130, (), "goes on from what was saved"),
+        (signal.SIGTERM, 143, ("--no-cache",), "nothing was saved"),
+    ],
+    ids=str,
 )
-def test_a_signal_ends_the_run_in_one_line(llama, notes, with_signal: signal.Signals, code: int):
-    """Red: Ctrl-C prints a traceback, or cannot be told from a crash."""
+def test_a_signal_ends_the_run_in_one_line(
+    llama, notes, with_signal: signal.Signals, code: int, more: tuple[str, ...], words: str
+):
+    """Red: Ctrl-C prints a traceback, cannot be told from a crash, or promises what is not so."""
     arguments = ("analyze", notes, "--ask", ASK, "--model", llama, "--format", "jsonl")
-    with start(*arguments, "--max-tokens", 15_000, "--threads", 1) as process:
+    with start(*arguments, "--max-tokens", 15_000, "--threads", 1, *more) as process:
         for line in process.stdout:
             if json.loads(line)["type"] == "token":
                 break
         out, err = interrupt(process, with_signal)
     assert process.returncode == code
-    assert err.startswith("error: ") and err.count("\n") == 1
+    assert err.startswith("error: ") and err.count("\n") == 1 and words in err
     assert json.loads(out.splitlines()[-1])["exit_code"] == code, "every line is still whole JSON"
 
 

@@ -9,6 +9,7 @@ from contextlib import closing
 
 import pypdfium2
 import pytest
+import sample_review
 import sample_run
 from sample_run import hostile_run
 
@@ -52,13 +53,21 @@ def framed(page: str) -> str:
     return f"<!doctype html><html><body>{''.join(frames)}</body></html>"
 
 
-@pytest.mark.parametrize("kind", ["sample", "hostile"])
+RUNS = {
+    "sample": lambda: sample_run.collected(
+        sample_run.ANSWER, sample_run.NOT_FOUND, sample_run.TABLE
+    ),
+    "hostile": hostile_run,
+    "review": sample_review.sample,
+    "hostile review": sample_review.hostile,
+}
+
+
+@pytest.mark.parametrize("kind", RUNS)
 def test_nothing_runs_and_nothing_is_wider_than_the_screen(chromium, tmp_path, kind: str):
     """Red: a document can run code in the report, or a phone has to scroll sideways."""
-    every = (sample_run.ANSWER, sample_run.NOT_FOUND, sample_run.TABLE)
-    run = hostile_run() if kind == "hostile" else sample_run.collected(*every)
     path = tmp_path / "frames.html"
-    path.write_text(framed(render(run)), encoding="utf-8")
+    path.write_text(framed(render(RUNS[kind]())), encoding="utf-8")
     shown = chromium("--dump-dom", f"file://{path}")
     assert "dataset.hacked" in shown
     found = dict(re.findall(r'data-w(\d+)="([^"]*)"', shown[:2_000]))
@@ -95,3 +104,15 @@ def test_on_paper_every_footnote_is_open(chromium, tmp_path):
     assert whole.count("member for Saltmarsh asked who would pay") == 6
     assert "In its surroundings" not in whole
     assert any(page.startswith("2 Compare what the papers") for page in pages)
+
+
+def test_on_paper_a_review_has_its_numbers_and_its_patches(chromium, tmp_path):
+    """Red: who prints a review loses the heat with the colour, or what was suggested."""
+    path, pdf = tmp_path / "page.html", tmp_path / "page.pdf"
+    path.write_text(render(sample_review.sample()), encoding="utf-8")
+    chromium("--no-pdf-header-footer", f"--print-to-pdf={pdf}", f"file://{path}")
+    with closing(pypdfium2.PdfDocument(pdf)) as document:
+        pages = [" ".join(page.get_textpage().get_text_range().split()) for page in document]
+    whole = " ".join(pages)
+    assert "99.0" in whole and "+ return fmean(values)" in whole
+    assert whole.count("value_150 = 150") == 1, "whole files stay closed"

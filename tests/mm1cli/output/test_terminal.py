@@ -1,5 +1,6 @@
 import dataclasses
 import io
+import json
 import os
 import re
 import shutil
@@ -406,6 +407,23 @@ def test_hostile_text_reaches_no_stream_raw_and_is_no_markup(terminals: bool):
     assert all(char in "\n\t" or char.isprintable() for char in both)
     places = re.sub(r"\s|│", "", both).count("\\x1b[31m[bold]red[/bold]\\u009b2J\\u202egpj\\x07")
     assert places >= 8  # a terminal elides long paths, hence not one for each place
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_an_answer_in_json_stays_json_in_any_encoding(encoding: str):
+    """Red: `--schema` in an old locale writes what no program can read."""
+    value = {"name": "Zoë 港 😀", "cost": 4.5}
+    text = json.dumps(value, ensure_ascii=False)
+    raw = io.BytesIO()
+    stdout = Channel(io.TextIOWrapper(raw, encoding=encoding))
+    sink = Terminal(stdout, Channel(io.StringIO()))
+    for index in range(2):
+        sink.question("which?", index, 2)
+        for at in range(0, len(text), 3):
+            sink.token(text[at : at + 3])
+        sink.token("\n")
+    answers = [line for line in raw.getvalue().decode("utf-8").splitlines() if line[:1] == "{"]
+    assert [json.loads(line) for line in answers] == [value, value]
 
 
 def test_an_ascii_stream_spells_out_the_rest():

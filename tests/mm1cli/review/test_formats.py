@@ -9,9 +9,11 @@ from urllib.parse import unquote
 
 import jsonschema
 import pytest
+from corpora import document
 from hypothesis import given
 from hypothesis import strategies as st
 from reviewing import raw
+from sample_review import surprise
 
 from mm1cli.output.actions import harmless
 from mm1cli.output.github import annotations
@@ -139,6 +141,28 @@ def test_a_terminal_gets_no_control_characters(told: Review):
     assert re.search(r"^ *> +\d+ │ quoted_line = 1$", written, re.MULTILINE)
     assert "1 finding = 1 high; 1 known by the baseline" in written
     assert "2 dropped" in written and "1 not reviewed: 1 generated" in written
+
+
+@pytest.mark.parametrize("columns", [40, 60, 100])
+def test_code_fits_a_narrow_terminal_and_shows_what_it_is_about(columns: int):
+    """Red: a terminal breaks code in the middle of words, or the odd token is cut off."""
+    code = f"value = {' + '.join(f'part_{n}' for n in range(30))} ++ tail({', '.join('abcdef')})"
+    found = surprise((document(code, "a.py", "python"),), {"a.py": "tail"})
+    told = Review(
+        None,
+        is_written=True,
+        is_change=False,
+        plan="whole",
+        findings=(checked(raw("part_2 + part_3", 1), "a.py", FileText(code), None),),
+        surprise=found,
+        surprising=tuple(found.top(1)),
+    )
+    stream = io.StringIO()
+    write_review(told, Channel(stream, is_terminal=True, width=columns))
+    lines = stream.getvalue().splitlines()
+    assert all(len(line) <= columns for line in lines), lines
+    assert any("++ tail" in line for line in lines)
+    assert any(line.startswith("  > 1 │ value = part_0") for line in lines)
 
 
 @given(reviews)

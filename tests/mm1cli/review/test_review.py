@@ -102,8 +102,9 @@ def test_a_diff_may_be_of_a_folder_or_above_it(review, script, changed, monkeypa
         assert [one["path"] for one in told["read"]] == ["src/util.py"]
 
 
-def test_a_change_larger_than_the_context_is_refused_with_the_sum(review, changed):
+def test_a_change_larger_than_the_context_is_refused_with_the_sum(review, script, changed):
     """Red: part of a change is reviewed as if it were the whole."""
+    script(lambda *_: [])
     Path("big.py").write_text("".join(f"value_{n} = {n}\n" for n in range(4000)))
     git("add", ".")
     ran = review("--diff", "--json")
@@ -115,7 +116,53 @@ def test_a_change_larger_than_the_context_is_refused_with_the_sum(review, change
     )
     *parts, total = (int(number.replace(",", "")) for number in told.groups())
     assert sum(parts) == total > 16_384
-    assert review("--diff", "--paths", "util.py", "--exclude", "big.py").code == 0
+    assert review("--diff", "--paths", "util.py").code == 0
+
+
+@pytest.mark.parametrize("arguments", [("-",), ("--diff", "--surprise")])
+def test_such_a_change_is_refused_without_findings_too(review, changed, monkeypatch, arguments):
+    """Red: a map of half a change is taken for all of it, or refused after minutes of reading."""
+    Path("big.py").write_text("".join(f"value_{n} = {n}\n" for n in range(4000)))
+    git("add", ".")
+    stdin = git("diff", "HEAD").encode() if arguments == ("-",) else None
+
+    def fail(*_, **__):
+        raise AssertionError("weights were loaded")
+
+    monkeypatch.setattr("mm1cli.commands.review.open_engine", fail)
+    ran = review(*arguments, "--json", stdin=stdin, findings=False)
+    assert ran.code == 4
+    told = re.search(
+        r"the change has big\.py ([\d,]+) \+ util\.py ([\d,]+) = ([\d,]+) tokens, more than the "
+        r"context of 16,384; review it in parts",
+        ran.json["error"]["message"],
+    )
+    *parts, total = (int(number.replace(",", "")) for number in told.groups())
+    assert sum(parts) == total > 16_384
+
+
+def test_a_diff_of_another_repository_does_not_pass(review):
+    """Red: a pipeline in the wrong folder says that all is well."""
+    diff = "--- a/x.c\n+++ b/x.c\n@@ -1 +1 @@\n-a\n+b\n"
+    ran = review("-", "--json", stdin=diff.encode())
+    assert ran.code == 3
+    assert "x.c (no such file here)" in ran.json["error"]["message"]
+
+
+def test_a_report_is_written_beside_any_format_and_before_it_fails(
+    review, script, changed, tmp_path
+):
+    """Red: the page tells less than the terminal, or is missing when a pipeline fails."""
+    script(found)
+    page = tmp_path / "review.html"
+    ran = review("-", "--surprise", "--fail-on", "high", "--report", page, "--json", stdin=changed)
+    assert ran.code == 1 and ran.json["findings"]
+    html = page.read_text(encoding="utf-8")
+    assert "1 finding in a change" in html and "The run did not pass." in html
+    assert re.search(r'class="cell level\d"[^>]*>[\d.]+</td><td class="mark">›\+</td>', html)
+    assert "2 dropped" in html and "What was read" in html
+    ran = review("--report", "/proc/no/page.html", findings=False)
+    assert ran.code == 2 and ran.out == ""
 
 
 def test_what_does_not_fit_is_read_by_focus_and_the_run_says_so(review, script):
@@ -132,7 +179,7 @@ def test_a_small_model_ranks_lines_and_says_that_it_writes_nothing(review):
     """Red: remarks of a model that cannot judge code are taken for a review."""
     ran = review(findings=False)
     assert ran.code == 0
-    assert "written findings need a larger model" in ran.err
+    assert "written findings need a model of 1,000,000,000 parameters or more" in ran.err
     assert "improbable lines" in ran.out and "main.py:4  main" not in ran.out
     assert "util.py:4-8" in ran.out, "the facts are shown"
     told = review("--json", findings=False).json

@@ -81,6 +81,15 @@ def test_lines_come_by_their_score_with_the_tokens_that_made_it(whole: SurpriseM
     assert whole.top(3) == lines[:3]
 
 
+def test_only_some_files_are_ranked_behind_heads_of_what_they_import(engine: Engine, packed):
+    """Red: a change costs the whole repository, or is read without what it imports."""
+    found = surprise_map(engine, packed, only={"a.py"}, imports={"a.py": ["b.py"]})
+    assert places(found) == sorted(("a.py", line) for line in CODE["a.py"])
+    (window,) = found.windows
+    assert window.paths == ("a.py",) and window.heads_of == ("b.py",)
+    assert found.left_out == ()
+
+
 def test_heat_is_the_same_order_for_one_file(whole: SurpriseMap):
     heat = {(path, n): hot for path in CODE for n, hot in whole.heat(path).items()}
     assert sorted(heat) == EVERY
