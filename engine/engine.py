@@ -129,7 +129,7 @@ class Engine:
         self._model = load(
             checkpoint, self.config, device=place, dtype=dtype, on_progress=on_progress
         )
-        self._model.settle()
+        self._model.settle(few_rows=True)
         self._never = self._model.unused_ids()
         self._stop_ids = frozenset(self.config.eos_ids + self.tokenizer.eos_ids())
         self._quotation_tokens: QuotationTokens | None = None
