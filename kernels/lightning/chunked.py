@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 BLOCK_TOKENS = 128
+FEW_TOKENS = 16  # up to which tokens are taken one by one: the bits are then those of decoding
 
 
 def lightning_attention(
@@ -20,9 +21,8 @@ def lightning_attention(
     state, slopes = state.float(), slopes.float()
     if not torch.is_autocast_enabled(q.device.type):
         q, k, v = q.float(), k.float(), v.float()
-    if num_tokens == 1:
-        out, state = _one_token(q[0], k[0], v[0], slopes, state)
-        return out[None].to(dtype), state
+    if num_tokens <= FEW_TOKENS:
+        return _one_by_one(q, k, v, slopes, state, dtype)
     full = num_tokens - num_tokens % BLOCK_TOKENS
     outputs = []
     for start, end, size in ((0, full, BLOCK_TOKENS), (full, num_tokens, num_tokens - full)):
@@ -43,11 +43,16 @@ def lightning_state(
     return lightning_attention(k[:count], k[:count], v[:count], slopes, state)[1]
 
 
-def _one_token(
-    q: Tensor, k: Tensor, v: Tensor, slopes: Tensor, state: Tensor
+def _one_by_one(
+    q: Tensor, k: Tensor, v: Tensor, slopes: Tensor, state: Tensor, dtype: torch.dtype
 ) -> tuple[Tensor, Tensor]:
-    state = torch.exp(-slopes)[:, None, None] * state + k[:, :, None] * v[:, None, :]
-    return (q[:, None, :] @ state)[:, 0], state
+    decay = torch.exp(-slopes)[:, None, None]
+    q, k, v = q[:, :, None, :], k[..., None], v[:, :, None, :]
+    outputs = []
+    for at in range(len(q)):
+        state = torch.addcmul(decay * state, k[at], v[at])
+        outputs.append(q[at] @ state)  # [H, 1, E]
+    return torch.stack([out[:, 0] for out in outputs]).to(dtype), state
 
 
 def _equal_blocks(
