@@ -7,7 +7,7 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,6 +29,7 @@ from engine.tokenizer import Piece, Tokenizer, Turn
 if TYPE_CHECKING:
     import torch
 
+    from engine.config import ModelConfig
     from engine.constrain import Constraint
     from engine.context import Context
     from engine.decode import Decoding
@@ -125,11 +126,12 @@ class Engine:
         self._dtype, self._place = dtype, place
         checkpoint = Checkpoint(directory)
         self.fingerprint = _fingerprint(directory, checkpoint.fingerprint_of_index())
+        self._halves_bytes = _halves_bytes(self.config) if place.type == "cpu" else 0
         placement.check(self._plan(num_tokens, is_mapped), place)
         self._model = load(
             checkpoint, self.config, device=place, dtype=dtype, on_progress=on_progress
         )
-        self._model.settle(few_rows=True)
+        self._model.settle(few_rows=self._halves_bytes > 0)
         self._never = self._model.unused_ids()
         self._stop_ids = frozenset(self.config.eos_ids + self.tokenizer.eos_ids())
         self._quotation_tokens: QuotationTokens | None = None
@@ -151,7 +153,7 @@ class Engine:
         from engine import placement
         from engine.store.layers import kv_dtype
 
-        return placement.plan(
+        planned = placement.plan(
             self.config,
             num_tokens,
             self.chunk_tokens,
@@ -159,6 +161,7 @@ class Engine:
             kv_dtype=kv_dtype(self.kv),
             is_mapped=is_mapped and self._place.type == "cpu",
         )
+        return replace(planned, weights_bytes=planned.weights_bytes + self._halves_bytes)
 
     @property
     def maker(self) -> "Maker":
@@ -368,6 +371,27 @@ def verify(directory: Path, chunk_sizes: Sequence[int]) -> "Verification":
 
 def _name(dtype: "torch.dtype") -> str:
     return str(dtype).removeprefix("torch.")
+
+
+def _halves_bytes(config: "ModelConfig") -> int:
+    """Bytes of float16 copies of the matrices, which make writing faster; 0 where there is no room.
+
+    A question of this machine and this model, not of what is free just now: the same run is to
+    write the same text tomorrow.
+    """
+    import os
+
+    import torch
+
+    from engine.model import Model
+    from kernels.linear import half
+
+    with torch.device("meta"):
+        model = Model(config)
+    weights_bytes = 4 * sum(parameter.numel() for parameter in model.parameters())
+    memory_bytes = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    has_room = weights_bytes + model.halves_bytes() <= memory_bytes / 2
+    return model.halves_bytes() if has_room and half.is_usable() else 0
 
 
 def _place(device: str) -> "torch.device":

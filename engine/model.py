@@ -23,7 +23,7 @@ from engine.layers.mlp import DenseMLP
 from engine.layers.norm import RMSNorm
 from engine.layers.softmax import SoftmaxAttention
 
-_MATRICES = frozenset({"qkv", "gate", "out", "gate_up", "down"})  # what `kernels.linear` is given
+MATRICES = frozenset({"qkv", "gate", "out", "gate_up", "down"})  # what `kernels.linear` is given
 
 LayerState = LightningState | KVCache | WindowCache
 StepState = LayerState | FillingKV
@@ -150,8 +150,17 @@ class Model(nn.Module):
         _set(self.head, "weight", kernels.prepack(self.head.weight.float(), few_rows=few_rows))
         for module in self.modules():
             for name, parameter in list(module.named_parameters(recurse=False)):
-                if name in _MATRICES:
+                if name in MATRICES:
                     _set(module, name, kernels.prepack(parameter, few_rows=few_rows))
+
+    def halves_bytes(self) -> int:
+        """What `settle` takes more with `few_rows`, at most."""
+        sizes = [
+            parameter.numel()
+            for name, parameter in self.named_parameters()
+            if name.rpartition(".")[2] in MATRICES and parameter.dim() == 2
+        ]
+        return 2 * (sum(sizes) + self.config.vocab_size * self.config.hidden_size)
 
     def unused_ids(self) -> Tensor:
         """Mask [vocab] of ids whose embedding row is all zero: never trained, never to be sampled.

@@ -60,6 +60,11 @@ class KVCache:
             self.num_tokens += count
             start += count
 
+    def cut(self, num_tokens: int) -> None:
+        """Forgets the last `num_tokens`, which must have been appended since the last fork."""
+        self.num_tokens -= num_tokens
+        del self._blocks[-(-self.num_tokens // BLOCK_TOKENS) :]
+
     def segments(self, num_tokens: int | None = None) -> list[tuple[Rows, Rows]]:
         """The first `num_tokens` keys and values (all, if None) in order, as views [n, G, D].
 
@@ -243,6 +248,17 @@ class WindowCache:
         self._keys = self._kept(torch.cat([self._keys, keys]))
         self._values = self._kept(torch.cat([self._values, values]))
         self.num_tokens += keys.shape[0]
+
+    def cut(self, num_tokens: int) -> None:
+        """Forgets the last `num_tokens` of the last append."""
+        if not num_tokens:
+            return
+        *before, (keys, values) = self._seen
+        count = keys.shape[0] - num_tokens
+        assert isinstance(keys, Tensor) and isinstance(values, Tensor)
+        self.num_tokens -= keys.shape[0]
+        ((self._keys, self._values),) = before or [(keys[:0], values[:0])]
+        self.append(keys[:count], values[:count])
 
     def segments(self) -> list[tuple[Rows, Rows]]:
         """What the tokens of the last append may see, themselves included, as [n, G, D].

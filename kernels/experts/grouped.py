@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kernels.linear import blocks
+from kernels.linear import blocks, dense
 from kernels.quantized import Weight
 
 
@@ -23,4 +23,4 @@ def experts(
 
 
 def _product(x: Tensor, weight: Weight) -> Tensor:
-    return F.linear(x, weight) if isinstance(weight, Tensor) else blocks.linear(x, weight)
+    return dense.linear(x, weight) if isinstance(weight, Tensor) else blocks.linear(x, weight)

@@ -22,7 +22,11 @@ def lightning_attention(
     if not torch.is_autocast_enabled(q.device.type):
         q, k, v = q.float(), k.float(), v.float()
     if num_tokens <= FEW_TOKENS:
-        return _one_by_one(q, k, v, slopes, state, dtype)
+        outputs = []
+        for q_t, k_t, v_t in zip(q, k, v, strict=True):
+            out, state = _one_token(q_t, k_t, v_t, slopes, state)
+            outputs.append(out)
+        return torch.stack(outputs).to(dtype), state
     full = num_tokens - num_tokens % BLOCK_TOKENS
     outputs = []
     for start, end, size in ((0, full, BLOCK_TOKENS), (full, num_tokens, num_tokens - full)):
@@ -43,16 +47,13 @@ def lightning_state(
     return lightning_attention(k[:count], k[:count], v[:count], slopes, state)[1]
 
 
-def _one_by_one(
-    q: Tensor, k: Tensor, v: Tensor, slopes: Tensor, state: Tensor, dtype: torch.dtype
+def _one_token(
+    q: Tensor, k: Tensor, v: Tensor, slopes: Tensor, state: Tensor
 ) -> tuple[Tensor, Tensor]:
-    decay = torch.exp(-slopes)[:, None, None]
-    q, k, v = q[:, :, None, :], k[..., None], v[:, :, None, :]
-    outputs = []
-    for at in range(len(q)):
-        state = torch.addcmul(decay * state, k[at], v[at])
-        outputs.append(q[at] @ state)  # [H, 1, E]
-    return torch.stack([out[:, 0] for out in outputs]).to(dtype), state
+    state = torch.addcmul(
+        torch.exp(-slopes)[:, None, None] * state, k[:, :, None], v[:, None, :]
+    )
+    return (q[:, None, :] @ state)[:, 0], state
 
 
 def _equal_blocks(
