@@ -1,0 +1,1 @@
+"""How close reading and writing come to what this machine could do, beside other engines."""
