@@ -134,7 +134,7 @@ class Pace:
         return best
 
     def learn(self, length: int, num_agreed: int, num_refused: int) -> None:
-        """`num_refused` is 1 if a drafted token was not what was drawn, 0 if it never came to it."""
+        """`num_refused` is 1 if a drafted token was not drawn, 0 if it never came to that."""
         kind = _kind(length)
         for right in [1.0] * num_agreed + [0.0] * num_refused:
             self._agreed[kind] += 0.15 * (right - self._agreed[kind])

@@ -1,7 +1,7 @@
 """Reading and writing beside llama.cpp and transformers: same weights, same lengths, one run.
 
-    python -m benchmarks.stream peers [--model DIR] [--hybrid DIR] [--lengths 512 2048 7000 32000] \\
-        [--llama-bench PROGRAM --gguf FILE] [--minimax] [--threads 2] [--rounds 3]
+    python -m benchmarks.stream peers [--model DIR] [--hybrid DIR] [--lengths 512 2048 7000] \\
+        [--llama-bench PROGRAM --gguf FILE] [--minimax] [--threads 2] [--rounds 3] [--cpu-time]
 
 --model is a Llama checkpoint, --gguf the same weights for llama.cpp's own `llama-bench`, --hybrid a
 checkpoint of about that size with Lightning layers. --minimax compares with transformers'
@@ -10,6 +10,9 @@ sides take turns, and the best round of each counts. Prefill is held against the
 float32 product, decode against the rate at which a matrix-vector product reads memory, both
 measured in the same run; what llama.cpp reads per token is taken to be its file. Writing is of
 tokens given, one by one, without speculation.
+
+--cpu-time counts what the processor worked for each side instead of what the clock says, on one
+thread: the only measure that means something while others use the machine, too.
 """
 
 import argparse
@@ -20,13 +23,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from benchmarks import machine
-from benchmarks.stream.work import decode_bytes, prefill_operations
+from benchmarks.stream.work import decode_bytes, matrix_sizes, prefill_operations
 from engine.config import ModelConfig
 from engine.engine import read_config
 
@@ -50,19 +54,33 @@ MINIMAX = {
 }
 
 
-def timed(prefill: Callable[[], object], decode: Callable[[int], object]) -> dict[str, float]:
+Work = Callable[[], object]
+Clock = Callable[[Work], float]  # seconds of some work
+
+
+def seconds_of_processor(work: Work) -> float:
+    began = time.process_time()
+    work()
+    return time.process_time() - began
+
+
+def timed(clock: Clock, prefill: Work, decode: Callable[[int], object]) -> dict[str, float]:
     """Seconds of the prompt and of the fastest token, and the memory it took at the peak."""
     before = machine.resident_bytes()
-    prefill_s = machine.seconds(prefill)
-    decode_s = min(_seconds(decode, at) for at in range(DECODED))
+    prefill_s = clock(prefill)
+    decode_s = min(clock(partial(decode, at)) for at in range(DECODED))
     peak = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return {"prefill_s": prefill_s, "decode_s": decode_s, "grown_bytes": peak - before}
 
 
-def _seconds(decode: Callable[[int], object], at: int) -> float:
-    began = time.perf_counter()
-    decode(at)
-    return time.perf_counter() - began
+def ceilings(clock: Clock) -> tuple[float, float]:
+    """Operations per second of a large float32 product, bytes per second of reading a matrix."""
+    left, right = torch.randn(2, machine.PRODUCT_SIZE, machine.PRODUCT_SIZE)
+    matrix, vector = torch.ones(2**14, 2**13), torch.ones(2**13)
+    product_s = min(clock(lambda: left @ right) for _ in range(3))
+    return 2 * machine.PRODUCT_SIZE**3 / product_s, matrix.nbytes / min(
+        clock(lambda: matrix @ vector) for _ in range(3)
+    )
 
 
 def token_ids(length: int, vocab_size: int) -> list[int]:
@@ -71,7 +89,7 @@ def token_ids(length: int, vocab_size: int) -> list[int]:
     return ids
 
 
-def ours(directory: Path, length: int) -> dict[str, float]:
+def ours(directory: Path, length: int, clock: Clock) -> dict[str, float]:
     from engine.checkpoint import Checkpoint, load
     from engine.context import Context
 
@@ -82,11 +100,11 @@ def ours(directory: Path, length: int) -> dict[str, float]:
     warm, context = Context(model, 1024), Context(model, 1024)
     warm.extend(ids[:64])
     warm.extend(ids[:1])
-    return timed(lambda: context.extend(ids), lambda at: context.extend(ids[at : at + 1]))
+    return timed(clock, lambda: context.extend(ids), lambda at: context.extend(ids[at : at + 1]))
 
 
 @torch.inference_mode()
-def transformers(directory: Path, length: int) -> dict[str, float]:
+def transformers(directory: Path, length: int, clock: Clock) -> dict[str, float]:
     from transformers import AutoModelForCausalLM
 
     model: Any = AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32)
@@ -99,21 +117,43 @@ def transformers(directory: Path, length: int) -> dict[str, float]:
         cache.append(model(ids, use_cache=True, logits_to_keep=1).past_key_values)
 
     return timed(
+        clock,
         prefill,
         lambda at: model(ids[:, at : at + 1], past_key_values=cache[0], logits_to_keep=1),
     )
 
 
-def llama(program: Path, gguf: Path, length: int, threads: int) -> dict[str, float]:
-    command = [str(program), "-m", str(gguf), "-t", str(threads), "-o", "json", "-r", "2"]
-    best = {}
-    for name, what in (("prefill_s", ["-p", str(length), "-n", "0"]),) + (
-        ("decode_s", ["-p", "0", "-n", str(DECODED), "-d", str(length)]),
-    ):
-        done = subprocess.run(command + what, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+def llama(
+    program: Path, gguf: Path, length: int, threads: int, *, is_cpu: bool
+) -> dict[str, float]:
+    command = [str(program), "-m", str(gguf), "-t", str(threads), "-o", "json"]
+    command += ["--no-warmup"] if is_cpu else []
+    prefill, decode = ["-p", str(length), "-n", "0"], ["-p", "0", "-d", str(length), "-n"]
+    if is_cpu:  # one run more, or so many tokens more, is what they cost
+        repeats = [_child_seconds([*command, *prefill, "-r", count]) for count in "12"]
+        tokens = [
+            _child_seconds([*command, *decode, str(count), "-r", "1"]) for count in (8, 8 + DECODED)
+        ]
+        return {
+            "prefill_s": repeats[1] - repeats[0],
+            "decode_s": (tokens[1] - tokens[0]) / DECODED,
+        }
+    best = []
+    for what in (prefill, [*decode, str(DECODED)]):
+        done = subprocess.run(
+            [*command, *what, "-r", "2"], capture_output=True, stdin=subprocess.DEVNULL, check=True
+        )
         (found,) = json.loads(done.stdout)
-        best[name] = min(found["samples_ns"]) / 1e9
-    return {"prefill_s": best["prefill_s"], "decode_s": best["decode_s"] / DECODED}
+        best.append(min(found["samples_ns"]) / 1e9)
+    return {"prefill_s": best[0], "decode_s": best[1] / DECODED}
+
+
+def _child_seconds(command: list[str]) -> float:
+    """Of the processor."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run(command, capture_output=True, stdin=subprocess.DEVNULL, check=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 def write_minimax(directory: Path) -> None:
@@ -127,10 +167,11 @@ def write_minimax(directory: Path) -> None:
     model.save_pretrained(directory)
 
 
-def child(side: str, directory: Path, length: int, threads: int) -> dict[str, float]:
+def child(side: str, directory: Path, length: int, threads: int, is_cpu: bool) -> dict[str, float]:
     command = [sys.executable, "-m", "benchmarks.stream.peers", "--child", side]
+    command += ["--cpu-time"] if is_cpu else []
     command += ["--model", str(directory), "--lengths", str(length), "--threads", str(threads)]
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         raise SystemExit(f"{side} at {length:,} tokens: {done.stderr[-2000:]}")
     found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
@@ -146,13 +187,13 @@ def compare(
     base: str,
     length: int,
     num_rounds: int,
+    clock: Clock,
 ) -> list[dict[str, object]]:
     """A table of `sides`, each (measure, config, bytes of a weight), against the side `base`."""
     found: dict[str, list[dict[str, float]]] = {name: [] for name in sides}
     product = reading = 0.0
     for _ in range(num_rounds):
-        product = max(product, machine.product_flops())
-        reading = max(reading, machine.read_bytes_per_s())
+        product, reading = map(max, zip((product, reading), ceilings(clock), strict=True))
         for name, (measure, _, _) in sides.items():
             found[name].append(measure())
     best = {name: best_of(rounds) for name, rounds in found.items()}
@@ -195,13 +236,16 @@ def main() -> None:
     parser.add_argument("--lengths", type=int, nargs="*", default=(512, 2048, 7000, 32_000))
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--cpu-time", action="store_true")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    threads, directory = arguments.threads, arguments.model
+    is_cpu, directory = arguments.cpu_time, arguments.model
+    threads = 1 if is_cpu else arguments.threads
+    clock: Clock = seconds_of_processor if is_cpu else machine.seconds
     torch.set_num_threads(threads)
     if arguments.child:
         measure = ours if arguments.child == "mm1" else transformers
-        print(json.dumps(measure(directory, arguments.lengths[0])))
+        print(json.dumps(measure(directory, arguments.lengths[0], clock)))
         return
     print(f"{'tokens':>7} {'':<13} {'prefill':>8} {'ratio':>6} {'limit':>6} {'decode':>8} ", end="")
     print(f"{'ratio':>6} {'limit':>6} {'MB':>7}")
@@ -215,43 +259,42 @@ def main() -> None:
             ("transformers", "transformers", directory, 4.0),
         ):
             if at is not None:
-                measure = _in_child(side, at, length, threads)
+                measure = partial(child, side, at, length, threads, is_cpu)
                 sides[name] = (measure, read_config(at), weight_bytes)
         base = "transformers"
         if arguments.llama_bench:
             base, size = "llama.cpp", arguments.gguf.stat().st_size
-            per_weight = size / sum(p for p in _sizes(config))
+            per_weight = size / sum(matrix_sizes(config))
             sides[base] = (
-                lambda length=length: llama(  # type: ignore[misc]
-                    arguments.llama_bench, arguments.gguf, length, threads
+                partial(
+                    llama,
+                    arguments.llama_bench,
+                    arguments.gguf,
+                    length,
+                    threads,
+                    is_cpu=is_cpu,
                 ),
                 config,
                 per_weight,
             )
-        rows += compare(sides, base, length, arguments.rounds)
+        rows += compare(sides, base, length, arguments.rounds, clock)
     if arguments.minimax:
         with tempfile.TemporaryDirectory() as folder:
             at = Path(folder)
             write_minimax(at)
             sides = {
-                name: (_in_child(side, at, MINIMAX_TOKENS, threads), read_config(at), weight_bytes)
+                name: (
+                    partial(child, side, at, MINIMAX_TOKENS, threads, is_cpu),
+                    read_config(at),
+                    weight_bytes,
+                )
                 for name, side, weight_bytes in (
                     ("mm1 m1-like", "mm1", 2.0),
                     ("MiniMax hf", "transformers", 4.0),
                 )
             }
-            rows += compare(sides, "MiniMax hf", MINIMAX_TOKENS, arguments.rounds)
+            rows += compare(sides, "MiniMax hf", MINIMAX_TOKENS, arguments.rounds, clock)
     machine.print_result("stream.peers", rows)
-
-
-def _in_child(side: str, at: Path, length: int, threads: int) -> Callable[[], dict[str, float]]:
-    return lambda: child(side, at, length, threads)
-
-
-def _sizes(config: ModelConfig) -> tuple[int, int]:
-    from benchmarks.stream.work import matrix_sizes
-
-    return matrix_sizes(config)
 
 
 if __name__ == "__main__":

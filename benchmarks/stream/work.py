@@ -20,7 +20,7 @@ def matrix_sizes(config: ModelConfig) -> tuple[int, int]:
 
 
 def prefill_operations(config: ModelConfig, num_tokens: int) -> float:
-    """Two per weight and token; causal attention; the state of Lightning layers; one row of head."""
+    """Two per weight and token; causal attention; Lightning states; one row of head."""
     layers, head = matrix_sizes(config)
     total = 2.0 * layers * num_tokens + 2 * head
     for layer in config.layers:

@@ -27,13 +27,15 @@ Part = tuple[Tensor, Tensor]  # out [G, M, D], log-sum-exp [G, M] of M rows per 
 def serves(q: Tensor) -> bool:
     """A few float32 queries on a CPU that want no gradient: PyTorch's fused kernel has none."""
     grad = torch.is_grad_enabled() and q.requires_grad
-    return len(q) <= FEW_QUERIES and q.device.type == "cpu" and q.dtype == torch.float32 and not grad
+    return (
+        len(q) <= FEW_QUERIES and q.device.type == "cpu" and q.dtype == torch.float32 and not grad
+    )
 
 
 def attention(
     q: Tensor, segments: Segments, scale: float, window: int | None, sinks: int
 ) -> Tensor:
-    num_queries, num_heads, head_dim = q.shape
+    num_queries, _, head_dim = q.shape
     num_keys = sum(keys.shape[0] for keys, _ in segments)
     if num_keys < num_queries:
         raise ValueError(f"attention: {num_queries} queries need as many keys, got {num_keys}")
@@ -57,9 +59,7 @@ def _cut_at(
     cut: int, rows: Tensor, segments: Segments, scale: float, num_keys: int
 ) -> Iterator[Tensor]:
     """[G, R, D] of each of `rows` [T, G, R, D]; the first sees `num_keys`, each other one more."""
-    parts = [
-        _shared(rows, keys, values, scale) for keys, values in _stretches(segments, 0, cut)
-    ]
+    parts = [_shared(rows, keys, values, scale) for keys, values in _stretches(segments, 0, cut)]
     per_group = rows.shape[2]
     for at, row in enumerate(rows):
         own = slice(at * per_group, (at + 1) * per_group)

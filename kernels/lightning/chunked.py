@@ -50,9 +50,7 @@ def lightning_state(
 def _one_token(
     q: Tensor, k: Tensor, v: Tensor, slopes: Tensor, state: Tensor
 ) -> tuple[Tensor, Tensor]:
-    state = torch.addcmul(
-        torch.exp(-slopes)[:, None, None] * state, k[:, :, None], v[:, None, :]
-    )
+    state = torch.addcmul(torch.exp(-slopes)[:, None, None] * state, k[:, :, None], v[:, None, :])
     return (q[:, None, :] @ state)[:, 0], state
 
 

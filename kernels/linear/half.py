@@ -51,7 +51,8 @@ def can_halve(weight: Tensor) -> bool:
     if not (packed.can_prepack(weight) and is_usable()):
         return False
     norm = float(torch.linalg.vector_norm(weight.detach()))
-    return _SMALLEST_RMS <= norm / weight.numel() ** 0.5 and norm <= _LARGEST
+    rms = norm / weight.numel() ** 0.5
+    return rms >= _SMALLEST_RMS and norm <= _LARGEST
 
 
 def prepack(weight: Tensor) -> PackedWeight:
