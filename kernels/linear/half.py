@@ -5,10 +5,9 @@ multiplies and adds in float32, and sums each result in one order however many r
 a row gives does not depend on the rows beside it, bit by bit. Speculation rests on that, as do runs
 that are the same whether tokens come one by one or a few at a time.
 
-Whether the operation is there, right and independent of the rows is probed, not assumed: torch's
-int8 product of the same library returns what was in memory on processors it has no kernel for.
-How fast it is, is not probed: a choice by the clock would differ from run to run, and so would what
-a model writes. `benchmarks.linear` shows the rates.
+Whether the operation is there, right and independent of the rows is probed, not assumed. How fast
+it is, is not probed: a choice by the clock would differ from run to run, and so would what a model
+writes. `benchmarks.linear` shows the rates, and those of other products.
 """
 
 import warnings
