@@ -22,7 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,7 @@ from engine.engine import read_config
 
 DECODED = 32
 MINIMAX_TOKENS = 8192
-MINIMAX = {
+MINIMAX: dict[str, Any] = {
     "vocab_size": 8192,
     "hidden_size": 512,
     "intermediate_size": 512,
@@ -44,6 +44,7 @@ MINIMAX = {
     "num_attention_heads": 8,
     "num_key_value_heads": 2,
     "head_dim": 64,
+    "rotary_dim": 64,  # all of the head: with less transformers rotates other dimensions
     "num_local_experts": 8,
     "num_experts_per_tok": 2,
     "layer_types": (["linear_attention"] * 7 + ["full_attention"]),
@@ -55,6 +56,7 @@ MINIMAX = {
 
 
 Work = Callable[[], object]
+Side = tuple[Callable[[], dict[str, float]], ModelConfig, float]  # and the bytes of a weight
 Clock = Callable[[Work], float]  # seconds of some work
 
 
@@ -160,7 +162,7 @@ def write_minimax(directory: Path) -> None:
     from transformers import MiniMaxConfig, MiniMaxForCausalLM
 
     torch.manual_seed(0)
-    model = MiniMaxForCausalLM(MiniMaxConfig(**MINIMAX, rotary_dim=MINIMAX["head_dim"]))
+    model = MiniMaxForCausalLM(MiniMaxConfig(**MINIMAX))
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             parameter.normal_(1.0 if "norm" in name else 0.0, 0.05)
@@ -183,7 +185,7 @@ def best_of(rounds: list[dict[str, float]]) -> dict[str, float]:
 
 
 def compare(
-    sides: dict[str, tuple[Callable[[], dict[str, float]], ModelConfig, float]],
+    sides: Mapping[str, Side],
     base: str,
     length: int,
     num_rounds: int,
@@ -252,7 +254,7 @@ def main() -> None:
     rows = []
     for length in arguments.lengths if directory else ():
         config = read_config(directory)
-        sides = {}
+        sides: dict[str, Side] = {}
         for name, side, at, weight_bytes in (
             ("mm1", "mm1", directory, 2.0),
             ("mm1 hybrid", "mm1", arguments.hybrid, 2.0),

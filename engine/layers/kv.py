@@ -257,7 +257,9 @@ class WindowCache:
         count = keys.shape[0] - num_tokens
         assert isinstance(keys, Tensor) and isinstance(values, Tensor)
         self.num_tokens -= keys.shape[0]
-        ((self._keys, self._values),) = before or [(keys[:0], values[:0])]
+        kept_keys, kept_values = before[0] if before else (keys[:0], values[:0])
+        assert isinstance(kept_keys, Tensor) and isinstance(kept_values, Tensor)
+        self._keys, self._values = kept_keys, kept_values
         self.append(keys[:count], values[:count])
 
     def segments(self) -> list[tuple[Rows, Rows]]:
