@@ -28,7 +28,9 @@ from kernels import PackedWeight
 MOST_DRAFTED = 7  # with the token before them 8 rows: from there on rows cost as much as tokens
 _LONGEST_MATCH = 32
 _LANES = 16  # elementwise functions round a last, shorter vector in another way
-_COST_PER_ROW = 0.2  # of one more row, in steps of one; measured with `benchmarks.stream peers`
+_COST_PER_ROW = (
+    0.2  # in steps of one row, from float16 products of 1 and 8 rows (`benchmarks.linear`)
+)
 
 
 def serves(context: Context) -> bool:
