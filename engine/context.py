@@ -9,7 +9,8 @@ from torch import Tensor
 from engine import together
 from engine.activations import Between
 from engine.errors import EngineError
-from engine.layers.kv import KVCache
+from engine.layers.kv import KVCache, KVTrace
+from engine.layers.lightning import LightningState
 from engine.likelihood import TokenScores, token_scores
 from engine.model import LayerState, Model
 from engine.passes import Stretch
@@ -37,6 +38,7 @@ class Context:
         self._model = model
         self._states = model.empty_states(kv_dtype=kv_dtype)
         self._between_chunks = True
+        self._ahead: tuple[Sequence[int], Tensor] | None = None
         self.chunk_tokens = chunk_tokens
         self.token_ids: list[int] = []
         self.logits: Tensor | None = None  # [vocab] float32, None while unknown
@@ -105,11 +107,41 @@ class Context:
         twin = Context.__new__(Context)
         twin._model = self._model
         twin._states = [state.fork() for state in self._states]
-        twin._between_chunks = True
+        twin._between_chunks, twin._ahead = True, None
         twin.chunk_tokens = self.chunk_tokens
         twin.token_ids = list(self.token_ids)
         twin.logits = self.logits
         return twin
+
+    @torch.inference_mode()
+    def read_ahead(self, token_ids: Sequence[int]) -> Tensor:
+        """The logits [T, vocab] after each of `token_ids`, which are read in one call.
+
+        Before `keep` has said how many of them stay, the context cannot be used. Ask
+        `engine.speculation.serves` before. At most 16 tokens, each of which gets the bits it would
+        get alone.
+        """
+        self._check()
+        self._between_chunks = False
+        for state in self._states:
+            if isinstance(state, LightningState):
+                state.keeps_last = True
+        ids = torch.tensor(token_ids, device=self._model.device)
+        logits = self._model.logits(self._model(ids, self._states, len(self)))
+        self._ahead = (token_ids, logits)
+        return logits
+
+    @torch.inference_mode()
+    def keep(self, num_tokens: int) -> None:
+        """Of the tokens that were read ahead the first `num_tokens`, at least one, stay."""
+        assert self._ahead is not None and 0 < num_tokens <= len(self._ahead[0])
+        (token_ids, logits), self._ahead = self._ahead, None
+        for state in self._states:
+            assert not isinstance(state, KVTrace)
+            state.cut(len(token_ids) - num_tokens)
+        self.token_ids.extend(token_ids[:num_tokens])
+        self.logits = logits[num_tokens - 1]
+        self._between_chunks = True
 
     def note(self, token_ids: Sequence[int], logits: Tensor) -> None:
         """Says that all states now stand behind these further tokens: for who moved the states."""

@@ -8,10 +8,11 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from engine import stepper
+from engine import speculation, stepper
 from engine.constrain import Constraint, Ending
 from engine.context import Context
 from engine.errors import CheckpointError
+from engine.speculation import ReadingAhead
 from engine.tokenizer import Tokenizer
 
 NO_TOKEN = -1  # drawn where an answer is whole and nothing that could follow would fit
@@ -122,42 +123,58 @@ class Draws(Protocol):
 
 
 class EagerDraws:
-    """Extends the context by a token when the next one is asked for, and never later."""
+    """Extends the context by a token when the next one is asked for, and never later.
+
+    With `ahead` the context reads drafts, too, and is not to be used before `finish`; what is drawn
+    is the same.
+    """
 
     def __init__(
-        self, context: Context, sampler: Sampler, constraint: Constraint | None = None
+        self,
+        context: Context,
+        sampler: Sampler,
+        constraint: Constraint | None = None,
+        ahead: ReadingAhead | None = None,
     ) -> None:
         self._context, self._sampler, self._constraint = context, sampler, constraint
+        self._ahead = ahead
         self._last: int | None = None
 
     def next(self) -> int:
-        if self._last is not None:
-            self._context.extend([self._last])
-        if self._context.logits is None:
+        logits = self._context.logits if self._last is None else self._logits_after(self._last)
+        if logits is None:
             raise ValueError("an empty context cannot be continued; extend it first")
         constraint = self._constraint
         if constraint is None:
-            self._last = self._sampler.draw(self._context.logits)
+            self._last = self._sampler.draw(logits)
             return self._last
-        self._last = self._sampler.draw(self._context.logits, constraint.allowed())
+        self._last = self._sampler.draw(logits, constraint.allowed())
         if isinstance(constraint, Ending):
             while constraint.refuses(self._last):
                 if constraint.is_complete:
                     return NO_TOKEN
-                self._last = self._sampler.draw(self._context.logits, constraint.allowed())
+                self._last = self._sampler.draw(logits, constraint.allowed())
         constraint.push(self._last)
         return self._last
 
+    def _logits_after(self, last: int) -> Tensor | None:
+        if self._ahead is not None:
+            return self._ahead.logits_after(last)
+        self._context.extend([last])
+        return self._context.logits
+
     def finish(self, num_read: int) -> None:
-        """Nothing was read ahead."""
+        if self._ahead is not None:
+            self._ahead.finish(num_read)
 
 
 class Decoding:
     """An answer being written: iterate for its text, piece by piece, as it is decided.
 
     The pieces joined are the whole answer, without stop text. The context grows by the tokens
-    written, the final one excepted; on a GPU not before the iteration ends, or is closed.
-    `stop_reason` is set when the iteration ends.
+    written, the final one excepted, by the time the iteration ends, or is closed.
+    `stop_reason` is set when the iteration ends. `num_drafted` tokens were guessed from the context
+    and read ahead, `num_accepted` of them were written: see `engine.speculation`.
     """
 
     def __init__(
@@ -179,8 +196,17 @@ class Decoding:
         self._stop_ids, self._stop_texts = stop_ids, tuple(filter(None, stop_texts))
         self._start, self._num_read = len(context), 0
         self._loops = False  # and is on its way to the end because of it
+        self._ahead: ReadingAhead | None = None
         self.token_ids: list[int] = []
         self.stop_reason: StopReason | None = None
+
+    @property
+    def num_drafted(self) -> int:
+        return self._ahead.num_drafted if self._ahead is not None else 0
+
+    @property
+    def num_accepted(self) -> int:
+        return self._ahead.num_accepted if self._ahead is not None else 0
 
     def __iter__(self) -> Iterator[str]:
         draws = self._begin()
@@ -195,7 +221,8 @@ class Decoding:
         if self._ending is not None:
             self._ending.begin(limit)
         if self._constraint is not None or not stepper.serves(self._context):
-            return EagerDraws(self._context, self._sampler, self._constraint)
+            self._ahead = ReadingAhead(self._context) if speculation.serves(self._context) else None
+            return EagerDraws(self._context, self._sampler, self._constraint, self._ahead)
         return stepper.SteppedDraws(self._context, self._sampler, limit)
 
     def _pieces(self, draws: Draws) -> Iterator[str]:

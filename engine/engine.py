@@ -107,7 +107,7 @@ class Engine:
 
         from engine import devices, placement
         from engine.checkpoint import Checkpoint
-        from engine.loading import open_model
+        from engine.loading import halves_bytes, open_model
         from engine.store.manifest import INT8_KV
 
         if threads is not None:
@@ -144,6 +144,7 @@ class Engine:
         if place.type == "cpu":
             placement.give_back_at_once()
         self._precision = placement.stored_precision(checkpoint, self.config)
+        self._halves_bytes = halves_bytes(self.config) if place.type == "cpu" else 0
         streams = None if pool_bytes is None else True
         self.placement: Placement = self._plan(num_tokens, is_mapped, streams)
         if pool_bytes is None:
@@ -201,6 +202,7 @@ class Engine:
             is_mapped=is_mapped and self._places[0].type == "cpu",
             precision=self._precision,
             streams=streams,
+            halves_bytes=self._halves_bytes,
             machine=placement.here(
                 self._places,
                 self.directory,

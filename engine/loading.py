@@ -3,6 +3,7 @@ several, or streamed with what memory there is."""
 
 from collections.abc import Callable
 from dataclasses import replace
+from math import prod
 from pathlib import Path
 
 import torch
@@ -12,8 +13,12 @@ from engine.checkpoint import Checkpoint, load
 from engine.config import ModelConfig
 from engine.model import Model
 from engine.placement import Placement
+from engine.placement.memory import physical_bytes
+from engine.placement.sums import shapes_of
+from engine.quantization import Form, is_matrix
 from engine.staged import Stage
 from engine.streaming import StreamedModel, stream
+from kernels.linear import half
 
 _SPILLED_SHARE = 4  # of what is free, or of what the plan spills
 
@@ -59,8 +64,28 @@ def open_model(
         )
         spilled = planned.spill_bytes or placement.available_bytes(torch.device("cpu"))
         model.folder, model.spill_over_bytes = spill_folder, spilled // _SPILLED_SHARE
-    model.settle()
+    model.settle(few_rows=planned.halves_bytes > 0)
     return model
+
+
+def halves_bytes(config: ModelConfig) -> int:
+    """Bytes of float16 copies of the matrices, which make writing faster; 0 where there is no room.
+
+    A question of this machine and this model, not of what is free just now: the same run is to
+    write the same text tomorrow. Where experts are most of the weights, copies of the rest gain
+    little, and a streamed model, which has none, is to write the same.
+    """
+    if config.num_experts or not half.is_usable():
+        return 0
+    shapes = shapes_of(config)
+    sizes = [
+        prod(shape)
+        for name, shape in shapes.items()
+        if len(shape) == 2 and is_matrix(name) and config.quantization.form_of(name) is Form.PLAIN
+    ]
+    halves = 2 * (sum(sizes) + config.vocab_size * config.hidden_size)
+    has_room = 4 * sum(map(prod, shapes.values())) + halves <= physical_bytes() / 2
+    return halves if has_room else 0
 
 
 def check_more(model: Model, more: Placement) -> None:

@@ -102,7 +102,7 @@ class Model(nn.Module):
     @property
     def head_device(self) -> torch.device:
         """Where the last layer's hidden states and logits are."""
-        return self.head.weight.device
+        return self.norm.weight.device
 
     def each_layer(self, num_calls: int, first: int = 0) -> Iterator[nn.Module]:  # noqa: ARG002
         """The layers from `first` on, each to be called `num_calls` times before the next is taken.
@@ -166,20 +166,23 @@ class Model(nn.Module):
     def logits(self, hidden: Tensor) -> Tensor:
         """float32 scores [..., vocab] of the next token after each row of `hidden` [..., D]."""
         with torch.autocast(hidden.device.type, enabled=False):
-            return kernels.linear(self.norm(hidden).float(), self.head.weight.float())
+            weight = self.head.weight
+            scored = weight.float() if isinstance(weight, Tensor) else weight
+            return kernels.linear(self.norm(hidden).float(), scored)
 
-    def settle(self) -> None:
+    def settle(self, *, few_rows: bool = False) -> None:
         """Trades training for speed, once the weights are in place.
 
         The head becomes a float32 matrix of its own, and matrices take the layout that products
-        are fastest with on this device; quantised ones are no parameters and stay as they are.
+        are fastest with on this device; quantised ones are no parameters and stay as they are. For
+        `few_rows` see `kernels.prepack`.
         """
         self.requires_grad_(False)
-        self.head.weight = _frozen(kernels.prepack(self.head.weight.float()))
+        _set(self.head, "weight", kernels.prepack(self.head.weight.float(), few_rows=few_rows))
         for module in self.modules():
-            for name, parameter in module.named_parameters(recurse=False):
+            for name, parameter in list(module.named_parameters(recurse=False)):
                 if name in MATRICES:
-                    setattr(module, name, _frozen(kernels.prepack(parameter)))
+                    _set(module, name, kernels.prepack(parameter, few_rows=few_rows))
 
     def unused_ids(self) -> Tensor:
         """Mask [vocab] of ids whose embedding row is all zero: never trained, never to be sampled.
@@ -189,5 +192,9 @@ class Model(nn.Module):
         return (self.embed.weight == 0).all(dim=1)
 
 
-def _frozen(weight: Tensor) -> nn.Parameter:
-    return nn.Parameter(weight, requires_grad=False)
+def _set(module: nn.Module, name: str, weight: Tensor | kernels.PackedWeight) -> None:
+    if isinstance(weight, Tensor):
+        setattr(module, name, nn.Parameter(weight, requires_grad=False))
+    else:  # no parameter, but it stands where one stood
+        delattr(module, name)
+        setattr(module, name, weight)

@@ -196,7 +196,9 @@ class Parts:
             self._wide = torch.empty(0, dtype=torch.uint8)
             self._wide = torch.empty(matrix.num_bytes, dtype=torch.uint8)
         unpacked = self._wide[: matrix.num_bytes].view(matrix.dtype).view(matrix.shape)
-        return kernels.prepack(self._fill(unpacked, matrix))
+        packed = kernels.prepack(self._fill(unpacked, matrix))
+        assert isinstance(packed, Tensor)
+        return packed
 
     def _is_packed(self, matrix: _Matrix) -> bool:
         leaf = matrix.name.rpartition(".")[2]

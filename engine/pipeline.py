@@ -159,7 +159,7 @@ def by_stage(model: StagedModel, stretches: Sequence[Stretch]) -> Iterator[tuple
         for stretch in stretches:
             for state in stretch.states:
                 if isinstance(state, KVCache):
-                    state.cut()
+                    state.cut(0)
 
 
 def pipelined(model: StagedModel, stretch: Stretch) -> Iterator[tuple[int, Tensor]]:

@@ -60,6 +60,12 @@ class KVCache:
             self.num_tokens += count
             start += count
 
+    def cut(self, num_tokens: int) -> None:
+        """Forgets the last `num_tokens`, which must have been appended since the last fork, and
+        blocks beyond, which another one that shares them may have begun."""
+        self.num_tokens -= num_tokens
+        del self._blocks[-(-self.num_tokens // BLOCK_TOKENS) :]
+
     def segments(self, num_tokens: int | None = None) -> list[tuple[Rows, Rows]]:
         """The first `num_tokens` keys and values (all, if None) in order, as views [n, G, D].
 
@@ -145,10 +151,6 @@ class KVCache:
         needed = -(-num_tokens // BLOCK_TOKENS) - full
         self._blocks[full:] = blocks[:needed]
         self.num_tokens = num_tokens
-
-    def cut(self) -> None:
-        """Forgets blocks beyond `num_tokens`, which another one that shares them has begun."""
-        del self._blocks[-(-self.num_tokens // BLOCK_TOKENS) :]
 
     @property
     def device(self) -> torch.device:
@@ -251,6 +253,19 @@ class WindowCache:
         self._keys = self._kept(torch.cat([self._keys, keys]))
         self._values = self._kept(torch.cat([self._values, values]))
         self.num_tokens += keys.shape[0]
+
+    def cut(self, num_tokens: int) -> None:
+        """Forgets the last `num_tokens` of the last append."""
+        if not num_tokens:
+            return
+        *before, (keys, values) = self._seen
+        count = keys.shape[0] - num_tokens
+        assert isinstance(keys, Tensor) and isinstance(values, Tensor)
+        self.num_tokens -= keys.shape[0]
+        kept_keys, kept_values = before[0] if before else (keys[:0], values[:0])
+        assert isinstance(kept_keys, Tensor) and isinstance(kept_values, Tensor)
+        self._keys, self._values = kept_keys, kept_values
+        self.append(keys[:count], values[:count])
 
     def segments(self) -> list[tuple[Rows, Rows]]:
         """What the tokens of the last append may see, themselves included, as [n, G, D].

@@ -21,6 +21,8 @@ class LightningState:
 
     def __init__(self, tensor: Tensor) -> None:
         self.tensor = tensor
+        self.keeps_last = False  # what `cut` needs of the tokens that are read next
+        self._last: tuple[Tensor, Tensor, Tensor, Tensor] | None = None
 
     @classmethod
     def empty(cls, config: ModelConfig, device: torch.device, num_sequences: int = 1) -> Self:
@@ -30,6 +32,21 @@ class LightningState:
     def fork(self) -> "LightningState":
         # Updates replace the tensor and never write into it, so it can be shared.
         return LightningState(self.tensor)
+
+    def move(self, q: Tensor, k: Tensor, v: Tensor, slopes: Tensor) -> Tensor:
+        """Attention of these tokens [T, H, D], by which the state moves on."""
+        if self.keeps_last:
+            self._last, self.keeps_last = (k, v, slopes, self.tensor), False
+        out, self.tensor = kernels.lightning_attention(q, k, v, slopes, self.tensor)
+        return out
+
+    def cut(self, num_tokens: int) -> None:
+        """Forgets the last `num_tokens` of the tokens that were read when it had to keep them."""
+        assert self._last is not None
+        (k, v, slopes, before), self._last = self._last, None
+        if num_tokens:
+            kept = torch.tensor(len(k) - num_tokens, device=k.device)
+            self.tensor = kernels.lightning_state(k, v, slopes, before, kept)
 
     def tensors(self) -> dict[str, Tensor]:
         """All it is, of constant shape: what `restore` takes."""
@@ -93,7 +110,7 @@ class LightningAttention(nn.Module):
             scale=self.options.scale,
         )
         decay = self._decay(hidden.device, num_sequences)
-        out, state.tensor = kernels.lightning_attention(q, k, v, decay, state.tensor)
+        out = state.move(q, k, v, decay)
         gate = kernels.linear(hidden, self.gate)
         norm = self.norm
         gated = kernels.lightning_output(

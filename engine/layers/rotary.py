@@ -49,7 +49,7 @@ def _turns(position: Tensor, per_position: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def rotate(x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
-    """Turns pairs (i, i + rotary_dim / 2) of x [T, H, D]; the other dimensions pass."""
+    """Turns pairs (i, i + rotary_dim / 2) of x [T, ..., H, D]; the other dimensions pass."""
     half = cosine.shape[-1]
     first, second, rest = x[..., :half], x[..., half : 2 * half], x[..., 2 * half :]
     parts = (first * cosine - second * sine, second * cosine + first * sine, rest)

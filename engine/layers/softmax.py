@@ -33,15 +33,23 @@ class SoftmaxAttention(nn.Module):
     def forward(self, hidden: Tensor, state: SoftmaxState, start: int | Tensor) -> Tensor:
         num_tokens = hidden.shape[0]
         qkv = kernels.linear(hidden, self.qkv).view(*hidden.shape[:-1], sum(self.heads), -1)
+        num_heads, num_kv_heads, _ = self.heads
+        cosine, sine = rotation(self.rotary_frequencies, start, num_tokens, hidden.device)
+        if hidden.dim() == 3:
+            cosine, sine = cosine[:, None], sine[:, None]
+        turned = rotate(qkv[..., : num_heads + num_kv_heads, :], cosine, sine)
         # Sequences beside each other ([T, B, D]) have their heads one after another, of queries
         # as of keys and values, so that the groups stay what they are.
         q, k, v = (
-            part.reshape(num_tokens, -1, part.shape[-1])
-            for part in torch.split(qkv, list(self.heads), dim=-2)
+            part.flatten(1, -2)
+            for part in (
+                turned[..., :num_heads, :],
+                turned[..., num_heads:, :],
+                qkv[..., -num_kv_heads:, :],
+            )
         )
-        turn = rotation(self.rotary_frequencies, start, num_tokens, hidden.device)
-        state.append(rotate(k, *turn), v)
-        q = self._grown(rotate(q, *turn), start)
+        state.append(k, v)
+        q = self._grown(q, start)
         out = self._attend(q, state, start).reshape(*hidden.shape[:-1], -1)
         if self.options.output_gate:
             out = torch.sigmoid(kernels.linear(hidden, self.gate)) * out

@@ -37,14 +37,15 @@ def plan(
     precision: Precision | None = None,
     machine: Machine | None = None,
     streams: bool | None = None,
+    halves_bytes: int = 0,
 ) -> Placement:
     """How a context of `num_tokens` is read and asked. Allocates nothing, reads nothing.
 
     `kv_dtype` is what keys and values are kept in, `dtype` by default; for `is_mapped` see `Run`.
     `precision` is what the checkpoint's matrices are stored in, `dtype` by default. Without a
     `machine` all is resident on one device, whatever it has. With one, weights are resident where
-    they fit, else streamed, or as `streams` says; if even that does not fit, what is returned says
-    so by `fits`.
+    they fit, with `halves_bytes` more if these fit too, else streamed, or as `streams` says; if even
+    that does not fit, what is returned says so by `fits`.
     """
     if precision is None:
         precision = Precision.FLOAT32 if dtype == torch.float32 else Precision.BFLOAT16
@@ -60,18 +61,27 @@ def plan(
         on_cpu,
     )
     if machine is None:
-        return _resident(run, Machine(0), _split(run, (None,)))
+        return _with_halves(_resident(run, Machine(0), _split(run, (None,))), halves_bytes)
     rooms = tuple(gpu.num_bytes for gpu in machine.gpus) or (machine.ram_bytes,)
     first = rooms if machine.shares else rooms[:1]  # one device alone has nobody to wait for
     resident = _resident(run, machine, _split(run, first))
     if not resident.fits and len(first) < len(rooms):
         resident = _resident(run, machine, _split(run, rooms))
     if streams is False or (resident.fits and not streams):
-        return resident
+        return _with_halves(resident, halves_bytes)
     streamed = _streamed(run, machine)
     if streams:
         return streamed
     return streamed if streamed.fits or not _is_near(resident) else resident
+
+
+def _with_halves(resident: Placement, halves_bytes: int) -> Placement:
+    if not halves_bytes or len(resident.devices) > 1:
+        return resident
+    (device,) = resident.devices
+    more = replace(device, weights_bytes=device.weights_bytes + halves_bytes)
+    placed = replace(resident, devices=(more,), halves_bytes=halves_bytes)
+    return placed if placed.fits else resident
 
 
 def _is_near(resident: Placement) -> bool:

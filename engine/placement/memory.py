@@ -1,6 +1,7 @@
 """Memory that can still be taken, as the system tells it, and how what is freed goes back."""
 
 import ctypes
+import os
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -23,6 +24,11 @@ def give_back_at_once() -> None:
             allocator = ctypes.CDLL(None)
             allocator.mallopt(_M_ARENA_MAX, 1)
             allocator.mallopt(_M_MMAP_THRESHOLD, _LARGE_BYTES)
+
+
+def physical_bytes() -> int:
+    """Memory of this machine, whoever uses it."""
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def available_bytes(device: torch.device) -> int:

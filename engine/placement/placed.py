@@ -71,7 +71,8 @@ class Placement:
     `prefill_read_bytes` come from disk while the context is read, weights of a streamed model
     included, and `prefill_written_bytes` go there; `token_read_bytes` come from disk and
     `token_memory_bytes` from memory for one token after it, experts being chosen evenly.
-    `load_bytes` are read once before. `why` is the reason for the driver, in one line.
+    `load_bytes` are read once before. `halves_bytes` of the weights are second copies in float16,
+    which make writing faster. `why` is the reason for the driver, in one line.
     """
 
     devices: tuple[DeviceBytes, ...]
@@ -81,6 +82,7 @@ class Placement:
     saved_bytes: int = 0
     disk_room_bytes: int | None = None
     load_bytes: int = 0
+    halves_bytes: int = 0
     prefill_read_bytes: int = 0
     prefill_written_bytes: int = 0
     token_read_bytes: int = 0

@@ -123,7 +123,10 @@ def of_device(device: torch.device) -> Rates:
         product = _product(device, dtype)
         attention = _attention(device, dtype)
         plain = torch.ones(_WIDE_ROWS, _WIDE, dtype=dtype, device=device)
-        memory = _one_row(kernels.prepack(plain), plain.nbytes, device, dtype)
+        packed = kernels.prepack(plain)
+        assert isinstance(packed, torch.Tensor)
+        memory = _one_row(packed, plain.nbytes, device, dtype)
+        del packed
         del plain
         codes = torch.ones(_WIDE_ROWS, _WIDE, dtype=torch.int8, device=device)
         int8 = Int8Weight(codes, torch.ones(_WIDE_ROWS, device=device))

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from kernels.experts.stack import ExpertStack
-from kernels.linear import blocks, narrow
+from kernels.linear import blocks, dense, narrow
 from kernels.quantized import Weight
 
 
@@ -33,4 +33,4 @@ def experts(
 def _product(x: Tensor, weight: Weight) -> Tensor:
     if not isinstance(weight, Tensor):
         return blocks.linear(x, weight)
-    return F.linear(x, weight) if weight.dtype == x.dtype else narrow.linear(x, weight)
+    return dense.linear(x, weight) if weight.dtype == x.dtype else narrow.linear(x, weight)

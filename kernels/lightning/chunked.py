@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 BLOCK_TOKENS = 128
+FEW_TOKENS = 16  # up to which tokens are taken one by one: the bits are then those of decoding
 
 
 def lightning_attention(
@@ -20,9 +21,12 @@ def lightning_attention(
     state, slopes = state.float(), slopes.float()
     if not torch.is_autocast_enabled(q.device.type):
         q, k, v = q.float(), k.float(), v.float()
-    if num_tokens == 1:
-        out, state = _one_token(q[0], k[0], v[0], slopes, state)
-        return out[None].to(dtype), state
+    if num_tokens <= FEW_TOKENS:
+        outputs = []
+        for q_t, k_t, v_t in zip(q, k, v, strict=True):
+            out, state = _one_token(q_t, k_t, v_t, slopes, state)
+            outputs.append(out)
+        return torch.stack(outputs).to(dtype), state
     full = num_tokens - num_tokens % BLOCK_TOKENS
     outputs = []
     for start, end, size in ((0, full, BLOCK_TOKENS), (full, num_tokens, num_tokens - full)):
@@ -46,7 +50,7 @@ def lightning_state(
 def _one_token(
     q: Tensor, k: Tensor, v: Tensor, slopes: Tensor, state: Tensor
 ) -> tuple[Tensor, Tensor]:
-    state = torch.exp(-slopes)[:, None, None] * state + k[:, :, None] * v[:, None, :]
+    state = torch.addcmul(torch.exp(-slopes)[:, None, None] * state, k[:, :, None], v[:, None, :])
     return (q[:, None, :] @ state)[:, 0], state
 
 

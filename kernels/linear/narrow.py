@@ -4,8 +4,9 @@ A block of rows at a time is widened into one small buffer and multiplied while 
 a whole expert of MiniMax-M1 widened into fresh memory costs seven times its product with one row.
 """
 
-import torch.nn.functional as F
 from torch import Tensor
+
+from kernels.linear import dense
 
 _BLOCK_ELEMENTS = 2**20  # as kernels/linear/blocks.py, for the same reason
 
@@ -19,5 +20,5 @@ def linear(x: Tensor, weight: Tensor) -> Tensor:
     for start in range(0, num_out, num_rows):
         narrow = weight[start : start + num_rows]
         block = wide[: len(narrow)].copy_(narrow)
-        out[:, start : start + num_rows] = F.linear(x, block)
+        out[:, start : start + num_rows] = dense.linear(x, block)
     return out

@@ -187,7 +187,7 @@ def test_a_directory_that_is_no_model_says_what_is_missing(tmp_path, directory, 
 
 def test_a_chunk_size_changes_an_answer_by_rounding_only(directory):
     contexts = []
-    for chunk_tokens in (3, 512):
+    for chunk_tokens in (25, 512):  # 16 rows and fewer are products with float16 weights
         context = Engine(directory, chunk_tokens=chunk_tokens).new_context()
         context.extend([5 + n for n in range(50)])
         contexts.append(context)

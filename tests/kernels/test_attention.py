@@ -159,3 +159,22 @@ def test_a_window_in_which_a_query_does_not_see_itself_is_refused():
     q, k, v = inputs(4, 4)
     with pytest.raises(ValueError, match="a window of 0 tokens"):
         kernels.attention(q, [(k, v)], 0.25, window=0)
+
+
+@pytest.mark.parametrize("head_dim", [16, 64])
+@pytest.mark.parametrize("window", [None, 40])
+@pytest.mark.parametrize("num_keys", [16, 70, 129, 500])
+def test_a_few_queries_get_the_bits_each_gets_alone(num_keys, window, head_dim):
+    """Red: what is written depends on how many tokens were read at once."""
+    q, k, v = inputs(16, num_keys, head_dim=head_dim)
+
+    def attend(rows, seen):
+        cuts = [slice(at, min(at + 100, seen)) for at in range(0, seen, 100)]
+        segments = [(k[cut], v[cut]) for cut in cuts]
+        return kernels.attention(rows, segments, 0.3, window=window, sinks=4 if window else 0)
+
+    together = attend(q, num_keys)
+    alone = [attend(row[None], num_keys - 15 + at) for at, row in enumerate(q)]
+    assert torch.equal(together, torch.cat(alone))
+    want = naive.attention(q, [(k, v)], 0.3, window, 4 if window else 0)
+    assert relative_rms(together, want) < 1e-5

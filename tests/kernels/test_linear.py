@@ -5,7 +5,7 @@ import torch
 from measure import relative_rms
 
 import kernels
-from kernels.linear import naive
+from kernels.linear import half, naive
 
 
 @pytest.mark.parametrize("num_rows", [1, 2, 17, 512])
@@ -26,3 +26,33 @@ def test_rows_may_be_a_view_of_something_wider():
 def test_what_cannot_be_packed_is_left_as_it_is():
     for weight in (torch.randn(3, 4).bfloat16(), torch.randn(2, 3, 4), torch.randn(3, 4).double()):
         assert kernels.prepack(weight) is weight
+
+
+@pytest.mark.skipif(not half.is_usable(), reason="no product of few rows here")
+@pytest.mark.parametrize(("width", "out"), [(16, 8), (33, 7), (576, 960), (1536, 576)])
+def test_float16_weights_round_few_rows_only_and_each_as_if_alone(width, out):
+    """Red: what is written depends on how many tokens were read at once, or prefill is rounded."""
+    x, weight = torch.randn(40, width), torch.randn(out, width)
+    packed = kernels.prepack(weight, few_rows=True)
+    assert isinstance(packed, kernels.PackedWeight) and packed.shape == weight.shape
+    want = naive.linear(x, weight)
+    assert relative_rms(kernels.linear(x, packed), want) < 1e-5
+    few = kernels.linear(x[:16], packed)
+    assert 1e-5 < relative_rms(few, want[:16]) < 5e-4
+    assert relative_rms(few, naive.linear(x[:16], weight.half())) < 1e-5
+    assert torch.equal(few, torch.cat([kernels.linear(row[None], packed) for row in x[:16]]))
+
+
+@pytest.mark.parametrize("scale", [1e6, 1e-6])
+def test_weights_float16_cannot_hold_stay_float32(scale):
+    """Red: products are infinite, or zero."""
+    x, weight = torch.randn(1, 64), scale * torch.randn(32, 64)
+    packed = kernels.prepack(weight, few_rows=True)
+    assert not isinstance(packed, kernels.PackedWeight)
+    assert relative_rms(kernels.linear(x, packed), naive.linear(x, weight)) < 1e-5
+
+
+def test_few_rows_of_plain_weights_go_one_by_one():
+    x, weight = torch.randn(9, 72), torch.randn(50, 72)
+    together = kernels.linear(x, weight)
+    assert torch.equal(together, torch.cat([kernels.linear(row[None], weight) for row in x]))

@@ -1,0 +1,89 @@
+"""Products of few float32 rows with weights rounded to float16: half the bytes of float32 to read.
+
+A product of few rows takes as long as reading its weights. FBGEMM's product reads them as float16,
+multiplies and adds in float32, and sums each result in one order however many rows there are: what
+a row gives does not depend on the rows beside it, bit by bit. Speculation rests on that, as do runs
+that are the same whether tokens come one by one or a few at a time.
+
+Whether the operation is there, right and independent of the rows is probed, not assumed. How fast
+it is, is not probed: a choice by the clock would differ from run to run, and so would what a model
+writes. `benchmarks.linear` shows the rates, and those of other products.
+"""
+
+import warnings
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from kernels.linear import packed
+
+FEW_ROWS = 16  # from 64 rows on float32 is faster, measured on two cores with AVX2 and AVX-512
+_LARGEST = 65_504.0  # of float16
+_SMALLEST_RMS = 2.0**-13  # so that numbers too small for float16 are lost below its rounding
+_MOST_ERROR = 2.0**-11
+
+
+@dataclass(frozen=True, slots=True)
+class PackedWeight:
+    """A matrix [O, I] twice: `blocked` in float32 for many rows, `half` in float16 for few.
+
+    For inference on a CPU; it can only be given to `linear`.
+    """
+
+    blocked: Tensor
+    half: Any  # torch.ScriptObject: FBGEMM's own layout
+
+    @property
+    def shape(self) -> torch.Size:
+        return self.blocked.shape
+
+    @property
+    def num_bytes(self) -> int:
+        return self.blocked.shape.numel() * (4 + 2)
+
+
+def can_halve(weight: Tensor) -> bool:
+    """Whether `weight` keeps what it is in float16, and this machine has the product."""
+    if not (packed.can_prepack(weight) and is_usable()):
+        return False
+    norm = float(torch.linalg.vector_norm(weight.detach()))
+    rms = norm / weight.numel() ** 0.5
+    return rms >= _SMALLEST_RMS and norm <= _LARGEST
+
+
+def prepack(weight: Tensor) -> PackedWeight:
+    """Of a `weight` that `can_halve`."""
+    return PackedWeight(packed.prepack(weight), _halved(weight))
+
+
+def linear(x: Tensor, weight: PackedWeight) -> Tensor:
+    if x.shape[:-1].numel() > FEW_ROWS:
+        return packed.linear(x, weight.blocked)
+    out: Tensor = torch.ops.quantized.linear_dynamic_fp16(x.float(), weight.half)
+    return out.to(x.dtype)
+
+
+@lru_cache(maxsize=1)
+def is_usable() -> bool:
+    """Whether FBGEMM's product is there, right, and gives each row what it gives it alone."""
+    generator = torch.Generator().manual_seed(0)
+    weight = torch.randn(200, 576, generator=generator)  # no multiple of a tile
+    rows = torch.randn(FEW_ROWS, 576, generator=generator)
+    try:
+        half = _halved(weight)
+        got = torch.ops.quantized.linear_dynamic_fp16(rows, half)
+        alone = [torch.ops.quantized.linear_dynamic_fp16(row[None], half) for row in rows]
+    except (AttributeError, NotImplementedError, RuntimeError):
+        return False
+    want = rows.double() @ weight.double().T
+    error = (got.double() - want).square().mean() / want.square().mean()
+    return bool(error.sqrt() < _MOST_ERROR) and torch.equal(got, torch.cat(alone))
+
+
+def _halved(weight: Tensor) -> Any:  # noqa: ANN401
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that such operations move elsewhere one day
+        return torch.ops.quantized.linear_prepack_fp16(weight.detach().contiguous(), None)
