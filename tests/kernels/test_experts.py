@@ -72,7 +72,7 @@ def test_experts_kept_narrower_are_multiplied_as_if_they_were_widened(dtype):
 
 
 @pytest.mark.parametrize("num_rows", [1, 2, 7, 64])
-@pytest.mark.parametrize("shape", [(3000, 700), (96, 2**15), (3, 5)])
+@pytest.mark.parametrize("shape", [(3008, 700), (3001, 700), (1024, 6144), (777, 9216), (3, 5)])
 def test_a_narrow_product_in_blocks_has_the_bits_of_the_whole_one(num_rows, shape):
     """Red here means a streamed model's logits are not the resident one's on this processor."""
     generator = torch.Generator().manual_seed(0)
