@@ -44,8 +44,8 @@ def plan(
     `kv_dtype` is what keys and values are kept in, `dtype` by default; for `is_mapped` see `Run`.
     `precision` is what the checkpoint's matrices are stored in, `dtype` by default. Without a
     `machine` all is resident on one device, whatever it has. With one, weights are resident where
-    they fit, with `halves_bytes` more if these fit too, else streamed, or as `streams` says; if even
-    that does not fit, what is returned says so by `fits`.
+    they fit, with `halves_bytes` more if these fit too, else streamed, or as `streams` says; if
+    even that does not fit, what is returned says so by `fits`.
     """
     if precision is None:
         precision = Precision.FLOAT32 if dtype == torch.float32 else Precision.BFLOAT16
