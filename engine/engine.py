@@ -144,7 +144,9 @@ class Engine:
         if place.type == "cpu":
             placement.give_back_at_once()
         self._precision = placement.stored_precision(checkpoint, self.config)
-        self._halves_bytes = halves_bytes(self.config) if place.type == "cpu" else 0
+        self._halves_bytes = 0
+        if place.type == "cpu":
+            self._halves_bytes = halves_bytes(self.config, placement.physical_bytes())
         streams = None if pool_bytes is None else True
         self.placement: Placement = self._plan(num_tokens, is_mapped, streams)
         if pool_bytes is None:

@@ -13,7 +13,6 @@ from engine.checkpoint import Checkpoint, load
 from engine.config import ModelConfig
 from engine.model import Model
 from engine.placement import Placement
-from engine.placement.memory import physical_bytes
 from engine.placement.sums import shapes_of
 from engine.quantization import Form, is_matrix
 from engine.staged import Stage
@@ -68,12 +67,12 @@ def open_model(
     return model
 
 
-def halves_bytes(config: ModelConfig) -> int:
+def halves_bytes(config: ModelConfig, memory_bytes: int) -> int:
     """Bytes of float16 copies of the matrices, which make writing faster; 0 where there is no room.
 
-    A question of this machine and this model, not of what is free just now: the same run is to
-    write the same text tomorrow. Where experts are most of the weights, copies of the rest gain
-    little, and a streamed model, which has none, is to write the same.
+    A question of the model and of a machine's `memory_bytes`, not of what is free just now: the
+    same run is to write the same text tomorrow. Where experts are most of the weights, copies of
+    the rest gain little, and a streamed model, which has none, is to write the same.
     """
     if config.num_experts or not half.is_usable():
         return 0
@@ -84,7 +83,7 @@ def halves_bytes(config: ModelConfig) -> int:
         if len(shape) == 2 and is_matrix(name) and config.quantization.form_of(name) is Form.PLAIN
     ]
     halves = 2 * (sum(sizes) + config.vocab_size * config.hidden_size)
-    has_room = 4 * sum(map(prod, shapes.values())) + halves <= physical_bytes() / 2
+    has_room = 4 * sum(map(prod, shapes.values())) + halves <= memory_bytes / 2
     return halves if has_room else 0
 
 

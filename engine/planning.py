@@ -9,6 +9,7 @@ import torch
 
 from engine import placement
 from engine.config import ModelConfig
+from engine.loading import halves_bytes
 from engine.placement import Gpu, Machine, Outline, Placement, Precision, rates
 from engine.placement.rates import Measured, Rates
 from engine.store.layers import kv_dtype
@@ -37,6 +38,9 @@ class Question:
             is_mapped=self.is_mapped,
             precision=self.precision,
             machine=self.machine,
+            halves_bytes=0
+            if self.machine.gpus
+            else halves_bytes(self.config, self.machine.ram_bytes),
         )
 
     def remedies(self) -> list[str]:

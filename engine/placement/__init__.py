@@ -2,7 +2,7 @@
 
 from engine.placement.choose import plan
 from engine.placement.machine import Gpu, Machine, gpus_here, here
-from engine.placement.memory import available_bytes, give_back_at_once
+from engine.placement.memory import available_bytes, give_back_at_once, physical_bytes
 from engine.placement.outline import Outline, outline, stored_precision, weights_bytes
 from engine.placement.parts import Precision
 from engine.placement.placed import DeviceBytes, Driver, Placement
@@ -23,6 +23,7 @@ __all__ = [
     "here",
     "lacking",
     "outline",
+    "physical_bytes",
     "plan",
     "remedies",
     "stored_precision",

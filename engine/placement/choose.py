@@ -80,7 +80,13 @@ def _with_halves(resident: Placement, halves_bytes: int) -> Placement:
         return resident
     (device,) = resident.devices
     more = replace(device, weights_bytes=device.weights_bytes + halves_bytes)
-    placed = replace(resident, devices=(more,), halves_bytes=halves_bytes)
+    placed = replace(
+        resident,
+        devices=(more,),
+        halves_bytes=halves_bytes,
+        # One row is multiplied with the halves instead of what is twice as large.
+        token_memory_bytes=resident.token_memory_bytes - halves_bytes,
+    )
     return placed if placed.fits else resident
 
 
