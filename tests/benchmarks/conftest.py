@@ -132,6 +132,9 @@ class StubEngine:
     def verbatim(self, suffixes, begun=""):
         return None
 
+    def each(self, works):
+        return [work() for work in works]
+
     def decode(self, context, *, max_tokens, max_positions=None, **_):
         return _Written(self.reply(context.text))
 

@@ -123,7 +123,8 @@ def test_likelihood_in_a_context_is_that_of_the_whole_text_at_once(tiny_model, s
     with torch.inference_mode():
         logits = model.logits(model(ids, model.empty_states(), 0))
     nats = torch.nn.functional.cross_entropy(logits[:-1], ids[1:])
-    assert found == pytest.approx(float(nats), abs=1e-4)
+    # A last chunk of few tokens is read with weights in float16.
+    assert found == pytest.approx(float(nats), abs=1e-3)
     assert 0 < found < 2 * math.log(320)
 
 

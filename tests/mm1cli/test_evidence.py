@@ -90,7 +90,8 @@ def test_the_judge_orders_by_the_likelihood_of_the_question(engine: Engine, llam
         log_p = torch.log_softmax(tiny.all_logits(model, before + asked, 64), dim=-1)
         rows = torch.arange(len(before) - 1, len(before) + len(asked) - 1)
         expected = log_p[rows, torch.tensor(asked)].mean()
-        assert one.score == pytest.approx(float(expected), abs=1e-4)
+        # A question of few tokens is read with weights in float16.
+        assert one.score == pytest.approx(float(expected), abs=2e-3)
     assert len({round(one.score, 3) for one in ranked}) == 3, "the model must tell them apart"
 
 

@@ -99,7 +99,7 @@ def test_heat_is_the_same_order_for_one_file(whole: SurpriseMap):
     assert whole.heat("README.md") == {}
 
 
-@pytest.mark.parametrize("chunk_tokens", [7, 1000])
+@pytest.mark.parametrize("chunk_tokens", [25, 1000])  # fewer than 17 are read in float16
 def test_chunks_cannot_be_seen(llama, packed, whole: SurpriseMap, chunk_tokens: int):
     other = surprise_map(Engine(llama, chunk_tokens=chunk_tokens), packed)
     for got, want in zip(other.files, whole.files, strict=True):
