@@ -20,10 +20,10 @@ from pathlib import Path
 from statistics import median
 
 from benchmarks import machine
+from engine.constraints.suffixes import Suffixes
+from engine.constraints.verbatim import QuotationTokens, Verbatim
+from engine.constraints.vocabulary import words_of
 from engine.engine import Tokenizer
-from engine.suffixes import Suffixes
-from engine.verbatim import QuotationTokens, Verbatim
-from engine.vocabulary import words_of
 from mm1cli import library
 from mm1cli.fold import fold
 

@@ -19,8 +19,8 @@ from engine.errors import CheckpointError
 from engine.families import family_named
 from engine.files import read_json
 from engine.model import Model
-from engine.quantization import Form
-from engine.staged import Stage, StagedModel
+from engine.quantized.forms import Form
+from engine.staged.model import Stage, StagedModel
 from kernels import Int4Weight, Int8Weight
 from kernels.quantized import Weight
 

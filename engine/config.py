@@ -5,7 +5,7 @@ from enum import StrEnum
 from math import inf
 
 from engine.errors import ConfigError
-from engine.quantization import UNQUANTIZED, Quantization
+from engine.quantized.forms import UNQUANTIZED, Quantization
 
 
 class Mixer(StrEnum):

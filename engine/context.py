@@ -14,9 +14,9 @@ from engine.layers.lightning import LightningState
 from engine.likelihood import TokenScores, token_scores
 from engine.model import LayerState, Model
 from engine.passes import Stretch
-from engine.pipeline import pipelined
 from engine.prefill import chunk_major, layer_major
-from engine.staged import StagedModel
+from engine.staged.model import StagedModel
+from engine.staged.pipeline import pipelined
 
 OnProgress = Callable[[int, int], None]
 OnScores = Callable[[TokenScores], None]

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from engine import speculation, stepper
-from engine.constrain import Constraint, Ending
+from engine.constraints.constraint import Constraint, Ending
 from engine.context import Context
 from engine.errors import CheckpointError
 from engine.speculation import ReadingAhead

@@ -28,16 +28,16 @@ from engine.tokenizer import Piece, Tokenizer, Turn
 if TYPE_CHECKING:
     import torch
 
-    from engine.constrain import Constraint
+    from engine.constraints.constraint import Constraint
+    from engine.constraints.grammar import Grammar, JsonConstraint, Spelling
+    from engine.constraints.suffixes import Suffixes
+    from engine.constraints.verbatim import QuotationTokens, Verbatim
     from engine.context import Context
     from engine.decode import Decoding
-    from engine.grammar import Grammar, JsonConstraint, Spelling
     from engine.placement import Placement
-    from engine.pool import Reading
     from engine.store.manifest import Maker
     from engine.store.store import Built
-    from engine.suffixes import Suffixes
-    from engine.verbatim import QuotationTokens, Verbatim
+    from engine.streamed.pool import Reading
     from engine.verify import Verification
 
 __all__ = [
@@ -105,9 +105,10 @@ class Engine:
     ) -> None:
         import torch
 
-        from engine import devices, placement
+        from engine import placement
         from engine.checkpoint import Checkpoint
         from engine.loading import halves_bytes, open_model
+        from engine.staged import devices
         from engine.store.manifest import INT8_KV
 
         if threads is not None:
@@ -180,7 +181,7 @@ class Engine:
     @property
     def reading(self) -> "Reading | None":
         """What was read of weights that are streamed, and how often it was there already."""
-        from engine.streaming import StreamedModel
+        from engine.streamed.model import StreamedModel
 
         return self._model.reading if isinstance(self._model, StreamedModel) else None
 
@@ -264,20 +265,20 @@ class Engine:
 
     @cached_property
     def _spelling(self) -> "Spelling":
-        from engine.grammar import Spelling
+        from engine.constraints.grammar import Spelling
 
         raw = self.tokenizer.raw
         return Spelling.of(raw, self._stop_ids, self.config.vocab_size)
 
     def grammar(self, schema: Mapping[str, Any]) -> "Grammar":
         """`schema` made ready for this model. Raises GrammarError."""
-        from engine.grammar import Grammar
+        from engine.constraints.grammar import Grammar
 
         return Grammar(schema, self._spelling)
 
     def json_constraint(self, grammar: "Grammar") -> "JsonConstraint":
         """For one answer: JSON that follows the schema, whole within `max_tokens`."""
-        from engine.grammar import JsonConstraint
+        from engine.constraints.grammar import JsonConstraint
 
         return JsonConstraint(grammar, ~self._never)
 
@@ -287,8 +288,8 @@ class Engine:
 
         None where it is not known which bytes the tokens of this tokenizer write.
         """
-        from engine.verbatim import QuotationTokens, Verbatim
-        from engine.vocabulary import words_of
+        from engine.constraints.verbatim import QuotationTokens, Verbatim
+        from engine.constraints.vocabulary import words_of
 
         if self._quotation_tokens is None:
             words = words_of(self.directory, self.config.vocab_size)
@@ -365,8 +366,8 @@ def num_parameters(directory: Path) -> int:
 
 
 def check_schema(schema: Mapping[str, Any]) -> None:
-    """See `engine.grammar.check`."""
-    from engine.grammar import check
+    """See `engine.constraints.grammar.check`."""
+    from engine.constraints.grammar import check
 
     check(schema)
 

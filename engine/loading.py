@@ -14,9 +14,9 @@ from engine.config import ModelConfig
 from engine.model import Model
 from engine.placement import Placement
 from engine.placement.sums import shapes_of
-from engine.quantization import Form, is_matrix
-from engine.staged import Stage
-from engine.streaming import StreamedModel, stream
+from engine.quantized.forms import Form, is_matrix
+from engine.staged.model import Stage
+from engine.streamed.model import StreamedModel, stream
 from kernels.linear import half
 
 _SPILLED_SHARE = 4  # of what is free, or of what the plan spills

@@ -24,7 +24,7 @@ from engine.layers.lightning import LightningAttention, LightningState
 from engine.layers.mlp import DenseMLP
 from engine.layers.norm import RMSNorm
 from engine.layers.softmax import SoftmaxAttention
-from engine.quantization import MATRICES
+from engine.quantized.forms import MATRICES
 
 LayerState = LightningState | KVCache | WindowCache
 StepState = LayerState | FillingKV
@@ -93,7 +93,7 @@ class Model(nn.Module):
 
     @property
     def is_staged(self) -> bool:
-        """Whether its layers lie on several devices; see engine/pipeline.py."""
+        """Whether its layers lie on several devices; see engine/staged_/pipeline.py."""
         return False
 
     def device_of(self, layer: int) -> torch.device:  # noqa: ARG002 (all lie together)

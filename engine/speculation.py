@@ -22,7 +22,7 @@ from torch import Tensor
 from engine.context import Context
 from engine.layers.kv import KVCache, WindowCache
 from engine.layers.lightning import LightningState
-from engine.quantization import MATRICES
+from engine.quantized.forms import MATRICES
 from kernels import PackedWeight
 
 MOST_DRAFTED = 7  # with the token before them 8 rows: from there on rows cost as much as tokens

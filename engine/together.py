@@ -20,8 +20,8 @@ from typing import Any, Generic, TypeVar
 
 from engine.model import Model
 from engine.passes import Chunk, Stretch, by_layer
-from engine.pipeline import by_stage
-from engine.staged import StagedModel
+from engine.staged.model import StagedModel
+from engine.staged.pipeline import by_stage
 
 MOST_AT_ONCE = 16  # each holds states of its own; the others begin when these end
 

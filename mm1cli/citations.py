@@ -5,7 +5,7 @@ import unicodedata
 from dataclasses import dataclass
 from functools import cached_property
 
-from engine import quotation
+from engine.constraints import quotation
 from mm1cli.fold import Folded, fold
 from mm1cli.ingest.corpus import Block, Corpus, Document, Locator
 from mm1cli.passages import Passage

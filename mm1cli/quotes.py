@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from functools import cached_property
 from itertools import accumulate
 
+from engine.constraints.suffixes import Suffixes
 from engine.engine import StoreError
-from engine.suffixes import Suffixes
 from mm1cli.citations import Found
 from mm1cli.fold import Folded, fold
 from mm1cli.ingest.corpus import Corpus

@@ -12,11 +12,11 @@ from engine.engine import Engine, Tokenizer
 from mm1cli.settings import Settings
 
 if TYPE_CHECKING:
-    from engine.constrain import Constraint
+    from engine.constraints.constraint import Constraint
+    from engine.constraints.grammar import Grammar
+    from engine.constraints.suffixes import Suffixes
     from engine.context import Context
     from engine.decode import Decoding
-    from engine.grammar import Grammar
-    from engine.suffixes import Suffixes
 
 OPEN, CLOSE = "<think>", "</think>"
 _STOPPED_BY_TEXT = "stop text"

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.config import Mixer, ModelConfig
-from engine.scores import ScoreError
+from engine.quantized.scores import ScoreError
 from training.rounding import WeightError
 
 NOT_MEASURED = "Not measured."

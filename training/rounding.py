@@ -1,4 +1,4 @@
-"""What storing weights in few bits changes in the weights; `engine.scores` has the rest."""
+"""What storing weights in few bits changes in them; `engine.quantized.scores` has the rest."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

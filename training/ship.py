@@ -25,7 +25,7 @@ import torch
 from engine.changed import MANIFEST, combine, read
 from engine.checkpoint import Checkpoint
 from engine.families import family_of
-from engine.scores import ScoreError, score_error
+from engine.quantized.scores import ScoreError, score_error
 from engine.tokenizer import Tokenizer
 from mm1cli import library
 from mm1cli.derived import CARD

@@ -28,9 +28,9 @@ from engine import placement
 from engine.checkpoint import Checkpoint
 from engine.config import Mixer, ModelConfig
 from engine.families import read_config
-from engine.parts import DENSE, Key, Part, Parts
 from engine.prefill import layer_major
-from engine.streaming import StreamedModel, demand, hidden_bytes, parts_of, stream
+from engine.streamed.model import StreamedModel, demand, hidden_bytes, parts_of, stream
+from engine.streamed.parts import DENSE, Key, Part, Parts
 
 CPU = torch.device("cpu")
 GB = 10**9

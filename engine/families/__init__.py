@@ -10,7 +10,7 @@ from engine.errors import ConfigError
 from engine.families import llama, minimax, mm1
 from engine.families.family import Family
 from engine.files import read_json
-from engine.quantization import UNQUANTIZED, read_quantization
+from engine.quantized.forms import UNQUANTIZED, read_quantization
 
 FAMILIES: tuple[Family, ...] = (minimax.FAMILY, llama.FAMILY, mm1.FAMILY)
 

@@ -16,8 +16,8 @@ from gguf.constants import GGMLQuantizationType as Kind
 from engine.errors import GgufError
 from engine.gguf.file import Bytes
 from engine.gguf.source import Source
-from engine.quantization import Form
-from engine.shard_writer import SLICE_ELEMENTS, Slice
+from engine.quantized.forms import Form
+from engine.quantized.writer import SLICE_ELEMENTS, Slice
 from kernels import Int4Weight
 
 PLAIN: Final = {Kind.F32: "F32", Kind.F16: "F16", Kind.BF16: "BF16"}  # safetensors' names

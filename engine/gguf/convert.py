@@ -14,8 +14,16 @@ from engine.gguf.file import GgufFile, read_gguf
 from engine.gguf.metadata import get
 from engine.gguf.source import Described, Source
 from engine.gguf.tokenizer import build_tokenizer, tokenizer_config
-from engine.quantization import KEY, UNQUANTIZED, Form, Quantization, is_matrix
-from engine.shard_writer import SHARD_BYTES, OnProgress, Output, Slice, Written, check_room, write
+from engine.quantized.forms import KEY, UNQUANTIZED, Form, Quantization, is_matrix
+from engine.quantized.writer import (
+    SHARD_BYTES,
+    OnProgress,
+    Output,
+    Slice,
+    Written,
+    check_room,
+    write,
+)
 from engine.store import durable
 
 ARCHITECTURES: dict[str, Callable[[GgufFile], Described]] = {

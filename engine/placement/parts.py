@@ -9,7 +9,7 @@ import torch
 
 from engine.config import ModelConfig
 from engine.model import Model
-from engine.quantization import is_matrix as is_matrix
+from engine.quantized.forms import is_matrix as is_matrix
 
 Shape = tuple[int, ...]
 BytesOf = Callable[[str, Shape], int]

@@ -12,9 +12,9 @@ from mm1cli.output.sink import Sink
 from mm1cli.prompts import prompt
 
 if TYPE_CHECKING:
-    from engine.quantization import Form
-    from engine.scores import ScoreError
-    from engine.shard_writer import Written
+    from engine.quantized.forms import Form
+    from engine.quantized.scores import ScoreError
+    from engine.quantized.writer import Written
 
 TEXT_NAME = "measured"  # under mm1cli/prompts
 MOST_TOKENS = 2048  # of the text; more would change the numbers little and take long
@@ -45,7 +45,7 @@ def quantize(
 
     `check` None measures the change of scores if the models fit into memory.
     """
-    from engine.quantize import quantize as run
+    from engine.quantized.quantize import quantize as run
 
     source, wanted = library.resolve(name), form_named(form, group)
     sample, named = _text(text)
@@ -79,7 +79,7 @@ def import_gguf(
     """Writes the model of a GGUF file to `target`, in the nearest form or in the one asked for."""
     from engine.errors import GgufError
     from engine.gguf import convert, split_files
-    from engine.quantization import Form
+    from engine.quantized.forms import Form
 
     if form in {None, "float32"} and group is not None:
         raise UsageError("--group is about --to int4")
@@ -103,7 +103,7 @@ def import_gguf(
 
 def form_named(form: str, group: int | None) -> "Form":
     """Of `--to` and `--group`. Raises UsageError."""
-    from engine.quantization import Form
+    from engine.quantized.forms import Form
 
     if form not in {"int8", "int4"}:
         raise UsageError(f"--to cannot be {form!r}; see --help")
@@ -130,7 +130,7 @@ def _text(path: Path | None) -> tuple[str, str]:
 def _why_not(source: Path, *, is_asked: bool) -> str | None:
     """Why scores are not measured; None if they are."""
     from engine.errors import PlacementError
-    from engine.scores import check_memory
+    from engine.quantized.scores import check_memory
 
     if not (source / "tokenizer.json").is_file():
         return f"{source} has no tokenizer.json"
@@ -147,7 +147,7 @@ def _scores(source: Path, target: Path, text: str, sink: Sink) -> "ScoreError":
     import torch
 
     from engine.engine import Tokenizer
-    from engine.scores import score_error
+    from engine.quantized.scores import score_error
 
     ids = Tokenizer(source).encode(text)[:MOST_TOKENS]
     if len(ids) < 2:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-from engine import quotation
+from engine.constraints import quotation
 from mm1cli.fold import fold
 from mm1cli.result import Answer, Citation, CitationKind, CitationStatus
 

@@ -23,7 +23,7 @@ from engine.families import read_config
 from engine.gguf import GgufError, blocks, convert
 from engine.gguf.file import GgufTensor
 from engine.gguf.source import Source
-from engine.quantization import Form
+from engine.quantized.forms import Form
 
 GOLDEN = Path(__file__).parents[3] / "shared" / "golden" / "m1-tiny"
 IDS = torch.randint(0, 250, (70,), generator=torch.Generator().manual_seed(1)).tolist()

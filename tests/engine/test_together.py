@@ -15,7 +15,7 @@ from engine.context import Context
 from engine.decode import Decoding, Sampler, Sampling
 from engine.families import read_config
 from engine.layers.kv import KVCache
-from engine.staged import Stage
+from engine.staged.model import Stage
 from engine.together import pieces, together
 from engine.tokenizer import Tokenizer
 

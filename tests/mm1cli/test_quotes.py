@@ -10,8 +10,8 @@ from corpora import corpora, corpus, document
 from hypothesis import given
 from hypothesis import strategies as st
 
+from engine.constraints.words import borders
 from engine.engine import Engine
-from engine.words import borders
 from mm1cli import output, quotes
 from mm1cli.answer import Reader
 from mm1cli.fold import fold

@@ -8,7 +8,7 @@ from tiny import minimax_config, random_weights, write_checkpoint
 
 from engine.checkpoint import DTYPES, Checkpoint
 from engine.errors import CheckpointError
-from engine.shards import Shards
+from engine.streamed.shards import Shards
 
 CONFIG = minimax_config()
 

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer as Library
 from tokenizers import decoders, models
 
+from engine.constraints.vocabulary import Vocabulary, words_of
 from engine.engine import Tokenizer
-from engine.vocabulary import Vocabulary, words_of
 
 
 @pytest.fixture(scope="module")

@@ -5,8 +5,8 @@ import time
 from dataclasses import dataclass, replace
 
 from engine.errors import PlacementError
-from engine.parts import Key, Part, Reader
-from engine.schedule import Schedule
+from engine.streamed.parts import Key, Part, Reader
+from engine.streamed.schedule import Schedule
 
 
 @dataclass(slots=True)

@@ -12,7 +12,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="limits memory a
 
 
 def child(*arguments):
-    root = HERE.parents[1]
+    root = HERE.parents[2]
     paths = os.pathsep.join([str(root), str(root / "tests")])
     return subprocess.run(
         [sys.executable, str(HERE / "streamed_limited.py"), *map(str, arguments)],

@@ -20,8 +20,8 @@ from engine.checkpoint import DTYPES, Checkpoint, stays_float32
 from engine.config import ModelConfig
 from engine.families import family_named
 from engine.model import Layer
-from engine.quantization import MATRICES
-from engine.shards import Shards
+from engine.quantized.forms import MATRICES
+from engine.streamed.shards import Shards
 from kernels.quantized import Weight
 
 DENSE = -1

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from patience import ends, others_alive
 from tiny import llama_config, minimax_config, mm1_config, write_checkpoint
 
-from engine import pipeline, staged
 from engine.checkpoint import Checkpoint, load
 from engine.context import Context
 from engine.decode import EagerDraws, Sampler, Sampling
@@ -22,9 +21,11 @@ from engine.families import read_config
 from engine.layers import kv
 from engine.layers.kv import KVCache
 from engine.passes import Stretch
-from engine.pipeline import WAITING_CHUNKS, by_stage, pipelined
 from engine.prefill import chunk_major
-from engine.staged import Stage, StagedModel
+from engine.staged import model as staged
+from engine.staged import pipeline
+from engine.staged.model import Stage, StagedModel
+from engine.staged.pipeline import WAITING_CHUNKS, by_stage, pipelined
 
 CPU = torch.device("cpu")
 CONFIGS = {

@@ -11,10 +11,10 @@ import tiny
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from engine.constraints.grammar import Grammar, Spelling, check, narrowed
 from engine.decode import StopReason
 from engine.engine import Engine
 from engine.errors import GrammarError, RoomError
-from engine.grammar import Grammar, Spelling, check, narrowed
 
 PAPER = {
     "type": "object",
@@ -219,7 +219,7 @@ def test_control_tokens_are_text_in_a_schema(engine):
 def test_real_tokenizers_write_the_shortest_answer(name, request):
     """Red: --schema fails with a tokenizer of a kind the tiny one is not."""
     if name == "m1":
-        path = Path(__file__).parents[2].parent / "shared/m1-tokenizer/tokenizer.json.gz"
+        path = Path(__file__).parents[3].parent / "shared/m1-tokenizer/tokenizer.json.gz"
         if not path.exists():
             pytest.skip("the published tokenizer is not at hand")
         raw, ends, size = json.loads(gzip.decompress(path.read_bytes())), {200020}, 200_064

@@ -8,13 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny import minimax_config, mm1_config, write_checkpoint
 
-from engine import devices
 from engine.checkpoint import Checkpoint, load
 from engine.engine import EngineError
 from engine.families import read_config
 from engine.placement import Gpu, Machine, plan
 from engine.placement.stages import Cost, Load, split
-from engine.staged import Stage
+from engine.staged import devices
+from engine.staged.model import Stage
 
 COSTS = st.builds(Cost, st.integers(0, 12), st.integers(1, 9).map(float))
 LOADS = st.builds(

@@ -14,10 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from engine.continuations import continuations
-from engine.quotation import CLOSED_BY, Prose, closed_by
-from engine.suffixes import BORDER, Ints, Range, Suffixes
-from engine.vocabulary import ROOT, Vocabulary
+from engine.constraints.continuations import continuations
+from engine.constraints.quotation import CLOSED_BY, Prose, closed_by
+from engine.constraints.suffixes import BORDER, Ints, Range, Suffixes
+from engine.constraints.vocabulary import ROOT, Vocabulary
 
 _SPACE = 0x20
 _MARKS = tuple(CLOSED_BY.values())

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.words import borders
+from engine.constraints.words import borders
 
 
 def cuts(text: str) -> str:

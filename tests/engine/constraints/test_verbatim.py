@@ -8,11 +8,11 @@ import tiny
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from engine.constraints.quotation import CLOSED_BY, closed_by, quotations
+from engine.constraints.suffixes import Suffixes
+from engine.constraints.verbatim import QuotationTokens, Verbatim
+from engine.constraints.words import borders
 from engine.engine import Engine
-from engine.quotation import CLOSED_BY, closed_by, quotations
-from engine.suffixes import Suffixes
-from engine.verbatim import QuotationTokens, Verbatim
-from engine.words import borders
 
 BYTES = [bytes((byte,)) for byte in range(256)]
 MIXED = [

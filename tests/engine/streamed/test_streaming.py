@@ -23,9 +23,9 @@ from engine.context import Context
 from engine.engine import Engine
 from engine.errors import CheckpointError, EngineError, PlacementError
 from engine.families import read_config
-from engine.parts import DENSE, Key, Parts
 from engine.placement import Machine, Precision
-from engine.streaming import demand, stream
+from engine.streamed.model import demand, stream
+from engine.streamed.parts import DENSE, Key, Parts
 
 CONFIGS = {
     "m1": minimax_config(),
@@ -188,7 +188,7 @@ def test_too_little_room_is_refused_before_anything_is_read(tmp_path, monkeypatc
     directory = model_dir(tmp_path, minimax_config())
     checkpoint, config = Checkpoint(directory), read_config(directory)
     least = demand(checkpoint, config, **CPU).least
-    monkeypatch.setattr("engine.shards.Shards.read_into", lambda *_: pytest.fail("read"))
+    monkeypatch.setattr("engine.streamed.shards.Shards.read_into", lambda *_: pytest.fail("read"))
     with pytest.raises(PlacementError, match="dense part and the experts of one token"):
         stream(checkpoint, config, pool_bytes=least - 1, **CPU)
 

@@ -18,8 +18,8 @@ import numpy as np
 import numpy.typing as npt
 import xxhash
 
+from engine.constraints.words import Mask, borders
 from engine.errors import StoreError
-from engine.words import Mask, borders
 
 BORDER = b"\n"  # between texts, and around them all; no quotation crosses it
 
@@ -45,7 +45,7 @@ class Range(NamedTuple):
 class Suffixes:
     """`text` and where the suffixes begin in it, sorted. `build` and `load` make one.
 
-    `begins` and `ends` are where a quotation may, by byte of `text` (see `engine.words`).
+    `begins` and `ends` are where a quotation may, by byte of `text` (see words.py).
     """
 
     text: bytes

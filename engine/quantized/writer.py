@@ -20,7 +20,7 @@ from torch import Tensor
 from engine.checkpoint import DTYPES, INDEX, SINGLE
 from engine.errors import CheckpointError, EngineError
 from engine.files import write_json
-from engine.quantization import ITEM_BYTES, Form, Part
+from engine.quantized.forms import ITEM_BYTES, Form, Part
 from kernels import Int4Weight, Int8Weight
 from kernels.quantized import QuantizedWeight
 

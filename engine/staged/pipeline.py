@@ -17,7 +17,7 @@ from torch import Tensor
 from engine.layers.kv import KVCache
 from engine.model import LayerState
 from engine.passes import Stretch
-from engine.staged import StagedModel
+from engine.staged.model import StagedModel
 
 WAITING_CHUNKS = 2  # that may wait between two stages
 

@@ -23,10 +23,10 @@ from engine.config import ModelConfig
 from engine.errors import PlacementError
 from engine.layers.experts import ExpertsMLP
 from engine.model import Layer, Model
-from engine.parts import Key, Part, Parts
 from engine.placement.memory import give_back_at_once
-from engine.pool import Pool, Reading
-from engine.schedule import Schedule
+from engine.streamed.parts import Key, Part, Parts
+from engine.streamed.pool import Pool, Reading
+from engine.streamed.schedule import Schedule
 from kernels import ExpertStack
 from kernels.quantized import Weight
 

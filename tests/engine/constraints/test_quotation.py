@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from engine.quotation import CLOSED_BY, quotations
+from engine.constraints.quotation import CLOSED_BY, quotations
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 """Quotation marks in running text: which character opens a quotation, and which closes it."""
 
-from engine.words import is_word
+from engine.constraints.words import is_word
 
 CLOSED_BY = {"“": "”", '"': '"', "«": "»"}
 _FENCE = "```"

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.errors import CheckpointError, PlacementError
-from engine.parts import DENSE, Key, Part
-from engine.pool import Pool
-from engine.schedule import Schedule
+from engine.streamed.parts import DENSE, Key, Part
+from engine.streamed.pool import Pool
+from engine.streamed.schedule import Schedule
 
 LAYERS, EXPERTS, DENSE_BYTES, EXPERT_BYTES = 4, 3, 30, 10
 EVERYTHING = LAYERS * (DENSE_BYTES + EXPERTS * EXPERT_BYTES)

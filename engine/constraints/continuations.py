@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from engine.suffixes import Ints, Range, Suffixes
-from engine.vocabulary import ROOT, Vocabulary
+from engine.constraints.suffixes import Ints, Range, Suffixes
+from engine.constraints.vocabulary import ROOT, Vocabulary
 
 _FEW = 8  # places per child up to which they are read one by one: a search takes some 30 steps
 

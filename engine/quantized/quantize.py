@@ -13,8 +13,8 @@ from engine.config import ModelConfig
 from engine.errors import EngineError
 from engine.families import family_named, read_config
 from engine.files import new_folder, read_json, write_json
-from engine.quantization import KEY, UNQUANTIZED, Form, Quantization, is_matrix
-from engine.shard_writer import (
+from engine.quantized.forms import KEY, UNQUANTIZED, Form, Quantization, is_matrix
+from engine.quantized.writer import (
     SHARD_BYTES,
     SLICE_ELEMENTS,
     OnProgress,

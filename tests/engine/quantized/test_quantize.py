@@ -18,18 +18,19 @@ from tiny import (
     write_config,
 )
 
-from engine import placement, shard_writer
+from engine import placement
 from engine.checkpoint import Checkpoint, skeleton
 from engine.engine import Engine, check_tensors, num_parameters
 from engine.errors import CheckpointError, ConfigError, EngineError
 from engine.families import family_named, precision_of, read_config
-from engine.quantization import KEY, Form, is_matrix
-from engine.quantize import quantize
-from engine.scores import score_error
-from engine.shard_writer import Slice
+from engine.quantized import writer as shard_writer
+from engine.quantized.forms import KEY, Form, is_matrix
+from engine.quantized.quantize import quantize
+from engine.quantized.scores import score_error
+from engine.quantized.writer import Slice
 from kernels import Int4Weight, Int8Weight
 
-GOLDEN = Path(__file__).parents[3] / "shared" / "golden" / "m1-tiny"
+GOLDEN = Path(__file__).parents[4] / "shared" / "golden" / "m1-tiny"
 IDS = torch.randint(0, 300, (40,), generator=torch.Generator().manual_seed(2)).tolist()
 CONFIGS = {
     # 24 inner columns divide into no group, 48 into none of 32: those become int8
@@ -148,7 +149,7 @@ def test_rows_that_do_not_divide_take_the_next_more_exact_form(plain, tmp_path):
 def test_slices_and_shards_change_nothing(plain, tmp_path, monkeypatch):
     """Red: memory of one slice is paid for with other weights, or an index that misses some."""
     quantize(plain["minimax"], tmp_path / "one", Form.INT4_32)
-    monkeypatch.setattr("engine.quantize.SLICE_ELEMENTS", 700)
+    monkeypatch.setattr("engine.quantized.quantize.SLICE_ELEMENTS", 700)
     steps = []
     quantize(
         plain["minimax"],

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from engine.parts import DENSE, Key
+from engine.streamed.parts import DENSE, Key
 
 # Rounds count the layers from the current one on; a part that nobody expects comes after all.
 _NEVER = 2**31

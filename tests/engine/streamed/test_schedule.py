@@ -3,8 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.parts import DENSE, Key
-from engine.schedule import Schedule
+from engine.streamed.parts import DENSE, Key
+from engine.streamed.schedule import Schedule
 
 
 @st.composite

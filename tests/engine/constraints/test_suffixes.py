@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.continuations import continuations
+from engine.constraints.continuations import continuations
+from engine.constraints.suffixes import Range, Suffixes
+from engine.constraints.vocabulary import Vocabulary
 from engine.errors import StoreError
-from engine.suffixes import Range, Suffixes
-from engine.vocabulary import Vocabulary
 
 pieces = st.sampled_from(
     ["the ", "cat ", "a", "b", "-", "'", "4", ".", "“", "”", "é", "港", "\\", " "]

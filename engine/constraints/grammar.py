@@ -219,8 +219,8 @@ def _compile(schema: Mapping[str, Any], spelling: Spelling) -> "LLMatcher":
 
 
 class JsonConstraint:
-    """Implements `engine.constrain.Ending` for one answer. `usable` [vocab] bool masks ids that
-    are never drawn."""
+    """Implements `Ending` (constraint.py) for one answer. `usable` [vocab] bool masks ids that are
+    never drawn."""
 
     def __init__(self, grammar: Grammar, usable: "Tensor") -> None:
         self._grammar = grammar
