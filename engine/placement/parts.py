@@ -15,6 +15,7 @@ Shape = tuple[int, ...]
 BytesOf = Callable[[str, Shape], int]
 
 _INT4_GROUP = 64
+_ALIGNMENT = 64
 
 
 class Precision(StrEnum):
@@ -85,6 +86,11 @@ class ModelParts:
             layer.dense_bytes + min(chosen, layer.num_experts) * layer.expert_bytes
             for layer in self.layers
         )
+
+
+def pooled_bytes(num_bytes: int) -> int:
+    """What a tensor of an expert takes in a pool, where each begins at a multiple of 64."""
+    return -(-num_bytes // _ALIGNMENT) * _ALIGNMENT
 
 
 def shapes(config: ModelConfig) -> dict[str, Shape]:
