@@ -268,13 +268,12 @@ def stays_float32(name: str) -> bool:
     return "norm" in name or name.endswith("router") or name == "head.weight"
 
 
-def weight_bytes(config: ModelConfig, name: str, parameter: Tensor, dtype: torch.dtype) -> int:
+def weight_bytes(config: ModelConfig, name: str, shape: tuple[int, ...], dtype: torch.dtype) -> int:
     """What `load` takes for a parameter of this name and shape where products run in `dtype`."""
     form = config.quantization.form_of(name)
     if form is Form.PLAIN:
-        return parameter.numel() * (4 if stays_float32(name) else dtype.itemsize)
-    width = parameter.shape[-1]
-    return form.num_bytes(parameter.numel() // width, width)
+        return prod(shape) * (4 if stays_float32(name) else dtype.itemsize)
+    return form.num_bytes(prod(shape[:-1]), shape[-1])
 
 
 def _check(

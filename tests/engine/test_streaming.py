@@ -280,10 +280,13 @@ def answer(engine):
     return list(engine.decode(context, max_tokens=10))
 
 
-def test_an_engine_streams_what_does_not_fit_and_says_what_it_read(tmp_path, monkeypatch):
+@pytest.mark.parametrize("form", [Form.PLAIN, Form.INT4_32])
+def test_an_engine_streams_what_does_not_fit_and_says_what_it_read(tmp_path, monkeypatch, form):
     # Layers much larger than what must be in memory, or there is nothing to stream.
-    config = minimax_config(num_local_experts=8, intermediate_size=400)
-    directory = model_dir(tmp_path, config)
+    inner = 400 if form is Form.PLAIN else 1600
+    config = minimax_config(num_local_experts=8, intermediate_size=inner)
+    is_plain = form is Form.PLAIN
+    directory = model_dir(tmp_path, config) if is_plain else quantised(tmp_path, form, config)
     whole = Engine(directory)
     assert whole.reading is None
     how = (whole.config, 80, 1024, torch.float32)
