@@ -184,7 +184,9 @@ class Parts:
         """A weight of the model that belongs to no layer."""
         sources, dtype = self._sources[name], self._dtype_of(name)
         pieces = pieces_of(self._checkpoint, sources, Form.PLAIN, dtype)
-        return self._apart(_Matrix(name, Form.PLAIN, pieces))
+        weight = self._apart(_Matrix(name, Form.PLAIN, pieces))
+        self._staging.clear()  # an embedding is much larger than what is staged from now on
+        return weight
 
     def _apart(self, matrix: _Matrix) -> Tensor:
         with torch.no_grad(), self._staging.reading():
@@ -278,6 +280,14 @@ class _Staging:
         with torch.cuda.stream(self._stream):
             yield
         self._stream.synchronize()
+
+    @property
+    def num_bytes(self) -> int:
+        return sum(buffer.nbytes for buffer in self._buffers)
+
+    def clear(self) -> None:
+        """Gives the memory back. Nothing is being read."""
+        self._buffers = [torch.empty(0, dtype=torch.uint8)] * self.depth
 
     def take(self, num_bytes: int) -> Tensor:
         """Memory [num_bytes] uint8, free until the next `take`; `give` empties it."""

@@ -146,6 +146,8 @@ def test_parts_take_what_is_counted(directory):
         assert 0 <= parts.num_bytes(key) - held < (1 if key.expert == DENSE else 6 * 64)
         assert entry.part.buffer is None or entry.part.buffer.nbytes == parts.num_bytes(key)
         assert entry.num_bytes == parts.num_bytes(key)
+    reader = model.pool._reader
+    assert reader._staging.num_bytes + len(reader._wide) == parts.working_bytes
     assert len(model.pool._entries) == (1 + model.config.num_experts) * model.config.num_layers
 
 
