@@ -7,8 +7,9 @@ before a byte is allocated, and offsets are checked by the safetensors library a
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -32,7 +33,7 @@ DTYPES = {
     "F16": torch.float16,
     "BF16": torch.bfloat16,
 }
-_CODES = {"I8": torch.int8, "U8": torch.uint8}
+STORED_DTYPES = {**DTYPES, "I8": torch.int8, "U8": torch.uint8}
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,28 +195,72 @@ def read_weight(
     One source is in memory beside the result at a time. The sources must have been held against
     the config (`skeleton`). Raises CheckpointError if a scale or an offset is not finite.
     """
+    pieces = pieces_of(checkpoint, sources, form, dtype)
+    tensors = []
+    for piece in pieces:
+        stacked = torch.empty(piece.shape, dtype=piece.dtype, device=device)
+        for name, rows in zip(piece.names, piece.rows(checkpoint, stacked), strict=True):
+            rows[:] = checkpoint.read(name)
+        tensors.append(stacked)
+    return assembled(checkpoint, form, pieces, tensors)
+
+
+class Piece(NamedTuple):
+    """One tensor of a weight as it is held, and the checkpoint's tensors whose rows are its rows.
+
+    A plain weight is one piece; see `Form.parts` for the others.
+    """
+
+    names: tuple[str, ...]
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+
+    @property
+    def num_bytes(self) -> int:
+        return prod(self.shape) * self.dtype.itemsize
+
+    def rows(self, checkpoint: Checkpoint, stacked: Tensor) -> Iterator[Tensor]:
+        """What of `stacked`, which has the piece's shape, is each name's."""
+        start = 0
+        for name in self.names:
+            num_rows = checkpoint.info(name).shape[0]
+            yield stacked[start : start + num_rows]
+            start += num_rows
+
+
+def pieces_of(
+    checkpoint: Checkpoint, sources: Sequence[str], form: Form, dtype: torch.dtype
+) -> tuple[Piece, ...]:
+    """Of the weight whose rows are those of `sources`; a plain one is held in `dtype`."""
+
+    def piece(names: tuple[str, ...], kept: torch.dtype) -> Piece:
+        shapes = [checkpoint.info(name).shape for name in names]
+        return Piece(names, (sum(s[0] for s in shapes), *shapes[0][1:]), kept)
+
     if form is Form.PLAIN:
-        return _stacked(checkpoint, sources, dtype, device)
-    parts = []
-    for suffix, kind, _ in form.parts(0, form.group):
-        names = [f"{source}.{suffix}" for source in sources]
-        part = _stacked(checkpoint, names, _CODES.get(kind) or DTYPES[kind], device)
-        if part.is_floating_point() and not part.isfinite().all():
-            raise CheckpointError(f"{checkpoint.directory}: {names[0]} is not finite; damaged")
-        parts.append(part)
-    return Int8Weight(*parts) if form is Form.INT8 else Int4Weight(*parts)
+        return (piece(tuple(sources), dtype),)
+    return tuple(
+        piece(tuple(f"{source}.{suffix}" for source in sources), STORED_DTYPES[kind])
+        for suffix, kind, _ in form.parts(0, form.group)
+    )
 
 
-def _stacked(
-    checkpoint: Checkpoint, names: Sequence[str], dtype: torch.dtype, device: torch.device
-) -> Tensor:
-    shapes = [checkpoint.info(name).shape for name in names]
-    stacked = torch.empty(sum(s[0] for s in shapes), *shapes[0][1:], dtype=dtype, device=device)
-    start = 0
-    for name, shape in zip(names, shapes, strict=True):
-        stacked[start : start + shape[0]] = checkpoint.read(name)
-        start += shape[0]
-    return stacked
+def assembled(
+    checkpoint: Checkpoint, form: Form, pieces: Sequence[Piece], tensors: Sequence[Tensor]
+) -> Weight:
+    """The weight in `form` whose pieces were read into `tensors`.
+
+    Raises CheckpointError if a scale or an offset is not finite.
+    """
+    if form is Form.PLAIN:
+        return tensors[0]
+    for piece, tensor in zip(pieces, tensors, strict=True):
+        # Extremes tell it without a mask as large as the tensor.
+        if tensor.is_floating_point() and not torch.stack(tensor.aminmax()).isfinite().all():
+            raise CheckpointError(
+                f"{checkpoint.directory}: {piece.names[0]} is not finite; damaged"
+            )
+    return Int8Weight(*tensors) if form is Form.INT8 else Int4Weight(*tensors)
 
 
 def stays_float32(name: str) -> bool:
@@ -223,13 +268,12 @@ def stays_float32(name: str) -> bool:
     return "norm" in name or name.endswith("router") or name == "head.weight"
 
 
-def weight_bytes(config: ModelConfig, name: str, parameter: Tensor, dtype: torch.dtype) -> int:
+def weight_bytes(config: ModelConfig, name: str, shape: tuple[int, ...], dtype: torch.dtype) -> int:
     """What `load` takes for a parameter of this name and shape where products run in `dtype`."""
     form = config.quantization.form_of(name)
     if form is Form.PLAIN:
-        return parameter.numel() * (4 if stays_float32(name) else dtype.itemsize)
-    width = parameter.shape[-1]
-    return form.num_bytes(parameter.numel() // width, width)
+        return prod(shape) * (4 if stays_float32(name) else dtype.itemsize)
+    return form.num_bytes(prod(shape[:-1]), shape[-1])
 
 
 def _check(

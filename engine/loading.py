@@ -13,7 +13,7 @@ from engine.checkpoint import Checkpoint, load
 from engine.config import ModelConfig
 from engine.model import Model
 from engine.placement import Placement
-from engine.placement.sums import shapes_of
+from engine.placement.parts import shapes
 from engine.quantized.forms import Form, is_matrix
 from engine.staged.model import Stage
 from engine.streamed.model import StreamedModel, stream
@@ -76,14 +76,14 @@ def halves_bytes(config: ModelConfig, memory_bytes: int) -> int:
     """
     if config.num_experts or not half.is_usable():
         return 0
-    shapes = shapes_of(config)
+    found = shapes(config)
     sizes = [
         prod(shape)
-        for name, shape in shapes.items()
+        for name, shape in found.items()
         if len(shape) == 2 and is_matrix(name) and config.quantization.form_of(name) is Form.PLAIN
     ]
     halves = 2 * (sum(sizes) + config.vocab_size * config.hidden_size)
-    has_room = 4 * sum(map(prod, shapes.values())) + halves <= memory_bytes / 2
+    has_room = 4 * sum(map(prod, found.values())) + halves <= memory_bytes / 2
     return halves if has_room else 0
 
 

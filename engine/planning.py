@@ -11,13 +11,18 @@ from engine import placement
 from engine.config import ModelConfig
 from engine.loading import halves_bytes
 from engine.placement import Gpu, Machine, Outline, Placement, Precision, rates
+from engine.placement.parts import as_if
 from engine.placement.rates import Measured, Rates
+from engine.quantized.forms import UNQUANTIZED, Form
 from engine.store.layers import kv_dtype
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """How a context would be read on `machine`; `kv` is "int8", or None for the products' dtype."""
+    """How a context would be read on `machine`; `kv` is "int8", or None for the products' dtype.
+
+    `precision` is what the checkpoint's plain weights are stored in.
+    """
 
     config: ModelConfig
     machine: Machine
@@ -49,11 +54,11 @@ class Question:
             self._with,
             num_tokens=self.num_tokens,
             is_int8_kv=self.kv == "int8",
-            precision=self.precision,
+            is_quantised=self.config.quantization != UNQUANTIZED,
         )
 
     def _with(
-        self, num_tokens: int, is_int8_kv: bool, precision: Precision, more_bytes: int
+        self, num_tokens: int, is_int8_kv: bool, form: Form | None, more_bytes: int
     ) -> Placement:
         machine = self.machine
         gpus = tuple(replace(gpu, num_bytes=gpu.num_bytes + more_bytes) for gpu in machine.gpus)
@@ -63,7 +68,7 @@ class Question:
             machine=replace(machine, gpus=gpus, ram_bytes=ram_bytes),
             num_tokens=num_tokens,
             kv="int8" if is_int8_kv else None,
-            precision=precision,
+            config=self.config if form is None else as_if(self.config, form),
         )
         return changed.plan()
 

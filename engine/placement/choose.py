@@ -8,7 +8,7 @@ import torch
 from engine.config import ModelConfig
 from engine.placement.machine import Machine
 from engine.placement.operations import next_token, of_layer, prefill
-from engine.placement.parts import ModelParts, Precision
+from engine.placement.parts import ModelParts, Precision, shapes
 from engine.placement.placed import DeviceBytes, Driver, Placement, gb
 from engine.placement.stages import Cost, Load, split
 from engine.placement.sums import (
@@ -17,7 +17,6 @@ from engine.placement.sums import (
     held,
     in_pool,
     routers_bytes,
-    shapes_of,
     stored,
 )
 
@@ -42,13 +41,11 @@ def plan(
     """How a context of `num_tokens` is read and asked. Allocates nothing, reads nothing.
 
     `kv_dtype` is what keys and values are kept in, `dtype` by default; for `is_mapped` see `Run`.
-    `precision` is what the checkpoint's matrices are stored in, `dtype` by default. Without a
+    `precision` is what the checkpoint's plain weights are stored in, `dtype` by default. Without a
     `machine` all is resident on one device, whatever it has. With one, weights are resident where
     they fit, with `halves_bytes` more if these fit too, else streamed, or as `streams` says; if
     even that does not fit, what is returned says so by `fits`.
     """
-    if precision is None:
-        precision = Precision.FLOAT32 if dtype == torch.float32 else Precision.BFLOAT16
     on_cpu = machine is None or not machine.gpus
     run = Run(
         config,
@@ -57,7 +54,7 @@ def plan(
         dtype,
         kv_dtype or dtype,
         is_mapped and on_cpu,
-        precision,
+        precision or Precision.of(dtype),
         on_cpu,
     )
     if machine is None:
@@ -140,7 +137,7 @@ def _resident(run: Run, machine: Machine, devices: tuple[DeviceBytes, ...]) -> P
     where = f"{len(named)} GPUs" if len(named) > 1 else named[0].name
     return Placement(
         devices=named,
-        precision=run.held_precision,
+        form=run.config.quantization.form,
         saved_bytes=run.kv_all_bytes() if run.is_mapped else 0,
         disk_room_bytes=machine.disk_bytes if run.is_mapped and room else None,
         load_bytes=parts.total_bytes,
@@ -149,7 +146,7 @@ def _resident(run: Run, machine: Machine, devices: tuple[DeviceBytes, ...]) -> P
         token_read_bytes=_kv_of_token(run, left),
         token_memory_bytes=_token_memory(run, held(run)),
         why=(
-            f"the weights fit {where} as {run.held_precision} ({gb(held(run).total_bytes)} GB) "
+            f"the weights fit {where} as {run.held_as} ({gb(held(run).total_bytes)} GB) "
             "beside the context: all layers for a chunk, then the next chunk"
         ),
         **_work(run),
@@ -196,7 +193,7 @@ def _streamed(run: Run, machine: Machine) -> Placement:
     return Placement(
         devices=devices,
         driver=Driver.LAYER_MAJOR,
-        precision=run.held_precision,
+        form=run.config.quantization.form,
         spill_bytes=spill,
         saved_bytes=saved,
         disk_room_bytes=machine.disk_bytes if spill or saved else None,
@@ -285,7 +282,7 @@ def _missed(run: Run, on_disk: ModelParts, cached_bytes: int) -> int:
 
 
 def _work(run: Run) -> dict[str, Any]:
-    found = shapes_of(run.config)
+    found = shapes(run.config)
     return {
         "prefill_operations": prefill(run.config, found, run.num_tokens),
         "token_operations": next_token(run.config, found, run.num_tokens),
@@ -299,7 +296,7 @@ def _why_streamed(
     have = sum(gpu.num_bytes for gpu in machine.gpus) or machine.ram_bytes
     where = f"{len(machine.gpus)} GPUs" if len(machine.gpus) > 1 else "GPU" * len(machine.gpus)
     why = (
-        f"weights as {run.held_precision} ({gb(weights.total_bytes)} GB) and the context do not "
+        f"weights as {run.held_as} ({gb(weights.total_bytes)} GB) and the context do not "
         f"fit the {where or 'RAM'} ({gb(have)} GB)"
     )
     if reads_once:

@@ -1,5 +1,6 @@
 """How much a run computes, in floating-point operations: a multiplication, or an addition."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
 
@@ -32,7 +33,7 @@ class Operations:
         return self.products + self.attention
 
 
-def prefill(config: ModelConfig, found: dict[str, Shape], num_tokens: int) -> Operations:
+def prefill(config: ModelConfig, found: Mapping[str, Shape], num_tokens: int) -> Operations:
     """Of reading `num_tokens`; `found` are the parameters' shapes. The head runs for one token."""
     dense, experts = _weights(config, found)
     blocks = 4 * BLOCK_TOKENS + 4 * config.head_dim
@@ -45,7 +46,7 @@ def prefill(config: ModelConfig, found: dict[str, Shape], num_tokens: int) -> Op
     )
 
 
-def next_token(config: ModelConfig, found: dict[str, Shape], num_tokens: int) -> Operations:
+def next_token(config: ModelConfig, found: Mapping[str, Shape], num_tokens: int) -> Operations:
     """Of one token after `num_tokens`."""
     dense, experts = _weights(config, found)
     softmax = sum(_seen(kind, num_tokens + 1) for kind in config.layers)
@@ -70,7 +71,7 @@ def of_layer(config: ModelConfig, kind: LayerConfig, num_tokens: int) -> float:
     return 2.0 * (matrices * width * heads + mlp + 2 * heads * keys)
 
 
-def _weights(config: ModelConfig, found: dict[str, Shape]) -> tuple[int, int]:
+def _weights(config: ModelConfig, found: Mapping[str, Shape]) -> tuple[int, int]:
     """Per token: of the dense matrices and of the experts it is routed to."""
     dense = experts = 0
     for name, shape in found.items():

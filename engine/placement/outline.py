@@ -3,34 +3,36 @@
 import json
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
 from typing import Any
 
-from engine.checkpoint import INDEX, Checkpoint, skeleton, source_rows
+from engine.checkpoint import INDEX, STORED_DTYPES, Checkpoint, skeleton, source_rows
 from engine.config import ModelConfig
 from engine.errors import CheckpointError
 from engine.families import family_named
 from engine.files import read_json
-from engine.placement.parts import Precision, Shape, is_matrix, shapes
+from engine.placement.parts import Precision, as_if, shapes
+from engine.quantized.forms import ITEM_BYTES, UNQUANTIZED, USUAL, Form, is_matrix
 
 _MOST_INDEX_BYTES = 256 * 2**20
-_STORED = {"F64": 8, "F32": 4, "BF16": 2, "F16": 2, "I8": 1, "U8": 1}
 
 
 @dataclass(frozen=True, slots=True)
 class Outline:
     """A checkpoint without its data. `stored_bytes` are those of its tensors, headers not counted.
 
-    `precision` is what its layers' matrices are stored in. `shard` is one file that is here, to
-    measure reading with; None where only config and index are.
+    `stored_as` is what its matrices are in, a dtype or forms such as int4/64, and `precision` what
+    the plain ones are in, or the embedding. `shard` is one file that is here, to measure reading
+    with; None where only config and index are.
     """
 
     num_tensors: int
     num_shards: int
     stored_bytes: int
     precision: Precision
+    stored_as: str
     source: str
     shard: Path | None = None
 
@@ -77,35 +79,37 @@ def read_index(directory: Path) -> dict[str, Any] | None:
     return value
 
 
-def tensor_shapes(config: ModelConfig) -> dict[str, tuple[str, Shape]]:
-    """Of every tensor the checkpoint must have, our parameter's name and its own shape."""
+def tensor_bytes(config: ModelConfig, precision: Precision) -> dict[str, int]:
+    """Of every tensor the checkpoint must have, by its name there.
+
+    Plain ones are in `precision` but for the router, which is float32, as published.
+    """
     sources = family_named(config.family).sources(config)
-    found: dict[str, tuple[str, Shape]] = {}
+    found: dict[str, int] = {}
     for name, shape in shapes(config).items():
-        width = shape[-1:] if len(shape) > 1 else ()
+        form, width = config.quantization.form_of(name), shape[-1:] if len(shape) > 1 else ()
         num_rows = prod(shape) // (width[0] if width else 1)
         rows = source_rows(config, name, num_rows, len(sources[name]))
         for source, count in zip(sources[name], rows, strict=True):
-            found[source] = (name, (count, *width))
+            if form is Form.PLAIN:
+                found[source] = precision.stored_bytes(config, name, (count, *width))
+                continue
+            for suffix, dtype, own in form.parts(count, *width):
+                found[f"{source}.{suffix}"] = ITEM_BYTES[dtype] * prod(own)
     return found
 
 
-def stored_bytes(tensors: Mapping[str, tuple[str, Shape]], precision: Precision) -> int:
-    """Of all tensors, where the router is float32 and the rest in `precision`, as published."""
-    wide = {Precision.FLOAT32: 4}.get(precision, 2)
-    total = 0
-    for name, shape in tensors.values():
-        if precision.is_quantised and is_matrix(name):
-            total += precision.matrix_bytes(shape)
-        else:
-            total += prod(shape) * (4 if name.endswith("router") else wide)
-    return total
+def stored_bytes(config: ModelConfig, precision: Precision) -> int:
+    """Of all tensors."""
+    return sum(tensor_bytes(config, precision).values())
 
 
 def weights_bytes(config: ModelConfig, outline: Outline) -> dict[str, int]:
-    """All tensors as they are stored, and in each precision, scales included."""
-    tensors = tensor_shapes(config)
-    sizes = {str(precision): stored_bytes(tensors, precision) for precision in Precision}
+    """All tensors as they are stored, and as they would be plain or quantised, scales included."""
+    plain = replace(config, quantization=UNQUANTIZED)
+    sizes = {str(precision): stored_bytes(plain, precision) for precision in Precision}
+    for name, form in USUAL.items():
+        sizes[name] = stored_bytes(as_if(config, form), outline.precision)
     return {"stored": outline.stored_bytes, **sizes}
 
 
@@ -116,7 +120,7 @@ def _by_index(
     weight_map: Mapping[str, object],
     shards: list[str],
 ) -> Outline:
-    tensors = tensor_shapes(config)
+    tensors = tensor_bytes(config, Precision.FLOAT32)
     if absent := sorted(tensors.keys() - weight_map.keys()):
         raise CheckpointError(
             f"{directory}: the index lacks {len(absent):,} tensors that config.json asks for, "
@@ -124,14 +128,10 @@ def _by_index(
         )
     metadata = index.get("metadata")
     told = metadata.get("total_size") if isinstance(metadata, dict) else None
-    sums = {
-        precision: stored_bytes(tensors, precision)
-        for precision in (Precision.BFLOAT16, Precision.FLOAT32)
-    }
+    known = {stored_bytes(config, precision): precision for precision in Precision}
     # Some publish the router in bfloat16, too.
-    routers = sum(prod(s) for n, s in tensors.values() if n.endswith("router"))
-    known = {total: precision for precision, total in sums.items()}
-    known[sums[Precision.BFLOAT16] - 2 * routers] = Precision.BFLOAT16
+    routers = sum(prod(s) for n, s in shapes(config).items() if n.endswith("router"))
+    known[stored_bytes(config, Precision.BFLOAT16) - 2 * routers] = Precision.BFLOAT16
     if told not in known:
         expected = " or ".join(f"{total:,}" for total in sorted(known))
         raise CheckpointError(
@@ -143,6 +143,7 @@ def _by_index(
         num_shards=len(shards),
         stored_bytes=int(told),
         precision=known[told],
+        stored_as=_named(config, known[told]),
         source=f"config and index ({len(shards)} shards, none needed)",
     )
 
@@ -150,25 +151,33 @@ def _by_index(
 def of_checkpoint(checkpoint: Checkpoint, config: ModelConfig) -> Outline:
     """By the shards' headers. Raises CheckpointError where they are not what the config asks."""
     skeleton(checkpoint, config)
+    precision = stored_precision(checkpoint, config)
     infos = checkpoint.tensors.values()
     shards = sorted({info.shard for info in infos})
     return Outline(
         num_tensors=len(checkpoint.tensors),
         num_shards=len(shards),
-        stored_bytes=sum(prod(info.shape) * _STORED[info.dtype] for info in infos),
-        precision=stored_precision(checkpoint, config),
+        stored_bytes=sum(prod(info.shape) * ITEM_BYTES[info.dtype] for info in infos),
+        precision=precision,
+        stored_as=_named(config, precision),
         source=f"the headers of {len(shards)} file{'s' if len(shards) > 1 else ''}",
         shard=checkpoint.directory / shards[0],
     )
 
 
 def stored_precision(checkpoint: Checkpoint, config: ModelConfig) -> Precision:
-    """What the layers' matrices are stored in: the widest, where they differ."""
+    """What the plain matrices are stored in, the widest, or the embedding if there are none."""
     sources = family_named(config.family).sources(config)
-    matrices = {s for name, tensors in sources.items() if is_matrix(name) for s in tensors}
-    tensors = checkpoint.tensors
-    widest = max((_STORED[tensors[name].dtype] for name in matrices & tensors.keys()), default=0)
-    if widest:
-        return Precision.FLOAT32 if widest > 2 else Precision.BFLOAT16
-    codes = {info.dtype for name, info in tensors.items() if name.endswith(".codes")}
-    return Precision.INT8 if "I8" in codes else Precision.INT4
+    form_of = config.quantization.form_of
+    plain = [name for name in sources if is_matrix(name) and form_of(name) is Form.PLAIN]
+    stored = {
+        STORED_DTYPES[checkpoint.info(tensor).dtype]
+        for name in plain or ["embed.weight"]
+        for tensor in sources[name]
+    }
+    return max(map(Precision.of, stored), key=lambda precision: precision.item_bytes)
+
+
+def _named(config: ModelConfig, precision: Precision) -> str:
+    is_plain = config.quantization == UNQUANTIZED
+    return str(precision if is_plain else config.quantization)

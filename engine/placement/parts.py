@@ -1,42 +1,51 @@
 """The weights of a model part by part: what is read, held or left on disk as one."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from enum import StrEnum
+from functools import lru_cache
 from math import prod
+from typing import Self
 
 import torch
 
 from engine.config import ModelConfig
 from engine.model import Model
+from engine.quantized.forms import UNQUANTIZED, Form, Quantization
 from engine.quantized.forms import is_matrix as is_matrix
 
 Shape = tuple[int, ...]
 BytesOf = Callable[[str, Shape], int]
 
-_INT4_GROUP = 64
+_ALIGNMENT = 64
 
 
 class Precision(StrEnum):
-    """What the layers' matrices are in; embedding, norms, router and head stay as they are."""
+    """What a checkpoint's plain matrices and its embedding are stored in, of any kind so wide."""
 
     FLOAT32 = "float32"
     BFLOAT16 = "bfloat16"
-    INT8 = "int8"
-    INT4 = "int4"
+
+    @classmethod
+    def of(cls, dtype: torch.dtype) -> Self:
+        return cls("float32" if dtype.itemsize > 2 else "bfloat16")
 
     @property
-    def is_quantised(self) -> bool:
-        return self in {Precision.INT8, Precision.INT4}
+    def item_bytes(self) -> int:
+        return 4 if self is Precision.FLOAT32 else 2
 
-    def matrix_bytes(self, shape: Shape) -> int:
-        """Of [..., O, I] with its scales (int8: one per row; int4: groups of 64 with offsets)."""
-        count = prod(shape)
-        if self is Precision.INT8:
-            return count + 4 * count // shape[-1]
-        if self is Precision.INT4:
-            return count // 2 + 4 * (count // shape[-1]) * -(-shape[-1] // _INT4_GROUP)
-        return count * (4 if self is Precision.FLOAT32 else 2)
+    def stored_bytes(self, config: ModelConfig, name: str, shape: Shape) -> int:
+        """Of a parameter, or of some of its rows, in a checkpoint; routers are float32 there."""
+        form = config.quantization.form_of(name)
+        if form is not Form.PLAIN:
+            return form.num_bytes(prod(shape[:-1]), shape[-1])
+        return prod(shape) * (4 if name.endswith("router") else self.item_bytes)
+
+
+def as_if(config: ModelConfig, form: Form) -> ModelConfig:
+    """The model after `quantize` to `form`, whatever its matrices are in."""
+    widths = {name: shape[-1] for name, shape in shapes(config).items()}
+    return replace(config, quantization=Quantization.fitting(form, widths))
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,14 +96,24 @@ class ModelParts:
         )
 
 
-def shapes(config: ModelConfig) -> dict[str, Shape]:
+def pooled_bytes(num_bytes: int) -> int:
+    """What a tensor of an expert takes in a pool, where each begins at a multiple of 64."""
+    return -(-num_bytes // _ALIGNMENT) * _ALIGNMENT
+
+
+def shapes(config: ModelConfig) -> Mapping[str, Shape]:
     """Every parameter of the model by our name. Allocates nothing."""
+    return _shapes(replace(config, quantization=UNQUANTIZED))
+
+
+@lru_cache(maxsize=4)
+def _shapes(config: ModelConfig) -> Mapping[str, Shape]:
     with torch.device("meta"):
         model = Model(config)
     return {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
 
 
-def of_model(config: ModelConfig, found: dict[str, Shape], bytes_of: BytesOf) -> ModelParts:
+def of_model(config: ModelConfig, found: Mapping[str, Shape], bytes_of: BytesOf) -> ModelParts:
     """`found` parts of the model, each tensor as large as `bytes_of(name, shape)` says."""
     fixed = 0
     dense, experts = [0] * config.num_layers, [0] * config.num_layers

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from engine.placement.operations import Operations
-from engine.placement.parts import Precision
+from engine.quantized.forms import Form
 
 NOTHING = Operations(0, 0, 0, 0)
 
@@ -66,7 +66,7 @@ class DeviceBytes:
 class Placement:
     """One run: bytes on each device and on disk, the driver, and the work to expect.
 
-    `precision` is what the layers' matrices are held in, `spill_bytes` hidden states that lie on
+    `form` is that of most of the layers' matrices, `spill_bytes` hidden states that lie on
     disk between two layers (0: in memory), `saved_bytes` KV that is saved while it grows.
     `prefill_read_bytes` come from disk while the context is read, weights of a streamed model
     included, and `prefill_written_bytes` go there; `token_read_bytes` come from disk and
@@ -77,7 +77,7 @@ class Placement:
 
     devices: tuple[DeviceBytes, ...]
     driver: Driver = Driver.CHUNK_MAJOR
-    precision: Precision = Precision.FLOAT32
+    form: Form = Form.PLAIN
     spill_bytes: int = 0
     saved_bytes: int = 0
     disk_room_bytes: int | None = None

@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 
 import kernels
-from engine.placement.parts import Precision
+from engine.quantized.forms import Form
 from kernels import Int4Weight, Int8Weight
 from kernels.quantized import Weight
 
@@ -48,11 +48,11 @@ class Rates:
     write: float | None = None
     link: float | None = None
 
-    def weights(self, precision: Precision) -> float | None:
-        """Bytes of weights in `precision` per second, for one row."""
-        if precision is Precision.INT8:
-            return self.int8
-        return self.int4 if precision is Precision.INT4 else self.memory
+    def weights(self, form: Form) -> float | None:
+        """Bytes of weights in `form` per second, for one row."""
+        if form is Form.PLAIN:
+            return self.memory
+        return self.int8 if form is Form.INT8 else self.int4
 
     def over(self, other: "Rates") -> "Rates":
         """These, and those of `other` where these are not known."""

@@ -1,16 +1,17 @@
 """What is said where a run does not fit: the sum, and what would make it possible."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 
 import torch
 
 from engine.errors import PlacementError
 from engine.placement import memory
-from engine.placement.parts import Precision
 from engine.placement.placed import Placement, gb
+from engine.quantized.forms import USUAL, Form
 
-PlanFor = Callable[..., Placement]  # takes num_tokens, kv_dtype, precision, more_bytes
+# Takes num_tokens, is_int8_kv, the form to quantise to (None: as it is), more_bytes.
+PlanFor = Callable[[int, bool, Form | None, int], Placement]
 
 
 def check(
@@ -48,30 +49,29 @@ def lacking(placement: Placement) -> str:
 
 
 def remedies(
-    plan_for: PlanFor, *, num_tokens: int, is_int8_kv: bool, precision: Precision
+    plan_for: PlanFor, *, num_tokens: int, is_int8_kv: bool, is_quantised: bool
 ) -> list[str]:
     """What would make it possible, each alone and tried: fewer bits, a shorter context, memory.
 
-    `plan_for(num_tokens, kv_int8, precision, more_bytes)` plans with that changed.
+    `plan_for` plans with that changed. Weights that are quantised are not quantised again.
     """
-    found = list(_fewer_bits(plan_for, num_tokens, is_int8_kv, precision))
+    forms = {} if is_quantised else USUAL
+    found = list(_fewer_bits(plan_for, num_tokens, is_int8_kv, forms))
     longest = _longest(
-        lambda count: plan_for(count, is_int8_kv, precision, 0).fits_and_is_saved, num_tokens
+        lambda count: plan_for(count, is_int8_kv, None, 0).fits_and_is_saved, num_tokens
     )
     if longest:
         found.append(f"--context {longest}")
-    found.extend(_more_room(plan_for, num_tokens, is_int8_kv, precision))
+    found.extend(_more_room(plan_for, num_tokens, is_int8_kv))
     return found
 
 
-def _more_room(
-    plan_for: PlanFor, num_tokens: int, is_int8_kv: bool, precision: Precision
-) -> Iterator[str]:
-    plan = plan_for(num_tokens, is_int8_kv, precision, 0)
+def _more_room(plan_for: PlanFor, num_tokens: int, is_int8_kv: bool) -> Iterator[str]:
+    plan = plan_for(num_tokens, is_int8_kv, None, 0)
     worst = max(plan.devices, key=lambda one: one.lacking_bytes)
     lacks = worst.lacking_bytes
     more = [f"{gb(lacks)} GB more {worst.name}"] if lacks else []
-    plan = plan_for(num_tokens, is_int8_kv, precision, lacks)
+    plan = plan_for(num_tokens, is_int8_kv, None, lacks)
     if plan.lacking_disk_bytes:
         more.append(f"{gb(plan.lacking_disk_bytes)} GB more disk")
     if plan.fits and more:
@@ -79,18 +79,16 @@ def _more_room(
 
 
 def _fewer_bits(
-    plan_for: PlanFor, num_tokens: int, is_int8_kv: bool, precision: Precision
+    plan_for: PlanFor, num_tokens: int, is_int8_kv: bool, forms: Mapping[str, Form]
 ) -> Iterator[str]:
-    if not is_int8_kv and plan_for(num_tokens, True, precision, 0).fits_and_is_saved:
+    if not is_int8_kv and plan_for(num_tokens, True, None, 0).fits_and_is_saved:
         yield "--kv int8"
         return
-    for fewer in (Precision.INT8, Precision.INT4):
-        if precision.is_quantised:
-            return
-        if plan_for(num_tokens, is_int8_kv, fewer, 0).fits_and_is_saved:
+    for fewer, form in forms.items():
+        if plan_for(num_tokens, is_int8_kv, form, 0).fits_and_is_saved:
             yield f"`mm1 models quantize --to {fewer}`"
             return
-        if not is_int8_kv and plan_for(num_tokens, True, fewer, 0).fits_and_is_saved:
+        if not is_int8_kv and plan_for(num_tokens, True, form, 0).fits_and_is_saved:
             yield f"`mm1 models quantize --to {fewer}` with --kv int8"
             return
 

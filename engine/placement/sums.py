@@ -1,16 +1,27 @@
 """Bytes of what a context holds: keys and values, states, a chunk's activations."""
 
-from dataclasses import dataclass, replace
-from functools import lru_cache
+from dataclasses import dataclass
 from math import prod
 
 import torch
 
-from engine.checkpoint import stays_float32
+from engine.checkpoint import weight_bytes
 from engine.config import LayerConfig, Mixer, ModelConfig
 from engine.layers import kv
 from engine.placement.activations import chunk_bytes
-from engine.placement.parts import ModelParts, Precision, Shape, is_matrix, of_model, shapes
+from engine.placement.parts import (
+    BytesOf,
+    ModelParts,
+    Precision,
+    Shape,
+    is_matrix,
+    of_model,
+    pooled_bytes,
+    shapes,
+)
+from engine.quantized.forms import ITEM_BYTES, UNQUANTIZED, Form
+
+_FORESEEING = ("mlp.router", "mlp_norm.weight")
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +30,8 @@ class Run:
 
     `dtype` is what products run in, `kv_dtype` what keys and values are kept in. Of a context that
     `is_mapped` (saved while it grows) they are pages of a file, and only blocks that are not saved
-    yet are counted. `precision` is what the checkpoint has its matrices in.
+    yet are counted. `precision` is what the checkpoint has its plain weights in; `config` says
+    which are not plain, and what they are in.
     """
 
     config: ModelConfig
@@ -36,11 +48,21 @@ class Run:
         return -(-self.num_tokens // self.chunk_tokens)
 
     @property
-    def held_precision(self) -> Precision:
-        """What the matrices are in when products use them."""
-        if self.precision.is_quantised:
-            return self.precision
-        return Precision.FLOAT32 if self.dtype == torch.float32 else Precision.BFLOAT16
+    def held_as(self) -> str:
+        """What the matrices are in when products use them: a dtype, or forms such as int4/64."""
+        if self.config.quantization != UNQUANTIZED:
+            return str(self.config.quantization)
+        return Precision.of(self.dtype)
+
+    @property
+    def plain_matrices(self) -> dict[str, Shape]:
+        """Those that are not stored in few bits."""
+        form_of = self.config.quantization.form_of
+        return {
+            name: shape
+            for name, shape in shapes(self.config).items()
+            if is_matrix(name) and form_of(name) is Form.PLAIN
+        }
 
     def kv_layer_bytes(self) -> int:
         """Keys and values of one layer that keeps all tokens, in whole blocks."""
@@ -80,14 +102,10 @@ class Run:
 
     def reading_bytes(self) -> int:
         """Beside the pool while a part is read: a matrix as stored, and one before it is packed."""
-        if self.precision.is_quantised:
-            return 0
-        sizes = [prod(s[-2:]) for n, s in shapes_of(self.config).items() if is_matrix(n)]
-        packed = [
-            prod(s) for n, s in shapes_of(self.config).items() if is_matrix(n) and len(s) == 2
-        ]
-        item_bytes = 4 if self.precision is Precision.FLOAT32 else 2
-        return item_bytes * max(sizes) + (4 * max(packed) if self.on_cpu else 0)
+        plain = self.plain_matrices.values()
+        staged = max((prod(shape[-2:]) for shape in plain), default=0)
+        packed = max((prod(shape) for shape in plain if len(shape) == 2), default=0)
+        return self.precision.item_bytes * staged + (4 * packed if self.on_cpu else 0)
 
     def hidden_bytes(self) -> int:
         """The hidden states of all tokens between two layers."""
@@ -105,66 +123,51 @@ class Run:
 
     def _packing_bytes(self) -> int:
         """The largest matrix once more, while `Model.settle` changes its layout."""
-        found = shapes_of(self.config)
-        plain = [s for n, s in found.items() if len(s) == 2 and is_matrix(n)]
-        head = (self.config.vocab_size, self.config.hidden_size)
-        sizes = [4 * head[0] * head[1]]
-        if not self.precision.is_quantised:
-            sizes += [self.dtype.itemsize * s[0] * s[1] for s in plain]
-        return max(sizes)
-
-
-@lru_cache(maxsize=4)
-def shapes_of(config: ModelConfig) -> dict[str, Shape]:
-    """See `parts.shapes`; to be read, not changed."""
-    return shapes(config)
+        plain = [shape for shape in self.plain_matrices.values() if len(shape) == 2]
+        head_bytes = 4 * self.config.vocab_size * self.config.hidden_size
+        return max([head_bytes, *(self.dtype.itemsize * prod(shape) for shape in plain)])
 
 
 def held(run: Run) -> ModelParts:
     """The weights as products use them; a tied head is a float32 matrix of its own."""
-    parts = of_model(run.config, shapes_of(run.config), lambda name, shape: _held(run, name, shape))
+    parts = _parts(run, lambda name, shape: weight_bytes(run.config, name, shape, run.dtype))
     tied = 4 * run.config.vocab_size * run.config.hidden_size if run.config.tied_embeddings else 0
     return ModelParts(parts.fixed_bytes + tied, parts.layers)
 
 
 def stored(run: Run) -> ModelParts:
     """The weights as the checkpoint has them."""
-
-    def num_bytes(name: str, shape: Shape) -> int:
-        if is_matrix(name):
-            return run.precision.matrix_bytes(shape)
-        if name.endswith("router") or run.precision is Precision.FLOAT32:
-            return Precision.FLOAT32.matrix_bytes(shape)
-        return Precision.BFLOAT16.matrix_bytes(shape)
-
-    return of_model(run.config, shapes_of(run.config), num_bytes)
+    return _parts(run, lambda name, shape: run.precision.stored_bytes(run.config, name, shape))
 
 
 def in_pool(run: Run) -> ModelParts:
     """The weights as they are kept when read on demand: dense parts as products use them, experts
-    as stored where that is narrower."""
-    wide, narrow = held(run), stored(run)
-    layers = tuple(
-        replace(one, expert_bytes=min(one.expert_bytes, other.expert_bytes))
-        for one, other in zip(wide.layers, narrow.layers, strict=True)
-    )
-    return ModelParts(wide.fixed_bytes, layers)
+    as stored where that is narrower; see engine/parts.py."""
+    item_bytes = min(run.precision.item_bytes, run.dtype.itemsize)
+
+    def num_bytes(name: str, shape: Shape) -> int:
+        if len(shape) < 3:
+            return weight_bytes(run.config, name, shape, run.dtype)
+        form = run.config.quantization.form_of(name)
+        pieces = [(item_bytes, shape[1:])]
+        if form is not Form.PLAIN:
+            pieces = [(ITEM_BYTES[dtype], own) for _, dtype, own in form.parts(*shape[1:])]
+        return shape[0] * sum(pooled_bytes(each * prod(own)) for each, own in pieces)
+
+    return _parts(run, num_bytes)
 
 
 def routers_bytes(run: Run) -> int:
-    """Of all layers: they stay, so that experts can be told early."""
-    found = shapes_of(run.config).items()
-    return sum(4 * prod(shape) for name, shape in found if name.endswith("router"))
+    """Of all layers, with the norms before them: they stay, so that experts can be told early."""
+    if not run.config.num_experts:
+        return 0
+    found = shapes(run.config).items()
+    return sum(4 * prod(shape) for name, shape in found if name.endswith(_FORESEEING))
 
 
 def embedding_bytes(run: Run) -> int:
     return run.config.vocab_size * run.config.hidden_size * run.dtype.itemsize
 
 
-def _held(run: Run, name: str, shape: Shape) -> int:
-    if stays_float32(name):
-        return Precision.FLOAT32.matrix_bytes(shape)
-    if is_matrix(name):
-        return run.held_precision.matrix_bytes(shape)
-    plain = Precision.FLOAT32 if run.dtype == torch.float32 else Precision.BFLOAT16
-    return plain.matrix_bytes(shape)
+def _parts(run: Run, bytes_of: BytesOf) -> ModelParts:
+    return of_model(run.config, shapes(run.config), bytes_of)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from engine.placement.placed import Placement
 from engine.placement.rates import Rates
+from engine.quantized.forms import Form
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +55,9 @@ def times(placement: Placement, rates: Rates) -> Times:
         prefill_s = _largest(compute_s, disk_s, link_s)
     else:
         prefill_s = _largest(compute_s, disk_s)
-    precision = placement.precision
-    name = str(precision) if precision.is_quantised else "memory"
+    name = "memory" if placement.form is Form.PLAIN else placement.form.bits
     token_s = _sum(
-        seconds(placement.token_memory_bytes, rates.weights(precision), name),
+        seconds(placement.token_memory_bytes, rates.weights(placement.form), name),
         seconds(placement.token_read_bytes, rates.read, "read"),
     )
     return Times(load_s, compute_s, disk_s, prefill_s, token_s, tuple(dict.fromkeys(unknown)))

@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, Self
 
 from engine.errors import ConfigError
 
@@ -33,6 +33,11 @@ class Form(StrEnum):
     def group(self) -> int:
         """Elements of a row that share a scale and an offset; 0 unless int4."""
         return int(self.value.partition("/")[2] or 0)
+
+    @property
+    def bits(self) -> str:
+        """ "int4" whatever its groups are, else as it is called."""
+        return self.value.partition("/")[0]
 
     def fitting(self, width: int) -> "Form":
         """This form, or the next more exact one that rows of `width` elements divide into."""
@@ -62,6 +67,9 @@ class Form(StrEnum):
         return sum(ITEM_BYTES[dtype] * math.prod(shape) for _, dtype, shape in parts)
 
 
+# What `--to int8` and `--to int4` choose.
+USUAL = {form.bits: form for form in (Form.INT8, Form.INT4_64)}
+
 ITEM_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I8": 1, "U8": 1}  # safetensors' names
 
 
@@ -75,6 +83,13 @@ class Quantization:
 
     form: Form = Form.PLAIN
     exceptions: tuple[tuple[str, Form], ...] = ()
+
+    @classmethod
+    def fitting(cls, form: Form, widths: Mapping[str, int]) -> Self:
+        """All matrices in `form`; where rows of `widths` elements do not divide, the next more
+        exact one. Parameters that are no matrices may be among them."""
+        own = {name: form.fitting(width) for name, width in widths.items() if is_matrix(name)}
+        return cls(form, tuple((name, one) for name, one in own.items() if one is not form))
 
     def form_of(self, parameter: str) -> Form:
         if not is_matrix(parameter):

@@ -13,7 +13,7 @@ from engine.config import ModelConfig
 from engine.errors import EngineError
 from engine.families import family_named, read_config
 from engine.files import new_folder, read_json, write_json
-from engine.quantized.forms import KEY, UNQUANTIZED, Form, Quantization, is_matrix
+from engine.quantized.forms import KEY, UNQUANTIZED, Form, Quantization
 from engine.quantized.writer import (
     SHARD_BYTES,
     SLICE_ELEMENTS,
@@ -74,15 +74,15 @@ def _plan(
     checkpoint: Checkpoint, config: ModelConfig, form: Form
 ) -> tuple[list[Output], Quantization]:
     sources = family_named(config.family).sources(config)
-    outputs, exceptions = [], []
-    for name, parameter in skeleton(checkpoint, config).named_parameters():
-        width = parameter.shape[-1]
-        own = form.fitting(width) if is_matrix(name) else Form.PLAIN
-        if is_matrix(name) and own is not form:
-            exceptions.append((name, own))
-        for source in sources[name]:
-            outputs.append(_output(checkpoint, source, own))
-    return outputs, Quantization(form, tuple(exceptions))
+    parameters = dict(skeleton(checkpoint, config).named_parameters())
+    widths = {name: parameter.shape[-1] for name, parameter in parameters.items()}
+    quantization = Quantization.fitting(form, widths)
+    outputs = [
+        _output(checkpoint, source, quantization.form_of(name))
+        for name in parameters
+        for source in sources[name]
+    ]
+    return outputs, quantization
 
 
 def _output(checkpoint: Checkpoint, source: str, form: Form) -> Output:

@@ -272,7 +272,7 @@ def stream(
     parameters = dict(model.named_parameters())
     total, done = sum(parameter.nbytes for parameter in parameters.values()), 0
     for name, parameter in parameters.items():
-        _put(model, name, parts.shared(name, tuple(parameter.shape)))
+        _put(model, name, parts.shared(name))
         done += parameter.nbytes
         if on_progress is not None:
             on_progress(done, total)

@@ -2,30 +2,38 @@
 
 The dense part (norms, mixer, router, shared or dense MLP) is kept as it is used: settled, as
 `Model.settle` would. An expert is kept as the checkpoint has it where that is narrower than the
-products' dtype, because twice as many fit; products widen it block by block.
+products' dtype, because twice as many fit; products widen it block by block. What the checkpoint
+has in int8 or int4 stays so in either.
 """
 
 import mmap
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from math import prod
 from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
 import kernels
-from engine.checkpoint import DTYPES, Checkpoint, stays_float32
+from engine.checkpoint import (
+    DTYPES,
+    STORED_DTYPES,
+    Checkpoint,
+    Piece,
+    assembled,
+    pieces_of,
+    stays_float32,
+)
 from engine.config import ModelConfig
 from engine.families import family_named
 from engine.model import Layer
-from engine.quantized.forms import MATRICES
+from engine.placement.parts import pooled_bytes
+from engine.quantized.forms import Form, is_matrix
 from engine.streamed.shards import Shards
 from kernels.quantized import Weight
 
 DENSE = -1
-_ALIGNMENT = 64
 
 
 class Key(NamedTuple):
@@ -48,7 +56,8 @@ class Part:
 
     def note_use(self) -> None:
         """Called when the last product with these weights has been started."""
-        if any(isinstance(x, Tensor) and x.is_cuda for x in self.weights.values()):
+        tensors = [getattr(weight, "scales", weight) for weight in self.weights.values()]
+        if any(isinstance(x, Tensor) and x.is_cuda for x in tensors):
             self._used = torch.cuda.current_stream().record_event()
 
     def wait(self) -> None:
@@ -73,18 +82,12 @@ class Reader(Protocol):
         """
 
 
-@dataclass(frozen=True, slots=True)
-class _Matrix:
-    """One weight of one part, and the checkpoint tensors whose rows are its rows."""
+class _Matrix(NamedTuple):
+    """One weight of one part: its name in the layer, and what it is read as."""
 
-    name: str  # in the layer
-    shape: tuple[int, ...]
-    dtype: torch.dtype
-    sources: tuple[str, ...]
-
-    @property
-    def num_bytes(self) -> int:
-        return prod(self.shape) * self.dtype.itemsize
+    name: str
+    form: Form
+    pieces: tuple[Piece, ...]
 
 
 class Parts:
@@ -108,52 +111,54 @@ class Parts:
         self._sources = family_named(config.family).sources(config)
         self._staging = _Staging(device)
         self._wide = torch.empty(0, dtype=torch.uint8)
+        self._quantization = config.quantization
         self._matrices: dict[Key, list[_Matrix]] = {}
         for index, layer in enumerate(layers):
             for name, parameter in layer.named_parameters():
-                self._add(index, name, tuple(parameter.shape))
+                self._add(index, name, is_stack=parameter.dim() == 3)
 
-    def _add(self, layer: int, name: str, shape: tuple[int, ...]) -> None:
-        sources = self._sources[f"layers.{layer}.{name}"]
-        if not (self._num_experts and len(shape) == 3):
-            matrix = _Matrix(name, shape, self._dtype_of(name), sources)
-            self._matrices.setdefault(Key(layer), []).append(matrix)
+    def _add(self, layer: int, name: str, *, is_stack: bool) -> None:
+        path = f"layers.{layer}.{name}"
+        sources, form = self._sources[path], self._quantization.form_of(path)
+        if not (self._num_experts and is_stack):
+            pieces = pieces_of(self._checkpoint, sources, form, self._dtype_of(name))
+            self._matrices.setdefault(Key(layer), []).append(_Matrix(name, form, pieces))
             return
         each = len(sources) // self._num_experts
         for expert in range(self._num_experts):
             own = sources[expert * each : (expert + 1) * each]
-            kept = self._kept(own)
-            matrix = _Matrix(name, shape[1:], kept, own)
-            self._matrices.setdefault(Key(layer, expert), []).append(matrix)
+            kept = self._kept(own) if form is Form.PLAIN else self._dtype
+            pieces = pieces_of(self._checkpoint, own, form, kept)
+            self._matrices.setdefault(Key(layer, expert), []).append(_Matrix(name, form, pieces))
 
     def _kept(self, sources: tuple[str, ...]) -> torch.dtype:
         stored = {DTYPES[self._checkpoint.info(source).dtype] for source in sources}
         narrow = len(stored) == 1 and min(x.itemsize for x in stored) < self._dtype.itemsize
         return stored.pop() if narrow else self._dtype
 
+    def _pieces(self, key: Key) -> Iterator[Piece]:
+        return (piece for matrix in self._matrices[key] for piece in matrix.pieces)
+
     def num_bytes(self, key: Key) -> int:
-        if key.expert == DENSE:
-            return sum(matrix.num_bytes for matrix in self._matrices[key])
-        return sum(_aligned(matrix.num_bytes) for matrix in self._matrices[key])
+        sizes = (piece.num_bytes for piece in self._pieces(key))
+        return sum(sizes) if key.expert == DENSE else sum(map(pooled_bytes, sizes))
 
     def read_bytes(self, key: Key) -> int:
         return sum(
-            self._shards.num_bytes(source)
-            for matrix in self._matrices[key]
-            for source in matrix.sources
+            self._shards.num_bytes(name) for piece in self._pieces(key) for name in piece.names
         )
 
     @property
     def working_bytes(self) -> int:
         """What reading takes beside the parts: one tensor as stored, and one as it is packed."""
         dense = [m for key, ms in self._matrices.items() if key.expert == DENSE for m in ms]
-        packed = [m.num_bytes for m in dense if self._is_packed(m)]
+        packed = [matrix.pieces[0].num_bytes for matrix in dense if self._is_packed(matrix)]
         staged = [
-            self._shards.num_bytes(source)
-            for matrices in self._matrices.values()
-            for matrix in matrices
-            for source in matrix.sources
-            if not self._is_direct(source, matrix.dtype)
+            self._shards.num_bytes(name)
+            for key in self._matrices
+            for piece in self._pieces(key)
+            for name in piece.names
+            if not self._is_direct(name, piece.dtype)
         ]
         return max(packed, default=0) + max(staged, default=0) * self._staging.depth
 
@@ -172,65 +177,84 @@ class Parts:
             return Part({matrix.name: self._dense(matrix) for matrix in self._matrices[key]})
 
     def weight(self, key: Key, name: str) -> Tensor:
-        """One weight of a part, apart from it, as it is before it is packed."""
+        """One plain weight of a part, apart from it, as it is before it is packed."""
         return self._apart(next(m for m in self._matrices[key] if m.name == name))
 
-    def shared(self, name: str, shape: tuple[int, ...]) -> Tensor:
+    def shared(self, name: str) -> Tensor:
         """A weight of the model that belongs to no layer."""
-        return self._apart(_Matrix(name, shape, self._dtype_of(name), self._sources[name]))
+        sources, dtype = self._sources[name], self._dtype_of(name)
+        pieces = pieces_of(self._checkpoint, sources, Form.PLAIN, dtype)
+        weight = self._apart(_Matrix(name, Form.PLAIN, pieces))
+        self._staging.clear()  # an embedding is much larger than what is staged from now on
+        return weight
 
     def _apart(self, matrix: _Matrix) -> Tensor:
         with torch.no_grad(), self._staging.reading():
-            return self._fill(self._empty(matrix), matrix)
+            weight = self._filled(matrix, self._empty(matrix))
+        assert isinstance(weight, Tensor), matrix.name
+        return weight
 
     def _dtype_of(self, name: str) -> torch.dtype:
         return torch.float32 if stays_float32(name) else self._dtype
 
-    def _empty(self, matrix: _Matrix) -> Tensor:
-        return torch.empty(matrix.shape, dtype=matrix.dtype, device=self._device)
+    def _empty(self, matrix: _Matrix) -> list[Tensor]:
+        return [
+            torch.empty(piece.shape, dtype=piece.dtype, device=self._device)
+            for piece in matrix.pieces
+        ]
 
     def _dense(self, matrix: _Matrix) -> Weight:
         if not self._is_packed(matrix):
-            return self._fill(self._empty(matrix), matrix)
-        if len(self._wide) < matrix.num_bytes:
+            return self._filled(matrix, self._empty(matrix))
+        (piece,) = matrix.pieces
+        if len(self._wide) < piece.num_bytes:
             self._wide = torch.empty(0, dtype=torch.uint8)
-            self._wide = torch.empty(matrix.num_bytes, dtype=torch.uint8)
-        unpacked = self._wide[: matrix.num_bytes].view(matrix.dtype).view(matrix.shape)
-        packed = kernels.prepack(self._fill(unpacked, matrix))
+            self._wide = torch.empty(piece.num_bytes, dtype=torch.uint8)
+        unpacked = self._wide[: piece.num_bytes].view(piece.dtype).view(piece.shape)
+        filled = self._filled(matrix, [unpacked])
+        assert isinstance(filled, Tensor)
+        packed = kernels.prepack(filled)
         assert isinstance(packed, Tensor)
         return packed
 
     def _is_packed(self, matrix: _Matrix) -> bool:
-        leaf = matrix.name.rpartition(".")[2]
-        on_cpu = self._device.type == "cpu" and matrix.dtype == torch.float32
-        return on_cpu and leaf in MATRICES
+        if matrix.form is not Form.PLAIN or self._device.type != "cpu":
+            return False
+        return matrix.pieces[0].dtype == torch.float32 and is_matrix(matrix.name)
 
     def _expert(self, key: Key, spare: Tensor | None) -> Part:
         buffer = spare if spare is not None else _pages(self.num_bytes(key), self._device)
         weights, start = {}, 0
         for matrix in self._matrices[key]:
-            flat = buffer[start : start + matrix.num_bytes].view(matrix.dtype)
-            weights[matrix.name] = self._fill(flat.view(matrix.shape), matrix)
-            start += _aligned(matrix.num_bytes)
+            targets = []
+            for piece in matrix.pieces:
+                flat = buffer[start : start + piece.num_bytes].view(piece.dtype)
+                targets.append(flat.view(piece.shape))
+                start += pooled_bytes(piece.num_bytes)
+            weights[matrix.name] = self._filled(matrix, targets)
         return Part(weights, buffer)
 
-    def _fill(self, target: Tensor, matrix: _Matrix) -> Tensor:
-        """The one place where weights are read: `target` gets the rows of all sources."""
-        start = 0
-        for source in matrix.sources:
-            info = self._checkpoint.info(source)
-            rows = target[start : start + info.shape[0]]
-            if self._is_direct(source, target.dtype):
-                self._shards.read_into(source, _memory(rows))
-            else:
-                raw = self._staging.take(self._shards.num_bytes(source))
-                self._shards.read_into(source, _memory(raw))
-                self._staging.give(rows, raw.view(DTYPES[info.dtype]).view(rows.shape))
-            start += info.shape[0]
-        return target
+    def _filled(self, matrix: _Matrix, targets: list[Tensor]) -> Weight:
+        """The one place where weights are read, each piece into its target."""
+        for piece, target in zip(matrix.pieces, targets, strict=True):
+            rows_of = piece.rows(self._checkpoint, target)
+            for name, rows in zip(piece.names, rows_of, strict=True):
+                self._read_rows(name, rows)
+        return assembled(self._checkpoint, matrix.form, matrix.pieces, targets)
 
-    def _is_direct(self, source: str, dtype: torch.dtype) -> bool:
-        return self._device.type == "cpu" and DTYPES[self._checkpoint.info(source).dtype] == dtype
+    def _read_rows(self, name: str, rows: Tensor) -> None:
+        if self._is_direct(name, rows.dtype):
+            self._shards.read_into(name, _memory(rows))
+            return
+        raw = self._staging.take(self._shards.num_bytes(name))
+        self._shards.read_into(name, _memory(raw))
+        self._staging.give(rows, raw.view(self._stored(name)).view(rows.shape))
+
+    def _is_direct(self, name: str, dtype: torch.dtype) -> bool:
+        return self._device.type == "cpu" and self._stored(name) == dtype
+
+    def _stored(self, name: str) -> torch.dtype:
+        return STORED_DTYPES[self._checkpoint.info(name).dtype]
 
 
 class _Staging:
@@ -256,6 +280,14 @@ class _Staging:
         with torch.cuda.stream(self._stream):
             yield
         self._stream.synchronize()
+
+    @property
+    def num_bytes(self) -> int:
+        return sum(buffer.nbytes for buffer in self._buffers)
+
+    def clear(self) -> None:
+        """Gives the memory back. Nothing is being read."""
+        self._buffers = [torch.empty(0, dtype=torch.uint8)] * self.depth
 
     def take(self, num_bytes: int) -> Tensor:
         """Memory [num_bytes] uint8, free until the next `take`; `give` empties it."""
@@ -290,7 +322,3 @@ def _pages(num_bytes: int, device: torch.device) -> Tensor:
 
 def _memory(tensor: Tensor) -> memoryview:
     return memoryview(tensor.view(-1).view(torch.uint8).numpy().data)
-
-
-def _aligned(num_bytes: int) -> int:
-    return -(-num_bytes // _ALIGNMENT) * _ALIGNMENT

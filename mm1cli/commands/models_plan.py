@@ -41,12 +41,15 @@ def run(name: str, asked: Asked, settings: Settings, stdout: TextIO, *, as_json:
     told = _told_rates(asked.rates)
     from engine import placement, planning
     from engine.engine import read_config
+    from engine.placement.parts import as_if
     from engine.placement.times import times
+    from engine.quantized.forms import USUAL
 
     path = library.resolve(name)
     config = read_config(path)
     outline = placement.outline(path, config)
-    is_stored = asked.weights == "stored"
+    if asked.weights != "stored":
+        config = as_if(config, USUAL[asked.weights])
     question = planning.Question(
         config,
         planning.described(ram, gpus, disk, device=settings.device, folder=path),
@@ -54,7 +57,7 @@ def run(name: str, asked: Asked, settings: Settings, stdout: TextIO, *, as_json:
         settings.chunk_tokens,
         settings.kv,
         is_mapped=not settings.no_cache,
-        precision=outline.precision if is_stored else placement.Precision(asked.weights),
+        precision=outline.precision,
     )
     plan = question.plan()
     measured = planning.measured(

@@ -103,9 +103,9 @@ def import_gguf(
 
 def form_named(form: str, group: int | None) -> "Form":
     """Of `--to` and `--group`. Raises UsageError."""
-    from engine.quantized.forms import Form
+    from engine.quantized.forms import USUAL, Form
 
-    if form not in {"int8", "int4"}:
+    if form not in USUAL:
         raise UsageError(f"--to cannot be {form!r}; see --help")
     if form == "int8":
         if group is not None:
@@ -114,7 +114,7 @@ def form_named(form: str, group: int | None) -> "Form":
     groups = [known.group for known in Form if known.group]
     if group is not None and group not in groups:
         raise UsageError(f"--group is {', '.join(map(str, sorted(groups)))}, not {group}")
-    return Form(f"int4/{group or 64}")
+    return Form(f"int4/{group}") if group else USUAL[form]
 
 
 def _text(path: Path | None) -> tuple[str, str]:

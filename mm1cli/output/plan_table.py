@@ -49,7 +49,7 @@ class Table:
             "tensors": self.outline.num_tensors,
             "shards": self.outline.num_shards,
             "stored_bytes": self.outline.stored_bytes,
-            "stored_precision": self.outline.precision,
+            "stored_precision": self.outline.stored_as,
             "weights_bytes": self.weights,
             "driver": plan.driver,
             "is_streamed": plan.is_streamed,
@@ -72,7 +72,7 @@ class Table:
         yield from _wrapped(f"{self.name}: {self.num_tokens:,} tokens, {self.plan.driver}")
         yield from _wrapped(
             f"{self.outline.num_tensors:,} tensors, {self.outline.stored_bytes:,} bytes as "
-            f"{self.outline.precision}, by {self.outline.source}"
+            f"{self.outline.stored_as}, by {self.outline.source}"
         )
         sizes = ", ".join(f"{name} {_gb(size)}" for name, size in self.weights.items())
         yield from _wrapped(f"weights in GB: {sizes}")

@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 
 from engine.placement import rates
 from engine.placement.rates import Rates
+from engine.quantized.forms import Form
+from engine.quantized.quantize import quantize
 from mm1cli import sizes
 from mm1cli.errors import UsageError
 
@@ -94,6 +96,23 @@ def test_a_model_that_is_here_is_planned_with_this_machine(mm1, llama, measured)
     assert again["devices"][0]["kv_bytes"] < 0.4 * told["devices"][0]["kv_bytes"]
     mm1("models", "plan", llama, "--measure")
     assert len(measured) == 4
+
+
+def test_weights_in_fewer_bits_are_planned_before_and_after_they_are_written(mm1, llama, tmp_path):
+    """Red: the plan promises another model than `quantize` writes, or tells wrong forms."""
+    quantize(llama, tmp_path / "int4", Form.INT4_64)
+    asked = mm1("models", "plan", llama, "--json", "--weights", "int4").json
+    written = mm1("models", "plan", tmp_path / "int4", "--json").json
+    assert asked["stored_precision"] == "float32"
+    assert written["stored_precision"].startswith("int4/64, ")
+    for key in ("token_memory_bytes", "load_bytes"):
+        assert asked[key] == written[key]
+    for key in ("weights_bytes", "activation_bytes", "total_bytes"):
+        assert asked["devices"][0][key] == written["devices"][0][key]
+    sizes = written["weights_bytes"]
+    assert sizes["stored"] == sizes["int4"] == asked["weights_bytes"]["int4"] < sizes["int8"]
+    plain = mm1("models", "plan", llama, "--json").json
+    assert written["devices"][0]["weights_bytes"] < plain["devices"][0]["weights_bytes"]
 
 
 @pytest.mark.parametrize(

@@ -12,9 +12,11 @@ from engine import placement
 from engine.errors import CheckpointError
 from engine.families import read_config
 from engine.placement import Driver, Gpu, Machine, Precision
-from engine.placement.outline import read_index, stored_bytes, tensor_shapes
+from engine.placement.outline import read_index, stored_bytes, tensor_bytes
+from engine.placement.parts import as_if
 from engine.placement.rates import Rates
 from engine.placement.times import times
+from engine.quantized.forms import Form
 
 REAL = Path(__file__).parents[4] / "shared" / "golden" / "m1-real"
 GB = 10**9
@@ -44,8 +46,8 @@ def test_names_and_bytes_of_the_index_come_out_of_the_config(config):
     assert (found.num_tensors, found.num_shards) == (8243, 413)
     assert found.stored_bytes == 912_210_767_872
     assert (found.precision, found.shard) == (Precision.BFLOAT16, None)
-    assert tensor_shapes(config).keys() == read_index(REAL)["weight_map"].keys()
-    assert stored_bytes(tensor_shapes(config), Precision.BFLOAT16) == 912_210_767_872
+    assert tensor_bytes(config, Precision.BFLOAT16).keys() == read_index(REAL)["weight_map"].keys()
+    assert stored_bytes(config, Precision.BFLOAT16) == 912_210_767_872
 
 
 @pytest.mark.parametrize("packed", [False, True])
@@ -93,7 +95,7 @@ def test_eight_gpus_hold_it_in_int8_and_stream_it_as_stored(config):
     stored = planned(config, NODE)
     assert (stored.driver, stored.fits) == (Driver.LAYER_MAJOR, True)
     assert len(stored.computing) == 1 and "8 GPUs" in stored.why
-    int8 = planned(config, NODE, precision=Precision.INT8)
+    int8 = planned(as_if(config, Form.INT8), NODE)
     assert (int8.driver, int8.fits, len(int8.devices)) == (Driver.CHUNK_MAJOR, True, 8)
     assert sum(one.num_layers for one in int8.devices) == 80
     # 10 softmax layers on 8 GPUs, at this length each as dear as ten others: two at most on one
@@ -124,7 +126,7 @@ def test_a_laptop_spills_and_says_what_reading_again_costs(config):
     assert "read again for each chunk" in found.why
     larger = planned(config, LAPTOP, kv_dtype=torch.int8, chunk_tokens=8192)
     assert larger.prefill_read_bytes < 0.2 * found.prefill_read_bytes
-    int4 = planned(config, LAPTOP, kv_dtype=torch.int8, precision=Precision.INT4)
+    int4 = planned(as_if(config, Form.INT4_64), LAPTOP, kv_dtype=torch.int8)
     assert "read once" in int4.why and int4.prefill_read_bytes < 0.01 * found.prefill_read_bytes
     assert not planned(config, replace(LAPTOP, disk_bytes=20 * GB), kv_dtype=torch.int8).fits
 
@@ -133,24 +135,23 @@ def test_a_laptop_spills_and_says_what_reading_again_costs(config):
 def test_what_does_not_fit_says_what_would_and_that_does(config, ram):
     machine = Machine(ram * GB, (), 100 * GB)
 
-    def plan_for(num_tokens, is_int8_kv, precision, more_bytes):
+    def plan_for(num_tokens, is_int8_kv, form, more_bytes):
         larger = replace(machine, ram_bytes=machine.ram_bytes + more_bytes)
         kv_dtype = torch.int8 if is_int8_kv else None
-        return planned(config, larger, num_tokens, kv_dtype=kv_dtype, precision=precision)
+        changed = config if form is None else as_if(config, form)
+        return planned(changed, larger, num_tokens, kv_dtype=kv_dtype)
 
-    found = plan_for(TOKENS, False, Precision.BFLOAT16, 0)
+    found = plan_for(TOKENS, False, None, 0)
     assert not found.fits
-    advice = placement.remedies(
-        plan_for, num_tokens=TOKENS, is_int8_kv=False, precision=Precision.BFLOAT16
-    )
+    advice = placement.remedies(plan_for, num_tokens=TOKENS, is_int8_kv=False, is_quantised=False)
     assert advice and ("--kv int8" in advice) == (ram == 24)
     more = next(text for text in advice if "GB more RAM" in text)
     lacks = float(more.split()[0]) * GB
-    assert plan_for(TOKENS, False, Precision.BFLOAT16, round(lacks + 0.1 * GB)).fits
-    assert not plan_for(TOKENS, False, Precision.BFLOAT16, round(lacks - 0.1 * GB)).fits
+    assert plan_for(TOKENS, False, None, round(lacks + 0.1 * GB)).fits
+    assert not plan_for(TOKENS, False, None, round(lacks - 0.1 * GB)).fits
     shorter = [text for text in advice if text.startswith("--context")]
     for text in shorter:
-        assert plan_for(int(text.split()[1]), False, Precision.BFLOAT16, 0).fits_and_is_saved
+        assert plan_for(int(text.split()[1]), False, None, 0).fits_and_is_saved
 
 
 def test_no_time_is_told_without_its_rates(config):
@@ -158,7 +159,7 @@ def test_no_time_is_told_without_its_rates(config):
     none = times(found, Rates())
     assert none.prefill_s is None and none.token_s is None
     assert set(none.unknown) == {"product", "attention", "read", "link", "memory"}
-    assert "int8" in times(planned(config, NODE, precision=Precision.INT8), Rates()).unknown
+    assert "int8" in times(planned(as_if(config, Form.INT8), NODE), Rates()).unknown
     known = Rates(product=4e14, attention=2e14, memory=3e12, read=7e9, link=5e10)
     found_times = times(found, known)
     work = found.prefill_operations

@@ -1,6 +1,7 @@
 """Red here means a streamed model is not the resident one, or leaves things behind."""
 
 import gc
+import json
 import tempfile
 import threading
 
@@ -8,6 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
 from tiny import (
     hf_spelling,
     llama_config,
@@ -22,10 +24,13 @@ from engine.checkpoint import Checkpoint, load
 from engine.context import Context
 from engine.engine import Engine
 from engine.errors import CheckpointError, EngineError, PlacementError
-from engine.families import read_config
+from engine.families import family_named, read_config
 from engine.placement import Machine, Precision
-from engine.streamed.model import demand, stream
+from engine.quantized.forms import KEY, Form
+from engine.quantized.quantize import quantize
+from engine.streamed.model import demand, parts_of, stream
 from engine.streamed.parts import DENSE, Key, Parts
+from kernels import Int8Weight
 
 CONFIGS = {
     "m1": minimax_config(),
@@ -34,6 +39,12 @@ CONFIGS = {
     "llama": llama_config(),
     "untied llama": llama_config(tie_word_embeddings=False),
     "mm1": mm1_config(),
+}
+# 64 columns divide into groups of 32, 20 and 24 do not: those become int8
+QUANTISED_CONFIGS = {
+    "m1": minimax_config(shared_intermediate_size=64, num_local_experts=9),
+    "llama": llama_config(intermediate_size=64),
+    "mm1": mm1_config(intermediate_size=64),
 }
 CPU = {"device": torch.device("cpu"), "dtype": torch.float32}
 
@@ -48,10 +59,38 @@ def model_dir(folder, config, *, is_half=True):
     return write_checkpoint(folder, config, half(weights) if is_half else weights, num_shards=3)
 
 
-@pytest.fixture(scope="module", params=[(n, h) for n in CONFIGS for h in (True, False)], ids=str)
+def quantised(folder, form, config, *, is_half=True, plain=()):
+    """In `form`, or int8 where rows do not divide; the parameters in `plain` as they were."""
+    source = model_dir(folder / "plain", config, is_half=is_half)
+    target, read = folder / form.replace("/", " "), read_config(source)
+    quantize(source, target, form, shard_bytes=20_000)
+    if not plain:
+        return target
+    tensors = {name: Checkpoint(target).read(name) for name in Checkpoint(target).tensors}
+    sources = family_named(read.family).sources(read)
+    for name in (name for parameter in plain for name in sources[parameter]):
+        for suffix in ("codes", "scales", "offsets"):
+            tensors.pop(f"{name}.{suffix}", None)
+        tensors[name] = Checkpoint(source).read(name)
+    raw = json.loads((target / "config.json").read_text())
+    raw[KEY]["exceptions"] |= dict.fromkeys(plain, "plain")
+    return write_checkpoint(folder / "mixed", raw, tensors)
+
+
+PLAIN = [(name, precision) for name in CONFIGS for precision in ("bfloat16", "float32")]
+QUANTISED = [(name, form) for name in QUANTISED_CONFIGS for form in (Form.INT8, Form.INT4_32)]
+PARTLY_PLAIN = ("layers.0.mixer.out", "layers.1.mlp.down", "layers.2.mlp.gate_up")
+
+
+@pytest.fixture(scope="module", params=[*PLAIN, *QUANTISED, ("m1", "mixed")], ids=str)
 def directory(request, tmp_path_factory):
-    name, is_half = request.param
-    return model_dir(tmp_path_factory.mktemp("model"), CONFIGS[name], is_half=is_half)
+    name, precision = request.param
+    folder = tmp_path_factory.mktemp("model")
+    if precision == "mixed":
+        return quantised(folder, Form.INT4_32, QUANTISED_CONFIGS["m1"], plain=PARTLY_PLAIN)
+    if isinstance(precision, Form):
+        return quantised(folder, precision, QUANTISED_CONFIGS[name])
+    return model_dir(folder, CONFIGS[name], is_half=precision == "bfloat16")
 
 
 def streamed(directory, share=0.0, **options):
@@ -89,6 +128,41 @@ def test_every_bit_is_that_of_the_resident_model(directory, share, count, num_st
     wanted = logits(resident(directory), *run)
     assert bool(wanted.isfinite().all())
     assert torch.equal(logits(model, *run), wanted)
+
+
+def test_parts_take_what_is_counted(directory):
+    """Red: a quantised weight was made plain while it was read, or a pool holds more than it may"""
+    model = streamed(directory, 1.0)
+    logits(model, list(range(4, 60)), [9])
+    parts = parts_of(Checkpoint(directory), model.config, **CPU)
+    for key, entry in model.pool._entries.items():
+        held = 0
+        for name, weight in entry.part.weights.items():
+            form = model.config.quantization.form_of(f"layers.{key.layer}.{name}")
+            plain = isinstance(weight, torch.Tensor)
+            assert plain == (form is Form.PLAIN)
+            assert plain or isinstance(weight, Int8Weight) == (form is Form.INT8)
+            held += weight.nbytes if plain else weight.num_bytes
+        assert 0 <= parts.num_bytes(key) - held < (1 if key.expert == DENSE else 6 * 64)
+        assert entry.part.buffer is None or entry.part.buffer.nbytes == parts.num_bytes(key)
+        assert entry.num_bytes == parts.num_bytes(key)
+    reader = model.pool._reader
+    assert reader._staging.num_bytes + len(reader._wide) == parts.working_bytes
+    assert len(model.pool._entries) == (1 + model.config.num_experts) * model.config.num_layers
+
+
+@pytest.mark.parametrize("tensor", ["1.self_attn.out_proj", "2.block_sparse_moe.experts.3.w2"])
+@pytest.mark.parametrize("suffix", ["scales", "offsets"])
+def test_a_scale_that_is_not_finite_is_told_where_it_is_read(tmp_path, tensor, suffix):
+    directory = quantised(tmp_path, Form.INT4_32, minimax_config(intermediate_size=64))
+    for file in directory.glob("*.safetensors"):
+        tensors = load_file(file)
+        for name, values in tensors.items():
+            if name == f"model.layers.{tensor}.weight.{suffix}":
+                values[3, 0] = float("nan")
+        save_file(tensors, file)
+    with pytest.raises(CheckpointError, match=rf"{tensor}\.weight\.{suffix} is not finite"):
+        Context(streamed(directory), 16).extend(range(4, 90))
 
 
 def test_with_room_for_all_each_weight_is_read_once(tmp_path):
@@ -208,10 +282,13 @@ def answer(engine):
     return list(engine.decode(context, max_tokens=10))
 
 
-def test_an_engine_streams_what_does_not_fit_and_says_what_it_read(tmp_path, monkeypatch):
+@pytest.mark.parametrize("form", [Form.PLAIN, Form.INT4_32])
+def test_an_engine_streams_what_does_not_fit_and_says_what_it_read(tmp_path, monkeypatch, form):
     # Layers much larger than what must be in memory, or there is nothing to stream.
-    config = minimax_config(num_local_experts=8, intermediate_size=400)
-    directory = model_dir(tmp_path, config)
+    inner = 400 if form is Form.PLAIN else 1600
+    config = minimax_config(num_local_experts=8, intermediate_size=inner)
+    is_plain = form is Form.PLAIN
+    directory = model_dir(tmp_path, config) if is_plain else quantised(tmp_path, form, config)
     whole = Engine(directory)
     assert whole.reading is None
     how = (whole.config, 80, 1024, torch.float32)
