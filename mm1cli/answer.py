@@ -144,7 +144,7 @@ class Reader:
 
     def answer(self, question: str) -> Answer:
         """Streams one answer and its citations to the sink, and returns it whole."""
-        began = time.perf_counter()
+        began, reading_before = time.perf_counter(), self._engine.reading
         asked = schema.asked(question, self._schema)
         evidence = self._finder.find(question, self._sink.progress, self._focus.num_read)
         # What must follow a schema is written in any case: a refusal would not parse.
@@ -193,6 +193,9 @@ class Reader:
             self._sink.note(f"the model's own words, which no passage bears out: {words.strip()}")
         if unverified:
             self._sink.note(unverified_note(unverified))
+        reading = self._engine.reading
+        if reading is not None and reading_before is not None:
+            reading = reading.since(reading_before)
         answer = Answer(
             question=question,
             text=text,
@@ -206,6 +209,10 @@ class Reader:
                 prefill_s=prefill_s,
                 decode_s=decode_s,
                 total_s=time.perf_counter() - began,
+                drafted_tokens=written.num_drafted,
+                accepted_tokens=written.num_accepted,
+                weights_read_bytes=None if reading is None else reading.read_bytes,
+                weights_hit_rate=None if reading is None else reading.hit_rate,
             ),
             plan=self._plan,
             stop_reason=written.stop_reason,

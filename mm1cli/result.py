@@ -63,7 +63,12 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What the answer cost. Tokens are the model's own; seconds are wall clock."""
+    """What the answer cost. Tokens are the model's own; seconds are wall clock.
+
+    Of `drafted_tokens`, guessed from the context and read ahead, `accepted_tokens` were written.
+    Where weights are streamed, `weights_read_bytes` came from disk and `weights_hit_rate` is the
+    share of uses that waited for none, of everything that was answered at the same time.
+    """
 
     corpus_tokens: int
     read_tokens: int  # corpus tokens that were in the context
@@ -73,6 +78,10 @@ class Usage:
     prefill_s: float
     decode_s: float
     total_s: float
+    drafted_tokens: int = 0
+    accepted_tokens: int = 0
+    weights_read_bytes: int | None = None
+    weights_hit_rate: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

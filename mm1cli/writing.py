@@ -28,13 +28,16 @@ OnProgress = Callable[[str, int, int, str], None]
 
 @dataclass(slots=True)
 class Written:
-    """`token_ids` are those of the answer; `num_thinking_tokens` came before."""
+    """`token_ids` are those of the answer; `num_thinking_tokens` came before. Of `num_drafted`
+    tokens guessed from the context `num_accepted` were written."""
 
     text: str = ""
     thinking: str = ""
     token_ids: list[int] = field(default_factory=list)
     num_thinking_tokens: int = 0
     stop_reason: str = "end"
+    num_drafted: int = 0
+    num_accepted: int = 0
 
 
 def thinking_tokens(tokenizer: Tokenizer, settings: Settings) -> int:
@@ -203,6 +206,8 @@ class Writer:
     def _end(self, decoding: "Decoding") -> None:
         self._written.token_ids = list(decoding.token_ids)
         self._written.stop_reason = str(decoding.stop_reason or "end")
+        self._written.num_drafted += decoding.num_drafted
+        self._written.num_accepted += decoding.num_accepted
 
 
 def _catch_up(context: "Context", start: int, token_ids: list[int]) -> None:

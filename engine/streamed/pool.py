@@ -24,6 +24,16 @@ class Reading:
         """The share of uses that waited for nothing."""
         return self.num_hits / self.num_uses if self.num_uses else 1.0
 
+    def since(self, before: "Reading") -> "Reading":
+        """What was done after `before`."""
+        return Reading(
+            self.num_uses - before.num_uses,
+            self.num_hits - before.num_hits,
+            self.num_reads - before.num_reads,
+            self.read_bytes - before.read_bytes,
+            self.waited_s - before.waited_s,
+        )
+
 
 @dataclass(slots=True)
 class _Entry:

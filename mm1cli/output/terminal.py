@@ -217,11 +217,16 @@ def _usage_parts(answer: Answer, model: str) -> list[str]:
     decode = f"decode {duration(usage.decode_s)}"
     if usage.decode_s > 0:
         decode += f" ({usage.output_tokens / usage.decode_s:,.0f} tok/s)"
+    streamed = []
+    if usage.weights_read_bytes is not None and usage.weights_hit_rate is not None:
+        size = f"{usage.weights_read_bytes / 1e9:,.1f} GB"
+        streamed = [f"weights: {size} read, {usage.weights_hit_rate:.0%} of uses did not wait"]
     return [
         f"read {usage.read_tokens:,} of {usage.corpus_tokens:,} tokens ({answer.plan})",
         f"reused {usage.reused_tokens:,} of {usage.context_tokens:,}",
         wrote,
         f"prefill {duration(usage.prefill_s)}, {decode}",
+        *streamed,
         model,
     ]
 

@@ -140,7 +140,7 @@ class StubEngine:
 
 
 class _Written(list):
-    token_ids, stop_reason = (), "end"
+    token_ids, stop_reason, num_drafted, num_accepted = (), "end", 0, 0
 
     def __init__(self, text):
         super().__init__([text])

@@ -67,6 +67,24 @@ def test_the_corpus_is_read_once_and_every_answer_is_as_if_asked_alone(reader):
     assert len({answer.text for answer in alone.values()}) > 1, "the question must matter"
 
 
+def test_a_streamed_model_answers_alike_and_says_what_it_read(checkpoints, tmp_path):
+    """Red: weights come from disk unseen, or are counted for another question's answer."""
+    write_files(tmp_path / "notes", NOTES)
+    corpus, answers = read_corpus([str(tmp_path / "notes")]), []
+    for pool_bytes in (None, 200_000):
+        engine = Engine(checkpoints["minimax"], chunk_tokens=64, threads=1, pool_bytes=pool_bytes)
+        packed = pack(corpus, engine.tokenizer)
+        sink = output.make_sink("text", True)
+        reader = Reader(engine, packed, ReadingPlan.WHOLE, SETTINGS, sink)
+        answers.append([reader.answer(question) for question in QUESTIONS[:2]])
+    resident, streamed = answers
+    assert [told(one) for one in streamed] == [told(one) for one in resident]
+    assert all(one.usage.weights_read_bytes is None for one in resident)
+    read = [one.usage.weights_read_bytes for one in streamed]
+    assert all(read) and sum(read) <= engine.reading.read_bytes
+    assert all(0 < one.usage.weights_hit_rate <= 1 for one in streamed)
+
+
 def test_whole_means_every_token_of_every_document_in_order(reader, engine):
     """Red: the manifest counts tokens that the model never saw."""
     answer = reader().answer(QUESTIONS[0])
@@ -118,7 +136,7 @@ class Saying:
     """A decoding that says what it is told to."""
 
     token_ids = (1, 2)
-    stop_reason = "end"
+    stop_reason, num_drafted, num_accepted = "end", 0, 0
 
     def __init__(self, text: str) -> None:
         self._text = text

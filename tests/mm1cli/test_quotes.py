@@ -175,7 +175,7 @@ def test_strict_citations_is_6_for_a_quote_that_is_nowhere(
 
     class Saying:
         token_ids = (1, 2)
-        stop_reason = "end"
+        stop_reason, num_drafted, num_accepted = "end", 0, 0
 
         def __iter__(self):
             return iter([f"It says “{quote}”, as we know."])

@@ -202,7 +202,7 @@ def test_strict_is_5_if_anything_is_lost_and_the_answer_stands(mm1, llama, notes
 
 class Saying:
     token_ids = (1, 2)
-    stop_reason = "end"
+    stop_reason, num_drafted, num_accepted = "end", 0, 0
 
     def __init__(self, text: str) -> None:
         self._text = text

@@ -149,6 +149,13 @@ def test_the_usage_line():
     )
 
 
+def test_the_usage_line_says_what_a_streamed_model_read():
+    stage = Stage(width=40)
+    usage = dataclasses.replace(USAGE, weights_read_bytes=12_340_000_000, weights_hit_rate=0.844)
+    stage.sink.answer(dataclasses.replace(answer("Silt."), usage=usage))
+    assert " · weights: 12.3 GB read, 84% of uses did not wait · mini" in stage.err
+
+
 def test_an_answer_cut_short_says_so():
     stage = Stage()
     stage.sink.answer(answer("Silt", stop_reason="length"))
