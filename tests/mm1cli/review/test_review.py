@@ -298,6 +298,25 @@ def test_a_change_in_a_file_of_20000_lines(review, script):
     assert file["lines"] == 20_000
 
 
+def test_a_repository_with_a_file_of_20000_lines(review, script):
+    """Red: one large file hides the rest of a repository, or itself."""
+    large = "x\n" * 17_000 + "v17000 = 17000\n" + "x\n" * 2_999
+    write_files(Path(), {"a folder/large file.py": large})
+    script(
+        lambda path, first, last: (
+            [raw("v17000 = 17000", 17_001)]
+            if path.endswith("large file.py") and first <= 17_001 <= last
+            else []
+        )
+    )
+    told = review("--json").json
+    read = {one["path"] for one in told["read"]}
+    assert read == {"a folder/large file.py", "util.py", "main.py"}
+    (one,) = told["findings"]
+    assert (one["path"], one["first_line"]) == ("a folder/large file.py", 17_001)
+    assert one["quote"] == "v17000 = 17000" and not told["not_reviewed"]
+
+
 @pytest.mark.parametrize("form", ["sarif", "github", "markdown", "text", "jsonl"])
 def test_every_format_is_alone_on_stdout(review, script, changed, form: str):
     """Red: a program that reads the report trips over notes."""
