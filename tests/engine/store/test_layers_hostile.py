@@ -183,7 +183,7 @@ def test_a_forged_record_is_refused_before_anything_is_allocated(
     tracemalloc.start()
     try:
         built = build_streamed(folder, models["mm1"], TOKENS)
-        assert tracemalloc.get_traced_memory()[1] < 4 << 20
+        assert tracemalloc.get_traced_memory()[1] < 64 << 20  # what is forged would take 270 GB
     finally:
         tracemalloc.stop()
     assert reason.replace("missing", "No such file") in built.why
