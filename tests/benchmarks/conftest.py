@@ -125,6 +125,7 @@ class StubEngine:
         self.config = SimpleNamespace(max_positions=4096)
         self.fingerprint = f"stub {id(self)}"
         self.num_read = 0
+        self.reading = None
 
     def new_context(self):
         return Spoken(self)
