@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from engine.config import ModelConfig
-from engine.errors import CheckpointError
+from engine.errors import CheckpointError, PlacementError
 from engine.families import family_named
 from engine.files import read_json
 from engine.model import Model
@@ -91,6 +91,12 @@ class Checkpoint:
             return safe_open(path, framework="pt")
         except (SafetensorError, OSError) as error:
             raise CheckpointError(f"{path}: cut or damaged ({error}); fetch it again") from None
+        except RuntimeError:  # the library maps the file, which a limit of the process may forbid
+            size = path.stat().st_size / 1e9
+            raise PlacementError(
+                f"{path}: no room to map its {size:.2f} GB; allow this process more memory "
+                "(ulimit -d, ulimit -v)"
+            ) from None
 
     def info(self, name: str) -> TensorInfo:
         try:

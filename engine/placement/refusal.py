@@ -14,9 +14,7 @@ from engine.quantized.forms import USUAL, Form
 PlanFor = Callable[[int, bool, Form | None, int], Placement]
 
 
-def check(
-    placement: Placement, device: torch.device | None = None, held_bytes: int = 0, advice: str = ""
-) -> None:
+def check(placement: Placement, device: torch.device | None = None, held_bytes: int = 0) -> None:
     """Raises PlacementError with the sum if `placement` does not fit beside what is in use.
 
     A plan for no machine in particular is held against `device`, where `held_bytes` of it are
@@ -32,10 +30,7 @@ def check(
         )
         placement = replace(placement, devices=devices)
     if not placement.fits:
-        raise PlacementError(f"{lacking(placement)}; {advice or DEFAULT_ADVICE}")
-
-
-DEFAULT_ADVICE = "read less, or use a smaller model"
+        raise PlacementError(f"{lacking(placement)}; read less, or use a smaller model")
 
 
 def lacking(placement: Placement) -> str:

@@ -12,7 +12,7 @@ from tiny import load_model, minimax_config, random_weights, write_checkpoint, w
 
 import engine.checkpoint
 from engine.checkpoint import Checkpoint, load
-from engine.errors import CheckpointError, EngineError
+from engine.errors import CheckpointError, EngineError, PlacementError
 from engine.families import read_config
 
 CONFIG = minimax_config(shared_intermediate_size=20)
@@ -288,3 +288,15 @@ def test_a_tensor_in_two_shards_is_taken_from_where_the_index_says(directory):
     save_file(liar, directory / "extra.safetensors")
     write_index(directory, index | {"extra": "extra.safetensors"})
     assert torch.equal(load_model(directory).norm.weight, WEIGHTS[NORM])
+
+
+def test_a_shard_that_may_not_be_mapped_is_a_matter_of_memory(tmp_path, monkeypatch):
+    """Red: a limit of the process ends as an internal error, or is called damage."""
+    directory = write_checkpoint(tmp_path / "m", minimax_config())
+
+    def forbidden(*_, **__):
+        raise RuntimeError("unable to mmap 538090408 bytes: Cannot allocate memory (12)")
+
+    monkeypatch.setattr("engine.checkpoint.safe_open", forbidden)
+    with pytest.raises(PlacementError, match=r"no room to map its .* allow this process more"):
+        Checkpoint(directory)
