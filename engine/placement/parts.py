@@ -17,7 +17,9 @@ from engine.quantized.forms import is_matrix as is_matrix
 Shape = tuple[int, ...]
 BytesOf = Callable[[str, Shape], int]
 
+PAGE_BYTES = 4096  # or a multiple: what files are read in past the system's page cache
 _ALIGNMENT = 64
+_LARGE_BYTES = 8 << 20
 
 
 class Precision(StrEnum):
@@ -96,9 +98,16 @@ class ModelParts:
         )
 
 
+def is_large(num_bytes: int) -> bool:
+    """Whether a tensor is worth being read past the system's page cache."""
+    return num_bytes >= _LARGE_BYTES
+
+
 def pooled_bytes(num_bytes: int) -> int:
-    """What a tensor of an expert takes in a pool, where each begins at a multiple of 64."""
-    return -(-num_bytes // _ALIGNMENT) * _ALIGNMENT
+    """What a tensor of an expert takes in a pool, where each begins at a multiple of 64, and large
+    ones as far behind a page's border as in their file."""
+    moved = 2 * PAGE_BYTES if is_large(num_bytes) else 0
+    return -(-num_bytes // _ALIGNMENT) * _ALIGNMENT + moved
 
 
 def shapes(config: ModelConfig) -> Mapping[str, Shape]:

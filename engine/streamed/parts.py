@@ -28,7 +28,7 @@ from engine.checkpoint import (
 from engine.config import ModelConfig
 from engine.families import family_named
 from engine.model import Layer
-from engine.placement.parts import pooled_bytes
+from engine.placement.parts import PAGE_BYTES, is_large, pooled_bytes
 from engine.quantized.forms import Form, is_matrix
 from engine.streamed.shards import Shards
 from kernels.quantized import Weight
@@ -228,11 +228,19 @@ class Parts:
         for matrix in self._matrices[key]:
             targets = []
             for piece in matrix.pieces:
-                flat = buffer[start : start + piece.num_bytes].view(piece.dtype)
+                first = start + self._moved(piece, start)
+                flat = buffer[first : first + piece.num_bytes].view(piece.dtype)
                 targets.append(flat.view(piece.shape))
                 start += pooled_bytes(piece.num_bytes)
             weights[matrix.name] = self._filled(matrix, targets)
         return Part(weights, buffer)
+
+    def _moved(self, piece: Piece, start: int) -> int:
+        """How far behind `start` of a buffer of pages it lies, so that it can be read directly."""
+        past = self._shards.past_page(piece.names[0])
+        if not is_large(piece.num_bytes) or past % piece.dtype.itemsize:
+            return 0
+        return -start % PAGE_BYTES + past
 
     def _filled(self, matrix: _Matrix, targets: list[Tensor]) -> Weight:
         """The one place where weights are read, each piece into its target."""
