@@ -18,7 +18,7 @@ Shape = tuple[int, ...]
 BytesOf = Callable[[str, Shape], int]
 
 PAGE_BYTES = 4096  # or a multiple: what files are read in past the system's page cache
-_ALIGNMENT = 64
+ALIGNMENT = 64  # a cache line
 _LARGE_BYTES = 8 << 20
 
 
@@ -107,7 +107,7 @@ def pooled_bytes(num_bytes: int) -> int:
     """What a tensor of an expert takes in a pool, where each begins at a multiple of 64, and large
     ones as far behind a page's border as in their file."""
     moved = 2 * PAGE_BYTES if is_large(num_bytes) else 0
-    return -(-num_bytes // _ALIGNMENT) * _ALIGNMENT + moved
+    return -(-num_bytes // ALIGNMENT) * ALIGNMENT + moved
 
 
 def shapes(config: ModelConfig) -> Mapping[str, Shape]:

@@ -28,7 +28,7 @@ from engine.checkpoint import (
 from engine.config import ModelConfig
 from engine.families import family_named
 from engine.model import Layer
-from engine.placement.parts import PAGE_BYTES, is_large, pooled_bytes
+from engine.placement.parts import ALIGNMENT, PAGE_BYTES, is_large, pooled_bytes
 from engine.quantized.forms import Form, is_matrix
 from engine.streamed.shards import Shards
 from kernels.quantized import Weight
@@ -238,7 +238,9 @@ class Parts:
     def _moved(self, piece: Piece, start: int) -> int:
         """How far behind `start` of a buffer of pages it lies, so that it can be read directly."""
         past = self._shards.past_page(piece.names[0])
-        if not is_large(piece.num_bytes) or past % piece.dtype.itemsize:
+        # What products use where it lies gives other bits where it does not begin a cache line.
+        alignment = ALIGNMENT if piece.dtype == self._dtype else piece.dtype.itemsize
+        if not is_large(piece.num_bytes) or past % alignment:
             return 0
         return -start % PAGE_BYTES + past
 

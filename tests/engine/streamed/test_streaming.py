@@ -130,6 +130,13 @@ def test_every_bit_is_that_of_the_resident_model(directory, share, count, num_st
     assert torch.equal(logits(model, *run), wanted)
 
 
+def test_read_past_the_page_cache_every_bit_is_the_same(directory, monkeypatch):
+    monkeypatch.setattr(placement.parts, "_LARGE_BYTES", 1)
+    prompt, steps = list(range(4, 90)), [9, 10]
+    wanted = logits(resident(directory), prompt, steps)
+    assert torch.equal(logits(streamed(directory, 0.3), prompt, steps), wanted)
+
+
 def test_parts_take_what_is_counted(directory):
     """Red: a quantised weight was made plain while it was read, or a pool holds more than it may"""
     model = streamed(directory, 1.0)
