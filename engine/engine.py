@@ -304,15 +304,28 @@ class Engine:
         """Whether each pass over the layers reads their weights again: passes should be shared."""
         return self._model.is_streamed
 
-    def together(self, works: "Sequence[Callable[[], T]]") -> "list[T]":
-        """See `engine.together.together`; for work that uses contexts of this engine."""
+    def together(
+        self,
+        works: "Sequence[Callable[[], T]]",
+        num_tokens: int,
+        shared: "Context | None" = None,
+    ) -> "list[T]":
+        """See `engine.together.together`; for work that uses contexts of this engine.
+
+        Each reads and writes at most `num_tokens`, in a context of its own or in forks of `shared`.
+        """
+        from engine import placement
+        from engine.layers.kv import BLOCK_TOKENS
+        from engine.store.layers import kv_dtype
         from engine.together import together
 
-        return together(self._model, works)
+        num_own = num_tokens + (len(shared) % BLOCK_TOKENS if shared else 0)
+        work_bytes = placement.work_bytes(self.config, num_own, self._dtype, kv_dtype(self.kv))
+        return together(self._model, works, work_bytes)
 
-    def each(self, works: "Sequence[Callable[[], T]]") -> "list[T]":
+    def each(self, works: "Sequence[Callable[[], T]]", num_tokens: int) -> "list[T]":
         """The results of `works`: `together` where passes are dear, else one after another."""
-        return self.together(works) if self.is_streamed else [work() for work in works]
+        return self.together(works, num_tokens) if self.is_streamed else [work() for work in works]
 
     def decode_together(self, answers: "Sequence[Decoding]") -> Iterator[tuple[int, str]]:
         """See `engine.together.pieces`."""

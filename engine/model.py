@@ -93,7 +93,7 @@ class Model(nn.Module):
 
     @property
     def is_staged(self) -> bool:
-        """Whether its layers lie on several devices; see engine/staged_/pipeline.py."""
+        """Whether its layers lie on several devices; see engine/staged/pipeline.py."""
         return False
 
     def device_of(self, layer: int) -> torch.device:  # noqa: ARG002 (all lie together)
@@ -110,6 +110,12 @@ class Model(nn.Module):
         Streamed layers ask for that number.
         """
         return islice(self.layers, first, None)
+
+    def lend(self, num_bytes: int, *, at_any_cost: bool = False) -> bool:  # noqa: ARG002
+        """Makes room for so many bytes in all beside what was planned, until the next call; False
+        where it cannot, or would pay for it with reading weights more than once in a pass. Resident
+        weights leave what room there is."""
+        return True
 
     def activations(self, num_tokens: int) -> Activations:
         """Where the hidden states of so many tokens are kept between two layers."""

@@ -18,12 +18,13 @@ from contextvars import copy_context
 from functools import partial
 from typing import Any, Generic, TypeVar
 
+from engine import threads
 from engine.model import Model
 from engine.passes import Chunk, Stretch, by_layer
 from engine.staged.model import StagedModel
 from engine.staged.pipeline import by_stage
 
-MOST_AT_ONCE = 16  # each holds states of its own; the others begin when these end
+MOST_AT_ONCE = 16  # the others begin when these end
 
 T = TypeVar("T")
 _thread = threading.local()
@@ -36,8 +37,9 @@ class Stopped(BaseException):
 class Job(Generic[T]):
     """One piece of work, in a thread that runs only between `resume` and its next stop."""
 
-    def __init__(self, meeting: "Meeting", work: Callable[[], T]) -> None:
+    def __init__(self, meeting: "Meeting", work: Callable[[], T], num_bytes: int) -> None:
         self._meeting, self._work = meeting, work
+        self.num_bytes = num_bytes  # of the states it holds at most
         self._may_run = threading.Semaphore(0)
         self._thread: threading.Thread | None = None
         self._is_stopped = False
@@ -59,8 +61,7 @@ class Job(Generic[T]):
 
     @property
     def is_under_way(self) -> bool:
-        """Whether it holds states that its parts do not hold for it."""
-        return self.has_begun and not self.is_done and not self.parts
+        return self.has_begun and not self.is_done
 
     def read(self, stretch: Stretch) -> Iterator[Chunk]:
         """What a pass gives for `stretch`; called by the work itself, as is `hand_out`."""
@@ -69,8 +70,8 @@ class Job(Generic[T]):
         found, self.found = self.found, []
         yield from found
 
-    def hand_out(self, works: Sequence[Callable[[], Any]]) -> list[Any]:
-        self.parts = [Job(self._meeting, work) for work in works]
+    def hand_out(self, works: Sequence[Callable[[], Any]], work_bytes: int) -> list[Any]:
+        self.parts = [Job(self._meeting, work, work_bytes) for work in works]
         self._meeting.admit(self.parts)
         self._pause()
         parts, self.parts = self.parts, []
@@ -81,7 +82,7 @@ class Job(Generic[T]):
         if self._thread is None:
             run = copy_context().run
             self._thread = threading.Thread(target=run, args=(self._run,), name="work", daemon=True)
-            self._thread.start()
+            threads.start(self._thread)
         else:
             self._may_run.release()
 
@@ -122,11 +123,11 @@ class Meeting:
     would have been if asked one after another.
     """
 
-    def __init__(self, model: Model, works: Sequence[Callable[[], Any]]) -> None:
+    def __init__(self, model: Model, works: Sequence[Callable[[], Any]], work_bytes: int) -> None:
         self.model = model
         self._turn = threading.Semaphore(0)
         self._families: list[list[Job[Any]]] = []
-        self.jobs: list[Job[Any]] = [Job(self, work) for work in works]
+        self.jobs: list[Job[Any]] = [Job(self, work, work_bytes) for work in works]
         self.admit(self.jobs)
 
     def admit(self, jobs: list[Job[Any]]) -> None:
@@ -148,16 +149,25 @@ class Meeting:
         finally:
             for job in self.jobs:
                 job.stop()
+            self.model.lend(0)
 
     def _next(self) -> Job[Any] | None:
         # Parts before whole new works, so that what has begun comes to its end.
         families = [*self._families[1:], *self._families[:1]]
         jobs = [job for family in families for job in family]
-        has_room = sum(job.is_under_way for job in jobs) < MOST_AT_ONCE
         for job in jobs:
-            if job.is_ready and (job.has_begun or has_room):
+            if job.is_ready and (job.has_begun or self._has_room(job, jobs)):
                 return job
         return None
+
+    def _has_room(self, new: Job[Any], jobs: Sequence[Job[Any]]) -> bool:
+        """Whether `new` can begin beside those that have; alone it can in any case."""
+        under_way = [job for job in jobs if job.is_under_way]
+        num_bytes = sum(threads.STACK_BYTES + job.num_bytes for job in (new, *under_way))
+        num_others = sum(not job.parts for job in under_way)  # the rest wait for their parts
+        if num_others >= MOST_AT_ONCE:
+            return False
+        return self.model.lend(num_bytes, at_any_cost=not num_others) or not num_others
 
     def _part_with_failed(self) -> None:
         for family in self._families:
@@ -189,16 +199,17 @@ def here(model: Model) -> Job[Any] | None:
     return job if job is not None and job._meeting.model is model else None
 
 
-def together(model: Model, works: Sequence[Callable[[], T]]) -> list[T]:
+def together(model: Model, works: Sequence[Callable[[], T]], work_bytes: int = 0) -> list[T]:
     """The results of `works`, in their order, with passes over the layers shared between them.
 
-    Inside of such work it hands out parts of it. Raises the error of the first work that fails,
-    when those before it are done. KeyboardInterrupt ends all.
+    As many at once as memory has room for the states of, `work_bytes` each. Inside of such work it
+    hands out parts of it. Raises the error of the first work that fails, when those before it are
+    done. KeyboardInterrupt ends all.
     """
     job = here(model)
     if job is not None:
-        return job.hand_out(works)
-    meeting = Meeting(model, works)
+        return job.hand_out(works, work_bytes)
+    meeting = Meeting(model, works, work_bytes)
     with closing(iter(meeting)) as rounds:
         for _ in rounds:
             pass
@@ -212,7 +223,9 @@ def results_of(jobs: Sequence[Job[T]]) -> list[T]:
     return [result for job in jobs for result in job.results]
 
 
-def pieces(model: Model, answers: Sequence[Iterable[str]]) -> Iterator[tuple[int, str]]:
+def pieces(
+    model: Model, answers: Sequence[Iterable[str]], work_bytes: int = 0
+) -> Iterator[tuple[int, str]]:
     """The text of `answers` (see `Decoding`) written together, as (which one, its next piece).
 
     Pieces of one answer come in their order. If iteration ends early all answers end with it.
@@ -224,7 +237,7 @@ def pieces(model: Model, answers: Sequence[Iterable[str]]) -> Iterator[tuple[int
             told.append((which, piece))
 
     works = [partial(listen, which, answer) for which, answer in enumerate(answers)]
-    meeting = Meeting(model, works)
+    meeting = Meeting(model, works, work_bytes)
     with closing(iter(meeting)) as rounds:
         for _ in rounds:
             while told:

@@ -134,7 +134,15 @@ class Reader:
         for question, turn in zip(questions, turns_of, strict=True):
             works.append(partial(self._telling(turn).answer, question))
             self._was_there = len(self._shared or ())
-        return self._engine.together(works)
+        return self._engine.together(works, self._most_tokens(questions), self._shared)
+
+    def _most_tokens(self, questions: Sequence[str]) -> int:
+        """What a question and its answer add to what all share."""
+        tokenizer = self._engine.tokenizer
+        read = self._finder.most_tokens(self._focus.num_read) + len(head_ids(tokenizer))
+        asked = (schema.asked(question, self._schema) for question in questions)
+        most = read + max(len(tokenizer.encode(text)) for text in asked) + self._answer_tokens
+        return min(most, self._limit)
 
     def _telling(self, sink: Sink) -> "Reader":
         """This reader for one question, whose answer `sink` is told."""

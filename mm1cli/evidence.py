@@ -62,6 +62,12 @@ class Index:
             ),
         )
 
+    @property
+    def longest_bytes(self) -> int:
+        """Of a passage as it is read."""
+        texts = (as_judged(passage) for passage in self._passages)
+        return max((len(text.encode()) for text in texts), default=0)
+
     def search(self, question: str, limit: int) -> list[Passage]:
         """The passages that share words with `question`, best first.
 
@@ -99,26 +105,35 @@ class Judge:
         self, question: str, candidates: Sequence[Passage], on_progress: OnProgress
     ) -> list[Ranked]:
         """`candidates`, best first; `on_progress` gets how many are judged, and of how many."""
-        num_done = 0
+        num_done, asked = 0, self._engine.tokenizer.encode(question)
 
-        def judged(passage: Passage) -> Ranked:
+        def judged(passage: Passage, read: list[int]) -> Ranked:
             nonlocal num_done
-            ranked = Ranked(passage, self.score(question, as_judged(passage)))
+            ranked = Ranked(passage, self._likelihood(asked, read))
             num_done += 1
             on_progress(num_done, len(candidates))
             return ranked
 
-        self._read_head()
-        ranked = self._engine.each([partial(judged, passage) for passage in candidates])
+        num_head = len(self._read_head())
+        read = [self._behind_head(as_judged(passage)) for passage in candidates]
+        works = [partial(judged, *one) for one in zip(candidates, read, strict=True)]
+        most = num_head + max(map(len, read), default=0) + len(asked)
+        ranked = self._engine.each(works, most)
         return sorted(ranked, key=lambda one: -one.score)
 
     def score(self, question: str, text: str) -> float:
         """Mean log p of the question's tokens; of an empty `text`, as if nothing were there."""
+        return self._likelihood(self._engine.tokenizer.encode(question), self._behind_head(text))
+
+    def _likelihood(self, asked: list[int], read: list[int]) -> float:
+        context = self._read_head().fork()
+        context.extend(read)
+        return float(context.score(asked).mean())
+
+    def _behind_head(self, text: str) -> list[int]:
         tokenizer = self._engine.tokenizer
         _, *rest = tokenizer.chat([Turn("user", (text, prompt("judge")))])
-        context = self._read_head().fork()
-        context.extend([i for piece in rest for i in tokenizer.encode_piece(piece)])
-        return float(context.score(tokenizer.encode(question)).mean())
+        return [i for piece in rest for i in tokenizer.encode_piece(piece)]
 
     def _read_head(self) -> "Context":
         if self._head is None:
@@ -155,6 +170,10 @@ class Finder:
     def __init__(self, engine: Engine, corpus: Corpus) -> None:
         self._index = Index(passages(corpus))
         self._judge = Judge(engine)
+
+    def most_tokens(self, num_passages: int) -> int:
+        """So many passages have fewer: a token is at least a byte."""
+        return num_passages * self._index.longest_bytes
 
     def find(
         self,

@@ -51,16 +51,19 @@ def gains(
         return None
     ends = tuple(end for _, end in tokenizer.offsets(answer)[: len(ids)])
 
-    def likelihood(text: str) -> list[float]:
+    def asked(text: str) -> list[int]:
         parts = (text, prompt("question"), question)
-        turns = [Turn("system", (prompt("system"),)), Turn("user", parts)]
+        return tokenizer.encode_chat([Turn("system", (prompt("system"),)), Turn("user", parts)])
+
+    def likelihood(before: list[int]) -> list[float]:
         context = engine.new_context()
-        context.extend(tokenizer.encode_chat(turns))
+        context.extend(before)
         scores: list[float] = context.score(ids).tolist()
         return scores
 
-    texts = ["", *map(as_judged, passages)]
-    without, *given = engine.each([partial(likelihood, text) for text in texts])
+    prompts = [asked(text) for text in ("", *map(as_judged, passages))]
+    most = max(map(len, prompts)) + len(ids)
+    without, *given = engine.each([partial(likelihood, before) for before in prompts], most)
     return [
         Gain(tuple(a - b for a, b in zip(with_it, without, strict=True)), ends) for with_it in given
     ]

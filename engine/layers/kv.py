@@ -11,6 +11,7 @@ from kernels import Int8Rows
 from kernels.attention import Rows
 
 BLOCK_TOKENS = 4096
+_FIRST_TOKENS = 256  # what a block has room for at first
 _NAMES = ("keys", "values")
 
 
@@ -18,9 +19,10 @@ class KVCache:
     """Keys (after rotation) and values of one layer, append-only, in blocks of 4,096 tokens.
 
     Of dtype torch.int8 it keeps `Int8Rows`. Forks share the blocks that are full; only the last,
-    unfinished one is copied. Queries at positions from `global_from` on see everything, also in
-    layers with a window. `mass` [n] float32, once it is set, sums up the attention that queries
-    which see everything give to the first n tokens.
+    unfinished one is copied, which has room for no more tokens than `capacity` says. Queries at
+    positions from `global_from` on see everything, also in layers with a window. `mass` [n]
+    float32, once it is set, sums up the attention that queries which see everything give to the
+    first n tokens.
     """
 
     implementation: ClassVar[str | None] = None  # of the attention over it; None: what is fastest
@@ -52,13 +54,22 @@ class KVCache:
         start = 0
         while start < keys.shape[0]:
             used = self.num_tokens % BLOCK_TOKENS
-            if used == 0:
-                self._blocks.append(self._new_block())
             count = min(BLOCK_TOKENS - used, keys.shape[0] - start)
+            self._make_room(used, used + count)
             for block, rows in zip(self._blocks[-1], (keys, values), strict=True):
                 _copy(block[used : used + count], rows[start : start + count])
             self.num_tokens += count
             start += count
+
+    def _make_room(self, used: int, needed: int) -> None:
+        """For the last block, which holds `used` tokens (0: for a new one), to hold `needed`."""
+        if used == 0:
+            self._blocks.append(self._new_block(capacity(needed)))
+        elif needed > self._blocks[-1][0].shape[0]:
+            before, after = self._blocks[-1], self._new_block(capacity(needed))
+            for new, old in zip(after, before, strict=True):
+                _copy(new[:used], old[:used])
+            self._blocks[-1] = after
 
     def cut(self, num_tokens: int) -> None:
         """Forgets the last `num_tokens`, which must have been appended since the last fork, and
@@ -171,8 +182,8 @@ class KVCache:
     def num_bytes(self) -> int:
         return sum(keys.nbytes + values.nbytes for keys, values in self._blocks)
 
-    def _new_block(self) -> tuple[Rows, Rows]:
-        tokens, num_kv_heads, head_dim = self._shape
+    def _new_block(self, tokens: int) -> tuple[Rows, Rows]:
+        _, num_kv_heads, head_dim = self._shape
         # Head-major in memory, token-major to look at: a decode step streams each head's rows.
         pair = torch.empty(
             (2, num_kv_heads, tokens, head_dim), dtype=self._dtype, device=self._device
@@ -181,6 +192,17 @@ class KVCache:
             return pair[0], pair[1]
         scales = torch.empty((2, num_kv_heads, tokens), device=self._device).transpose(1, 2)
         return Int8Rows(pair[0], scales[0]), Int8Rows(pair[1], scales[1])
+
+
+def capacity(num_tokens: int) -> int:
+    """The tokens that there is room for where so many are kept: whole blocks, and for the last one
+    256, 512, 1,024, 2,048 or 4,096, so that a short context or a fork takes little more than it
+    holds."""
+    full, rest = divmod(num_tokens, BLOCK_TOKENS)
+    room = min(_FIRST_TOKENS, BLOCK_TOKENS)
+    while room < rest:
+        room *= 2
+    return full * BLOCK_TOKENS + min(room, BLOCK_TOKENS) * (rest > 0)
 
 
 def _copy(target: Rows, source: Rows) -> None:

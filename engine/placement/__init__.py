@@ -7,6 +7,7 @@ from engine.placement.outline import Outline, outline, stored_precision, weights
 from engine.placement.parts import Precision
 from engine.placement.placed import DeviceBytes, Driver, Placement
 from engine.placement.refusal import check, lacking, remedies
+from engine.placement.sums import work_bytes
 
 __all__ = [
     "DeviceBytes",
@@ -28,4 +29,5 @@ __all__ = [
     "remedies",
     "stored_precision",
     "weights_bytes",
+    "work_bytes",
 ]

@@ -9,21 +9,25 @@ from pathlib import Path
 import torch
 
 _M_MMAP_THRESHOLD, _M_ARENA_MAX = -3, -8  # glibc's malloc.h
-_LARGE_BYTES = 2**20
+_LARGE_BYTES, _LARGE_WHERE_SCARCE = 2**20, 2**17
 
 
-def give_back_at_once() -> None:
+def give_back_at_once(*, is_scarce: bool = False) -> None:
     """Makes the C library return large tensors to the system when they are freed.
 
     Otherwise it keeps them, once some were freed, up to 32 MB each, and what a run takes depends on
     how they happen to lie: measured up to a quarter more than is alive. What one thread makes and
-    another drops would also fill a heap each with holes. Only glibc has the switches.
+    another drops would also fill a heap each with holes. Where memory `is_scarce` the states of a
+    small context are large, too. Only glibc has the switches.
     """
+    # oneDNN compiles a product for each number of rows, and keeps up to 1,024 of 0.1 MB each.
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
     if sys.platform == "linux":
         with suppress(OSError, AttributeError):
             allocator = ctypes.CDLL(None)
             allocator.mallopt(_M_ARENA_MAX, 1)
-            allocator.mallopt(_M_MMAP_THRESHOLD, _LARGE_BYTES)
+            large_bytes = _LARGE_WHERE_SCARCE if is_scarce else _LARGE_BYTES
+            allocator.mallopt(_M_MMAP_THRESHOLD, large_bytes)
 
 
 def physical_bytes() -> int:

@@ -21,6 +21,8 @@ from engine.placement.parts import (
 )
 from engine.quantized.forms import ITEM_BYTES, UNQUANTIZED, Form
 
+_COPIES = 2  # of states of constant size: a context's, and a question's
+_MOST_FORKS = 3  # of what is read: with the question, behind the answer, one more that is scored
 _FORESEEING = ("mlp.router", "mlp_norm.weight")
 
 
@@ -65,8 +67,8 @@ class Run:
         }
 
     def kv_layer_bytes(self) -> int:
-        """Keys and values of one layer that keeps all tokens, in whole blocks."""
-        return self._blocks * self._block_bytes
+        """Keys and values of one layer that keeps all tokens."""
+        return kv.capacity(self.num_tokens) * self._row_bytes
 
     def kv_all_bytes(self) -> int:
         return self.config.num_growing_layers * self.kv_layer_bytes()
@@ -75,21 +77,22 @@ class Run:
         """In memory, of one layer, where all layers run for a chunk before the next chunk."""
         if not layer.keeps_all:
             return 0
-        held = self._blocks
+        held = self.kv_layer_bytes()
         if self.is_mapped:
             # What one chunk fills, the block on its way to disk, and a fork's copy of the last one.
-            held = min(held, -(-self.chunk_tokens // kv.BLOCK_TOKENS) + 2)
-        return held * self._block_bytes
+            blocks = -(-self.chunk_tokens // kv.BLOCK_TOKENS) + 2
+            held = min(held, blocks * kv.BLOCK_TOKENS * self._row_bytes)
+        return held
 
     def state_bytes(self, layer: LayerConfig) -> int:
         """Of constant size, twice: a question's fork makes new ones."""
         config = self.config
         if layer.mixer is Mixer.LIGHTNING:
-            return 2 * 4 * config.num_heads * config.head_dim**2
+            return _COPIES * 4 * config.num_heads * config.head_dim**2
         if not layer.softmax.window_always:
             return 0
         kept = layer.softmax.window_tokens - 1 + layer.softmax.sink_tokens
-        return 2 * kept * 2 * config.num_kv_heads * config.head_dim * self.dtype.itemsize
+        return _COPIES * kept * 2 * config.num_kv_heads * config.head_dim * self.dtype.itemsize
 
     def activation_bytes(self) -> int:
         """The most that a chunk, packing a matrix before the first, or a question after the last
@@ -97,7 +100,7 @@ class Run:
         block, packing = kv.BLOCK_TOKENS, self._packing_bytes() if self.on_cpu else 0
         chunk = chunk_bytes(self.config, self.num_tokens, self.chunk_tokens, self.kv_dtype, block)
         rest = self.num_tokens % block > 0
-        copies = rest * self.config.num_growing_layers * self._block_bytes
+        copies = rest * self.config.num_growing_layers * block * self._row_bytes
         return max(chunk, packing, copies)
 
     def reading_bytes(self) -> int:
@@ -112,20 +115,28 @@ class Run:
         return self.num_tokens * self.config.hidden_size * self.dtype.itemsize
 
     @property
-    def _blocks(self) -> int:
-        return -(-self.num_tokens // kv.BLOCK_TOKENS)
-
-    @property
-    def _block_bytes(self) -> int:
+    def _row_bytes(self) -> int:
+        """Keys and values of one token in one layer."""
         scale_bytes = 4 if self.kv_dtype == torch.int8 else 0
-        row_bytes = self.config.head_dim * self.kv_dtype.itemsize + scale_bytes
-        return kv.BLOCK_TOKENS * 2 * self.config.num_kv_heads * row_bytes
+        head_bytes = self.config.head_dim * self.kv_dtype.itemsize + scale_bytes
+        return 2 * self.config.num_kv_heads * head_bytes
 
     def _packing_bytes(self) -> int:
         """The largest matrix once more, while `Model.settle` changes its layout."""
         plain = [shape for shape in self.plain_matrices.values() if len(shape) == 2]
         head_bytes = 4 * self.config.vocab_size * self.config.hidden_size
         return max([head_bytes, *(self.dtype.itemsize * prod(shape) for shape in plain)])
+
+
+def work_bytes(
+    config: ModelConfig, num_tokens: int, dtype: torch.dtype, kv_dtype: torch.dtype | None
+) -> int:
+    """What one of several pieces of work with a model adds while others go on, if it reads
+    `num_tokens` at most: contexts, and the hidden states of a pass."""
+    kv_dtype = kv_dtype or dtype
+    run = Run(config, num_tokens, num_tokens, dtype, kv_dtype, False, Precision.of(dtype))
+    states = sum(run.state_bytes(layer) for layer in config.layers) // _COPIES
+    return _MOST_FORKS * (states + run.kv_all_bytes()) + run.hidden_bytes()
 
 
 def held(run: Run) -> ModelParts:

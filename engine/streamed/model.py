@@ -169,6 +169,7 @@ class StreamedModel(Model):
     """What `stream` makes. Hidden states of `spill_over_bytes` or more go to files in `folder`."""
 
     pool: Pool
+    least_bytes = kept_bytes = 0  # of the pool, whatever is lent
     folder: Path | None = None
     spill_over_bytes = 0
 
@@ -179,6 +180,9 @@ class StreamedModel(Model):
     def each_layer(self, num_calls: int, first: int = 0) -> Iterator[nn.Module]:
         assert isinstance(self.layers, StreamedLayers)
         return self.layers.each(num_calls, first)
+
+    def lend(self, num_bytes: int, *, at_any_cost: bool = False) -> bool:
+        return self.pool.lend(num_bytes, self.least_bytes if at_any_cost else self.kept_bytes)
 
     def activations(self, num_tokens: int) -> Activations:
         width, num_bytes = (
@@ -199,11 +203,13 @@ class StreamedModel(Model):
 @dataclass(frozen=True, slots=True)
 class Demand:
     """Bytes a streamed model takes. `shared`: embedding, norm, head and routers; `working`: beside
-    the pool while a part is read; the pool: at `least`, and at most to some use (`all_parts`)."""
+    the pool while a part is read; the pool: at `least`, `enough` to read each part once however
+    many chunks there are, and at most to some use (`all_parts`)."""
 
     shared: int
     working: int
     least: int
+    enough: int
     all_parts: int
 
     @classmethod
@@ -217,6 +223,7 @@ class Demand:
             shared=matrix * (dtype.itemsize + 4) + 4 * config.hidden_size + len(dense) * router,
             working=parts.working_bytes,
             least=max(d + chosen * e for d, e in zip(dense, expert, strict=True)),
+            enough=max(d + num_experts * e + max(d, e) for d, e in zip(dense, expert, strict=True)),
             all_parts=sum(d + num_experts * e for d, e in zip(dense, expert, strict=True)),
         )
 
@@ -256,17 +263,17 @@ def stream(
     what is read now. Raises CheckpointError before allocating if a shape or dtype is not the
     config's, and PlacementError if `pool_bytes` is too little for any layer.
     """
-    give_back_at_once()
+    give_back_at_once(is_scarce=True)
     parts = parts_of(checkpoint, config, device=device, dtype=dtype)
     with torch.device("meta"):
         model = StreamedModel(config)
     layers = _layers(model)
-    least = Demand.of(parts, config, dtype).least
-    if pool_bytes < least:
+    needed = Demand.of(parts, config, dtype)
+    if pool_bytes < needed.least:
         raise PlacementError(
             f"{pool_bytes / 2**20:,.1f} MiB are left for weights that are read on demand, but a "
-            f"layer's dense part and the experts of one token take {least / 2**20:,.1f} MiB; read "
-            "less, or free memory"
+            "layer's dense part and the experts of one token take "
+            f"{needed.least / 2**20:,.1f} MiB; read less, or free memory"
         )
     del model.layers
     parameters = dict(model.named_parameters())
@@ -284,6 +291,10 @@ def stream(
         if isinstance(layer.mlp, ExpertsMLP)
     ]
     model.pool = Pool(parts, Schedule(config.num_layers, config.num_experts), pool_bytes)
+    # Work that shares a pass saves more reading than the room it takes, but not if a pass then has
+    # to read a part more than once.
+    model.least_bytes = needed.least
+    model.kept_bytes = max(min(needed.enough, pool_bytes * 7 // 8), needed.least)
     model.layers = StreamedLayers(layers, model.pool, routers)
     return model.eval()
 

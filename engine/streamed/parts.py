@@ -324,7 +324,10 @@ def _new_stream(device: torch.device) -> torch.cuda.Stream:
 def _pages(num_bytes: int, device: torch.device) -> Tensor:
     if device.type != "cpu":
         return torch.empty(num_bytes, dtype=torch.uint8, device=device)
-    memory = mmap.mmap(-1, num_bytes)
+    if not hasattr(mmap, "MAP_ANONYMOUS"):
+        return torch.empty(num_bytes, dtype=torch.uint8)
+    # Python's default is shared memory, which has no huge pages, and which limits do not count.
+    memory = mmap.mmap(-1, num_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     if hasattr(mmap, "MADV_HUGEPAGE"):  # first use of small pages costs more than the disk
         memory.madvise(mmap.MADV_HUGEPAGE)
     return torch.frombuffer(memory, dtype=torch.uint8)

@@ -1,9 +1,12 @@
 """A cache of parts of layers, read from disk on demand and ahead of it."""
 
+import atexit
 import threading
 import time
 from dataclasses import dataclass, replace
+from weakref import WeakSet
 
+from engine import threads
 from engine.errors import PlacementError
 from engine.streamed.parts import Key, Part, Reader
 from engine.streamed.schedule import Schedule
@@ -43,6 +46,16 @@ class _Entry:
     last_used: int = 0
 
 
+_open_pools: WeakSet["Pool"] = WeakSet()
+
+
+@atexit.register
+def _close_all() -> None:
+    """A thread that still reads when the interpreter ends would abort the process."""
+    for pool in list(_open_pools):
+        pool.close()
+
+
 class Pool:
     """Holds at most `pool_bytes` of parts. One thread of its own reads, and only while it has to.
 
@@ -53,6 +66,7 @@ class Pool:
 
     def __init__(self, reader: Reader, schedule: Schedule, pool_bytes: int) -> None:
         self._reader, self._schedule, self._pool_bytes = reader, schedule, pool_bytes
+        self._all_bytes = pool_bytes
         self._changed = threading.Condition()
         self._entries: dict[Key, _Entry] = {}
         self._held_bytes = 0  # of entries, and of the part that is being read
@@ -62,6 +76,7 @@ class Pool:
         self._is_closed = False
         self._clock = 0
         self._done = Reading()
+        _open_pools.add(self)
 
     @property
     def done(self) -> Reading:
@@ -140,6 +155,37 @@ class Pool:
             for entry in self._entries.values():
                 entry.num_users = 0
 
+    def lend(self, num_bytes: int, kept_bytes: int) -> bool:
+        """Holds so much less, in all, until the next call; between passes, when no part is in use.
+
+        When it returns that much is free. False, and all is as before, if it would leave less than
+        `kept_bytes`.
+        """
+        with self._changed:
+            if self._all_bytes - num_bytes < kept_bytes:
+                return False
+            self._pool_bytes = self._all_bytes - num_bytes
+            self._drop()
+            while self._thread is not None and self._held_bytes > self._pool_bytes:
+                self._changed.wait()  # what is being read has its room yet
+                self._drop()
+            return True
+
+    def _drop(self) -> None:
+        """What is used last, until the rest may stay."""
+        next_use = self._schedule.next_use
+        free = [
+            (next_use(key), -entry.last_used, key)
+            for key, entry in self._entries.items()
+            if not entry.num_users
+        ]
+        for _, _, key in sorted(free, reverse=True):
+            if self._held_bytes <= self._pool_bytes:
+                return
+            entry = self._entries.pop(key)
+            entry.part.wait()
+            self._held_bytes -= entry.num_bytes
+
     def close(self) -> None:
         """Drops all parts; returns when nothing is being read."""
         with self._changed:
@@ -153,7 +199,11 @@ class Pool:
         """Lets the thread read, if there is anything to read and room for it."""
         if self._thread is None and self._next() is not None:
             self._thread = threading.Thread(target=self._work, daemon=True, name="weights")
-            self._thread.start()
+            try:
+                threads.start(self._thread)
+            except RuntimeError:
+                self._thread = None
+                raise
 
     def _next(self) -> tuple[Key, list[Key]] | None:
         """What to read next, and what to drop for it."""

@@ -16,6 +16,7 @@ from engine.decode import Decoding, Sampler, Sampling
 from engine.families import read_config
 from engine.layers.kv import KVCache
 from engine.staged.model import Stage
+from engine.threads import STACK_BYTES
 from engine.together import pieces, together
 from engine.tokenizer import Tokenizer
 
@@ -275,6 +276,38 @@ def test_work_hands_out_parts_and_more_than_fit_wait_their_turn(minimax, monkeyp
     for number, got in enumerate(found):
         scores = [base.score([5, 10 * number + n, 7]) for n in range(4)]
         assert torch.equal(got, sum(scores) + base.score([number]))
+
+
+@ends
+@pytest.mark.parametrize("room", [0, 1, 30, 10**9])
+def test_no_more_begin_than_memory_has_room_for(minimax, monkeypatch, room):
+    """And one in any case: a model with room for nothing else answers one after another."""
+    lent, most, held = [], [], []
+
+    def lend(num_bytes, at_any_cost=False):
+        num_bytes -= STACK_BYTES * round(num_bytes / STACK_BYTES)
+        lent.append(num_bytes)
+        return num_bytes <= room
+
+    monkeypatch.setattr(minimax, "lend", lend)
+    base = documents(minimax)
+
+    def work(number, num_bytes=10, parts=()):
+        held.append(num_bytes)
+        most.append((sum(held), len(held)))
+        found = base.score([5, number, 7])
+        held.remove(num_bytes)
+        if parts:
+            together(minimax, [lambda n=n: work(n, 3) for n in parts], 3)
+        return found
+
+    works = [lambda: work(9, parts=(20, 21, 22)), *(lambda n=n: work(n) for n in range(6))]
+    found = together(minimax, works, 10)
+    assert all(num_bytes <= room or count == 1 for num_bytes, count in most)
+    assert max(count for _, count in most) == {0: 1, 1: 1, 30: 4}.get(room, 9)
+    assert lent[-1] == 0
+    for number, got in zip((9, *range(6)), found, strict=True):
+        assert torch.equal(got, base.score([5, number, 7]))
 
 
 @ends

@@ -4,13 +4,15 @@
     python streamed_limited.py run FOLDER HEADROOM_MB|unlimited
 
 Run by test_stream_memory.py. `make` writes a random checkpoint of MiniMax-M1's layer shape: seven
-Lightning layers, then a softmax layer; 32 experts one and a half times as wide as the model. `run`
-prints a hash of the logits after a prompt and after each written token, the bytes of the limit and
-those of the checkpoint.
+Lightning layers, then a softmax layer; 32 experts twice as wide as the model. `run`
+prints a hash of the logits after a prompt and after each written token, and of what is judged in
+contexts that together are larger than the limit; the bytes of the limit, those of the checkpoint,
+and how many of those contexts were read at once.
 """
 
 import resource
 import sys
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -31,12 +33,13 @@ from engine.errors import PlacementError
 from engine.placement.memory import field
 
 NUM_TOKENS, CHUNK_TOKENS, NUM_WRITTEN = 200, 64, 6
+NUM_JUDGED, JUDGED_TOKENS = 16, 280
 
 
 def make(folder, hidden_size, num_layers):
     config = minimax_config(
         hidden_size=hidden_size,
-        intermediate_size=hidden_size * 3 // 2,
+        intermediate_size=hidden_size * 2,
         num_attention_heads=hidden_size // 96,
         num_key_value_heads=1,
         head_dim=128,
@@ -82,9 +85,24 @@ def run(folder, headroom):
         context.extend([int(context.logits.argmax())])
         rows.append(context.logits)
     assert torch.stack(rows).std() > 0.1
-    print(xxhash.xxh3_128_hexdigest(torch.stack(rows).numpy().tobytes()))
+    now, most = [], 0
+
+    def judged(number):
+        nonlocal most
+        now.append(number)
+        most = max(most, len(now))
+        judging = engine.new_context()
+        judging.extend(torch.roll(ids, number).tolist() + [9] * (JUDGED_TOKENS - NUM_TOKENS - 8))
+        scores = judging.fork().score(list(range(4, 12)))
+        now.remove(number)
+        return scores
+
+    scores = engine.each([partial(judged, n) for n in range(NUM_JUDGED)], JUDGED_TOKENS)
+    rows.append(torch.cat(scores))
+    print(xxhash.xxh3_128_hexdigest(torch.cat(rows).numpy().tobytes()))
     print(limit)
     print(sum(path.stat().st_size for path in folder.glob("*.safetensors")))
+    print(most)
     if headroom != "unlimited":
         try:
             load(Checkpoint(folder), engine.config, device=torch.device("cpu"), dtype=torch.float32)

@@ -23,6 +23,7 @@ class Disk:
     def __init__(self):
         self.alive, self.peak_bytes, self.read_keys, self.broken = {}, 0, [], set()
         self.delay_s = 0.0
+        self.may_read_again = False
 
     def num_bytes(self, key):
         return DENSE_BYTES if key.expert == DENSE else EXPERT_BYTES
@@ -36,7 +37,7 @@ class Disk:
         dropped.clear()
         if key in self.broken:
             raise CheckpointError(f"{key} cannot be read")
-        assert key not in self.alive, "read while it is there"
+        assert self.may_read_again or key not in self.alive, "read while it is there"
         self.alive[key] = self.num_bytes(key)
         self.read_keys.append(key)
         self.peak_bytes = max(self.peak_bytes, sum(self.alive.values()))
@@ -83,6 +84,34 @@ def test_memory_is_bounded_and_parts_in_use_stay(pool_bytes, layers, is_wide):
     assert done.num_reads == len(disk.read_keys)
     assert done.read_bytes == sum(disk.num_bytes(key) for key in disk.read_keys)
     assert done.num_hits + done.num_reads >= done.num_uses
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    st.integers(2 * DENSE_BYTES, EVERYTHING),
+    st.integers(0, EVERYTHING),
+    st.lists(st.integers(0, EVERYTHING), min_size=1, max_size=5),
+)
+def test_what_is_lent_is_not_held_and_comes_back(pool_bytes, kept_bytes, loans):
+    disk = Disk()
+    disk.may_read_again = True  # it is not told of what a loan drops
+    schedule = Schedule(LAYERS, EXPERTS, todo=(0, 1, 2), is_wide=True)
+    kept_bytes = max(min(kept_bytes, pool_bytes), DENSE_BYTES)
+    pool = Pool(disk, schedule, pool_bytes)
+    lent = 0
+    for loan in loans:
+        pool.take(Key(0))  # and what is ahead is read while the loan is asked for
+        pool.release(Key(0))
+        may = pool.lend(loan, kept_bytes)
+        assert may == (pool_bytes - loan >= kept_bytes)
+        lent = loan if may else lent
+        assert pool.held_bytes <= pool_bytes - lent
+        pool.follow(schedule)
+        settled(pool)
+        assert pool.held_bytes == sum(disk.num_bytes(key) for key in pool._entries)
+        assert pool.held_bytes <= pool_bytes - lent
+    assert pool.lend(0, kept_bytes)
+    assert pool.free_bytes == pool_bytes - pool.held_bytes
 
 
 def cycle(pool, num_passes, *, layers=LAYERS):
