@@ -1,8 +1,9 @@
 """Reads a context and asks it, and prints what was planned and the most memory that was taken.
 
-    python measured.py DIRECTORY CHUNK_TOKENS NUM_TOKENS...
+    python measured.py DIRECTORY ROOM_BYTES CHUNK_TOKENS NUM_TOKENS...
 
-Run by test_measured.py; one line for each length and each kind of KV. Memory is what the process
+Run by test_measured.py; one line for each length and each kind of KV. Plans are made for a machine
+with so much room, or for this one with 0. Memory is what the process
 has of its own, above what it had before (a tiny model has run, for what libraries take once): pages
 of files are the system's and may go at any time.
 """
@@ -18,8 +19,9 @@ from tempfile import TemporaryDirectory
 import torch
 from tiny import minimax_config, write_checkpoint
 
+from engine import placement
 from engine.engine import Engine
-from engine.placement import memory
+from engine.placement import Machine, memory
 
 STATUS = Path("/proc/self/status")
 
@@ -71,9 +73,11 @@ def measure(directory, num_tokens, chunk_tokens, kv):
     }
 
 
-def main(directory, chunk_tokens, *lengths):
+def main(directory, room_bytes, chunk_tokens, *lengths):
     with TemporaryDirectory() as folder:  # what the libraries take once
         run(write_checkpoint(Path(folder), minimax_config()), 300, 128, "int8")
+    if room_bytes:
+        placement.here = lambda *_, **__: Machine(room_bytes)
     for num_tokens in lengths:
         for kv in ("float32", "int8"):
             print(json.dumps(measure(directory, num_tokens, chunk_tokens, kv)))
