@@ -133,7 +133,7 @@ class StubEngine:
     def verbatim(self, suffixes, begun=""):
         return None
 
-    def each(self, works):
+    def each(self, works, num_tokens):
         return [work() for work in works]
 
     def decode(self, context, *, max_tokens, max_positions=None, **_):
