@@ -15,6 +15,7 @@ from kernels import linear as _linear
 from kernels import norm as _norm
 from kernels.attention import Int8Rows, KeyBlocks, Segments
 from kernels.experts import ExpertStack
+from kernels.linear import fused as _fused
 from kernels.linear import half as _half
 from kernels.linear import packed as _packed
 from kernels.linear.half import PackedWeight
@@ -31,6 +32,7 @@ __all__ = [
     "attention_mass",
     "attention_of_blocks",
     "experts",
+    "keeps_rows_apart",
     "lightning_attention",
     "lightning_inputs",
     "lightning_output",
@@ -232,6 +234,13 @@ def linear(
         implementation = "packed"
     choice = _linear.REGISTRY.choose(x.device, x.dtype, implementation)
     return choice.function(x, weight)
+
+
+def keeps_rows_apart(weight: Weight | PackedWeight) -> bool:
+    """Whether `linear` gives each of up to 16 float32 rows the bits it gives it alone, on a CPU."""
+    if isinstance(weight, Tensor | PackedWeight):
+        return isinstance(weight, PackedWeight)
+    return _fused.has_product(weight)
 
 
 def rms_norm(

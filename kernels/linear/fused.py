@@ -36,10 +36,20 @@ def serves(x: Tensor, weight: QuantizedWeight) -> bool:
     """Whether x [T, I] is few rows on a CPU, and nobody wants a gradient."""
     if x.device.type != "cpu" or not 0 < len(x) <= FEW_ROWS or gradients.wanted(x):
         return False
+    return has_product(weight)
+
+
+def has_product(weight: QuantizedWeight) -> bool:
+    """Whether few rows are multiplied with this weight here and not by blocks."""
     group = _group_of(weight)
-    if group and len(x) * weight.shape[1] // group > _MOST_SUMS:
-        return False
-    return all(part.is_contiguous() for part in _parts(weight)) and is_usable(group)
+    fits = not group or FEW_ROWS * weight.shape[-1] // group <= _MOST_SUMS
+    is_on_cpu = weight.scales.device.type == "cpu"
+    return (
+        is_on_cpu
+        and fits
+        and all(part.is_contiguous() for part in _parts(weight))
+        and is_usable(group)
+    )
 
 
 @cache

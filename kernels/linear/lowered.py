@@ -3,9 +3,10 @@
 A vector of codes is read, turned into float32 in registers and multiplied: weights are read once,
 as they are stored, one after the other. Each output has an accumulator of LANES lanes (int8: two);
 with int4 a group's products of codes are scaled and added to it, and so are the offsets times the
-sums of the rows' groups:
+sums of the rows' groups. Codes are taken from the middle of their range, or else the two sums would
+be large and nearly cancel each other:
 
-    out = sum_g scale_g sum_j code_j x_j  +  sum_g offset_g sum_j x_j
+    out = sum_g scale_g sum_j (code_j - 8) x_j  +  sum_g (offset_g + 8 scale_g) sum_j x_j
 
 The order of every sum is fixed by what is written here, not by an optimiser, and the same in all
 tiles: it does not depend on how many rows, outputs or threads there are, so neither do the bits.
@@ -23,9 +24,10 @@ from llvmlite import ir
 
 LANES = 16
 OUTS = 4  # that are computed together
+_MIDDLE = 8.0  # of int4 codes
 _INT8_ACCUMULATORS = 2  # or else each addition waits for the one before
 
-_I8, _I32, _I64 = (ir.IntType(bits) for bits in (8, 32, 64))
+_I8, _I16, _I32, _I64 = (ir.IntType(bits) for bits in (8, 16, 32, 64))
 _F16, _F32, _POINTER = ir.HalfType(), ir.FloatType(), ir.PointerType()
 _VECTOR, _INTEGERS = (ir.VectorType(kind, LANES) for kind in (_F32, _I32))
 
@@ -74,14 +76,11 @@ def compiled(group: int) -> int:
     """
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
+    features = llvm.get_host_cpu_features()
     machine = llvm.Target.from_default_triple().create_target_machine(
-        cpu=llvm.get_host_cpu_name(), features=llvm.get_host_cpu_features().flatten(), opt=3
+        cpu=llvm.get_host_cpu_name(), features=features.flatten(), opt=3
     )
-    module = llvm.parse_assembly(str(module_of(group)))
-    options = llvm.create_pipeline_tuning_options(speed_level=2)
-    options.loop_vectorization = options.slp_vectorization = False
-    passes = llvm.create_pass_builder(machine, options)
-    passes.getModulePassManager().run(module, passes)
+    module = optimised(group, machine, has_many_registers=bool(features.get("avx512f")))
     engine = llvm.create_mcjit_compiler(module, machine)
     engine.finalize_object()
     _ENGINES.append(engine)
@@ -93,14 +92,20 @@ _ENGINES: list[Any] = []  # they own the code
 _NAME = "product"
 
 
-def module_of(group: int) -> ir.Module:
-    """The code before LLVM works on it."""
+def optimised(
+    group: int, machine: llvm.TargetMachine, *, has_many_registers: bool
+) -> llvm.ModuleRef:
+    """The module of `_NAME` for `machine`; with 32 registers of 16 lanes tiles can be larger."""
     module = ir.Module()
     function = ir.Function(module, ir.FunctionType(ir.VoidType(), [_POINTER]), _NAME)
-    has_many_registers = bool(llvm.get_host_cpu_features().get("avx512f"))
     tiles = ((4, 2), (2, 2), (1, OUTS)) if has_many_registers else ((2, 1), (1, 2))
     (_Int4Product(function, group) if group else _Int8Product(function)).write(tiles)
-    return module
+    parsed = llvm.parse_assembly(str(module))
+    options = llvm.create_pipeline_tuning_options(speed_level=2)
+    options.loop_vectorization = options.slp_vectorization = False
+    passes = llvm.create_pass_builder(machine, options)
+    passes.getModulePassManager().run(parsed, passes)
+    return parsed
 
 
 class _Product:
@@ -210,10 +215,16 @@ class _Product:
     def add_product(self, place: ir.Value, left: ir.Value, right: ir.Value) -> None:
         self.b.store(self.fused(left, right, self.b.load(place, typ=left.type)), place)
 
-    def spread(self, value: ir.Value) -> ir.Value:
-        """`value` in every lane."""
-        one = self.b.insert_element(_VECTOR(ir.Undefined), value, _I32(0))
-        return self.b.shuffle_vector(one, _VECTOR(ir.Undefined), _INTEGERS(None))
+    def spread_half(self, base: ir.Value, index: ir.Value) -> ir.Value:
+        """One float16 in every lane of a float32 vector.
+
+        As an integer until it is spread: a float16 is loaded into a part of a register on x86, so
+        that each load waits for what the register was used for before.
+        """
+        b, vector = self.b, ir.VectorType(_I16, LANES)
+        one = b.insert_element(vector(ir.Undefined), self.load(base, _I16, index), _I32(0))
+        spread = b.shuffle_vector(one, vector(ir.Undefined), _INTEGERS(None))
+        return b.fpext(b.bitcast(spread, ir.VectorType(_F16, LANES)), _VECTOR)
 
     def lane_sum(self, value: ir.Value) -> ir.Value:
         b, count = self.b, LANES
@@ -295,14 +306,15 @@ class _Int4Product(_Product):
         accumulators = self.accumulators(outs, rows)
         with self.loop(_I64(0), self.groups, 1) as group:
             for code, scale, of_out in zip(codes, scales, accumulators, strict=True):
-                spread = self.spread(b.fpext(self.load(scale, _F16, group), _F32))
+                spread = self.spread_half(scale, group)
                 products = self.group_products(group, code, xs)
                 for accumulator, product in zip(of_out, products, strict=True):
                     self.add_product(accumulator, spread, product)
         whole = self.whole(_I64(0), self.groups, LANES)
         with self.loop(_I64(0), whole, LANES) as group:
-            for offset, of_out in zip(offsets, accumulators, strict=True):
-                numbers = b.fpext(self.load(offset, _F16, group, LANES), _VECTOR)
+            for scale, offset, of_out in zip(scales, offsets, accumulators, strict=True):
+                halves = (self.load(each, _F16, group, LANES) for each in (scale, offset))
+                numbers = self.middle(*(b.fpext(each, _VECTOR) for each in halves))
                 for accumulator, of_row in zip(of_out, sums, strict=True):
                     self.add_product(accumulator, numbers, self.load(of_row, _F32, group, LANES))
         totals = [
@@ -310,11 +322,28 @@ class _Int4Product(_Product):
             for of_out in accumulators
         ]
         with self.loop(whole, self.groups, 1) as group:
-            for offset, of_out in zip(offsets, totals, strict=True):
-                number = b.fpext(self.load(offset, _F16, group), _F32)
+            for scale, offset, of_out in zip(scales, offsets, totals, strict=True):
+                halves = (self.load(each, _F16, group) for each in (scale, offset))
+                number = self.middle(*(b.fpext(each, _F32) for each in halves))
                 for total, of_row in zip(of_out, sums, strict=True):
                     self.add_product(total, number, self.load(of_row, _F32, group))
         return [[b.load(total, typ=_F32) for total in of_out] for of_out in totals]
+
+    def middle(self, scale: ir.Value, offset: ir.Value) -> ir.Value:
+        """The weight that code 8 stands for."""
+        eight = scale.type([_MIDDLE] * LANES) if scale.type == _VECTOR else _F32(_MIDDLE)
+        return self.fused(scale, eight, offset)
+
+    def centred(self, integers: ir.Value, bit: int) -> ir.Value:
+        """float32 of the four bits from `bit` on, less 8.
+
+        They are put where ones are in the mantissa of a power of two, which is then subtracted:
+        fewer instructions than a shift and a conversion.
+        """
+        b, exponent = self.b, 23 - bit
+        bits = b.and_(integers, _INTEGERS([15 << bit] * LANES))
+        bits = b.or_(bits, _INTEGERS([(127 + exponent) << 23] * LANES))
+        return b.fsub(b.bitcast(bits, _VECTOR), _VECTOR([2.0**exponent + _MIDDLE] * LANES))
 
     def group_products(
         self, group: ir.Value, codes: ir.Value, xs: Sequence[ir.Value]
@@ -325,10 +354,8 @@ class _Int4Product(_Product):
         products: list[ir.Value] = [None for _ in xs]
         for part in range(0, half, LANES):
             both = b.zext(self.load(codes, _I8, b.add(byte, _I64(part)), LANES), _INTEGERS)
-            low = b.and_(both, _INTEGERS([15] * LANES))
-            high = b.lshr(both, _INTEGERS([4] * LANES))
-            for integers, first in ((low, part), (high, part + half)):
-                numbers = b.sitofp(integers, _VECTOR)
+            for bit, first in ((0, part), (4, part + half)):
+                numbers = self.centred(both, bit)
                 for number, x in enumerate(xs):
                     columns = self.load(x, _F32, b.add(column, _I64(first)), LANES)
                     so_far = products[number]
