@@ -228,6 +228,8 @@ def linear(
         return _half.linear(x, weight)
     if not isinstance(weight, Tensor):
         quantized = _linear.QUANTIZED.choose(x.device, x.dtype, implementation)
+        if x.dim() == 2:
+            return quantized.function(x, weight)
         product = quantized.function(x.reshape(-1, x.shape[-1]), weight)
         return product.view(*x.shape[:-1], -1)
     if implementation is None and weight.is_mkldnn:

@@ -27,28 +27,27 @@ _PROBED = (7, 5, 4)  # rows, outputs, groups: all tiles, and the remainders
 
 
 def linear(x: Tensor, weight: QuantizedWeight) -> Tensor:
-    if serves(x, weight):
-        return _product(x.float().contiguous(), weight).to(x.dtype)
-    return blocks.linear(x, weight)
+    return _product(x, weight) if serves(x, weight) else blocks.linear(x, weight)
 
 
 def serves(x: Tensor, weight: QuantizedWeight) -> bool:
     """Whether x [T, I] is few rows on a CPU, and nobody wants a gradient."""
-    if x.device.type != "cpu" or not 0 < len(x) <= FEW_ROWS or gradients.wanted(x):
-        return False
-    return has_product(weight)
+    is_few = x.is_cpu and 0 < x.shape[0] <= FEW_ROWS
+    return is_few and not gradients.wanted(x) and has_product(weight)
 
 
 def has_product(weight: QuantizedWeight) -> bool:
     """Whether few rows are multiplied with this weight here and not by blocks."""
-    group = _group_of(weight)
-    fits = not group or FEW_ROWS * weight.shape[-1] // group <= _MOST_SUMS
-    is_on_cpu = weight.scales.device.type == "cpu"
+    scales = weight.scales
+    if not (scales.is_cpu and scales.is_contiguous()):
+        return False
+    if isinstance(weight, Int8Weight):
+        return weight.codes.is_contiguous() and is_usable(0)
     return (
-        is_on_cpu
-        and fits
-        and all(part.is_contiguous() for part in _parts(weight))
-        and is_usable(group)
+        weight.packed.is_contiguous()
+        and weight.offsets.is_contiguous()
+        and FEW_ROWS * scales.shape[-1] <= _MOST_SUMS
+        and is_usable(weight.group)
     )
 
 
@@ -79,33 +78,34 @@ def is_usable(group: int) -> bool:
 def _product(x: Tensor, weight: QuantizedWeight) -> Tensor:
     from kernels.linear import lowered
 
-    num_out, width = weight.shape
-    codes, scales, *offsets = _parts(weight)
-    out = x.new_empty(len(x), num_out)
+    codes, offsets, group = _codes(weight)
+    num_rows, width = x.shape
+    num_out, width_bytes = codes.shape
+    if width != (2 * width_bytes if group else width_bytes):
+        raise ValueError(f"linear: rows of {width} numbers, a weight of {list(weight.shape)}")
+    rows = x.float().contiguous()
+    out = rows.new_empty(num_rows, num_out)
     job = lowered.Job(
-        x.data_ptr(),
+        rows.data_ptr(),
         codes.data_ptr(),
-        scales.data_ptr(),
-        offsets[0].data_ptr() if offsets else None,
+        weight.scales.data_ptr(),
+        None if offsets is None else offsets.data_ptr(),
         out.data_ptr(),
-        len(x),
+        num_rows,
         num_out,
         width,
-        lowered.OUTS * max(1, _CHUNK_BYTES // (lowered.OUTS * codes.shape[1])),
+        lowered.OUTS * max(1, _CHUNK_BYTES // (lowered.OUTS * width_bytes)),
         0,
     )
-    openmp.run(lowered.compiled(_group_of(weight)), job)
-    return out
+    openmp.run(lowered.compiled(group), job)
+    return out.to(x.dtype)
 
 
-def _parts(weight: QuantizedWeight) -> tuple[Tensor, ...]:
+def _codes(weight: QuantizedWeight) -> tuple[Tensor, Tensor | None, int]:
+    """Codes, offsets and the columns of a group, 0 for int8."""
     if isinstance(weight, Int8Weight):
-        return weight.codes, weight.scales
-    return weight.packed, weight.scales, weight.offsets
-
-
-def _group_of(weight: QuantizedWeight) -> int:
-    return 0 if isinstance(weight, Int8Weight) else weight.group
+        return weight.codes, None, 0
+    return weight.packed, weight.offsets, weight.group
 
 
 def _random(num_out: int, width: int, group: int, generator: torch.Generator) -> QuantizedWeight:

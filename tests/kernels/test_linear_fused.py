@@ -121,6 +121,14 @@ def test_what_it_does_not_serve_goes_by_blocks(monkeypatch):
         assert torch.equal(kernels.linear(few, weight), want)
 
 
+@pytest.mark.parametrize("group", [0, 32])
+def test_rows_of_another_width_are_refused(group):
+    """Red: memory beyond the rows is read."""
+    x, weight = inputs(group, 2, 4, 96)
+    with pytest.raises(ValueError, match=r"rows of 64 numbers, a weight of \[4, 96\]"):
+        kernels.linear(x[:, :64], weight)
+
+
 def zeros(x, weight):
     return x.new_zeros(len(x), weight.shape[0])
 
