@@ -56,9 +56,9 @@ def is_usable(group: int) -> bool:
     """Whether int4 weights in groups of `group`, or int8 weights if it is 0, can be multiplied."""
     if find_spec("llvmlite") is None:
         return False
-    from kernels.linear import lowered
+    from kernels import llvm
 
-    if not lowered.is_known_machine():
+    if not llvm.is_known_machine():
         return False
     num_rows, num_out, num_groups = _PROBED
     width = num_groups * group if group else 77

@@ -167,14 +167,15 @@ def test_a_failure_of_llvm_is_no_failure_of_the_product(monkeypatch):
 def test_smaller_tiles_give_the_same_bits(monkeypatch, group):
     """As processors with AVX2 only have them; run here with AVX2 only where this one has more."""
     from kernels.linear import lowered
+    from kernels.llvm import llvm
 
     x, weight = inputs(group, 7, 23, 9 * group or 123)
     want = fused.linear(x, weight)
-    features = lowered.llvm.get_host_cpu_features()
+    features = llvm.get_host_cpu_features()
     for name in features:
         if name.startswith("avx512"):
             features[name] = False
-    monkeypatch.setattr(lowered.llvm, "get_host_cpu_features", lambda: features)
+    monkeypatch.setattr(llvm, "get_host_cpu_features", lambda: features)
     address = lowered.compiled.__wrapped__(group)
     monkeypatch.setattr(lowered, "compiled", lambda group: address)
     assert torch.equal(fused.linear(x, weight), want)
@@ -194,12 +195,13 @@ def test_other_processors_have_every_instruction_it_takes(name, group):
     """Red: on such a machine the code calls functions that are not there, and the process dies."""
     llvm = pytest.importorskip("llvmlite.binding")
     from kernels.linear import lowered
+    from kernels.llvm import optimised
 
     llvm.initialize_all_targets()
     llvm.initialize_all_asmprinters()
     triple, cpu, has_many_registers = TARGETS[name]
     machine = llvm.Target.from_triple(triple).create_target_machine(cpu=cpu, opt=3)
-    code = lowered.optimised(group, machine, has_many_registers=has_many_registers)
+    code = optimised(lambda function: lowered.write(function, group, has_many_registers), machine)
     lines = [line.split() for line in machine.emit_assembly(code).splitlines()]
     instructions = {words[0] for words in lines if words}
     assert not instructions & {"call", "callq", "bl", "blr", "b.l"}
