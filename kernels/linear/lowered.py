@@ -1,4 +1,5 @@
-"""Machine code for products of few float32 rows with int8 and int4 weights, made by LLVM.
+"""Machine code for products of few float32 rows with int8 and int4 weights, made by LLVM, and for
+turning int4 weights into float32 before a product of many rows.
 
 A vector of codes is read, turned into float32 in registers and multiplied: weights are read once,
 as they are stored, one after the other. Each output has an accumulator of LANES lanes (int8: two);
@@ -52,9 +53,59 @@ def compiled(group: int) -> int:
     return llvm.compiled(lambda function, has_many: write(function, group, has_many))
 
 
+class WideningJob(Structure):
+    """Of int4 weights to plain numbers, shared as a `Job` is."""
+
+    _fields_ = (
+        ("codes", c_void_p),
+        ("scales", c_void_p),
+        ("offsets", c_void_p),
+        ("out", c_void_p),  # [outs, groups, group] float32
+        ("outs", c_int64),
+        ("groups", c_int64),
+        ("chunk", c_int64),
+        ("next", c_int64),
+    )
+
+
+@cache
+def compiled_widening(group: int) -> int:
+    """The address of the function that does its part of a `WideningJob`."""
+    return llvm.compiled(lambda function, _: write_widening(function, group))
+
+
+def write_widening(function: ir.Function, group: int) -> None:
+    program = Program(function, 4, 4)
+    b, half = program.b, group // 2
+    codes, scales, offsets, plain, num_out, num_groups, chunk, _ = program.fields
+    with program.shares(program.places[-1], chunk, num_out) as (first, end):
+        group_end = b.mul(end, num_groups)
+        with program.loop(b.mul(first, num_groups), group_end, 1) as at:
+            scale, offset = (program.spread_half(base, at) for base in (scales, offsets))
+            byte, column = b.mul(at, I64(half)), b.mul(at, I64(group))
+            for part in range(0, half, LANES):
+                both = program.load(codes, I8, b.add(byte, I64(part)), LANES)
+                integers = b.zext(both, INTEGERS)
+                for bit, start in ((0, part), (4, part + half)):
+                    numbers = program.fused(_four_bits(b, integers, bit, 0.0), scale, offset)
+                    program.store(numbers, plain, b.add(column, I64(start)))
+
+
 def write(function: ir.Function, group: int, has_many_registers: bool) -> None:
     tiles = ((4, 2), (2, 2), (1, OUTS)) if has_many_registers else ((2, 1), (1, 2))
     (_Int4Product(function, group) if group else _Int8Product(function)).write(tiles)
+
+
+def _four_bits(b: ir.IRBuilder, integers: ir.Value, bit: int, less: float) -> ir.Value:
+    """float32 of the four bits from `bit` on, minus `less`.
+
+    They are put where ones are in the mantissa of a power of two, which is then subtracted: fewer
+    instructions than a shift and a conversion.
+    """
+    exponent = 23 - bit
+    bits = b.and_(integers, INTEGERS([15 << bit] * LANES))
+    bits = b.or_(bits, INTEGERS([(127 + exponent) << 23] * LANES))
+    return b.fsub(b.bitcast(bits, VECTOR), VECTOR([2.0**exponent + less] * LANES))
 
 
 class _Product(Program):
@@ -191,17 +242,6 @@ class _Int4Product(_Product):
         eight = scale.type([_MIDDLE] * LANES) if scale.type == VECTOR else F32(_MIDDLE)
         return self.fused(scale, eight, offset)
 
-    def centred(self, integers: ir.Value, bit: int) -> ir.Value:
-        """float32 of the four bits from `bit` on, less 8.
-
-        They are put where ones are in the mantissa of a power of two, which is then subtracted:
-        fewer instructions than a shift and a conversion.
-        """
-        b, exponent = self.b, 23 - bit
-        bits = b.and_(integers, INTEGERS([15 << bit] * LANES))
-        bits = b.or_(bits, INTEGERS([(127 + exponent) << 23] * LANES))
-        return b.fsub(b.bitcast(bits, VECTOR), VECTOR([2.0**exponent + _MIDDLE] * LANES))
-
     def group_products(
         self, group: ir.Value, codes: ir.Value, xs: Sequence[ir.Value]
     ) -> list[ir.Value]:
@@ -212,7 +252,7 @@ class _Int4Product(_Product):
         for part in range(0, half, LANES):
             both = b.zext(self.load(codes, I8, b.add(byte, I64(part)), LANES), INTEGERS)
             for bit, first in ((0, part), (4, part + half)):
-                numbers = self.centred(both, bit)
+                numbers = _four_bits(b, both, bit, _MIDDLE)
                 for number, x in enumerate(xs):
                     columns = self.load(x, F32, b.add(column, I64(first)), LANES)
                     so_far = products[number]
