@@ -27,21 +27,17 @@ _NEEDED = {
 }
 
 
-def is_known_machine() -> bool:
-    """Whether this processor has the instructions without which LLVM would call functions."""
-    needed = _NEEDED.get(platform.machine().lower())
-    have = llvm.get_host_cpu_features()
-    return needed is not None and all(have.get(name) for name in needed)
-
-
 def compiled(write: Callable[[ir.Function, bool], None]) -> int:
     """The address of the function that `write` writes, which takes one pointer, for this processor.
 
-    `write` is told whether there are 32 registers of 16 lanes. Raises RuntimeError if LLVM cannot.
+    `write` is told whether there are 32 registers of 16 lanes. Raises RuntimeError if LLVM cannot,
+    and where it would have to call functions, as the processor lacks an instruction.
     """
+    features, needed = llvm.get_host_cpu_features(), _NEEDED.get(platform.machine().lower())
+    if needed is None or not all(features.get(name) for name in needed):
+        raise RuntimeError(f"no fused products or no float16 on this {platform.machine()}")
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
-    features = llvm.get_host_cpu_features()
     machine = llvm.Target.from_default_triple().create_target_machine(
         cpu=llvm.get_host_cpu_name(), features=features.flatten(), opt=3
     )

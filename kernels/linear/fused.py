@@ -10,12 +10,11 @@ is not, and for many rows, which are limited by arithmetic and not by reading, b
 """
 
 from functools import cache
-from importlib.util import find_spec
 
 import torch
 from torch import Tensor
 
-from kernels import gradients, openmp
+from kernels import gradients, native
 from kernels.linear import blocks
 from kernels.quantized import Int4Weight, Int8Weight, QuantizedWeight
 
@@ -54,12 +53,6 @@ def has_product(weight: QuantizedWeight) -> bool:
 @cache
 def is_usable(group: int) -> bool:
     """Whether int4 weights in groups of `group`, or int8 weights if it is 0, can be multiplied."""
-    if find_spec("llvmlite") is None:
-        return False
-    from kernels import llvm
-
-    if not llvm.is_known_machine():
-        return False
     num_rows, num_out, num_groups = _PROBED
     width = num_groups * group if group else 77
     generator = torch.Generator().manual_seed(group)
@@ -67,7 +60,7 @@ def is_usable(group: int) -> bool:
     weight = _random(num_out, width, group, generator)
     try:
         got = _product(x, weight)
-    except RuntimeError:  # LLVM's
+    except native.UNAVAILABLE:
         return False
     want = x.double() @ weight.dequantize(torch.float64).T
     error = (got.double() - want).square().mean() / want.square().mean()
@@ -97,7 +90,7 @@ def _product(x: Tensor, weight: QuantizedWeight) -> Tensor:
         lowered.OUTS * max(1, _CHUNK_BYTES // (lowered.OUTS * width_bytes)),
         0,
     )
-    openmp.run(lowered.compiled(group), job)
+    native.run(lowered.compiled(group), job)
     return out.to(x.dtype)
 
 

@@ -5,12 +5,11 @@ takes several times as long: as the result is the same, bit by bit, either may s
 """
 
 from functools import cache
-from importlib.util import find_spec
 
 import torch
 from torch import Tensor
 
-from kernels import openmp
+from kernels import native
 from kernels.quantized import Int4Weight
 
 _CHUNK_BYTES = 2**14  # of codes that a thread takes at a time
@@ -28,18 +27,12 @@ def widened(weight: Int4Weight, out: Tensor) -> Tensor:
 @cache
 def is_usable(group: int) -> bool:
     """Whether int4 weights in groups of `group` come out as they should."""
-    if find_spec("llvmlite") is None:
-        return False
-    from kernels import llvm
-
-    if not llvm.is_known_machine():
-        return False
     generator = torch.Generator().manual_seed(group)
     weight = Int4Weight.quantize(torch.randn(5, 3 * group, generator=generator), group)
     out = torch.empty(weight.shape)
     try:
         _widen(weight, out)
-    except RuntimeError:  # LLVM's
+    except native.UNAVAILABLE:
         return False
     return torch.equal(out, weight.dequantize())
 
@@ -63,4 +56,4 @@ def _widen(weight: Int4Weight, out: Tensor) -> None:
         max(1, _CHUNK_BYTES // width_bytes),
         0,
     )
-    openmp.run(lowered.compiled_widening(weight.group), job)
+    native.run(lowered.compiled_widening(weight.group), job)

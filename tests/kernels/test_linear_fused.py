@@ -1,5 +1,7 @@
 """Red here means few rows are not multiplied with the weights, or their bits depend on company."""
 
+import sys
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -175,11 +177,23 @@ def _patched(wrong, right, x, weight):
         return wrong(x, weight)
 
 
-def test_a_failure_of_llvm_is_no_failure_of_the_product(monkeypatch):
-    def fail(x, weight):
-        raise RuntimeError("LLVM ERROR")
+def test_without_llvmlite_it_is_not_used(monkeypatch):
+    for name in ("kernels.linear.lowered", "kernels.llvm", "llvmlite"):
+        monkeypatch.setitem(sys.modules, name, None)
+    monkeypatch.delattr(sys.modules["kernels.linear"], "lowered")
+    assert not fused.is_usable.__wrapped__(0)
+    assert not widened.is_usable.__wrapped__(32)
 
-    monkeypatch.setattr(fused, "_product", fail)
+
+def test_a_processor_without_fused_products_is_not_served(monkeypatch):
+    from kernels.llvm import llvm
+
+    features = llvm.get_host_cpu_features()
+    features["fma"] = features["neon"] = False
+    monkeypatch.setattr(llvm, "get_host_cpu_features", lambda: features)
+    from kernels.linear import lowered
+
+    monkeypatch.setattr(lowered, "compiled", lowered.compiled.__wrapped__)
     assert not fused.is_usable.__wrapped__(0)
 
 

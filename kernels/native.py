@@ -1,4 +1,4 @@
-"""Machine code on the threads that torch's own operations run on.
+"""Running machine code on the threads that torch's own operations run on.
 
 A second pool beside torch's would fight it: OpenMP's threads spin for a while after each operation,
 waiting for the next, and hold the cores.
@@ -9,6 +9,10 @@ from functools import lru_cache
 from typing import Any
 
 import torch
+
+# What making code raises where llvmlite is missing or another one than is known here, where the
+# processor lacks an instruction, and where LLVM cannot.
+UNAVAILABLE = (ImportError, OSError, AttributeError, TypeError, RuntimeError)
 
 
 def run(address: int, argument: ctypes.Structure) -> None:
