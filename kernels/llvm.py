@@ -156,7 +156,17 @@ class Program:
         spread = b.shuffle_vector(one, vector(ir.Undefined), INTEGERS(None))
         return b.fpext(b.bitcast(spread, ir.VectorType(F16, LANES)), VECTOR)
 
+    def array(self, count: int) -> ir.Value:
+        """Room for `count` numbers on the stack."""
+        with self.b.goto_entry_block():
+            typed = self.b.alloca(F32, count)  # others can be stored to than what it was made for
+            return self.b.inttoptr(self.b.ptrtoint(typed, I64), POINTER)
+
     def lane_sum(self, value: ir.Value) -> ir.Value:
+        return self.halved(value, self.b.fadd)
+
+    def halved(self, value: ir.Value, join: Callable[[ir.Value, ir.Value], ir.Value]) -> ir.Value:
+        """A vector's first half of lanes joined with its second, until there is one number."""
         b, count = self.b, LANES
         while count > 1:
             count //= 2
@@ -164,7 +174,7 @@ class Program:
                 ir.VectorType(I32, count)(list(range(start, start + count))) for start in (0, count)
             )
             nothing = value.type(ir.Undefined)
-            value = b.fadd(
+            value = join(
                 b.shuffle_vector(value, nothing, low), b.shuffle_vector(value, nothing, high)
             )
         return b.extract_element(value, I32(0))

@@ -15,14 +15,16 @@ import torch
 UNAVAILABLE = (ImportError, OSError, AttributeError, TypeError, RuntimeError)
 
 
-def run(address: int, argument: ctypes.Structure) -> None:
-    """Calls the C function at `address` once on each of torch's threads, and waits for all.
+def run(address: int, argument: ctypes.Structure, num_threads: int | None = None) -> None:
+    """Calls the C function at `address` once on each thread, as many as torch has unless it is
+    said, and waits for all.
 
     It gets the address of `argument` and must divide the work by itself: there may be fewer threads
     than torch has, or just one.
     """
-    num_threads, parallel = torch.get_num_threads(), _parallel()
-    if num_threads > 1 and parallel is not None:
+    if num_threads is None:
+        num_threads = torch.get_num_threads()
+    if num_threads > 1 and (parallel := _parallel()) is not None:
         parallel(address, ctypes.addressof(argument), num_threads, 0)
     else:
         _FUNCTION(address)(ctypes.addressof(argument))
