@@ -4,7 +4,7 @@ See lowered.py. A product of few rows is limited by reading the keys; PyTorch's 
 for many rows and heads, takes several times as long, and rounds a row in another way beside others.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import cache
 
 import torch
@@ -15,6 +15,7 @@ from kernels import native
 Piece = tuple[Tensor, Tensor]  # keys and values [n, G, D], float32
 _MOST_ERROR = 1e-5
 _LARGEST_HEAD = 256
+_TILE_KEYS = 4096
 _VECTOR = 16
 
 
@@ -24,16 +25,19 @@ def attention(rows: Tensor, pieces: Iterable[Piece], num_keys: int, scale: float
     from kernels.attention import lowered
 
     rows = rows.contiguous()
+    out = torch.empty_like(rows)
     num_queries, num_groups, per_group, head_dim = rows.shape
-    num_rows, seen, parts = rows.shape[:3].numel(), num_keys - num_queries + 1, []
-    for keys, values in pieces:
+    num_rows, seen = out.shape[:3].numel(), num_keys - num_queries + 1
+    room = 1 + -(-min(num_keys, _TILE_KEYS) // lowered.CHUNK)
+    parts = rows.new_empty(num_rows, room, head_dim + lowered.EXTRA)
+    first_chunk = 0
+    for keys, values in _tiles(pieces):
         num_chunks = -(-keys.shape[0] // lowered.CHUNK)
-        part = rows.new_empty(num_rows, num_chunks, head_dim + lowered.EXTRA)
         job = lowered.PartsJob(
             rows.data_ptr(),
             keys.data_ptr(),
             values.data_ptr(),
-            part.data_ptr(),
+            parts.data_ptr(),
             num_queries,
             num_groups,
             per_group,
@@ -42,18 +46,27 @@ def attention(rows: Tensor, pieces: Iterable[Piece], num_keys: int, scale: float
             *keys.stride()[:2],
             *values.stride()[:2],
             num_chunks,
+            first_chunk,
+            room,
             scale,
             0,
         )
         assert keys.stride(2) == values.stride(2) == 1
         native.run(lowered.compiled_parts(head_dim), job)
+        num_parts = first_chunk + num_chunks
+        whole = lowered.WholeJob(parts.data_ptr(), out.data_ptr(), num_rows, num_parts, room)
+        native.run(lowered.compiled_whole(head_dim), whole, num_threads=1)
         seen -= keys.shape[0]
-        parts.append(part)
-    together = parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
-    out = torch.empty_like(rows)
-    whole = lowered.WholeJob(together.data_ptr(), out.data_ptr(), num_rows, together.shape[1])
-    native.run(lowered.compiled_whole(head_dim), whole, num_threads=1)
+        first_chunk = 1  # behind what all keys up to here are together
     return out
+
+
+def _tiles(pieces: Iterable[Piece]) -> Iterator[Piece]:
+    """Parts are put together after so many keys, so that memory does not grow with their number."""
+    for keys, values in pieces:
+        for start in range(0, keys.shape[0], _TILE_KEYS):
+            tile = slice(start, start + _TILE_KEYS)
+            yield keys[tile], values[tile]
 
 
 @cache

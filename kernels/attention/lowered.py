@@ -30,7 +30,7 @@ class PartsJob(Structure):
         ("queries", c_void_p),  # [T, G, R, D]
         ("keys", c_void_p),
         ("values", c_void_p),
-        ("parts", c_void_p),  # [T, G, R, chunks, D + EXTRA]
+        ("parts", c_void_p),  # [T, G, R, room, D + EXTRA]
         ("num_queries", c_int64),
         ("num_groups", c_int64),
         ("per_group", c_int64),
@@ -41,17 +41,22 @@ class PartsJob(Structure):
         ("value_stride", c_int64),
         ("value_group_stride", c_int64),
         ("num_chunks", c_int64),
+        ("first_chunk", c_int64),  # where in `parts` the first of these is
+        ("room", c_int64),
         ("scale", c_float),
         ("next", c_int64),
     )
 
 
 class WholeJob(Structure):
+    """What the first `num_chunks` parts of each row are together: that part replaces the first."""
+
     _fields_ = (
         ("parts", c_void_p),
-        ("out", c_void_p),  # [T, G, R, D]
+        ("out", c_void_p),  # [T, G, R, D], the means of the values
         ("num_rows", c_int64),  # T G R
         ("num_chunks", c_int64),
+        ("room", c_int64),
     )
 
 
@@ -67,13 +72,14 @@ def compiled_whole(head_dim: int) -> int:
 
 
 def write_parts(function: ir.Function, head_dim: int) -> None:
-    program = _Attention(function, 4, 12)
+    program = _Attention(function, 4, 14)
     b = program.b
     queries, keys, values, parts, num_queries, num_groups, per_group, num_keys = program.fields[:8]
-    seen, key_stride, key_group, value_stride, value_group, num_chunks = program.fields[8:14]
-    scale = program.spread(b.load(program.places[14], typ=F32))
+    seen, key_stride, key_group, value_stride, value_group = program.fields[8:13]
+    num_chunks, first_chunk, room = program.fields[13:16]
+    scale = program.spread(b.load(program.places[16], typ=F32))
     scores = program.array(CHUNK)
-    with program.shares(program.places[15], I64(1), b.mul(num_groups, num_chunks)) as (unit, _):
+    with program.shares(program.places[17], I64(1), b.mul(num_groups, num_chunks)) as (unit, _):
         group, chunk = b.srem(unit, num_groups), b.sdiv(unit, num_groups)
         first_key = b.mul(chunk, I64(CHUNK))
         in_chunk = program.least(b.sub(num_keys, first_key), I64(CHUNK))
@@ -92,7 +98,7 @@ def write_parts(function: ir.Function, head_dim: int) -> None:
             top = program.scores(q, k, key_stride, count, scale, scores)
             total = program.exponentials(scores, count, top)
             sums = program.weighted(scores, v, value_stride, count, head_dim)
-            place = b.add(b.mul(row, num_chunks), chunk)
+            place = b.add(b.mul(row, room), b.add(first_chunk, chunk))
             part = program.at(parts, F32, b.mul(place, I64(head_dim + EXTRA)))
             for at, one in enumerate(sums):
                 program.store(one, part, I64(at * LANES))
@@ -101,12 +107,12 @@ def write_parts(function: ir.Function, head_dim: int) -> None:
 
 
 def write_whole(function: ir.Function, head_dim: int) -> None:
-    program = _Attention(function, 2, 2)
+    program = _Attention(function, 2, 3)
     b = program.b
-    parts, out, num_rows, num_chunks = program.fields
+    parts, out, num_rows, num_chunks, room = program.fields
     stride = head_dim + EXTRA
     with program.loop(I64(0), num_rows, 1) as row:
-        of_row = program.at(parts, F32, b.mul(b.mul(row, num_chunks), I64(stride)))
+        of_row = program.at(parts, F32, b.mul(b.mul(row, room), I64(stride)))
         top, total = program.local(F32(_LOWEST)), program.local(VECTOR(None))
         with program.loop(I64(0), num_chunks, 1) as chunk:
             at = b.add(b.mul(chunk, I64(stride)), I64(head_dim))
@@ -123,8 +129,13 @@ def write_whole(function: ir.Function, head_dim: int) -> None:
             for one, numbers in zip(sums, program.vectors(part, head_dim), strict=True):
                 program.add_product(one, share, numbers)
         for at, one in enumerate(sums):
-            mean = b.fdiv(b.load(one, typ=VECTOR), b.load(total, typ=VECTOR))
+            values = b.load(one, typ=VECTOR)
+            program.store(values, of_row, I64(at * LANES))
+            mean = b.fdiv(values, b.load(total, typ=VECTOR))
             program.store(mean, out, b.add(b.mul(row, I64(head_dim)), I64(at * LANES)))
+        program.store(b.load(top, typ=F32), of_row, I64(head_dim))
+        first_lane = b.extract_element(b.load(total, typ=VECTOR), I32(0))
+        program.store(first_lane, of_row, I64(head_dim + 1))
     b.ret_void()
 
 

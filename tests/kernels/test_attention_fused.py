@@ -50,7 +50,17 @@ def test_it_is_the_definition_and_a_query_has_the_bits_it_has_alone(
     for at in range(num_queries):
         seen = earlier + at + 1
         assert torch.equal(attend(q[at : at + 1], keys[:seen], values[:seen])[0], got[at])
-    assert torch.equal(attend(q, keys, values, cut=256), got)
+
+
+@pytest.mark.parametrize("num_queries", [1, 5])
+def test_a_long_history_is_put_together_from_tiles(monkeypatch, num_queries):
+    """Red: tiles are weighed wrongly, or need room that grows with their number."""
+    monkeypatch.setattr(fused, "_TILE_KEYS", 512)
+    q, keys, values = inputs(num_queries, 5000, 2, 2, 32)
+    got = attend(q, keys, values)
+    assert relative_rms(got, naive.attention(q, [(keys, values)], 0.25, None, 0)) < 2e-6
+    assert torch.equal(attend(q, keys, values, cut=512), got)
+    assert torch.equal(attend(q[-1:], keys, values)[0], got[-1])
 
 
 def test_bits_do_not_depend_on_threads():
