@@ -145,6 +145,11 @@ class Program:
     def add_product(self, place: ir.Value, left: ir.Value, right: ir.Value) -> None:
         self.b.store(self.fused(left, right, self.b.load(place, typ=left.type)), place)
 
+    def spread(self, value: ir.Value) -> ir.Value:
+        """`value` in every lane."""
+        one = self.b.insert_element(VECTOR(ir.Undefined), value, I32(0))
+        return self.b.shuffle_vector(one, VECTOR(ir.Undefined), INTEGERS(None))
+
     def spread_half(self, base: ir.Value, index: ir.Value) -> ir.Value:
         """One float16 in every lane of a float32 vector.
 
@@ -156,11 +161,10 @@ class Program:
         spread = b.shuffle_vector(one, vector(ir.Undefined), INTEGERS(None))
         return b.fpext(b.bitcast(spread, ir.VectorType(F16, LANES)), VECTOR)
 
-    def array(self, count: int) -> ir.Value:
-        """Room for `count` numbers on the stack."""
-        with self.b.goto_entry_block():
-            typed = self.b.alloca(F32, count)  # others can be stored to than what it was made for
-            return self.b.inttoptr(self.b.ptrtoint(typed, I64), POINTER)
+    def array(self, count: ir.Value) -> ir.Value:
+        """Room for `count` numbers on the stack; called at the function's beginning."""
+        typed = self.b.alloca(F32, count)  # others can be stored to than what it was made for
+        return self.b.inttoptr(self.b.ptrtoint(typed, I64), POINTER)
 
     def lane_sum(self, value: ir.Value) -> ir.Value:
         return self.halved(value, self.b.fadd)

@@ -78,7 +78,7 @@ def write_parts(function: ir.Function, head_dim: int) -> None:
     seen, key_stride, key_group, value_stride, value_group = program.fields[8:13]
     num_chunks, first_chunk, room = program.fields[13:16]
     scale = program.spread(b.load(program.places[16], typ=F32))
-    scores = program.array(CHUNK)
+    scores = program.array(I64(CHUNK))
     with program.shares(program.places[17], I64(1), b.mul(num_groups, num_chunks)) as (unit, _):
         group, chunk = b.srem(unit, num_groups), b.sdiv(unit, num_groups)
         first_key = b.mul(chunk, I64(CHUNK))
@@ -236,10 +236,6 @@ class _Attention(Program):
 
     def least(self, left: ir.Value, right: ir.Value) -> ir.Value:
         return self.b.select(self.b.icmp_signed("<", left, right), left, right)
-
-    def spread(self, value: ir.Value) -> ir.Value:
-        one = self.b.insert_element(VECTOR(ir.Undefined), value, I32(0))
-        return self.b.shuffle_vector(one, VECTOR(ir.Undefined), INTEGERS(None))
 
     def spread_int(self, value: ir.Value) -> ir.Value:
         narrow = self.b.trunc(value, I32)

@@ -114,8 +114,14 @@ class _Product(Program):
         self.x, self.codes, self.scales, self.offsets, self.out = self.fields[:5]
         self.rows, self.outs, self.width, self.chunk, _ = self.fields[5:]
 
-    def tile(self, outs: Sequence[ir.Value], rows: Sequence[ir.Value]) -> list[list[ir.Value]]:
-        """The product of each of `outs` with each of `rows`."""
+    def prepare(self, outs: Sequence[ir.Value]) -> None:
+        """What all rows need of `outs`, before any tile of them."""
+
+    def tile(
+        self, outs: Sequence[ir.Value], rows: Sequence[ir.Value], start: int
+    ) -> list[list[ir.Value]]:
+        """The product of each of `outs` with each of `rows`; the first is number `start` of those
+        that were prepared."""
         raise NotImplementedError
 
     def write(self, tiles: Sequence[tuple[int, int]]) -> None:
@@ -125,18 +131,21 @@ class _Product(Program):
             fours_end = self.whole(first, end, OUTS)
             with self.loop(first, fours_end, OUTS) as out:
                 outs, row = [b.add(out, I64(n)) for n in range(OUTS)], I64(0)
+                self.prepare(outs)
                 for count, num_outs in tiles:
                     stop = self.whole(row, self.rows, count)
                     with self.loop(row, stop, count) as at:
                         rows = [b.add(at, I64(n)) for n in range(count)]
                         for start in range(0, OUTS, num_outs):
-                            self.stored_tile(outs[start : start + num_outs], rows)
+                            self.stored_tile(outs[start : start + num_outs], rows, start)
                     row = stop
-            with self.loop(fours_end, end, 1) as out, self.loop(I64(0), self.rows, 1) as at:
-                self.stored_tile([out], [at])
+            with self.loop(fours_end, end, 1) as out:
+                self.prepare([out])
+                with self.loop(I64(0), self.rows, 1) as at:
+                    self.stored_tile([out], [at], 0)
 
-    def stored_tile(self, outs: Sequence[ir.Value], rows: Sequence[ir.Value]) -> None:
-        for out, of_out in zip(outs, self.tile(outs, rows), strict=True):
+    def stored_tile(self, outs: Sequence[ir.Value], rows: Sequence[ir.Value], start: int) -> None:
+        for out, of_out in zip(outs, self.tile(outs, rows, start), strict=True):
             for row, total in zip(rows, of_out, strict=True):
                 self.store(total, self.out, self.b.add(self.b.mul(row, self.outs), out))
 
@@ -150,15 +159,20 @@ class _Product(Program):
 
 
 class _Int8Product(_Product):
-    def tile(self, outs: Sequence[ir.Value], rows: Sequence[ir.Value]) -> list[list[ir.Value]]:
+    def tile(
+        self,
+        outs: Sequence[ir.Value],
+        rows: Sequence[ir.Value],
+        start: int,  # noqa: ARG002 (nothing was prepared)
+    ) -> list[list[ir.Value]]:
         b = self.b
         codes = [self.row_of(self.codes, I8, out, self.width) for out in outs]
         xs = [self.row_of(self.x, F32, row, self.width) for row in rows]
         banks = [self.accumulators(outs, rows) for _ in range(_INT8_ACCUMULATORS)]
-        start: ir.Value = I64(0)
+        begun: ir.Value = I64(0)
         for num_banks in (_INT8_ACCUMULATORS, 1):
-            stop = self.whole(start, self.width, num_banks * LANES)
-            with self.loop(start, stop, num_banks * LANES) as first:
+            stop = self.whole(begun, self.width, num_banks * LANES)
+            with self.loop(begun, stop, num_banks * LANES) as first:
                 for bank in range(num_banks):
                     column = b.add(first, I64(bank * LANES))
                     columns = [self.load(x, F32, column, LANES) for x in xs]
@@ -167,7 +181,7 @@ class _Int8Product(_Product):
                         numbers = b.sitofp(integers, VECTOR)
                         for x, accumulator in zip(columns, of_out, strict=True):
                             self.add_product(accumulator, numbers, x)
-            start = stop
+            begun = stop
         totals: list[list[tuple[ir.Value, ir.Value]]] = []
         for number, out in enumerate(outs):
             scale = self.load(self.scales, F32, out)
@@ -177,7 +191,7 @@ class _Int8Product(_Product):
                 while len(sums) > 1:
                     sums.append(b.fadd(sums.pop(), sums.pop()))
                 totals[-1].append((self.local(self.lane_sum(sums[0])), scale))
-        with self.loop(start, self.width, 1) as column:
+        with self.loop(begun, self.width, 1) as column:
             for code, of_out in zip(codes, totals, strict=True):
                 value = b.sitofp(self.load(code, I8, column), F32)
                 for x, (total, _) in zip(xs, of_out, strict=True):
@@ -194,6 +208,8 @@ class _Int4Product(_Product):
         self.groups = b.udiv(self.width, I64(group))
         num_sums = b.mul(self.rows, self.groups)
         self.sums = b.alloca(F32, num_sums)  # [rows, groups]
+        # Of the outputs in work: an output's scales, and after them the weights that code 8 is.
+        self.numbers = self.array(b.mul(self.groups, I64(2 * OUTS)))
         with self.loop(I64(0), num_sums, 1) as at:
             first = b.mul(at, I64(group))
             total = self.load(self.x, F32, first, LANES)
@@ -201,28 +217,51 @@ class _Int4Product(_Product):
                 total = b.fadd(total, self.load(self.x, F32, b.add(first, I64(part)), LANES))
             self.store(self.lane_sum(total), self.sums, at)
 
-    def tile(self, outs: Sequence[ir.Value], rows: Sequence[ir.Value]) -> list[list[ir.Value]]:
+    def prepare(self, outs: Sequence[ir.Value]) -> None:
+        b = self.b
+        for number, out in enumerate(outs):
+            scales, offsets = (
+                self.row_of(base, F16, out, self.groups) for base in (self.scales, self.offsets)
+            )
+            places = self.prepared(number)
+            whole = self.whole(I64(0), self.groups, LANES)
+            for first, stop, count in ((I64(0), whole, LANES), (whole, self.groups, 0)):
+                kind = VECTOR if count else F32
+                eight = VECTOR([_MIDDLE] * LANES) if count else F32(_MIDDLE)
+                with self.loop(first, stop, count or 1) as group:
+                    scale, offset = (
+                        b.fpext(self.load(base, F16, group, count), kind)
+                        for base in (scales, offsets)
+                    )
+                    self.store(scale, places[0], group)
+                    self.store(self.fused(scale, eight, offset), places[1], group)
+
+    def prepared(self, number: int) -> tuple[ir.Value, ir.Value]:
+        """Where the scales, and the weights that code 8 is, of an output in work are."""
+        first, second = (self.b.mul(self.groups, I64(2 * number + more)) for more in (0, 1))
+        return self.at(self.numbers, F32, first), self.at(self.numbers, F32, second)
+
+    def tile(
+        self, outs: Sequence[ir.Value], rows: Sequence[ir.Value], start: int
+    ) -> list[list[ir.Value]]:
         b = self.b
         width_bytes = b.udiv(self.width, I64(2))
         codes = [self.row_of(self.codes, I8, out, width_bytes) for out in outs]
-        scales, offsets = (
-            [self.row_of(base, F16, out, self.groups) for out in outs]
-            for base in (self.scales, self.offsets)
-        )
+        places = [self.prepared(start + number) for number in range(len(outs))]
+        scales, middles = ([place[at] for place in places] for at in (0, 1))
         xs = [self.row_of(self.x, F32, row, self.width) for row in rows]
         sums = [self.row_of(self.sums, F32, row, self.groups) for row in rows]
         accumulators = self.accumulators(outs, rows)
         with self.loop(I64(0), self.groups, 1) as group:
             for code, scale, of_out in zip(codes, scales, accumulators, strict=True):
-                spread = self.spread_half(scale, group)
+                spread = self.spread(self.load(scale, F32, group))
                 products = self.group_products(group, code, xs)
                 for accumulator, product in zip(of_out, products, strict=True):
                     self.add_product(accumulator, spread, product)
         whole = self.whole(I64(0), self.groups, LANES)
         with self.loop(I64(0), whole, LANES) as group:
-            for scale, offset, of_out in zip(scales, offsets, accumulators, strict=True):
-                halves = (self.load(each, F16, group, LANES) for each in (scale, offset))
-                numbers = self.middle(*(b.fpext(each, VECTOR) for each in halves))
+            for middle, of_out in zip(middles, accumulators, strict=True):
+                numbers = self.load(middle, F32, group, LANES)
                 for accumulator, of_row in zip(of_out, sums, strict=True):
                     self.add_product(accumulator, numbers, self.load(of_row, F32, group, LANES))
         totals = [
@@ -230,17 +269,11 @@ class _Int4Product(_Product):
             for of_out in accumulators
         ]
         with self.loop(whole, self.groups, 1) as group:
-            for scale, offset, of_out in zip(scales, offsets, totals, strict=True):
-                halves = (self.load(each, F16, group) for each in (scale, offset))
-                number = self.middle(*(b.fpext(each, F32) for each in halves))
+            for middle, of_out in zip(middles, totals, strict=True):
+                number = self.load(middle, F32, group)
                 for total, of_row in zip(of_out, sums, strict=True):
                     self.add_product(total, number, self.load(of_row, F32, group))
         return [[b.load(total, typ=F32) for total in of_out] for of_out in totals]
-
-    def middle(self, scale: ir.Value, offset: ir.Value) -> ir.Value:
-        """The weight that code 8 stands for."""
-        eight = scale.type([_MIDDLE] * LANES) if scale.type == VECTOR else F32(_MIDDLE)
-        return self.fused(scale, eight, offset)
 
     def group_products(
         self, group: ir.Value, codes: ir.Value, xs: Sequence[ir.Value]
