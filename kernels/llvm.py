@@ -74,6 +74,11 @@ class Program:
             b.gep(argument, [I32(0), I32(at)], source_etype=fields) for at in range(len(kinds))
         ]
         self.fields = [b.load(at, typ=kind) for at, kind in zip(self.places, kinds, strict=True)]
+        self._prefetch = ir.Function(
+            function.module,
+            ir.FunctionType(ir.VoidType(), [POINTER] + [I32] * 3),
+            "llvm.prefetch.p0",
+        )
         self.fma = {
             kind: ir.Function(
                 function.module, ir.FunctionType(kind, [kind] * 3), f"llvm.fma.{suffix}"
@@ -134,6 +139,11 @@ class Program:
         """One number, or a vector of `count`, from any address."""
         typ = ir.VectorType(kind, count) if count else kind
         return self.b.load(self.at(base, kind, index), typ=typ, align=1)
+
+    def prefetch(self, base: ir.Value, kind: ir.Type, index: ir.Value) -> None:
+        """Will be read soon; may lie behind the end of what there is."""
+        read, near, data = I32(0), I32(3), I32(1)
+        self.b.call(self._prefetch, [self.at(base, kind, index), read, near, data])
 
     def store(self, value: ir.Value, base: ir.Value, index: ir.Value) -> None:
         self.b.store(value, self.at(base, F32, index), align=1)

@@ -11,6 +11,9 @@ be large and nearly cancel each other:
 
 The order of every sum is fixed by what is written here, not by an optimiser, and the same in all
 tiles: it does not depend on how many rows, outputs or threads there are, so neither do the bits.
+
+OUTS outputs are computed together, so that x is loaded once for all, and the codes of the next ones
+asked for meanwhile: processors foresee one run of addresses, not several beside each other.
 """
 
 from collections.abc import Sequence
@@ -167,6 +170,7 @@ class _Int8Product(_Product):
     ) -> list[list[ir.Value]]:
         b = self.b
         codes = [self.row_of(self.codes, I8, out, self.width) for out in outs]
+        ahead = b.mul(self.width, I64(OUTS))
         xs = [self.row_of(self.x, F32, row, self.width) for row in rows]
         banks = [self.accumulators(outs, rows) for _ in range(_INT8_ACCUMULATORS)]
         begun: ir.Value = I64(0)
@@ -177,6 +181,8 @@ class _Int8Product(_Product):
                     column = b.add(first, I64(bank * LANES))
                     columns = [self.load(x, F32, column, LANES) for x in xs]
                     for code, of_out in zip(codes, banks[bank], strict=True):
+                        if bank == 0:
+                            self.prefetch(code, I8, b.add(column, ahead))
                         integers = b.sext(self.load(code, I8, column, LANES), INTEGERS)
                         numbers = b.sitofp(integers, VECTOR)
                         for x, accumulator in zip(columns, of_out, strict=True):
@@ -252,8 +258,10 @@ class _Int4Product(_Product):
         xs = [self.row_of(self.x, F32, row, self.width) for row in rows]
         sums = [self.row_of(self.sums, F32, row, self.groups) for row in rows]
         accumulators = self.accumulators(outs, rows)
+        ahead = b.mul(width_bytes, I64(OUTS))
         with self.loop(I64(0), self.groups, 1) as group:
             for code, scale, of_out in zip(codes, scales, accumulators, strict=True):
+                self.prefetch(code, I8, b.add(b.mul(group, I64(self.group // 2)), ahead))
                 spread = self.spread(self.load(scale, F32, group))
                 products = self.group_products(group, code, xs)
                 for accumulator, product in zip(of_out, products, strict=True):
