@@ -22,7 +22,7 @@ FEW_ROWS = 24  # from there on blocks are as fast with int4; with int8 from 64 o
 _CHUNK_BYTES = 2**15  # of weights that a thread takes at a time
 _MOST_SUMS = 2**16  # of groups, on each thread's stack
 _MOST_ERROR = 1e-5
-_PROBED = (7, 5, 4)  # rows, outputs, groups: all tiles, and the remainders
+_PROBED = (7, 5, 18)  # rows, outputs, groups: all tiles, whole vectors and what is left
 
 
 def linear(x: Tensor, weight: QuantizedWeight) -> Tensor:
@@ -54,7 +54,7 @@ def has_product(weight: QuantizedWeight) -> bool:
 def is_usable(group: int) -> bool:
     """Whether int4 weights in groups of `group`, or int8 weights if it is 0, can be multiplied."""
     num_rows, num_out, num_groups = _PROBED
-    width = num_groups * group if group else 77
+    width = num_groups * group if group else 90
     generator = torch.Generator().manual_seed(group)
     x = torch.randn(num_rows, width, generator=generator)
     weight = _random(num_out, width, group, generator)
