@@ -1,10 +1,11 @@
-"""What torch offers for products of few float32 rows with one weight: rate, and error.
+"""Products of few float32 rows with one weight, ours and what torch offers: rate, and error.
 
     python -m benchmarks.linear [--threads 1] [--rows 1 4 8 16 64 1024]
 
 Widths are those of a small model and of a large one. Each product goes over as many weights as fill
 the caches several times; the best time of each weight counts. GB/s are of the weight as it is
-stored, the error is the RMS of the difference over that of the product in float64.
+stored, the error is the RMS of the difference over that of the product in float64, with the weight
+as int8 or int4 has it where it is stored so: what the product adds, not what storing lost.
 """
 
 import argparse
@@ -19,7 +20,7 @@ from torch import Tensor
 
 import kernels
 from benchmarks import machine
-from kernels.linear import half, packed
+from kernels.linear import blocks, fused, half, naive, packed
 
 SHAPES = {"up": (3072, 576), "down": (576, 1536), "head": (49_152, 576), "wide": (4096, 4096)}
 _MOST_BYTES = 128 * 2**20
@@ -33,8 +34,8 @@ def int8_dynamic(weight: Tensor) -> Any:  # noqa: ANN401
     return torch.ops.quantized.linear_prepack(codes, None)
 
 
-def int8_product(x: Tensor, weight: kernels.Int8Weight) -> Tensor:
-    return kernels.linear(x.bfloat16(), weight).float()
+def int8_of_bf16(x: Tensor, weight: kernels.Int8Weight) -> Tensor:
+    return blocks.linear(x.bfloat16(), weight).float()
 
 
 def bf16_packed(weight: Tensor) -> Tensor:
@@ -48,7 +49,12 @@ CANDIDATES: dict[str, Candidate] = {
     "packed": (4, packed.prepack, packed.linear),
     "half": (2, half.prepack, half.linear),
     "bf16 packed": (2, bf16_packed, lambda x, w: packed_bf16(x, w)),
-    "int8, bf16 rows": (1, kernels.Int8Weight.quantize, int8_product),
+    "int8": (1, kernels.Int8Weight.quantize, fused.linear),
+    "int4/32": (0.625, lambda w: kernels.Int4Weight.quantize(w, 32), fused.linear),
+    "int4/64": (0.5625, kernels.Int4Weight.quantize, fused.linear),
+    "int8 by blocks": (1, kernels.Int8Weight.quantize, blocks.linear),
+    "int4/32 by blocks": (0.625, lambda w: kernels.Int4Weight.quantize(w, 32), blocks.linear),
+    "int8, bf16 rows": (1, kernels.Int8Weight.quantize, int8_of_bf16),
     "int8 dynamic": (1, int8_dynamic, lambda x, w: torch.ops.quantized.linear_dynamic(x, w)),
 }
 
@@ -77,7 +83,8 @@ def measure(shape: tuple[int, int], name: str, num_rows: int) -> dict[str, objec
     weight = torch.randn(*shape, generator=generator) / shape[1] ** 0.5
     x = torch.randn(num_rows, shape[1], generator=generator)
     stored = [store(weight) for _ in range(max(2, int(_MOST_BYTES / num_bytes)))]
-    want = x.double() @ weight.double().T
+    is_quantised = isinstance(stored[0], kernels.Int8Weight | kernels.Int4Weight)
+    want = naive.linear(x, stored[0] if is_quantised else weight)
     difference = (product(x, stored[0]).double() - want).square().mean().sqrt()
     took = seconds(lambda one: product(x, one), stored)
     return {
@@ -99,7 +106,7 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     warnings.simplefilter("ignore")
     rows = []
-    print(f"{'':<6} {'':<16} {'rows':>5} {'us':>9} {'GB/s':>6} {'GFLOP/s':>8} {'error':>8}")
+    print(f"{'':<6} {'':<18} {'rows':>5} {'us':>9} {'GB/s':>6} {'GFLOP/s':>8} {'error':>8}")
     for shape_name in arguments.shapes:
         for name in CANDIDATES:
             for num_rows in arguments.rows:
@@ -107,11 +114,11 @@ def main() -> None:
                 try:
                     found |= measure(SHAPES[shape_name], name, num_rows)
                 except (AttributeError, RuntimeError) as error:
-                    print(f"{shape_name:<6} {name:<16} {str(error).splitlines()[0][:60]}")
+                    print(f"{shape_name:<6} {name:<18} {str(error).splitlines()[0][:60]}")
                     break
                 rows.append(found)
                 print(
-                    f"{shape_name:<6} {name:<16} {num_rows:>5} {found['us']:>9.0f} "
+                    f"{shape_name:<6} {name:<18} {num_rows:>5} {found['us']:>9.0f} "
                     f"{found['gb_s']:>6.1f} {found['gflop_s']:>8.1f} {found['error']:>8.1g}",
                     flush=True,
                 )

@@ -13,7 +13,7 @@ from engine.checkpoint import Checkpoint, load
 from engine.config import ModelConfig
 from engine.model import Model
 from engine.placement import Placement
-from engine.placement.parts import shapes
+from engine.placement.parts import Precision, shapes
 from engine.quantized.forms import Form, is_matrix
 from engine.staged.model import Stage
 from engine.streamed.model import StreamedModel, stream
@@ -83,7 +83,8 @@ def halves_bytes(config: ModelConfig, memory_bytes: int) -> int:
         if len(shape) == 2 and is_matrix(name) and config.quantization.form_of(name) is Form.PLAIN
     ]
     halves = 2 * (sum(sizes) + config.vocab_size * config.hidden_size)
-    has_room = 4 * sum(map(prod, found.values())) + halves <= memory_bytes / 2
+    held = sum(Precision.FLOAT32.stored_bytes(config, name, shape) for name, shape in found.items())
+    has_room = held + halves <= memory_bytes / 2
     return halves if has_room else 0
 
 

@@ -19,11 +19,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+import kernels
 from engine.context import Context
 from engine.layers.kv import KVCache, WindowCache
 from engine.layers.lightning import LightningState
 from engine.quantized.forms import MATRICES
-from kernels import PackedWeight
 
 MOST_DRAFTED = 7  # with the token before them 8 rows: from there on rows cost as much as tokens
 _LONGEST_MATCH = 32
@@ -43,7 +43,7 @@ def serves(context: Context) -> bool:
         and not (model.is_staged or model.is_streamed)
         and model.dtype == torch.float32
         and all(width % _LANES == 0 for width in widths)
-        and isinstance(model.head.weight, PackedWeight)
+        and kernels.keeps_rows_apart(model.head.weight)
         and all(type(state) in (KVCache, WindowCache, LightningState) for state in states)
         and all(_is_exact(module) for module in model.layers.modules())
     )
@@ -54,8 +54,8 @@ def _is_exact(module: torch.nn.Module) -> bool:
     weights = [getattr(module, name, None) for name in MATRICES]
     return all(
         weight is None
-        or isinstance(weight, PackedWeight)
         or (isinstance(weight, Tensor) and weight.dim() == 3)  # experts, which take rows one by one
+        or kernels.keeps_rows_apart(weight)
         for weight in weights
     )
 

@@ -15,6 +15,7 @@ from kernels import linear as _linear
 from kernels import norm as _norm
 from kernels.attention import Int8Rows, KeyBlocks, Segments
 from kernels.experts import ExpertStack
+from kernels.linear import fused as _fused
 from kernels.linear import half as _half
 from kernels.linear import packed as _packed
 from kernels.linear.half import PackedWeight
@@ -31,6 +32,7 @@ __all__ = [
     "attention_mass",
     "attention_of_blocks",
     "experts",
+    "keeps_rows_apart",
     "lightning_attention",
     "lightning_inputs",
     "lightning_output",
@@ -226,12 +228,21 @@ def linear(
         return _half.linear(x, weight)
     if not isinstance(weight, Tensor):
         quantized = _linear.QUANTIZED.choose(x.device, x.dtype, implementation)
+        if x.dim() == 2:
+            return quantized.function(x, weight)
         product = quantized.function(x.reshape(-1, x.shape[-1]), weight)
         return product.view(*x.shape[:-1], -1)
     if implementation is None and weight.is_mkldnn:
         implementation = "packed"
     choice = _linear.REGISTRY.choose(x.device, x.dtype, implementation)
     return choice.function(x, weight)
+
+
+def keeps_rows_apart(weight: Weight | PackedWeight) -> bool:
+    """Whether `linear` gives each of up to 16 float32 rows the bits it gives it alone, on a CPU."""
+    if isinstance(weight, Tensor | PackedWeight):
+        return isinstance(weight, PackedWeight)
+    return _fused.has_product(weight)
 
 
 def rms_norm(

@@ -58,6 +58,7 @@ class Registry(Generic[P, R]):
     def __init__(self, op: str) -> None:
         self.op = op
         self._implementations: list[Implementation[P, R]] = []
+        self._choices: dict[tuple[str, torch.dtype, str | None], Choice[P, R]] = {}
 
     def add(
         self,
@@ -67,6 +68,7 @@ class Registry(Generic[P, R]):
         devices: tuple[str, ...],
         dtypes: tuple[torch.dtype, ...],
     ) -> None:
+        self._choices.clear()
         if any(known.name == name for known in self._implementations):
             raise ValueError(f"{self.op}: {name!r} is registered twice")
         self._implementations.append(Implementation(name, function, devices, dtypes))
@@ -78,6 +80,12 @@ class Registry(Generic[P, R]):
 
         Raises ValueError, listing what is registered, if there is none.
         """
+        asked = (device.type, dtype, name)
+        if (choice := self._choices.get(asked)) is None:
+            choice = self._choices[asked] = self._chosen(device, dtype, name)
+        return choice
+
+    def _chosen(self, device: torch.device, dtype: torch.dtype, name: str | None) -> Choice[P, R]:
         for known in self._implementations:
             if name is not None and known.name == name:
                 return Choice(known.name, known.function, "asked for by name")

@@ -30,7 +30,12 @@ from typing import Any
 import torch
 
 from benchmarks import machine
-from benchmarks.stream.work import decode_bytes, matrix_sizes, prefill_operations
+from benchmarks.stream.work import (
+    bytes_per_weight,
+    decode_bytes,
+    matrix_sizes,
+    prefill_operations,
+)
 from engine.config import ModelConfig
 from engine.engine import read_config
 
@@ -232,6 +237,7 @@ def main(given: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.stream peers", description=__doc__)
     parser.add_argument("--model", type=Path)
     parser.add_argument("--hybrid", type=Path)
+    parser.add_argument("--quantised", type=Path, help="the same model in int8 or int4")
     parser.add_argument("--llama-bench", type=Path)
     parser.add_argument("--gguf", type=Path)
     parser.add_argument("--minimax", action="store_true")
@@ -256,13 +262,15 @@ def main(given: list[str]) -> None:
         config = read_config(directory)
         sides: dict[str, Side] = {}
         for name, side, at, weight_bytes in (
-            ("mm1", "mm1", directory, 2.0),
-            ("mm1 hybrid", "mm1", arguments.hybrid, 2.0),
+            ("mm1", "mm1", directory, None),
+            ("mm1 quantised", "mm1", arguments.quantised, None),
+            ("mm1 hybrid", "mm1", arguments.hybrid, None),
             ("transformers", "transformers", directory, 4.0),
         ):
             if at is not None:
                 measure = partial(child, side, at, length, threads, is_cpu)
-                sides[name] = (measure, read_config(at), weight_bytes)
+                one = read_config(at)
+                sides[name] = (measure, one, weight_bytes or bytes_per_weight(one))
         base = "transformers"
         if arguments.llama_bench:
             base, size = "llama.cpp", arguments.gguf.stat().st_size

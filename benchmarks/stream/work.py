@@ -1,9 +1,15 @@
 """What reading a prompt and writing a token cost a model: operations and bytes, by its config."""
 
+from math import prod
+
 import torch
 
 from engine.config import Mixer, ModelConfig
 from engine.model import Model
+from engine.placement.parts import shapes
+from engine.quantized.forms import Form, is_matrix
+
+_HALF_BYTES = 2  # of the float16 copies that few rows are multiplied with
 
 
 def matrix_sizes(config: ModelConfig) -> tuple[int, int]:
@@ -17,6 +23,17 @@ def matrix_sizes(config: ModelConfig) -> tuple[int, int]:
         if parameter.dim() > 1
     )
     return int(layers), config.vocab_size * config.hidden_size
+
+
+def bytes_per_weight(config: ModelConfig) -> float:
+    """That a dense model reads to write a token: plain matrices and the head as float16 copies."""
+    total = _HALF_BYTES * config.vocab_size * config.hidden_size
+    for name, shape in shapes(config).items():
+        if is_matrix(name):
+            form = config.quantization.form_of(name)
+            plain = form is Form.PLAIN
+            total += _HALF_BYTES * prod(shape) if plain else form.num_bytes(*shape)
+    return total / sum(matrix_sizes(config))
 
 
 def prefill_operations(config: ModelConfig, num_tokens: int) -> float:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from datetime import datetime
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import torch
@@ -108,7 +109,15 @@ def device_key(device: torch.device) -> str:
     """Of what `of_device` measures: another machine, device or number of threads is another."""
     if device.type == "cuda":
         return f"{platform.node()}, {torch.cuda.get_device_name(device)}"
-    return f"{platform.node()}, CPU, {torch.get_num_threads()} threads, torch {torch.__version__}"
+    made_with = f"torch {torch.__version__}, llvmlite {_version('llvmlite')}"
+    return f"{platform.node()}, CPU, {torch.get_num_threads()} threads, {made_with}"
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "none"
 
 
 def disk_key(read: Path, written: Path) -> str:

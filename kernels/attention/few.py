@@ -1,10 +1,11 @@
 """Attention of a few queries over all keys, each query as if it were alone, bit by bit.
 
-The keys a query sees are cut at a multiple of 64 positions. Before the cut it shares one product
-with the queries beside it, so that reading a few tokens at once reads the keys once; behind it
-every query has a product of its own, as each sees one key more. Where the cut is depends on the
-query's position alone, and whether sharing changes a row's bits is probed, so that reading tokens
-at once leaves what reading them one by one leaves.
+By machine code where it can be made (fused.py), else by PyTorch's kernel. Then the keys a query
+sees are cut at a multiple of 64 positions. Before the cut it shares one product with the queries
+beside it, so that reading a few tokens at once reads the keys once; behind it every query has a
+product of its own, as each sees one key more. Where the cut is depends on the query's position
+alone, and whether sharing changes a row's bits is probed, so that reading tokens at once leaves
+what reading them one by one leaves.
 """
 
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from kernels.attention import fused
 from kernels.attention.int8 import Int8Rows, Segments, dense
 
 FEW_QUERIES = 16
@@ -41,6 +43,9 @@ def attention(
         raise ValueError(f"attention: {num_queries} queries need as many keys, got {num_keys}")
     rows = q.view(num_queries, segments[0][0].shape[1], -1, head_dim)  # [T, G, R, D]
     history, outs = num_keys - num_queries, []
+    if window is None and fused.is_usable(head_dim):
+        pieces = _stretches(segments, 0, num_keys)
+        return fused.attention(rows, pieces, num_keys, scale).view(q.shape)
     if window is not None:  # also where all are in it: so cut, as they are once more came
         for at in range(num_queries):
             seen = history + at + 1
@@ -105,6 +110,8 @@ def _windowed(
         *_stretches(segments, lowest, num_keys),
     ]
     keys, values = (torch.cat(tensors) for tensors in zip(*pieces, strict=True))
+    if fused.is_usable(row.shape[-1]):
+        return fused.attention(row[None], [(keys, values)], len(keys), scale)[0]
     return _part(row, keys, values, scale)[0]
 
 

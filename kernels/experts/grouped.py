@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from kernels.experts.stack import ExpertStack
-from kernels.linear import blocks, dense, narrow
+from kernels.linear import dense, fused, narrow
 from kernels.quantized import Weight
 
 
@@ -32,5 +32,5 @@ def experts(
 
 def _product(x: Tensor, weight: Weight) -> Tensor:
     if not isinstance(weight, Tensor):
-        return blocks.linear(x, weight)
+        return fused.linear(x, weight)
     return dense.linear(x, weight) if weight.dtype == x.dtype else narrow.linear(x, weight)

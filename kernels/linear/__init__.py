@@ -1,6 +1,6 @@
 import torch
 
-from kernels.linear import blocks, dense, naive, packed
+from kernels.linear import blocks, dense, fused, naive, packed
 from kernels.quantized import QuantizedWeight
 from kernels.registry import HAS_TRITON, Registry, on_first_call
 
@@ -15,5 +15,6 @@ QUANTIZED = Registry[[torch.Tensor, QuantizedWeight], torch.Tensor]("linear of q
 if HAS_TRITON:
     _by_triton = on_first_call("kernels.linear.triton", "linear")
     QUANTIZED.add("triton", _by_triton, devices=("cuda",), dtypes=_FLOATS)
+QUANTIZED.add("fused", fused.linear, devices=("cpu",), dtypes=_FLOATS)
 QUANTIZED.add("blocks", blocks.linear, devices=("cpu", "cuda"), dtypes=_FLOATS)
 QUANTIZED.add("naive", naive.linear, devices=("cpu", "cuda"), dtypes=(torch.float64,))

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from kernels.linear.widened import widened
 from kernels.quantized import Int8Weight, QuantizedWeight
 
 _BLOCK_ELEMENTS = 2**20  # 4 MB of float32; measured on two AVX2 cores: 2**18 and 2**22 are slower
@@ -22,13 +23,14 @@ def linear(x: Tensor, weight: QuantizedWeight) -> Tensor:
     num_out, width = weight.shape
     wide = x.float()
     out = wide.new_empty(len(x), num_out)
-    num_rows = max(1, _BLOCK_ELEMENTS // width)
+    num_rows = max(1, min(_BLOCK_ELEMENTS // width, num_out))
+    block = wide.new_empty(0 if isinstance(weight, Int8Weight) else num_rows, width)
     for start in range(0, num_out, num_rows):
         rows = slice(start, start + num_rows)
         if isinstance(weight, Int8Weight):  # one scale per output: scale the product, not the block
             out[:, rows] = F.linear(wide, weight.codes[rows].float()).mul_(weight.scales[rows])
         else:
-            out[:, rows] = F.linear(wide, weight[rows].dequantize())
+            out[:, rows] = F.linear(wide, widened(weight[rows], block))
     return out.to(x.dtype)
 
 

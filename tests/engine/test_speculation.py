@@ -10,8 +10,10 @@ from tiny import llama_config, load_model, minimax_config, mm1_config, write_che
 from engine import speculation
 from engine.context import Context
 from engine.decode import EagerDraws, Sampler, Sampling
+from engine.quantized.forms import Form
+from engine.quantized.quantize import quantize
 from engine.speculation import Lookup, Pace, ReadingAhead
-from kernels.linear import half
+from kernels.linear import fused, half
 
 needs_halves = pytest.mark.skipif(not half.is_usable(), reason="no product of few rows here")
 WIDE = {"hidden_size": 32, "intermediate_size": 32}
@@ -22,9 +24,19 @@ MODELS = {
 }
 
 
-@pytest.fixture(scope="module", params=MODELS.values(), ids=MODELS)
+QUANTISED = {"llama in int4": Form.INT4_32, "m1, experts in int8": Form.INT8}
+
+
+@pytest.fixture(scope="module", params=[*MODELS, *QUANTISED])
 def model(request, tmp_path_factory):
-    loaded = load_model(write_checkpoint(tmp_path_factory.mktemp("m"), request.param))
+    name, _, form = request.param.partition(" in ")
+    directory = write_checkpoint(tmp_path_factory.mktemp("m"), MODELS[name])
+    if form:
+        if not fused.is_usable(0):
+            pytest.skip("no product of few rows with quantised weights here")
+        quantize(directory, directory / "small", QUANTISED[request.param])
+        directory = directory / "small"
+    loaded = load_model(directory)
     loaded.settle(few_rows=True)
     return loaded
 

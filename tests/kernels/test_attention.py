@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from measure import relative_rms
 
 import kernels
-from kernels.attention import naive, sdpa, tiled
+from kernels.attention import fused, naive, sdpa, tiled
 
 
 def inputs(num_queries, num_keys, num_heads=6, num_kv_heads=2, head_dim=16, seed=0):
@@ -164,8 +164,13 @@ def test_a_window_in_which_a_query_does_not_see_itself_is_refused():
 @pytest.mark.parametrize("head_dim", [16, 64])
 @pytest.mark.parametrize("window", [None, 40])
 @pytest.mark.parametrize("num_keys", [16, 70, 129, 500])
-def test_a_few_queries_get_the_bits_each_gets_alone(num_keys, window, head_dim):
+@pytest.mark.parametrize("with_llvm", [True, False])
+def test_a_few_queries_get_the_bits_each_gets_alone(
+    monkeypatch, with_llvm, num_keys, window, head_dim
+):
     """Red: what is written depends on how many tokens were read at once."""
+    if not with_llvm:
+        monkeypatch.setattr(fused, "is_usable", lambda head_dim: False)
     q, k, v = inputs(16, num_keys, head_dim=head_dim)
 
     def attend(rows, seen):

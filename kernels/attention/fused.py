@@ -1,0 +1,94 @@
+"""Attention of few queries over keys and values where they lie, on CPUs, by machine code.
+
+See lowered.py. A product of few rows is limited by reading the keys; PyTorch's fused kernel is made
+for many rows and heads, takes several times as long, and rounds a row in another way beside others.
+"""
+
+from collections.abc import Iterable, Iterator
+from functools import cache
+
+import torch
+from torch import Tensor
+
+from kernels import native
+
+Piece = tuple[Tensor, Tensor]  # keys and values [n, G, D], float32
+_MOST_ERROR = 1e-5
+_LARGEST_HEAD = 256
+_TILE_KEYS = 4096
+_VECTOR = 16
+
+
+def attention(rows: Tensor, pieces: Iterable[Piece], num_keys: int, scale: float) -> Tensor:
+    """rows [T, G, R, D] over the `num_keys` of `pieces` in order; the last row sees all of them,
+    each before it one less. Returns as many rows. A piece is done with when the next is taken."""
+    from kernels.attention import lowered
+
+    rows = rows.contiguous()
+    out = torch.empty_like(rows)
+    num_queries, num_groups, per_group, head_dim = rows.shape
+    num_rows, seen = out.shape[:3].numel(), num_keys - num_queries + 1
+    room = 1 + -(-min(num_keys, _TILE_KEYS) // lowered.CHUNK)
+    parts = rows.new_empty(num_rows, room, head_dim + lowered.EXTRA)
+    first_chunk = 0
+    for keys, values in _tiles(pieces):
+        num_chunks = -(-keys.shape[0] // lowered.CHUNK)
+        job = lowered.PartsJob(
+            rows.data_ptr(),
+            keys.data_ptr(),
+            values.data_ptr(),
+            parts.data_ptr(),
+            num_queries,
+            num_groups,
+            per_group,
+            keys.shape[0],
+            seen,
+            *keys.stride()[:2],
+            *values.stride()[:2],
+            num_chunks,
+            first_chunk,
+            room,
+            scale,
+            0,
+        )
+        assert keys.stride(2) == values.stride(2) == 1
+        native.run(lowered.compiled_parts(head_dim), job)
+        num_parts = first_chunk + num_chunks
+        whole = lowered.WholeJob(parts.data_ptr(), out.data_ptr(), num_rows, num_parts, room)
+        native.run(lowered.compiled_whole(head_dim), whole, num_threads=1)
+        seen -= keys.shape[0]
+        first_chunk = 1  # behind what all keys up to here are together
+    return out
+
+
+def _tiles(pieces: Iterable[Piece]) -> Iterator[Piece]:
+    """Parts are put together after so many keys, so that memory does not grow with their number."""
+    for keys, values in pieces:
+        for start in range(0, keys.shape[0], _TILE_KEYS):
+            tile = slice(start, start + _TILE_KEYS)
+            yield keys[tile], values[tile]
+
+
+@cache
+def is_usable(head_dim: int) -> bool:
+    """Whether heads of this size are served here, rightly, and each query as if it were alone."""
+    if head_dim % _VECTOR or head_dim > _LARGEST_HEAD:
+        return False
+    generator = torch.Generator().manual_seed(head_dim)
+    q = torch.randn(3, 2, 3, head_dim, generator=generator)
+    keys, values = torch.randn(2, 700, 2, head_dim, generator=generator)
+    pieces = [(keys[:300], values[:300]), (keys[300:], values[300:])]
+    scale = head_dim**-0.5
+    try:
+        got = attention(q, pieces, 700, scale)
+        last = attention(q[2:], pieces, 700, scale)
+        fewer = [*pieces[:1], (keys[300:-2], values[300:-2])]
+        first = attention(q[:1], fewer, 698, scale)
+    except native.UNAVAILABLE:
+        return False
+    scores = scale * torch.einsum("tgrd,ngd->tgrn", q.double(), keys.double())
+    scores[0, :, :, -2:] = scores[1, :, :, -1:] = -torch.inf
+    want = torch.einsum("tgrn,ngd->tgrd", scores.softmax(-1), values.double())
+    error = (got.double() - want).square().mean() / want.square().mean()
+    is_alone = torch.equal(got[2:], last) and torch.equal(got[:1], first)
+    return bool(error.sqrt() < _MOST_ERROR) and is_alone

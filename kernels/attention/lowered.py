@@ -1,0 +1,247 @@
+"""Machine code for the attention of few float32 queries over many keys, made by LLVM.
+
+Keys are cut into chunks. For each query, head and chunk there is the largest score m, the sum l of
+e^(score - m), and the sum of e^(score - m) times values; of these parts the whole is put together
+at the end (as in FlashAttention, arXiv 2205.14135). Where chunks begin depends on the keys alone,
+so a query's bits do not depend on the queries beside it or on the number of threads.
+"""
+
+import math
+from collections.abc import Sequence
+from ctypes import Structure, c_float, c_int64, c_void_p
+from functools import cache
+
+from llvmlite import ir
+
+from kernels import llvm
+from kernels.llvm import F32, I32, I64, INTEGERS, LANES, VECTOR, Program
+
+CHUNK = 256  # keys; their values are in the cache when the second half of the work begins
+EXTRA = LANES  # numbers of a part beyond its sum of values: m, l, and room
+_LOWEST = -3e38  # a score of nothing
+_LN2_HIGH, _LN2_LOW = 0.693359375, -2.12194440e-4  # Cody and Waite
+_LEAST_EXPONENT = -87.0  # e to the power of less is no normal float32
+
+
+class PartsJob(Structure):
+    """Parts of all queries and heads over keys that lie together. Strides are in numbers."""
+
+    _fields_ = (
+        ("queries", c_void_p),  # [T, G, R, D]
+        ("keys", c_void_p),
+        ("values", c_void_p),
+        ("parts", c_void_p),  # [T, G, R, room, D + EXTRA]
+        ("num_queries", c_int64),
+        ("num_groups", c_int64),
+        ("per_group", c_int64),
+        ("num_keys", c_int64),
+        ("seen", c_int64),  # keys the first query sees, of these; each other one sees one more
+        ("key_stride", c_int64),
+        ("key_group_stride", c_int64),
+        ("value_stride", c_int64),
+        ("value_group_stride", c_int64),
+        ("num_chunks", c_int64),
+        ("first_chunk", c_int64),  # where in `parts` the first of these is
+        ("room", c_int64),
+        ("scale", c_float),
+        ("next", c_int64),
+    )
+
+
+class WholeJob(Structure):
+    """What the first `num_chunks` parts of each row are together: that part replaces the first."""
+
+    _fields_ = (
+        ("parts", c_void_p),
+        ("out", c_void_p),  # [T, G, R, D], the means of the values
+        ("num_rows", c_int64),  # T G R
+        ("num_chunks", c_int64),
+        ("room", c_int64),
+    )
+
+
+@cache
+def compiled_parts(head_dim: int) -> int:
+    """The address of the function that does its part of a `PartsJob`."""
+    return llvm.compiled(lambda function, _: write_parts(function, head_dim))
+
+
+@cache
+def compiled_whole(head_dim: int) -> int:
+    return llvm.compiled(lambda function, _: write_whole(function, head_dim))
+
+
+def write_parts(function: ir.Function, head_dim: int) -> None:
+    program = _Attention(function, 4, 14)
+    b = program.b
+    queries, keys, values, parts, num_queries, num_groups, per_group, num_keys = program.fields[:8]
+    seen, key_stride, key_group, value_stride, value_group = program.fields[8:13]
+    num_chunks, first_chunk, room = program.fields[13:16]
+    scale = program.spread(b.load(program.places[16], typ=F32))
+    scores = program.array(I64(CHUNK))
+    with program.shares(program.places[17], I64(1), b.mul(num_groups, num_chunks)) as (unit, _):
+        group, chunk = b.srem(unit, num_groups), b.sdiv(unit, num_groups)
+        first_key = b.mul(chunk, I64(CHUNK))
+        in_chunk = program.least(b.sub(num_keys, first_key), I64(CHUNK))
+        k = program.at(keys, F32, b.add(b.mul(first_key, key_stride), b.mul(group, key_group)))
+        v = program.at(
+            values, F32, b.add(b.mul(first_key, value_stride), b.mul(group, value_group))
+        )
+        with (
+            program.loop(I64(0), num_queries, 1) as query,
+            program.loop(I64(0), per_group, 1) as head,
+        ):
+            visible = b.sub(b.add(seen, query), first_key)
+            count = program.least(visible, in_chunk)
+            row = b.add(b.mul(b.add(b.mul(query, num_groups), group), per_group), head)
+            q = program.vectors(program.at(queries, F32, b.mul(row, I64(head_dim))), head_dim)
+            top = program.scores(q, k, key_stride, count, scale, scores)
+            total = program.exponentials(scores, count, top)
+            sums = program.weighted(scores, v, value_stride, count, head_dim)
+            place = b.add(b.mul(row, room), b.add(first_chunk, chunk))
+            part = program.at(parts, F32, b.mul(place, I64(head_dim + EXTRA)))
+            for at, one in enumerate(sums):
+                program.store(one, part, I64(at * LANES))
+            program.store(top, part, I64(head_dim))
+            program.store(total, part, I64(head_dim + 1))
+
+
+def write_whole(function: ir.Function, head_dim: int) -> None:
+    program = _Attention(function, 2, 3)
+    b = program.b
+    parts, out, num_rows, num_chunks, room = program.fields
+    stride = head_dim + EXTRA
+    with program.loop(I64(0), num_rows, 1) as row:
+        of_row = program.at(parts, F32, b.mul(b.mul(row, room), I64(stride)))
+        top, total = program.local(F32(_LOWEST)), program.local(VECTOR(None))
+        with program.loop(I64(0), num_chunks, 1) as chunk:
+            at = b.add(b.mul(chunk, I64(stride)), I64(head_dim))
+            b.store(program.larger(b.load(top, typ=F32), program.load(of_row, F32, at)), top)
+        sums = [program.local(VECTOR(None)) for _ in range(0, head_dim, LANES)]
+        highest = program.spread(b.load(top, typ=F32))
+        with program.loop(I64(0), num_chunks, 1) as chunk:
+            part = program.at(of_row, F32, b.mul(chunk, I64(stride)))
+            own, own_total = (
+                program.spread(program.load(part, F32, I64(head_dim + at))) for at in (0, 1)
+            )
+            share = program.exponential(b.fsub(own, highest))
+            program.add_product(total, share, own_total)
+            for one, numbers in zip(sums, program.vectors(part, head_dim), strict=True):
+                program.add_product(one, share, numbers)
+        for at, one in enumerate(sums):
+            values = b.load(one, typ=VECTOR)
+            program.store(values, of_row, I64(at * LANES))
+            mean = b.fdiv(values, b.load(total, typ=VECTOR))
+            program.store(mean, out, b.add(b.mul(row, I64(head_dim)), I64(at * LANES)))
+        program.store(b.load(top, typ=F32), of_row, I64(head_dim))
+        first_lane = b.extract_element(b.load(total, typ=VECTOR), I32(0))
+        program.store(first_lane, of_row, I64(head_dim + 1))
+    b.ret_void()
+
+
+class _Attention(Program):
+    def scores(
+        self,
+        q: Sequence[ir.Value],
+        keys: ir.Value,
+        stride: ir.Value,
+        count: ir.Value,
+        scale: ir.Value,
+        scores: ir.Value,
+    ) -> ir.Value:
+        """Fills `scores` with those of the first `count` keys, and returns the largest."""
+        b, top = self.b, self.local(VECTOR([_LOWEST] * LANES))
+        last = b.sub(count, I64(1))
+        with self.loop(I64(0), count, LANES) as tile:
+            sums = []
+            for lane in range(LANES):
+                key = self.least(b.add(tile, I64(lane)), last)  # none is read behind the last
+                numbers = self.vectors(self.at(keys, F32, b.mul(key, stride)), LANES * len(q))
+                total = b.fmul(q[0], numbers[0])
+                for one, number in zip(q[1:], numbers[1:], strict=True):
+                    total = self.fused(one, number, total)
+                sums.append(total)
+            found = b.fmul(self.lane_sums(sums), scale)
+            is_there = b.icmp_signed("<", self.lane_numbers(), self.spread_int(b.sub(count, tile)))
+            found = b.select(is_there, found, VECTOR([_LOWEST] * LANES))
+            self.store(found, scores, tile)
+            b.store(self.larger(b.load(top, typ=VECTOR), found), top)
+        return self.halved(b.load(top, typ=VECTOR), self.larger)
+
+    def exponentials(self, scores: ir.Value, count: ir.Value, top: ir.Value) -> ir.Value:
+        """Replaces each of `scores` s by e^(s - top), and returns their sum."""
+        b, total, highest = self.b, self.local(VECTOR(None)), self.spread(top)
+        with self.loop(I64(0), count, LANES) as tile:
+            found = self.exponential(b.fsub(self.load(scores, F32, tile, LANES), highest))
+            self.store(found, scores, tile)
+            b.store(b.fadd(b.load(total, typ=VECTOR), found), total)
+        return self.lane_sum(b.load(total, typ=VECTOR))
+
+    def weighted(
+        self, weights: ir.Value, values: ir.Value, stride: ir.Value, count: ir.Value, head_dim: int
+    ) -> list[ir.Value]:
+        sums = [self.local(VECTOR(None)) for _ in range(0, head_dim, LANES)]
+        with self.loop(I64(0), count, 1) as key:
+            weight = self.spread(self.load(weights, F32, key))
+            numbers = self.vectors(self.at(values, F32, self.b.mul(key, stride)), head_dim)
+            for one, number in zip(sums, numbers, strict=True):
+                self.add_product(one, weight, number)
+        return [self.b.load(one, typ=VECTOR) for one in sums]
+
+    def exponential(self, x: ir.Value) -> ir.Value:
+        """e^x of x <= 0 to about one unit in the last place; 0 where it is no normal number."""
+        b = self.b
+
+        def all_lanes(number: float) -> ir.Constant:
+            return VECTOR([number] * LANES)
+
+        is_normal = b.fcmp_unordered(">=", x, all_lanes(_LEAST_EXPONENT))  # NaN stays
+        x = b.select(is_normal, x, all_lanes(_LEAST_EXPONENT))
+        steps = self.nearest(b.fmul(x, all_lanes(1 / math.log(2))))
+        rest = self.fused(steps, all_lanes(-_LN2_HIGH), x)
+        rest = self.fused(steps, all_lanes(-_LN2_LOW), rest)
+        power: ir.Value = all_lanes(1 / math.factorial(7))
+        for degree in range(6, -1, -1):
+            power = self.fused(power, rest, all_lanes(1 / math.factorial(degree)))
+        bits = b.add(b.fptosi(steps, INTEGERS), INTEGERS([127] * LANES))
+        two = b.bitcast(b.shl(bits, INTEGERS([23] * LANES)), VECTOR)
+        return b.select(is_normal, b.fmul(power, two), VECTOR(None))
+
+    def nearest(self, value: ir.Value) -> ir.Value:
+        """Rounded to integers, by adding and taking away what leaves no room for fractions."""
+        large = VECTOR([1.5 * 2**23] * LANES)
+        return self.b.fsub(self.b.fadd(value, large), large)
+
+    def vectors(self, base: ir.Value, count: int) -> list[ir.Value]:
+        return [self.load(base, F32, I64(at), LANES) for at in range(0, count, LANES)]
+
+    def lane_sums(self, values: list[ir.Value]) -> ir.Value:
+        """The sum of the lanes of each of LANES vectors, in that order.
+
+        Two vectors become one with half of the lanes to be summed of each, until there is one.
+        """
+        b, width = self.b, LANES
+        while len(values) > 1:
+            half = width // 2
+            low = [at for at in range(2 * LANES) if at % width < half]
+            high = [at + half for at in low]
+            masks = [INTEGERS(one) for one in (low, high)]
+            pairs = zip(values[::2], values[1::2], strict=True)
+            values = [b.fadd(*(b.shuffle_vector(*two, mask) for mask in masks)) for two in pairs]
+            width = half
+        return values[0]
+
+    def larger(self, left: ir.Value, right: ir.Value) -> ir.Value:
+        return self.b.select(self.b.fcmp_ordered(">", left, right), left, right)
+
+    def least(self, left: ir.Value, right: ir.Value) -> ir.Value:
+        return self.b.select(self.b.icmp_signed("<", left, right), left, right)
+
+    def spread_int(self, value: ir.Value) -> ir.Value:
+        narrow = self.b.trunc(value, I32)
+        one = self.b.insert_element(INTEGERS(ir.Undefined), narrow, I32(0))
+        return self.b.shuffle_vector(one, INTEGERS(ir.Undefined), INTEGERS(None))
+
+    @staticmethod
+    def lane_numbers() -> ir.Constant:
+        return INTEGERS(list(range(LANES)))

@@ -1,0 +1,106 @@
+"""Products of few rows with int8 and int4 weights on CPUs, at the speed of reading the weights.
+
+The codes become float32 in registers, by machine code that is made at the first product (see
+lowered.py). Rows and sums are float32, nothing is rounded beyond that; what a row gives does not
+depend, bit by bit, on the rows beside it or on the number of threads. Weights are read where they
+lie, at any address.
+
+Whether that code can be made, is right and independent of the rows is probed, not assumed. Where it
+is not, and for many rows, which are limited by arithmetic and not by reading, blocks.py serves.
+"""
+
+from functools import cache
+
+import torch
+from torch import Tensor
+
+from kernels import gradients, native
+from kernels.linear import blocks
+from kernels.quantized import Int4Weight, Int8Weight, QuantizedWeight
+
+FEW_ROWS = 24  # from there on blocks are as fast with int4; with int8 from 64 on
+_CHUNK_BYTES = 2**15  # of weights that a thread takes at a time
+_MOST_SUMS = 2**16  # of groups, on each thread's stack
+_MOST_ERROR = 1e-5
+_PROBED = (7, 5, 18)  # rows, outputs, groups: all tiles, whole vectors and what is left
+
+
+def linear(x: Tensor, weight: QuantizedWeight) -> Tensor:
+    return _product(x, weight) if serves(x, weight) else blocks.linear(x, weight)
+
+
+def serves(x: Tensor, weight: QuantizedWeight) -> bool:
+    """Whether x [T, I] is few rows on a CPU, and nobody wants a gradient."""
+    is_few = x.is_cpu and 0 < x.shape[0] <= FEW_ROWS
+    return is_few and not gradients.wanted(x) and has_product(weight)
+
+
+def has_product(weight: QuantizedWeight) -> bool:
+    """Whether few rows are multiplied with this weight here and not by blocks."""
+    scales = weight.scales
+    if not (scales.is_cpu and scales.is_contiguous()):
+        return False
+    if isinstance(weight, Int8Weight):
+        return weight.codes.is_contiguous() and is_usable(0)
+    return (
+        weight.packed.is_contiguous()
+        and weight.offsets.is_contiguous()
+        and FEW_ROWS * scales.shape[-1] <= _MOST_SUMS
+        and is_usable(weight.group)
+    )
+
+
+@cache
+def is_usable(group: int) -> bool:
+    """Whether int4 weights in groups of `group`, or int8 weights if it is 0, can be multiplied."""
+    num_rows, num_out, num_groups = _PROBED
+    width = num_groups * group if group else 90
+    generator = torch.Generator().manual_seed(group)
+    x = torch.randn(num_rows, width, generator=generator)
+    weight = _random(num_out, width, group, generator)
+    try:
+        got = _product(x, weight)
+    except native.UNAVAILABLE:
+        return False
+    want = x.double() @ weight.dequantize(torch.float64).T
+    error = (got.double() - want).square().mean() / want.square().mean()
+    alone = [_product(row[None], weight) for row in x]
+    return bool(error.sqrt() < _MOST_ERROR) and torch.equal(got, torch.cat(alone))
+
+
+def _product(x: Tensor, weight: QuantizedWeight) -> Tensor:
+    from kernels.linear import lowered
+
+    codes, offsets, group = _codes(weight)
+    num_rows, width = x.shape
+    num_out, width_bytes = codes.shape
+    if width != (2 * width_bytes if group else width_bytes):
+        raise ValueError(f"linear: rows of {width} numbers, a weight of {list(weight.shape)}")
+    rows = x.float().contiguous()
+    out = rows.new_empty(num_rows, num_out)
+    job = lowered.Job(
+        rows.data_ptr(),
+        codes.data_ptr(),
+        weight.scales.data_ptr(),
+        None if offsets is None else offsets.data_ptr(),
+        out.data_ptr(),
+        num_rows,
+        num_out,
+        width,
+        lowered.OUTS * max(1, _CHUNK_BYTES // (lowered.OUTS * width_bytes)),
+        0,
+    )
+    native.run(lowered.compiled(group), job)
+    return out.to(x.dtype)
+
+
+def _codes(weight: QuantizedWeight) -> tuple[Tensor, Tensor | None, int]:
+    """Codes, offsets and the columns of a group, 0 for int8."""
+    if isinstance(weight, Int8Weight):
+        return weight.codes, None, 0
+    return weight.packed, weight.offsets, weight.group
+
+
+def _random(num_out: int, width: int, group: int, generator: torch.Generator) -> QuantizedWeight:
+    weight = torch.randn(num_out, width, generator=generator)
+    return Int4Weight.quantize(weight, group) if group else Int8Weight.quantize(weight)

@@ -1,0 +1,59 @@
+"""int4 weights as float32, a block at a time, for products of many rows on CPUs.
+
+One pass by machine code (see lowered.py) where it can be made and is right, else by torch, which
+takes several times as long: as the result is the same, bit by bit, either may serve.
+"""
+
+from functools import cache
+
+import torch
+from torch import Tensor
+
+from kernels import native
+from kernels.quantized import Int4Weight
+
+_CHUNK_BYTES = 2**14  # of codes that a thread takes at a time
+
+
+def widened(weight: Int4Weight, out: Tensor) -> Tensor:
+    """`weight` [O, I] dequantised, in `out`: float32 [at least O, I], contiguous."""
+    plain = out[: weight.shape[0]]
+    if plain.is_cpu and _is_together(weight) and is_usable(weight.group):
+        _widen(weight, plain)
+        return plain
+    return plain.copy_(weight.dequantize())
+
+
+@cache
+def is_usable(group: int) -> bool:
+    """Whether int4 weights in groups of `group` come out as they should."""
+    generator = torch.Generator().manual_seed(group)
+    weight = Int4Weight.quantize(torch.randn(5, 3 * group, generator=generator), group)
+    out = torch.empty(weight.shape)
+    try:
+        _widen(weight, out)
+    except native.UNAVAILABLE:
+        return False
+    return torch.equal(out, weight.dequantize())
+
+
+def _is_together(weight: Int4Weight) -> bool:
+    parts = (weight.packed, weight.scales, weight.offsets)
+    return all(part.is_cpu and part.is_contiguous() for part in parts)
+
+
+def _widen(weight: Int4Weight, out: Tensor) -> None:
+    from kernels.linear import lowered
+
+    num_out, width_bytes = weight.packed.shape
+    job = lowered.WideningJob(
+        weight.packed.data_ptr(),
+        weight.scales.data_ptr(),
+        weight.offsets.data_ptr(),
+        out.data_ptr(),
+        num_out,
+        weight.scales.shape[1],
+        max(1, _CHUNK_BYTES // width_bytes),
+        0,
+    )
+    native.run(lowered.compiled_widening(weight.group), job)

@@ -1,0 +1,194 @@
+"""Functions written for LLVM, instruction by instruction, where the order of sums must be certain.
+
+What an optimiser makes of loops differs from version to version; here it may only choose registers
+and order instructions. llvmlite, the part of Numba that wraps LLVM, compiles in this process, in
+about a tenth of a second a function: nothing is kept on disk.
+"""
+
+import platform
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import llvmlite.binding as llvm
+from llvmlite import ir
+
+LANES = 16
+
+I8, I16, I32, I64 = (ir.IntType(bits) for bits in (8, 16, 32, 64))
+F16, F32, POINTER = ir.HalfType(), ir.FloatType(), ir.PointerType()
+VECTOR, INTEGERS = (ir.VectorType(kind, LANES) for kind in (F32, I32))
+
+_NAME = "written"
+_ENGINES: list[Any] = []  # they own the code
+_NEEDED = {
+    **dict.fromkeys(("x86_64", "amd64"), ("avx2", "fma", "f16c")),
+    **dict.fromkeys(("aarch64", "arm64"), ("neon",)),
+}
+
+
+def compiled(write: Callable[[ir.Function, bool], None]) -> int:
+    """The address of the function that `write` writes, which takes one pointer, for this processor.
+
+    `write` is told whether there are 32 registers of 16 lanes. Raises RuntimeError if LLVM cannot,
+    and where it would have to call functions, as the processor lacks an instruction.
+    """
+    features, needed = llvm.get_host_cpu_features(), _NEEDED.get(platform.machine().lower())
+    if needed is None or not all(features.get(name) for name in needed):
+        raise RuntimeError(f"no fused products or no float16 on this {platform.machine()}")
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    machine = llvm.Target.from_default_triple().create_target_machine(
+        cpu=llvm.get_host_cpu_name(), features=features.flatten(), opt=3
+    )
+    has_many_registers = bool(features.get("avx512f"))
+    module = optimised(lambda function: write(function, has_many_registers), machine)
+    engine = llvm.create_mcjit_compiler(module, machine)
+    engine.finalize_object()
+    _ENGINES.append(engine)
+    address: int = engine.get_function_address(_NAME)
+    return address
+
+
+def optimised(write: Callable[[ir.Function], None], machine: llvm.TargetMachine) -> llvm.ModuleRef:
+    module = ir.Module()
+    write(ir.Function(module, ir.FunctionType(ir.VoidType(), [POINTER]), _NAME))
+    parsed = llvm.parse_assembly(str(module))
+    options = llvm.create_pipeline_tuning_options(speed_level=2)
+    options.loop_vectorization = options.slp_vectorization = False
+    passes = llvm.create_pass_builder(machine, options)
+    passes.getModulePassManager().run(parsed, passes)
+    return parsed
+
+
+class Program:
+    """A function that is being written. Its argument points to 64-bit fields of a `ctypes` struct:
+    addresses, then integers."""
+
+    def __init__(self, function: ir.Function, num_pointers: int, num_integers: int) -> None:
+        self.b = b = ir.IRBuilder(function.append_basic_block())
+        (argument,) = function.args
+        kinds = [POINTER] * num_pointers + [I64] * num_integers
+        fields = ir.LiteralStructType(kinds)
+        self.places = [
+            b.gep(argument, [I32(0), I32(at)], source_etype=fields) for at in range(len(kinds))
+        ]
+        self.fields = [b.load(at, typ=kind) for at, kind in zip(self.places, kinds, strict=True)]
+        self._prefetch = ir.Function(
+            function.module,
+            ir.FunctionType(ir.VoidType(), [POINTER] + [I32] * 3),
+            "llvm.prefetch.p0",
+        )
+        self.fma = {
+            kind: ir.Function(
+                function.module, ir.FunctionType(kind, [kind] * 3), f"llvm.fma.{suffix}"
+            )
+            for kind, suffix in ((F32, "f32"), (VECTOR, f"v{LANES}f32"))
+        }
+
+    @contextmanager
+    def shares(
+        self, following: ir.Value, count: ir.Value, total: ir.Value
+    ) -> Iterator[tuple[ir.Value, ir.Value]]:
+        """`count` of `total` pieces at a time, from the one `following` points to, until none are
+        left; other threads take others. Ends the function."""
+        b = self.b
+        take, work, done = (b.append_basic_block() for _ in range(3))
+        b.branch(take)
+        b.position_at_end(take)
+        first = b.atomic_rmw("add", following, count, "monotonic")
+        b.cbranch(b.icmp_signed("<", first, total), work, done)
+        b.position_at_end(work)
+        end = b.add(first, count)
+        yield first, b.select(b.icmp_signed("<", end, total), end, total)
+        b.branch(take)
+        b.position_at_end(done)
+        b.ret_void()
+
+    @contextmanager
+    def loop(self, start: ir.Value, stop: ir.Value, step: int) -> Iterator[ir.Value]:
+        b = self.b
+        head, body, after = (b.append_basic_block() for _ in range(3))
+        before = b.block
+        b.branch(head)
+        b.position_at_end(head)
+        index = b.phi(I64)
+        index.add_incoming(start, before)
+        b.cbranch(b.icmp_signed("<", index, stop), body, after)
+        b.position_at_end(body)
+        yield index
+        index.add_incoming(b.add(index, I64(step)), b.block)
+        b.branch(head)
+        b.position_at_end(after)
+
+    def whole(self, start: ir.Value, stop: ir.Value, step: int) -> ir.Value:
+        """The last of `start`, `start` + `step`, ... that is not beyond `stop`."""
+        return self.b.sub(stop, self.b.srem(self.b.sub(stop, start), I64(step)))
+
+    def local(self, value: ir.Value) -> ir.Value:
+        """A variable; it ends in a register."""
+        with self.b.goto_entry_block():
+            place = self.b.alloca(value.type)
+        self.b.store(value, place)
+        return place
+
+    def at(self, base: ir.Value, kind: ir.Type, index: ir.Value) -> ir.Value:
+        return self.b.gep(base, [index], source_etype=kind)
+
+    def load(self, base: ir.Value, kind: ir.Type, index: ir.Value, count: int = 0) -> ir.Value:
+        """One number, or a vector of `count`, from any address."""
+        typ = ir.VectorType(kind, count) if count else kind
+        return self.b.load(self.at(base, kind, index), typ=typ, align=1)
+
+    def prefetch(self, base: ir.Value, kind: ir.Type, index: ir.Value) -> None:
+        """Will be read soon; may lie behind the end of what there is."""
+        read, near, data = I32(0), I32(3), I32(1)
+        self.b.call(self._prefetch, [self.at(base, kind, index), read, near, data])
+
+    def store(self, value: ir.Value, base: ir.Value, index: ir.Value) -> None:
+        self.b.store(value, self.at(base, F32, index), align=1)
+
+    def fused(self, left: ir.Value, right: ir.Value, total: ir.Value) -> ir.Value:
+        """left right + total, rounded once."""
+        return self.b.call(self.fma[left.type], [left, right, total])
+
+    def add_product(self, place: ir.Value, left: ir.Value, right: ir.Value) -> None:
+        self.b.store(self.fused(left, right, self.b.load(place, typ=left.type)), place)
+
+    def spread(self, value: ir.Value) -> ir.Value:
+        """`value` in every lane."""
+        one = self.b.insert_element(VECTOR(ir.Undefined), value, I32(0))
+        return self.b.shuffle_vector(one, VECTOR(ir.Undefined), INTEGERS(None))
+
+    def spread_half(self, base: ir.Value, index: ir.Value) -> ir.Value:
+        """One float16 in every lane of a float32 vector.
+
+        As an integer until it is spread: a float16 is loaded into a part of a register on x86, so
+        that each load waits for what the register was used for before.
+        """
+        b, vector = self.b, ir.VectorType(I16, LANES)
+        one = b.insert_element(vector(ir.Undefined), self.load(base, I16, index), I32(0))
+        spread = b.shuffle_vector(one, vector(ir.Undefined), INTEGERS(None))
+        return b.fpext(b.bitcast(spread, ir.VectorType(F16, LANES)), VECTOR)
+
+    def array(self, count: ir.Value) -> ir.Value:
+        """Room for `count` numbers on the stack; called at the function's beginning."""
+        typed = self.b.alloca(F32, count)  # others can be stored to than what it was made for
+        return self.b.inttoptr(self.b.ptrtoint(typed, I64), POINTER)
+
+    def lane_sum(self, value: ir.Value) -> ir.Value:
+        return self.halved(value, self.b.fadd)
+
+    def halved(self, value: ir.Value, join: Callable[[ir.Value, ir.Value], ir.Value]) -> ir.Value:
+        """A vector's first half of lanes joined with its second, until there is one number."""
+        b, count = self.b, LANES
+        while count > 1:
+            count //= 2
+            low, high = (
+                ir.VectorType(I32, count)(list(range(start, start + count))) for start in (0, count)
+            )
+            nothing = value.type(ir.Undefined)
+            value = join(
+                b.shuffle_vector(value, nothing, low), b.shuffle_vector(value, nothing, high)
+            )
+        return b.extract_element(value, I32(0))

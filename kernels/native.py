@@ -1,0 +1,45 @@
+"""Running machine code on the threads that torch's own operations run on.
+
+A second pool beside torch's would fight it: OpenMP's threads spin for a while after each operation,
+waiting for the next, and hold the cores.
+"""
+
+import ctypes
+from functools import lru_cache
+from typing import Any
+
+import torch
+
+# What making code raises where llvmlite is missing or another one than is known here, where the
+# processor lacks an instruction, and where LLVM cannot.
+UNAVAILABLE = (ImportError, OSError, AttributeError, TypeError, RuntimeError)
+
+
+def run(address: int, argument: ctypes.Structure, num_threads: int | None = None) -> None:
+    """Calls the C function at `address` once on each thread, as many as torch has unless it is
+    said, and waits for all.
+
+    It gets the address of `argument` and must divide the work by itself: there may be fewer threads
+    than torch has, or just one.
+    """
+    if num_threads is None:
+        num_threads = torch.get_num_threads()
+    if num_threads > 1 and (parallel := _parallel()) is not None:
+        parallel(address, ctypes.addressof(argument), num_threads, 0)
+    else:
+        _FUNCTION(address)(ctypes.addressof(argument))
+
+
+_FUNCTION = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
+
+
+@lru_cache(maxsize=1)
+def _parallel() -> Any:  # noqa: ANN401
+    """GOMP_parallel of the library torch is linked to; LLVM's and Intel's have it, too."""
+    try:
+        found = ctypes.CDLL(torch._C.__file__).GOMP_parallel
+    except (AttributeError, OSError):
+        return None
+    found.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint]
+    found.restype = None
+    return found

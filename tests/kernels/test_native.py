@@ -1,0 +1,35 @@
+"""Red here means that machine code is no longer made, and all goes slowly, in silence."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from kernels import native
+from kernels.attention import fused as fused_attention
+from kernels.linear import fused, widened
+from kernels.quantized import GROUPS
+
+needs_avx2 = pytest.mark.skipif(
+    torch.backends.cpu.get_cpu_capability() not in ("AVX2", "AVX512"), reason="another processor"
+)
+
+
+@needs_avx2
+def test_processors_with_avx2_are_served():
+    assert all(fused.is_usable(group) for group in (0, *GROUPS))
+    assert all(widened.is_usable(group) for group in GROUPS)
+    assert all(fused_attention.is_usable(head_dim) for head_dim in (16, 64, 128))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="another OpenMP")
+def test_the_threads_are_those_of_torch():
+    """Red: one thread does the work of all."""
+    assert native._parallel() is not None
+
+
+def test_importing_kernels_does_not_load_llvm():
+    """Red: every command starts later, also those that multiply nothing."""
+    code = "import sys, kernels; assert 'llvmlite' not in sys.modules"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
