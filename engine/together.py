@@ -223,9 +223,7 @@ def results_of(jobs: Sequence[Job[T]]) -> list[T]:
     return [result for job in jobs for result in job.results]
 
 
-def pieces(
-    model: Model, answers: Sequence[Iterable[str]], work_bytes: int = 0
-) -> Iterator[tuple[int, str]]:
+def pieces(model: Model, answers: Sequence[Iterable[str]]) -> Iterator[tuple[int, str]]:
     """The text of `answers` (see `Decoding`) written together, as (which one, its next piece).
 
     Pieces of one answer come in their order. If iteration ends early all answers end with it.
@@ -237,7 +235,7 @@ def pieces(
             told.append((which, piece))
 
     works = [partial(listen, which, answer) for which, answer in enumerate(answers)]
-    meeting = Meeting(model, works, work_bytes)
+    meeting = Meeting(model, works, 0)  # their contexts are there already
     with closing(iter(meeting)) as rounds:
         for _ in rounds:
             while told:

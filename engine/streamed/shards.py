@@ -59,11 +59,6 @@ class Shards:
     def num_bytes(self, name: str) -> int:
         return self._places[name][2]
 
-    @property
-    def reads_directly(self) -> bool:
-        """Whether the file system has a way past the cache."""
-        return bool(self._direct)
-
     def past_page(self, name: str) -> int:
         """How far behind a page's border the tensor begins: where memory does too, reading is
         direct."""

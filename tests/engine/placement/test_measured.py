@@ -10,28 +10,17 @@ from tiny import minimax_config, write_checkpoint
 
 CHUNK_TOKENS, SHORT, LONG = 1024, 4096, 8192
 SHARE = 0.1
-CONFIG = minimax_config(
-    hidden_size=512,
-    num_attention_heads=4,
-    num_key_value_heads=4,
-    head_dim=128,
-    rotary_dim=64,
-    intermediate_size=1024,
-    num_hidden_layers=2,
-    attn_type_list=[0, 1],
-)
-
-
-EXPERTS = minimax_config(
-    hidden_size=512,
-    num_attention_heads=4,
-    num_key_value_heads=4,
-    head_dim=128,
-    rotary_dim=64,
-    intermediate_size=1024,
-    num_local_experts=8,
-    num_hidden_layers=8,
-    attn_type_list=[0] * 7 + [1],
+WIDE = {
+    "hidden_size": 512,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 4,
+    "head_dim": 128,
+    "rotary_dim": 64,
+    "intermediate_size": 1024,
+}
+CONFIG = minimax_config(**WIDE, num_hidden_layers=2, attn_type_list=[0, 1])
+DEEP = minimax_config(
+    **WIDE, num_local_experts=8, num_hidden_layers=8, attn_type_list=[0] * 7 + [1]
 )
 ROOM_BYTES = 300_000_000
 
@@ -80,7 +69,7 @@ def test_a_run_takes_what_was_planned(measured, num_tokens, kv):
 @pytest.mark.skipif(sys.platform != "linux", reason="measured through /proc")
 def test_a_streamed_run_takes_what_was_planned(tmp_path):
     """Of 440 MB of weights there is room for a part."""
-    directory = write_checkpoint(tmp_path / "m", EXPERTS)
+    directory = write_checkpoint(tmp_path / "m", DEEP)
     line = most(lambda: measure(directory, ROOM_BYTES, 256, 1024))[1024, "float32"]
     assert line["driver"] == "layer-major"
     assert line["planned"] < ROOM_BYTES

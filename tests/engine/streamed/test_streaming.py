@@ -2,6 +2,7 @@
 
 import gc
 import json
+import os
 import tempfile
 import threading
 
@@ -131,10 +132,32 @@ def test_every_bit_is_that_of_the_resident_model(directory, share, count, num_st
 
 
 def test_read_past_the_page_cache_every_bit_is_the_same(directory, monkeypatch):
+    """Where a tensor lies in its memory goes by where it lies in its file."""
     monkeypatch.setattr(placement.parts, "_LARGE_BYTES", 1)
     prompt, steps = list(range(4, 90)), [9, 10]
     wanted = logits(resident(directory), prompt, steps)
     assert torch.equal(logits(streamed(directory, 0.3), prompt, steps), wanted)
+
+
+def test_experts_that_are_large_are_read_past_the_page_cache(tmp_path, monkeypatch):
+    """Red: each is copied out of the cache, which takes a processor from the products."""
+    monkeypatch.setattr(placement.parts, "_LARGE_BYTES", 2 * placement.parts.PAGE_BYTES)
+    directory = model_dir(tmp_path, minimax_config(intermediate_size=600))
+    prompt, steps = list(range(4, 90)), [9]
+    wanted, read = logits(resident(directory), prompt, steps), {}
+    preadv = os.preadv
+
+    def counted(file, *rest):
+        read[file] = read.get(file, 0) + (count := preadv(file, *rest))
+        return count
+
+    monkeypatch.setattr(os, "preadv", counted)
+    model = streamed(directory, 0.3)
+    assert torch.equal(logits(model, prompt, steps), wanted)
+    shards = model.pool._reader._shards
+    if shards._direct:  # the file system has it
+        direct = sum(read.get(file, 0) for file in shards._direct.values())
+        assert direct > 0.5 * model.reading.read_bytes
 
 
 def test_parts_take_what_is_counted(directory):
