@@ -2,12 +2,14 @@
 
     python -m training.choose --parent DIR --student DIR --text text.jsonl.xz
     python -m training.choose --parent DIR --student DIR --softmax 4:64w64+4,26:64w64+4 --out DIR
+    python -m training.choose --parent DIR --student DIR --softmax 8:64d256+4 --own --out DIR
 
 With --text, each Lightning layer of the student is put into the parent alone, and what that costs
 on held-out sequences is printed, the dearest first: nats per token, nats per token of answers, and
 KL(parent || the parent with that layer). Half of the sequences are generated tasks, whose answers
 these are. With --out, the student is written with the layers of --softmax taken from the parent
-again, ready for `training.distil`.
+again, ready for `training.distil`; with --own they keep what they have learnt and change their form
+alone, which is how a trained hybrid gets its windows of document tokens.
 """
 
 import argparse
@@ -135,9 +137,9 @@ def _measure(options: argparse.Namespace) -> list[Cost]:
 def _write(options: argparse.Namespace) -> None:
     parent_config, config = _config(options.parent), _config(options.student)
     recipe = Recipe.parse(options.softmax)
-    model, config = with_softmax(
-        _load(options.student), config, _load(options.parent), parent_config, recipe
-    )
+    student = _load(options.student)
+    origin = student if options.own else _load(options.parent)
+    model, config = with_softmax(student, config, origin, parent_config, recipe)
     write_model(model, config, options.parent, options.out)
     num_lightning = model.config.count(Mixer.LIGHTNING)
     print(f"{options.out}: {num_lightning} of {model.config.num_layers} layers are Lightning")
@@ -164,6 +166,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--sequences", type=int, default=8, help="held out, to measure on")
     parser.add_argument("--tokens", type=int, default=512, help="length of each of them")
     parser.add_argument("--softmax", default="", help=RECIPE_HELP)
+    parser.add_argument(
+        "--own", action="store_true", help="of --softmax the form alone, with the student's weights"
+    )
     parser.add_argument("--out", type=Path, help="where to write the chosen hybrid")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)

@@ -57,7 +57,16 @@ class Prepared:
     shared: dict[str, Any]
 
 
-_CHANGES = ("steps", "peak_rate", "batch_sequences", "micro_batch_sequences")
+_CHANGES = (
+    "steps",
+    "peak_rate",
+    "final_rate",
+    "batch_sequences",
+    "micro_batch_sequences",
+    "sequence_tokens",
+    "save_every",
+    "evaluate_every",
+)
 Prepare = Callable[[Job, argparse.Namespace], Prepared]
 
 
@@ -166,10 +175,14 @@ def _parser(description: str, presets: Mapping[str, Schedule]) -> argparse.Argum
     parser.add_argument("--preset", choices=sorted(presets), default="cpu")
     parser.add_argument("--steps", type=int, help="instead of the preset's")
     parser.add_argument("--peak-rate", type=float, help="instead of the preset's")
+    parser.add_argument("--final-rate", type=float, help="instead of the preset's")
     parser.add_argument("--batch-sequences", type=int, help="in a step, instead of the preset's")
     parser.add_argument(
         "--micro-batch-sequences", type=int, help="in memory at a time, instead of the preset's"
     )
+    parser.add_argument("--sequence-tokens", type=int, help="instead of the preset's")
+    parser.add_argument("--save-every", type=int, help="steps, instead of the preset's")
+    parser.add_argument("--evaluate-every", type=int, help="steps, instead of the preset's")
     parser.add_argument("--minutes", type=float, help="end by then, the rate at its end")
     parser.add_argument(
         "--device", choices=("cpu", "cuda"), help="default: the GPU if there is one"

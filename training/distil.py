@@ -67,9 +67,19 @@ PRESETS = {
 
 
 class Distillation:
-    """Trains mixers and norms of `student` in place; see `training.run.Stage`."""
+    """Trains mixers and norms of `student` in place; see `training.run.Stage`.
+
+    Raises ValueError for windows of document tokens: documents are packed end to end here, and no
+    border says from where on question and answer see everything.
+    """
 
     def __init__(self, student: Model, teacher: Model) -> None:
+        softmax = [layer.softmax for layer in student.config.layers]
+        if any(x.window_tokens and not x.window_always for x in softmax):
+            raise ValueError(
+                "windows of document tokens cannot be trained; put them on afterwards with "
+                "`training.choose --own`"
+            )
         self.model, self.teacher = student, teacher
         self.parameters: dict[str, nn.Parameter] = {}
         for name, parameter in student.named_parameters():

@@ -85,6 +85,22 @@ def test_the_other_layers_stay_the_students(student, parent, tmp_path):
     assert sorted(kinds) == ["far-16", "local", "near-16w8+2"]
 
 
+def test_layers_that_keep_what_they_learnt_change_their_form_alone(student, parent, tmp_path):
+    trained = tmp_path / "trained"
+    hybrid = load_model(student)
+    hybrid.layers[3].mixer.out.mul_(1.5)
+    config = json.loads((student / "config.json").read_text())
+    write_model(hybrid, config, parent, trained)
+    options = ["--parent", parent, "--student", trained, "--own", "--out", tmp_path / "out"]
+    choose.command([str(x) for x in [*options, "--softmax", "3:16d8+2"]])
+    got, was = load_model(tmp_path / "out"), load_model(trained)
+    softmax = got.layers[3].config.softmax
+    assert (softmax.window_tokens, softmax.sink_tokens, softmax.window_always) == (8, 2, False)
+    ours, theirs = dict(got.named_parameters()), dict(was.named_parameters())
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
 def test_the_table_is_measured_on_held_out_text(student, parent, records, capsys):
     options = ["--parent", parent, "--student", student, "--text", records / "text.jsonl"]
     choose.command([str(option) for option in [*options, "--sequences", 4, "--tokens", 288]])
