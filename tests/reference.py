@@ -28,8 +28,8 @@ def logits(config, weights, token_ids, num_document_tokens):
             mixed = softmax(config, kind, own, x, num_document_tokens)
         hidden = hidden + mixed
         x = norm(hidden, own["post_attention_layernorm"], config["rms_norm_eps"])
-        inner = silu(x @ own["mlp.gate_proj"].T) * (x @ own["mlp.up_proj"].T)
-        hidden = hidden + inner @ own["mlp.down_proj"].T
+        mlp = experts if config.get("num_local_experts") else dense
+        hidden = hidden + mlp(config, own, x)
     hidden = norm(hidden, weights["model.norm.weight"], config["rms_norm_eps"])
     return hidden @ weights["model.embed_tokens.weight"].T
 
@@ -75,6 +75,26 @@ def lightning(config, kind, own, x, index):
     out = norm(groups, 1, config.get("lightning_norm_eps", 1e-6)).view(len(x), -1)
     gate = torch.sigmoid(x @ own["self_attn.output_gate"].T)
     return (gate * out * own["self_attn.norm"]) @ own["self_attn.out_proj"].T
+
+
+def dense(_config, own, x, name="mlp"):
+    inner = silu(x @ own[f"{name}.gate_proj"].T) * (x @ own[f"{name}.up_proj"].T)
+    return inner @ own[f"{name}.down_proj"].T
+
+
+def experts(config, own, x):
+    out = torch.zeros_like(x)
+    for t, row in enumerate(x):
+        scores = own["block_sparse_moe.gate"] @ row
+        chosen = scores.argsort(descending=True)[: config["num_experts_per_tok"]].tolist()
+        total = sum(math.exp(scores[e]) for e in chosen)
+        for e in chosen:
+            w1, w2, w3 = (own[f"block_sparse_moe.experts.{e}.w{n}"] for n in (1, 2, 3))
+            out[t] += math.exp(scores[e]) / total * (w2 @ (silu(w1 @ row) * (w3 @ row)))
+    if config.get("shared_intermediate_size"):
+        share = torch.sigmoid(x @ own["coefficient"].T)
+        out = (1 - share) * out + share * dense(config, own, x, "shared_mlp")
+    return out
 
 
 def softmax(config, kind, own, x, num_document_tokens):

@@ -112,8 +112,11 @@ WINDOWED = {"mixer": "softmax", "rotary_dim": 8, "rotary_frequency_dim": 16, "wi
 WINDOWED |= {"sink_tokens": 2, "output_gate": True}
 
 
+EXPERTS = {"num_local_experts": 4, "num_experts_per_tok": 2}
+
+
 def mm1_config(**changes):
-    """A config.json of our own family: all kinds of layer a hybrid has use of."""
+    """A config.json of our own family: all kinds of layer a hybrid has use of; `EXPERTS` beside."""
     near = {"mixer": "softmax", "rotary_dim": 16, "window_tokens": 5, "sink_tokens": 1}
     near |= {"window_always": True}
     far = {"mixer": "softmax", "log_scale_base": 20, "log_scale_from_tokens": 30}
@@ -153,8 +156,11 @@ def shapes(config):
         layer = {"input_layernorm": (hidden,), "post_attention_layernorm": (hidden,)}
         if config["model_type"] == "mm1":
             kind = config["layer_kinds"][config["layers"][index]]
-            layer |= {f"mlp.{name}": shape for name, shape in mlp.items()}
             layer |= lightning if kind["mixer"] == "lightning" else softmax
+            if config.get("num_local_experts"):
+                layer |= _experts(config)
+            else:
+                layer |= {f"mlp.{name}": shape for name, shape in mlp.items()}
             if kind.get("qk_norm"):
                 layer |= {f"self_attn.{x}_norm": (head_dim,) for x in "qk"}
             if kind.get("output_gate"):
@@ -164,16 +170,22 @@ def shapes(config):
         else:
             kinds = config.get("attn_type_list") or config["layer_types"]
             layer |= softmax if kinds[index] in (1, "full_attention") else lightning
-            layer["block_sparse_moe.gate"] = (config["num_local_experts"], hidden)
-            for expert in range(config["num_local_experts"]):
-                name = f"block_sparse_moe.experts.{expert}"
-                layer |= {f"{name}.w1": (inner, hidden), f"{name}.w3": (inner, hidden)}
-                layer[f"{name}.w2"] = (hidden, inner)
-            if shared := config.get("shared_intermediate_size"):
-                layer |= {f"shared_mlp.{x}_proj": (shared, hidden) for x in ("gate", "up")}
-                layer |= {"shared_mlp.down_proj": (hidden, shared), "coefficient": (1, hidden)}
+            layer |= _experts(config)
         found |= {f"model.layers.{index}.{name}": shape for name, shape in layer.items()}
     return {f"{name}.weight": shape for name, shape in found.items()}
+
+
+def _experts(config):
+    hidden, inner = config["hidden_size"], config["intermediate_size"]
+    layer = {"block_sparse_moe.gate": (config["num_local_experts"], hidden)}
+    for expert in range(config["num_local_experts"]):
+        name = f"block_sparse_moe.experts.{expert}"
+        layer |= {f"{name}.w1": (inner, hidden), f"{name}.w3": (inner, hidden)}
+        layer[f"{name}.w2"] = (hidden, inner)
+    if shared := config.get("shared_intermediate_size"):
+        layer |= {f"shared_mlp.{x}_proj": (shared, hidden) for x in ("gate", "up")}
+        layer |= {"shared_mlp.down_proj": (hidden, shared), "coefficient": (1, hidden)}
+    return layer
 
 
 def random_weights(config, seed=0):

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 
-def advantages(rewards: Sequence[float]) -> Tensor:
+def advantages(rewards: Sequence[float], device: torch.device | None = None) -> Tensor:
     """(r - mean) / standard deviation over the answers to one prompt [G]; 0 if all are equal."""
-    values = torch.tensor(rewards, dtype=torch.float32)
+    values = torch.tensor(rewards, dtype=torch.float32, device=device)
     spread = values.std(correction=0)
     return (values - values.mean()) / spread if spread > 1e-6 else torch.zeros_like(values)
 

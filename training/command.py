@@ -50,11 +50,16 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A stage, the config.json of the model it trains, and the facts a resumed run must share."""
+    """A stage, the config.json of the model it trains, and the facts a resumed run must share.
+
+    `compiles`: whether --compile is heeded. It costs more than it gives where no two steps have
+    the same shapes.
+    """
 
     stage: Stage
     config: dict[str, Any]
     shared: dict[str, Any]
+    compiles: bool = True
 
 
 _CHANGES = (
@@ -105,7 +110,7 @@ def run(options: argparse.Namespace, schedule: Schedule, prepare: Prepare) -> in
         f"texts, {job.data.num_unread:,} are of another shape\n"
     )
     prepared = prepare(job, options)
-    if options.compile:
+    if options.compile and prepared.compiles:
         compile_layers(prepared.stage.model)
     inputs = prepared.shared | {"num_sequences": len(job.data)}
     if place.products is not torch.float32:

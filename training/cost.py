@@ -20,6 +20,7 @@ def mixer_flops(config: ModelConfig, mixer: Mixer, num_tokens: int) -> int:
 def forward_flops(config: ModelConfig, num_tokens: int, *, head: bool) -> int:
     """The whole model over `num_tokens`, with scores for each of them if `head`."""
     mixers = sum(mixer_flops(config, layer.mixer, num_tokens) for layer in config.layers)
-    mlps = num_tokens * config.num_layers * 6 * config.hidden_size * config.mlp_size
+    inner = config.mlp_size * max(config.num_experts_per_token, 1) + config.shared_mlp_size
+    mlps = num_tokens * config.num_layers * 6 * config.hidden_size * inner
     scores = 2 * num_tokens * config.hidden_size * config.vocab_size if head else 0
     return mixers + mlps + scores

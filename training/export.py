@@ -53,6 +53,8 @@ def tensors_of(model: Model) -> dict[str, Tensor]:
     tensors: dict[str, Tensor] = {}
     for name, parameter in model.named_parameters():
         rows = parameter.detach()
+        if rows.dim() == 3:  # experts, one below the other
+            rows = rows.flatten(0, 1)
         names = sources[name]
         sizes = source_rows(model.config, name, rows.shape[0], len(names))
         parts = torch.split(rows, sizes)

@@ -1,11 +1,12 @@
 """All stages in one command, within so many minutes, from a folder of `training.pack` alone.
 
-    python -m training.job --data FOLDER --out OUT --minutes 25 --stages align:5,distil:12
+    python -m training.job --data FOLDER --out OUT --minutes 25
 
-The numbers after the stages are shares of the time. After each stage OUT/STAGE has what it changed
-in shards under 16 MiB (see `training.shards`), its log and a manifest; OUT/job.jsonl says what was
+The numbers in --stages are shares of the time. After each stage OUT/STAGE has what it changed in
+shards under 16 MiB (see `training.shards`), its log and a manifest; OUT/job.jsonl says what was
 done when, OUT/work holds checkpoints. Killed, the same command goes on; on a new machine
-`--from OUT/align --stages distil` goes on from shards. Needs no network.
+`--from OUT/align --stages distil` goes on from shards. Where the stages before it have used up the
+time, reinforce is left out; the same command, given again, runs it. Needs no network.
 """
 
 import argparse
@@ -26,7 +27,11 @@ from safetensors.torch import load_file, save_file
 from training import compact, pack, parts, shards
 from training.collect import collect
 
+STAGES = "align:5,distil:9,lengthen:4,read:4,reinforce:3"
 _SETUP_S = 20.0  # of a stage, outside its own limit: loading, and writing shards
+# What a stage must have to be of use; the others are begun with whatever is left. `reinforce`
+# judges greedy answers before and after, and a step of it writes 64.
+_LEAST_S = {"reinforce": 60.0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +68,8 @@ class Job:
         """Raises SystemExit when told to stop, ValueError for folders that cannot be used."""
         steps = Step.parse(self.options.stages)
         self._unpack()
+        for step in steps:
+            self._tokens(step.name)
         student = self._student()
         for number, step in enumerate(steps):
             done = self.out / step.name / "manifest.json"
@@ -70,7 +77,12 @@ class Job:
             if not done.exists():
                 left_s = self.ends - time.monotonic()
                 share = step.share / sum(later.share for later in steps[number:])
-                minutes = max(left_s * share - _SETUP_S, 1.0) / 60
+                own_s = left_s * share - _SETUP_S
+                least_s = _LEAST_S.get(step.name, own_s)
+                if own_s < least_s and not run.exists():
+                    self._leave_out(step.name, max(own_s, 0.0), least_s)
+                    continue
+                minutes = max(own_s, 1.0) / 60
                 self._note("begins", stage=step.name, minutes=minutes)
                 self._stage(step.name, student, run, minutes)
                 self._deliver(step.name, run)
@@ -78,11 +90,23 @@ class Job:
             gc.collect()  # the next stage has need of the GPU's memory
         self._note("ends", left_s=self.ends - time.monotonic())
 
+    def _leave_out(self, name: str, left_s: float, least_s: float) -> None:
+        self._note("left out", stage=name, left_s=left_s, least_s=least_s)
+        sys.stderr.write(
+            f"{name} is left out: {left_s:.0f} s are left for it, and it takes {least_s:.0f} to be "
+            "of use; the same command, given again, runs it\n"
+        )
+
+    def _tokens(self, name: str) -> Path:
+        own = self.work / "inputs" / (name + pack.TOKENS)
+        if own.exists():
+            return own
+        if name == "reinforce":
+            raise ValueError(f"{self.options.data} has no prompts; pack it with --for {name}")
+        return self.work / "inputs" / (pack.MAIN + pack.TOKENS)
+
     def _stage(self, name: str, student: Path | None, run: Path, minutes: float) -> None:
-        tokens = self.work / "inputs" / (name + pack.TOKENS)
-        if not tokens.exists():
-            tokens = self.work / "inputs" / (pack.MAIN + pack.TOKENS)
-        given = ["--parent", self.work / "parent", "--packed", tokens, "--run", run]
+        given = ["--parent", self.work / "parent", "--packed", self._tokens(name), "--run", run]
         given += ["--preset", self.options.preset, "--minutes", minutes, *self.more]
         if student is not None:
             given += ["--student", student]
@@ -140,7 +164,7 @@ def command(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--data", type=Path, required=True, help="the folder of training.pack")
     parser.add_argument("--out", type=Path, required=True, help="results, and work in progress")
     parser.add_argument("--minutes", type=float, required=True, help="for everything")
-    parser.add_argument("--stages", default="align:5,distil:12", help="default: %(default)s")
+    parser.add_argument("--stages", default=STAGES, help="default: %(default)s")
     parser.add_argument("--preset", default="gpu")
     parser.add_argument(
         "--only",

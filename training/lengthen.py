@@ -21,6 +21,7 @@ from training.mixture import Mixture
 from training.schedule import Schedule
 
 WEIGHTS = tune.Weights(text=1.0, answer=4.0, kl=0.0)
+MIXTURE = Mixture()
 
 PRESETS = {
     "smoke": Schedule(
@@ -99,7 +100,7 @@ def command(arguments: Sequence[str] | None = None) -> None:
         parser.add_argument(
             "--positions", type=int, default=0, help="tokens the result may be asked to read"
         )
-        parser.set_defaults(mixture=Mixture())
+        parser.set_defaults(mixture=MIXTURE)
 
     main(__doc__ or "", PRESETS, prepare, add_options, arguments)
 

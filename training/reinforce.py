@@ -6,12 +6,14 @@
 Per prompt a group of answers is sampled by the engine's own decoding. Each is rewarded for being
 exact, for standing in the text word for word, or for refusing where there is no answer
 (`training.reward`), relative to its group. Every group gives one update, so the importance weights
-make up for what decoding and training round differently. The loss in the log is 1 - mean reward.
+make up for what decoding and training round differently: answers are drawn in float32, on a GPU by
+recorded steps, and learnt with the products of the run. The loss in the log is 1 - mean reward.
 """
 
 import argparse
 import zlib
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -59,16 +61,16 @@ PRESETS = {
         num_held_out=16,
     ),
     "gpu": Schedule(
-        steps=60,
-        batch_sequences=16,
+        steps=200,
+        batch_sequences=8,
         sequence_tokens=1024,
         peak_rate=5e-06,
         final_rate=1e-06,
-        warmup_steps=5,
+        warmup_steps=2,
         norm_factor=1.0,
-        save_every=10,
-        evaluate_every=20,
-        num_held_out=32,
+        save_every=5,
+        evaluate_every=200,
+        num_held_out=16,
         micro_batch_sequences=1,
     ),
 }
@@ -129,7 +131,7 @@ class Reinforcement:
         drawn = self._draw(prompt)
         asked = self._tokenizer.decode(prompt)
         rewards = [self._reward(asked, wanted, answer.text) for answer in drawn]
-        gain = cispo.advantages(rewards)
+        gain = cispo.advantages(rewards, self.model.device)
         if gain.any():
             (weight * self._loss(prompt, drawn, gain)).backward()  # type: ignore[no-untyped-call]
         for parameter in self.parameters.values():  # the optimizer keeps moments of every one
@@ -143,9 +145,8 @@ class Reinforcement:
         total, num_exact = 0.0, 0
         for index in range(len(held_out)):
             prompt, wanted = self._parts(*held_out.at(index))
-            context = Context(self.model, CHUNK_TOKENS)
-            context.extend(prompt)
-            answer = self._answer(context, Sampling())[1]
+            with self._plainly():
+                answer = self._answer(self._read(prompt), Sampling())[1]
             total += self._reward(self._tokenizer.decode(prompt), wanted, answer)
             num_exact += answer.strip() == wanted.strip()
         return {"reward": total / len(held_out), "exact": num_exact / len(held_out)}
@@ -164,15 +165,25 @@ class Reinforcement:
 
     def _draw(self, prompt: list[int]) -> list[Drawn]:
         """A group of answers. Prompt and weights decide: a resumed run draws the same."""
-        context = Context(self.model, CHUNK_TOKENS)
-        context.extend(prompt)
         weights = self.model.norm.weight.detach().cpu().numpy().tobytes()
         seed = zlib.crc32(repr(prompt).encode(), zlib.crc32(weights))
         drawn = []
-        for number in range(self.rules.group):
-            ids, text = self._answer(context.fork(), Sampling(1.0, seed=seed + number))
-            drawn.append(Drawn(ids, context.score(ids).clone(), text))
+        with self._plainly():
+            context = self._read(prompt)
+            for number in range(self.rules.group):
+                ids, text = self._answer(context.fork(), Sampling(1.0, seed=seed + number))
+                drawn.append(Drawn(ids, context.score(ids).clone(), text))
         return drawn
+
+    def _plainly(self) -> AbstractContextManager[object]:
+        """Without autocast, under which a context's keys and queries would differ in dtype, a GPU
+        records no steps, and every token would have all weights rounded anew."""
+        return torch.autocast(self.model.device.type, enabled=False)
+
+    def _read(self, prompt: list[int]) -> Context:
+        context = Context(self.model, CHUNK_TOKENS)
+        context.extend(prompt)
+        return context
 
     def _answer(self, context: Context, sampling: Sampling) -> tuple[list[int], str]:
         decoding = Decoding(
@@ -193,7 +204,7 @@ class Reinforcement:
         states = self.model.empty_states(differentiable=True)
         hidden: Tensor = self.model(torch.tensor(prompt, device=device), states, 0)[-1:]
         total = torch.zeros((), device=device)
-        for answer, advantage in zip(drawn, gain.to(device), strict=True):
+        for answer, advantage in zip(drawn, gain, strict=True):
             ids = torch.tensor(answer.token_ids, device=device)
             rows = hidden
             if len(ids) > 1:
@@ -207,11 +218,20 @@ class Reinforcement:
 
 
 def prepare(job: Job, options: argparse.Namespace) -> Prepared:
+    _check_prompts(job.data)
+    _check_prompts(job.held_out)
     student = tune.load_student(options.student, job.place.device)
     rules = Rules(options.group, options.max_tokens, options.low, options.high)
     shared = {"stage": "reinforce", "student": student.fingerprint, "rules": asdict(rules)}
     stage = Reinforcement(student.model, Tokenizer(options.student), rules)
-    return Prepared(stage, student.config, shared)
+    return Prepared(stage, student.config, shared, compiles=False)
+
+
+def _check_prompts(data: Sequences) -> None:
+    """Raises ValueError unless each sequence is one prompt and its answer."""
+    begins = data.is_answer[:, 1:] & ~data.is_answer[:, :-1]
+    if data.is_answer[:, 0].any() or not (begins.sum(dim=1) == 1).all():
+        raise ValueError("sequences that are not one prompt with its answer; use those packed so")
 
 
 def command(arguments: Sequence[str] | None = None) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from engine.config import LayerConfig, Mixer, ModelConfig, Residual
 from engine.errors import ConfigError
-from engine.families import keys
+from engine.families import experts, keys
 from engine.families.family import Family, Sources
 
 NAME = "minimax"
@@ -30,9 +30,6 @@ def read_config(raw: keys.Raw) -> ModelConfig:
     num_experts = keys.integer(raw, "num_local_experts")
     if num_experts < 1:
         raise ConfigError(f"config: num_local_experts is {num_experts:.9g}, expected 1 or more")
-    shared_mlp_size = keys.integer(raw, "shared_intermediate_size", 0)
-    if shared_mlp_size:
-        keys.require(raw, "shared_moe_mode", ("sigmoid",))
     return ModelConfig(
         family=NAME,
         vocab_size=keys.integer(raw, "vocab_size"),
@@ -47,7 +44,7 @@ def read_config(raw: keys.Raw) -> ModelConfig:
         layers=_layers(raw),
         num_experts=num_experts,
         num_experts_per_token=keys.integer(raw, "num_experts_per_tok"),
-        shared_mlp_size=shared_mlp_size,
+        shared_mlp_size=experts.shared_size(raw),
         norm_eps=keys.number(raw, "rms_norm_eps", 1e-5),
         # The published code leaves this norm at its class default instead of rms_norm_eps.
         lightning_norm_eps=keys.number(raw, "lightning_norm_eps", 1e-6),
@@ -116,25 +113,7 @@ def sources(config: ModelConfig) -> Sources:
             names[f"{ours}.mixer.qkv"] = tuple(f"{attention}.{x}_proj.weight" for x in "qkv")
             names[f"{ours}.mixer.out"] = (f"{attention}.o_proj.weight",)
         names[f"{ours}.mlp_norm.weight"] = (f"{theirs}.post_attention_layernorm.weight",)
-        names |= _expert_sources(config, f"{ours}.mlp", theirs)
-    return names
-
-
-def _expert_sources(config: ModelConfig, ours: str, theirs: str) -> Sources:
-    experts = [f"{theirs}.block_sparse_moe.experts.{e}" for e in range(config.num_experts)]
-    names = {
-        f"{ours}.router": (f"{theirs}.block_sparse_moe.gate.weight",),
-        f"{ours}.gate_up": tuple(f"{e}.{w}.weight" for e in experts for w in ("w1", "w3")),
-        f"{ours}.down": tuple(f"{e}.w2.weight" for e in experts),
-    }
-    if config.shared_mlp_size:
-        shared = f"{theirs}.shared_mlp"
-        names[f"{ours}.shared.gate_up"] = (
-            f"{shared}.gate_proj.weight",
-            f"{shared}.up_proj.weight",
-        )
-        names[f"{ours}.shared.down"] = (f"{shared}.down_proj.weight",)
-        names[f"{ours}.shared_coefficient"] = (f"{theirs}.coefficient.weight",)
+        names |= experts.sources(config, f"{ours}.mlp", theirs)
     return names
 
 

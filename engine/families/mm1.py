@@ -1,6 +1,6 @@
 """Our own checkpoints: every option of a layer spelled out. docs/mm1-config.md has each key.
 
-Tensor names are MiniMax-M1's for the mixers and Llama's for the dense MLP.
+Tensor names are MiniMax-M1's for mixers and experts, and Llama's for a dense MLP.
 """
 
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ from engine.config import (
     SoftmaxOptions,
 )
 from engine.errors import ConfigError
-from engine.families import keys
+from engine.families import experts, keys
 from engine.families.family import Family, Sources
 
 NAME = "mm1"
@@ -46,6 +46,7 @@ _OWN = {
 def read_config(raw: keys.Raw) -> ModelConfig:
     keys.require(raw, "hidden_act", ("silu",))
     num_heads = keys.integer(raw, "num_attention_heads")
+    num_experts, chosen, shared_size = _experts(raw)
     return ModelConfig(
         family=NAME,
         vocab_size=keys.integer(raw, "vocab_size"),
@@ -56,6 +57,9 @@ def read_config(raw: keys.Raw) -> ModelConfig:
         rotary_frequencies=(),
         mlp_size=keys.integer(raw, "intermediate_size"),
         layers=_layers(raw),
+        num_experts=num_experts,
+        num_experts_per_token=chosen,
+        shared_mlp_size=shared_size,
         norm_eps=keys.number(raw, "rms_norm_eps", 1e-5),
         lightning_norm_eps=keys.number(raw, "lightning_norm_eps", 1e-6),
         postnorm=keys.flag(raw, "postnorm", False),
@@ -63,6 +67,16 @@ def read_config(raw: keys.Raw) -> ModelConfig:
         max_positions=keys.integer(raw, "max_position_embeddings"),
         eos_ids=keys.token_ids(raw, "eos_token_id"),
     )
+
+
+def _experts(raw: keys.Raw) -> tuple[int, int, int]:
+    """How many, how many of them for a token, and the width of the shared one."""
+    num_experts = keys.integer(raw, "num_local_experts", 0)
+    chosen, shared_size = keys.integer(raw, "num_experts_per_tok", 0), experts.shared_size(raw)
+    if num_experts == 0 and (chosen or shared_size):
+        name = "num_experts_per_tok" if chosen else "shared_intermediate_size"
+        raise ConfigError(f"config: {name} without num_local_experts")
+    return num_experts, chosen, shared_size
 
 
 def _layers(raw: keys.Raw) -> tuple[LayerConfig, ...]:
@@ -150,11 +164,12 @@ def sources(config: ModelConfig) -> Sources:
         names[f"{ours}.mixer_norm.weight"] = (f"{theirs}.input_layernorm.weight",)
         names |= _mixer_sources(layer, f"{ours}.mixer", f"{theirs}.self_attn")
         names[f"{ours}.mlp_norm.weight"] = (f"{theirs}.post_attention_layernorm.weight",)
-        names[f"{ours}.mlp.gate_up"] = (
-            f"{theirs}.mlp.gate_proj.weight",
-            f"{theirs}.mlp.up_proj.weight",
-        )
-        names[f"{ours}.mlp.down"] = (f"{theirs}.mlp.down_proj.weight",)
+        if config.num_experts:
+            names |= experts.sources(config, f"{ours}.mlp", theirs)
+        else:
+            gate_up = tuple(f"{theirs}.mlp.{x}_proj.weight" for x in ("gate", "up"))
+            names[f"{ours}.mlp.gate_up"] = gate_up
+            names[f"{ours}.mlp.down"] = (f"{theirs}.mlp.down_proj.weight",)
     return names
 
 

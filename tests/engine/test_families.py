@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny import (
+    EXPERTS,
     LIGHTNING,
     WINDOWED,
     hf_spelling,
@@ -145,8 +146,9 @@ def test_the_real_minimax_m1():
         llama_config(tie_word_embeddings=False),
         mm1_config(),
         mm1_config(tie_word_embeddings=False),
+        mm1_config(**EXPERTS, shared_intermediate_size=8),
     ],
-    ids=["m1", "tied m1", "llama", "untied llama", "mm1", "untied mm1"],
+    ids=["m1", "tied m1", "llama", "untied llama", "mm1", "untied mm1", "mm1 with experts"],
 )
 def test_every_tensor_is_used_once(tmp_path, config):
     ours = read(tmp_path, config)
@@ -256,7 +258,13 @@ KEYS = sorted(
 @settings(max_examples=400, deadline=None)
 @given(
     base=st.sampled_from(
-        [minimax_config(), hf_spelling(minimax_config()), llama_config(), mm1_config()]
+        [
+            minimax_config(),
+            hf_spelling(minimax_config()),
+            llama_config(),
+            mm1_config(),
+            mm1_config(**EXPERTS),
+        ]
     ),
     changes=st.dictionaries(st.sampled_from(KEYS), ODD, max_size=4),
     absent=st.sets(st.sampled_from(KEYS), max_size=2),

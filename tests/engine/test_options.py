@@ -8,7 +8,15 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from measure import relative_rms
-from tiny import LIGHTNING, WINDOWED, load_model, mm1_config, random_weights, write_checkpoint
+from tiny import (
+    EXPERTS,
+    LIGHTNING,
+    WINDOWED,
+    load_model,
+    mm1_config,
+    random_weights,
+    write_checkpoint,
+)
 
 from engine.context import Context
 
@@ -24,6 +32,8 @@ def one_kind(kind):
 
 CONFIGS = {
     "all five": mm1_config(),
+    "experts": mm1_config(**EXPERTS),
+    "a shared expert": mm1_config(**EXPERTS, shared_intermediate_size=20),
     "lightning": one_kind(LIGHTNING),
     "as in M1": one_kind(M1),
     "silu and norm": one_kind(M1 | {"qk_norm": True}),

@@ -1,6 +1,7 @@
 """Red here means a job on another machine starts from other weights, or its results are lost."""
 
 import json
+import re
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from tiny import load_model
 
 from engine.engine import Engine
-from training import align, collect, compact, job, pack, packed, parts, shards
+from training import align, collect, compact, job, pack, packed, parts, reinforce, saved, shards
 from training.data import Sequences
 
 STAGES = "align:1,distil:2"
@@ -28,6 +29,7 @@ def folder(parent, records, tmp_path_factory):
     out = tmp_path_factory.mktemp("folder") / "data"
     given = ["--parent", parent, "--text", records / "text.jsonl", "--qa", records / "qa.jsonl"]
     given += ["--out", out, "--sequence-tokens", 128, "--max-sequences", 40, "--held-out", 4]
+    given += ["--preset", "smoke"]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pack, "PART_BYTES", 2**20 + 90_000)
         pack.command([str(option) for option in given])
@@ -106,6 +108,110 @@ def test_a_killed_job_goes_on(folder, done, tmp_path, monkeypatch):
     got, want = (weights(out / "work" / "align" / "model") for out in (tmp_path, done))
     # The plans may differ in when they were made, and the rate in its last digits.
     assert all(relative_rms(got[name], want[name]) < 1e-3 for name in want)
+
+
+LAST = ["--stages", "lengthen:1,read:1,reinforce:1"]
+LAST += ["--only", "reinforce=--group 4 --max-tokens 6"]
+
+
+@pytest.fixture
+def paid(monkeypatch):
+    """Random answers are never right: something they can be paid for."""
+
+    def reward(_prompt, _wanted, answer):
+        return float(len(answer) % 3)
+
+    monkeypatch.setattr(reinforce.Reinforcement.__init__, "__defaults__", (reward,))
+
+
+def events_of(out):
+    lines = (out / "job.jsonl").read_text().splitlines()
+    return [(line["event"], line.get("stage")) for line in map(json.loads, lines)]
+
+
+def test_the_later_stages_run_from_the_folder_too_and_go_on_after_a_kill(
+    folder, done, parent, paid, tmp_path, monkeypatch
+):
+    class Kill(BaseException):
+        pass
+
+    learn, calls = reinforce.Reinforcement.learn, []
+
+    def dying(self, *arguments):
+        calls.append(1)
+        if len(calls) == 2 * 2 * 3:  # a batch and each of its two columns
+            raise Kill
+        return learn(self, *arguments)
+
+    begun, out = [*LAST, "--from", done / "distil"], tmp_path / "job"
+    with monkeypatch.context() as patch, pytest.raises(Kill):
+        patch.setattr(reinforce.Reinforcement, "learn", dying)
+        run_job(folder, out, *begun)
+    step = saved.load(out / "work" / "reinforce")[0]["step"]
+    assert 0 < step < 4
+    run_job(folder, out, *begun)
+    stages = ["lengthen", "read", "reinforce"]
+    assert [stage for event, stage in events_of(out) if event == "delivered"] == stages
+    log = [json.loads(line) for line in (out / "reinforce/log.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in log] == list(range(5))
+    assert log[0]["recipe"]["stage"] == "reinforce"
+    collect.collect(out / "reinforce", parent, tmp_path / "model")
+    got, want = weights(tmp_path / "model"), weights(out / "work" / "reinforce" / "model")
+    before = weights(out / "work" / "read" / "model")
+    assert all(relative_rms(got[name], want[name]) < 0.02 for name in want)
+    assert any(not torch.equal(want[name], before[name]) for name in want)
+
+
+def test_reinforce_is_left_out_when_the_time_is_used_up(folder, done, tmp_path, capsys):
+    begun = ["--stages", "reinforce:1", "--from", done / "distil", "--only", LAST[-1]]
+    run_job(folder, tmp_path, *begun, "--minutes", "0.5")
+    assert events_of(tmp_path)[1:] == [("left out", "reinforce"), ("ends", None)]
+    told = capsys.readouterr().err.splitlines()
+    assert any(re.match(r"reinforce is left out: \d+ s are left for it, ", line) for line in told)
+    assert not (tmp_path / "reinforce").exists()
+    run_job(folder, tmp_path, *begun)
+    assert ("delivered", "reinforce") in events_of(tmp_path)
+
+
+def test_a_folder_without_prompts_is_refused_before_any_stage_runs(
+    parent, records, tmp_path, capsys
+):
+    given = ["--parent", parent, "--text", records / "text.jsonl", "--out", tmp_path / "data"]
+    given += ["--sequence-tokens", 128, "--max-sequences", 4, "--held-out", 2, "--for"]
+    pack.command([str(option) for option in given])
+    with pytest.raises(SystemExit) as ended:
+        run_job(tmp_path / "data", tmp_path / "out", "--stages", "align:1,reinforce:1")
+    assert ended.value.code == 2
+    assert "has no prompts; pack it with --for reinforce" in capsys.readouterr().err
+    assert not (tmp_path / "out" / "align").exists()
+
+
+def test_each_stage_is_packed_as_it_reads(folder, tmp_path):
+    """Red: a stage meets sequences of a length or kind that it cannot read."""
+    names = parts.join(folder, tmp_path)
+    assert {name for name in names if name.endswith(pack.TOKENS)} == {
+        name + pack.TOKENS for name in ("main", "lengthen", "read", "reinforce")
+    }
+    found = []
+    for stage, (presets, _, single) in pack.OWN.items():
+        preset = presets["smoke"]
+        data, held_out = packed.read(tmp_path / (stage + pack.TOKENS), preset.sequence_tokens)
+        assert len(data) == preset.steps * preset.batch_sequences
+        assert 0 < len(held_out) <= preset.num_held_out  # of few sources
+        found.append(data)
+        if single:
+            reinforce._check_prompts(data)
+            reinforce._check_prompts(held_out)
+    assert not torch.equal(found[0].token_ids, found[1].token_ids)
+
+
+@pytest.mark.parametrize("stage", ["align:3", "read:x", "distil"])
+def test_sets_that_cannot_be_packed_are_refused(parent, records, tmp_path, capsys, stage):
+    given = ["--parent", parent, "--text", records / "text.jsonl", "--out", tmp_path / "data"]
+    with pytest.raises(SystemExit) as ended:
+        pack.command([str(option) for option in [*given, "--for", stage]])
+    assert ended.value.code == 2
+    assert "is not like lengthen or read or reinforce:1000" in capsys.readouterr().err
 
 
 def test_a_missing_or_damaged_part_is_said(folder, tmp_path):

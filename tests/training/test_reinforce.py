@@ -12,6 +12,8 @@ from tiny import llama_config, load_model
 from engine.tokenizer import Tokenizer
 from training import cispo, reinforce, saved
 from training.convert import Recipe, convert, hybrid_config
+from training.data import Sequences
+from training.device import Place
 from training.export import write_model
 from training.reward import reward
 from training.templates import REFUSAL
@@ -139,6 +141,57 @@ def test_answers_are_drawn_by_prompt_and_weights(student):
     assert len({tuple(ids) for ids in texts[0]}) > 1
     stage.model.norm.weight.data.mul_(1 + 1e-6)
     assert [answer.token_ids for answer in stage._draw(PROMPT)] != texts[0]
+
+
+def test_no_tensor_is_put_where_the_model_is_not(student):
+    """What is made without naming a device lands on meta here, and would be on the CPU of a GPU."""
+
+    def paid(_prompt, _wanted, answer):
+        return float(len(answer))
+
+    found = []
+    for device in ("cpu", "meta"):
+        stage = fresh(student, reinforce.Rules(group=4, max_tokens=5), paid)
+        ids, is_answer = sequence()
+        stage.model(ids, stage.model.empty_states(), 0)  # decays are kept from the first pass on
+        with torch.device(device):
+            loss = stage.learn(ids, is_answer, 1.0)
+            held_out = stage.judge(Sequences(ids[None], is_answer[None]))
+        found.append((loss, held_out, {n: p.grad for n, p in stage.parameters.items()}))
+    (*want, gradients), (*got, others) = found
+    assert got == want
+    assert any(gradient.any() for gradient in gradients.values())
+    assert all(torch.equal(others[name], gradient) for name, gradient in gradients.items())
+
+
+def test_products_are_rounded_where_answers_are_learnt_and_not_where_they_are_drawn(student):
+    rounded = Place(torch.device("cpu"), torch.bfloat16)
+    gain = torch.tensor([1.0, -0.5, 0.25])
+    drawn, gradients = [], []
+    for place in (Place(torch.device("cpu")), rounded):
+        stage = fresh(student, reinforce.Rules(group=3, max_tokens=5), lambda *_: 0.0)
+        with place.autocast():
+            drawn.append(stage._draw(PROMPT))
+            stage._loss(PROMPT, drawn[-1], gain).backward()
+        gradients.append({name: p.grad for name, p in stage.parameters.items()})
+    for one, other in zip(*drawn, strict=True):
+        assert one.token_ids == other.token_ids
+        assert torch.equal(one.log_p, other.log_p)
+    for name, gradient in gradients[0].items():
+        assert 1e-5 < relative_rms(gradients[1][name], gradient) < 0.3, name
+
+
+@pytest.mark.parametrize("answers", [[], [0], [3, 7], [5, 6, 9]])
+def test_sequences_that_are_no_prompts_are_refused(answers):
+    """Red: documents packed end to end are taken for a prompt, their answers for one."""
+    is_answer = torch.zeros(2, 10, dtype=torch.bool)
+    is_answer[:, 4:6] = True
+    ids = torch.ones(2, 10, dtype=torch.int32)
+    reinforce._check_prompts(Sequences(ids, is_answer))
+    is_answer[1] = False
+    is_answer[1, answers] = True
+    with pytest.raises(ValueError, match="not one prompt with its answer"):
+        reinforce._check_prompts(Sequences(ids, is_answer))
 
 
 def reinforce_command(parent, student, records, run):

@@ -7,7 +7,14 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from tiny import llama_config, minimax_config, mm1_config, random_weights, write_checkpoint
+from tiny import (
+    EXPERTS,
+    llama_config,
+    minimax_config,
+    mm1_config,
+    random_weights,
+    write_checkpoint,
+)
 
 from engine import placement
 from engine.checkpoint import Checkpoint
@@ -32,6 +39,7 @@ CONFIGS = {
     "minimax": minimax_config(intermediate_size=23, shared_intermediate_size=20),
     "llama": llama_config(intermediate_size=64),
     "mm1": mm1_config(),
+    "mm1 with experts": mm1_config(**EXPERTS),
 }
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from tiny import llama_config, load_model, minimax_config, mm1_config, write_checkpoint
+from tiny import EXPERTS, llama_config, load_model, minimax_config, mm1_config, write_checkpoint
 
 from engine import placement
 from engine.checkpoint import Checkpoint, load
@@ -18,6 +18,7 @@ CONFIGS = {
     "tied llama": llama_config(),
     "untied llama": llama_config(tie_word_embeddings=False),
     "mm1": mm1_config(),
+    "mm1 with experts": mm1_config(**EXPERTS),
 }
 
 

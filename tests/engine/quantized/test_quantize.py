@@ -8,6 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from tiny import (
+    EXPERTS,
     all_logits,
     llama_config,
     load_model,
@@ -37,6 +38,7 @@ CONFIGS = {
     "minimax": minimax_config(shared_intermediate_size=32, tie_word_embeddings=True),
     "llama": llama_config(intermediate_size=64),
     "mm1": mm1_config(intermediate_size=64),
+    "mm1 with experts": mm1_config(**EXPERTS, shared_intermediate_size=32),
 }
 FORMS = [Form.INT8, Form.INT4_32, Form.INT4_64]
 

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from tiny import (
+    EXPERTS,
     hf_spelling,
     llama_config,
     minimax_config,
@@ -40,6 +41,7 @@ CONFIGS = {
     "llama": llama_config(),
     "untied llama": llama_config(tie_word_embeddings=False),
     "mm1": mm1_config(),
+    "mm1 with experts": mm1_config(**EXPERTS),
 }
 # 64 columns divide into groups of 32, 20 and 24 do not: those become int8
 QUANTISED_CONFIGS = {
