@@ -28,7 +28,8 @@ def linear(x: Tensor, weight: QuantizedWeight) -> Tensor:
     for start in range(0, num_out, num_rows):
         rows = slice(start, start + num_rows)
         if isinstance(weight, Int8Weight):  # one scale per output: scale the product, not the block
-            out[:, rows] = dense.many_rows(wide, weight.codes[rows].float()).mul_(weight.scales[rows])
+            product = dense.many_rows(wide, weight.codes[rows].float())
+            out[:, rows] = product.mul_(weight.scales[rows])
         else:
             out[:, rows] = dense.many_rows(wide, widened(weight[rows], block))
     return out.to(x.dtype)
