@@ -8,7 +8,9 @@ from kernels.experts.stack import ExpertStack
 from kernels.linear import dense, fused, narrow
 from kernels.quantized import Weight
 
-_HEIGHT = 16  # rows of a product are a multiple of it
+# Heights of products of up to, and of more than, so many rows: code is kept for each, 0.5 MB.
+_TALL_ROWS = 128
+_STEP, _TALL_STEP = 16, 32
 
 
 def experts(
@@ -35,7 +37,8 @@ def experts(
 def _rows(x: Tensor, tokens: Tensor) -> Tensor:
     """`x[tokens]`; of many also some of the first, so that there are few heights to compile for."""
     if x.is_cpu and len(tokens) > fused.FEW_ROWS:
-        tokens = F.pad(tokens, (0, -len(tokens) % _HEIGHT))
+        step = _STEP if len(tokens) <= _TALL_ROWS else _TALL_STEP
+        tokens = F.pad(tokens, (0, -len(tokens) % step))
     return x[tokens]
 
 
