@@ -6,8 +6,8 @@
 --model is a Llama checkpoint, --gguf the same weights for llama.cpp's own `llama-bench`, --hybrid a
 checkpoint of about that size with Lightning layers. --minimax compares with transformers'
 MiniMaxForCausalLM on a random checkpoint at 8,192 tokens, or at --minimax-tokens. Every side runs
-in a process of its own, sides take turns, and the best round counts. Prefill is held against a large
-float32 product, decode against the rate at which a matrix-vector product reads memory, both
+in a process of its own, sides take turns, and the best round counts. Prefill is held against a
+large float32 product, decode against the rate at which a matrix-vector product reads memory, both
 measured in the same run; what llama.cpp reads per token is taken to be its file. Writing is of
 tokens given, one by one, without speculation.
 
