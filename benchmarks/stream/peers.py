@@ -5,9 +5,9 @@
 
 --model is a Llama checkpoint, --gguf the same weights for llama.cpp's own `llama-bench`, --hybrid a
 checkpoint of about that size with Lightning layers. --minimax compares with transformers'
-MiniMaxForCausalLM on a random checkpoint at 8,192 tokens. Every side runs in a process of its own,
-sides take turns, and the best round of each counts. Prefill is held against the rate of a large
-float32 product, decode against the rate at which a matrix-vector product reads memory, both
+MiniMaxForCausalLM on a random checkpoint at 8,192 tokens, or at --minimax-tokens. Every side runs
+in a process of its own, sides take turns, and the best round counts. Prefill is held against a
+large float32 product, decode against the rate at which a matrix-vector product reads memory, both
 measured in the same run; what llama.cpp reads per token is taken to be its file. Writing is of
 tokens given, one by one, without speculation.
 
@@ -29,6 +29,7 @@ from typing import Any
 
 import torch
 
+import kernels
 from benchmarks import machine
 from benchmarks.stream.work import (
     bytes_per_weight,
@@ -40,7 +41,6 @@ from engine.config import ModelConfig
 from engine.engine import read_config
 
 DECODED = 32
-MINIMAX_TOKENS = 8192
 MINIMAX: dict[str, Any] = {
     "vocab_size": 8192,
     "hidden_size": 512,
@@ -54,7 +54,7 @@ MINIMAX: dict[str, Any] = {
     "num_experts_per_tok": 2,
     "layer_types": (["linear_attention"] * 7 + ["full_attention"]),
     "block_size": 256,
-    "max_position_embeddings": 16_384,
+    "max_position_embeddings": 65_536,
     "bos_token_id": None,
     "eos_token_id": None,
 }
@@ -72,19 +72,36 @@ def seconds_of_processor(work: Work) -> float:
 
 
 def timed(clock: Clock, prefill: Work, decode: Callable[[int], object]) -> dict[str, float]:
-    """Seconds of the prompt and of the fastest token, and the memory it took at the peak."""
+    """Seconds of the prompt and of the fastest token, and the memory at the peak of both: all of
+    it, and what it is more than before."""
     before = machine.resident_bytes()
+    # Forgets the peak of loading. The kernel's `ru_maxrss` would start at the parent's peak.
+    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
     prefill_s = clock(prefill)
     decode_s = min(clock(partial(decode, at)) for at in range(DECODED))
-    peak = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return {"prefill_s": prefill_s, "decode_s": decode_s, "grown_bytes": peak - before}
+    peak = peak_bytes()
+    found = {"prefill_s": prefill_s, "decode_s": decode_s}
+    return {**found, "grown_bytes": peak - before, "peak_bytes": peak}
+
+
+def peak_bytes() -> int:
+    """The most memory this process held since its peak was last forgotten."""
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    (line,) = (line for line in status.splitlines() if line.startswith("VmHWM:"))
+    return 1024 * int(line.split()[1])
 
 
 def ceilings(clock: Clock) -> tuple[float, float]:
-    """Operations per second of a large float32 product, bytes per second of reading a matrix."""
+    """Operations per second of a large float32 product by the faster of both libraries, bytes per
+    second of reading a matrix."""
     left, right = torch.randn(2, machine.PRODUCT_SIZE, machine.PRODUCT_SIZE)
     matrix, vector = torch.ones(2**14, 2**13), torch.ones(2**13)
-    product_s = min(clock(lambda: left @ right) for _ in range(3))
+    packed = kernels.prepack(right)
+    product_s = min(
+        clock(work)
+        for work in (lambda: left @ right, lambda: kernels.linear(left, packed))
+        for _ in range(3)
+    )
     return 2 * machine.PRODUCT_SIZE**3 / product_s, matrix.nbytes / min(
         clock(lambda: matrix @ vector) for _ in range(3)
     )
@@ -97,12 +114,14 @@ def token_ids(length: int, vocab_size: int) -> list[int]:
 
 
 def ours(directory: Path, length: int, clock: Clock) -> dict[str, float]:
+    from engine import placement
     from engine.checkpoint import Checkpoint, load
     from engine.context import Context
+    from engine.loading import halves_bytes
 
     config = read_config(directory)
     model = load(Checkpoint(directory), config, device=torch.device("cpu"), dtype=torch.float32)
-    model.settle(few_rows=True)
+    model.settle(few_rows=halves_bytes(config, placement.physical_bytes()) > 0)
     ids = token_ids(length, config.vocab_size)
     warm, context = Context(model, 1024), Context(model, 1024)
     warm.extend(ids[:64])
@@ -219,15 +238,19 @@ def compare(
             / side["decode_s"]
             / reading,
             "grown_bytes": side.get("grown_bytes"),
+            "peak_bytes": side.get("peak_bytes"),
             "product_gflop_s": product / 1e9,
             "reading_gb_s": reading / 1e9,
         }
         rows.append(row)
-        grown = f"{side['grown_bytes'] / 1e6:.0f}" if "grown_bytes" in side else ""
+        grown, peak = (
+            f"{side[name] / 1e6:.0f}" if name in side else ""
+            for name in ("grown_bytes", "peak_bytes")
+        )
         print(
             f"{length:>7,} {name:<13} {row['prefill_tok_s']:>8.0f} {row['prefill_ratio']:>6.2f} "
             f"{row['share_of_product']:>6.0%} {row['decode_tok_s']:>8.1f} "
-            f"{row['decode_ratio']:>6.2f} {row['share_of_reading']:>6.0%} {grown:>7}",
+            f"{row['decode_ratio']:>6.2f} {row['share_of_reading']:>6.0%} {grown:>7} {peak:>7}",
             flush=True,
         )
     return rows
@@ -241,6 +264,7 @@ def main(given: list[str]) -> None:
     parser.add_argument("--llama-bench", type=Path)
     parser.add_argument("--gguf", type=Path)
     parser.add_argument("--minimax", action="store_true")
+    parser.add_argument("--minimax-tokens", type=int, nargs="*", default=(8192,))
     parser.add_argument("--lengths", type=int, nargs="*", default=(512, 2048, 7000, 32_000))
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=3)
@@ -256,7 +280,7 @@ def main(given: list[str]) -> None:
         print(json.dumps(measure(directory, arguments.lengths[0], clock)))
         return
     print(f"{'tokens':>7} {'':<13} {'prefill':>8} {'ratio':>6} {'limit':>6} {'decode':>8} ", end="")
-    print(f"{'ratio':>6} {'limit':>6} {'MB':>7}")
+    print(f"{'ratio':>6} {'limit':>6} {'MB more':>7} {'MB':>7}")
     rows = []
     for length in arguments.lengths if directory else ():
         config = read_config(directory)
@@ -292,16 +316,14 @@ def main(given: list[str]) -> None:
         with tempfile.TemporaryDirectory() as folder:
             at = Path(folder)
             write_minimax(at)
-            sides = {
-                name: (
-                    partial(child, side, at, MINIMAX_TOKENS, threads, is_cpu),
-                    read_config(at),
-                    weight_bytes,
-                )
-                for name, side, weight_bytes in (
-                    ("mm1 m1-like", "mm1", 2.0),
-                    ("MiniMax hf", "transformers", 4.0),
-                )
-            }
-            rows += compare(sides, "MiniMax hf", MINIMAX_TOKENS, arguments.rounds, clock)
+            for length in arguments.minimax_tokens:
+                sides = {
+                    name: (
+                        partial(child, side, at, length, threads, is_cpu),
+                        read_config(at),
+                        4.0,
+                    )
+                    for name, side in (("mm1 m1-like", "mm1"), ("MiniMax hf", "transformers"))
+                }
+                rows += compare(sides, "MiniMax hf", length, arguments.rounds, clock)
     machine.print_result("stream.peers", rows)

@@ -99,18 +99,10 @@ class LightningAttention(nn.Module):
     def forward(self, hidden: Tensor, state: LightningState, start: int | Tensor) -> Tensor:
         num_tokens = hidden.shape[0]
         # Sequences beside each other ([T, B, D]) have their heads one after another.
-        qkv = kernels.linear(hidden, self.qkv).flatten(1)
-        num_sequences = qkv.shape[1] // self.qkv.shape[0]
-        q, k, v = kernels.lightning_inputs(
-            qkv,
-            num_sequences * self.num_heads,
-            silu=self.options.silu,
-            norm=self._qk_norm(),
-            turn=self._turn(start, hidden),
-            scale=self.options.scale,
-        )
+        num_sequences = hidden.shape[1] if hidden.dim() == 3 else 1
         decay = self._decay(hidden.device, num_sequences)
-        out = state.move(q, k, v, decay)
+        # Nothing here holds q, k and v, so that they are gone before the gate is there.
+        out = state.move(*self._inputs(hidden, start, num_sequences), decay)
         gate = kernels.linear(hidden, self.gate)
         norm = self.norm
         gated = kernels.lightning_output(
@@ -121,6 +113,18 @@ class LightningAttention(nn.Module):
             norm.groups,
         )
         return kernels.linear(gated.view(gate.shape), self.out)
+
+    def _inputs(
+        self, hidden: Tensor, start: int | Tensor, num_sequences: int
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        return kernels.lightning_inputs(
+            kernels.linear(hidden, self.qkv).flatten(1),
+            num_sequences * self.num_heads,
+            silu=self.options.silu,
+            norm=self._qk_norm(),
+            turn=self._turn(start, hidden),
+            scale=self.options.scale,
+        )
 
     def _qk_norm(self) -> tuple[Tensor, Tensor, float] | None:
         if not self.options.qk_norm:

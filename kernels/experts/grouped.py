@@ -8,6 +8,10 @@ from kernels.experts.stack import ExpertStack
 from kernels.linear import dense, fused, narrow
 from kernels.quantized import Weight
 
+# Heights of products of up to, and of more than, so many rows: code is kept for each, 0.5 MB.
+_TALL_ROWS = 128
+_STEP, _TALL_STEP = 16, 32
+
 
 def experts(
     x: Tensor,
@@ -22,12 +26,20 @@ def experts(
         gate_up.announce(chosen)
     for expert in chosen:
         tokens, slots = (expert_ids == expert).nonzero(as_tuple=True)
-        gate, up = _product(x[tokens], gate_up[expert]).chunk(2, dim=-1)  # [t, F] each
-        routed = _product(F.silu(gate) * up, down[expert])  # [t, D]
+        gate, up = _product(_rows(x, tokens), gate_up[expert]).chunk(2, dim=-1)  # [t, F] each
+        routed = _product(F.silu(gate) * up, down[expert])[: len(tokens)]  # [t, D]
         weight = expert_weights[tokens, slots].float()[:, None]
         # A token meets an expert once, so no two rows of one index_add collide.
-        out = out.index_add(0, tokens, routed.float() * weight)
+        out.index_add_(0, tokens, routed.float() * weight)
     return out.to(x.dtype)
+
+
+def _rows(x: Tensor, tokens: Tensor) -> Tensor:
+    """`x[tokens]`; of many also some of the first, so that there are few heights to compile for."""
+    if x.is_cpu and len(tokens) > fused.FEW_ROWS:
+        step = _STEP if len(tokens) <= _TALL_ROWS else _TALL_STEP
+        tokens = F.pad(tokens, (0, -len(tokens) % step))
+    return x[tokens]
 
 
 def _product(x: Tensor, weight: Weight) -> Tensor:

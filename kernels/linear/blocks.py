@@ -5,9 +5,9 @@ memory beyond weight and result stays at one block. Sums are float32, as CPUs ha
 """
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from kernels.linear import dense
 from kernels.linear.widened import widened
 from kernels.quantized import Int8Weight, QuantizedWeight
 
@@ -28,9 +28,10 @@ def linear(x: Tensor, weight: QuantizedWeight) -> Tensor:
     for start in range(0, num_out, num_rows):
         rows = slice(start, start + num_rows)
         if isinstance(weight, Int8Weight):  # one scale per output: scale the product, not the block
-            out[:, rows] = F.linear(wide, weight.codes[rows].float()).mul_(weight.scales[rows])
+            product = dense.many_rows(wide, weight.codes[rows].float())
+            out[:, rows] = product.mul_(weight.scales[rows])
         else:
-            out[:, rows] = F.linear(wide, widened(weight[rows], block))
+            out[:, rows] = dense.many_rows(wide, widened(weight[rows], block))
     return out.to(x.dtype)
 
 

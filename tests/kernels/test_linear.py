@@ -5,7 +5,7 @@ import torch
 from measure import relative_rms
 
 import kernels
-from kernels.linear import half, naive
+from kernels.linear import dense, half, naive
 
 
 @pytest.mark.parametrize("num_rows", [1, 2, 17, 512])
@@ -56,3 +56,21 @@ def test_few_rows_of_plain_weights_go_one_by_one():
     x, weight = torch.randn(9, 72), torch.randn(50, 72)
     together = kernels.linear(x, weight)
     assert torch.equal(together, torch.cat([kernels.linear(row[None], weight) for row in x]))
+
+
+@pytest.mark.parametrize("shape", [(1024, 512), (200, 700), (777, 1536)])
+def test_rows_keep_their_bits_in_a_taller_product_and_where_the_weight_is_cut(shape):
+    """Red: experts whose rows are rounded up, or who are read in blocks, write something else."""
+    x, weight = torch.randn(100, shape[1]), torch.randn(shape)
+    whole = dense.many_rows(x, weight)
+    assert relative_rms(whole, naive.linear(x, weight)) < 1e-5
+    assert torch.equal(dense.many_rows(x[:37].clone(), weight), whole[:37])
+    halves = [dense.many_rows(x, part) for part in (weight[:64], weight[64:])]
+    assert torch.equal(torch.cat(halves, dim=1), whole)
+
+
+def test_gradients_pass_through_many_rows():
+    x, weight = torch.randn(40, 24), torch.randn(16, 24, requires_grad=True)
+    kernels.linear(x, weight).sum().backward()
+    assert weight.grad is not None
+    assert relative_rms(weight.grad, x.sum(dim=0).expand(16, 24)) < 1e-5
