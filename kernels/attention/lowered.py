@@ -6,7 +6,6 @@ at the end (as in FlashAttention, arXiv 2205.14135). Where chunks begin depends 
 so a query's bits do not depend on the queries beside it or on the number of threads.
 """
 
-import math
 from collections.abc import Sequence
 from ctypes import Structure, c_float, c_int64, c_void_p
 from functools import cache
@@ -19,8 +18,6 @@ from kernels.llvm import F32, I32, I64, INTEGERS, LANES, VECTOR, Program
 CHUNK = 256  # keys; their values are in the cache when the second half of the work begins
 EXTRA = LANES  # numbers of a part beyond its sum of values: m, l, and room
 _LOWEST = -3e38  # a score of nothing
-_LN2_HIGH, _LN2_LOW = 0.693359375, -2.12194440e-4  # Cody and Waite
-_LEAST_EXPONENT = -87.0  # e to the power of less is no normal float32
 
 
 class PartsJob(Structure):
@@ -187,30 +184,6 @@ class _Attention(Program):
             for one, number in zip(sums, numbers, strict=True):
                 self.add_product(one, weight, number)
         return [self.b.load(one, typ=VECTOR) for one in sums]
-
-    def exponential(self, x: ir.Value) -> ir.Value:
-        """e^x of x <= 0 to about one unit in the last place; 0 where it is no normal number."""
-        b = self.b
-
-        def all_lanes(number: float) -> ir.Constant:
-            return VECTOR([number] * LANES)
-
-        is_normal = b.fcmp_unordered(">=", x, all_lanes(_LEAST_EXPONENT))  # NaN stays
-        x = b.select(is_normal, x, all_lanes(_LEAST_EXPONENT))
-        steps = self.nearest(b.fmul(x, all_lanes(1 / math.log(2))))
-        rest = self.fused(steps, all_lanes(-_LN2_HIGH), x)
-        rest = self.fused(steps, all_lanes(-_LN2_LOW), rest)
-        power: ir.Value = all_lanes(1 / math.factorial(7))
-        for degree in range(6, -1, -1):
-            power = self.fused(power, rest, all_lanes(1 / math.factorial(degree)))
-        bits = b.add(b.fptosi(steps, INTEGERS), INTEGERS([127] * LANES))
-        two = b.bitcast(b.shl(bits, INTEGERS([23] * LANES)), VECTOR)
-        return b.select(is_normal, b.fmul(power, two), VECTOR(None))
-
-    def nearest(self, value: ir.Value) -> ir.Value:
-        """Rounded to integers, by adding and taking away what leaves no room for fractions."""
-        large = VECTOR([1.5 * 2**23] * LANES)
-        return self.b.fsub(self.b.fadd(value, large), large)
 
     def vectors(self, base: ir.Value, count: int) -> list[ir.Value]:
         return [self.load(base, F32, I64(at), LANES) for at in range(0, count, LANES)]

@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from kernels.rotary.plain import rotate
+
 
 def lightning_inputs(
     qkv: Tensor,
@@ -20,7 +22,7 @@ def lightning_inputs(
         q_weight, k_weight, eps = norm
         q, k = _norm(q, q_weight, eps), _norm(k, k_weight, eps)
     if turn is not None:
-        q, k = _rotate(q, *turn), _rotate(k, *turn)
+        q, k = rotate(q, *turn), rotate(k, *turn)
     if scale != 1.0:
         q = q * scale
     return q, k, v
@@ -37,10 +39,3 @@ def lightning_output(out: Tensor, gate: Tensor, weight: Tensor, eps: float, grou
 
 def _norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     return F.rms_norm(x.float(), weight.shape, weight.float(), eps).to(x.dtype)
-
-
-def _rotate(x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
-    half = cosine.shape[-1]
-    first, second, rest = x[..., :half], x[..., half : 2 * half], x[..., 2 * half :]
-    parts = (first * cosine - second * sine, second * cosine + first * sine, rest)
-    return torch.cat(parts, dim=-1).to(x.dtype)
