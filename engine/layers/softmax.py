@@ -38,8 +38,11 @@ class SoftmaxAttention(nn.Module):
         if hidden.dim() == 3:
             cosine, sine = cosine[:, None], sine[:, None]
         turned = kernels.rotate(qkv[..., : num_heads + num_kv_heads, :], cosine, sine)
-        q, k = turned.split((num_heads, num_kv_heads), dim=-2)
-        v = qkv[..., -num_kv_heads:, :]
+        q, k, v = (
+            turned[..., :num_heads, :],
+            turned[..., num_heads:, :],
+            qkv[..., -num_kv_heads:, :],
+        )
         if hidden.dim() == 3:
             # Sequences beside each other ([T, B, D]) have their heads one after another, of queries
             # as of keys and values, so that the groups stay what they are.

@@ -99,9 +99,10 @@ def write(function: ir.Function, group: int, has_many_registers: bool) -> None:
     if group:
         tiles = ((4, 2), (2, 2), (1, OUTS)) if has_many_registers else ((2, 1), (1, 2))
         _Int4Product(function, group).write(tiles)
-    else:  # few rows wait for the memory, which is fastest along one run of addresses
-        tiles = ((8, 1), (4, 1), (2, 1), (1, 1)) if has_many_registers else ((2, 1), (1, 1))
-        _Int8Product(function).write(tiles)
+        return
+    # Few rows wait for the memory, which is fastest along one run of addresses.
+    heights = (8, 4, 2, 1) if has_many_registers else (2, 1)
+    _Int8Product(function).write([(height, 1) for height in heights])
 
 
 def _four_bits(b: ir.IRBuilder, integers: ir.Value, bit: int, less: float) -> ir.Value:
