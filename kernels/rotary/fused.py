@@ -13,7 +13,7 @@ from kernels.rotary import plain
 
 
 def rotate(x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
-    if _has_form(x, cosine) and native.takes(x[:, 0], cosine, sine) and is_usable():
+    if _has_form(x, cosine) and native.takes(x, cosine, sine) and is_usable():
         return _rotate(x, cosine, sine)
     return plain.rotate(x, cosine, sine)
 

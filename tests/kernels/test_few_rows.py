@@ -11,6 +11,8 @@ from measure import relative_rms
 
 import kernels
 from kernels import native
+from kernels.lightning import fused as lightning
+from kernels.lightning import naive as naive_lightning
 from kernels.norm import fused as norm
 from kernels.norm import naive as naive_norm
 from kernels.rotary import fused as rotary
@@ -19,7 +21,7 @@ from kernels.rotary import plain as plain_rotary
 from kernels.swiglu import fused as swiglu
 from kernels.swiglu import naive as naive_swiglu
 
-MODULES = (norm, rotary, swiglu)
+MODULES = (lightning, norm, rotary, swiglu)
 
 pytestmark = pytest.mark.skipif(
     not all(module.is_usable() for module in MODULES), reason="no machine code for this processor"
@@ -108,6 +110,57 @@ def test_heads_are_turned_as_defined_wherever_they_lie(tokens, heads, half, rest
     assert torch.equal(got[..., 2 * half :], x[..., 2 * half :])
 
 
+def tokens_of(num_tokens, heads, width, out_width, seed=0):
+    """q, k and v as views of wider rows, slopes from steep to nearly none, and a state."""
+    rows = random(num_tokens, heads, 2 * width + out_width + 1, seed=seed)
+    q, k, v, _ = rows.split((width, width, out_width, 1), dim=-1)
+    state = random(heads, width, out_width, seed=1)
+    return q, k, v, torch.logspace(0.5, -5, heads), state
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    tokens=ROWS,
+    heads=st.integers(1, 4),
+    width=st.integers(1, 70),
+    out_width=st.integers(1, 70),
+    seed=SEED,
+)
+def test_the_recurrence_is_the_definition_and_tokens_have_the_bits_they_have_alone(
+    tokens, heads, width, out_width, seed
+):
+    q, k, v, slopes, state = tokens_of(tokens, heads, width, out_width, seed)
+    before = state.clone()
+    got, after = kernels.lightning_attention(q, k, v, slopes, state)
+    assert torch.equal(state, before)
+    want, want_after = naive_lightning.lightning_attention(q, k, v, slopes, state)
+    # Single sums may come out near zero, so over what is added up.
+    size = (q.norm() * want_after.norm() / (heads * width) ** 0.5).item()
+    assert (got.double() - want).norm().item() < 2e-6 * max(size, want.norm().item())
+    assert relative_rms(after, want_after) < 1e-6
+    for at in range(tokens):
+        one = slice(at, at + 1)
+        out, state = kernels.lightning_attention(q[one], k[one], v[one], slopes, state)
+        assert torch.equal(out, got[one])
+    assert torch.equal(state, after)
+    kept = kernels.lightning_state(k, v, slopes, before, torch.tensor(tokens))
+    assert torch.equal(kept, after)
+
+
+def test_the_recurrence_does_not_depend_on_threads():
+    arguments = tokens_of(3, 9, 64, 64)
+    alone = kernels.lightning_attention(*arguments)
+    before = torch.get_num_threads()
+    try:
+        for num_threads in (2, 3, 5):
+            torch.set_num_threads(num_threads)
+            for _ in range(20):
+                got = kernels.lightning_attention(*arguments)
+                assert all(map(torch.equal, got, alone)), num_threads
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_sequences_beside_each_other_are_turned_alike():
     x, cosine, sine = random(2, 3, 4, 16), random(2, 1, 1, 8), random(2, 1, 1, 8, seed=1)
     want = [kernels.rotate(x[:, at], cosine[:, 0], sine[:, 0]) for at in range(3)]
@@ -136,22 +189,28 @@ def test_without_llvmlite_it_is_not_used(monkeypatch, module):
     assert not module.is_usable.__wrapped__()
 
 
+def _off(result):
+    return tuple(map(_off, result)) if isinstance(result, tuple) else result * 1.0001
+
+
 @pytest.mark.parametrize("module", MODULES)
 def test_a_wrong_result_is_found_out_before_it_is_used(monkeypatch, module):
-    for name in ("_norm", "_swiglu", "_rotate"):
+    for name in ("_norm", "_swiglu", "_rotate", "_recurrence"):
         if hasattr(module, name):
             right = getattr(module, name)
-            monkeypatch.setattr(module, name, lambda *x, right=right: right(*x) * 1.0001)
+            monkeypatch.setattr(module, name, lambda *x, right=right: _off(right(*x)))
     assert not module.is_usable.__wrapped__()
 
 
 def test_other_processors_have_every_instruction_it_takes(instructions_of):
+    from kernels.lightning import lowered as of_lightning
     from kernels.norm import lowered as of_norm
     from kernels.rotary import lowered as of_rotary
     from kernels.swiglu import lowered as of_swiglu
 
     for write in (
         lambda function: of_norm.write(function, True),
+        of_lightning.write,
         of_rotary.write,
         of_swiglu.write,
     ):
