@@ -13,6 +13,8 @@ from kernels import experts as _experts
 from kernels import lightning as _lightning
 from kernels import linear as _linear
 from kernels import norm as _norm
+from kernels import rotary as _rotary
+from kernels import swiglu as _swiglu
 from kernels.attention import Int8Rows, KeyBlocks, Segments
 from kernels.experts import ExpertStack
 from kernels.linear import fused as _fused
@@ -41,6 +43,8 @@ __all__ = [
     "prepack",
     "rms_norm",
     "rms_norm_of_sum",
+    "rotate",
+    "swiglu",
 ]
 
 
@@ -274,6 +278,25 @@ def rms_norm_of_sum(
     """
     choice = _norm.SUM_REGISTRY.choose(skip.device, skip.dtype, implementation)
     return choice.function(skip, block, alpha, beta, weight, eps)
+
+
+def rotate(x: Tensor, cosine: Tensor, sine: Tensor, *, implementation: str | None = None) -> Tensor:
+    """Turns the pairs (i, i + R / 2) of each head's first R dimensions   (arXiv 2104.09864).
+
+    Shapes: x [T, ..., H, D]; cosine, sine float32 [T, 1, R / 2] of each position, R <= D, or with
+    as many dimensions as x. Returns [T, ..., H, D] in x's dtype, x is not changed.
+    """
+    choice = _rotary.REGISTRY.choose(x.device, x.dtype, implementation)
+    return choice.function(x, cosine, sine)
+
+
+def swiglu(gate_up: Tensor, *, implementation: str | None = None) -> Tensor:
+    """silu(gate) * up   (arXiv 2002.05202, eq. 6), silu(x) = x sigmoid(x).
+
+    Shapes: gate_up [..., 2F], the gate first. Returns [..., F] in its dtype.
+    """
+    choice = _swiglu.REGISTRY.choose(gate_up.device, gate_up.dtype, implementation)
+    return choice.function(gate_up)
 
 
 def prepack(weight: Tensor, *, few_rows: bool = False) -> Tensor | PackedWeight:

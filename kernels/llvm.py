@@ -5,6 +5,7 @@ and order instructions. llvmlite, the part of Numba that wraps LLVM, compiles in
 about a tenth of a second a function: nothing is kept on disk.
 """
 
+import math
 import platform
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,10 +17,12 @@ from llvmlite import ir
 LANES = 16
 
 I8, I16, I32, I64 = (ir.IntType(bits) for bits in (8, 16, 32, 64))
-F16, F32, POINTER = ir.HalfType(), ir.FloatType(), ir.PointerType()
+F16, F32, F64, POINTER = ir.HalfType(), ir.FloatType(), ir.DoubleType(), ir.PointerType()
 VECTOR, INTEGERS = (ir.VectorType(kind, LANES) for kind in (F32, I32))
 
 _NAME = "written"
+_LN2_HIGH, _LN2_LOW = 0.693359375, -2.12194440e-4  # Cody and Waite
+_LEAST_EXPONENT = -87.0  # e to the power of less is no normal float32
 _ENGINES: list[Any] = []  # they own the code
 _NEEDED = {
     **dict.fromkeys(("x86_64", "amd64"), ("avx2", "fma", "f16c")),
@@ -74,17 +77,19 @@ class Program:
             b.gep(argument, [I32(0), I32(at)], source_etype=fields) for at in range(len(kinds))
         ]
         self.fields = [b.load(at, typ=kind) for at, kind in zip(self.places, kinds, strict=True)]
-        self._prefetch = ir.Function(
-            function.module,
-            ir.FunctionType(ir.VoidType(), [POINTER] + [I32] * 3),
-            "llvm.prefetch.p0",
-        )
+        self._module, self._functions = function.module, dict[str, ir.Function]()
+        self._prefetch = self.function("llvm.prefetch.p0", ir.VoidType(), [POINTER] + [I32] * 3)
         self.fma = {
-            kind: ir.Function(
-                function.module, ir.FunctionType(kind, [kind] * 3), f"llvm.fma.{suffix}"
-            )
+            kind: self.function(f"llvm.fma.{suffix}", kind, [kind] * 3)
             for kind, suffix in ((F32, "f32"), (VECTOR, f"v{LANES}f32"))
         }
+
+    def function(self, name: str, result: ir.Type, arguments: list[ir.Type]) -> ir.Function:
+        """What LLVM has an instruction for on every processor served here."""
+        if name not in self._functions:
+            kind = ir.FunctionType(result, arguments)
+            self._functions[name] = ir.Function(self._module, kind, name)
+        return self._functions[name]
 
     @contextmanager
     def shares(
@@ -120,6 +125,17 @@ class Program:
         index.add_incoming(b.add(index, I64(step)), b.block)
         b.branch(head)
         b.position_at_end(after)
+
+    def columns(self, width: ir.Value) -> Iterator[tuple[ir.Value, int]]:
+        """Where to begin with what is done to 0 .. `width` - 1, LANES numbers or (0) one a time."""
+        whole = self.whole(I64(0), width, LANES)
+        for start, stop, count in ((I64(0), whole, LANES), (whole, width, 0)):
+            with self.loop(start, stop, count or 1) as at:
+                yield at, count
+
+    def real(self, field: int) -> ir.Value:
+        """A field of 64 bits that is not an integer but a `c_double`, as float32."""
+        return self.b.fptrunc(self.b.load(self.places[field], typ=F64), F32)
 
     def whole(self, start: ir.Value, stop: ir.Value, step: int) -> ir.Value:
         """The last of `start`, `start` + `step`, ... that is not beyond `stop`."""
@@ -160,6 +176,10 @@ class Program:
         one = self.b.insert_element(VECTOR(ir.Undefined), value, I32(0))
         return self.b.shuffle_vector(one, VECTOR(ir.Undefined), INTEGERS(None))
 
+    def like(self, value: ir.Value, count: int) -> ir.Value:
+        """`value` to compute with vectors (`count` > 0) or with single numbers."""
+        return self.spread(value) if count else value
+
     def spread_half(self, base: ir.Value, index: ir.Value) -> ir.Value:
         """One float16 in every lane of a float32 vector.
 
@@ -170,6 +190,47 @@ class Program:
         one = b.insert_element(vector(ir.Undefined), self.load(base, I16, index), I32(0))
         spread = b.shuffle_vector(one, vector(ir.Undefined), INTEGERS(None))
         return b.fpext(b.bitcast(spread, ir.VectorType(F16, LANES)), VECTOR)
+
+    def root(self, value: ir.Value) -> ir.Value:
+        """The square root of one number."""
+        return self.b.call(self.function("llvm.sqrt.f32", F32, [F32]), [value])
+
+    def sigmoid(self, x: ir.Value) -> ir.Value:
+        """1 / (1 + e^-x) of each lane."""
+        b, one = self.b, VECTOR([1.0] * LANES)
+        is_positive = b.fcmp_ordered(">=", x, VECTOR(None))
+        power = self.exponential(b.select(is_positive, b.fneg(x), x))
+        return b.fdiv(b.select(is_positive, one, power), b.fadd(one, power))
+
+    def silu(self, x: ir.Value) -> ir.Value:
+        """x sigmoid(x) of a vector, or of one number."""
+        if x.type == VECTOR:
+            return self.b.fmul(x, self.sigmoid(x))
+        return self.b.extract_element(self.silu(self.spread(x)), I32(0))
+
+    def exponential(self, x: ir.Value) -> ir.Value:
+        """e^x of x <= 0 to about one unit in the last place; 0 where it is no normal number."""
+        b = self.b
+
+        def all_lanes(number: float) -> ir.Constant:
+            return VECTOR([number] * LANES)
+
+        is_normal = b.fcmp_unordered(">=", x, all_lanes(_LEAST_EXPONENT))  # NaN stays
+        x = b.select(is_normal, x, all_lanes(_LEAST_EXPONENT))
+        steps = self.nearest(b.fmul(x, all_lanes(1 / math.log(2))))
+        rest = self.fused(steps, all_lanes(-_LN2_HIGH), x)
+        rest = self.fused(steps, all_lanes(-_LN2_LOW), rest)
+        power: ir.Value = all_lanes(1 / math.factorial(7))
+        for degree in range(6, -1, -1):
+            power = self.fused(power, rest, all_lanes(1 / math.factorial(degree)))
+        bits = b.add(b.fptosi(steps, INTEGERS), INTEGERS([127] * LANES))
+        two = b.bitcast(b.shl(bits, INTEGERS([23] * LANES)), VECTOR)
+        return b.select(is_normal, b.fmul(power, two), VECTOR(None))
+
+    def nearest(self, value: ir.Value) -> ir.Value:
+        """Rounded to integers, by adding and taking away what leaves no room for fractions."""
+        large = VECTOR([1.5 * 2**23] * LANES)
+        return self.b.fsub(self.b.fadd(value, large), large)
 
     def array(self, count: ir.Value) -> ir.Value:
         """Room for `count` numbers on the stack; called at the function's beginning."""

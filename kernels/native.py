@@ -5,11 +5,15 @@ waiting for the next, and hold the cores.
 """
 
 import ctypes
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any
 
 import torch
 
+from kernels import gradients
+
+FEW_ROWS = 16  # from there on torch's operations cost little beside the products
+_MOST_NUMBERS = 2**15  # of a token; of more, or of sequences side by side, threads make short work
 # What making code raises where llvmlite is missing or another one than is known here, where the
 # processor lacks an instruction, and where LLVM cannot.
 UNAVAILABLE = (ImportError, OSError, AttributeError, TypeError, RuntimeError)
@@ -27,10 +31,29 @@ def run(address: int, argument: ctypes.Structure, num_threads: int | None = None
     if num_threads > 1 and (parallel := _parallel()) is not None:
         parallel(address, ctypes.addressof(argument), num_threads, 0)
     else:
-        _FUNCTION(address)(ctypes.addressof(argument))
+        _function(address)(ctypes.addressof(argument))
 
 
-_FUNCTION = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
+def takes(x: torch.Tensor, *others: torch.Tensor) -> bool:
+    """Whether `x` [T, ...] is of few tokens, float32 and on a CPU, the others are float32 and lie
+    together, and nobody wants a gradient: what machine code for few rows asks for."""
+    return (
+        x.is_cpu
+        and x.dtype == torch.float32
+        and x.dim() > 1
+        and 0 < x.shape[0] <= FEW_ROWS
+        and x.numel() <= FEW_ROWS * _MOST_NUMBERS
+        and all(other.dtype == torch.float32 and other.is_contiguous() for other in others)
+        and not gradients.wanted(x, *others)
+    )
+
+
+@cache
+def _function(address: int) -> Any:  # noqa: ANN401
+    return _KIND(address)
+
+
+_KIND = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 
 
 @lru_cache(maxsize=1)

@@ -1,5 +1,4 @@
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 import kernels
@@ -14,5 +13,5 @@ class DenseMLP(nn.Module):
         self.down = nn.Parameter(torch.empty(hidden_size, mlp_size))
 
     def forward(self, hidden: Tensor) -> Tensor:
-        gate, up = kernels.linear(hidden, self.gate_up).chunk(2, dim=-1)
-        return kernels.linear(F.silu(gate) * up, self.down)
+        gate_up = kernels.linear(hidden, self.gate_up)
+        return kernels.linear(kernels.swiglu(gate_up), self.down)

@@ -46,11 +46,3 @@ def _turns(position: Tensor, per_position: Tensor) -> tuple[Tensor, Tensor]:
     # Angles reach 1e6 radians at a million tokens: only float64 keeps them to the last digit.
     angle = (position[:, None] * per_position)[:, None, :]
     return angle.cos().float(), angle.sin().float()
-
-
-def rotate(x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
-    """Turns pairs (i, i + rotary_dim / 2) of x [T, ..., H, D]; the other dimensions pass."""
-    half = cosine.shape[-1]
-    first, second, rest = x[..., :half], x[..., half : 2 * half], x[..., 2 * half :]
-    parts = (first * cosine - second * sine, second * cosine + first * sine, rest)
-    return torch.cat(parts, dim=-1).to(x.dtype)

@@ -10,7 +10,7 @@ import kernels
 from engine.config import ModelConfig, SoftmaxOptions
 from engine.layers.filling import FillingKV
 from engine.layers.kv import KVCache, WindowCache
-from engine.layers.rotary import positions, rotate, rotation
+from engine.layers.rotary import positions, rotation
 
 SoftmaxState = KVCache | WindowCache | FillingKV
 
@@ -37,17 +37,16 @@ class SoftmaxAttention(nn.Module):
         cosine, sine = rotation(self.rotary_frequencies, start, num_tokens, hidden.device)
         if hidden.dim() == 3:
             cosine, sine = cosine[:, None], sine[:, None]
-        turned = rotate(qkv[..., : num_heads + num_kv_heads, :], cosine, sine)
-        # Sequences beside each other ([T, B, D]) have their heads one after another, of queries
-        # as of keys and values, so that the groups stay what they are.
+        turned = kernels.rotate(qkv[..., : num_heads + num_kv_heads, :], cosine, sine)
         q, k, v = (
-            part.flatten(1, -2)
-            for part in (
-                turned[..., :num_heads, :],
-                turned[..., num_heads:, :],
-                qkv[..., -num_kv_heads:, :],
-            )
+            turned[..., :num_heads, :],
+            turned[..., num_heads:, :],
+            qkv[..., -num_kv_heads:, :],
         )
+        if hidden.dim() == 3:
+            # Sequences beside each other ([T, B, D]) have their heads one after another, of queries
+            # as of keys and values, so that the groups stay what they are.
+            q, k, v = (part.flatten(1, -2) for part in (q, k, v))
         state.append(k, v)
         q = self._grown(q, start)
         out = self._attend(q, state, start).reshape(*hidden.shape[:-1], -1)

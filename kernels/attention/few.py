@@ -44,7 +44,9 @@ def attention(
     rows = q.view(num_queries, segments[0][0].shape[1], -1, head_dim)  # [T, G, R, D]
     history, outs = num_keys - num_queries, []
     if window is None and fused.is_usable(head_dim):
-        pieces = _stretches(segments, 0, num_keys)
+        # int8 keys are read as they are, or a tile of them made dense.
+        as_it_is = all(fused.serves(keys, values) for keys, values in segments)
+        pieces = segments if as_it_is else _stretches(segments, 0, num_keys)
         return fused.attention(rows, pieces, num_keys, scale).view(q.shape)
     if window is not None:  # also where all are in it: so cut, as they are once more came
         for at in range(num_queries):

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from kernels import native
+from kernels.attention.int8 import Int8Rows, Rows
 
-Piece = tuple[Tensor, Tensor]  # keys and values [n, G, D], float32
+Piece = tuple[Rows, Rows]  # keys and values [n, G, D], both float32 or both int8
 _MOST_ERROR = 1e-5
 _LARGEST_HEAD = 256
 _TILE_KEYS = 4096
@@ -32,38 +33,60 @@ def attention(rows: Tensor, pieces: Iterable[Piece], num_keys: int, scale: float
     parts = rows.new_empty(num_rows, room, head_dim + lowered.EXTRA)
     first_chunk = 0
     for keys, values in _tiles(pieces):
-        num_chunks = -(-keys.shape[0] // lowered.CHUNK)
+        num_tile = keys.shape[0]
+        num_chunks = -(-num_tile // lowered.CHUNK)
+        k, v, *scales = _parts_of(keys, values)
+        assert k.stride(2) == v.stride(2) == 1
         job = lowered.PartsJob(
             rows.data_ptr(),
-            keys.data_ptr(),
-            values.data_ptr(),
+            k.data_ptr(),
+            v.data_ptr(),
             parts.data_ptr(),
+            *([one.data_ptr() for one in scales] or (None, None)),
             num_queries,
             num_groups,
             per_group,
-            keys.shape[0],
+            num_tile,
             seen,
-            *keys.stride()[:2],
-            *values.stride()[:2],
+            *k.stride()[:2],
+            *v.stride()[:2],
+            *(scales[0].stride() if scales else (0, 0)),
             num_chunks,
             first_chunk,
             room,
             scale,
             0,
         )
-        assert keys.stride(2) == values.stride(2) == 1
-        native.run(lowered.compiled_parts(head_dim), job)
+        native.run(lowered.compiled_parts(head_dim, bool(scales)), job)
         num_parts = first_chunk + num_chunks
         whole = lowered.WholeJob(parts.data_ptr(), out.data_ptr(), num_rows, num_parts, room)
         native.run(lowered.compiled_whole(head_dim), whole, num_threads=1)
-        seen -= keys.shape[0]
+        seen -= num_tile
         first_chunk = 1  # behind what all keys up to here are together
     return out
+
+
+def serves(keys: Rows, values: Rows) -> bool:
+    """Whether a piece can be read where it lies."""
+    if isinstance(keys, Int8Rows) and isinstance(values, Int8Rows):
+        return keys.scales.stride() == values.scales.stride()
+    return isinstance(keys, Tensor) and isinstance(values, Tensor) and keys.dtype == torch.float32
+
+
+def _parts_of(keys: Rows, values: Rows) -> tuple[Tensor, ...]:
+    """Keys and values, and of int8 ones the scales, too."""
+    if isinstance(keys, Int8Rows) and isinstance(values, Int8Rows):
+        return keys.values, values.values, keys.scales, values.scales
+    assert isinstance(keys, Tensor) and isinstance(values, Tensor)
+    return keys, values
 
 
 def _tiles(pieces: Iterable[Piece]) -> Iterator[Piece]:
     """Parts are put together after so many keys, so that memory does not grow with their number."""
     for keys, values in pieces:
+        if keys.shape[0] <= _TILE_KEYS:
+            yield keys, values
+            continue
         for start in range(0, keys.shape[0], _TILE_KEYS):
             tile = slice(start, start + _TILE_KEYS)
             yield keys[tile], values[tile]
@@ -84,6 +107,9 @@ def is_usable(head_dim: int) -> bool:
         last = attention(q[2:], pieces, 700, scale)
         fewer = [*pieces[:1], (keys[300:-2], values[300:-2])]
         first = attention(q[:1], fewer, 698, scale)
+        coded = [(Int8Rows.quantize(keys), Int8Rows.quantize(values))]
+        of_codes = attention(q, coded, 700, scale)
+        widened = attention(q, [(k.dequantize(), v.dequantize()) for k, v in coded], 700, scale)
     except native.UNAVAILABLE:
         return False
     scores = scale * torch.einsum("tgrd,ngd->tgrn", q.double(), keys.double())
@@ -91,4 +117,4 @@ def is_usable(head_dim: int) -> bool:
     want = torch.einsum("tgrn,ngd->tgrd", scores.softmax(-1), values.double())
     error = (got.double() - want).square().mean() / want.square().mean()
     is_alone = torch.equal(got[2:], last) and torch.equal(got[:1], first)
-    return bool(error.sqrt() < _MOST_ERROR) and is_alone
+    return bool(error.sqrt() < _MOST_ERROR) and is_alone and torch.equal(of_codes, widened)

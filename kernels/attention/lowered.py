@@ -4,9 +4,11 @@ Keys are cut into chunks. For each query, head and chunk there is the largest sc
 e^(score - m), and the sum of e^(score - m) times values; of these parts the whole is put together
 at the end (as in FlashAttention, arXiv 2205.14135). Where chunks begin depends on the keys alone,
 so a query's bits do not depend on the queries beside it or on the number of threads.
+
+int8 keys and values are widened a chunk at a time, once for all heads that read them, into memory
+that stays in the cache: the bits are those of attention over what `Int8Rows.dequantize` gives.
 """
 
-import math
 from collections.abc import Sequence
 from ctypes import Structure, c_float, c_int64, c_void_p
 from functools import cache
@@ -14,13 +16,11 @@ from functools import cache
 from llvmlite import ir
 
 from kernels import llvm
-from kernels.llvm import F32, I32, I64, INTEGERS, LANES, VECTOR, Program
+from kernels.llvm import F32, I8, I32, I64, INTEGERS, LANES, VECTOR, Program
 
 CHUNK = 256  # keys; their values are in the cache when the second half of the work begins
 EXTRA = LANES  # numbers of a part beyond its sum of values: m, l, and room
 _LOWEST = -3e38  # a score of nothing
-_LN2_HIGH, _LN2_LOW = 0.693359375, -2.12194440e-4  # Cody and Waite
-_LEAST_EXPONENT = -87.0  # e to the power of less is no normal float32
 
 
 class PartsJob(Structure):
@@ -31,6 +31,8 @@ class PartsJob(Structure):
         ("keys", c_void_p),
         ("values", c_void_p),
         ("parts", c_void_p),  # [T, G, R, room, D + EXTRA]
+        ("key_scales", c_void_p),  # of int8 keys and values
+        ("value_scales", c_void_p),
         ("num_queries", c_int64),
         ("num_groups", c_int64),
         ("per_group", c_int64),
@@ -40,6 +42,8 @@ class PartsJob(Structure):
         ("key_group_stride", c_int64),
         ("value_stride", c_int64),
         ("value_group_stride", c_int64),
+        ("scale_stride", c_int64),  # of both scales
+        ("scale_group_stride", c_int64),
         ("num_chunks", c_int64),
         ("first_chunk", c_int64),  # where in `parts` the first of these is
         ("room", c_int64),
@@ -61,9 +65,9 @@ class WholeJob(Structure):
 
 
 @cache
-def compiled_parts(head_dim: int) -> int:
+def compiled_parts(head_dim: int, is_int8: bool) -> int:
     """The address of the function that does its part of a `PartsJob`."""
-    return llvm.compiled(lambda function, _: write_parts(function, head_dim))
+    return llvm.compiled(lambda function, _: write_parts(function, head_dim, is_int8))
 
 
 @cache
@@ -71,22 +75,34 @@ def compiled_whole(head_dim: int) -> int:
     return llvm.compiled(lambda function, _: write_whole(function, head_dim))
 
 
-def write_parts(function: ir.Function, head_dim: int) -> None:
-    program = _Attention(function, 4, 14)
+def write_parts(function: ir.Function, head_dim: int, is_int8: bool) -> None:
+    program = _Attention(function, 6, 16)
     b = program.b
-    queries, keys, values, parts, num_queries, num_groups, per_group, num_keys = program.fields[:8]
-    seen, key_stride, key_group, value_stride, value_group = program.fields[8:13]
-    num_chunks, first_chunk, room = program.fields[13:16]
-    scale = program.spread(b.load(program.places[16], typ=F32))
+    queries, keys, values, parts, key_scales, value_scales = program.fields[:6]
+    num_queries, num_groups, per_group, num_keys, seen = program.fields[6:11]
+    key_stride, key_group, value_stride, value_group = program.fields[11:15]
+    scale_stride, scale_group, num_chunks, first_chunk, room = program.fields[15:20]
+    scale = program.spread(b.load(program.places[20], typ=F32))
     scores = program.array(I64(CHUNK))
-    with program.shares(program.places[17], I64(1), b.mul(num_groups, num_chunks)) as (unit, _):
+    wide = [program.array(I64(CHUNK * head_dim)) for _ in range(2)] if is_int8 else []
+    kind = I8 if is_int8 else F32
+    with program.shares(program.places[21], I64(1), b.mul(num_groups, num_chunks)) as (unit, _):
         group, chunk = b.srem(unit, num_groups), b.sdiv(unit, num_groups)
         first_key = b.mul(chunk, I64(CHUNK))
         in_chunk = program.least(b.sub(num_keys, first_key), I64(CHUNK))
-        k = program.at(keys, F32, b.add(b.mul(first_key, key_stride), b.mul(group, key_group)))
+        k = program.at(keys, kind, b.add(b.mul(first_key, key_stride), b.mul(group, key_group)))
         v = program.at(
-            values, F32, b.add(b.mul(first_key, value_stride), b.mul(group, value_group))
+            values, kind, b.add(b.mul(first_key, value_stride), b.mul(group, value_group))
         )
+        if is_int8:
+            at = b.add(b.mul(first_key, scale_stride), b.mul(group, scale_group))
+            for codes, stride, scales, rows in (
+                (k, key_stride, key_scales, wide[0]),
+                (v, value_stride, value_scales, wide[1]),
+            ):
+                of_these = program.at(scales, F32, at)
+                program.widen(codes, stride, of_these, scale_stride, in_chunk, head_dim, rows)
+            (k, v), key_stride, value_stride = wide, I64(head_dim), I64(head_dim)
         with (
             program.loop(I64(0), num_queries, 1) as query,
             program.loop(I64(0), per_group, 1) as head,
@@ -140,6 +156,26 @@ def write_whole(function: ir.Function, head_dim: int) -> None:
 
 
 class _Attention(Program):
+    def widen(
+        self,
+        codes: ir.Value,
+        stride: ir.Value,
+        scales: ir.Value,
+        scale_stride: ir.Value,
+        count: ir.Value,
+        head_dim: int,
+        rows: ir.Value,
+    ) -> None:
+        """The first `count` int8 rows as float32, in `rows`."""
+        b = self.b
+        with self.loop(I64(0), count, 1) as key:
+            scale = self.spread(self.load(scales, F32, b.mul(key, scale_stride)))
+            code = self.at(codes, I8, b.mul(key, stride))
+            row = self.at(rows, F32, b.mul(key, I64(head_dim)))
+            for at in range(0, head_dim, LANES):
+                integers = b.sext(self.load(code, I8, I64(at), LANES), INTEGERS)
+                self.store(b.fmul(b.sitofp(integers, VECTOR), scale), row, I64(at))
+
     def scores(
         self,
         q: Sequence[ir.Value],
@@ -187,30 +223,6 @@ class _Attention(Program):
             for one, number in zip(sums, numbers, strict=True):
                 self.add_product(one, weight, number)
         return [self.b.load(one, typ=VECTOR) for one in sums]
-
-    def exponential(self, x: ir.Value) -> ir.Value:
-        """e^x of x <= 0 to about one unit in the last place; 0 where it is no normal number."""
-        b = self.b
-
-        def all_lanes(number: float) -> ir.Constant:
-            return VECTOR([number] * LANES)
-
-        is_normal = b.fcmp_unordered(">=", x, all_lanes(_LEAST_EXPONENT))  # NaN stays
-        x = b.select(is_normal, x, all_lanes(_LEAST_EXPONENT))
-        steps = self.nearest(b.fmul(x, all_lanes(1 / math.log(2))))
-        rest = self.fused(steps, all_lanes(-_LN2_HIGH), x)
-        rest = self.fused(steps, all_lanes(-_LN2_LOW), rest)
-        power: ir.Value = all_lanes(1 / math.factorial(7))
-        for degree in range(6, -1, -1):
-            power = self.fused(power, rest, all_lanes(1 / math.factorial(degree)))
-        bits = b.add(b.fptosi(steps, INTEGERS), INTEGERS([127] * LANES))
-        two = b.bitcast(b.shl(bits, INTEGERS([23] * LANES)), VECTOR)
-        return b.select(is_normal, b.fmul(power, two), VECTOR(None))
-
-    def nearest(self, value: ir.Value) -> ir.Value:
-        """Rounded to integers, by adding and taking away what leaves no room for fractions."""
-        large = VECTOR([1.5 * 2**23] * LANES)
-        return self.b.fsub(self.b.fadd(value, large), large)
 
     def vectors(self, base: ir.Value, count: int) -> list[ir.Value]:
         return [self.load(base, F32, I64(at), LANES) for at in range(0, count, LANES)]

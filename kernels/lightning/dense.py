@@ -1,8 +1,12 @@
-"""What comes before and after the attention of a Lightning layer, in torch's own operations."""
+"""What comes before and after the attention of a Lightning layer, in torch's own operations; norms
+and rotations of few rows on a CPU are machine code."""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from kernels.norm.fused import rms_norm
+from kernels.rotary.fused import rotate
 
 
 def lightning_inputs(
@@ -18,29 +22,13 @@ def lightning_inputs(
     q, k, v = qkv.view(qkv.shape[0], num_heads, -1).chunk(3, dim=-1)
     if norm is not None:
         q_weight, k_weight, eps = norm
-        q, k = _norm(q, q_weight, eps), _norm(k, k_weight, eps)
+        q, k = rms_norm(q, q_weight, eps, 1), rms_norm(k, k_weight, eps, 1)
     if turn is not None:
-        q, k = _rotate(q, *turn), _rotate(k, *turn)
+        q, k = rotate(q, *turn), rotate(k, *turn)
     if scale != 1.0:
         q = q * scale
     return q, k, v
 
 
 def lightning_output(out: Tensor, gate: Tensor, weight: Tensor, eps: float, groups: int) -> Tensor:
-    out = out.reshape(gate.shape)
-    if groups == 1:
-        return torch.sigmoid(gate) * _norm(out, weight, eps)
-    grouped = out.float().view(*out.shape[:-1], groups, -1)
-    normed = F.rms_norm(grouped, grouped.shape[-1:], None, eps)
-    return torch.sigmoid(gate) * (normed.flatten(-2) * weight.float()).to(out.dtype)
-
-
-def _norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
-    return F.rms_norm(x.float(), weight.shape, weight.float(), eps).to(x.dtype)
-
-
-def _rotate(x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
-    half = cosine.shape[-1]
-    first, second, rest = x[..., :half], x[..., half : 2 * half], x[..., 2 * half :]
-    parts = (first * cosine - second * sine, second * cosine + first * sine, rest)
-    return torch.cat(parts, dim=-1).to(x.dtype)
+    return torch.sigmoid(gate) * rms_norm(out.reshape(gate.shape), weight, eps, groups)

@@ -12,8 +12,9 @@ be large and nearly cancel each other:
 The order of every sum is fixed by what is written here, not by an optimiser, and the same in all
 tiles: it does not depend on how many rows, outputs or threads there are, so neither do the bits.
 
-OUTS outputs are computed together, so that x is loaded once for all, and the codes of the next ones
-asked for meanwhile: processors foresee one run of addresses, not several beside each other.
+With int4 OUTS outputs are computed together, so that x is loaded once for all, and the codes of the
+next ones asked for meanwhile: processors foresee one run of addresses, not several beside each
+other. int8 weights, of which there are twice as many bytes, are read output by output.
 """
 
 from collections.abc import Sequence
@@ -95,8 +96,13 @@ def write_widening(function: ir.Function, group: int) -> None:
 
 
 def write(function: ir.Function, group: int, has_many_registers: bool) -> None:
-    tiles = ((4, 2), (2, 2), (1, OUTS)) if has_many_registers else ((2, 1), (1, 2))
-    (_Int4Product(function, group) if group else _Int8Product(function)).write(tiles)
+    if group:
+        tiles = ((4, 2), (2, 2), (1, OUTS)) if has_many_registers else ((2, 1), (1, 2))
+        _Int4Product(function, group).write(tiles)
+        return
+    # Few rows wait for the memory, which is fastest along one run of addresses.
+    heights = (8, 4, 2, 1) if has_many_registers else (2, 1)
+    _Int8Product(function).write([(height, 1) for height in heights])
 
 
 def _four_bits(b: ir.IRBuilder, integers: ir.Value, bit: int, less: float) -> ir.Value:

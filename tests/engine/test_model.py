@@ -15,8 +15,9 @@ from tiny import (
     write_checkpoint,
 )
 
+import kernels
 from engine.layers.lightning import slopes
-from engine.layers.rotary import rotate, rotation
+from engine.layers.rotary import rotation
 
 CONFIGS = {
     "m1": minimax_config(),
@@ -105,5 +106,5 @@ def test_rotation_is_exact_at_a_million_tokens():
 
 def test_rotate_turns_pairs_half_the_width_apart_and_leaves_the_rest():
     x = torch.arange(1.0, 7.0).view(1, 1, 6)
-    turned = rotate(x, *rotation((math.pi / 2, math.pi), 1, 1, torch.device("cpu")))
+    turned = kernels.rotate(x, *rotation((math.pi / 2, math.pi), 1, 1, torch.device("cpu")))
     assert torch.allclose(turned[0, 0], torch.tensor([-3.0, -2.0, 1.0, -4.0, 5.0, 6.0]), atol=1e-5)

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from measure import relative_rms
 
-from kernels.attention import few, fused, naive
+from kernels.attention import Int8Rows, few, fused, naive
 
 pytestmark = pytest.mark.skipif(
     not fused.is_usable(16), reason="no machine code for this processor"
@@ -50,6 +50,52 @@ def test_it_is_the_definition_and_a_query_has_the_bits_it_has_alone(
     for at in range(num_queries):
         seen = earlier + at + 1
         assert torch.equal(attend(q[at : at + 1], keys[:seen], values[:seen])[0], got[at])
+
+
+def coded(rows):
+    """As a cache has them: head-major, with room for more, which is NaN or 99."""
+    num_keys, num_groups, head_dim = rows.shape
+    codes = torch.full((num_groups, num_keys + 9, head_dim), 99, dtype=torch.int8).transpose(0, 1)
+    scales = torch.full((num_groups, num_keys + 9), torch.nan).transpose(0, 1)
+    quantised = Int8Rows.quantize(rows)
+    codes[:num_keys], scales[:num_keys] = quantised.values, quantised.scales
+    return Int8Rows(codes, scales)[:num_keys]
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    num_queries=st.integers(1, 16),
+    earlier=st.integers(0, 700),
+    num_groups=st.integers(1, 3),
+    per_group=st.integers(1, 4),
+    head_dim=st.sampled_from([16, 48, 64, 128]),
+    cut=st.sampled_from([100, 256, 4096]),
+    seed=st.integers(0, 2**31),
+)
+def test_int8_rows_are_read_as_the_numbers_they_stand_for(
+    num_queries, earlier, num_groups, per_group, head_dim, cut, seed
+):
+    """Red: another key's scale is taken, or what was read in int8 is not what was kept."""
+    num_keys = earlier + num_queries
+    q, keys, values = inputs(num_queries, num_keys, num_groups, per_group, head_dim, seed)
+    loudness = torch.linspace(-3, 3, num_keys).exp2()[:, None, None]
+    pieces = [
+        (coded(keys[at : at + cut]), coded((loudness * values)[at : at + cut]))
+        for at in range(0, num_keys, cut)
+    ]
+    assert all(fused.serves(*piece) for piece in pieces)
+    got = few.attention(q, pieces, 0.25, None, 0)
+    assert relative_rms(got, naive.attention(q, pieces, 0.25, None, 0)) < 2e-6
+    dense = [(k.dequantize(), v.dequantize()) for k, v in pieces]
+    assert torch.equal(got, few.attention(q, dense, 0.25, None, 0))
+
+
+def test_keys_of_which_only_the_values_are_int8_are_made_dense():
+    q, keys, values = inputs(2, 300, 2, 2, 16)
+    pieces = [(keys, coded(values))]
+    assert not fused.serves(*pieces[0])
+    got = few.attention(q, pieces, 0.25, None, 0)
+    assert relative_rms(got, naive.attention(q, pieces, 0.25, None, 0)) < 2e-6
 
 
 @pytest.mark.parametrize("num_queries", [1, 5])

@@ -8,8 +8,12 @@ import torch
 
 from kernels import native
 from kernels.attention import fused as fused_attention
+from kernels.lightning import fused as fused_lightning
 from kernels.linear import fused, widened
+from kernels.norm import fused as fused_norm
 from kernels.quantized import GROUPS
+from kernels.rotary import fused as fused_rotary
+from kernels.swiglu import fused as fused_swiglu
 
 needs_avx2 = pytest.mark.skipif(
     torch.backends.cpu.get_cpu_capability() not in ("AVX2", "AVX512"), reason="another processor"
@@ -21,6 +25,8 @@ def test_processors_with_avx2_are_served():
     assert all(fused.is_usable(group) for group in (0, *GROUPS))
     assert all(widened.is_usable(group) for group in GROUPS)
     assert all(fused_attention.is_usable(head_dim) for head_dim in (16, 64, 128))
+    for module in (fused_lightning, fused_norm, fused_rotary, fused_swiglu):
+        assert module.is_usable(), module.__name__
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="another OpenMP")

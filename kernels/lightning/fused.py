@@ -1,0 +1,85 @@
+"""Lightning Attention of few tokens on CPUs by machine code (lowered.py), else by blocked.py."""
+
+from functools import cache
+
+import torch
+from torch import Tensor
+
+from kernels import gradients, native
+from kernels.lightning import blocked, chunked
+
+_MOST_ERROR = 1e-5
+
+
+def lightning_attention(
+    q: Tensor, k: Tensor, v: Tensor, slopes: Tensor, state: Tensor
+) -> tuple[Tensor, Tensor]:
+    serves = _is_few(q, k, v, slopes, state) and is_usable()
+    return (_recurrence if serves else blocked.lightning_attention)(q, k, v, slopes, state)
+
+
+def lightning_state(
+    k: Tensor, v: Tensor, slopes: Tensor, state: Tensor, num_tokens: Tensor
+) -> Tensor:
+    count = int(num_tokens)
+    if not count:
+        return state.float()
+    return lightning_attention(k[:count], k[:count], v[:count], slopes, state)[1]
+
+
+def _is_few(q: Tensor, k: Tensor, v: Tensor, slopes: Tensor, state: Tensor) -> bool:
+    return (
+        0 < q.shape[0] <= chunked.FEW_TOKENS
+        and all(x.is_cpu and x.dtype == torch.float32 for x in (q, k, v, slopes, state))
+        and q.stride(2) == k.stride(2) == v.stride(2) == 1
+        and slopes.is_contiguous()
+        and state.is_contiguous()
+        and not gradients.wanted(q, k, v, state)
+    )
+
+
+@cache
+def is_usable() -> bool:
+    """Whether it can be made, and is right."""
+    generator = torch.Generator().manual_seed(0)
+    q, k = torch.randn(2, 3, 2, 35, generator=generator)
+    v = torch.randn(3, 2, 37, generator=generator)
+    state = torch.randn(2, 35, 37, generator=generator)
+    arguments = (q, k, v, torch.tensor([0.5, 1e-3]), state)
+    try:
+        got = _recurrence(*arguments)
+    except native.UNAVAILABLE:
+        return False
+    return all(
+        bool((one - other).norm() < _MOST_ERROR * other.norm())
+        for one, other in zip(got, chunked.lightning_attention(*arguments), strict=True)
+    )
+
+
+def _recurrence(
+    q: Tensor, k: Tensor, v: Tensor, slopes: Tensor, state: Tensor
+) -> tuple[Tensor, Tensor]:
+    from kernels.lightning import lowered
+
+    num_tokens, num_heads, width = q.shape
+    after = torch.empty_like(state)
+    out = v.new_empty(v.shape)
+    job = lowered.Job(
+        q.data_ptr(),
+        k.data_ptr(),
+        v.data_ptr(),
+        slopes.data_ptr(),
+        state.data_ptr(),
+        after.data_ptr(),
+        out.data_ptr(),
+        num_tokens,
+        num_heads,
+        width,
+        v.shape[2],
+        *q.stride()[:2],
+        *k.stride()[:2],
+        *v.stride()[:2],
+        0,
+    )
+    native.run(lowered.compiled(), job)
+    return out, after

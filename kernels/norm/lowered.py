@@ -1,0 +1,69 @@
+"""Machine code for norms of few float32 rows, made by LLVM.
+
+A row's squares are summed in LANES lanes and then in one order, so its bits do not depend on the
+rows beside it.
+"""
+
+from ctypes import Structure, c_double, c_int64, c_void_p
+from functools import cache
+
+from llvmlite import ir
+
+from kernels import llvm
+from kernels.llvm import F32, I64, VECTOR, Program
+
+
+class Job(Structure):
+    """Norms of `rows` x `groups` stretches of `width` numbers."""
+
+    _fields_ = (
+        ("x", c_void_p),  # [rows, groups, width]
+        ("block", c_void_p),  # as x, for the norm of a sum
+        ("weight", c_void_p),  # [groups, width]
+        ("total", c_void_p),  # as x, for the norm of a sum
+        ("out", c_void_p),
+        ("rows", c_int64),
+        ("groups", c_int64),
+        ("width", c_int64),
+        ("alpha", c_double),
+        ("beta", c_double),
+        ("eps", c_double),
+    )
+
+
+@cache
+def compiled(of_sum: bool) -> int:
+    """The address of the function that does a `Job`."""
+    return llvm.compiled(lambda function, _: write(function, of_sum))
+
+
+def write(function: ir.Function, of_sum: bool) -> None:
+    program = Program(function, 5, 6)
+    b = program.b
+    x, block, weight, total, out, rows, groups, width = program.fields[:8]
+    alpha, beta, eps = (program.real(field) for field in (8, 9, 10))
+    with (
+        program.loop(I64(0), rows, 1) as row,
+        program.loop(I64(0), groups, 1) as group,
+    ):
+        first = b.mul(b.add(b.mul(row, groups), group), width)
+        lanes, square = program.local(VECTOR(None)), program.local(F32(0.0))
+        normed = total if of_sum else x
+        for at, count in program.columns(width):
+            place = b.add(first, at)
+            numbers = program.load(x, F32, place, count)
+            if of_sum:
+                numbers = b.fmul(program.like(alpha, count), numbers)
+                added = program.load(block, F32, place, count)
+                numbers = program.fused(program.like(beta, count), added, numbers)
+                program.store(numbers, total, place)
+            program.add_product(lanes if count else square, numbers, numbers)
+        mean = b.fadd(program.lane_sum(b.load(lanes, typ=VECTOR)), b.load(square, typ=F32))
+        mean = b.fdiv(mean, b.sitofp(width, F32))
+        scale = b.fdiv(F32(1.0), program.root(b.fadd(mean, eps)))
+        for at, count in program.columns(width):
+            place = b.add(first, at)
+            numbers = b.fmul(program.load(normed, F32, place, count), program.like(scale, count))
+            weights = program.load(weight, F32, b.add(b.mul(group, width), at), count)
+            program.store(b.fmul(numbers, weights), out, place)
+    b.ret_void()

@@ -1,0 +1,53 @@
+"""Rotation of a few tokens' heads on CPUs by machine code (see lowered.py), else by plain.py.
+
+Both round alike, product by product and then sum, so the bits are the same.
+"""
+
+from functools import cache
+
+import torch
+from torch import Tensor
+
+from kernels import native
+from kernels.rotary import plain
+
+
+def rotate(x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
+    if _has_form(x, cosine) and native.takes(x, cosine, sine) and is_usable():
+        return _rotate(x, cosine, sine)
+    return plain.rotate(x, cosine, sine)
+
+
+def _has_form(x: Tensor, cosine: Tensor) -> bool:
+    """Whether `x` is [T, H, D] with heads that lie together, and tokens have one angle each."""
+    return x.dim() == 3 and x.stride()[1:] == (x.shape[2], 1) and cosine.shape[:2] == (len(x), 1)
+
+
+@cache
+def is_usable() -> bool:
+    """Whether it can be made, and is right."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(2, 3, 50, generator=generator)
+    cosine, sine = torch.randn(2, 2, 1, 18, generator=generator)
+    try:
+        got = _rotate(x[:, :2], cosine, sine)
+    except native.UNAVAILABLE:
+        return False
+    return torch.equal(got, plain.rotate(x[:, :2], cosine, sine))
+
+
+def _rotate(x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
+    from kernels.rotary import lowered
+
+    out = x.new_empty(x.shape)
+    job = lowered.Job(
+        x.data_ptr(),
+        cosine.data_ptr(),
+        sine.data_ptr(),
+        out.data_ptr(),
+        *x.shape,
+        cosine.shape[-1],
+        x.stride(0),
+    )
+    native.run(lowered.compiled(), job, num_threads=1)
+    return out

@@ -1,0 +1,39 @@
+"""silu(gate) up of few rows on CPUs by machine code (see lowered.py), else by plain.py."""
+
+from functools import cache
+
+import torch
+from torch import Tensor
+
+from kernels import native
+from kernels.swiglu import plain
+
+_MOST_ERROR = 1e-6
+
+
+def swiglu(gate_up: Tensor) -> Tensor:
+    if native.takes(gate_up) and gate_up.is_contiguous() and is_usable():
+        return _swiglu(gate_up)
+    return plain.swiglu(gate_up)
+
+
+@cache
+def is_usable() -> bool:
+    """Whether it can be made, and is right."""
+    gate_up = torch.linspace(-100, 100, 3 * 74).view(3, 74)
+    try:
+        got = _swiglu(gate_up)
+    except native.UNAVAILABLE:
+        return False
+    want = plain.swiglu(gate_up)
+    return bool((got - want).norm() < _MOST_ERROR * want.norm())
+
+
+def _swiglu(gate_up: Tensor) -> Tensor:
+    from kernels.swiglu import lowered
+
+    width = gate_up.shape[-1] // 2
+    out = gate_up.new_empty(*gate_up.shape[:-1], width)
+    job = lowered.Job(gate_up.data_ptr(), out.data_ptr(), gate_up.numel() // (2 * width), width)
+    native.run(lowered.compiled(), job, num_threads=1)
+    return out
