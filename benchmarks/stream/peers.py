@@ -75,7 +75,7 @@ def timed(clock: Clock, prefill: Work, decode: Callable[[int], object]) -> dict[
     """Seconds of the prompt and of the fastest token, and the memory at the peak of both: all of
     it, and what it is more than before."""
     before = machine.resident_bytes()
-    # Forgets the peak of loading. The kernel's `ru_maxrss` would start at the parent's peak.
+    # Forgets the peak of loading. `ru_maxrss` may start at the parent's peak.
     Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
     prefill_s = clock(prefill)
     decode_s = min(clock(partial(decode, at)) for at in range(DECODED))

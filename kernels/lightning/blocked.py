@@ -24,7 +24,7 @@ def lightning_attention(
     with torch.autocast(q.device.type, enabled=False):
         for first in range(0, q.shape[1], _HEADS):
             some = slice(first, first + _HEADS)
-            own = (x[:, some] for x in (q, k, v, out))
+            own = q[:, some], k[:, some], v[:, some], out[:, some]
             _heads(*own, slopes[some].float(), after[some])
     return out, after
 

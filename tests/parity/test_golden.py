@@ -17,7 +17,7 @@ import engine.families
 import engine.verify
 from engine.engine import verify
 from engine.errors import CheckpointError
-from kernels.lightning import chunked
+from kernels.lightning import blocked, chunked
 
 GOLDEN = Path(__file__).parents[2].parent / "shared/golden/m1-tiny"
 
@@ -72,15 +72,14 @@ def test_the_lightning_norm_of_other_engines_fails(monkeypatch):
 
 
 def test_history_that_decays_one_step_too_little_fails(monkeypatch):
-    right = chunked._equal_blocks
+    right = blocked._heads
 
-    def off_by_one(q, k, v, slopes, state, size):
-        out, new_state = right(q, k, v, slopes, state, size)
-        undecayed, _ = right(q, k, v, slopes, state * slopes.exp()[:, None, None], size)
-        is_history = state.any()
-        return (undecayed if is_history else out), new_state
+    def off_by_one(q, k, v, out, slopes, state):
+        undecayed = state * slopes.exp()[:, None, None]
+        right(q, k, v, out, slopes, state)
+        right(q, k, v, out, slopes, undecayed)
 
-    monkeypatch.setattr(chunked, "_equal_blocks", off_by_one)
+    monkeypatch.setattr(blocked, "_heads", off_by_one)
     assert_verify_fails(at_least=1e-3)
 
 
