@@ -17,14 +17,13 @@ import gzip
 import json
 import os
 import random
-import re
 import shutil
 import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
@@ -104,7 +103,7 @@ class Journal:
         self._path.write_text(text, encoding="utf-8")
 
     def add(self, first: int, last: int, took_s: float) -> None:
-        chunk = {"first": first, "last": last, "s": took_s, "peak_bytes": peak_bytes()}
+        chunk = {"first": first, "last": last, "s": took_s, "peak_bytes": machine.peak_bytes()}
         self.chunks.append(chunk)
         with self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(chunk) + "\n")
@@ -114,20 +113,6 @@ class Journal:
         borders = [0, *(chunk["last"] for chunk in self.chunks)]
         firsts = [*(chunk["first"] for chunk in self.chunks), num_tokens]
         return borders == firsts
-
-
-def forget_peak() -> None:
-    """`peak_bytes` counts from here, where the system allows it."""
-    with suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
-
-
-def peak_bytes() -> int:
-    """The most memory this process has held."""
-    status = Path("/proc/self/status").read_text(encoding="ascii")
-    found = re.search(r"VmHWM:\s+(\d+) kB", status)
-    assert found is not None
-    return 1024 * int(found[1])
 
 
 def measure(task: Task) -> Row:
@@ -149,8 +134,8 @@ def measure(task: Task) -> Row:
         done = f", {before:,} read before" if before else ""
         channel.write(f"{what}: about {clock_time(left / flop_s)}{done}\n")
     progress = Progress(channel, time.monotonic, after_s=1.0)
-    load_peak_bytes = peak_bytes()
-    forget_peak()
+    load_peak_bytes = machine.peak_bytes()
+    machine.forget_peak()
     chunk_tokens, last = engine.chunk_tokens, time.perf_counter()
     resumed = False
 

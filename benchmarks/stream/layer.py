@@ -66,12 +66,12 @@ def _measure(folder: Path, num_tokens: int, pool_bytes: int, how: str) -> dict[s
     planned = _planned_bytes(checkpoint, config, num_tokens, pool_bytes)
     forget(folder)
     before = machine.resident_bytes()
-    _reset_peak()
+    machine.forget_peak()
     model = _model(checkpoint, config, pool_bytes)
     began_cpu_s = time.process_time()
     each_s, read_bytes = _pass(model, num_tokens)
     cpu_s = time.process_time() - began_cpu_s
-    peak = _peak_bytes() - before
+    peak = machine.peak_bytes() - before
     done = model.reading
     model.pool.close()
     forget(folder)
@@ -166,12 +166,3 @@ def _planned_bytes(
     hidden = hidden_bytes(config, num_tokens, torch.float32)
     others = planned.total_bytes - planned.weights_bytes
     return pool_bytes + needed.shared + needed.working + others + hidden
-
-
-def _reset_peak() -> None:
-    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
-
-
-def _peak_bytes() -> int:
-    status = Path("/proc/self/status").read_text(encoding="ascii")
-    return 1024 * int(status.partition("VmHWM:")[2].split()[0])

@@ -75,20 +75,12 @@ def timed(clock: Clock, prefill: Work, decode: Callable[[int], object]) -> dict[
     """Seconds of the prompt and of the fastest token, and the memory at the peak of both: all of
     it, and what it is more than before."""
     before = machine.resident_bytes()
-    # Forgets the peak of loading. `ru_maxrss` may start at the parent's peak.
-    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    machine.forget_peak()  # that of loading
     prefill_s = clock(prefill)
     decode_s = min(clock(partial(decode, at)) for at in range(DECODED))
-    peak = peak_bytes()
+    peak = machine.peak_bytes()
     found = {"prefill_s": prefill_s, "decode_s": decode_s}
     return {**found, "grown_bytes": peak - before, "peak_bytes": peak}
-
-
-def peak_bytes() -> int:
-    """The most memory this process held since its peak was last forgotten."""
-    status = Path("/proc/self/status").read_text(encoding="ascii")
-    (line,) = (line for line in status.splitlines() if line.startswith("VmHWM:"))
-    return 1024 * int(line.split()[1])
 
 
 def ceilings(clock: Clock) -> tuple[float, float]:
