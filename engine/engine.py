@@ -141,7 +141,7 @@ class Engine:
             )
         self._dtype, self._places, self._shares = dtype, places, device != "cuda"
         checkpoint = Checkpoint(directory)
-        self.fingerprint = _fingerprint(directory, checkpoint.fingerprint_of_index())
+        self.fingerprint = _fingerprint(directory, checkpoint.fingerprint())
         if place.type == "cpu":
             placement.give_back_at_once()
         self._precision = placement.stored_precision(checkpoint, self.config)
@@ -459,8 +459,8 @@ def _name(dtype: "torch.dtype") -> str:
     return str(dtype).removeprefix("torch.")
 
 
-def _fingerprint(directory: Path, index: bytes) -> str:
-    digest = hashlib.sha256(index)
+def _fingerprint(directory: Path, tensors: bytes) -> str:
+    digest = hashlib.sha256(tensors)
     config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
     digest.update(json.dumps(config, sort_keys=True).encode())
     with (directory / "tokenizer.json").open("rb") as file:

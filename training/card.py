@@ -201,9 +201,9 @@ def _table(table: Mapping[str, Any], facts: Facts) -> str:
     return "\n".join(lines)
 
 
-def _cell(result: Mapping[str, Any] | None) -> str:
-    if result is None:
-        return "not measured"
+def _cell(result: Mapping[str, Any] | str | None) -> str:
+    if result is None or isinstance(result, str):
+        return result or "-"
     text = f"{result['value']:.3g}"
     if result.get("low") is not None and result.get("high") is not None:
         text += f" ({result['low']:.3g} to {result['high']:.3g})"

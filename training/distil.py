@@ -146,7 +146,7 @@ def prepare(job: Job, options: argparse.Namespace) -> Prepared:
     checkpoint = Checkpoint(directory)
     student = load(checkpoint, read_config(directory), device=job.place.device, dtype=torch.float32)
     config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
-    shared = {"stage": "distil", "student": checkpoint.fingerprint_of_index().hex()}
+    shared = {"stage": "distil", "student": checkpoint.fingerprint().hex()}
     return Prepared(Distillation(student, teacher), config, shared)
 
 

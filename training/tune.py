@@ -90,7 +90,7 @@ def load_student(directory: Path, device: torch.device | None = None) -> Student
     config = read_config(directory)
     model = load(checkpoint, config, device=device or torch.device("cpu"), dtype=torch.float32)
     raw: JSON = json.loads((directory / "config.json").read_text(encoding="utf-8"))
-    return Student(model, raw, checkpoint.fingerprint_of_index().hex())
+    return Student(model, raw, checkpoint.fingerprint().hex())
 
 
 def add_options(parser: argparse.ArgumentParser, weights: Weights) -> None:

@@ -10,6 +10,8 @@ import torch
 
 _M_MMAP_THRESHOLD, _M_ARENA_MAX = -3, -8  # glibc's malloc.h
 _LARGE_BYTES, _LARGE_WHERE_SCARCE = 2**20, 2**17
+_KEPT_PRODUCTS = "ONEDNN_PRIMITIVE_CACHE_CAPACITY"
+_MANY_KEPT, _FEW_KEPT = "64", "16"
 
 
 def give_back_at_once(*, is_scarce: bool = False) -> None:
@@ -20,8 +22,10 @@ def give_back_at_once(*, is_scarce: bool = False) -> None:
     another drops would also fill a heap each with holes. Where memory `is_scarce` the states of a
     small context are large, too. Only glibc has the switches.
     """
-    # oneDNN compiles a product for each number of rows, and keeps up to 1,024 of 0.1 MB each.
-    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
+    # oneDNN compiles a product for each number of rows and keeps up to 1,024, 0.1 to 0.5 MB each.
+    # It looks at this when the first is kept.
+    if os.environ.get(_KEPT_PRODUCTS, _MANY_KEPT) == _MANY_KEPT:
+        os.environ[_KEPT_PRODUCTS] = _FEW_KEPT if is_scarce else _MANY_KEPT
     if sys.platform == "linux":
         with suppress(OSError, AttributeError):
             allocator = ctypes.CDLL(None)

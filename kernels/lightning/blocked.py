@@ -19,7 +19,7 @@ def lightning_attention(
 ) -> tuple[Tensor, Tensor]:
     if q.shape[0] <= chunked.FEW_TOKENS:
         return chunked.lightning_attention(q, k, v, slopes, state)
-    out = torch.empty(*q.shape[:2], v.shape[-1], dtype=q.dtype)
+    out = q.new_empty(*q.shape[:2], v.shape[-1])
     after = state.to(torch.float32, copy=True)
     with torch.autocast(q.device.type, enabled=False):
         for first in range(0, q.shape[1], _HEADS):
@@ -32,7 +32,7 @@ def lightning_attention(
 def _heads(q: Tensor, k: Tensor, v: Tensor, out: Tensor, slopes: Tensor, state: Tensor) -> None:
     """Fills `out` [T, h, E] and moves `state` [h, D, E] on."""
     size = min(BLOCK_TOKENS, q.shape[0])
-    position = torch.arange(1, size + 1, dtype=torch.float32)  # [m]
+    position = torch.arange(1, size + 1, dtype=torch.float32, device=q.device)  # [m]
     slopes = slopes[:, None, None]
     distance = position[:, None] - position[None, :]  # [m, m]
     within = torch.exp(-slopes * distance.clamp(min=0)).tril()  # [h, m, m]
@@ -51,4 +51,5 @@ def _heads(q: Tensor, k: Tensor, v: Tensor, out: Tensor, slopes: Tensor, state: 
 
 def _by_head(x: Tensor) -> Tensor:
     """A copy [h, m, D] in float32 of x [m, h, D]."""
-    return torch.empty(x.shape[1], x.shape[0], x.shape[2]).copy_(x.transpose(0, 1))
+    by_head = x.transpose(0, 1)
+    return x.new_empty(by_head.shape, dtype=torch.float32).copy_(by_head)

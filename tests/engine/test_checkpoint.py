@@ -115,17 +115,19 @@ def test_tensors_nobody_asks_for_are_left_alone(tmp_path):
     load_model(write_checkpoint(tmp_path / "m", CONFIG, extra))
 
 
-def test_the_fingerprint_is_of_names_shapes_and_dtypes(tmp_path, directory):
-    fingerprint = Checkpoint(directory).fingerprint_of_index()
+def test_the_fingerprint_is_of_names_shapes_dtypes_and_weights(tmp_path, directory):
+    fingerprint = Checkpoint(directory).fingerprint()
     single = write_checkpoint(tmp_path / "single", CONFIG, WEIGHTS)
-    assert Checkpoint(single).fingerprint_of_index() == fingerprint
+    assert Checkpoint(single).fingerprint() == fingerprint
     for changed in (
         WEIGHTS | {"more": torch.zeros(1)},
         WEIGHTS | {"lm_head.weight": WEIGHTS["lm_head.weight"].half()},
         WEIGHTS | {"lm_head.weight": WEIGHTS["lm_head.weight"][:-1].contiguous()},
+        {name: tensor * (1 + 1e-6) for name, tensor in WEIGHTS.items()},  # trained on
+        WEIGHTS | {"lm_head.weight": WEIGHTS["lm_head.weight"] * 1.001},
     ):
         other = write_checkpoint(tmp_path / "other", CONFIG, changed)
-        assert Checkpoint(other).fingerprint_of_index() != fingerprint
+        assert Checkpoint(other).fingerprint() != fingerprint
 
 
 def test_a_missing_shard_is_named(directory, nothing_allocated):

@@ -17,7 +17,7 @@ import engine.families
 import engine.verify
 from engine.engine import verify
 from engine.errors import CheckpointError
-from kernels.lightning import blocked, chunked
+from kernels.lightning import blocked, chunked, fused
 
 GOLDEN = Path(__file__).parents[2].parent / "shared/golden/m1-tiny"
 
@@ -84,12 +84,11 @@ def test_history_that_decays_one_step_too_little_fails(monkeypatch):
 
 
 def test_a_decode_that_forgets_fails(monkeypatch):
-    right = chunked._one_token
+    def forgetful(right):
+        return lambda q, k, v, slopes, state: right(q, k, v, slopes, torch.zeros_like(state))
 
-    def forgetful(q, k, v, slopes, state):
-        return right(q, k, v, slopes, torch.zeros_like(state))
-
-    monkeypatch.setattr(chunked, "_one_token", forgetful)
+    for module, name in ((chunked, "_one_token"), (fused, "_recurrence")):
+        monkeypatch.setattr(module, name, forgetful(getattr(module, name)))
     assert_verify_fails(at_least=1e-3)
 
 
