@@ -34,7 +34,7 @@ DTYPES = {
     "BF16": torch.bfloat16,
 }
 STORED_DTYPES = {**DTYPES, "I8": torch.int8, "U8": torch.uint8}
-_SAMPLED = 512  # tensors of which numbers go into the fingerprint
+_SAMPLED, _NUMBERS = 512, 4096  # so many tensors, so many numbers of each, are in the fingerprint
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,16 +122,16 @@ class Checkpoint:
             yield part[start : start + num_rows]
 
     def fingerprint(self) -> bytes:
-        """Of names, dtypes, shapes, and some numbers: those in the middle of `_SAMPLED` tensors.
+        """Of names, dtypes, shapes, and of `_SAMPLED` tensors some numbers of the middle row.
 
         All numbers would take as long as loading them; these tell models apart that were trained
         differently. The same whichever shards hold the tensors. Raises CheckpointError.
         """
         lines = (f"{n} {i.dtype} {i.shape}\n" for n, i in sorted(self.tensors.items()))
         digest = hashlib.sha256("".join(lines).encode())
-        names = sorted(self.tensors)
+        known = sorted(n for n, i in self.tensors.items() if i.dtype in STORED_DTYPES)
         wanted: dict[str, list[str]] = {}
-        for name in names[:: -(-len(names) // _SAMPLED)]:
+        for name in known[:: max(1, -(-len(known) // _SAMPLED))]:
             wanted.setdefault(self.tensors[name].shard, []).append(name)
         samples: dict[str, bytes] = {}
         for shard, held in wanted.items():
@@ -143,13 +143,14 @@ class Checkpoint:
 
 
 def _sample(file: Any, name: str, shape: tuple[int, ...]) -> bytes:  # noqa: ANN401
-    """The middle row of a matrix, all of what is smaller."""
-    if len(shape) < 2:
-        found: Tensor = file.get_tensor(name)
-    else:
-        middle = shape[0] // 2
-        found = file.get_slice(name)[middle : middle + 1]
-    return found.reshape(-1).contiguous().view(torch.uint8).numpy().tobytes()
+    """Up to `_NUMBERS` numbers: of a matrix those of its middle row."""
+    if not all(shape):
+        return b""
+    middle = [slice(size // 2, size // 2 + 1) for size in shape[:-1]]
+    found: Tensor = (
+        file.get_slice(name)[(*middle, slice(_NUMBERS))] if shape else file.get_tensor(name)
+    )
+    return found.reshape(-1).view(torch.uint8).numpy().tobytes()
 
 
 def skeleton(checkpoint: Checkpoint, config: ModelConfig, stages: Sequence[Stage] = ()) -> Model:

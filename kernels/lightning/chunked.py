@@ -7,9 +7,12 @@ Every exponent is <= 0, so nothing overflows at any length. State and sums are f
 products, except under autocast, which training on a GPU uses.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
+Attention = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
 BLOCK_TOKENS = 128
 FEW_TOKENS = 16  # up to which tokens are taken one by one: the bits are then those of decoding
 
@@ -39,12 +42,18 @@ def lightning_attention(
 
 
 def lightning_state(
-    k: Tensor, v: Tensor, slopes: Tensor, state: Tensor, num_tokens: Tensor
+    k: Tensor,
+    v: Tensor,
+    slopes: Tensor,
+    state: Tensor,
+    num_tokens: Tensor,
+    attention: Attention = lightning_attention,
 ) -> Tensor:
+    """`attention` is the implementation whose bits the state has."""
     count = int(num_tokens)
     if not count:
         return state.float()
-    return lightning_attention(k[:count], k[:count], v[:count], slopes, state)[1]
+    return attention(k[:count], k[:count], v[:count], slopes, state)[1]
 
 
 def _one_token(

@@ -21,10 +21,7 @@ def lightning_attention(
 def lightning_state(
     k: Tensor, v: Tensor, slopes: Tensor, state: Tensor, num_tokens: Tensor
 ) -> Tensor:
-    count = int(num_tokens)
-    if not count:
-        return state.float()
-    return lightning_attention(k[:count], k[:count], v[:count], slopes, state)[1]
+    return chunked.lightning_state(k, v, slopes, state, num_tokens, lightning_attention)
 
 
 def _is_few(q: Tensor, k: Tensor, v: Tensor, slopes: Tensor, state: Tensor) -> bool:

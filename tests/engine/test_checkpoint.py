@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from tiny import load_model, minimax_config, random_weights, write_checkpoint, write_index
 
 import engine.checkpoint
-from engine.checkpoint import Checkpoint, load
+from engine.checkpoint import Checkpoint, _sample, load
 from engine.errors import CheckpointError, EngineError, PlacementError
 from engine.families import read_config
 
@@ -128,6 +128,30 @@ def test_the_fingerprint_is_of_names_shapes_dtypes_and_weights(tmp_path, directo
     ):
         other = write_checkpoint(tmp_path / "other", CONFIG, changed)
         assert Checkpoint(other).fingerprint() != fingerprint
+
+
+def test_the_fingerprint_reads_little_and_only_what_it_can(tmp_path):
+    """Red: a hostile file fills the memory before any check, or an odd tensor stops a model."""
+    tensors = {
+        "empty": torch.zeros(0, 4),
+        "scalar": torch.tensor(3.0),
+        "cube": torch.rand(3, 5, 7),
+        "long": torch.rand(100_000),
+        "wide": torch.rand(2, 100_000),
+        "odd": torch.zeros(4, 4, dtype=torch.float8_e4m3fn),
+    }
+    save_file(tensors, tmp_path / "model.safetensors")
+    checkpoint = Checkpoint(tmp_path)
+    fingerprint = checkpoint.fingerprint()
+    file = checkpoint._open("model.safetensors")
+    read = {name: len(_sample(file, name, tuple(x.shape))) for name, x in tensors.items()}
+    few = {"empty": 0, "scalar": 4, "cube": 7 * 4, "odd": 4}
+    assert read == few | {"long": 4096 * 4, "wide": 4096 * 4}
+    tensors["cube"][1, 2, 3] += 1
+    save_file(tensors, tmp_path / "model.safetensors")
+    assert Checkpoint(tmp_path).fingerprint() != fingerprint
+    save_file({}, tmp_path / "model.safetensors")
+    Checkpoint(tmp_path).fingerprint()  # what is missing is said when it is looked for
 
 
 def test_a_missing_shard_is_named(directory, nothing_allocated):

@@ -94,6 +94,9 @@ def test_the_fingerprint_is_of_config_weights_index_and_tokenizer(tmp_path, dire
         lambda d: write_checkpoint(
             d, config, random_weights(config) | {"more.weight": torch.zeros(1)}
         ),
+        lambda d: write_checkpoint(  # trained on: the same names and shapes
+            d, config, {name: 1.001 * tensor for name, tensor in random_weights(config).items()}
+        ),
     ]
     for number, change in enumerate(changed):
         other = write_checkpoint(tmp_path / f"other{number}", config)
