@@ -1,7 +1,7 @@
 """What a long context costs, model beside model: prefill, memory, a question on the saved context.
 
     python -m benchmarks.hybrid --model DIR --model mini [--lengths 8192 65536 262144 1000000]
-        [--text BOOK.txt.gz ...] [--folder DIR] [--beyond] [--threads N]
+        [--text BOOK.txt.gz ...] [--folder DIR] [--kv int8] [--beyond] [--threads N]
 
 Each length is read once, in a process of its own, into a context that is saved while it grows;
 what that takes is said before it begins. With --folder a killed run goes on where it stood (the
@@ -55,6 +55,7 @@ class Task:
     texts: tuple[Path, ...]
     threads: int
     flop_s: float | None
+    kv: str | None = None  # as `Engine` takes it
 
 
 def prefill_flops(config: ModelConfig, num_tokens: int) -> int:
@@ -118,7 +119,7 @@ class Journal:
 def measure(task: Task) -> Row:
     """Reads, saves, opens and asks; see the top of this file."""
     channel = Channel.from_environment(sys.stderr, os.environ)
-    engine = Engine(task.directory, threads=task.threads, num_tokens=task.tokens)
+    engine = Engine(task.directory, threads=task.threads, num_tokens=task.tokens, kv=task.kv)
     ids = token_ids(engine, task.texts, task.tokens + QUESTION_TOKENS)
     task.folder.mkdir(parents=True, exist_ok=True)
     journal = Journal(task.folder / "times.jsonl")
@@ -289,16 +290,18 @@ def _measure_all(options: argparse.Namespace) -> list[Row]:
     with _folder(options.folder) as folder:
         tasks = [
             Task(
-                short_name(given),
+                name,
                 library.ensure(given, lambda *_: None),
                 tokens,
-                folder / short_name(given) / str(tokens),
+                folder / name / str(tokens),
                 tuple(options.text),
                 options.threads,
                 None,
+                options.kv,
             )
             for tokens in sorted(options.lengths)
             for given in options.model
+            for name in [short_name(given) + (f"+{options.kv}" if options.kv else "")]
         ]
         print(_HEAD)
         for row in run(tasks, beyond=options.beyond):
@@ -317,6 +320,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--lengths", type=int, nargs="+", default=LENGTHS)
     parser.add_argument("--text", type=Path, nargs="*", default=[], help=".txt or .gz, in order")
     parser.add_argument("--folder", type=Path, help="keep contexts and times here, to go on")
+    parser.add_argument("--kv", choices=("int8",), help="keys and values in a quarter of the room")
     parser.add_argument("--beyond", action="store_true", help="softmax models past their length")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     options = parser.parse_args(arguments)

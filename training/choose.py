@@ -9,7 +9,7 @@ on held-out sequences is printed, the dearest first: nats per token, nats per to
 KL(parent || the parent with that layer). Half of the sequences are generated tasks, whose answers
 these are. With --out, the student is written with the layers of --softmax taken from the parent
 again, ready for `training.distil`; with --own they keep what they have learnt and change their form
-alone, which is how a trained hybrid gets its windows of document tokens.
+alone, to see what that costs before it is trained so.
 """
 
 import argparse

@@ -71,6 +71,7 @@ _CHANGES = (
     "sequence_tokens",
     "save_every",
     "evaluate_every",
+    "num_held_out",
 )
 Prepare = Callable[[Job, argparse.Namespace], Prepared]
 
@@ -188,6 +189,7 @@ def _parser(description: str, presets: Mapping[str, Schedule]) -> argparse.Argum
     parser.add_argument("--sequence-tokens", type=int, help="instead of the preset's")
     parser.add_argument("--save-every", type=int, help="steps, instead of the preset's")
     parser.add_argument("--evaluate-every", type=int, help="steps, instead of the preset's")
+    parser.add_argument("--num-held-out", type=int, help="sequences, instead of the preset's")
     parser.add_argument("--minutes", type=float, help="end by then, the rate at its end")
     parser.add_argument(
         "--device", choices=("cpu", "cuda"), help="default: the GPU if there is one"

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from engine.checkpoint import Checkpoint, load
 from engine.families import read_config
 from engine.model import Model
-from training import cost, head
+from training import cost, head, questions
 from training.command import Job, Prepared, main
 from training.data import Sequences
 from training.schedule import Schedule
@@ -69,17 +69,11 @@ PRESETS = {
 class Distillation:
     """Trains mixers and norms of `student` in place; see `training.run.Stage`.
 
-    Raises ValueError for windows of document tokens: documents are packed end to end here, and no
-    border says from where on question and answer see everything.
+    Where it has windows for document tokens, answers and the questions before them see everything
+    (`training.questions`); the teacher always does.
     """
 
     def __init__(self, student: Model, teacher: Model) -> None:
-        softmax = [layer.softmax for layer in student.config.layers]
-        if any(x.window_tokens and not x.window_always for x in softmax):
-            raise ValueError(
-                "windows of document tokens cannot be trained; put them on afterwards with "
-                "`training.choose --own`"
-            )
         self.model, self.teacher = student, teacher
         self.parameters: dict[str, nn.Parameter] = {}
         for name, parameter in student.named_parameters():
@@ -89,7 +83,7 @@ class Distillation:
         self.clip_groups = [list(self.parameters.values())]
 
     def learn(self, token_ids: Tensor, is_answer: Tensor, weight: float) -> float:
-        hidden = self._hidden(self.model, token_ids)
+        hidden = self._hidden(self.model, token_ids, is_answer)
         loss, gradient = head.learn(
             self.model,
             self.teacher,
@@ -109,8 +103,9 @@ class Distillation:
         device = self.model.device
         sums, count = torch.zeros(3, dtype=torch.float64, device=device), 0
         for index in range(len(held_out)):
-            token_ids = held_out.at(index)[0]
-            got, wanted = self._hidden(self.model, token_ids), self._teacher_hidden(token_ids)
+            token_ids, is_answer = held_out.at(index)
+            got = self._hidden(self.model, token_ids, is_answer)
+            wanted = self._teacher_hidden(token_ids)
             for rows in head.blocks(len(token_ids) - 1, device):
                 ours, theirs = self.model.logits(got[rows]), self.teacher.logits(wanted[rows])
                 next_ids = token_ids[1:][rows]
@@ -133,8 +128,10 @@ class Distillation:
         return self._hidden(self.teacher, token_ids)
 
     @staticmethod
-    def _hidden(model: Model, token_ids: Tensor) -> Tensor:
+    def _hidden(model: Model, token_ids: Tensor, is_answer: Tensor | None = None) -> Tensor:
         states = model.empty_states(differentiable=True, num_sequences=token_ids[:1].numel())
+        if is_answer is not None:
+            questions.mark(states, is_answer)
         hidden: Tensor = model(token_ids, states, 0)
         return hidden
 

@@ -23,9 +23,10 @@ from torch import Tensor, nn
 
 from engine.context import Context
 from engine.decode import Decoding, Sampler, Sampling, StopReason
+from engine.layers.kv import KVTrace
 from engine.model import Model
 from engine.tokenizer import Tokenizer
-from training import cispo, cost, tune
+from training import cispo, cost, questions, tune
 from training.command import Job, Prepared, main
 from training.data import Sequences
 from training.mixture import Mixture
@@ -182,7 +183,10 @@ class Reinforcement:
 
     def _read(self, prompt: list[int]) -> Context:
         context = Context(self.model, CHUNK_TOKENS)
-        context.extend(prompt)
+        border = questions.border(len(prompt))
+        context.extend(prompt[:border])
+        context.attend_globally()
+        context.extend(prompt[border:])
         return context
 
     def _answer(self, context: Context, sampling: Sampling) -> tuple[list[int], str]:
@@ -202,6 +206,9 @@ class Reinforcement:
         """The prompt is read once; every answer goes on from its states."""
         device = self.model.device
         states = self.model.empty_states(differentiable=True)
+        for state in states:
+            if isinstance(state, KVTrace):
+                state.global_from = questions.border(len(prompt))
         hidden: Tensor = self.model(torch.tensor(prompt, device=device), states, 0)[-1:]
         total = torch.zeros((), device=device)
         for answer, advantage in zip(drawn, gain, strict=True):

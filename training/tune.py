@@ -40,7 +40,7 @@ class Tuning(Distillation):
         self.weights = weights
 
     def learn(self, token_ids: Tensor, is_answer: Tensor, weight: float) -> float:
-        hidden = self._hidden(self.model, token_ids)
+        hidden = self._hidden(self.model, token_ids, is_answer)
         loss, gradient = head.learn(
             self.model,
             self.teacher,
@@ -66,7 +66,8 @@ class Tuning(Distillation):
             places = is_answer[1:].nonzero()[:, 0]
             if not len(places):
                 continue
-            scores = self.model.logits(self._hidden(self.model, token_ids)[places])
+            hidden = self._hidden(self.model, token_ids, is_answer)
+            scores = self.model.logits(hidden[places])
             wanted = token_ids[1:][places, None]
             surprise -= torch.log_softmax(scores, dim=-1).gather(1, wanted).sum().item()
             num_right += int((scores.argmax(dim=-1) == wanted[:, 0]).sum())

@@ -216,10 +216,13 @@ def _copy(target: Rows, source: Rows) -> None:
 class KVTrace(KVCache):
     """Keys and values as the layer made them, never copied, so that gradients pass through them.
 
-    For training: one tensor per append instead of blocks.
+    For training: one tensor per append instead of blocks. In layers with a window for document
+    tokens those that `sees_all` [T] or [T, B] (a sequence in each column) marks see everything; T
+    counts from the first token on.
     """
 
     implementation = "sdpa"
+    sees_all: Tensor | None = None
 
     def append(self, keys: Tensor, values: Tensor) -> None:
         self._blocks.append((keys, values))

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 import kernels
 from engine.config import ModelConfig, SoftmaxOptions
 from engine.layers.filling import FillingKV
-from engine.layers.kv import KVCache, WindowCache
+from engine.layers.kv import KVCache, KVTrace, WindowCache
 from engine.layers.rotary import positions, rotation
 
 SoftmaxState = KVCache | WindowCache | FillingKV
@@ -68,6 +68,12 @@ class SoftmaxAttention(nn.Module):
         if not window:
             self._watch(q, state)
             return attention(q, state.segments())
+        if isinstance(state, KVTrace) and state.sees_all is not None:
+            sinks = self.options.sink_tokens
+            near = attention(q, state.segments(), window=window, sinks=sinks)
+            marked = state.sees_all[start : start + num_tokens].view(num_tokens, -1)  # [T, B]
+            marked = marked.repeat_interleave(q.shape[1] // marked.shape[1], dim=1)  # [T, B * H]
+            return torch.where(marked[..., None], attention(q, state.segments()), near)
         border = start + num_tokens if state.global_from is None else state.global_from
         local = min(max(border - start, 0), num_tokens)  # so many queries see the window only
         outs = []

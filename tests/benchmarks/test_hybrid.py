@@ -1,5 +1,7 @@
 """Red here means a long run that was killed reports another time than it took."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -64,6 +66,12 @@ def test_a_context_whose_time_nobody_took_is_read_again(task):
     hybrid.measure(task)
     (task.folder / "times.jsonl").unlink()
     assert hybrid.measure(task)["resumed_after_tokens"] == 0
+
+
+def test_int8_keys_and_values_are_saved_as_such(task, tmp_path):
+    small = hybrid.measure(replace(task, folder=tmp_path / "small", kv="int8"))
+    assert small["saved_bytes"] < 0.6 * hybrid.measure(task)["saved_bytes"]
+    assert small["tokens"] == task.tokens and small["decode_tok_s"] > 0
 
 
 def test_a_softmax_model_stops_at_its_length_and_says_so(tmp_path):

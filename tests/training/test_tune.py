@@ -189,22 +189,14 @@ def test_a_form_that_cannot_be_is_refused(student, kept, said):
         reformed(student, kept)
 
 
-def test_windows_of_document_tokens_are_not_trained(parent, student, records, tmp_path, capsys):
-    """Packed documents have no border from which a question would see everything."""
-    with pytest.raises(SystemExit) as ended:
-        more = ["--softmax", "1:8d40+4"]
-        stage_command(lengthen, parent, student, records, tmp_path / "run", *more)
-    assert ended.value.code == 2
-    assert "put them on afterwards" in capsys.readouterr().err
-
-
 def test_the_lengths_and_rates_of_a_preset_can_be_changed(parent, student, records, tmp_path):
     more = ["--sequence-tokens", "320", "--steps", "2", "--peak-rate", "1e-4"]
     more += ["--final-rate", "1e-6", "--save-every", "1", "--evaluate-every", "1"]
+    more += ["--num-held-out", "3"]
     stage_command(lengthen, parent, student, records, tmp_path / "run", *more)
     log = log_of(tmp_path / "run")
     recipe = log[0]["recipe"]
     assert [line["tokens"] for line in log[1:]] == [640, 1280]
     assert all("held_out" in line for line in log)
     rates = recipe["peak_rate"], recipe["final_rate"]
-    assert (*rates, recipe["save_every"]) == (1e-4, 1e-6, 1)
+    assert (*rates, recipe["save_every"], recipe["num_held_out"]) == (1e-4, 1e-6, 1, 3)
