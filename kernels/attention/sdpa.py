@@ -43,7 +43,7 @@ def attention(
             query = torch.arange(history + first, history + first + tile.shape[2], device=q.device)
             age = query[:, None] - key  # [t, n]
             seen = (age >= 0) & ((age < window) | (key < sinks))
-            keys, values = k[:, :, key], v[:, :, key]
+            keys, values = (_rows(x, history + first, tile.shape[2], window, sinks) for x in (k, v))
             tiles.append(F.scaled_dot_product_attention(tile, keys, values, seen, scale=scale))
         out = torch.cat(tiles, dim=2)
     return out.permute(2, 0, 1, 3).reshape(num_queries, num_heads, head_dim)
@@ -51,6 +51,12 @@ def attention(
 
 def _keys(start: int, num_queries: int, window: int, sinks: int, device: torch.device) -> Tensor:
     """The keys that any of the queries from `start` on sees: the sinks, then the window."""
+    positions = torch.arange(start + num_queries, device=device)
+    return _rows(positions[None, None], start, num_queries, window, sinks)[0, 0]
+
+
+def _rows(x: Tensor, start: int, num_queries: int, window: int, sinks: int) -> Tensor:
+    """Of x [G, R, n, ...] those keys, cut, as the gradient of a gather is slow."""
     lowest = max(start - window + 1, 0)
-    recent = torch.arange(lowest, start + num_queries, device=device)
-    return torch.cat([torch.arange(min(sinks, lowest), device=device), recent])
+    recent = x[:, :, lowest : start + num_queries]
+    return torch.cat([x[:, :, : min(sinks, lowest)], recent], dim=2) if lowest and sinks else recent

@@ -74,7 +74,9 @@ def test_a_norm_of_a_sum_is_the_definition(rows, width, alpha, seed):
 def test_swiglu_is_the_definition_and_a_row_has_the_bits_it_has_alone(rows, width, size, seed):
     x = size * random(rows, 2 * width, seed=seed)
     got = kernels.swiglu(x)
-    assert relative_rms(got, naive_swiglu.swiglu(x)) < 1e-6
+    tiny = torch.finfo(torch.float32).tiny  # a denormal number cannot be within 1e-6 of anything
+    want = naive_swiglu.swiglu(x)
+    assert relative_rms(got, want) < 1e-6 or (got - want).abs().max() < tiny
     assert torch.equal(got, by_row(swiglu.swiglu, x))
 
 
