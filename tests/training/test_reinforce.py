@@ -119,6 +119,7 @@ def test_the_reward_rises_on_a_toy_task(student):
     tokenizer = Tokenizer(student)
     is_paid = torch.tensor([paid("", "", tokenizer.decode([i])) > 0 for i in range(tokenizer.vocab_size)])
 
+    @torch.no_grad()
     def paid_probability():
         hidden = stage.model(torch.tensor(PROMPT), stage.model.empty_states(), 0)
         return float(stage.model.logits(hidden[-1:]).softmax(-1)[0, : len(is_paid)][is_paid].sum())
