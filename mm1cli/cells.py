@@ -17,7 +17,6 @@ from mm1cli.evidence import Index, Judge, Ranked
 from mm1cli.focus import as_read, turns
 from mm1cli.ingest.corpus import Corpus, Document
 from mm1cli.passages import Passage, passages
-from mm1cli.result import PassageRead
 from mm1cli.settings import Settings
 from mm1cli.writing import Writer
 
@@ -35,12 +34,13 @@ _STEM = 5  # letters by which forms of one word are taken for one
 
 @dataclass(frozen=True, slots=True)
 class Filled:
-    """`best` is None where the document is silent; `text` is then empty. `read` were in the
-    context of the text, `context_tokens` long; `output_tokens` were written."""
+    """`best` is None where the document is silent; `text` is then empty. The model was shown
+    `read`, to judge them and in the context of the text, `context_tokens` long; `output_tokens`
+    were decoded."""
 
     text: str
     best: Ranked | None
-    read: tuple[PassageRead, ...] = ()
+    read: tuple[Passage, ...] = ()
     context_tokens: int = 0
     output_tokens: int = 0
 
@@ -60,7 +60,7 @@ class Interview:
         spans = [span for passage in found for span in passage.spans(QUOTE_SENTENCES)]
         ranked = self._judge.rank(question, spans, lambda done, total: None)  # noqa: ARG005
         if not ranked or ranked[0].score <= self._baseline(question):
-            return Filled("", None)
+            return Filled("", None, tuple(found))
         best = ranked[0]
         # The passage that holds the best sentence stands next to the question.
         near = sorted(found, key=lambda passage: passage.overlaps(best.passage))
@@ -68,15 +68,10 @@ class Interview:
             near, best.passage.text, question, min(max_tokens, self._settings.max_tokens)
         )
         if abstention.is_refusal(text):
-            return Filled("", None, context_tokens=num_context, output_tokens=num_written)
+            return Filled("", None, tuple(found), num_context, num_written)
         if not _is_carried(text, question, near) or self.unverified(document, text):
             text = best.passage.text
-        tokenizer = self._engine.tokenizer
-        read = tuple(
-            PassageRead(document.path, passage.locator, len(tokenizer.encode(passage.text)))
-            for passage in near
-        )
-        return Filled(text, best, read, num_context, num_written)
+        return Filled(text, best, tuple(found), num_context, num_written)
 
     def write(
         self, near: Sequence[Passage], again: str, question: str, max_tokens: int

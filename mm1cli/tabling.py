@@ -32,7 +32,7 @@ class Tabling:
         self._text = ""
         self._columns: list[str] = []
         self._rows: list[Row] = []
-        self._read: dict[tuple[str, str], PassageRead] = {}
+        self._read: dict[tuple[str, int, int], PassageRead] = {}
         self._num_context = self._num_written = 0
         self._unverified: list[str] = []
 
@@ -137,6 +137,7 @@ class Tabling:
         if is_asked and len(unique) > most:
             unique = Index(unique).search(question, most)
         judge = Judge(self._engine)
+        self._note_read(unique[:most])
         return judge.rank(
             question,
             unique[:most],
@@ -157,6 +158,7 @@ class Tabling:
         for done, pair in enumerate(found[:most], 1):
             # A model that cannot tell leaves the order to how alike they are.
             judged.append((pair.alike * self._probability(pair, question), pair))
+            self._note_read((pair.one, pair.other))
             self._progress("judging pairs", done, min(len(found), most))
         judged.sort(key=lambda one: -one[0])
         self._begin(["One says", "Another says", "They differ in", "Score"])
@@ -178,11 +180,17 @@ class Tabling:
         yes, no = (float(context.score(tokenizer.encode(word)).sum()) for word in ("Yes", "No"))
         return 1 / (1 + math.exp(min(no - yes, 700)))
 
+    def _note_read(self, shown: Sequence[Passage]) -> None:
+        """What the model was shown, each place once however often it was."""
+        for one in shown:
+            num_tokens = len(self._engine.tokenizer.encode(one.text))
+            part = PassageRead(one.document.path, one.locator, num_tokens)
+            self._read[part.path, id(one.block), one.start] = part
+
     def _cell(self, filled: Filled) -> Cell:
         self._num_context += filled.context_tokens
         self._num_written += filled.output_tokens
-        for part in filled.read:
-            self._read[part.path, str(part.locator)] = part
+        self._note_read(filled.read)
         if filled.best is None:
             return Cell("", is_found=False)
         return Cell(filled.text, (self._sources.cite(filled.best.passage, filled.best.score),))

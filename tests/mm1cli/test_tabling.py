@@ -93,6 +93,15 @@ def test_contradictions_are_pairs_of_different_documents(mm1, llama, papers):
     ]
 
 
+@pytest.mark.parametrize("template", ["compare", "summary", "timeline", "contradictions"])
+def test_what_the_model_was_shown_is_reported(mm1, llama, papers, template):
+    """Red: a table is filled from documents, and usage says that nothing was read."""
+    answer = ask(mm1, llama, papers, "--template", template, "--ask", "the bridge")
+    usage = answer["usage"]
+    assert 0 < usage["read_tokens"] == sum(part["tokens"] for part in answer["read"])
+    assert {part["path"] for part in answer["read"]} == {f"papers/{name}" for name in PAPERS}
+
+
 def test_people_see_the_table_on_stdout_and_can_pipe_it(mm1, llama, papers):
     """Red: `> table.md` does not hold the quotes."""
     ran = mm1("analyze", "papers", "--model", llama, "--threads", 1, "--template", "timeline")

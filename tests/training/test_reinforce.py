@@ -117,7 +117,9 @@ def test_the_reward_rises_on_a_toy_task(student):
 
     stage = fresh(student, reinforce.Rules(group=12, max_tokens=1), paid)
     tokenizer = Tokenizer(student)
-    is_paid = torch.tensor([paid("", "", tokenizer.decode([i])) > 0 for i in range(tokenizer.vocab_size)])
+    is_paid = torch.tensor(
+        [paid("", "", tokenizer.decode([i])) > 0 for i in range(tokenizer.vocab_size)]
+    )
 
     @torch.no_grad()
     def paid_probability():
