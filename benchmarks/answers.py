@@ -12,14 +12,15 @@ from pathlib import Path
 
 from benchmarks import machine
 from engine.engine import Engine
-from mm1cli import library
-from mm1cli.answer import Reader
-from mm1cli.evidence import NUM_CANDIDATES, Index
+from mm1cli.answering.answer import Reader
 from mm1cli.ingest import read_corpus
+from mm1cli.ingest.manifest import ReadingPlan
 from mm1cli.ingest.pack import pack
+from mm1cli.models import library
 from mm1cli.output import make_sink
-from mm1cli.passages import passages
-from mm1cli.result import ReadingPlan
+from mm1cli.retrieval.bm25 import Index
+from mm1cli.retrieval.passages import passages
+from mm1cli.retrieval.retriever import NUM_CANDIDATES
 from mm1cli.settings import Settings
 
 PAPERS = Path(__file__).parent.parent / "examples" / "papers"

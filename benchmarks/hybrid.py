@@ -32,7 +32,7 @@ from typing import Any
 from benchmarks import machine
 from engine.config import Mixer, ModelConfig
 from engine.engine import ContextPlan, Engine, EngineError, read_config
-from mm1cli import library
+from mm1cli.models import library
 from mm1cli.output.progress import Progress
 from mm1cli.output.text import Channel, clock_time
 from training.cost import mixer_flops

@@ -19,7 +19,7 @@ from transformers.cache_utils import DynamicCache
 from benchmarks import machine
 from engine.config import ModelConfig
 from engine.engine import Engine
-from mm1cli import library
+from mm1cli.models import library
 
 LENGTHS = (512, 2048)
 DECODE_TOKENS = 32

@@ -24,8 +24,8 @@ from engine.constraints.suffixes import Suffixes
 from engine.constraints.verbatim import QuotationTokens, Verbatim
 from engine.constraints.vocabulary import words_of
 from engine.engine import Tokenizer
-from mm1cli import library
-from mm1cli.fold import fold
+from mm1cli.grounding.normalize import fold
+from mm1cli.models import library
 
 SIZES = (10_000, 100_000, 1_000_000)
 QUOTE_TOKENS = 24

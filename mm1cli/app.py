@@ -6,8 +6,8 @@ from types import FrameType
 
 import typer
 
+from mm1cli.app_models import models_app
 from mm1cli.errors import ExitCode, UsageError
-from mm1cli.models_app import models_app
 from mm1cli.options import (
     AllowSecrets,
     AlwaysAnswer,

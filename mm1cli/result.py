@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from mm1cli.ingest.corpus import Locator
+from mm1cli.ingest.manifest import ReadingPlan
 
 
 class CitationStatus(StrEnum):
@@ -13,11 +14,6 @@ class CitationStatus(StrEnum):
     EXACT = "exact"
     NORMALISED = "normalised"  # equal after NFKC, case kept, runs of white space as one space
     NOT_FOUND = "not found"
-
-
-class ReadingPlan(StrEnum):
-    WHOLE = "whole"  # every token of the corpus is in the context
-    FOCUS = "focus"  # passages chosen for the question are in the context
 
 
 class CitationKind(StrEnum):

@@ -1,20 +1,18 @@
 """What every command shares: settings, a sink, and one line and a code for what goes wrong."""
 
 import os
-import signal
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING
 
 from mm1cli.errors import ExitCode, Mm1Error, UsageError
 from mm1cli.output import Format, make_sink, write_error
-from mm1cli.output.sink import Sink
 from mm1cli.output.tee import Tee
 from mm1cli.settings import NAMES, Settings, load
+from mm1cli.sink import Sink
 
 if TYPE_CHECKING:
     from mm1cli.output.report import Report
@@ -87,28 +85,6 @@ def command(
         code = ExitCode.BROKEN_PIPE
     if code is not ExitCode.OK:
         sys.exit(code)
-
-
-@contextmanager
-def between_chunks() -> Iterator[Callable[[], None]]:
-    """Ctrl-C waits until what this yields is called, where the work stands whole; a second one
-    does not wait."""
-    caught: list[int] = []
-
-    def note(number: int, _frame: FrameType | None) -> None:
-        if caught:
-            raise KeyboardInterrupt
-        caught.append(number)
-
-    def check() -> None:
-        if caught:
-            raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGINT, note)
-    try:
-        yield check
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def _stopped(how: str, error: BaseException, saved: str) -> str:

@@ -118,7 +118,7 @@ class Settings:
     top_p: float = _setting(
         0.95, _Allowed(float, "a number above 0 and up to 1", 0, 1, low_is_allowed=False)
     )
-    # A JSON Schema the answer follows: a file or the short form; see mm1cli/schema.py.
+    # A JSON Schema the answer follows: a file or the short form; see answering/json_schema.py.
     schema: str | None = _text(None)
     # What becomes of what a model writes between <think> and </think>, and how long it may be.
     think: str = _choice("hide", "show", "only")
@@ -127,7 +127,7 @@ class Settings:
     threads: int | None = _whole(None, 1, 1024)
     # What happens to documents that do not fit; see mm1cli/ingest/fit.py.
     fit: str = _choice("focus", "fail", "drop-largest", "head")
-    # Passages read once more close to the question; see mm1cli/focus.py.
+    # Passages read once more close to the question; see mm1cli/answering/prompt.py.
     focus: str = _setting(
         "auto",
         _Allowed(

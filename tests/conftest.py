@@ -10,7 +10,7 @@ if not torch.cuda.is_available():
 
 from mini import mini_dir as mini_dir
 
-from mm1cli import abstention
+from mm1cli.answering import abstention
 
 
 @pytest.fixture(autouse=True)

@@ -14,8 +14,8 @@ import gguf
 import numpy as np
 import pytest
 
-from mm1cli import library
 from mm1cli.errors import ModelError
+from mm1cli.models import library
 
 REPOSITORY = Path(__file__).parents[1]
 

@@ -14,11 +14,11 @@ from mm1cli.ingest.corpus import Corpus, Document, Omission, Reason
 from mm1cli.ingest.manifest import build
 from mm1cli.ingest.pack import Span
 from mm1cli.output.page import Collected
-from mm1cli.output.sink import RunInfo
 from mm1cli.output.surroundings import Sources
 from mm1cli.review.checks import checked
 from mm1cli.review.finding import Drop, Finding, Review
 from mm1cli.review.quotes import FileText
+from mm1cli.sink import RunInfo
 from mm1cli.surprise import SurpriseMap, lex
 from mm1cli.surprise.lines import SHIPPED, file_tokens, score_lines
 

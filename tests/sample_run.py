@@ -6,20 +6,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from mm1cli.ingest.corpus import Block, Corpus, Document, Omission, Place, Reason
-from mm1cli.ingest.manifest import Manifest, build
+from mm1cli.ingest.manifest import Manifest, ReadingPlan, build
 from mm1cli.output.page import Collected, Option
-from mm1cli.output.sink import RunInfo, Sink
 from mm1cli.output.surroundings import Sources
-from mm1cli.result import (
-    Answer,
-    Citation,
-    CitationKind,
-    CitationStatus,
-    Claim,
-    PassageRead,
-    ReadingPlan,
-    Usage,
-)
+from mm1cli.result import Answer, Citation, CitationKind, CitationStatus, Claim, PassageRead, Usage
+from mm1cli.sink import RunInfo, Sink
 
 MADE = datetime(2026, 11, 23, 9, 30, tzinfo=UTC)
 USAGE = Usage(21_310, 21_310, 21_640, 21_500, 74, 0.8, 5.2, 14.1)

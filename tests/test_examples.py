@@ -8,7 +8,7 @@ import jsonschema
 import pytest
 from commandline import start
 
-from mm1cli import schema
+from mm1cli.answering import json_schema
 
 PAPERS = Path(__file__).parents[1] / "examples" / "papers"
 
@@ -42,5 +42,5 @@ def test_json_of_the_papers_follows_its_schema(mini_dir, tmp_path):
     assert process.returncode == 0, err
     (answer,) = json.loads(out)["answers"]
     assert answer["value"] == json.loads(answer["answer"])
-    jsonschema.validate(answer["value"], schema.parse(fields))
+    jsonschema.validate(answer["value"], json_schema.parse(fields))
     assert answer["stop_reason"] == "end"

@@ -41,7 +41,7 @@ def work(tmp_path, monkeypatch, model) -> Path:
         "from mm1cli import app\n"
         "from mm1cli.commands import review\n"
         "from mm1cli.review import reviewer\n"
-        "from mm1cli.writing import Written\n"
+        "from mm1cli.answering.generation import Written\n"
         "class Scripted:\n"
         "    def __init__(self, *_, **__): pass\n"
         f"    def write(self, *_): return Written(json.dumps({{'findings': [{said!r}]}}))\n"

@@ -27,9 +27,9 @@ from engine.checkpoint import Checkpoint
 from engine.families import family_of
 from engine.quantized.scores import ScoreError, score_error
 from engine.tokenizer import Tokenizer
-from mm1cli import library
-from mm1cli.derived import CARD
 from mm1cli.disk import sha256_of
+from mm1cli.models import library
+from mm1cli.models.delta import CARD
 from training import shards
 from training.card import Facts, Run, card
 from training.data import Reader

@@ -25,15 +25,16 @@ from benchmarks.quality.command import Command, left_out, main, positive
 from benchmarks.quality.subject import Subject
 from benchmarks.quality.table import Table
 from benchmarks.quality.work import Result, Work
-from mm1cli import citations
-from mm1cli.answer import Reader
-from mm1cli.evidence import NUM_PIECES, Evidence, Finder, Ranked, as_judged
+from mm1cli.answering.answer import Reader
+from mm1cli.grounding import citations
+from mm1cli.grounding.attribution import gains
+from mm1cli.ingest.manifest import ReadingPlan
 from mm1cli.ingest.pack import Packed, pack
 from mm1cli.output import make_sink
-from mm1cli.passages import Passage
-from mm1cli.result import CitationKind, CitationStatus, ReadingPlan
+from mm1cli.result import CitationKind, CitationStatus
+from mm1cli.retrieval.passages import Passage, Ranked, as_judged
+from mm1cli.retrieval.retriever import NUM_PIECES, Evidence, Finder
 from mm1cli.settings import Settings
-from mm1cli.support import gains
 from tests.evidence.corpus import Question, questions
 
 VERSION = 2

@@ -9,10 +9,11 @@ from functools import cached_property
 from pathlib import Path
 
 from benchmarks.quality.work import digest
-from mm1cli.evidence import PIECE_SENTENCES, Index
 from mm1cli.ingest import read_corpus
 from mm1cli.ingest.corpus import Corpus
-from mm1cli.passages import Passage, passages
+from mm1cli.retrieval.bm25 import Index
+from mm1cli.retrieval.passages import Passage, passages
+from mm1cli.retrieval.retriever import PIECE_SENTENCES
 from tests.evidence.corpus import Question, texts, write
 
 

@@ -8,10 +8,10 @@ from benchmarks.quality.baselines import BM25
 from benchmarks.quality.stats import bootstrap_auroc, wilson
 from benchmarks.quality.table import Table
 from benchmarks.quality.work import Result
-from mm1cli.abstention import MIN_LIFT
-from mm1cli.claims import CLAIM_GAIN
-from mm1cli.evidence import NUM_CANDIDATES, NUM_PIECES
-from mm1cli.passages import Passage
+from mm1cli.answering.abstention import MIN_LIFT
+from mm1cli.grounding.claims import CLAIM_GAIN
+from mm1cli.retrieval.passages import Passage
+from mm1cli.retrieval.retriever import NUM_CANDIDATES, NUM_PIECES
 from tests.evidence.corpus import Question
 
 AT = (1, 5)

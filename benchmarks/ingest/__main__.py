@@ -17,12 +17,12 @@ from pathlib import Path
 from benchmarks import machine
 from benchmarks.ingest.folder import write_folder
 from engine.engine import Tokenizer
-from mm1cli import library
 from mm1cli.ingest import read_corpus
 from mm1cli.ingest.cache import Cache
 from mm1cli.ingest.pack import pack_all
 from mm1cli.ingest.read import ReadOptions, read_files
 from mm1cli.ingest.sandboxes import num_cores
+from mm1cli.models import library
 
 Row = dict[str, object]
 

@@ -24,10 +24,11 @@ from benchmarks.quality.subject import Subject
 from benchmarks.quality.table import Table
 from benchmarks.quality.work import Key, Result, Work
 from engine.engine import Turn
-from mm1cli.evidence import NUM_CANDIDATES, NUM_PASSAGES, Judge, Ranked
 from mm1cli.ingest.corpus import Corpus
-from mm1cli.passages import Passage, passages
 from mm1cli.prompts import prompt
+from mm1cli.retrieval.passages import Passage, Ranked, passages
+from mm1cli.retrieval.rerank import Judge
+from mm1cli.retrieval.retriever import NUM_CANDIDATES, NUM_PASSAGES
 
 VERSION = 2
 LIMIT = 20

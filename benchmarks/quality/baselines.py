@@ -5,9 +5,9 @@ import re
 from collections.abc import Sequence
 
 from engine.engine import Tokenizer
-from mm1cli.evidence import Index
 from mm1cli.ingest.corpus import Block, Corpus, Document
-from mm1cli.passages import Passage, passages
+from mm1cli.retrieval.bm25 import Index
+from mm1cli.retrieval.passages import Passage, passages
 
 BM25 = "bm25 alone"
 FIRST = "first 2K tokens only"

@@ -30,8 +30,10 @@ from benchmarks.quality.stats import wilson
 from benchmarks.quality.subject import Subject
 from benchmarks.quality.table import Table
 from benchmarks.quality.work import Key, Result, Work
-from mm1cli.evidence import NUM_CANDIDATES, Index, Judge
-from mm1cli.passages import Passage, passages
+from mm1cli.retrieval.bm25 import Index
+from mm1cli.retrieval.passages import Passage, passages
+from mm1cli.retrieval.rerank import Judge
+from mm1cli.retrieval.retriever import NUM_CANDIDATES
 
 VERSION = 2
 LIMIT = 20

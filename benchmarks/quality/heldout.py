@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.quality.work import digest
-from mm1cli.passages import Passage
+from mm1cli.retrieval.passages import Passage
 from training.data import split
 from training.overlap import Overlap
 from training.wordings import parse

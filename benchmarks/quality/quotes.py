@@ -24,13 +24,15 @@ from benchmarks.quality.subject import Subject
 from benchmarks.quality.table import Table
 from benchmarks.quality.work import Key, Result, Work
 from engine.engine import Tokenizer
-from mm1cli import citations
-from mm1cli.answer import Reader, frame_tokens
-from mm1cli.evidence import PIECE_SENTENCES
+from mm1cli.answering.answer import Reader
+from mm1cli.answering.prompt import frame_tokens
+from mm1cli.grounding import citations
+from mm1cli.ingest.manifest import ReadingPlan
 from mm1cli.ingest.pack import Packed, pack
 from mm1cli.output import make_sink
-from mm1cli.passages import PASSAGE_CHARS
-from mm1cli.result import CitationStatus, ReadingPlan
+from mm1cli.result import CitationStatus
+from mm1cli.retrieval.passages import PASSAGE_CHARS
+from mm1cli.retrieval.retriever import PIECE_SENTENCES
 from mm1cli.settings import Settings
 
 VERSION = 2

@@ -26,8 +26,9 @@ from benchmarks.quality.subject import Subject
 from benchmarks.quality.table import Table
 from benchmarks.quality.work import Key, Result, Work, digest
 from engine.engine import Tokenizer
-from mm1cli.evidence import NUM_CANDIDATES, Index
-from mm1cli.passages import passages
+from mm1cli.retrieval.bm25 import Index
+from mm1cli.retrieval.passages import passages
+from mm1cli.retrieval.retriever import NUM_CANDIDATES
 
 VERSION = 1
 LENGTHS = (1024, 4096)

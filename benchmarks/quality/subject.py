@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engine.engine import Engine
-from mm1cli import library
+from mm1cli.models import library
 
 if TYPE_CHECKING:
     from engine.context import Context

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from mm1cli import templates
-from mm1cli.answer import Reader
+from mm1cli.answering.answer import Reader
+from mm1cli.answering.context_source import Cached
 from mm1cli.commands import templates as tabling
 from mm1cli.commands.checks import (
     require_documents,
@@ -11,13 +11,13 @@ from mm1cli.commands.checks import (
     require_questions_with_text,
     require_verified,
 )
-from mm1cli.commands.context import cache, open_engine
+from mm1cli.commands.opening import cache, open_engine
 from mm1cli.commands.reading import Sources, read
 from mm1cli.errors import UsageError
-from mm1cli.output.sink import RunInfo, Sink
-from mm1cli.preread import Cached
-from mm1cli.result import ReadingPlan
+from mm1cli.ingest.manifest import ReadingPlan
 from mm1cli.settings import Settings, replace_unset
+from mm1cli.sink import RunInfo, Sink
+from mm1cli.tables import templates
 
 
 def run(

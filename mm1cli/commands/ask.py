@@ -7,17 +7,18 @@ from dataclasses import replace
 from pathlib import Path
 
 from engine.engine import StoreError, Tokenizer, saved_attachment, saved_context, saved_tokens
-from mm1cli import library, quotes, schema
-from mm1cli.answer import Reader
+from mm1cli.answering import json_schema
+from mm1cli.answering.answer import Reader
+from mm1cli.answering.context_source import Opened
 from mm1cli.commands.checks import require_questions_with_text, require_verified
-from mm1cli.commands.context import open_engine
+from mm1cli.commands.opening import open_engine
 from mm1cli.errors import UsageError
+from mm1cli.grounding import quote_index
 from mm1cli.ingest import kept
-from mm1cli.ingest.manifest import build
-from mm1cli.output.sink import RunInfo, Sink
-from mm1cli.preread import Opened
-from mm1cli.result import ReadingPlan
+from mm1cli.ingest.manifest import ReadingPlan, build
+from mm1cli.models import library
 from mm1cli.settings import Settings
+from mm1cli.sink import RunInfo, Sink
 
 STDIN = "-"
 
@@ -31,7 +32,7 @@ def run(folder: Path, questions: Sequence[str], settings: Settings, sink: Sink) 
         raise UsageError("no question; add one, or - to read one a line from standard input")
     require_questions_with_text([q for q in questions if q != STDIN])
     if settings.schema:
-        schema.load(settings.schema)  # a mistake in it is told before anything is opened
+        json_schema.load(settings.schema)  # a mistake in it is told before anything is opened
     saved = saved_context(folder)
     token_ids = saved_tokens(folder)
     content = saved_attachment(folder, kept.NAME)
@@ -51,8 +52,8 @@ def run(folder: Path, questions: Sequence[str], settings: Settings, sink: Sink) 
     source = Opened(engine.open_context(folder))
     saved_quotes: bytes | None = None
     with suppress(StoreError):  # made by an mm1 that kept none, or damaged: they are made again
-        saved_quotes = saved_attachment(folder, quotes.NAME)
-    quotable = quotes.Quotable(found.packed.corpus, saved_quotes)
+        saved_quotes = saved_attachment(folder, quote_index.NAME)
+    quotable = quote_index.Quotable(found.packed.corpus, saved_quotes)
     reader = Reader(engine, found.packed, ReadingPlan.WHOLE, settings, sink, source, quotable)
     unverified: list[str] = []
     if STDIN not in questions:

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 from mm1cli.errors import CitationError, InputError, InputLeftOutError, UsageError
 from mm1cli.ingest.corpus import Reason
-from mm1cli.ingest.manifest import Manifest
-from mm1cli.result import ReadingPlan, in_quotes
+from mm1cli.ingest.manifest import Manifest, ReadingPlan
+from mm1cli.result import in_quotes
 
 # The user's own rules leave these out; they are in the manifest, and no loss.
 _CHOSEN = frozenset({Reason.DUPLICATE, Reason.EXCLUDED, Reason.HIDDEN, Reason.IGNORED})

@@ -8,28 +8,24 @@ from typing import TextIO
 
 from engine.engine import (
     ContextPlan,
-    Engine,
     StoreError,
     saved_attachment,
     verify_context,
 )
-from mm1cli import quotes
-from mm1cli.answer import head_ids
+from mm1cli.answering.context_cache import GB, Kept, describe, remove
+from mm1cli.answering.context_source import went_on
+from mm1cli.answering.prompt import head_ids, layout
 from mm1cli.commands.checks import require_documents, require_everything_read
-from mm1cli.commands.reading import Sources, cache_root, read
-from mm1cli.contexts import GB, ContextCache, Kept, describe, remove
+from mm1cli.commands.opening import cache, open_engine
+from mm1cli.commands.reading import Sources, read
 from mm1cli.errors import BudgetError, InputError
+from mm1cli.grounding import quote_index
 from mm1cli.ingest import kept as kept_corpus
-from mm1cli.output.sink import RunInfo, Sink
+from mm1cli.ingest.manifest import ReadingPlan
+from mm1cli.interrupts import between_chunks
 from mm1cli.output.text import safe_line
-from mm1cli.preread import layout, went_on
-from mm1cli.result import ReadingPlan
-from mm1cli.session import between_chunks
 from mm1cli.settings import Settings
-
-
-def cache(settings: Settings) -> ContextCache:
-    return ContextCache(cache_root(settings) / "contexts", int(settings.max_cache * GB))
+from mm1cli.sink import RunInfo, Sink
 
 
 def build(
@@ -61,7 +57,7 @@ def build(
     token_ids, ends = layout(head, reading.packed)
     attachments = {
         kept_corpus.NAME: kept_corpus.dumps(reading.packed, len(head), settings.model),
-        quotes.NAME: quotes.Quotable(reading.packed.corpus).dump(),
+        quote_index.NAME: quote_index.Quotable(reading.packed.corpus).dump(),
     }
     with between_chunks() as check:
 
@@ -96,23 +92,6 @@ def build(
         stdout.write(f"{output}\n")
     if settings.strict:
         require_everything_read(manifest)
-
-
-def open_engine(
-    model: Path, settings: Settings, sink: Sink, num_tokens: int = 0, *, is_mapped: bool = False
-) -> Engine:
-    """For `num_tokens` and `is_mapped` see `Engine`."""
-    return Engine(
-        model,
-        device=settings.device,
-        chunk_tokens=settings.chunk_tokens,
-        threads=settings.threads,
-        kv=settings.kv,
-        num_tokens=num_tokens,
-        is_mapped=is_mapped,
-        spill_folder=cache_root(settings) / "spill",
-        on_progress=lambda done, total: sink.progress("loading model", done, total, "bytes"),
-    )
 
 
 def show_list(settings: Settings, stdout: TextIO, *, as_json: bool) -> None:

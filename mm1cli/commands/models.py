@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TextIO
 
-from mm1cli import library
-from mm1cli.derived import CARD
 from mm1cli.errors import ModelError, UsageError
-from mm1cli.output.sink import Sink
+from mm1cli.models import library
+from mm1cli.models.delta import CARD
+from mm1cli.sink import Sink
 
 CHUNKS = (1, 7, 255, 256, 257, 700)
 

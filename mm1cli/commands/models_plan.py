@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, TextIO
 
-from mm1cli import library
-from mm1cli.commands.reading import cache_root
+from mm1cli.commands.opening import cache_root
 from mm1cli.errors import BudgetError, UsageError
+from mm1cli.models import library
 from mm1cli.output.plan_table import Table
 from mm1cli.settings import Settings
 from mm1cli.sizes import parse

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import cast
 
 from engine.engine import Tokenizer, max_positions
-from mm1cli import library, schema
-from mm1cli.answer import frame_tokens
+from mm1cli.answering import json_schema
+from mm1cli.answering.generation import thinking_tokens
+from mm1cli.answering.prompt import frame_tokens
+from mm1cli.commands.opening import cache_root, ensure_model
 from mm1cli.errors import BudgetError, UsageError
 from mm1cli.ingest.cache import Cache
 from mm1cli.ingest.corpus import Document, Omission
@@ -21,9 +23,8 @@ from mm1cli.ingest.pack import MAX_CONTENTS_TOKENS, Packed, pack_all
 from mm1cli.ingest.read import ReadOptions, read_files
 from mm1cli.ingest.selection import Selection
 from mm1cli.ingest.walk import STDIN
-from mm1cli.output.sink import Sink
 from mm1cli.settings import Settings
-from mm1cli.writing import thinking_tokens
+from mm1cli.sink import Sink
 
 _CONTENTS_SHARE = 20  # the list of contents takes at most a twentieth of the context
 
@@ -69,8 +70,8 @@ def read(sources: Sources, questions: Sequence[str], settings: Settings, sink: S
     The budget is what the context leaves beside the prompt, the list of contents, the longest
     question and the answer. Raises BudgetError for --fit fail, or if the budget is nothing.
     """
-    form = schema.load(settings.schema) if settings.schema else None
-    asked = [schema.asked(question, form) for question in questions]
+    form = json_schema.load(settings.schema) if settings.schema else None
+    asked = [json_schema.asked(question, form) for question in questions]
     with closing(outcomes(sources, settings, sink)) as found:
         model = ensure_model(settings, sink)
         tokenizer = Tokenizer(model)
@@ -91,12 +92,6 @@ def outcomes(
         options=_options(sources, settings),
         stdin=sys.stdin.buffer if STDIN in paths else None,
         on_progress=lambda done, total: sink.progress("reading", done, total, "files"),
-    )
-
-
-def ensure_model(settings: Settings, sink: Sink) -> Path:
-    return library.ensure(
-        settings.model, lambda stage, done, total: sink.progress(stage, done, total, "bytes")
     )
 
 
@@ -145,12 +140,3 @@ def _options(sources: Sources, settings: Settings) -> ReadOptions:
         cache=None if settings.no_cache else Cache(cache_root(settings) / "text"),
         num_workers=settings.threads,
     )
-
-
-def cache_root(settings: Settings) -> Path:
-    """Where extracted texts and contexts are kept."""
-    if settings.cache_dir is not None:
-        return Path(settings.cache_dir).expanduser()
-    import platformdirs
-
-    return Path(platformdirs.user_cache_dir("mm1"))

@@ -9,33 +9,26 @@ from pathlib import Path
 from unidiff.patch import PatchSet
 
 from engine.engine import Engine, Tokenizer, max_positions, num_parameters
+from mm1cli.answering.context_source import Cached, Fresh
 from mm1cli.code import Facts, facts_of, reading_order, reordered
 from mm1cli.commands.checks import require_documents, require_everything_read
-from mm1cli.commands.context import cache, open_engine
-from mm1cli.commands.reading import (
-    Reading,
-    Sources,
-    cache_root,
-    ensure_model,
-    outcomes,
-    settle,
-)
+from mm1cli.commands.opening import cache, cache_root, ensure_model, open_engine
+from mm1cli.commands.reading import Reading, Sources, outcomes, settle
 from mm1cli.errors import BudgetError, FindingsError, InputError, UsageError
 from mm1cli.ingest.corpus import Corpus, Document, Omission
+from mm1cli.ingest.manifest import ReadingPlan
 from mm1cli.ingest.pack import MAX_CONTENTS_TOKENS, pack_all
 from mm1cli.ingest.selection import Selection
 from mm1cli.ingest.walk import STDIN
-from mm1cli.output.sink import RunInfo, Sink
-from mm1cli.preread import Cached, Fresh
-from mm1cli.result import ReadingPlan
+from mm1cli.interrupts import between_chunks
 from mm1cli.review import baseline, changes, patches
 from mm1cli.review.asked import Asked, Options, checked
 from mm1cli.review.changes import Change
 from mm1cli.review.finding import Drop, Finding, Pass, Review, Severity
 from mm1cli.review.passes import reviewed
 from mm1cli.review.reviewer import Frame, Reviewer
-from mm1cli.session import between_chunks
 from mm1cli.settings import Settings, replace_unset
+from mm1cli.sink import RunInfo, Sink
 from mm1cli.surprise import LineSurprise, SurpriseMap, surprise_map
 
 # Below it a model's remarks on code are not worth reading: a guess, see docs/review.md.

@@ -4,20 +4,20 @@ import json
 from collections.abc import Sequence
 from typing import TextIO
 
-from mm1cli import templates
 from mm1cli.commands.checks import (
     require_documents,
     require_everything_read,
     require_questions_with_text,
     require_verified,
 )
-from mm1cli.commands.context import open_engine
+from mm1cli.commands.opening import open_engine
 from mm1cli.commands.reading import Sources, read
 from mm1cli.errors import UsageError
-from mm1cli.output.sink import RunInfo, Sink
 from mm1cli.settings import Settings
-from mm1cli.tabling import Tabling
-from mm1cli.templates import Template
+from mm1cli.sink import RunInfo, Sink
+from mm1cli.tables import templates
+from mm1cli.tables.fill import Tabling
+from mm1cli.tables.templates import Template
 
 
 def show_list(out: TextIO, *, as_json: bool) -> None:

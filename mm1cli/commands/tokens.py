@@ -2,15 +2,15 @@
 
 from collections.abc import Sequence
 
-from mm1cli import templates
 from mm1cli.commands.checks import (
     require_documents,
     require_everything_read,
     require_questions_with_text,
 )
 from mm1cli.commands.reading import Sources, read
-from mm1cli.output.sink import RunInfo, Sink
 from mm1cli.settings import Settings
+from mm1cli.sink import RunInfo, Sink
+from mm1cli.tables import templates
 
 
 def run(

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from mm1cli import library
 from mm1cli.errors import InputError, ModelError, UsageError
-from mm1cli.output.sink import Sink
+from mm1cli.models import library
 from mm1cli.prompts import prompt
+from mm1cli.sink import Sink
 
 if TYPE_CHECKING:
     from engine.quantized.forms import Form

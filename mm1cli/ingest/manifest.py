@@ -6,9 +6,14 @@ entry for every document and every omission of the corpus.
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from enum import StrEnum
 
 from mm1cli.ingest.corpus import Corpus, Reason
-from mm1cli.result import ReadingPlan
+
+
+class ReadingPlan(StrEnum):
+    WHOLE = "whole"  # every token of the corpus is in the context
+    FOCUS = "focus"  # passages chosen for the question are in the context
 
 
 @dataclass(frozen=True, slots=True)

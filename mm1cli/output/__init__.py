@@ -6,9 +6,9 @@ from typing import Literal
 
 from mm1cli.output.actions import guarded
 from mm1cli.output.events import JsonLines, JsonObject, write_line
-from mm1cli.output.sink import SCHEMA_VERSION, Sink
 from mm1cli.output.terminal import Terminal
 from mm1cli.output.text import Channel
+from mm1cli.sink import SCHEMA_VERSION, Sink
 
 Format = Literal["text", "json", "jsonl", "sarif", "github", "markdown"]
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 from engine.constraints import quotation
-from mm1cli.fold import fold
+from mm1cli.grounding.normalize import fold
 from mm1cli.result import Answer, Citation, CitationKind, CitationStatus
 
 Span = tuple[int, int]

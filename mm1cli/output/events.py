@@ -14,10 +14,10 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from mm1cli.ingest.corpus import Corpus, Locator
-from mm1cli.ingest.manifest import Manifest
-from mm1cli.output.sink import SCHEMA_VERSION, RunInfo
+from mm1cli.ingest.manifest import Manifest, ReadingPlan
 from mm1cli.output.text import Channel
-from mm1cli.result import Answer, Citation, ReadingPlan
+from mm1cli.result import Answer, Citation
+from mm1cli.sink import SCHEMA_VERSION, RunInfo
 
 if TYPE_CHECKING:
     from mm1cli.output.terminal import Terminal

@@ -7,10 +7,10 @@ import os
 import sys
 
 from mm1cli.output.actions import ActionsChannel, guarded
-from mm1cli.output.sink import RunInfo
 from mm1cli.output.terminal import Terminal
 from mm1cli.output.text import Channel
 from mm1cli.review.finding import Review
+from mm1cli.sink import RunInfo
 
 
 class Report(Terminal):

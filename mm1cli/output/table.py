@@ -2,7 +2,7 @@
 
 from itertools import groupby
 
-from mm1cli.ingest.manifest import Entry, Manifest
+from mm1cli.ingest.manifest import Entry, Manifest, ReadingPlan
 from mm1cli.output.text import (
     Channel,
     Style,
@@ -13,7 +13,6 @@ from mm1cli.output.text import (
     wrap,
     write_hanging,
 )
-from mm1cli.result import ReadingPlan
 
 _NAMES_SHOWN = 3
 _NARROWEST_PATH_COLUMN = 12  # below it the kind gives way

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 
 from mm1cli.ingest.corpus import Corpus
 from mm1cli.ingest.manifest import Manifest
-from mm1cli.output.sink import RunInfo, Sink
 from mm1cli.result import Answer, Citation
+from mm1cli.sink import RunInfo, Sink
 
 if TYPE_CHECKING:
     from mm1cli.review.finding import Review

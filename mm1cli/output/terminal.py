@@ -18,7 +18,6 @@ from mm1cli.ingest.manifest import Manifest
 from mm1cli.output.actions import guarded
 from mm1cli.output.links import Links
 from mm1cli.output.progress import Progress
-from mm1cli.output.sink import RunInfo
 from mm1cli.output.table import write_summary, write_table
 from mm1cli.output.text import (
     COMPLETE,
@@ -35,6 +34,7 @@ from mm1cli.output.text import (
     write_parts,
 )
 from mm1cli.result import Answer, Citation, CitationStatus, Claim, Usage
+from mm1cli.sink import RunInfo
 
 if TYPE_CHECKING:
     from mm1cli.review.finding import Review

@@ -11,23 +11,23 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from engine.engine import Engine, Piece, Tokenizer, Turn
-from mm1cli.answer import head_ids
+from mm1cli.answering.context_source import Source
+from mm1cli.answering.generation import Writer, thinking_tokens
+from mm1cli.answering.prompt import head_ids, layout
 from mm1cli.code import Facts, model_text
 from mm1cli.errors import BudgetError
 from mm1cli.ingest.corpus import Document
+from mm1cli.ingest.manifest import ReadingPlan
 from mm1cli.ingest.pack import Packed
-from mm1cli.output.sink import Sink
-from mm1cli.preread import Source, layout
 from mm1cli.prompts import prompt
-from mm1cli.result import ReadingPlan
 from mm1cli.review import passes
 from mm1cli.review.changes import Change
 from mm1cli.review.checks import checked, written
 from mm1cli.review.finding import Category, Drop, Finding, Pass, schema
 from mm1cli.review.quotes import FileText
 from mm1cli.settings import Settings
+from mm1cli.sink import Sink
 from mm1cli.surprise import SurpriseMap
-from mm1cli.writing import Writer, thinking_tokens
 
 if TYPE_CHECKING:
     from engine.context import Context

@@ -12,7 +12,7 @@ from benchmarks.quality.evidence import reciprocal
 from benchmarks.quality.heldout import QUESTIONS, from_file, holds, meetings, reading
 from benchmarks.quality.subject import Subject
 from benchmarks.quality.work import Work
-from mm1cli.passages import passages
+from mm1cli.retrieval.passages import passages
 from training.data import split
 from training.wordings import parse
 

@@ -6,7 +6,7 @@ import jsonschema
 import pytest
 from commandline import ASK, FAMILIES, SHORT
 
-from mm1cli import schema
+from mm1cli.answering import json_schema
 
 FIELDS = "name, year int, tags [str], risk low|medium|high"
 
@@ -18,7 +18,7 @@ def test_the_answer_is_json_of_that_schema(mm1, checkpoints, notes, family, temp
     asked = ("analyze", notes, "--ask", ASK, "--model", checkpoints[family], "--threads", 1)
     ran = mm1(*asked, "--schema", FIELDS, "--max-tokens", 90, "--temperature", temperature)
     assert ran.code == 0, ran.err
-    jsonschema.validate(json.loads(ran.out), schema.parse(FIELDS))
+    jsonschema.validate(json.loads(ran.out), json_schema.parse(FIELDS))
 
 
 def test_one_object_carries_text_and_value(mm1, llama, notes):

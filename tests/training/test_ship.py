@@ -14,9 +14,9 @@ from mini import pin_tiny
 from engine.changed import read
 from engine.checkpoint import Checkpoint
 from engine.engine import Engine
-from mm1cli import derived, library
 from mm1cli.commands import models
 from mm1cli.errors import ModelError
+from mm1cli.models import delta, library
 from training import align, ship
 
 NAME = "tiny-hybrid"
@@ -68,7 +68,7 @@ def tensors(directory):
 
 
 def change(folder, **facts):
-    path = folder / derived.SHIPPED
+    path = folder / delta.SHIPPED
     path.write_text(json.dumps(json.loads(path.read_text()) | facts))
 
 
@@ -136,7 +136,7 @@ def test_an_interrupted_pull_keeps_the_parent_and_leaves_nothing_else(shipped, d
 
 
 def test_one_that_comes_with_mm1_is_listed_and_pulled_on_first_use(shipped, data, monkeypatch):
-    monkeypatch.setattr(derived, "PACKAGED", shipped.parent)
+    monkeypatch.setattr(delta, "PACKAGED", shipped.parent)
     mini, model = library.list_models()
     assert (model.name, model.installed, model.parent) == (NAME, False, "mini")
     assert mini.installed

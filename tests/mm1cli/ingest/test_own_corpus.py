@@ -17,7 +17,7 @@ from mm1cli.ingest.read import ReadOptions, read_files
 from mm1cli.ingest.sandbox import Limits
 from mm1cli.ingest.sandboxes import num_cores
 from mm1cli.ingest.walk import walk
-from mm1cli.passages import passages
+from mm1cli.retrieval.passages import passages
 
 # Read before a fixture takes all settings out of the environment.
 FOLDER = os.environ.get("MM1_CORPUS", "")

@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 
 from mm1cli import output
 from mm1cli.ingest.corpus import Block, Corpus, Document, Locator, Omission, Place, Reason
-from mm1cli.ingest.manifest import Manifest, build
+from mm1cli.ingest.manifest import Manifest, ReadingPlan, build
 from mm1cli.output.events import JsonLines, JsonObject, plain, write_line
-from mm1cli.output.sink import SCHEMA_VERSION, RunInfo, Sink
 from mm1cli.output.terminal import Terminal
 from mm1cli.output.text import Channel
-from mm1cli.result import Answer, Citation, CitationStatus, PassageRead, ReadingPlan, Usage
+from mm1cli.result import Answer, Citation, CitationStatus, PassageRead, Usage
+from mm1cli.sink import SCHEMA_VERSION, RunInfo, Sink
 
 RUN = RunInfo("analyze", "mini")
 USAGE = Usage(12_044, 3_912, 4_190, 7, 42, 9.1, 2.0, 11.2)

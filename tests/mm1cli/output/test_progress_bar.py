@@ -10,10 +10,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from mm1cli.ingest.manifest import Manifest
+from mm1cli.ingest.manifest import Manifest, ReadingPlan
 from mm1cli.output.terminal import Terminal
 from mm1cli.output.text import Channel
-from mm1cli.result import Answer, ReadingPlan, Usage
+from mm1cli.result import Answer, Usage
 
 CONTROL = re.compile(r"\x1b\[(\??[\d;]*)([A-Za-z])")
 USAGE = Usage(100, 100, 100, 0, 2, 1.0, 1.0, 2.0)

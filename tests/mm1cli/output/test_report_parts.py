@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mm1cli.ingest.corpus import Block, Corpus, Document, Place
+from mm1cli.ingest.manifest import ReadingPlan
 from mm1cli.ingest.pack import document_text
 from mm1cli.output.answer_text import AnswerText, blocks
 from mm1cli.output.context_map import lane, segments
@@ -21,7 +22,7 @@ from mm1cli.output.surroundings import (
     head_of,
 )
 from mm1cli.output.value_layout import Laid, lay
-from mm1cli.result import Answer, Citation, CitationKind, CitationStatus, PassageRead, ReadingPlan
+from mm1cli.result import Answer, Citation, CitationKind, CitationStatus, PassageRead
 
 texts = st.text(st.sampled_from("ab \n"), min_size=1, max_size=40)
 places = st.sampled_from([None, Place("page", 0), Place("page", 1)])

@@ -16,12 +16,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mm1cli.ingest.corpus import Block, Corpus, Document, Locator, Omission, Place, Reason
-from mm1cli.ingest.manifest import Manifest, build
+from mm1cli.ingest.manifest import Manifest, ReadingPlan, build
 from mm1cli.output.links import Links
-from mm1cli.output.sink import RunInfo, Sink
 from mm1cli.output.terminal import Terminal
 from mm1cli.output.text import Channel, cell_width, safe
-from mm1cli.result import Answer, Citation, CitationStatus, Claim, ReadingPlan, Usage
+from mm1cli.result import Answer, Citation, CitationStatus, Claim, Usage
+from mm1cli.sink import RunInfo, Sink
 
 WIDTHS = [20, 40, 80, 200]
 HOSTILE = "\x1b[31m[bold]red[/bold]\x9b2J\u202egpj\x07\r"

@@ -9,8 +9,8 @@ import pytest
 from commandline import write_files
 from reviewing import MAIN, UTIL, git
 
+from mm1cli.answering.generation import Written
 from mm1cli.review import reviewer
-from mm1cli.writing import Written
 
 Script = Callable[[str, int, int], list[dict]]
 

@@ -1,0 +1,1 @@
+"""What is asked and written: prompt, context, generation, abstention, the answer."""

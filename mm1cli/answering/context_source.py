@@ -1,0 +1,127 @@
+"""The context of all documents: read now, found on disk, or opened from a file of its own."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from engine.engine import ContextPlan, Engine, StoreError
+from mm1cli.answering.context_cache import GB, ContextCache
+from mm1cli.interrupts import between_chunks
+from mm1cli.sink import Sink
+
+if TYPE_CHECKING:
+    from engine.context import Context
+
+FEWEST_SAVED_TOKENS = 2048  # what is read again in a few seconds is not worth the disk
+
+OnProgress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Preread:
+    """A context and how many of its tokens were not computed for it."""
+
+    context: "Context"
+    reused_tokens: int
+
+
+class Source(Protocol):
+    """Where the context of the documents comes from."""
+
+    def get(
+        self, token_ids: Sequence[int], document_ends: Sequence[int], on_progress: OnProgress
+    ) -> Preread: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Fresh:
+    """Reads everything."""
+
+    engine: Engine
+
+    def get(
+        self,
+        token_ids: Sequence[int],
+        document_ends: Sequence[int],  # noqa: ARG002
+        on_progress: OnProgress,
+    ) -> Preread:
+        self.engine.check_memory(len(token_ids))
+        context = self.engine.new_context()
+        context.extend(token_ids, on_progress)
+        return Preread(context, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Cached:
+    """Reads what no kept context begins with, and keeps the whole.
+
+    Where the disk has no room, or has none any more, it goes on in memory from where it is.
+    """
+
+    engine: Engine
+    cache: ContextCache
+    sink: Sink
+
+    def get(
+        self, token_ids: Sequence[int], document_ends: Sequence[int], on_progress: OnProgress
+    ) -> Preread:
+        engine, cache = self.engine, self.cache
+        num_bytes = engine.context_bytes(len(token_ids))
+        if len(token_ids) < FEWEST_SAVED_TOKENS:
+            return Fresh(engine).get(token_ids, document_ends, on_progress)
+        if num_bytes > cache.max_bytes:
+            self.sink.note(
+                f"the context is not kept: it takes {num_bytes / GB:.2f} GB, --max-cache is "
+                f"{cache.max_bytes / GB:.2f}"
+            )
+            return Fresh(engine).get(token_ids, document_ends, on_progress)
+        folder = cache.folder_for(engine, token_ids)
+        reached = 0
+        with between_chunks() as check:
+
+            def after_chunk(done: int, total: int) -> None:
+                nonlocal reached
+                reached = done
+                on_progress(done, total)
+                check()
+
+            def on_unsaved(why: str) -> None:
+                self.sink.note(f"the context is not kept: {why}")
+                engine.check_memory(len(token_ids) - reached)
+
+            built = engine.build_context(
+                folder,
+                ContextPlan(token_ids, document_ends),
+                others=cache.alike(engine),
+                on_progress=after_chunk,
+                on_wait=lambda: self.sink.note("another mm1 reads the same; waiting for it"),
+                on_unsaved=on_unsaved,
+            )
+        if built.reused_layers:
+            self.sink.note(went_on(engine, built.reused_layers))
+        if built.is_saved:
+            cache.touch(folder)
+            cache.shrink(keep=folder)
+        return Preread(built.context, built.reused_tokens)
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A context that is there already, of just these documents."""
+
+    context: "Context"
+
+    def get(
+        self,
+        token_ids: Sequence[int],
+        document_ends: Sequence[int],  # noqa: ARG002
+        on_progress: OnProgress,  # noqa: ARG002
+    ) -> Preread:
+        if self.context.token_ids != list(token_ids):
+            raise StoreError("the saved context holds other tokens than its documents give")
+        return Preread(self.context, len(self.context))
+
+
+def went_on(engine: Engine, num_layers: int) -> str:
+    """Of a build that was stopped between layers."""
+    return f"{num_layers} of {engine.config.num_layers} layers were done already"

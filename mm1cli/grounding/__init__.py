@@ -1,0 +1,1 @@
+"""What is proved: quotations found in the source, attribution, claims, dates."""

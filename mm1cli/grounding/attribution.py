@@ -1,0 +1,115 @@
+"""What an answer rests on, asked of the model once the answer is written.
+
+Two measures of a passage. Gain: log p(answer | question, passage) less log p(answer | question),
+in nats per token of the answer; it can also be taken of one sentence of it. Attention: the share
+that went to the passage wherever it stood in the context, while the answer was read.
+"""
+
+from bisect import bisect_left
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+from engine.engine import Engine, Turn
+from mm1cli.prompts import prompt
+from mm1cli.retrieval.passages import Passage, Ranked, as_judged
+
+if TYPE_CHECKING:
+    from engine.context import Context
+
+MAX_SCORED_TOKENS = 2048  # of an answer; what follows has no gain
+
+
+@dataclass(frozen=True, slots=True)
+class Gain:
+    """How much likelier one passage makes each token of an answer, in nats; and where they end."""
+
+    tokens: tuple[float, ...]
+    ends: tuple[int, ...]
+
+    @property
+    def mean(self) -> float:
+        return sum(self.tokens) / len(self.tokens)
+
+    def over(self, start: int, end: int) -> float | None:
+        """The mean over the tokens that end in `answer[start:end]`; None if none was scored."""
+        first, last = bisect_left(self.ends, start + 1), bisect_left(self.ends, end + 1)
+        inside = self.tokens[first:last]
+        return sum(inside) / len(inside) if inside else None
+
+
+def gains(
+    engine: Engine, question: str, answer: str, passages: Sequence[Passage]
+) -> list[Gain] | None:
+    """The gain of each passage; None for an answer without text."""
+    tokenizer = engine.tokenizer
+    ids = tokenizer.encode(answer)[:MAX_SCORED_TOKENS]
+    if not ids:
+        return None
+    ends = tuple(end for _, end in tokenizer.offsets(answer)[: len(ids)])
+
+    def asked(text: str) -> list[int]:
+        parts = (text, prompt("question"), question)
+        return tokenizer.encode_chat([Turn("system", (prompt("system"),)), Turn("user", parts)])
+
+    def likelihood(before: list[int]) -> list[float]:
+        context = engine.new_context()
+        context.extend(before)
+        scores: list[float] = context.score(ids).tolist()
+        return scores
+
+    prompts = [asked(text) for text in ("", *map(as_judged, passages))]
+    most = max(map(len, prompts)) + len(ids)
+    without, *given = engine.each([partial(likelihood, before) for before in prompts], most)
+    return [
+        Gain(tuple(a - b for a, b in zip(with_it, without, strict=True)), ends) for with_it in given
+    ]
+
+
+def attention(
+    context: "Context",
+    answer_ids: Sequence[int],
+    places: Sequence[Sequence[int]],
+) -> list[float] | None:
+    """The share of the attention of `answer_ids` after `context` that goes to each set of tokens.
+
+    None where there is no answer, or no layer that looks at everything.
+    """
+    shares = context.attention(answer_ids[:MAX_SCORED_TOKENS]) if answer_ids else None
+    if shares is None:
+        return None
+    return [float(shares[list(tokens)].sum()) for tokens in places]
+
+
+@dataclass(frozen=True, slots=True)
+class Supported:
+    """A piece of evidence with all that was measured of it; None where that was not possible."""
+
+    passage: Passage
+    score: float
+    gain: Gain | None
+    attention: float | None
+
+
+def support(
+    engine: Engine,
+    before: "Context",
+    question: str,
+    answer: str,
+    answer_ids: Sequence[int],
+    pieces: Sequence[Ranked],
+    places: Sequence[Sequence[int]],
+) -> list[Supported]:
+    """`pieces` in their order. Gain and attention do not change it: see docs/log.md.
+
+    `answer_ids` came after `before`, in which each piece stands at the tokens `places`.
+    """
+    nothing = [None] * len(pieces)
+    passages = [one.passage for one in pieces]
+    found: Sequence[Gain | None] = gains(engine, question, answer, passages) or nothing
+    shares: Sequence[float | None] = attention(before, answer_ids, places) or nothing
+    return [
+        Supported(one.passage, one.score, gain, share)
+        for one, gain, share in zip(pieces, found, shares, strict=True)
+    ]

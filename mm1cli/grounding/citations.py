@@ -1,0 +1,136 @@
+"""Finds quoted text in the source: exactly, or after the normalisation of `fold`; never fuzzily."""
+
+import re
+import unicodedata
+from dataclasses import dataclass
+from functools import cached_property
+
+from engine.constraints import quotation
+from mm1cli.grounding.normalize import Folded, fold
+from mm1cli.ingest.corpus import Block, Corpus, Document, Locator
+from mm1cli.result import Citation, CitationKind, CitationStatus
+from mm1cli.retrieval.passages import Passage
+
+_NUMBER = re.compile(r"\d+(?:[.,:/]\d+)*")
+_LIST_MARK = re.compile(r"^\s*\d{1,3}[.)](?=\s)", re.MULTILINE)
+_FEWEST_QUOTED_WORDS = 3  # fewer are names and titles, not quotations
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Where a quote stands, and how it was matched."""
+
+    document: Document
+    block: Block
+    start: int
+    end: int
+    status: CitationStatus
+
+    @property
+    def text(self) -> str:
+        """The source's own text, whatever the quote looked like."""
+        return self.block.text[self.start : self.end]
+
+    @property
+    def locator(self) -> Locator:
+        return self.block.locate(self.start, self.end)
+
+
+def cite(
+    number: int,
+    at: Passage | Found,
+    status: CitationStatus,
+    kind: CitationKind,
+    *,
+    score: float = 0.0,
+    gain: float | None = None,
+    attention: float | None = None,
+) -> Citation:
+    """Citation `number`: what stands at `at`, and what was measured of it."""
+    blocks = at.document.blocks
+    return Citation(
+        number=number,
+        path=at.document.path,
+        locator=at.locator,
+        text=at.text,
+        status=status,
+        score=score,
+        kind=kind,
+        block=next(n for n, block in enumerate(blocks) if block is at.block),
+        start=at.start,
+        end=at.end,
+        gain=gain,
+        attention=attention,
+    )
+
+
+class Source:
+    """The text of a corpus, searchable for quotes and numbers."""
+
+    def __init__(self, corpus: Corpus) -> None:
+        self._blocks = [
+            _Searched(document, block) for document in corpus.documents for block in document.blocks
+        ]
+
+    def find(self, quote: str) -> Found | None:
+        """The first place where `quote` stands, exact matches before normalised ones."""
+        for searched in self._blocks:
+            if (at := searched.block.text.find(quote)) >= 0 and quote:
+                document, block = searched.document, searched.block
+                return Found(document, block, at, at + len(quote), CitationStatus.EXACT)
+        target = fold(quote)
+        for searched in self._blocks:
+            if target and (found := searched.find(target)):
+                return found
+        return None
+
+    def has_number(self, number: str) -> bool:
+        """Whether `number` stands somewhere as a number of its own: 8.2 is not in 48.2."""
+        return any(holds_number(searched.folded.text, number) for searched in self._blocks)
+
+
+def holds_number(text: str, number: str) -> bool:
+    """Whether `number` stands in `text` as a number of its own."""
+    # A point or comma before it belongs to a number, unless a letter stands before that: p.12.
+    begins = r"(?:(?<![\d.,])|(?<=[^\W\d_][.,]))"
+    return re.search(rf"{begins}{re.escape(number)}(?![.,]?\d)", text) is not None
+
+
+def holds(text: str, quote: str) -> bool:
+    """Whether `quote` stands in `text`, both normalised."""
+    return fold(quote) in fold(text)
+
+
+def quotations(text: str) -> list[str]:
+    """What `text` puts in quotation marks, single words and titles left out."""
+    found = quotation.quotations(text)
+    return [quote for quote in found if len(quote.split()) >= _FEWEST_QUOTED_WORDS]
+
+
+def unfinished(text: str) -> str:
+    """The quotation that the end of `text` cuts, without its last word, of which more may come."""
+    quote = quotation.unfinished(text).rpartition(" ")[0].rstrip()
+    return quote if len(quote.split()) >= _FEWEST_QUOTED_WORDS else ""
+
+
+def numbers(text: str) -> list[str]:
+    """The numbers in `text`, once each; those that only count a list's items are left out."""
+    unmarked = _LIST_MARK.sub("", unicodedata.normalize("NFKC", text))
+    return list(dict.fromkeys(_NUMBER.findall(unmarked)))
+
+
+@dataclass(frozen=True)
+class _Searched:
+    document: Document
+    block: Block
+
+    @cached_property
+    def folded(self) -> Folded:
+        return Folded(self.block.text)
+
+    def find(self, target: str) -> Found | None:
+        at = self.folded.text.find(target)
+        span = self.folded.span(at, at + len(target)) if at >= 0 else None
+        if span is None:
+            return None
+        return Found(self.document, self.block, *span, CitationStatus.NORMALISED)

@@ -1,0 +1,1 @@
+"""What is found: passages, bm25, the reranker, the retriever that joins them."""

@@ -1,0 +1,83 @@
+"""Which passages carry an answer: candidates by bm25, reranked by the model.
+
+Both scores together are better than either.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from engine.engine import Engine
+from mm1cli.ingest.corpus import Corpus
+from mm1cli.retrieval.bm25 import Index
+from mm1cli.retrieval.passages import Ranked, passages
+from mm1cli.retrieval.rerank import Judge
+
+NUM_CANDIDATES = 12  # passages the model judges
+BM25_WEIGHT = 0.2  # nats for a point of bm25, in the order of passages; see docs/log.md
+NUM_PASSAGES = 3  # of these, passages whose sentences it judges
+NUM_PIECES = 5  # of evidence that are told apart
+PIECE_SENTENCES = 2  # "It cost 48 million." needs the sentence before it
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """`passages` by judgement and bm25 together, `pieces` (runs of sentences from the best of them)
+    by judgement, each best first.
+
+    `lift` is how much likelier a passage makes the question, in nats per token of it: the highest
+    score over that of no text at all.
+    """
+
+    passages: tuple[Ranked, ...]
+    pieces: tuple[Ranked, ...]
+    lift: float
+
+
+class Finder:
+    """Finds evidence in one corpus."""
+
+    def __init__(self, engine: Engine, corpus: Corpus) -> None:
+        self._index = Index(passages(corpus))
+        self._judge = Judge(engine)
+
+    def most_tokens(self, num_passages: int) -> int:
+        """So many passages have fewer: a token is at least a byte."""
+        return num_passages * self._index.longest_bytes
+
+    def find(
+        self,
+        question: str,
+        on_progress: Callable[[str, int, int, str], None],
+        num_passages: int = NUM_PASSAGES,
+    ) -> Evidence:
+        """At least `num_passages` passages, if there are so many, and up to `NUM_PIECES` pieces.
+
+        `on_progress` gets what is done, how many, of how many, and of what.
+        """
+        candidates = self._index.scored(question, max(NUM_CANDIDATES, num_passages))
+        bm25 = {id(one.passage): one.score for one in candidates}
+        judged = self._judge.rank(
+            question,
+            [one.passage for one in candidates],
+            lambda done, total: on_progress("judging passages", done, total, "passages"),
+        )
+        ranked = sorted(judged, key=lambda one: -one.score - BM25_WEIGHT * bm25[id(one.passage)])
+        spans = [
+            span for one in ranked[:NUM_PASSAGES] for span in one.passage.spans(PIECE_SENTENCES)
+        ]
+        pieces = self._judge.rank(
+            question,
+            spans,
+            lambda done, total: on_progress("finding evidence", done, total, "quotes"),
+        )
+        lift = judged[0].score - self._judge.score(question, "") if judged else 0.0
+        return Evidence(tuple(ranked), tuple(apart(pieces, NUM_PIECES)), lift)
+
+
+def apart(ranked: Sequence[Ranked], limit: int) -> list[Ranked]:
+    """The best `limit` of `ranked` that do not overlap one another."""
+    chosen: list[Ranked] = []
+    for one in ranked:
+        if len(chosen) < limit and not any(one.passage.overlaps(c.passage) for c in chosen):
+            chosen.append(one)
+    return chosen

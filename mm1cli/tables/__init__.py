@@ -1,0 +1,1 @@
+"""Templates: questions asked of every document, filled into tables."""

@@ -1,0 +1,139 @@
+"""Red here means an answer is said to rest on a passage that has nothing to do with it."""
+
+import pytest
+from corpora import corpus
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engine.engine import Engine, Turn
+from mm1cli.answering.prompt import Laid
+from mm1cli.grounding import claims as claiming
+from mm1cli.grounding.attribution import Gain, attention, gains, support
+from mm1cli.grounding.claims import Carrier, carries, claims
+from mm1cli.ingest.pack import pack
+from mm1cli.prompts import prompt
+from mm1cli.result import Claim
+from mm1cli.retrieval.passages import Ranked, as_judged, passages
+
+QUESTION, ANSWER = "where is the rat?", "The rat is there."
+
+
+@pytest.fixture(scope="module")
+def engine(llama) -> Engine:
+    return Engine(llama, chunk_tokens=64)
+
+
+def likelihood(engine, text, answer=ANSWER):
+    context = engine.new_context()
+    parts = (text, prompt("question"), QUESTION)
+    turns = [Turn("system", (prompt("system"),)), Turn("user", parts)]
+    context.extend(engine.tokenizer.encode_chat(turns))
+    return context.score(engine.tokenizer.encode(answer))
+
+
+def test_gain_is_the_likelihood_with_a_passage_less_that_without(engine):
+    found = passages(corpus("The rat is there. It ate.", "1234567 words."))
+    both = gains(engine, QUESTION, ANSWER, found)
+    for gain, passage in zip(both, found, strict=True):
+        wanted = likelihood(engine, as_judged(passage)) - likelihood(engine, "")
+        assert gain.tokens == pytest.approx(wanted.tolist(), abs=1e-5)
+        assert gain.mean == pytest.approx(float(wanted.mean()), abs=1e-5)
+        assert gain.ends[-1] == len(ANSWER)
+    assert both[0].mean != pytest.approx(both[1].mean, abs=1e-4)
+    assert gains(engine, QUESTION, "", found) is None
+
+
+@given(st.lists(st.tuples(st.floats(-9, 9), st.integers(1, 5)), min_size=1), st.data())
+def test_the_gain_of_a_sentence_is_that_of_the_tokens_that_end_in_it(tokens, data):
+    ends, at = [], 0
+    for _, length in tokens:
+        at += length
+        ends.append(at)
+    gain = Gain(tuple(value for value, _ in tokens), tuple(ends))
+    start = data.draw(st.integers(0, at))
+    end = data.draw(st.integers(start, at))
+    inside = [v for (v, _), e in zip(tokens, ends, strict=True) if start < e <= end]
+    over = gain.over(start, end)
+    assert over is None if not inside else over == pytest.approx(sum(inside) / len(inside))
+    assert gain.over(0, at) == pytest.approx(gain.mean)
+
+
+def test_the_tokens_of_a_passage_are_found_wherever_it_stands(engine):
+    texts = corpus("The hat is here. The rat is there.", "Other words.")
+    packed = pack(texts, engine.tokenizer)
+    rat = next(s for p in passages(texts) for s in p.spans(1) if "rat" in s.text)
+    again = f"Once more: {rat.text} And: {rat.text}"
+    laid = Laid(5, ((400, again), (900, "nothing of the kind")))
+    tokens = laid.tokens(rat, packed, engine.tokenizer)
+    ids = [0] * 5 + packed.ids()
+    ids += [0] * (400 - len(ids)) + engine.tokenizer.encode(again)
+    assert engine.tokenizer.decode([ids[at] for at in sorted(tokens)]).count(rat.text) == 3
+    assert len(tokens) == len(set(tokens)) and max(tokens) < len(ids)
+    without = Laid(None, laid.pieces).tokens(rat, packed, engine.tokenizer)
+    assert sorted(without) == sorted(at for at in tokens if at >= 400)
+
+
+def test_attention_is_shared_out_between_places(engine):
+    context = engine.new_context()
+    context.extend(engine.tokenizer.encode(ANSWER * 5))
+    answer = engine.tokenizer.encode(ANSWER)
+    half = len(context) // 2
+    first, rest, both = attention(
+        context, answer, [range(half), range(half, len(context)), range(len(context))]
+    )
+    assert 0 < first < both < 1 and first + rest == pytest.approx(both, abs=1e-5)
+    assert attention(context, [], [range(half)]) is None
+
+
+def test_pieces_keep_their_order_and_each_gets_its_own_measures(engine):
+    found = passages(corpus("The rat is there. It ate.", "1234567 words.", "A hat, a mat."))
+    pieces = tuple(Ranked(passage, -float(rank)) for rank, passage in enumerate(found))
+    context = engine.new_context()
+    context.extend(engine.tokenizer.encode("abc"))
+    places = [[0], [1], []]
+    arguments = (context, QUESTION, ANSWER, engine.tokenizer.encode(ANSWER), pieces, places)
+    found_all = support(engine, *arguments)
+    assert [one.score for one in found_all] == [0.0, -1.0, -2.0]
+    means = [one.gain.mean for one in found_all]
+    assert len(set(means)) == 3
+    of_passage = {id(one.passage): one for one in found_all}
+    assert of_passage[id(found[2])].attention == 0 < of_passage[id(found[0])].attention
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence", "gain", "is_carried"),
+    [
+        ("The rent is 18,450.", "It costs a lot.", 9.0, True),
+        ("The rent is 18,450.", "It costs a lot.", -9.0, False),
+        ("The rent is 18,450.", "It costs a lot.", None, False),
+        ("The rent is 18,450.", "The rent is 18,450.", 9.0, True),
+        ("The rent is 18,450.", "The rent is 18,540.", 9.0, False),  # a digit apart
+        ("The rent is 118,450.", "The rent is 18,450.", 9.0, False),
+        ("The bridge opened to the\npublic in May.", "The bridge opened to the public.", 0.1, True),
+        (
+            "The bridge has not opened to the public.",
+            "The bridge opened to the public.",
+            0.1,
+            False,
+        ),
+        ("The rent is 18,450.", "Is 18,450.", 0.1, False),
+        ("No dog may  be kept here.", "It says “no dog may be kept”.", 9.0, True),
+        ("No dog may  be kept here.", "It says “dog may be kept here”.", -9.0, True),
+        ("No dog may be kept here.", "It says “a dog may be kept here”.", -9.0, False),
+    ],
+)
+def test_a_piece_carries_a_sentence_it_makes_likelier_and_whose_numbers_it_holds(
+    text, sentence, gain, is_carried
+):
+    assert carries(text, sentence, gain) == is_carried
+
+
+def test_every_sentence_is_a_claim_and_names_what_carries_it():
+    """Red: an invented sentence stands beside a proven one and looks like it."""
+    answer = "The cat sat. It cost 5 crowns."
+    high = claiming.CLAIM_GAIN + 1
+    first = Gain((high, -high), (12, len(answer)))
+    second = Gain((-high, high), (12, len(answer)))
+    pieces = [Carrier(1, "A cat.", first), Carrier(2, "5 crowns.", second), Carrier(3, "6 crowns.")]
+    assert claims(answer, pieces) == (Claim(0, 12, (1,)), Claim(13, 30, (2,)))
+    assert claims(answer, []) == (Claim(0, 12, ()), Claim(13, 30, ()))

@@ -1,0 +1,137 @@
+import pytest
+import tiny
+import torch
+from corpora import corpora, corpus, document
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from engine.engine import Engine, Turn
+from mm1cli.ingest.corpus import Corpus
+from mm1cli.prompts import prompt
+from mm1cli.retrieval.bm25 import Index
+from mm1cli.retrieval.passages import Passage, Ranked, as_judged, passages
+from mm1cli.retrieval.rerank import Judge
+from mm1cli.retrieval.retriever import BM25_WEIGHT, NUM_CANDIDATES, NUM_PASSAGES, Finder, apart
+
+QUERY_SYNTAX = [
+    '"',
+    "AND",
+    "NOT",
+    "NEAR(a b)",
+    "text:",
+    "*",
+    "^",
+    "(",
+    "a-b",
+    "👍🏽",
+    "_",
+    "\0",
+    "'",
+]
+
+
+@given(
+    corpora(),
+    st.text(max_size=30) | st.lists(st.sampled_from(QUERY_SYNTAX)).map(" ".join),
+    st.integers(0, 5),
+)
+@example(corpus("a b"), " ".join(f"w{i}" for i in range(5000)), 3)
+def test_any_question_gets_as_many_passages_as_there_are(corpus: Corpus, question: str, limit: int):
+    """Red: a question with quotes or operators in it ends in an error, or in nothing to judge."""
+    every = passages(corpus)
+    found = Index(every).search(question, limit)
+    assert len(found) == min(limit, len(every))
+    assert len({id(passage) for passage in found}) == len(found)
+
+
+def test_passages_that_share_words_come_first_whatever_their_accents_and_endings():
+    """Red: the passage with the answer is never judged."""
+    every = passages(corpus("Nothing here.", "Bakers rest.", "Cafés were BUILDING bridges."))
+    first, *others = Index(every).search("who built a bridge near the cafe?", 3)
+    assert first.text.startswith("Cafés")
+    assert [other.document.path for other in others] == ["0.md", "1.md"]
+
+
+def test_the_name_of_a_file_counts():
+    """Red: "what does tide_model do" misses tide_model.py."""
+    files = (document("x = 1", "other.py", "python"), document("y = 2", "tide_model.py", "python"))
+    (best,) = Index(passages(Corpus(files))).search("what is in the tide_model?", 1)
+    assert best.document.path == "tide_model.py"
+
+
+@pytest.fixture(scope="module")
+def engine(llama) -> Engine:
+    return Engine(llama, chunk_tokens=64)
+
+
+def test_the_judge_orders_by_the_likelihood_of_the_question(engine: Engine, llama):
+    """Red: evidence is chosen by something else than the model's judgement."""
+    question = "where did the cat sit?"
+    candidates = passages(corpus("The mat.", "A hat and a rat, 1234567.", "the cat sat on the mat"))
+    seen: list[tuple[int, int]] = []
+    ranked = Judge(engine).rank(question, candidates, lambda *progress: seen.append(progress))
+    assert seen == [(1, 3), (2, 3), (3, 3)]
+    assert [one.score for one in ranked] == sorted((one.score for one in ranked), reverse=True)
+
+    model, tokenizer = tiny.load_model(llama), engine.tokenizer
+    asked = tokenizer.encode(question)
+    for one in ranked:
+        text = as_judged(one.passage)
+        assert one.passage.text in text and one.passage.document.path in text
+        before = tokenizer.encode_chat([Turn("user", (text, prompt("judge")))])
+        log_p = torch.log_softmax(tiny.all_logits(model, before + asked, 64), dim=-1)
+        rows = torch.arange(len(before) - 1, len(before) + len(asked) - 1)
+        expected = log_p[rows, torch.tensor(asked)].mean()
+        # A question of few tokens is read with weights in float16.
+        assert one.score == pytest.approx(float(expected), abs=2e-3)
+    assert len({round(one.score, 3) for one in ranked}) == 3, "the model must tell them apart"
+
+
+def test_the_title_of_a_document_counts_in_all_its_passages():
+    """Red: of two contracts that read alike, the one asked about is not found."""
+    lease = "Lease of unit {}.\n\n" + "Nothing of note is said here. " * 30 + "The rent is {}."
+    files = [document(lease.format(n, n * 100), f"{n}.md") for n in (3, 7, 5)]
+    best = Index(passages(Corpus(tuple(files)))).search("what is the rent of unit 7?", 2)
+    assert {one.document.path for one in best} == {"7.md"}
+
+
+def test_evidence_is_found_and_judged_against_no_text_at_all(engine: Engine):
+    """Red: what is shown is not the best, or a question nobody asked is answered."""
+    texts = [f"The cat sat {n} times. It was fed on day {n}. A rat ran." for n in range(20)]
+    finder = Finder(engine, corpus(*texts))
+    question = "how often did the cat sit?"
+    found = finder.find(question, lambda *_: None)
+    judge = Judge(engine)
+    assert len(found.passages) == NUM_CANDIDATES
+    assert len(found.pieces) == NUM_PASSAGES, "of three sentences only two make a piece apart"
+    assert list(found.pieces) == sorted(found.pieces, key=lambda one: -one.score)
+    words = Index(passages(corpus(*texts))).scored(question, NUM_CANDIDATES)
+    bm25 = {one.passage.text: one.score for one in words}
+    order = [one.score + BM25_WEIGHT * bm25[one.passage.text] for one in found.passages]
+    assert order == sorted(order, reverse=True)
+    assert all(any(p.passage.overlaps(q.passage) for q in found.passages) for p in found.pieces)
+    lift = max(one.score for one in found.passages) - judge.score(question, "")
+    assert found.lift == pytest.approx(lift, abs=1e-6)
+    assert len(finder.find(question, lambda *_: None, num_passages=15).passages) == 15
+
+
+ranges = st.tuples(st.integers(0, 1), st.integers(0, 30), st.integers(1, 10))
+
+
+@given(st.lists(ranges, max_size=12), st.integers(0, 4))
+def test_evidence_never_overlaps_and_the_best_is_always_in(spans, limit: int):
+    """Red: the same sentence is shown twice as two pieces of evidence."""
+    texts = corpus("x" * 40, "y" * 40)
+    ranked = [
+        Ranked(Passage(texts.documents[i], texts.documents[i].blocks[0], at, at + size), -rank)
+        for rank, (i, at, size) in enumerate(spans)
+    ]
+    chosen = apart(ranked, limit)
+    assert len(chosen) <= limit
+    assert chosen[:1] == ranked[: min(limit, 1)]
+    assert chosen == sorted(chosen, key=lambda one: -one.score)
+    for i, one in enumerate(chosen):
+        assert not any(one.passage.overlaps(other.passage) for other in chosen[i + 1 :])
+    if len(chosen) < limit:  # whatever is left out overlaps something better
+        for one in ranked:
+            assert one in chosen or any(one.passage.overlaps(c.passage) for c in chosen)
