@@ -223,7 +223,7 @@ def review(
     ) as (settings, sink):
         from mm1cli.commands import review as reviewing
         from mm1cli.commands.reading import Sources
-        from mm1cli.review.asked import Options
+        from mm1cli.review.options import Options
 
         # What to read is the current folder where nothing is named.
         named = paths or ([] if files_from else ["."])

@@ -125,7 +125,7 @@ class Settings:
     max_thinking: int = _whole(4096, 0, 2**31 - 1)
     seed: int = _whole(0, 0, 2**63 - 1)
     threads: int | None = _whole(None, 1, 1024)
-    # What happens to documents that do not fit; see mm1cli/ingest/fit.py.
+    # What happens to documents that do not fit; see mm1cli/ingest/budget_policy.py.
     fit: str = _choice("focus", "fail", "drop-largest", "head")
     # Passages read once more close to the question; see mm1cli/answering/prompt.py.
     focus: str = _setting(

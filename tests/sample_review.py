@@ -13,14 +13,14 @@ from mm1cli.code import facts_of
 from mm1cli.ingest.corpus import Corpus, Document, Omission, Reason
 from mm1cli.ingest.manifest import build
 from mm1cli.ingest.pack import Span
+from mm1cli.output.citation_context import Sources
 from mm1cli.output.page import Collected
-from mm1cli.output.surroundings import Sources
 from mm1cli.review.checks import checked
 from mm1cli.review.finding import Drop, Finding, Review
-from mm1cli.review.quotes import FileText
+from mm1cli.review.locate import FileText
 from mm1cli.sink import RunInfo
-from mm1cli.surprise import SurpriseMap, lex
-from mm1cli.surprise.lines import SHIPPED, file_tokens, score_lines
+from mm1cli.surprisal import SurpriseMap, lex
+from mm1cli.surprisal.lines import SHIPPED, file_tokens, score_lines
 
 LONG = "".join(f"value_{n} = {n}\n" for n in range(1, 201))
 

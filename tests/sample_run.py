@@ -7,8 +7,8 @@ from pathlib import Path
 
 from mm1cli.ingest.corpus import Block, Corpus, Document, Omission, Place, Reason
 from mm1cli.ingest.manifest import Manifest, ReadingPlan, build
+from mm1cli.output.citation_context import Sources
 from mm1cli.output.page import Collected, Option
-from mm1cli.output.surroundings import Sources
 from mm1cli.result import Answer, Citation, CitationKind, CitationStatus, Claim, PassageRead, Usage
 from mm1cli.sink import RunInfo, Sink
 

@@ -5,8 +5,8 @@ from dataclasses import asdict
 from functools import partial
 from typing import Any
 
-from mm1cli.code.declared import DECLARED
 from mm1cli.code.grammars import NAMES
+from mm1cli.code.manifests import DECLARED
 from mm1cli.code.parse import parse
 from mm1cli.code.parsed import Parsed
 from mm1cli.ingest.sandbox_child import serve_tasks

@@ -25,7 +25,7 @@ from mm1cli.code.parsed import (
     RawEntry,
     RawImport,
 )
-from mm1cli.ingest.names import one_line
+from mm1cli.ingest.display_names import one_line
 
 if TYPE_CHECKING:
     from tree_sitter import Node

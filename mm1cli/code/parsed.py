@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from mm1cli.ingest.exchange import line_from, whole_from
+from mm1cli.ingest.wire_format import line_from, whole_from
 
 MAX_KEPT = 20_000  # definitions, and as many imports, of one file
 MAX_NAME_CHARS = 200

@@ -4,8 +4,14 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
-from mm1cli.code.declared import DECLARED
-from mm1cli.code.facts import (
+from mm1cli.code.classify import marks_of
+from mm1cli.code.grammars import grammar_of, is_code
+from mm1cli.code.graph import Graph
+from mm1cli.code.imports import Resolution, Resolver, Tree, resolver_for
+from mm1cli.code.manifests import DECLARED
+from mm1cli.code.parsed import Parsed
+from mm1cli.code.parsing import LIMITS, Outcome, Unparsed, parse_all, source_text
+from mm1cli.code.repo_index import (
     Definition,
     EntryPoint,
     Facts,
@@ -15,14 +21,8 @@ from mm1cli.code.facts import (
     by_path,
     path_key,
 )
-from mm1cli.code.grammars import grammar_of, is_code
-from mm1cli.code.graph import Graph
-from mm1cli.code.imports import Resolution, Resolver, Tree, resolver_for
-from mm1cli.code.marks import marks_of
-from mm1cli.code.parsed import Parsed
-from mm1cli.code.parsing import LIMITS, Outcome, Unparsed, parse_all, source_text
 from mm1cli.ingest.corpus import Corpus, Document, Reason
-from mm1cli.ingest.names import one_line, shown_path
+from mm1cli.ingest.display_names import one_line, shown_path
 from mm1cli.ingest.sandbox import Limits
 
 _GITMODULES = ".gitmodules"

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from mm1cli.code.facts import Definition, Facts, FileFacts, Mark, path_key
+from mm1cli.code.repo_index import Definition, Facts, FileFacts, Mark, path_key
 
 # Lines of a section, the first that fits; -1 is no sections, only the totals.
 _MOST_LINES = (64, 48, 32, 24, 16, 12, 8, 6, 4, 3, 2, 1, 0, -1)

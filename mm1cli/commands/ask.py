@@ -14,7 +14,7 @@ from mm1cli.commands.checks import require_questions_with_text, require_verified
 from mm1cli.commands.opening import open_engine
 from mm1cli.errors import UsageError
 from mm1cli.grounding import quote_index
-from mm1cli.ingest import kept
+from mm1cli.ingest import corpus_file
 from mm1cli.ingest.manifest import ReadingPlan, build
 from mm1cli.models import library
 from mm1cli.settings import Settings
@@ -35,14 +35,14 @@ def run(folder: Path, questions: Sequence[str], settings: Settings, sink: Sink) 
         json_schema.load(settings.schema)  # a mistake in it is told before anything is opened
     saved = saved_context(folder)
     token_ids = saved_tokens(folder)
-    content = saved_attachment(folder, kept.NAME)
+    content = saved_attachment(folder, corpus_file.NAME)
     # What the context was made with is no choice any more, whatever mm1.toml says for new ones.
     settings = replace(settings, chunk_tokens=saved.chunk_tokens, kv=saved.kv_dtype)
     model = library.ensure(
-        kept.model_of(content) if settings.origin("model") == "default" else settings.model,
+        corpus_file.model_of(content) if settings.origin("model") == "default" else settings.model,
         lambda stage, done, total: sink.progress(stage, done, total, "bytes"),
     )
-    found = kept.loads(content, token_ids, Tokenizer(model))
+    found = corpus_file.loads(content, token_ids, Tokenizer(model))
     sink.init(RunInfo("ask", found.model))
     counts = [len(ids) for ids in found.packed.token_ids]
     manifest = build(found.packed.corpus, counts, max(sum(counts), 1))

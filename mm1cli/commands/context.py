@@ -20,7 +20,7 @@ from mm1cli.commands.opening import cache, open_engine
 from mm1cli.commands.reading import Sources, read
 from mm1cli.errors import BudgetError, InputError
 from mm1cli.grounding import quote_index
-from mm1cli.ingest import kept as kept_corpus
+from mm1cli.ingest import corpus_file as kept_corpus
 from mm1cli.ingest.manifest import ReadingPlan
 from mm1cli.interrupts import between_chunks
 from mm1cli.output.text import safe_line

@@ -14,10 +14,10 @@ from mm1cli.answering.generation import thinking_tokens
 from mm1cli.answering.prompt import frame_tokens
 from mm1cli.commands.opening import cache_root, ensure_model
 from mm1cli.errors import BudgetError, UsageError
+from mm1cli.ingest.budget_policy import Policy, fit
 from mm1cli.ingest.cache import Cache
 from mm1cli.ingest.corpus import Document, Omission
-from mm1cli.ingest.fit import Policy, fit
-from mm1cli.ingest.listed import listed_paths
+from mm1cli.ingest.files_from import listed_paths
 from mm1cli.ingest.manifest import Manifest, build
 from mm1cli.ingest.pack import MAX_CONTENTS_TOKENS, Packed, pack_all
 from mm1cli.ingest.read import ReadOptions, read_files

@@ -22,14 +22,14 @@ from mm1cli.ingest.selection import Selection
 from mm1cli.ingest.walk import STDIN
 from mm1cli.interrupts import between_chunks
 from mm1cli.review import baseline, changes, patches
-from mm1cli.review.asked import Asked, Options, checked
 from mm1cli.review.changes import Change
+from mm1cli.review.chunks import reviewed
 from mm1cli.review.finding import Drop, Finding, Pass, Review, Severity
-from mm1cli.review.passes import reviewed
+from mm1cli.review.options import Asked, Options, checked
 from mm1cli.review.reviewer import Frame, Reviewer
 from mm1cli.settings import Settings, replace_unset
 from mm1cli.sink import RunInfo, Sink
-from mm1cli.surprise import LineSurprise, SurpriseMap, surprise_map
+from mm1cli.surprisal import LineSurprise, SurpriseMap, surprise_map
 
 # Below it a model's remarks on code are not worth reading: a guess, see docs/review.md.
 SMALL_PARAMETERS = 1_000_000_000

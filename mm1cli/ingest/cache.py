@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from mm1cli.ingest.exchange import reading_from, reply_of
 from mm1cli.ingest.readers.reader import MIB, Reader, ReadError, Reading
+from mm1cli.ingest.wire_format import reading_from, reply_of
 
 FORMAT = 1
 MAX_BYTES = 2048 * MIB

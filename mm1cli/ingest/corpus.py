@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal
 
-from mm1cli.ingest.place import Locator, Place, Unit
+from mm1cli.ingest.locator import Locator, Place, Unit
 
 __all__ = ["Block", "Corpus", "Document", "Locator", "Omission", "Place", "Reason", "Unit"]
 

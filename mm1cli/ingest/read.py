@@ -15,14 +15,14 @@ from typing import BinaryIO
 
 from mm1cli.errors import InputError
 from mm1cli.ingest.cache import Cache
+from mm1cli.ingest.containers import Unfolding
 from mm1cli.ingest.corpus import Corpus, Document, Omission, Reason
-from mm1cli.ingest.names import one_line
+from mm1cli.ingest.display_names import one_line
 from mm1cli.ingest.readers import HEAD_BYTES, ReadError, choose
 from mm1cli.ingest.readers.reader import MIB
 from mm1cli.ingest.sandbox import Sandbox
 from mm1cli.ingest.sandboxes import Sandboxes, num_cores
 from mm1cli.ingest.selection import Selection
-from mm1cli.ingest.unfold import Unfolding
 from mm1cli.ingest.walk import ALL, STDIN, Found, walk
 
 # A pipe that opens for reading would wait for a writer; Windows has no such flag and no such pipe.

@@ -20,8 +20,8 @@ from types import TracebackType
 from typing import IO, Any, Self, TypeVar
 
 from mm1cli.ingest.corpus import Reason
-from mm1cli.ingest.exchange import reading_from, refusal_from
 from mm1cli.ingest.readers.reader import MAX_MEMBER_BYTES, MIB, ReadError, Reading
+from mm1cli.ingest.wire_format import reading_from, refusal_from
 
 T = TypeVar("T")
 

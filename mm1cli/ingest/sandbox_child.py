@@ -10,8 +10,7 @@ from functools import partial
 from typing import IO, Any, NoReturn
 
 from mm1cli.ingest.corpus import Reason
-from mm1cli.ingest.exchange import refusal_of, reply_of
-from mm1cli.ingest.names import one_line
+from mm1cli.ingest.display_names import one_line
 from mm1cli.ingest.readers import READERS
 from mm1cli.ingest.readers.reader import Reader, ReadError
 from mm1cli.ingest.sandbox import (
@@ -21,6 +20,7 @@ from mm1cli.ingest.sandbox import (
     receive_message,
     send,
 )
+from mm1cli.ingest.wire_format import refusal_of, reply_of
 
 # Windows has no such limits; there the parent's wall clock is the only one.
 if sys.platform != "win32":

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from mm1cli.errors import InputError
 from mm1cli.ingest.corpus import Omission, Reason
+from mm1cli.ingest.display_names import one_line, shown_path
 from mm1cli.ingest.gitignore import Gitignore
-from mm1cli.ingest.names import one_line, shown_path
 from mm1cli.ingest.selection import Selection
 
 STDIN = "-"

@@ -4,8 +4,8 @@ import os
 import sys
 from typing import Literal
 
-from mm1cli.output.actions import guarded
 from mm1cli.output.events import JsonLines, JsonObject, write_line
+from mm1cli.output.github_escape import guarded
 from mm1cli.output.terminal import Terminal
 from mm1cli.output.text import Channel
 from mm1cli.sink import SCHEMA_VERSION, Sink
@@ -18,7 +18,7 @@ def make_sink(format: Format, quiet: bool) -> Sink:
     if format == "text":
         return Terminal.from_environment(quiet)
     if format in ("sarif", "github", "markdown"):
-        from mm1cli.output.reports import Report
+        from mm1cli.output.review_sinks import Report
 
         return Report(format, quiet=quiet)
     stdout = Channel.from_environment(sys.stdout, os.environ)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from mm1cli.output.text import elide_end
 
 if TYPE_CHECKING:
-    from mm1cli.surprise import LineSurprise
+    from mm1cli.surprisal import LineSurprise
 
 AROUND_LINES = 3
 _LEAST_GAP = 3  # fewer lines are shown rather than told of

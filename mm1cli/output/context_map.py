@@ -5,7 +5,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from mm1cli.output.surroundings import Sources
+from mm1cli.output.citation_context import Sources
 from mm1cli.result import Answer, Citation, CitationKind
 
 NUM_HEATS = 4

@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING
 
 from mm1cli.ingest.manifest import Entry, Manifest, ReadingPlan
 from mm1cli.output.answer_text import AnswerText, Block, Piece
+from mm1cli.output.citation_context import Sources, Spot, Surroundings, around, flowing, head_of
 from mm1cli.output.context_map import Lane, Segment, lane, segments
-from mm1cli.output.surroundings import Sources, Spot, Surroundings, around, flowing, head_of
 from mm1cli.output.text import COMPLETE, duration, safe
-from mm1cli.output.value_layout import Laid, lay
+from mm1cli.output.value_view import Laid, lay
 from mm1cli.result import Answer, Citation, CitationKind, CitationStatus
 from mm1cli.sink import RunInfo
 

@@ -16,8 +16,8 @@ from mm1cli.disk import sync_directory
 from mm1cli.errors import Mm1Error, UsageError
 from mm1cli.ingest.corpus import Corpus
 from mm1cli.ingest.manifest import Manifest
+from mm1cli.output.citation_context import Sources
 from mm1cli.output.page import Collected, Option, render
-from mm1cli.output.surroundings import Sources
 from mm1cli.result import Answer, Citation
 from mm1cli.sink import RunInfo
 

@@ -7,13 +7,13 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from mm1cli.output import facts
+from mm1cli.output.citation_context import Sources
 from mm1cli.output.code_view import LINE_CHARS, CodeView, Row, share_words, telling
 from mm1cli.output.review import totals
-from mm1cli.output.surroundings import Sources
 from mm1cli.review.finding import Finding, Review
 
 if TYPE_CHECKING:
-    from mm1cli.surprise import LineSurprise
+    from mm1cli.surprisal import LineSurprise
 
 MOST_WHOLE_LINES = 3_000  # of all files that are shown whole
 MOST_LISTED = 3_000

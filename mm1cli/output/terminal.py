@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from mm1cli.ingest.corpus import Corpus
 from mm1cli.ingest.manifest import Manifest
-from mm1cli.output.actions import guarded
+from mm1cli.output.github_escape import guarded
 from mm1cli.output.links import Links
 from mm1cli.output.progress import Progress
 from mm1cli.output.table import write_summary, write_table

@@ -15,7 +15,7 @@ from typing import Any
 
 from mm1cli.errors import UsageError
 from mm1cli.review.finding import Category, Finding
-from mm1cli.review.quotes import FileText
+from mm1cli.review.locate import FileText
 
 VERSION = 1
 _MAX_BYTES = 32 << 20

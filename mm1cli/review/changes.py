@@ -13,7 +13,7 @@ from unidiff.patch import Hunk, PatchedFile, PatchSet
 
 from mm1cli.errors import UsageError
 from mm1cli.ingest.corpus import Corpus, Document
-from mm1cli.ingest.names import one_line, shown_path
+from mm1cli.ingest.display_names import one_line, shown_path
 
 _GIT = ("git", "-c", "core.fsmonitor=false", "-c", "core.quotePath=true")
 _DIFF = (

@@ -7,7 +7,7 @@ from typing import Any
 from mm1cli.review import baseline
 from mm1cli.review.changes import Change
 from mm1cli.review.finding import Category, Drop, Finding, Severity, unified_diff
-from mm1cli.review.quotes import FileText, Spot
+from mm1cli.review.locate import FileText, Spot
 
 EXCERPT_AROUND = 2
 _MOST_EXCERPT_LINES = 16

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mm1cli.code import Facts
-    from mm1cli.surprise import LineSurprise, SurpriseMap
+    from mm1cli.surprisal import LineSurprise, SurpriseMap
 
 
 class Severity(StrEnum):

@@ -13,7 +13,7 @@ from unidiff.errors import UnidiffParseError
 from unidiff.patch import PatchSet
 
 from mm1cli.errors import InputError
-from mm1cli.ingest.names import one_line
+from mm1cli.ingest.display_names import one_line
 
 MAX_DIFF_BYTES = 256 << 20
 _NAMING = ("--- ", "+++ ", "rename from ", "rename to ")

@@ -20,14 +20,14 @@ from mm1cli.ingest.corpus import Document
 from mm1cli.ingest.manifest import ReadingPlan
 from mm1cli.ingest.pack import Packed
 from mm1cli.prompts import prompt
-from mm1cli.review import passes
+from mm1cli.review import chunks
 from mm1cli.review.changes import Change
 from mm1cli.review.checks import checked, written
 from mm1cli.review.finding import Category, Drop, Finding, Pass, schema
-from mm1cli.review.quotes import FileText
+from mm1cli.review.locate import FileText
 from mm1cli.settings import Settings
 from mm1cli.sink import Sink
-from mm1cli.surprise import SurpriseMap
+from mm1cli.surprisal import SurpriseMap
 
 if TYPE_CHECKING:
     from engine.context import Context
@@ -116,7 +116,7 @@ class Reviewer:
         pieces = [
             piece
             for document in documents
-            for piece in passes.pieces(
+            for piece in chunks.pieces(
                 document, self._facts, self._change, tokenizer, self._frame.piece_tokens
             )
         ]
@@ -162,12 +162,12 @@ class Reviewer:
         context.extend([*head, *ids], self._on_prefill)
         return context
 
-    def _asked(self, base: "Context", piece: passes.Piece, surprise: SurpriseMap | None) -> str:
+    def _asked(self, base: "Context", piece: chunks.Piece, surprise: SurpriseMap | None) -> str:
         tokenizer = self._engine.tokenizer
         path = piece.document.path
         heads = ""
         if self._plan is not ReadingPlan.WHOLE:
-            heads = passes.imported_heads(
+            heads = chunks.imported_heads(
                 path, self._facts, self._documents, tokenizer, self._frame.heads_tokens
             )
         title = f"\nLines {piece.first}-{piece.last} of {path}:\n"
@@ -202,7 +202,7 @@ def _instruction(focus: Sequence[Category], answer: dict[str, object], *, is_cha
     )
 
 
-def _hint(surprise: SurpriseMap, piece: passes.Piece) -> str:
+def _hint(surprise: SurpriseMap, piece: chunks.Piece) -> str:
     heat = surprise.heat(piece.document.path)
     hot = [
         (share, line)

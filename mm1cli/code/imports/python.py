@@ -4,10 +4,10 @@ import sys
 from collections.abc import Iterator
 from functools import cached_property
 
-from mm1cli.code.facts import by_path
 from mm1cli.code.imports.resolver import EXTERNAL, UNRESOLVED, Resolution, internal
 from mm1cli.code.imports.tree import Tree, folder_of, folders_above
 from mm1cli.code.parsed import RawImport
+from mm1cli.code.repo_index import by_path
 
 _PROJECT_FILES = ("pyproject.toml", "setup.cfg", "setup.py")
 _SUFFIXES = (".py", "/__init__.py", ".pyi", "/__init__.pyi")

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import Protocol
 
-from mm1cli.code.facts import Status
 from mm1cli.code.parsed import RawImport
+from mm1cli.code.repo_index import Status
 
 
 @dataclass(frozen=True, slots=True)

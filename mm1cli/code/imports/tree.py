@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from posixpath import normpath
 
-from mm1cli.code.facts import path_key
 from mm1cli.code.parsed import Parsed
+from mm1cli.code.repo_index import path_key
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from mm1cli.ingest.corpus import Reason
-from mm1cli.ingest.names import one_line
+from mm1cli.ingest.display_names import one_line
 from mm1cli.ingest.readers.reader import ReadError
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from mm1cli.ingest.corpus import Block, Place, Reason
-from mm1cli.ingest.names import one_line
+from mm1cli.ingest.display_names import one_line
 from mm1cli.ingest.readers.encoding import decode
 from mm1cli.ingest.readers.html import html_blocks
 from mm1cli.ingest.readers.lines import HeadingPath, ranges, refuse_flood, tidy

@@ -6,7 +6,7 @@ from io import BytesIO
 from urllib.parse import unquote
 
 from mm1cli.ingest.corpus import Reason
-from mm1cli.ingest.names import one_line
+from mm1cli.ingest.display_names import one_line
 from mm1cli.ingest.readers.inflation import Inflation, Stream
 from mm1cli.ingest.readers.markup import Element, attribute, broken, children, parse_xml
 from mm1cli.ingest.readers.reader import Member, ReadError

@@ -7,7 +7,7 @@ import ctypes
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from mm1cli.ingest.names import one_line
+from mm1cli.ingest.display_names import one_line
 from mm1cli.ingest.readers.pdf_annotations import annotation_parts
 from mm1cli.ingest.readers.pdf_hidden import Survey, parts_by_visibility, survey
 from mm1cli.ingest.readers.pdf_text import Page, clean, message_of

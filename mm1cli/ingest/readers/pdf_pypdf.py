@@ -7,7 +7,7 @@ from io import BytesIO
 from typing import TYPE_CHECKING
 
 from mm1cli.ingest.corpus import Reason
-from mm1cli.ingest.names import one_line
+from mm1cli.ingest.display_names import one_line
 from mm1cli.ingest.readers.pdf_text import Page, clean, message_of
 from mm1cli.ingest.readers.reader import ReadError
 

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from mm1cli.ingest.names import one_line
+from mm1cli.ingest.display_names import one_line
 from mm1cli.ingest.readers.text import normalise_newlines
 
 HYPHEN = "\ufffe"  # how pdfium writes a hyphen at a line end whose line it has joined to the next

@@ -4,8 +4,8 @@ from pathlib import PurePosixPath
 
 import pytest
 
-from mm1cli.code.declared import DECLARED
 from mm1cli.code.imports import Tree, resolver_for
+from mm1cli.code.manifests import DECLARED
 from mm1cli.code.parse import parse
 
 GRAMMARS = {

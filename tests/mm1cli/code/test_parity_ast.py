@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mm1cli.code import facts_of
-from mm1cli.code.facts import Definition
+from mm1cli.code.repo_index import Definition
 from mm1cli.ingest import read_corpus
 
 STDLIB = Path(sysconfig.get_paths()["stdlib"])

@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 
 from mm1cli.ingest import Block, read_corpus
 from mm1cli.ingest.cache import Cache
-from mm1cli.ingest.exchange import reading_from, reply_of
 from mm1cli.ingest.read import ReadOptions
 from mm1cli.ingest.readers.pdf import PDF
 from mm1cli.ingest.readers.reader import ReadError, Reading
 from mm1cli.ingest.sandbox import Sandbox
+from mm1cli.ingest.wire_format import reading_from, reply_of
 
 HASH = "ab" * 32
 READING = Reading((Block("text", source=((0, 0),)),), ("odd",), "pypdf 0")

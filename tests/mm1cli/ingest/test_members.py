@@ -1,11 +1,11 @@
 """What containers give out becomes documents and omissions of their own, within limits."""
 
 from mm1cli.ingest import Block, Document, Omission, Reason
-from mm1cli.ingest import unfold as unfold_module
+from mm1cli.ingest import containers as unfold_module
+from mm1cli.ingest.containers import Unfolding
 from mm1cli.ingest.readers import TEXT
 from mm1cli.ingest.readers.reader import Member, Reader, ReadError, Reading
 from mm1cli.ingest.sandbox import BrokeReaderError
-from mm1cli.ingest.unfold import Unfolding
 
 
 def unfold(monkeypatch, members, **changes):

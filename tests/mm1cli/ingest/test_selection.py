@@ -5,7 +5,7 @@ import pytest
 
 from mm1cli.errors import InputError, UsageError
 from mm1cli.ingest import Reason
-from mm1cli.ingest.listed import listed_paths
+from mm1cli.ingest.files_from import listed_paths
 from mm1cli.ingest.selection import Selection
 from mm1cli.ingest.walk import Found, walk
 

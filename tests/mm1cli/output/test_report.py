@@ -18,9 +18,9 @@ from sample_run import HOSTILE, hostile_run
 from mm1cli.errors import Mm1Error, UsageError
 from mm1cli.ingest.corpus import Block, Corpus, Document, Omission, Reason
 from mm1cli.ingest.manifest import build
+from mm1cli.output.citation_context import Sources
 from mm1cli.output.page import Collected, render
 from mm1cli.output.report import Report
-from mm1cli.output.surroundings import Sources
 from mm1cli.output.tee import Tee
 from mm1cli.result import Answer, Citation, CitationStatus, Claim
 

@@ -11,8 +11,7 @@ from mm1cli.ingest.corpus import Block, Corpus, Document, Place
 from mm1cli.ingest.manifest import ReadingPlan
 from mm1cli.ingest.pack import document_text
 from mm1cli.output.answer_text import AnswerText, blocks
-from mm1cli.output.context_map import lane, segments
-from mm1cli.output.surroundings import (
+from mm1cli.output.citation_context import (
     AROUND_CHARS,
     QUOTE_CHARS,
     Sources,
@@ -21,7 +20,8 @@ from mm1cli.output.surroundings import (
     flowing,
     head_of,
 )
-from mm1cli.output.value_layout import Laid, lay
+from mm1cli.output.context_map import lane, segments
+from mm1cli.output.value_view import Laid, lay
 from mm1cli.result import Answer, Citation, CitationKind, CitationStatus, PassageRead
 
 texts = st.text(st.sampled_from("ab \n"), min_size=1, max_size=40)

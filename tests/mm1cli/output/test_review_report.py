@@ -13,8 +13,8 @@ from reviewing import UTIL
 from mm1cli.output.code_view import SHARES, CodeView, heat
 from mm1cli.output.page import render
 from mm1cli.output.review_page import MOST_WHOLE_LINES, ReviewPage
-from mm1cli.surprise import LineSurprise, TokenSurprise
-from mm1cli.surprise.lexer import Kind
+from mm1cli.surprisal import LineSurprise, TokenSurprise
+from mm1cli.surprisal.lexer import Kind
 
 CELL = re.compile(
     r'<tr(?P<marked> class="marked")?[^>]*><th scope="row">(?P<line>\d+)</th>'

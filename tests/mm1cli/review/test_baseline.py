@@ -11,7 +11,7 @@ from reviewing import raw
 from mm1cli.errors import UsageError
 from mm1cli.review import baseline
 from mm1cli.review.checks import checked
-from mm1cli.review.quotes import FileText
+from mm1cli.review.locate import FileText
 
 CODE = ["def one():", "    return total", "", "def two():", "    return total"]
 

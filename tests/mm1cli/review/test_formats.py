@@ -15,15 +15,15 @@ from hypothesis import strategies as st
 from reviewing import raw
 from sample_review import surprise
 
-from mm1cli.output.actions import harmless
 from mm1cli.output.github import annotations
+from mm1cli.output.github_escape import harmless
 from mm1cli.output.markdown import markdown
 from mm1cli.output.review import as_json, write_review
 from mm1cli.output.sarif import sarif, sarif_text
 from mm1cli.output.text import Channel
 from mm1cli.review.checks import checked
 from mm1cli.review.finding import Category, Drop, Review, Severity
-from mm1cli.review.quotes import FileText
+from mm1cli.review.locate import FileText
 
 SCHEMA = json.loads((Path(__file__).parent / "sarif-2.1.0-rtm.5.json").read_text())
 VALIDATOR = jsonschema.Draft4Validator(SCHEMA, format_checker=jsonschema.FormatChecker())

@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from office import packed, refusal
 
+from mm1cli.ingest.containers import Unfolding
 from mm1cli.ingest.corpus import Document, Reason
 from mm1cli.ingest.readers.archive import read_archive
 from mm1cli.ingest.readers.reader import MAX_MEMBERS, ReadError
 from mm1cli.ingest.sandbox import Sandbox
-from mm1cli.ingest.unfold import Unfolding
 
 
 def members(data):

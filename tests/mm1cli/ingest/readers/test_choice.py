@@ -4,10 +4,10 @@ import pptx
 import pytest
 from office import packed, saved
 
+from mm1cli.ingest.containers import Unfolding
 from mm1cli.ingest.corpus import Document
 from mm1cli.ingest.readers import HEAD_BYTES, READERS, choose
 from mm1cli.ingest.sandbox import Sandbox
-from mm1cli.ingest.unfold import Unfolding
 
 
 def letter():

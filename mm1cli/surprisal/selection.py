@@ -4,7 +4,7 @@ import re
 from pathlib import PurePath
 
 from mm1cli.ingest.corpus import Document
-from mm1cli.surprise.lexer import LANGUAGES
+from mm1cli.surprisal.lexer import LANGUAGES
 
 _VENDORED = frozenset(
     (

@@ -11,12 +11,12 @@ import numpy as np
 
 from engine.engine import Engine
 from mm1cli.ingest.pack import Packed
-from mm1cli.surprise.lexer import Kind, Lexeme, Lexer, lex
-from mm1cli.surprise.lines import SHIPPED, FileTokens, Recipe, file_tokens, score_lines
-from mm1cli.surprise.map import LineSurprise, SurpriseMap, TokenSurprise, WindowRead
-from mm1cli.surprise.reading import Kept, ScoreReader, Scores
-from mm1cli.surprise.selection import why_not
-from mm1cli.surprise.windows import Head, Heads, Planner, Window, heads
+from mm1cli.surprisal.lexer import Kind, Lexeme, Lexer, lex
+from mm1cli.surprisal.lines import SHIPPED, FileTokens, Recipe, file_tokens, score_lines
+from mm1cli.surprisal.map import LineSurprise, SurpriseMap, TokenSurprise, WindowRead
+from mm1cli.surprisal.reading import Kept, ScoreReader, Scores
+from mm1cli.surprisal.selection import why_not
+from mm1cli.surprisal.windows import Head, Heads, Planner, Window, heads
 
 __all__ = [
     "Head",

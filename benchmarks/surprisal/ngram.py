@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
-from mm1cli.surprise.reading import Scores
+from mm1cli.surprisal.reading import Scores
 
 Fallback = Callable[[Sequence[int], int], float]
 ORDER = 3

@@ -3,7 +3,7 @@
 import re
 from pathlib import PurePosixPath
 
-from mm1cli.code.facts import Mark
+from mm1cli.code.repo_index import Mark
 from mm1cli.ingest.corpus import Document
 
 _VENDOR_FOLDERS = frozenset(

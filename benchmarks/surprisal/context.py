@@ -1,6 +1,6 @@
 """Does a seeded bug stand out more when the model has read the rest of the repository before?
 
-    python -m benchmarks.surprise.context [--bugs 80] [--context-tokens 4096] [--minutes M]
+    python -m benchmarks.surprisal.context [--bugs 80] [--context-tokens 4096] [--minutes M]
 
 Each piece of mm1, which is younger than the model, is read three times: alone; behind the heads of
 what its file imports; behind whole files, those it imports (and what they import) and then their
@@ -22,18 +22,18 @@ from benchmarks import machine
 from benchmarks.quality import subject
 from benchmarks.quality.stats import bootstrap_mean
 from benchmarks.quality.table import Table
-from benchmarks.surprise.pieces import Piece, files, pieces
-from benchmarks.surprise.ranks import Standing, by_recipe, measures, standings
+from benchmarks.surprisal.pieces import Piece, files, pieces
+from benchmarks.surprisal.ranks import Standing, by_recipe, measures, standings
 from engine.engine import Tokenizer
 from mm1cli.code import facts_of, reading_order, reordered
 from mm1cli.ingest.corpus import Block, Corpus, Document
 from mm1cli.ingest.pack import Packed, pack
 from mm1cli.output.progress import Progress
 from mm1cli.output.text import Channel
-from mm1cli.surprise import Kept, lex, read_tokens
-from mm1cli.surprise.lines import SHIPPED
-from mm1cli.surprise.reading import ScoreReader
-from mm1cli.surprise.windows import Planner, Stretch, Window
+from mm1cli.surprisal import Kept, lex, read_tokens
+from mm1cli.surprisal.lines import SHIPPED
+from mm1cli.surprisal.reading import ScoreReader
+from mm1cli.surprisal.windows import Planner, Stretch, Window
 
 SOURCE = "mm1"
 ALONE, HEADS, FILES = "alone", "heads of imports", "whole files"
@@ -42,7 +42,7 @@ _WINDOW_TOKENS = 8192  # heads take an eighth of a window
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser("python -m benchmarks.surprise.context", description=__doc__)
+    parser = argparse.ArgumentParser("python -m benchmarks.surprisal.context", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--bugs", type=int, default=80)
     parser.add_argument("--model", default="mini")

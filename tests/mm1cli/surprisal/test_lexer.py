@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mm1cli.surprise import lexer
-from mm1cli.surprise.lexer import LANGUAGES, Kind, lex
+from mm1cli.surprisal import lexer
+from mm1cli.surprisal.lexer import LANGUAGES, Kind, lex
 
 PIECES = ['"""', "'''", "/*", "*/", "//", "#", "--", "{-", "'", '"', "`", "\\", "\n", "a1", "0x1F "]
 texts = st.lists(st.sampled_from(PIECES) | st.text(max_size=4), max_size=20).map("".join)

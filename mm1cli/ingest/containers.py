@@ -7,8 +7,8 @@ from pathlib import PurePosixPath
 
 from mm1cli.ingest.cache import Cache
 from mm1cli.ingest.corpus import Document, Omission, Reason
+from mm1cli.ingest.display_names import shown_path
 from mm1cli.ingest.generated import generated_kind, lfs_size
-from mm1cli.ingest.names import shown_path
 from mm1cli.ingest.readers import HEAD_BYTES, READERS, Reader, ReadError, Reading, choose
 from mm1cli.ingest.readers.reader import MAX_MEMBER_BYTES, MIB, Member
 from mm1cli.ingest.sandbox import BrokeReaderError, Sandbox

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from mm1cli.errors import InputError, UsageError
-from mm1cli.ingest.names import shown_path
+from mm1cli.ingest.display_names import shown_path
 
 _MAX_BYTES = 64 << 20
 

@@ -5,8 +5,8 @@ from itertools import pairwise
 from typing import Any, get_args
 
 from mm1cli.ingest.corpus import Block, Place, Reason, Unit
-from mm1cli.ingest.names import one_line
-from mm1cli.ingest.place import PlaceKind
+from mm1cli.ingest.display_names import one_line
+from mm1cli.ingest.locator import PlaceKind
 from mm1cli.ingest.readers.reader import MAX_MEMBERS, Member, ReadError, Reading
 
 _UNITS = frozenset(get_args(Unit))

@@ -1,6 +1,6 @@
 """Seeded bugs in real Python: how many are among the most surprising lines of their file?
 
-    python -m benchmarks.surprise [--bugs 200] [--model mini] [--minutes M]
+    python -m benchmarks.surprisal [--bugs 200] [--model mini] [--minutes M]
 
 Each piece is a stretch of one file, read by itself, with up to five bugs in functions of their own.
 One half of the pieces chooses how lines are scored, the other half is reported; the pieces of the
@@ -19,10 +19,10 @@ from pathlib import Path
 from benchmarks import machine
 from benchmarks.quality import subject
 from benchmarks.quality.table import Table
-from benchmarks.surprise import ngram
-from benchmarks.surprise.mutations import KINDS
-from benchmarks.surprise.pieces import Piece, pieces
-from benchmarks.surprise.ranks import (
+from benchmarks.surprisal import ngram
+from benchmarks.surprisal.mutations import KINDS
+from benchmarks.surprisal.pieces import Piece, pieces
+from benchmarks.surprisal.ranks import (
     LENGTH,
     RANDOM,
     RECIPES,
@@ -39,10 +39,10 @@ from engine.engine import Engine
 from mm1cli.ingest.pack import Packed
 from mm1cli.output.progress import Progress
 from mm1cli.output.text import Channel
-from mm1cli.surprise import Kept, lex, read_tokens
-from mm1cli.surprise.lines import SHIPPED, FileTokens, Recipe, file_tokens
-from mm1cli.surprise.reading import ScoreReader
-from mm1cli.surprise.windows import Stretch, Window
+from mm1cli.surprisal import Kept, lex, read_tokens
+from mm1cli.surprisal.lines import SHIPPED, FileTokens, Recipe, file_tokens
+from mm1cli.surprisal.reading import ScoreReader
+from mm1cli.surprisal.windows import Stretch, Window
 
 UNBROKEN = "same line, unbroken"
 TRIGRAMS = "trigrams"
@@ -69,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("python -m benchmarks.surprise", description=__doc__)
+    parser = argparse.ArgumentParser("python -m benchmarks.surprisal", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--bugs", type=int, default=200, help="seeded, both halves together")
     parser.add_argument("--model", default="mini")

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.quality.work import digest
-from benchmarks.surprise.mutations import (
+from benchmarks.surprisal.mutations import (
     KINDS,
     Function,
     Mutation,

@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks.surprise import __main__ as command
-from benchmarks.surprise import ngram
-from benchmarks.surprise import pieces as drawing
-from benchmarks.surprise.mutations import KINDS, Mutation, apply, is_real, mutations, parse
-from benchmarks.surprise.pieces import Bug, Piece, pieces
-from benchmarks.surprise.ranks import Standing, best, chance, standings
+from benchmarks.surprisal import __main__ as command
+from benchmarks.surprisal import ngram
+from benchmarks.surprisal import pieces as drawing
+from benchmarks.surprisal.mutations import KINDS, Mutation, apply, is_real, mutations, parse
+from benchmarks.surprisal.pieces import Bug, Piece, pieces
+from benchmarks.surprisal.ranks import Standing, best, chance, standings
 from engine.engine import Tokenizer
 
 FUNCTION = '''def near(first, second, size=3):

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mm1cli.code.graph import Graph, components
-from mm1cli.code.order import reading_order, reordered
+from mm1cli.code.topological import reading_order, reordered
 from mm1cli.ingest.corpus import Corpus, Document
 
 NAMES = [f"{folder}{letter}.py" for folder in ("", "a/", "é/") for letter in "abcd"]

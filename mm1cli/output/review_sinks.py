@@ -6,7 +6,7 @@ stdout holds the report and nothing else; notes, progress and errors go to stder
 import os
 import sys
 
-from mm1cli.output.actions import ActionsChannel, guarded
+from mm1cli.output.github_escape import ActionsChannel, guarded
 from mm1cli.output.terminal import Terminal
 from mm1cli.output.text import Channel
 from mm1cli.review.finding import Review

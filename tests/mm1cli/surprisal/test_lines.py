@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mm1cli.ingest.pack import Span
-from mm1cli.surprise.lexer import lex
-from mm1cli.surprise.lines import KINDS, Recipe, file_tokens, rank_shares, score_lines
+from mm1cli.surprisal.lexer import lex
+from mm1cli.surprisal.lines import KINDS, Recipe, file_tokens, rank_shares, score_lines
 
 WORDS = [
     "x",

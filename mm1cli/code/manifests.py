@@ -12,7 +12,7 @@ from configparser import ConfigParser
 from configparser import Error as ConfigError
 
 from mm1cli.code.parsed import MAX_NAME_CHARS, Parsed, RawEntry
-from mm1cli.ingest.names import one_line
+from mm1cli.ingest.display_names import one_line
 
 _MAX_BYTES = 1 << 20
 _MAX_ENTRIES = 500

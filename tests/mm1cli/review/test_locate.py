@@ -8,7 +8,7 @@ from reviewing import raw
 
 from mm1cli.review.checks import checked
 from mm1cli.review.finding import Drop, Finding
-from mm1cli.review.quotes import FileText
+from mm1cli.review.locate import FileText
 
 LINES = st.sampled_from(
     ["x = 1", "  return x  ", "\t}", "", "if a:", "    ", "naïve = '港'", "a\u2028b\x0c", "12 |x"]

@@ -4,7 +4,7 @@ import pytest
 from corpora import document
 
 from mm1cli.ingest.corpus import Block, Document
-from mm1cli.surprise.selection import why_not
+from mm1cli.surprisal.selection import why_not
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,8 @@ from functools import cached_property
 
 import numpy as np
 
-from mm1cli.surprise.lexer import Kind
-from mm1cli.surprise.lines import KINDS, FileLines, Floats, Recipe, rank_shares
+from mm1cli.surprisal.lexer import Kind
+from mm1cli.surprisal.lines import KINDS, FileLines, Floats, Recipe, rank_shares
 
 SHOWN_TOKENS = 5
 

@@ -4,9 +4,9 @@ from corpora import document
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.surprise import context
-from benchmarks.surprise.context import ALONE, FILES, HEADS, Repository, Run
-from benchmarks.surprise.ranks import Standing
+from benchmarks.surprisal import context
+from benchmarks.surprisal.context import ALONE, FILES, HEADS, Repository, Run
+from benchmarks.surprisal.ranks import Standing
 from mm1cli.ingest.corpus import Corpus
 from mm1cli.ingest.pack import pack
 

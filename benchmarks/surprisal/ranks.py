@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from benchmarks.quality.stats import Estimate, bootstrap_mean, wilson
-from benchmarks.surprise.pieces import Bug, Piece
-from mm1cli.surprise.lines import FileTokens, Floats, Recipe, score_lines
+from benchmarks.surprisal.pieces import Bug, Piece
+from mm1cli.surprisal.lines import FileTokens, Floats, Recipe, score_lines
 
 TOPS = (0.01, 0.05, 0.10)
 RECIPES = tuple(

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from mm1cli.code import Facts
-from mm1cli.code.facts import FileFacts, Mark
+from mm1cli.code.repo_index import FileFacts, Mark
 from mm1cli.ingest.corpus import Corpus, Document
 from mm1cli.review.changes import Change, Stretch
 from mm1cli.review.finding import Category

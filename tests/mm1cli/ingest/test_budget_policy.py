@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from engine.engine import Tokenizer
 from mm1cli.errors import BudgetError
+from mm1cli.ingest.budget_policy import POLICIES, fit
 from mm1cli.ingest.corpus import Corpus, Omission, Reason
-from mm1cli.ingest.fit import POLICIES, fit
 from mm1cli.ingest.pack import document_text, pack
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from mm1cli.ingest.corpus import Corpus
 from mm1cli.ingest.pack import Packed, pack
-from mm1cli.surprise.windows import Planner, heads
+from mm1cli.surprisal.windows import Planner, heads
 
 
 class Words:

@@ -14,9 +14,9 @@ from typing import Any
 
 from engine.engine import StoreError
 from mm1cli.ingest.corpus import Corpus, Document, Omission, Reason
-from mm1cli.ingest.exchange import block_from, line_from, whole_from
 from mm1cli.ingest.pack import Encoder, Packed
 from mm1cli.ingest.readers.reader import MIB
+from mm1cli.ingest.wire_format import block_from, line_from, whole_from
 
 NAME = "corpus.json.gz"
 FORMAT = 1

@@ -15,8 +15,8 @@ import numpy.typing as npt
 
 from mm1cli.ingest.corpus import Document
 from mm1cli.ingest.pack import Span
-from mm1cli.surprise.lexer import Kind, Lexeme, Lexer
-from mm1cli.surprise.reading import Scores
+from mm1cli.surprisal.lexer import Kind, Lexeme, Lexer
+from mm1cli.surprisal.reading import Scores
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]

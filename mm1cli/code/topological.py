@@ -9,8 +9,8 @@ after; the saved context up to there is used again.
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from heapq import heapify, heappop, heappush
 
-from mm1cli.code.facts import by_path
 from mm1cli.code.graph import Graph, components
+from mm1cli.code.repo_index import by_path
 from mm1cli.ingest.corpus import Corpus
 
 

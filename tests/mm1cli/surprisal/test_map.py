@@ -10,7 +10,7 @@ from corpora import document
 from engine.engine import Engine
 from mm1cli.ingest.corpus import Corpus
 from mm1cli.ingest.pack import pack
-from mm1cli.surprise import SurpriseMap, surprise_map
+from mm1cli.surprisal import SurpriseMap, surprise_map
 
 FIRST = '''"""Cats."""
 
