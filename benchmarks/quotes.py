@@ -20,8 +20,8 @@ from pathlib import Path
 from statistics import median
 
 from benchmarks import machine
-from engine.constraints.suffixes import Suffixes
-from engine.constraints.verbatim import QuotationTokens, Verbatim
+from engine.constraints.quote_constraint import QuotationTokens, Verbatim
+from engine.constraints.suffix_array import Suffixes
 from engine.constraints.vocabulary import words_of
 from engine.engine import Tokenizer
 from mm1cli.grounding.normalize import fold

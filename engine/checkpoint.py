@@ -20,8 +20,8 @@ from engine.errors import CheckpointError, PlacementError
 from engine.families import family_named
 from engine.files import read_json
 from engine.model import Model
+from engine.pipeline_parallel.model import Stage, StagedModel
 from engine.quantized.forms import Form
-from engine.staged.model import Stage, StagedModel
 from kernels import Int4Weight, Int8Weight
 from kernels.quantized import Weight
 

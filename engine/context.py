@@ -6,17 +6,16 @@ from contextlib import closing
 import torch
 from torch import Tensor
 
-from engine import together
+from engine import scheduler
 from engine.activations import Between
 from engine.errors import EngineError
-from engine.layers.kv import KVCache, KVTrace
+from engine.layers.kv_cache import KVCache, KVTrace
 from engine.layers.lightning import LightningState
-from engine.likelihood import TokenScores, token_scores
+from engine.logprobs import TokenScores, token_scores
 from engine.model import LayerState, Model
-from engine.passes import Stretch
-from engine.prefill import chunk_major, layer_major
-from engine.staged.model import StagedModel
-from engine.staged.pipeline import pipelined
+from engine.pipeline_parallel.model import StagedModel
+from engine.pipeline_parallel.pipeline import pipelined
+from engine.prefill import Stretch, chunk_major, layer_major
 
 OnProgress = Callable[[int, int], None]
 OnScores = Callable[[TokenScores], None]
@@ -118,8 +117,8 @@ class Context:
         """The logits [T, vocab] after each of `token_ids`, which are read in one call.
 
         Before `keep` has said how many of them stay, the context cannot be used. Ask
-        `engine.speculation.serves` before. At most 16 tokens, each of which gets the bits it would
-        get alone.
+        `engine.prompt_lookup.serves` before. At most 16 tokens, each of which gets the bits it
+        would get alone.
         """
         self._check()
         self._between_chunks = False
@@ -222,7 +221,7 @@ class Context:
         start, total = len(self), len(token_ids)
         grid = (self._model, self._states, token_ids, start, self.chunk_tokens)
         chunks = chunk_major(*grid)
-        job = together.here(self._model)
+        job = scheduler.here(self._model)
         by_layer = self._is_by_layer
         if by_layer and total:
 
@@ -254,7 +253,7 @@ class Context:
     @property
     def _is_by_layer(self) -> bool:
         """Whether all tokens pass a layer before the next one, so that no chunk is done early."""
-        return self._model.is_streamed or together.here(self._model) is not None
+        return self._model.is_streamed or scheduler.here(self._model) is not None
 
     def _spans_chunks(self, num_tokens: int) -> bool:
         """Whether further tokens lie in several chunks, which can be in several stages at once."""

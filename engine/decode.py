@@ -8,11 +8,11 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from engine import speculation, stepper
+from engine import cuda_graph, prompt_lookup
 from engine.constraints.constraint import Constraint, Ending
 from engine.context import Context
 from engine.errors import CheckpointError
-from engine.speculation import ReadingAhead
+from engine.prompt_lookup import ReadingAhead
 from engine.tokenizer import Tokenizer
 
 NO_TOKEN = -1  # drawn where an answer is whole and nothing that could follow would fit
@@ -174,7 +174,7 @@ class Decoding:
     The pieces joined are the whole answer, without stop text. The context grows by the tokens
     written, the final one excepted, by the time the iteration ends, or is closed.
     `stop_reason` is set when the iteration ends. `num_drafted` tokens were guessed from the context
-    and read ahead, `num_accepted` of them were written: see `engine.speculation`.
+    and read ahead, `num_accepted` of them were written: see `engine.prompt_lookup`.
     """
 
     def __init__(
@@ -220,10 +220,12 @@ class Decoding:
         limit = min(self._max_tokens, self._max_positions - self._start + 1)
         if self._ending is not None:
             self._ending.begin(limit)
-        if self._constraint is not None or not stepper.serves(self._context):
-            self._ahead = ReadingAhead(self._context) if speculation.serves(self._context) else None
+        if self._constraint is not None or not cuda_graph.serves(self._context):
+            self._ahead = (
+                ReadingAhead(self._context) if prompt_lookup.serves(self._context) else None
+            )
             return EagerDraws(self._context, self._sampler, self._constraint, self._ahead)
-        return stepper.SteppedDraws(self._context, self._sampler, limit)
+        return cuda_graph.SteppedDraws(self._context, self._sampler, limit)
 
     def _pieces(self, draws: Draws) -> Iterator[str]:
         stream = self._tokenizer.stream()

@@ -30,14 +30,14 @@ if TYPE_CHECKING:
 
     from engine.constraints.constraint import Constraint
     from engine.constraints.grammar import Grammar, JsonConstraint, Spelling
-    from engine.constraints.suffixes import Suffixes
-    from engine.constraints.verbatim import QuotationTokens, Verbatim
+    from engine.constraints.quote_constraint import QuotationTokens, Verbatim
+    from engine.constraints.suffix_array import Suffixes
     from engine.context import Context
     from engine.decode import Decoding
     from engine.placement import Placement
     from engine.store.manifest import Maker
     from engine.store.store import Built
-    from engine.streamed.pool import Reading
+    from engine.streamed.weight_cache import Reading
     from engine.verify import Verification
 
 __all__ = [
@@ -107,8 +107,9 @@ class Engine:
 
         from engine import placement
         from engine.checkpoint import Checkpoint
-        from engine.loading import halves_bytes, open_model
-        from engine.staged import devices
+        from engine.loading import open_model
+        from engine.pipeline_parallel import devices
+        from engine.placement.weight_bytes import halves_bytes
         from engine.store.manifest import INT8_KV
 
         if threads is not None:
@@ -167,7 +168,7 @@ class Engine:
 
     def new_context(self) -> "Context":
         from engine.context import Context
-        from engine.store.layers import kv_dtype
+        from engine.store.state_tensors import kv_dtype
 
         return Context(self._model, self.chunk_tokens, kv_dtype=kv_dtype(self.kv))
 
@@ -194,7 +195,7 @@ class Engine:
     ) -> "Placement":
         """On this machine, where the weights of `held` are in place already."""
         from engine import placement
-        from engine.store.layers import kv_dtype
+        from engine.store.state_tensors import kv_dtype
 
         return placement.plan(
             self.config,
@@ -246,7 +247,7 @@ class Engine:
 
     def context_bytes(self, num_tokens: int) -> int:
         """What a saved context of so many tokens takes on disk, to a few per cent."""
-        from engine.store.layers import num_bytes
+        from engine.store.state_tensors import num_bytes
 
         return num_bytes(self._model, num_tokens, self.maker.kv)
 
@@ -288,7 +289,7 @@ class Engine:
 
         None where it is not known which bytes the tokens of this tokenizer write.
         """
-        from engine.constraints.verbatim import QuotationTokens, Verbatim
+        from engine.constraints.quote_constraint import QuotationTokens, Verbatim
         from engine.constraints.vocabulary import words_of
 
         if self._quotation_tokens is None:
@@ -310,14 +311,14 @@ class Engine:
         num_tokens: int,
         shared: "Context | None" = None,
     ) -> "list[T]":
-        """See `engine.together.together`; for work that uses contexts of this engine.
+        """See `engine.scheduler.together`; for work that uses contexts of this engine.
 
         Each reads and writes at most `num_tokens`, in a context of its own or in forks of `shared`.
         """
         from engine import placement
-        from engine.layers.kv import BLOCK_TOKENS
-        from engine.store.layers import kv_dtype
-        from engine.together import together
+        from engine.layers.kv_cache import BLOCK_TOKENS
+        from engine.scheduler import together
+        from engine.store.state_tensors import kv_dtype
 
         num_own = num_tokens + (len(shared) % BLOCK_TOKENS if shared else 0)
         work_bytes = placement.work_bytes(self.config, num_own, self._dtype, kv_dtype(self.kv))
@@ -328,8 +329,8 @@ class Engine:
         return self.together(works, num_tokens) if self.is_streamed else [work() for work in works]
 
     def decode_together(self, answers: "Sequence[Decoding]") -> Iterator[tuple[int, str]]:
-        """See `engine.together.pieces`."""
-        from engine.together import pieces
+        """See `engine.scheduler.pieces`."""
+        from engine.scheduler import pieces
 
         return pieces(self._model, answers)
 

@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from engine import durable
 from engine.errors import CheckpointError, EngineError
-from engine.store import durable
 
 _MAX_JSON_BYTES = 256 * 2**20
 

@@ -3,7 +3,6 @@ several, or streamed with what memory there is."""
 
 from collections.abc import Callable
 from dataclasses import replace
-from math import prod
 from pathlib import Path
 
 import torch
@@ -12,12 +11,9 @@ from engine import placement
 from engine.checkpoint import Checkpoint, load
 from engine.config import ModelConfig
 from engine.model import Model
+from engine.pipeline_parallel.model import Stage
 from engine.placement import Placement
-from engine.placement.parts import Precision, shapes
-from engine.quantized.forms import Form, is_matrix
-from engine.staged.model import Stage
 from engine.streamed.model import StreamedModel, stream
-from kernels.linear import half
 
 _SPILLED_SHARE = 4  # of what is free, or of what the plan spills
 
@@ -65,27 +61,6 @@ def open_model(
         model.folder, model.spill_over_bytes = spill_folder, spilled // _SPILLED_SHARE
     model.settle(few_rows=planned.halves_bytes > 0)
     return model
-
-
-def halves_bytes(config: ModelConfig, memory_bytes: int) -> int:
-    """Bytes of float16 copies of the matrices, which make writing faster; 0 where there is no room.
-
-    A question of the model and of a machine's `memory_bytes`, not of what is free just now: the
-    same run is to write the same text tomorrow. Where experts are most of the weights, copies of
-    the rest gain little, and a streamed model, which has none, is to write the same.
-    """
-    if config.num_experts or not half.is_usable():
-        return 0
-    found = shapes(config)
-    sizes = [
-        prod(shape)
-        for name, shape in found.items()
-        if len(shape) == 2 and is_matrix(name) and config.quantization.form_of(name) is Form.PLAIN
-    ]
-    halves = 2 * (sum(sizes) + config.vocab_size * config.hidden_size)
-    held = sum(Precision.FLOAT32.stored_bytes(config, name, shape) for name, shape in found.items())
-    has_room = held + halves <= memory_bytes / 2
-    return halves if has_room else 0
 
 
 def check_more(model: Model, more: Placement) -> None:

@@ -3,7 +3,7 @@
     forward(hidden [T, D], state, start) -> hidden [T, D]
 
 for any T >= 1, `start` being the position of the first token; only that layer changes `state`.
-With a `FillingKV` as state `start` may be an integer [1] on the device (see engine/stepper.py).
+With a `FillingKV` as state `start` may be an integer [1] on the device (see engine/cuda_graph.py).
 B independent sequences of equal length may stand beside each other: hidden [T, B, D].
 """
 
@@ -18,12 +18,12 @@ import kernels
 from engine.activations import Activations
 from engine.config import LayerConfig, Mixer, ModelConfig, Residual
 from engine.layers.experts import ExpertsMLP
-from engine.layers.filling import FillingKV
-from engine.layers.kv import KVCache, KVTrace, WindowCache
+from engine.layers.kv_cache import KVCache, KVTrace, WindowCache
 from engine.layers.lightning import LightningAttention, LightningState
 from engine.layers.mlp import DenseMLP
 from engine.layers.norm import RMSNorm
 from engine.layers.softmax import SoftmaxAttention
+from engine.layers.static_kv import FillingKV
 from engine.quantized.forms import MATRICES
 
 LayerState = LightningState | KVCache | WindowCache

@@ -13,7 +13,7 @@ from engine.checkpoint import Checkpoint, load
 from engine.context import Context
 from engine.errors import CheckpointError
 from engine.families import read_config
-from engine.layers.kv import KVCache, WindowCache
+from engine.layers.kv_cache import KVCache, WindowCache
 from engine.layers.lightning import LightningState
 from engine.model import Model
 from kernels.attention import dense

@@ -8,7 +8,7 @@ question, which in a prompt of mm1 comes last.
 import torch
 from torch import Tensor
 
-from engine.layers.kv import KVTrace
+from engine.layers.kv_cache import KVTrace
 from engine.model import LayerState
 
 QUESTION_TOKENS = 64  # instruction, question and markup of a turn in mm1's own prompt

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from engine.context import Context
 from engine.decode import Decoding, Sampler, Sampling, StopReason
-from engine.layers.kv import KVTrace
+from engine.layers.kv_cache import KVTrace
 from engine.model import Model
 from engine.tokenizer import Tokenizer
 from training import cispo, cost, questions, tune

@@ -12,7 +12,7 @@ from typing import Any
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from engine.store import durable
+from engine import durable
 
 _POINTER = "checkpoint.json"
 

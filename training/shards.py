@@ -1,6 +1,6 @@
 """What training changed, in shards under 16 MiB: a checkpoint is the parent and these.
 
-`engine.changed` says how they are laid out, and reads them.
+`engine.weight_delta` says how they are laid out, and reads them.
 """
 
 import hashlib
@@ -13,8 +13,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from engine.changed import FORMS, MANIFEST, fingerprint, fingerprint_of, read, stored
 from engine.checkpoint import Checkpoint
+from engine.weight_delta import FORMS, MANIFEST, fingerprint, fingerprint_of, read, stored
 
 __all__ = ["FORMS", "SHARD_BYTES", "fingerprint", "read", "write"]
 

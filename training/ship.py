@@ -3,7 +3,7 @@
     python -m training.ship --student RUN/model --parent DIR --out mm1cli/models/NAME
         [--runs RUN ...] [--text text.jsonl.xz] [--quality docs/quality.json] [--int4 PATTERN ...]
 
-It holds the tensors that differ from the parent's (engine/changed.py), in int8, config.json,
+It holds the tensors that differ from the parent's (engine/weight_delta.py), in int8, config.json,
 MODEL_CARD.md, and a manifest with the sha256 of each and of the parent. The parent must be `mini`
 as `mm1 models pull` installed it. It is put together once to see that it can be; with --text, what
 rounding costs is measured on held-out tokens. Over 40 MB nothing is written; --int4 stores the
@@ -22,11 +22,11 @@ from typing import Any
 
 import torch
 
-from engine.changed import MANIFEST, combine, read
 from engine.checkpoint import Checkpoint
 from engine.families import family_of
 from engine.quantized.scores import ScoreError, score_error
 from engine.tokenizer import Tokenizer
+from engine.weight_delta import MANIFEST, combine, read
 from mm1cli.disk import sha256_of
 from mm1cli.models import library
 from mm1cli.models.delta import CARD

@@ -19,7 +19,7 @@ from benchmarks import machine
 from engine.checkpoint import Checkpoint, load
 from engine.context import Context
 from engine.families import read_config
-from engine.layers.kv import KVCache
+from engine.layers.kv_cache import KVCache
 from engine.model import Model
 from engine.tokenizer import Tokenizer
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 import kernels
 from benchmarks.device.bench import Bench
-from engine.layers.kv import BLOCK_TOKENS
+from engine.layers.kv_cache import BLOCK_TOKENS
 from kernels import Int8Rows, KeyBlocks
 from kernels.attention import Rows
 

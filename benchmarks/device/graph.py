@@ -9,9 +9,9 @@ from torch import Tensor
 from benchmarks.device import models
 from benchmarks.device.bench import Bench
 from engine.context import Context
+from engine.cuda_graph import SteppedDraws
 from engine.decode import Draws, EagerDraws, Sampler, Sampling
 from engine.layers.lightning import LightningState
-from engine.stepper import SteppedDraws
 from kernels.attention import dense
 
 _SAMPLINGS = {"greedy": Sampling(), "sampled": Sampling(1.0, 0.95, 1)}

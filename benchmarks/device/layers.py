@@ -17,9 +17,9 @@ from benchmarks.device.bench import Bench, Row
 from benchmarks.device.experts import stack
 from engine.config import Mixer
 from engine.context import Context
+from engine.cuda_graph import Stepper
 from engine.decode import Sampler, Sampling
 from engine.model import Layer, LayerState, Model
-from engine.stepper import Stepper
 
 _MARGIN_S = 5.0
 _STEPS = 16

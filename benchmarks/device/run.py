@@ -74,7 +74,7 @@ def _interpret() -> None:
     """Triton's interpreter with its repairs, and every op by Triton: the GPU's own path."""
     torch.set_num_threads(1)
     import_module("tests.kernels.interpreted")
-    setattr(import_module("engine.layers.kv"), "BLOCK_TOKENS", 64)  # noqa: B010
+    setattr(import_module("engine.layers.kv_cache"), "BLOCK_TOKENS", 64)  # noqa: B010
     registry = import_module("kernels.registry").Registry
     choose = registry.choose
 

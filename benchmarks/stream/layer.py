@@ -30,7 +30,7 @@ from engine.config import Mixer, ModelConfig
 from engine.families import read_config
 from engine.prefill import layer_major
 from engine.streamed.model import StreamedModel, demand, hidden_bytes, parts_of, stream
-from engine.streamed.parts import DENSE, Key, Part, Parts
+from engine.streamed.weight_groups import DENSE, Key, Part, Parts
 
 CPU = torch.device("cpu")
 GB = 10**9

@@ -109,7 +109,7 @@ def ours(directory: Path, length: int, clock: Clock) -> dict[str, float]:
     from engine import placement
     from engine.checkpoint import Checkpoint, load
     from engine.context import Context
-    from engine.loading import halves_bytes
+    from engine.placement.weight_bytes import halves_bytes
 
     config = read_config(directory)
     model = load(Checkpoint(directory), config, device=torch.device("cpu"), dtype=torch.float32)

@@ -6,7 +6,7 @@ import torch
 
 from engine.config import Mixer, ModelConfig
 from engine.model import Model
-from engine.placement.parts import shapes
+from engine.placement.weight_bytes import shapes
 from engine.quantized.forms import Form, is_matrix
 
 _HALF_BYTES = 2  # of the float16 copies that few rows are multiplied with

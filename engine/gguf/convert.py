@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
+from engine import durable
 from engine.config import ModelConfig
 from engine.errors import ConfigError, GgufError
 from engine.families import family_named, family_of
@@ -24,7 +25,6 @@ from engine.quantized.writer import (
     check_room,
     write,
 )
-from engine.store import durable
 
 ARCHITECTURES: dict[str, Callable[[GgufFile], Described]] = {
     llama.ARCHITECTURE: llama.describe,

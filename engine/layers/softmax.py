@@ -8,9 +8,9 @@ from torch import Tensor, nn
 
 import kernels
 from engine.config import ModelConfig, SoftmaxOptions
-from engine.layers.filling import FillingKV
-from engine.layers.kv import KVCache, KVTrace, WindowCache
+from engine.layers.kv_cache import KVCache, KVTrace, WindowCache
 from engine.layers.rotary import positions, rotation
+from engine.layers.static_kv import FillingKV
 
 SoftmaxState = KVCache | WindowCache | FillingKV
 

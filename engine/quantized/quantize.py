@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
+from engine import durable
 from engine.checkpoint import Checkpoint, skeleton
 from engine.config import ModelConfig
 from engine.errors import EngineError
@@ -24,7 +25,6 @@ from engine.quantized.writer import (
     check_room,
     write,
 )
-from engine.store import durable
 
 # Beside the weights: tokenizer, templates, licence and model card.
 _COPIED = frozenset({".json", ".jinja", ".txt", ".model", ".md"})

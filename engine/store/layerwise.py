@@ -14,18 +14,19 @@ import torch
 import xxhash
 from torch import Tensor
 
+from engine import durable
 from engine.activations import Activations
 from engine.context import Context, OnProgress
 from engine.errors import StoreError
-from engine.layers.kv import KVCache
+from engine.layers.kv_cache import KVCache
 from engine.model import Model
-from engine.store import durable, manifest, passed, tensors
-from engine.store.hidden import Hidden
-from engine.store.layers import fixed_tensors
+from engine.store import layer_progress, manifest, tensors
+from engine.store.hidden_states import Hidden
+from engine.store.layer_progress import Passed
 from engine.store.manifest import Chain, kv_path, state_path
-from engine.store.parts import Part
-from engine.store.passed import Passed
-from engine.store.saving import Saving
+from engine.store.on_disk_error import Saving
+from engine.store.partial_file import Part
+from engine.store.state_tensors import fixed_tensors
 from engine.store.tensors import Expected
 
 
@@ -46,7 +47,7 @@ class LayerWriter:
         saving: Saving,
     ) -> None:
         self._folder, self._context, self._chain, self._saving = folder, context, chain, saving
-        self._area = folder / passed.FOLDER
+        self._area = folder / layer_progress.FOLDER
         self._done = goal if found is None else replace(goal, states=found.states)
         self._kv, self._fixed = dict(self._kv_parts()), dict(self._state_parts())
         model, num_tokens = context.model, goal.num_tokens - goal.first_token
@@ -58,7 +59,7 @@ class LayerWriter:
         if self.first_layer:
             durable.remove_parts(self._area)
         else:
-            passed.make_folder(folder)
+            layer_progress.make_folder(folder)
         self._hidden.begin(self.first_layer)
         for layer in range(self.first_layer):
             self._restore(layer)

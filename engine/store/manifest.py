@@ -16,8 +16,8 @@ import numpy as np
 import xxhash
 
 from engine.errors import StoreError
-from engine.store import objects
-from engine.store.objects import hash_of, whole
+from engine.store import checked_json
+from engine.store.checked_json import hash_of, whole
 
 SEGMENT_TOKENS = 4096
 MAX_TOKENS = 2**31 - 1
@@ -57,7 +57,7 @@ class Chain:
     """A hash of the maker and all tokens up to each segment's end: equal only for equal pasts."""
 
     def __init__(self, maker: Maker, token_ids: Sequence[int]) -> None:
-        first = f"{objects.VERSION} {maker.fingerprint} {maker.chunk_tokens} {maker.kv}"
+        first = f"{checked_json.VERSION} {maker.fingerprint} {maker.chunk_tokens} {maker.kv}"
         self._links = [hashlib.sha256(first.encode()).digest()]
         self._tokens = np.asarray(token_ids, dtype="<i4")
 
@@ -117,13 +117,13 @@ class Manifest:
             "chain": self.chain,
             "attachments": {name: list(facts) for name, facts in self.attachments.items()},
         }
-        objects.write(path, _FORMAT, body)
+        checked_json.write(path, _FORMAT, body)
 
     @classmethod
     def read(cls, path: Path) -> Self:
         """Raises StoreError if the file is absent, damaged, of another version or impossible."""
         try:
-            body = objects.read(path, _FORMAT)
+            body = checked_json.read(path, _FORMAT)
         except FileNotFoundError:
             raise StoreError(f"{path.parent}: {_absent(path)}") from None
         try:

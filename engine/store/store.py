@@ -19,12 +19,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from engine import durable
 from engine.context import Context, OnProgress
 from engine.errors import PlacementError, StoreError
-from engine.layers.kv import BLOCK_TOKENS, KVCache
+from engine.layers.kv_cache import BLOCK_TOKENS, KVCache
 from engine.model import LayerState, Model
-from engine.store import durable, layerwise, tensors
-from engine.store.layers import fixed_tensors, kv_dtype, num_bytes, of_layer
+from engine.store import layerwise, tensors
+from engine.store.layer_progress import Passed, held_bytes
+from engine.store.layer_progress import find as find_passed
 from engine.store.layerwise import LayerWriter
 from engine.store.manifest import (
     FINISHED,
@@ -36,10 +38,9 @@ from engine.store.manifest import (
     Saved,
     facts_of,
 )
-from engine.store.passed import Passed, held_bytes
-from engine.store.passed import find as find_passed
+from engine.store.on_disk_error import OnUnsaved, Saving
 from engine.store.plan import ContextPlan
-from engine.store.saving import OnUnsaved, Saving
+from engine.store.state_tensors import fixed_tensors, kv_dtype, num_bytes, of_layer
 from engine.store.writer import Reuse, Writer, tidy
 
 assert SEGMENT_TOKENS == BLOCK_TOKENS

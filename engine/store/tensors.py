@@ -22,8 +22,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from engine import durable
 from engine.errors import StoreError
-from engine.store import durable
 
 _METADATA = "mm1"
 _CHECKSUM = "xxh3_128"

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
+from engine import durable
 from engine.context import Context
-from engine.layers.kv import KVCache
+from engine.layers.kv_cache import KVCache
 from engine.prefill import grid
-from engine.store import durable, passed, tensors
-from engine.store.layers import checkpoint_every, fixed_tensors, kv_bytes_per_token, of_layer
+from engine.store import layer_progress, tensors
 from engine.store.manifest import (
     FINISHED,
     PARTIAL,
@@ -26,6 +26,7 @@ from engine.store.manifest import (
     state_path,
 )
 from engine.store.plan import ContextPlan
+from engine.store.state_tensors import checkpoint_every, fixed_tensors, kv_bytes_per_token, of_layer
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +175,7 @@ class Writer:
 
 def tidy(folder: Path) -> None:
     """Removes what the finished manifest in `folder` does not name; for whoever holds its lock."""
-    passed.clear(folder)
+    layer_progress.clear(folder)
     (folder / PARTIAL).unlink(missing_ok=True)
     named = set(Saved.read(folder).files())
     for pattern in ("kv/*", "states/*", "attachments/*", "tokens-*.bin"):

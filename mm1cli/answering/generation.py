@@ -14,7 +14,7 @@ from mm1cli.settings import Settings
 if TYPE_CHECKING:
     from engine.constraints.constraint import Constraint
     from engine.constraints.grammar import Grammar
-    from engine.constraints.suffixes import Suffixes
+    from engine.constraints.suffix_array import Suffixes
     from engine.context import Context
     from engine.decode import Decoding
 

@@ -13,7 +13,7 @@ from mm1cli.settings import Settings
 from mm1cli.sizes import parse
 
 if TYPE_CHECKING:
-    from engine.placement.rates import Rates
+    from engine.placement.machine_rates import Rates
 
 RATES = ("product", "attention", "memory", "int8", "int4", "read", "write", "link")
 WEIGHTS = ("stored", "int8", "int4")
@@ -39,10 +39,11 @@ def run(name: str, asked: Asked, settings: Settings, stdout: TextIO, *, as_json:
     num_tokens, ram = _size(asked.context, "--context"), _size(asked.ram, "--ram")
     disk, gpus = _size(asked.disk, "--disk"), [parse(text, "--gpu") for text in asked.gpus]
     told = _told_rates(asked.rates)
-    from engine import placement, planning
+    from engine import placement
     from engine.engine import read_config
-    from engine.placement.parts import as_if
-    from engine.placement.times import times
+    from engine.placement import what_if
+    from engine.placement.estimate import times
+    from engine.placement.weight_bytes import as_if
     from engine.quantized.forms import USUAL
 
     path = library.resolve(name)
@@ -50,9 +51,9 @@ def run(name: str, asked: Asked, settings: Settings, stdout: TextIO, *, as_json:
     outline = placement.outline(path, config)
     if asked.weights != "stored":
         config = as_if(config, USUAL[asked.weights])
-    question = planning.Question(
+    question = what_if.Question(
         config,
-        planning.described(ram, gpus, disk, device=settings.device, folder=path),
+        what_if.described(ram, gpus, disk, device=settings.device, folder=path),
         num_tokens or config.max_positions,
         settings.chunk_tokens,
         settings.kv,
@@ -60,7 +61,7 @@ def run(name: str, asked: Asked, settings: Settings, stdout: TextIO, *, as_json:
         precision=outline.precision,
     )
     plan = question.plan()
-    measured = planning.measured(
+    measured = what_if.measured(
         cache_root(settings),
         outline,
         question.machine,
@@ -98,6 +99,6 @@ def _told_rates(texts: Sequence[str]) -> "Rates":
                 f"--rate is NAME=SIZE with a NAME of {', '.join(RATES)}, not {ascii(text)[:40]}"
             )
         values[name] = float(parse(value, f"--rate {name}"))
-    from engine.placement.rates import Rates
+    from engine.placement.machine_rates import Rates
 
     return Rates(**values)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from functools import cached_property
 from itertools import accumulate
 
-from engine.constraints.suffixes import Suffixes
+from engine.constraints.suffix_array import Suffixes
 from engine.engine import StoreError
 from mm1cli.grounding.citations import Found
 from mm1cli.grounding.normalize import Folded, fold

@@ -93,8 +93,8 @@ def install(model: Derived, parent: Path, target: Path, on_progress: OnProgress)
         path = model.folder / name
         if not path.is_file() or sha256_of(path) != wanted:
             raise ModelError(f"{path} is missing or not what was shipped: get it again")
-    from engine.changed import combine
     from engine.errors import EngineError
+    from engine.weight_delta import combine
 
     try:
         combine(

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from engine.placement import DeviceBytes, Outline, Placement
-    from engine.placement.rates import Rates
-    from engine.placement.times import Times
+    from engine.placement.estimate import Times
+    from engine.placement.machine_rates import Rates
 
 WIDTH = 80
 _COLUMNS = ("weights", "pool", "KV", "states", "activations", "total", "free")

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from engine.engine import Engine
 
 if TYPE_CHECKING:
-    from engine.likelihood import TokenScores
+    from engine.logprobs import TokenScores
 
 Scores = npt.NDArray[np.float32]  # [3, T]: log p, entropy, best log p, in nats
 OnProgress = Callable[[int, int], None]

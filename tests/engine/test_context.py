@@ -8,7 +8,7 @@ from tiny import llama_config, load_model, minimax_config, write_checkpoint
 
 from engine.context import Context
 from engine.errors import EngineError
-from engine.layers import kv
+from engine.layers import kv_cache
 from engine.layers.lightning import LightningState
 
 IDS = torch.randint(4, 290, (400,), generator=torch.Generator().manual_seed(7)).tolist()
@@ -21,7 +21,7 @@ def model(tmp_path_factory):
 
 @pytest.fixture
 def small_blocks(monkeypatch):
-    monkeypatch.setattr(kv, "BLOCK_TOKENS", 8)
+    monkeypatch.setattr(kv_cache, "BLOCK_TOKENS", 8)
 
 
 def read(model, ids, chunk_tokens=16):
@@ -64,7 +64,7 @@ def assert_contents_close(found, wanted):
 )
 def test_forks_grow_apart_as_if_they_never_met(model, shared, steps):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(kv, "BLOCK_TOKENS", 8)
+        patch.setattr(kv_cache, "BLOCK_TOKENS", 8)
         origin = read(model, IDS[:shared])
         before = [tensor.clone() for tensor in contents(origin)]
         forks = [origin.fork(), origin.fork()]
@@ -94,7 +94,9 @@ def test_a_fork_sees_what_its_origin_saw_and_not_what_came_after(model):
 def test_a_fork_of_a_fork_shares_full_blocks_and_copies_the_last(model, small_blocks):
     origin = read(model, IDS[:20])
     twin = origin.fork().fork()
-    ours, theirs = (next(s for s in c.states if isinstance(s, kv.KVCache)) for c in (origin, twin))
+    ours, theirs = (
+        next(s for s in c.states if isinstance(s, kv_cache.KVCache)) for c in (origin, twin)
+    )
     pairs = zip(ours._blocks, theirs._blocks, strict=True)
     shared = [a[0].data_ptr() == b[0].data_ptr() for a, b in pairs]
     assert shared == [True, True, False]
@@ -131,9 +133,9 @@ def test_the_last_token_matters(model):
 def test_borders_of_kv_blocks_cannot_be_seen(tmp_path, monkeypatch, config, num_tokens):
     model = load_model(write_checkpoint(tmp_path / "m", config))
     whole = contents(read(model, IDS[:num_tokens], 11))
-    monkeypatch.setattr(kv, "BLOCK_TOKENS", 8)
+    monkeypatch.setattr(kv_cache, "BLOCK_TOKENS", 8)
     cut = read(model, IDS[:num_tokens], 11)
-    caches = [state for state in cut.states if isinstance(state, kv.KVCache)]
+    caches = [state for state in cut.states if isinstance(state, kv_cache.KVCache)]
     assert all(len(cache.segments()) == -(-num_tokens // 8) for cache in caches)
     assert_contents_close(contents(cut), whole)
 

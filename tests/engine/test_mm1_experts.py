@@ -11,8 +11,8 @@ from tiny import EXPERTS, all_logits, load_model, minimax_config, mm1_config, wr
 from engine.engine import Engine, verify
 from engine.errors import ConfigError
 from engine.families import read_config
-from engine.placement.outline import tensor_bytes
-from engine.placement.parts import Precision
+from engine.placement.checkpoint_info import tensor_bytes
+from engine.placement.weight_bytes import Precision
 from engine.quantized.forms import Form
 from engine.quantized.quantize import quantize
 from engine.store.plan import ContextPlan

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from engine.activations import Activations
 from engine.context import Context
 from engine.errors import EngineError
-from engine.layers.kv import KVCache
+from engine.layers.kv_cache import KVCache
 from engine.prefill import chunk_major, grid, layer_major
 from tests import tiny
 

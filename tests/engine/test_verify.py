@@ -11,7 +11,7 @@ from tiny import all_logits, load_model, minimax_config, mm1_config, write_check
 from engine.context import Context
 from engine.engine import verify
 from engine.errors import CheckpointError
-from engine.layers.kv import WindowCache
+from engine.layers.kv_cache import WindowCache
 from engine.layers.lightning import LightningState
 from engine.verify import Difference, Verification
 

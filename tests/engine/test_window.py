@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from tiny import load_model, mm1_config, write_checkpoint
 
 from engine.context import Context
-from engine.layers.kv import KVCache, WindowCache
+from engine.layers.kv_cache import KVCache, WindowCache
 
 IDS = torch.randint(4, 290, (60,), generator=torch.Generator().manual_seed(2)).tolist()
 NEAR = {"mixer": "softmax", "rotary_dim": 16, "window_tokens": 5, "sink_tokens": 2}

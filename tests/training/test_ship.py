@@ -11,9 +11,9 @@ import torch
 from measure import relative_rms
 from mini import pin_tiny
 
-from engine.changed import read
 from engine.checkpoint import Checkpoint
 from engine.engine import Engine
+from engine.weight_delta import read
 from mm1cli.commands import models
 from mm1cli.errors import ModelError
 from mm1cli.models import delta, library

@@ -9,7 +9,7 @@ from engine.checkpoint import Checkpoint, load
 from engine.context import Context
 from engine.errors import PlacementError
 from engine.families import read_config
-from engine.layers.kv import KVCache
+from engine.layers.kv_cache import KVCache
 from engine.placement import memory
 
 CONFIGS = {

@@ -12,10 +12,10 @@ from engine import placement
 from engine.errors import CheckpointError
 from engine.families import read_config
 from engine.placement import Driver, Gpu, Machine, Precision
-from engine.placement.outline import read_index, stored_bytes, tensor_bytes
-from engine.placement.parts import as_if
-from engine.placement.rates import Rates
-from engine.placement.times import times
+from engine.placement.checkpoint_info import read_index, stored_bytes, tensor_bytes
+from engine.placement.estimate import times
+from engine.placement.machine_rates import Rates
+from engine.placement.weight_bytes import as_if
 from engine.quantized.forms import Form
 
 REAL = Path(__file__).parents[4] / "shared" / "golden" / "m1-real"

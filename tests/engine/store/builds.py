@@ -5,8 +5,8 @@ from tiny import llama_config, load_model, minimax_config, mm1_config, write_che
 
 from engine.config import Mixer
 from engine.context import Context
-from engine.layers import kv
-from engine.store import layers, manifest, writer
+from engine.layers import kv_cache
+from engine.store import manifest, state_tensors, writer
 from engine.store.manifest import NO_KV, Maker
 from engine.store.plan import ContextPlan
 from engine.store.store import Store
@@ -26,10 +26,10 @@ QUESTION = [7, 8, 9, 10, 11]
 
 def make_small(set_attribute, segment=SEGMENT):
     """Segments of 8 tokens and a state every 16, through `set_attribute(module, name, value)`."""
-    set_attribute(kv, "BLOCK_TOKENS", segment)
-    for module in (manifest, writer, layers):
+    set_attribute(kv_cache, "BLOCK_TOKENS", segment)
+    for module in (manifest, writer, state_tensors):
         set_attribute(module, "SEGMENT_TOKENS", segment)
-    set_attribute(layers, "STATE_EVERY_TOKENS", 2 * segment)
+    set_attribute(state_tensors, "STATE_EVERY_TOKENS", 2 * segment)
 
 
 def tiny_model(family, directory):
@@ -61,7 +61,7 @@ def contents(context):
     """Everything a context holds, as tensors."""
     found = [context.logits]
     for state in context.states:
-        if isinstance(state, kv.KVCache):
+        if isinstance(state, kv_cache.KVCache):
             rows = [rows for pair in state.segments() for rows in pair]
             found += [part for one in rows for part in _tensors(one)]
         else:

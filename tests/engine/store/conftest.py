@@ -10,7 +10,7 @@ def small_segments(monkeypatch):
 @pytest.fixture(autouse=True)
 def quick_disk(monkeypatch):
     """What must outlast a power loss is another test's business, and costs milliseconds a file."""
-    monkeypatch.setattr("engine.store.durable.os.fsync", lambda _descriptor: None)
+    monkeypatch.setattr("engine.durable.os.fsync", lambda _descriptor: None)
 
 
 @pytest.fixture(scope="package")

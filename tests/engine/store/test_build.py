@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from engine.errors import PlacementError, StoreError
-from engine.layers.kv import KVCache
+from engine.layers.kv_cache import KVCache
 from engine.store.store import verify
 
 

@@ -6,7 +6,7 @@ from builds import CHUNK, IDS, assert_same, build, cold, contents, store
 from safetensors import safe_open
 
 from engine.errors import StoreError
-from engine.layers.kv import KVCache
+from engine.layers.kv_cache import KVCache
 from engine.store.plan import ContextPlan
 from engine.store.store import verify
 

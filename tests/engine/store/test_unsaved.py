@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from builds import IDS, assert_same, build, cold, store
 
+from engine import durable
 from engine.errors import PlacementError, StoreError
-from engine.store import durable
 from engine.store.store import verify
 
 

@@ -31,7 +31,7 @@ from engine.placement import Machine, Precision
 from engine.quantized.forms import KEY, Form
 from engine.quantized.quantize import quantize
 from engine.streamed.model import demand, parts_of, stream
-from engine.streamed.parts import DENSE, Key, Parts
+from engine.streamed.weight_groups import DENSE, Key, Parts
 from kernels import Int8Weight
 
 CONFIGS = {
@@ -294,7 +294,9 @@ def test_too_little_room_is_refused_before_anything_is_read(tmp_path, monkeypatc
     directory = model_dir(tmp_path, minimax_config())
     checkpoint, config = Checkpoint(directory), read_config(directory)
     least = demand(checkpoint, config, **CPU).least
-    monkeypatch.setattr("engine.streamed.shards.Shards.read_into", lambda *_: pytest.fail("read"))
+    monkeypatch.setattr(
+        "engine.streamed.direct_io.Shards.read_into", lambda *_: pytest.fail("read")
+    )
     with pytest.raises(PlacementError, match="dense part and the experts of one token"):
         stream(checkpoint, config, pool_bytes=least - 1, **CPU)
 

@@ -8,10 +8,9 @@ import pytest
 import torch
 from commandline import ASK, POSITIONS, SHORT
 
-from engine import placement
+from engine import durable, placement
 from engine.families import read_config
 from engine.model import Model
-from engine.store import durable
 from engine.store.layerwise import LayerWriter
 from mm1cli.answering import context_source
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.placement import rates
-from engine.placement.rates import Rates
+from engine.placement import machine_rates
+from engine.placement.machine_rates import Rates
 from engine.quantized.forms import Form
 from engine.quantized.quantize import quantize
 from mm1cli import sizes
@@ -33,8 +33,8 @@ def measured(monkeypatch):
         asked.append("disk")
         return Rates(read=2e9, write=1e9)
 
-    monkeypatch.setattr(rates, "of_device", of_device)
-    monkeypatch.setattr(rates, "of_disk", of_disk)
+    monkeypatch.setattr(machine_rates, "of_device", of_device)
+    monkeypatch.setattr(machine_rates, "of_disk", of_disk)
     return asked
 
 

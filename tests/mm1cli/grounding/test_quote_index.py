@@ -10,7 +10,7 @@ from corpora import corpora, corpus, document
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.constraints.words import borders
+from engine.constraints.word_boundaries import borders
 from engine.engine import Engine
 from mm1cli import output
 from mm1cli.answering.answer import Reader

@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from engine.changed import read
 from engine.config import Mixer
 from engine.families import family_named, family_of
+from engine.weight_delta import read
 from mm1cli.disk import sha256_of
 from mm1cli.models import delta, library
 

@@ -1,0 +1,126 @@
+"""A plan for a machine that is described: what `mm1 models plan` asks of the engine."""
+
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from engine import placement
+from engine.config import ModelConfig
+from engine.placement import Gpu, Machine, Outline, Placement, Precision, machine_rates
+from engine.placement.machine_rates import Measured, Rates
+from engine.placement.weight_bytes import as_if, halves_bytes
+from engine.quantized.forms import UNQUANTIZED, Form
+from engine.store.state_tensors import kv_dtype
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """How a context would be read on `machine`; `kv` is "int8", or None for the products' dtype.
+
+    `precision` is what the checkpoint's plain weights are stored in.
+    """
+
+    config: ModelConfig
+    machine: Machine
+    num_tokens: int
+    chunk_tokens: int
+    kv: str | None
+    is_mapped: bool
+    precision: Precision
+
+    def plan(self) -> Placement:
+        kv = kv_dtype(self.kv) if self.kv else None
+        return placement.plan(
+            self.config,
+            self.num_tokens,
+            self.chunk_tokens,
+            torch.bfloat16 if self.machine.gpus else torch.float32,
+            kv_dtype=kv,
+            is_mapped=self.is_mapped,
+            precision=self.precision,
+            machine=self.machine,
+            halves_bytes=0
+            if self.machine.gpus
+            else halves_bytes(self.config, self.machine.ram_bytes),
+        )
+
+    def remedies(self) -> list[str]:
+        """What would make it possible where it is not; see `placement.remedies`."""
+        return placement.remedies(
+            self._with,
+            num_tokens=self.num_tokens,
+            is_int8_kv=self.kv == "int8",
+            is_quantised=self.config.quantization != UNQUANTIZED,
+        )
+
+    def _with(
+        self, num_tokens: int, is_int8_kv: bool, form: Form | None, more_bytes: int
+    ) -> Placement:
+        machine = self.machine
+        gpus = tuple(replace(gpu, num_bytes=gpu.num_bytes + more_bytes) for gpu in machine.gpus)
+        ram_bytes = machine.ram_bytes + (0 if gpus else more_bytes)
+        changed = replace(
+            self,
+            machine=replace(machine, gpus=gpus, ram_bytes=ram_bytes),
+            num_tokens=num_tokens,
+            kv="int8" if is_int8_kv else None,
+            config=self.config if form is None else as_if(self.config, form),
+        )
+        return changed.plan()
+
+
+def described(
+    ram_bytes: int | None,
+    gpus_bytes: Sequence[int],
+    disk_bytes: int | None,
+    *,
+    device: str,
+    folder: Path,
+) -> Machine:
+    """The machine that is told of, and this one where nothing is told: its GPUs if `device` is
+    cuda, the disk that `folder` is on."""
+    here = placement.here([torch.device("cpu")], folder)
+    gpus = tuple(Gpu(f"GPU {index}", size) for index, size in enumerate(gpus_bytes))
+    if not gpus and device.startswith("cuda"):
+        gpus = placement.gpus_here()
+    return Machine(
+        here.ram_bytes if ram_bytes is None else ram_bytes,
+        gpus,
+        here.disk_bytes if disk_bytes is None else disk_bytes,
+    )
+
+
+def measured(
+    folder: Path, outline: Outline, machine: Machine, *, threads: int | None, again: bool
+) -> Measured:
+    """What this machine does per second, measured now or kept in `folder` from before.
+
+    Of GPUs that are not here nothing is known. Takes a few seconds and 256 MB in `folder`.
+    """
+    if threads is not None:
+        torch.set_num_threads(threads)
+    file = folder / "rates.json"
+    found, dates = Rates(), []
+    with suppress(OSError):  # a disk that cannot be written to is not measured
+        folder.mkdir(parents=True, exist_ok=True)
+        disk = machine_rates.kept(
+            file,
+            machine_rates.disk_key(outline.shard or folder, folder),
+            lambda: machine_rates.of_disk(folder, outline.shard),
+            again=again,
+        )
+        found, dates = disk.rates, [disk.date]
+    if machine.is_here:
+        device = torch.device("cuda" if machine.gpus else "cpu")
+        known = machine_rates.kept(
+            file,
+            machine_rates.device_key(device),
+            lambda: machine_rates.of_device(device),
+            again=again,
+        )
+        found = known.rates.over(found)
+        dates.append(known.date)
+    return Measured(found, min(dates, default=""))
