@@ -20,7 +20,7 @@ from torch import Tensor
 
 import kernels
 from benchmarks import machine
-from kernels.linear import blocks, fused, half, naive, packed
+from kernels.linear import dequantize_blocks, fp16_weight, jit, naive, onednn
 
 SHAPES = {"up": (3072, 576), "down": (576, 1536), "head": (49_152, 576), "wide": (4096, 4096)}
 _MOST_BYTES = 128 * 2**20
@@ -35,7 +35,7 @@ def int8_dynamic(weight: Tensor) -> Any:  # noqa: ANN401
 
 
 def int8_of_bf16(x: Tensor, weight: kernels.Int8Weight) -> Tensor:
-    return blocks.linear(x.bfloat16(), weight).float()
+    return dequantize_blocks.linear(x.bfloat16(), weight).float()
 
 
 def bf16_packed(weight: Tensor) -> Tensor:
@@ -46,14 +46,18 @@ def bf16_packed(weight: Tensor) -> Tensor:
 # Bytes of a weight, how it is stored, and the product.
 CANDIDATES: dict[str, Candidate] = {
     "float32": (4, lambda w: w, F.linear),
-    "packed": (4, packed.prepack, packed.linear),
-    "half": (2, half.prepack, half.linear),
+    "packed": (4, onednn.prepack, onednn.linear),
+    "half": (2, fp16_weight.prepack, fp16_weight.linear),
     "bf16 packed": (2, bf16_packed, lambda x, w: packed_bf16(x, w)),
-    "int8": (1, kernels.Int8Weight.quantize, fused.linear),
-    "int4/32": (0.625, lambda w: kernels.Int4Weight.quantize(w, 32), fused.linear),
-    "int4/64": (0.5625, kernels.Int4Weight.quantize, fused.linear),
-    "int8 by blocks": (1, kernels.Int8Weight.quantize, blocks.linear),
-    "int4/32 by blocks": (0.625, lambda w: kernels.Int4Weight.quantize(w, 32), blocks.linear),
+    "int8": (1, kernels.Int8Weight.quantize, jit.linear),
+    "int4/32": (0.625, lambda w: kernels.Int4Weight.quantize(w, 32), jit.linear),
+    "int4/64": (0.5625, kernels.Int4Weight.quantize, jit.linear),
+    "int8 by blocks": (1, kernels.Int8Weight.quantize, dequantize_blocks.linear),
+    "int4/32 by blocks": (
+        0.625,
+        lambda w: kernels.Int4Weight.quantize(w, 32),
+        dequantize_blocks.linear,
+    ),
     "int8, bf16 rows": (1, kernels.Int8Weight.quantize, int8_of_bf16),
     "int8 dynamic": (1, int8_dynamic, lambda x, w: torch.ops.quantized.linear_dynamic(x, w)),
 }

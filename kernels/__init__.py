@@ -17,10 +17,10 @@ from kernels import rotary as _rotary
 from kernels import swiglu as _swiglu
 from kernels.attention import Int8Rows, KeyBlocks, Segments
 from kernels.experts import ExpertStack
-from kernels.linear import fused as _fused
-from kernels.linear import half as _half
-from kernels.linear import packed as _packed
-from kernels.linear.half import PackedWeight
+from kernels.linear import fp16_weight as _half
+from kernels.linear import jit as _fused
+from kernels.linear import onednn as _packed
+from kernels.linear.fp16_weight import PackedWeight
 from kernels.quantized import Int4Weight, Int8Weight, Weight
 
 __all__ = [

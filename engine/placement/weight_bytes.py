@@ -13,7 +13,7 @@ from engine.config import ModelConfig
 from engine.model import Model
 from engine.quantized.forms import UNQUANTIZED, Form, Quantization
 from engine.quantized.forms import is_matrix as is_matrix
-from kernels.linear import half
+from kernels.linear import fp16_weight
 
 Shape = tuple[int, ...]
 BytesOf = Callable[[str, Shape], int]
@@ -151,7 +151,7 @@ def halves_bytes(config: ModelConfig, memory_bytes: int) -> int:
     same run is to write the same text tomorrow. Where experts are most of the weights, copies of
     the rest gain little, and a streamed model, which has none, is to write the same.
     """
-    if config.num_experts or not half.is_usable():
+    if config.num_experts or not fp16_weight.is_usable():
         return 0
     found = shapes(config)
     sizes = [

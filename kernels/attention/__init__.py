@@ -1,7 +1,7 @@
 import torch
 from torch import Tensor
 
-from kernels.attention import blocks, mass, naive, sdpa, tiled
+from kernels.attention import blocks, naive, received, sdpa, tiled
 from kernels.attention.blocks import KeyBlocks
 from kernels.attention.int8 import Int8Rows, Rows, Segments, dense
 from kernels.registry import HAS_TRITON, Registry, on_first_call
@@ -48,7 +48,7 @@ BLOCKS.add(
 MASS = Registry[[Tensor, Segments, float], Tensor]("attention mass")
 MASS.add(
     "tiled",
-    mass.attention_mass,
+    received.attention_mass,
     devices=("cpu", "cuda"),
     dtypes=(torch.float32, torch.bfloat16, torch.float16),
 )

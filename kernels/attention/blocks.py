@@ -10,7 +10,7 @@ from kernels.attention import tiled
 from kernels.attention.int8 import Rows, Segments
 
 if TYPE_CHECKING:
-    from kernels.attention.table import Table
+    from kernels.attention.block_table import Table
 
 
 @dataclass(slots=True, eq=False)
@@ -35,7 +35,7 @@ class KeyBlocks:
 
         Raises ValueError where a kernel would have to read a copy: it would miss later rows.
         """
-        from kernels.attention.table import Table
+        from kernels.attention.block_table import Table
 
         if self._table is None:
             table = Table.of(self.blocks, dtype)

@@ -12,7 +12,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from kernels.attention import few
+from kernels.attention import few_queries
 from kernels.attention.int8 import Int8Rows, Segments, dense
 
 QUERY_TILE = 512
@@ -31,8 +31,8 @@ def attention(
     window: int | None = None,
     sinks: int = 0,
 ) -> Tensor:
-    if few.serves(q):
-        return few.attention(q, segments, scale, window, sinks)
+    if few_queries.serves(q):
+        return few_queries.attention(q, segments, scale, window, sinks)
     num_queries, num_heads, head_dim = q.shape
     num_keys = sum(keys.shape[0] for keys, _ in segments)
     if num_keys < num_queries:

@@ -21,8 +21,8 @@ from torch import Tensor
 
 from kernels import gradients
 from kernels.attention import tiled
+from kernels.attention.block_table import NUM_COLUMNS, Table
 from kernels.attention.int8 import Segments
-from kernels.attention.table import NUM_COLUMNS, Table
 from kernels.compilation import CAPABILITIES, Compilation
 
 HEAD_DIMS = (64, 128)

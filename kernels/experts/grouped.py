@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from kernels.experts.stack import ExpertStack
-from kernels.linear import dense, fused, narrow
+from kernels.linear import dense, jit, upcast_blocks
 from kernels.quantized import Weight
 
 # Heights of products of up to, and of more than, so many rows: code is kept for each, 0.5 MB.
@@ -36,7 +36,7 @@ def experts(
 
 def _rows(x: Tensor, tokens: Tensor) -> Tensor:
     """`x[tokens]`; of many also some of the first, so that there are few heights to compile for."""
-    if x.is_cpu and len(tokens) > fused.FEW_ROWS:
+    if x.is_cpu and len(tokens) > jit.FEW_ROWS:
         step = _STEP if len(tokens) <= _TALL_ROWS else _TALL_STEP
         tokens = F.pad(tokens, (0, -len(tokens) % step))
     return x[tokens]
@@ -44,5 +44,5 @@ def _rows(x: Tensor, tokens: Tensor) -> Tensor:
 
 def _product(x: Tensor, weight: Weight) -> Tensor:
     if not isinstance(weight, Tensor):
-        return fused.linear(x, weight)
-    return dense.linear(x, weight) if weight.dtype == x.dtype else narrow.linear(x, weight)
+        return jit.linear(x, weight)
+    return dense.linear(x, weight) if weight.dtype == x.dtype else upcast_blocks.linear(x, weight)

@@ -1,7 +1,7 @@
 import torch
 from torch import Tensor
 
-from kernels.lightning import blocked, chunked, dense, fused, naive
+from kernels.lightning import blocked, chunked, dense, jit, naive
 from kernels.registry import HAS_TRITON, Registry, on_first_call
 
 _HALF_OR_SINGLE = (torch.float32, torch.bfloat16, torch.float16)
@@ -31,8 +31,8 @@ if HAS_TRITON:
         )
 
 _ANYWHERE = ("cpu", "cuda")
-REGISTRY.add("fused", fused.lightning_attention, devices=("cpu",), dtypes=_HALF_OR_SINGLE)
-STATE.add("fused", fused.lightning_state, devices=("cpu",), dtypes=_HALF_OR_SINGLE)
+REGISTRY.add("fused", jit.lightning_attention, devices=("cpu",), dtypes=_HALF_OR_SINGLE)
+STATE.add("fused", jit.lightning_state, devices=("cpu",), dtypes=_HALF_OR_SINGLE)
 REGISTRY.add("blocked", blocked.lightning_attention, devices=("cpu",), dtypes=_HALF_OR_SINGLE)
 REGISTRY.add("chunked", chunked.lightning_attention, devices=_ANYWHERE, dtypes=_HALF_OR_SINGLE)
 STATE.add("chunked", chunked.lightning_state, devices=_ANYWHERE, dtypes=_HALF_OR_SINGLE)

@@ -5,8 +5,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kernels.norm.fused import rms_norm
-from kernels.rotary.fused import rotate
+from kernels.norm.jit import rms_norm
+from kernels.rotary.jit import rotate
 
 
 def lightning_inputs(

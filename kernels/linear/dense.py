@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from kernels import gradients
-from kernels.linear import packed
-from kernels.linear.half import FEW_ROWS
+from kernels.linear import onednn
+from kernels.linear.fp16_weight import FEW_ROWS
 
 
 def linear(x: Tensor, weight: Tensor) -> Tensor:
@@ -33,7 +33,7 @@ def is_few(x: Tensor, weight: Tensor) -> bool:
 def many_rows(x: Tensor, weight: Tensor) -> Tensor:
     """The product of however many rows at once."""
     if _is_known(x, weight) and not gradients.wanted(x, weight):
-        return packed.linear(x, weight)
+        return onednn.linear(x, weight)
     return F.linear(x, weight)
 
 
@@ -41,4 +41,4 @@ def _is_known(x: Tensor, weight: Tensor) -> bool:
     """Whether oneDNN has the product; a single row, or a few, are left to who reads them faster."""
     many = x.shape[:-1].numel() > FEW_ROWS and weight.is_contiguous()
     plain = x.dtype == torch.float32 and not torch.is_autocast_enabled(x.device.type)
-    return many and plain and packed.can_prepack(weight)
+    return many and plain and onednn.can_prepack(weight)

@@ -14,7 +14,7 @@ import triton.language as tl
 from torch import Tensor
 
 from kernels import gradients
-from kernels.linear import blocks as by_blocks
+from kernels.linear import dequantize_blocks as by_blocks
 from kernels.quantized import Int4Weight, QuantizedWeight, Weight
 
 SPAN = 8  # row tiles that go through a stack of weights side by side, sharing them in the L2

@@ -2,11 +2,11 @@ import torch
 from torch import Tensor
 
 from kernels.registry import Registry
-from kernels.rotary import fused, naive, plain
+from kernels.rotary import jit, naive, plain
 
 _FLOATS = (torch.float32, torch.bfloat16, torch.float16)
 
 REGISTRY = Registry[[Tensor, Tensor, Tensor], Tensor]("rotate")
-REGISTRY.add("fused", fused.rotate, devices=("cpu",), dtypes=_FLOATS)
+REGISTRY.add("fused", jit.rotate, devices=("cpu",), dtypes=_FLOATS)
 REGISTRY.add("plain", plain.rotate, devices=("cpu", "cuda"), dtypes=_FLOATS)
 REGISTRY.add("naive", naive.rotate, devices=("cpu", "cuda"), dtypes=(torch.float64,))

@@ -13,9 +13,9 @@ from engine.decode import EagerDraws, Sampler, Sampling
 from engine.prompt_lookup import Lookup, Pace, ReadingAhead
 from engine.quantized.forms import Form
 from engine.quantized.quantize import quantize
-from kernels.linear import fused, half
+from kernels.linear import fp16_weight, jit
 
-needs_halves = pytest.mark.skipif(not half.is_usable(), reason="no product of few rows here")
+needs_halves = pytest.mark.skipif(not fp16_weight.is_usable(), reason="no product of few rows here")
 WIDE = {"hidden_size": 32, "intermediate_size": 32}
 MODELS = {
     "m1, experts": minimax_config(**WIDE, shared_intermediate_size=16),
@@ -32,7 +32,7 @@ def model(request, tmp_path_factory):
     name, _, form = request.param.partition(" in ")
     directory = write_checkpoint(tmp_path_factory.mktemp("m"), MODELS[name])
     if form:
-        if not fused.is_usable(0):
+        if not jit.is_usable(0):
             pytest.skip("no product of few rows with quantised weights here")
         quantize(directory, directory / "small", QUANTISED[request.param])
         directory = directory / "small"

@@ -18,7 +18,7 @@ def instructions_of(request):
     dies.
     """
     llvm = pytest.importorskip("llvmlite.binding")
-    from kernels.llvm import optimised
+    from kernels.jit.builder import optimised
 
     llvm.initialize_all_targets()
     llvm.initialize_all_asmprinters()

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from measure import relative_rms
 
 import kernels
-from kernels.attention import fused, naive, sdpa, tiled
+from kernels.attention import jit, naive, sdpa, tiled
 
 
 def inputs(num_queries, num_keys, num_heads=6, num_kv_heads=2, head_dim=16, seed=0):
@@ -170,7 +170,7 @@ def test_a_few_queries_get_the_bits_each_gets_alone(
 ):
     """Red: what is written depends on how many tokens were read at once."""
     if not with_llvm:
-        monkeypatch.setattr(fused, "is_usable", lambda head_dim: False)
+        monkeypatch.setattr(jit, "is_usable", lambda head_dim: False)
     q, k, v = inputs(16, num_keys, head_dim=head_dim)
 
     def attend(rows, seen):

@@ -9,7 +9,7 @@ from measure import relative_rms
 
 from kernels import Int8Rows, KeyBlocks
 from kernels.attention import blocks, naive, triton, triton_blocks
-from kernels.attention.table import Table
+from kernels.attention.block_table import Table
 from tests.kernels.interpreted import DEVICE, mutated, spread
 from tests.kernels.interpreted import poisoned as poisoned
 

@@ -6,7 +6,7 @@ from measure import relative_rms
 
 import kernels
 from kernels.experts import grouped, naive
-from kernels.linear import dense, narrow
+from kernels.linear import dense, upcast_blocks
 
 
 def inputs(num_tokens, num_experts=8, chosen=2, width=12, inner=20, seed=0):
@@ -79,5 +79,5 @@ def test_a_narrow_product_in_blocks_has_the_bits_of_the_whole_one(num_rows, shap
     weight = torch.randn(shape, generator=generator).bfloat16()
     x = torch.randn(num_rows, shape[1], generator=generator)
     wanted = dense.linear(x, weight.float())
-    assert torch.equal(narrow.linear(x, weight), wanted)
+    assert torch.equal(upcast_blocks.linear(x, weight), wanted)
     assert wanted.abs().sum() > 0

@@ -7,7 +7,7 @@ import torch
 from measure import relative_rms
 
 import kernels
-from kernels.linear import blocks, fused, naive, triton
+from kernels.linear import dequantize_blocks, jit, naive, triton
 from kernels.quantized import GROUPS, Int4Weight, Int8Weight
 from tests.kernels.interpreted import DEVICE, mutated
 from tests.kernels.interpreted import poisoned as poisoned
@@ -37,9 +37,11 @@ def distance(function, x, weight):
 @pytest.mark.parametrize("dtype", TOLERANCE)
 @pytest.mark.parametrize("num_rows", [1, 2, 33])
 def test_blocks_equal_the_definition(monkeypatch, kind, dtype, num_rows):
-    monkeypatch.setattr(blocks, "_BLOCK_ELEMENTS", 384 * 10)  # the last block is not full
+    monkeypatch.setattr(
+        dequantize_blocks, "_BLOCK_ELEMENTS", 384 * 10
+    )  # the last block is not full
     x, weight = inputs(num_rows, dtype=dtype, kind=kind)
-    assert distance(blocks.linear, x, weight) < TOLERANCE[dtype]
+    assert distance(dequantize_blocks.linear, x, weight) < TOLERANCE[dtype]
 
 
 @pytest.mark.parametrize("kind", QUANTIZE)
@@ -90,7 +92,7 @@ def test_a_wrong_kernel_is_caught(tmp_path, mutant):
 def test_the_public_door_takes_quantised_weights():
     x, weight = inputs(3)
     x, weight = x.cpu(), weight.to("cpu")
-    assert torch.equal(kernels.linear(x, weight), fused.linear(x, weight))
+    assert torch.equal(kernels.linear(x, weight), jit.linear(x, weight))
     assert torch.equal(kernels.linear(x.double(), weight), naive.linear(x, weight))
     with pytest.raises(ValueError, match=r"quantised weights: no .* cpu torch.int32.*blocks"):
         kernels.linear(x.int(), weight)
@@ -101,7 +103,7 @@ def test_memory_stays_at_one_block():
     codes = torch.ones(4096, 2048, dtype=torch.int8)
     x, weight = torch.randn(4, 2048), Int8Weight(codes, torch.ones(4096))
     with torch.profiler.profile(profile_memory=True, acc_events=True) as profile:
-        blocks.linear(x, weight)
+        dequantize_blocks.linear(x, weight)
     peak, held = 0, 0
     for event in profile.profiler.kineto_results.events():
         if event.name() == "[memory]":

@@ -17,7 +17,7 @@ import engine.families
 import engine.verify
 from engine.engine import verify
 from engine.errors import CheckpointError
-from kernels.lightning import blocked, chunked, fused
+from kernels.lightning import blocked, chunked, jit
 
 GOLDEN = Path(__file__).parents[2].parent / "shared/golden/m1-tiny"
 
@@ -87,7 +87,7 @@ def test_a_decode_that_forgets_fails(monkeypatch):
     def forgetful(right):
         return lambda q, k, v, slopes, state: right(q, k, v, slopes, torch.zeros_like(state))
 
-    for module, name in ((chunked, "_one_token"), (fused, "_recurrence")):
+    for module, name in ((chunked, "_one_token"), (jit, "_recurrence")):
         monkeypatch.setattr(module, name, forgetful(getattr(module, name)))
     assert_verify_fails(at_least=1e-3)
 

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from measure import relative_rms
 
 import kernels
-from kernels.linear import blocks, fused, naive, widened
+from kernels.linear import dequantize_blocks, dequantize_int4, jit, naive
 from kernels.quantized import GROUPS, Int4Weight, Int8Weight
 
-pytestmark = pytest.mark.skipif(not fused.is_usable(0), reason="no machine code for this processor")
+pytestmark = pytest.mark.skipif(not jit.is_usable(0), reason="no machine code for this processor")
 
 KINDS = (0, *GROUPS)  # columns of a group; 0 is int8
 
@@ -34,13 +34,13 @@ def distance(got, x, weight):
 
 
 def one_by_one(x, weight):
-    return torch.cat([fused.linear(row[None], weight) for row in x])
+    return torch.cat([jit.linear(row[None], weight) for row in x])
 
 
 @pytest.mark.parametrize("group", KINDS)
 @settings(max_examples=40, deadline=None)
 @given(
-    num_rows=st.integers(1, fused.FEW_ROWS),
+    num_rows=st.integers(1, jit.FEW_ROWS),
     num_out=st.integers(1, 40),
     size=st.integers(1, 40),
     seed=st.integers(0, 2**31),
@@ -49,23 +49,23 @@ def test_it_is_the_definition_and_a_row_has_the_bits_it_has_alone(
     group, num_rows, num_out, size, seed
 ):
     x, weight = inputs(group, num_rows, num_out, size * group or 5 * size, seed)
-    assert fused.serves(x, weight)
-    got = fused.linear(x, weight)
+    assert jit.serves(x, weight)
+    got = jit.linear(x, weight)
     assert distance(got, x, weight) < 1e-6
     assert torch.equal(got, one_by_one(x, weight))
 
 
 @pytest.mark.parametrize("group", KINDS)
 def test_bits_do_not_depend_on_threads(monkeypatch, group):
-    monkeypatch.setattr(fused, "_CHUNK_BYTES", 1024)  # so that there is work for many
+    monkeypatch.setattr(jit, "_CHUNK_BYTES", 1024)  # so that there is work for many
     x, weight = inputs(group, 3, 1001, 384)
-    alone = fused.linear(x, weight)
+    alone = jit.linear(x, weight)
     before = torch.get_num_threads()
     try:
         for num_threads in (2, 3, 5):
             torch.set_num_threads(num_threads)
             for _ in range(20):
-                assert torch.equal(fused.linear(x, weight), alone), num_threads
+                assert torch.equal(jit.linear(x, weight), alone), num_threads
     finally:
         torch.set_num_threads(before)
     assert relative_rms(alone, naive.linear(x, weight)) < 2e-6
@@ -83,13 +83,13 @@ def moved(tensor, by):
 @pytest.mark.parametrize("group", KINDS)
 def test_weights_lie_anywhere_and_nothing_around_them_is_used(group):
     x, weight = inputs(group, 5, 23, 384)
-    want = fused.linear(x, weight)
+    want = jit.linear(x, weight)
     if group:
         parts = moved(weight.packed, 1), moved(weight.scales, 2), moved(weight.offsets, 6)
         elsewhere = Int4Weight(*parts)
     else:
         elsewhere = Int8Weight(moved(weight.codes, 3), moved(weight.scales, 4))
-    assert torch.equal(fused.linear(moved(x, 4), elsewhere), want)
+    assert torch.equal(jit.linear(moved(x, 4), elsewhere), want)
 
 
 @pytest.mark.parametrize("group", GROUPS)
@@ -100,16 +100,16 @@ def test_int4_weights_are_widened_to_their_every_bit(group, num_out, size, seed)
     _, weight = inputs(group, 1, num_out, size * group, seed)
     out = torch.full((num_out + 2, size * group), torch.nan)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(widened, "_CHUNK_BYTES", 5 * size * group // 2)
-        assert widened.is_usable(group)
-        assert torch.equal(widened.widened(weight, out), weight.dequantize())
+        patch.setattr(dequantize_int4, "_CHUNK_BYTES", 5 * size * group // 2)
+        assert dequantize_int4.is_usable(group)
+        assert torch.equal(dequantize_int4.widened(weight, out), weight.dequantize())
     assert out[num_out:].isnan().all()
-    assert torch.equal(widened.widened(weight[::2], out), weight.dequantize()[::2])
+    assert torch.equal(dequantize_int4.widened(weight[::2], out), weight.dequantize()[::2])
 
 
 def test_weights_that_come_out_wrong_are_left_to_torch(monkeypatch):
-    monkeypatch.setattr(widened, "_widen", lambda weight, out: out.fill_(0.5))
-    assert not widened.is_usable.__wrapped__(32)
+    monkeypatch.setattr(dequantize_int4, "_widen", lambda weight, out: out.fill_(0.5))
+    assert not dequantize_int4.is_usable.__wrapped__(32)
 
 
 def test_experts_of_a_stack_are_indexed_without_a_copy():
@@ -117,29 +117,29 @@ def test_experts_of_a_stack_are_indexed_without_a_copy():
     stack = Int4Weight.quantize(torch.randn(3, 20, 128, generator=generator), 64)
     x = torch.randn(2, 128, generator=generator)
     for expert in range(3):
-        assert fused.serves(x, stack[expert])
-        assert relative_rms(fused.linear(x, stack[expert]), naive.linear(x, stack[expert])) < 2e-6
+        assert jit.serves(x, stack[expert])
+        assert relative_rms(jit.linear(x, stack[expert]), naive.linear(x, stack[expert])) < 2e-6
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_narrow_rows_are_rounded_once(dtype):
     x, weight = inputs(64, 4, 33, 256)
     x = x.to(dtype)
-    assert torch.equal(kernels.linear(x, weight), fused.linear(x.float(), weight).to(dtype))
+    assert torch.equal(kernels.linear(x, weight), jit.linear(x.float(), weight).to(dtype))
 
 
 def test_what_it_does_not_serve_goes_by_blocks(monkeypatch):
-    x, weight = inputs(32, fused.FEW_ROWS + 1, 12, 96)
-    assert torch.equal(kernels.linear(x, weight), blocks.linear(x, weight))
+    x, weight = inputs(32, jit.FEW_ROWS + 1, 12, 96)
+    assert torch.equal(kernels.linear(x, weight), dequantize_blocks.linear(x, weight))
     few = x[:2].requires_grad_()
     kernels.linear(few, weight).sum().backward()
     assert relative_rms(few.grad, weight.dequantize().sum(0).expand(2, -1)) < 1e-5
     with torch.no_grad():
-        assert fused.serves(few, weight)
+        assert jit.serves(few, weight)
         apart = Int4Weight(*(part[::2] for part in (weight.packed, weight.scales, weight.offsets)))
-        assert not fused.serves(few, apart)
-        want = blocks.linear(few, weight)
-        monkeypatch.setattr(fused, "is_usable", lambda group: False)
+        assert not jit.serves(few, apart)
+        want = dequantize_blocks.linear(few, weight)
+        monkeypatch.setattr(jit, "is_usable", lambda group: False)
         assert torch.equal(kernels.linear(few, weight), want)
 
 
@@ -156,63 +156,63 @@ def zeros(x, weight):
 
 
 def of_one_scale(x, weight):
-    return fused._product(x, Int8Weight(weight.codes, weight.scales[0].repeat(len(weight.scales))))
+    return jit._product(x, Int8Weight(weight.codes, weight.scales[0].repeat(len(weight.scales))))
 
 
 def summed_together(x, weight):
-    return fused._product(x, weight) * (1 + 2e-7 * len(x))
+    return jit._product(x, weight) * (1 + 2e-7 * len(x))
 
 
 @pytest.mark.parametrize("wrong", [zeros, of_one_scale, summed_together])
 def test_a_wrong_product_is_found_out_before_it_is_used(monkeypatch, wrong):
     """Red: a processor or a library with a fault gives wrong answers in silence."""
-    right = fused._product
-    monkeypatch.setattr(fused, "_product", lambda x, w: _patched(wrong, right, x, w))
-    assert not fused.is_usable.__wrapped__(0)
+    right = jit._product
+    monkeypatch.setattr(jit, "_product", lambda x, w: _patched(wrong, right, x, w))
+    assert not jit.is_usable.__wrapped__(0)
 
 
 def _patched(wrong, right, x, weight):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fused, "_product", right)
+        patch.setattr(jit, "_product", right)
         return wrong(x, weight)
 
 
 def test_without_llvmlite_it_is_not_used(monkeypatch):
-    for name in ("kernels.linear.lowered", "kernels.llvm", "llvmlite"):
+    for name in ("kernels.linear.jit_ir", "kernels.jit.builder", "llvmlite"):
         monkeypatch.setitem(sys.modules, name, None)
     monkeypatch.delattr(sys.modules["kernels.linear"], "lowered")
-    assert not fused.is_usable.__wrapped__(0)
-    assert not widened.is_usable.__wrapped__(32)
+    assert not jit.is_usable.__wrapped__(0)
+    assert not dequantize_int4.is_usable.__wrapped__(32)
 
 
 def test_a_processor_without_fused_products_is_not_served(monkeypatch):
-    from kernels.llvm import llvm
+    from kernels.jit.builder import llvm
 
     features = llvm.get_host_cpu_features()
     features["fma"] = features["neon"] = False
     monkeypatch.setattr(llvm, "get_host_cpu_features", lambda: features)
-    from kernels.linear import lowered
+    from kernels.linear import jit_ir
 
-    monkeypatch.setattr(lowered, "compiled", lowered.compiled.__wrapped__)
-    assert not fused.is_usable.__wrapped__(0)
+    monkeypatch.setattr(jit_ir, "compiled", jit_ir.compiled.__wrapped__)
+    assert not jit.is_usable.__wrapped__(0)
 
 
 @pytest.mark.parametrize("group", KINDS)
 def test_smaller_tiles_give_the_same_bits(monkeypatch, group):
     """As processors with AVX2 only have them; run here with AVX2 only where this one has more."""
-    from kernels.linear import lowered
-    from kernels.llvm import llvm
+    from kernels.jit.builder import llvm
+    from kernels.linear import jit_ir
 
     x, weight = inputs(group, 7, 23, 9 * group or 123)
-    want = fused.linear(x, weight)
+    want = jit.linear(x, weight)
     features = llvm.get_host_cpu_features()
     for name in features:
         if name.startswith("avx512"):
             features[name] = False
     monkeypatch.setattr(llvm, "get_host_cpu_features", lambda: features)
-    address = lowered.compiled.__wrapped__(group)
-    monkeypatch.setattr(lowered, "compiled", lambda group: address)
-    assert torch.equal(fused.linear(x, weight), want)
+    address = jit_ir.compiled.__wrapped__(group)
+    monkeypatch.setattr(jit_ir, "compiled", lambda group: address)
+    assert torch.equal(jit.linear(x, weight), want)
 
 
 @pytest.mark.parametrize("group", [0, 32, None])
@@ -221,12 +221,12 @@ def test_other_processors_have_every_instruction_it_takes(
     instructions_of, group, has_many_registers
 ):
     """Red: on such a machine the code calls functions that are not there, and the process dies."""
-    from kernels.linear import lowered
+    from kernels.linear import jit_ir
 
     def write(function):
         if group is None:
-            lowered.write_widening(function, 64)
+            jit_ir.write_widening(function, 64)
         else:
-            lowered.write(function, group, has_many_registers)
+            jit_ir.write(function, group, has_many_registers)
 
     assert any(name.startswith(("vfmadd", "fmla")) for name in instructions_of(write))

@@ -5,8 +5,8 @@ from functools import cache
 
 from llvmlite import ir
 
-from kernels import llvm
-from kernels.llvm import F32, I64, Program
+from kernels.jit import builder
+from kernels.jit.builder import F32, I64, Program
 
 
 class Job(Structure):
@@ -21,7 +21,7 @@ class Job(Structure):
 @cache
 def compiled() -> int:
     """The address of the function that does a `Job`."""
-    return llvm.compiled(lambda function, _: write(function))
+    return builder.compiled(lambda function, _: write(function))
 
 
 def write(function: ir.Function) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kernels.linear import packed
+from kernels.linear import onednn
 
 FEW_ROWS = 16  # from 64 rows on float32 is faster, measured on two cores with AVX2 and AVX-512
 _LARGEST = 65_504.0  # of float16
@@ -47,7 +47,7 @@ class PackedWeight:
 
 def can_halve(weight: Tensor) -> bool:
     """Whether `weight` keeps what it is in float16, and this machine has the product."""
-    if not (packed.can_prepack(weight) and is_usable()):
+    if not (onednn.can_prepack(weight) and is_usable()):
         return False
     norm = float(torch.linalg.vector_norm(weight.detach()))
     rms = norm / weight.numel() ** 0.5
@@ -56,12 +56,12 @@ def can_halve(weight: Tensor) -> bool:
 
 def prepack(weight: Tensor) -> PackedWeight:
     """Of a `weight` that `can_halve`."""
-    return PackedWeight(packed.prepack(weight), _halved(weight))
+    return PackedWeight(onednn.prepack(weight), _halved(weight))
 
 
 def linear(x: Tensor, weight: PackedWeight) -> Tensor:
     if x.shape[:-1].numel() > FEW_ROWS:
-        return packed.linear(x, weight.blocked)
+        return onednn.linear(x, weight.blocked)
     out: Tensor = torch.ops.quantized.linear_dynamic_fp16(x.float(), weight.half)
     return out.to(x.dtype)
 

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kernels.attention import fused
+from kernels.attention import jit
 from kernels.attention.int8 import Int8Rows, Segments, dense
 
 FEW_QUERIES = 16
@@ -43,11 +43,11 @@ def attention(
         raise ValueError(f"attention: {num_queries} queries need as many keys, got {num_keys}")
     rows = q.view(num_queries, segments[0][0].shape[1], -1, head_dim)  # [T, G, R, D]
     history, outs = num_keys - num_queries, []
-    if window is None and fused.is_usable(head_dim):
+    if window is None and jit.is_usable(head_dim):
         # int8 keys are read as they are, or a tile of them made dense.
-        as_it_is = all(fused.serves(keys, values) for keys, values in segments)
+        as_it_is = all(jit.serves(keys, values) for keys, values in segments)
         pieces = segments if as_it_is else _stretches(segments, 0, num_keys)
-        return fused.attention(rows, pieces, num_keys, scale).view(q.shape)
+        return jit.attention(rows, pieces, num_keys, scale).view(q.shape)
     if window is not None:  # also where all are in it: so cut, as they are once more came
         for at in range(num_queries):
             seen = history + at + 1
@@ -112,8 +112,8 @@ def _windowed(
         *_stretches(segments, lowest, num_keys),
     ]
     keys, values = (torch.cat(tensors) for tensors in zip(*pieces, strict=True))
-    if fused.is_usable(row.shape[-1]):
-        return fused.attention(row[None], [(keys, values)], len(keys), scale)[0]
+    if jit.is_usable(row.shape[-1]):
+        return jit.attention(row[None], [(keys, values)], len(keys), scale)[0]
     return _part(row, keys, values, scale)[0]
 
 

@@ -9,14 +9,14 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from kernels import native
+from kernels.jit import run
 from kernels.norm import plain
 
 _MOST_ERROR = 1e-6
 
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float, groups: int) -> Tensor:
-    if not (native.takes(x, weight) and is_usable()):
+    if not (run.takes(x, weight) and is_usable()):
         return plain.rms_norm(x, weight, eps, groups)
     return _norm(x, weight, eps, groups)
 
@@ -24,7 +24,7 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float, groups: int) -> Tensor:
 def rms_norm_of_sum(
     skip: Tensor, block: Tensor, alpha: float, beta: float, weight: Tensor, eps: float
 ) -> tuple[Tensor, Tensor]:
-    if not (native.takes(skip, block, weight) and skip.shape == block.shape and is_usable()):
+    if not (run.takes(skip, block, weight) and skip.shape == block.shape and is_usable()):
         return plain.rms_norm_of_sum(skip, block, alpha, beta, weight, eps)
     return _norm_of_sum(skip, block, alpha, beta, weight, eps)
 
@@ -37,7 +37,7 @@ def is_usable() -> bool:
     arguments = (x, block, 0.5, 2.0, weight[0], 1e-3)
     try:
         got = (*_norm_of_sum(*arguments), _norm(x, weight[0], 1e-3, 2))
-    except native.UNAVAILABLE:
+    except run.UNAVAILABLE:
         return False
     want = (*plain.rms_norm_of_sum(*arguments), plain.rms_norm(x, weight[0], 1e-3, 2))
     return all(
@@ -47,12 +47,12 @@ def is_usable() -> bool:
 
 
 def _norm(x: Tensor, weight: Tensor, eps: float, groups: int) -> Tensor:
-    from kernels.norm import lowered
+    from kernels.norm import jit_ir
 
     x = x.contiguous()
     out = torch.empty_like(x)
     width = x.shape[-1]
-    job = lowered.Job(
+    job = jit_ir.Job(
         x.data_ptr(),
         None,
         weight.data_ptr(),
@@ -65,19 +65,19 @@ def _norm(x: Tensor, weight: Tensor, eps: float, groups: int) -> Tensor:
         0.0,
         eps,
     )
-    native.run(lowered.compiled(False), job, num_threads=1)
+    run.run(jit_ir.compiled(False), job, num_threads=1)
     return out
 
 
 def _norm_of_sum(
     skip: Tensor, block: Tensor, alpha: float, beta: float, weight: Tensor, eps: float
 ) -> tuple[Tensor, Tensor]:
-    from kernels.norm import lowered
+    from kernels.norm import jit_ir
 
     skip = skip.contiguous()
     total, out = torch.empty_like(skip), torch.empty_like(skip)
     width = skip.shape[-1]
-    job = lowered.Job(
+    job = jit_ir.Job(
         skip.data_ptr(),
         block.data_ptr(),
         weight.data_ptr(),
@@ -90,5 +90,5 @@ def _norm_of_sum(
         beta,
         eps,
     )
-    native.run(lowered.compiled(True), job, num_threads=1)
+    run.run(jit_ir.compiled(True), job, num_threads=1)
     return total, out

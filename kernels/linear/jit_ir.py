@@ -23,8 +23,8 @@ from functools import cache
 
 from llvmlite import ir
 
-from kernels import llvm
-from kernels.llvm import F16, F32, I8, I64, INTEGERS, LANES, VECTOR, Program
+from kernels.jit import builder
+from kernels.jit.builder import F16, F32, I8, I64, INTEGERS, LANES, VECTOR, Program
 
 OUTS = 4  # that are computed together
 _MIDDLE = 8.0  # of int4 codes
@@ -54,7 +54,7 @@ class Job(Structure):
 @cache
 def compiled(group: int) -> int:
     """The address of the function that does its part of a `Job`; `group` is 0 for int8."""
-    return llvm.compiled(lambda function, has_many: write(function, group, has_many))
+    return builder.compiled(lambda function, has_many: write(function, group, has_many))
 
 
 class WideningJob(Structure):
@@ -75,7 +75,7 @@ class WideningJob(Structure):
 @cache
 def compiled_widening(group: int) -> int:
     """The address of the function that does its part of a `WideningJob`."""
-    return llvm.compiled(lambda function, _: write_widening(function, group))
+    return builder.compiled(lambda function, _: write_widening(function, group))
 
 
 def write_widening(function: ir.Function, group: int) -> None:

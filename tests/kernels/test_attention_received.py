@@ -8,7 +8,7 @@ from measure import relative_rms
 
 import kernels
 from kernels import Int8Rows
-from kernels.attention import mass, naive
+from kernels.attention import naive, received
 
 
 def inputs(num_queries, num_keys, num_heads=6, num_kv_heads=2, head_dim=16, seed=0):
@@ -29,14 +29,14 @@ def test_equals_the_definition_wherever_the_keys_are_cut(cuts, num_queries, num_
     num_keys = sum(cuts)
     num_queries = min(num_queries, num_keys)
     q, k, v = inputs(num_queries, num_keys, num_kv_heads=num_kv_heads, seed=seed)
-    got = mass.attention_mass(q, list(zip(k.split(cuts), v.split(cuts), strict=True)), 0.3)
+    got = received.attention_mass(q, list(zip(k.split(cuts), v.split(cuts), strict=True)), 0.3)
     assert relative_rms(got, naive.attention_mass(q, [(k, v)], 0.3)) < 1e-5
     assert float(got.sum()) == pytest.approx(num_queries * q.shape[1], rel=1e-4)
 
 
 def test_equals_the_definition_over_several_tiles_and_large_scores():
-    q, k, v = inputs(9, 2 * mass.KEY_TILE + 5)
-    got = mass.attention_mass(50 * q, [(k, v)], 1.0)
+    q, k, v = inputs(9, 2 * received.KEY_TILE + 5)
+    got = received.attention_mass(50 * q, [(k, v)], 1.0)
     assert relative_rms(got, naive.attention_mass(50 * q, [(k, v)], 1.0)) < 1e-4
 
 

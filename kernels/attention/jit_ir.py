@@ -15,8 +15,8 @@ from functools import cache
 
 from llvmlite import ir
 
-from kernels import llvm
-from kernels.llvm import F32, I8, I32, I64, INTEGERS, LANES, VECTOR, Program
+from kernels.jit import builder
+from kernels.jit.builder import F32, I8, I32, I64, INTEGERS, LANES, VECTOR, Program
 
 CHUNK = 256  # keys; their values are in the cache when the second half of the work begins
 EXTRA = LANES  # numbers of a part beyond its sum of values: m, l, and room
@@ -67,12 +67,12 @@ class WholeJob(Structure):
 @cache
 def compiled_parts(head_dim: int, is_int8: bool) -> int:
     """The address of the function that does its part of a `PartsJob`."""
-    return llvm.compiled(lambda function, _: write_parts(function, head_dim, is_int8))
+    return builder.compiled(lambda function, _: write_parts(function, head_dim, is_int8))
 
 
 @cache
 def compiled_whole(head_dim: int) -> int:
-    return llvm.compiled(lambda function, _: write_whole(function, head_dim))
+    return builder.compiled(lambda function, _: write_whole(function, head_dim))
 
 
 def write_parts(function: ir.Function, head_dim: int, is_int8: bool) -> None:

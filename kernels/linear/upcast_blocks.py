@@ -8,7 +8,7 @@ from torch import Tensor
 
 from kernels.linear import dense
 
-_BLOCK_ELEMENTS = 2**20  # as kernels/linear/blocks.py, for the same reason
+_BLOCK_ELEMENTS = 2**20  # as kernels/linear/dequantize_blocks.py, for the same reason
 # Matrix libraries compute outputs in panels of up to so many, and the last ones in another order:
 # measured with MKL, 1,497 or 170 rows at a time differ from all at once, multiples of 16 do not.
 _PANEL_ROWS = 64

@@ -14,8 +14,9 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from kernels import gradients, native
-from kernels.linear import blocks
+from kernels import gradients
+from kernels.jit import run
+from kernels.linear import dequantize_blocks
 from kernels.quantized import Int4Weight, Int8Weight, QuantizedWeight
 
 FEW_ROWS = 24  # from there on blocks are as fast with int4; with int8 from 64 on
@@ -26,7 +27,7 @@ _PROBED = (7, 5, 18)  # rows, outputs, groups: all tiles, whole vectors and what
 
 
 def linear(x: Tensor, weight: QuantizedWeight) -> Tensor:
-    return _product(x, weight) if serves(x, weight) else blocks.linear(x, weight)
+    return _product(x, weight) if serves(x, weight) else dequantize_blocks.linear(x, weight)
 
 
 def serves(x: Tensor, weight: QuantizedWeight) -> bool:
@@ -60,7 +61,7 @@ def is_usable(group: int) -> bool:
     weight = _random(num_out, width, group, generator)
     try:
         got = _product(x, weight)
-    except native.UNAVAILABLE:
+    except run.UNAVAILABLE:
         return False
     want = x.double() @ weight.dequantize(torch.float64).T
     error = (got.double() - want).square().mean() / want.square().mean()
@@ -69,7 +70,7 @@ def is_usable(group: int) -> bool:
 
 
 def _product(x: Tensor, weight: QuantizedWeight) -> Tensor:
-    from kernels.linear import lowered
+    from kernels.linear import jit_ir
 
     codes, offsets, group = _codes(weight)
     num_rows, width = x.shape
@@ -78,7 +79,7 @@ def _product(x: Tensor, weight: QuantizedWeight) -> Tensor:
         raise ValueError(f"linear: rows of {width} numbers, a weight of {list(weight.shape)}")
     rows = x.float().contiguous()
     out = rows.new_empty(num_rows, num_out)
-    job = lowered.Job(
+    job = jit_ir.Job(
         rows.data_ptr(),
         codes.data_ptr(),
         weight.scales.data_ptr(),
@@ -87,10 +88,10 @@ def _product(x: Tensor, weight: QuantizedWeight) -> Tensor:
         num_rows,
         num_out,
         width,
-        lowered.OUTS * max(1, _CHUNK_BYTES // (lowered.OUTS * width_bytes)),
+        jit_ir.OUTS * max(1, _CHUNK_BYTES // (jit_ir.OUTS * width_bytes)),
         0,
     )
-    native.run(lowered.compiled(group), job)
+    run.run(jit_ir.compiled(group), job)
     return out.to(x.dtype)
 
 

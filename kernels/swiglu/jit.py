@@ -5,14 +5,14 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from kernels import native
+from kernels.jit import run
 from kernels.swiglu import plain
 
 _MOST_ERROR = 1e-6
 
 
 def swiglu(gate_up: Tensor) -> Tensor:
-    if native.takes(gate_up) and gate_up.is_contiguous() and is_usable():
+    if run.takes(gate_up) and gate_up.is_contiguous() and is_usable():
         return _swiglu(gate_up)
     return plain.swiglu(gate_up)
 
@@ -23,17 +23,17 @@ def is_usable() -> bool:
     gate_up = torch.linspace(-100, 100, 3 * 74).view(3, 74)
     try:
         got = _swiglu(gate_up)
-    except native.UNAVAILABLE:
+    except run.UNAVAILABLE:
         return False
     want = plain.swiglu(gate_up)
     return bool((got - want).norm() < _MOST_ERROR * want.norm())
 
 
 def _swiglu(gate_up: Tensor) -> Tensor:
-    from kernels.swiglu import lowered
+    from kernels.swiglu import jit_ir
 
     width = gate_up.shape[-1] // 2
     out = gate_up.new_empty(*gate_up.shape[:-1], width)
-    job = lowered.Job(gate_up.data_ptr(), out.data_ptr(), gate_up.numel() // (2 * width), width)
-    native.run(lowered.compiled(), job, num_threads=1)
+    job = jit_ir.Job(gate_up.data_ptr(), out.data_ptr(), gate_up.numel() // (2 * width), width)
+    run.run(jit_ir.compiled(), job, num_threads=1)
     return out

@@ -10,15 +10,15 @@ from hypothesis import strategies as st
 from measure import relative_rms
 
 import kernels
-from kernels import native
-from kernels.lightning import fused as lightning
+from kernels.jit import run
+from kernels.lightning import jit as lightning
 from kernels.lightning import naive as naive_lightning
-from kernels.norm import fused as norm
+from kernels.norm import jit as norm
 from kernels.norm import naive as naive_norm
-from kernels.rotary import fused as rotary
+from kernels.rotary import jit as rotary
 from kernels.rotary import naive as naive_rotary
 from kernels.rotary import plain as plain_rotary
-from kernels.swiglu import fused as swiglu
+from kernels.swiglu import jit as swiglu
 from kernels.swiglu import naive as naive_swiglu
 
 MODULES = (lightning, norm, rotary, swiglu)
@@ -26,7 +26,7 @@ MODULES = (lightning, norm, rotary, swiglu)
 pytestmark = pytest.mark.skipif(
     not all(module.is_usable() for module in MODULES), reason="no machine code for this processor"
 )
-ROWS = st.integers(1, native.FEW_ROWS)
+ROWS = st.integers(1, run.FEW_ROWS)
 SEED = st.integers(0, 2**31)
 
 
@@ -185,7 +185,7 @@ def test_gradients_pass():
 def test_without_llvmlite_it_is_not_used(monkeypatch, module):
     package = module.__name__.rpartition(".")[0]
     import_module(f"{package}.lowered")
-    for name in (f"{package}.lowered", "kernels.llvm", "llvmlite"):
+    for name in (f"{package}.lowered", "kernels.jit.builder", "llvmlite"):
         monkeypatch.setitem(sys.modules, name, None)
     monkeypatch.delattr(sys.modules[package], "lowered")
     assert not module.is_usable.__wrapped__()
@@ -205,10 +205,10 @@ def test_a_wrong_result_is_found_out_before_it_is_used(monkeypatch, module):
 
 
 def test_other_processors_have_every_instruction_it_takes(instructions_of):
-    from kernels.lightning import lowered as of_lightning
-    from kernels.norm import lowered as of_norm
-    from kernels.rotary import lowered as of_rotary
-    from kernels.swiglu import lowered as of_swiglu
+    from kernels.lightning import jit_ir as of_lightning
+    from kernels.norm import jit_ir as of_norm
+    from kernels.rotary import jit_ir as of_rotary
+    from kernels.swiglu import jit_ir as of_swiglu
 
     for write in (
         lambda function: of_norm.write(function, True),

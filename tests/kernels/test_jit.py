@@ -6,14 +6,14 @@ import sys
 import pytest
 import torch
 
-from kernels import native
-from kernels.attention import fused as fused_attention
-from kernels.lightning import fused as fused_lightning
-from kernels.linear import fused, widened
-from kernels.norm import fused as fused_norm
+from kernels.attention import jit as fused_attention
+from kernels.jit import run
+from kernels.lightning import jit as fused_lightning
+from kernels.linear import dequantize_int4, jit
+from kernels.norm import jit as fused_norm
 from kernels.quantized import GROUPS
-from kernels.rotary import fused as fused_rotary
-from kernels.swiglu import fused as fused_swiglu
+from kernels.rotary import jit as fused_rotary
+from kernels.swiglu import jit as fused_swiglu
 
 needs_avx2 = pytest.mark.skipif(
     torch.backends.cpu.get_cpu_capability() not in ("AVX2", "AVX512"), reason="another processor"
@@ -22,8 +22,8 @@ needs_avx2 = pytest.mark.skipif(
 
 @needs_avx2
 def test_processors_with_avx2_are_served():
-    assert all(fused.is_usable(group) for group in (0, *GROUPS))
-    assert all(widened.is_usable(group) for group in GROUPS)
+    assert all(jit.is_usable(group) for group in (0, *GROUPS))
+    assert all(dequantize_int4.is_usable(group) for group in GROUPS)
     assert all(fused_attention.is_usable(head_dim) for head_dim in (16, 64, 128))
     for module in (fused_lightning, fused_norm, fused_rotary, fused_swiglu):
         assert module.is_usable(), module.__name__
@@ -32,7 +32,7 @@ def test_processors_with_avx2_are_served():
 @pytest.mark.skipif(sys.platform != "linux", reason="another OpenMP")
 def test_the_threads_are_those_of_torch():
     """Red: one thread does the work of all."""
-    assert native._parallel() is not None
+    assert run._parallel() is not None
 
 
 def test_importing_kernels_does_not_load_llvm():

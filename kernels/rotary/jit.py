@@ -8,12 +8,12 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from kernels import native
+from kernels.jit import run
 from kernels.rotary import plain
 
 
 def rotate(x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
-    if _has_form(x, cosine) and native.takes(x, cosine, sine) and is_usable():
+    if _has_form(x, cosine) and run.takes(x, cosine, sine) and is_usable():
         return _rotate(x, cosine, sine)
     return plain.rotate(x, cosine, sine)
 
@@ -31,16 +31,16 @@ def is_usable() -> bool:
     cosine, sine = torch.randn(2, 2, 1, 18, generator=generator)
     try:
         got = _rotate(x[:, :2], cosine, sine)
-    except native.UNAVAILABLE:
+    except run.UNAVAILABLE:
         return False
     return torch.equal(got, plain.rotate(x[:, :2], cosine, sine))
 
 
 def _rotate(x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
-    from kernels.rotary import lowered
+    from kernels.rotary import jit_ir
 
     out = x.new_empty(x.shape)
-    job = lowered.Job(
+    job = jit_ir.Job(
         x.data_ptr(),
         cosine.data_ptr(),
         sine.data_ptr(),
@@ -49,5 +49,5 @@ def _rotate(x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
         cosine.shape[-1],
         x.stride(0),
     )
-    native.run(lowered.compiled(), job, num_threads=1)
+    run.run(jit_ir.compiled(), job, num_threads=1)
     return out

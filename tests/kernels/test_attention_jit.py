@@ -6,11 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from measure import relative_rms
 
-from kernels.attention import Int8Rows, few, fused, naive
+from kernels.attention import Int8Rows, few_queries, jit, naive
 
-pytestmark = pytest.mark.skipif(
-    not fused.is_usable(16), reason="no machine code for this processor"
-)
+pytestmark = pytest.mark.skipif(not jit.is_usable(16), reason="no machine code for this processor")
 
 
 def inputs(num_queries, num_keys, num_groups, per_group, head_dim, seed=0):
@@ -28,7 +26,7 @@ def inputs(num_queries, num_keys, num_groups, per_group, head_dim, seed=0):
 def attend(q, keys, values, cut=4096, scale=0.25):
     pieces = [(keys[at : at + cut], values[at : at + cut]) for at in range(0, len(keys), cut)]
     rows = q.view(len(q), keys.shape[1], -1, q.shape[-1])
-    return fused.attention(rows, iter(pieces), len(keys), scale).view(q.shape)
+    return jit.attention(rows, iter(pieces), len(keys), scale).view(q.shape)
 
 
 @settings(max_examples=60, deadline=None)
@@ -83,25 +81,25 @@ def test_int8_rows_are_read_as_the_numbers_they_stand_for(
         (coded(keys[at : at + cut]), coded((loudness * values)[at : at + cut]))
         for at in range(0, num_keys, cut)
     ]
-    assert all(fused.serves(*piece) for piece in pieces)
-    got = few.attention(q, pieces, 0.25, None, 0)
+    assert all(jit.serves(*piece) for piece in pieces)
+    got = few_queries.attention(q, pieces, 0.25, None, 0)
     assert relative_rms(got, naive.attention(q, pieces, 0.25, None, 0)) < 2e-6
     dense = [(k.dequantize(), v.dequantize()) for k, v in pieces]
-    assert torch.equal(got, few.attention(q, dense, 0.25, None, 0))
+    assert torch.equal(got, few_queries.attention(q, dense, 0.25, None, 0))
 
 
 def test_keys_of_which_only_the_values_are_int8_are_made_dense():
     q, keys, values = inputs(2, 300, 2, 2, 16)
     pieces = [(keys, coded(values))]
-    assert not fused.serves(*pieces[0])
-    got = few.attention(q, pieces, 0.25, None, 0)
+    assert not jit.serves(*pieces[0])
+    got = few_queries.attention(q, pieces, 0.25, None, 0)
     assert relative_rms(got, naive.attention(q, pieces, 0.25, None, 0)) < 2e-6
 
 
 @pytest.mark.parametrize("num_queries", [1, 5])
 def test_a_long_history_is_put_together_from_tiles(monkeypatch, num_queries):
     """Red: tiles are weighed wrongly, or need room that grows with their number."""
-    monkeypatch.setattr(fused, "_TILE_KEYS", 512)
+    monkeypatch.setattr(jit, "_TILE_KEYS", 512)
     q, keys, values = inputs(num_queries, 5000, 2, 2, 32)
     got = attend(q, keys, values)
     assert relative_rms(got, naive.attention(q, [(keys, values)], 0.25, None, 0)) < 2e-6
@@ -151,17 +149,17 @@ def test_what_is_not_a_number_is_not_hidden():
 
 
 def test_a_wrong_result_is_found_out_before_it_is_used(monkeypatch):
-    right = fused.attention
+    right = jit.attention
 
     def sees_too_much(rows, pieces, num_keys, scale):
         return right(rows, pieces, num_keys + 1, scale)
 
-    monkeypatch.setattr(fused, "attention", sees_too_much)
-    assert not fused.is_usable.__wrapped__(64)
+    monkeypatch.setattr(jit, "attention", sees_too_much)
+    assert not jit.is_usable.__wrapped__(64)
 
 
 def test_heads_of_other_sizes_are_left_to_pytorch(monkeypatch):
-    monkeypatch.setattr(fused, "attention", None)
+    monkeypatch.setattr(jit, "attention", None)
     q, keys, values = inputs(2, 100, 2, 2, 24)
     want = naive.attention(q, [(keys, values)], 0.3, None, 0)
-    assert relative_rms(few.attention(q, [(keys, values)], 0.3, None, 0), want) < 1e-5
+    assert relative_rms(few_queries.attention(q, [(keys, values)], 0.3, None, 0), want) < 1e-5

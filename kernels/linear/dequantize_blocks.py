@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from kernels.linear import dense
-from kernels.linear.widened import widened
+from kernels.linear.dequantize_int4 import widened
 from kernels.quantized import Int8Weight, QuantizedWeight
 
 _BLOCK_ELEMENTS = 2**20  # 4 MB of float32; measured on two AVX2 cores: 2**18 and 2**22 are slower

@@ -9,7 +9,7 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from kernels import native
+from kernels.jit import run
 from kernels.quantized import Int4Weight
 
 _CHUNK_BYTES = 2**14  # of codes that a thread takes at a time
@@ -32,7 +32,7 @@ def is_usable(group: int) -> bool:
     out = torch.empty(weight.shape)
     try:
         _widen(weight, out)
-    except native.UNAVAILABLE:
+    except run.UNAVAILABLE:
         return False
     return torch.equal(out, weight.dequantize())
 
@@ -43,10 +43,10 @@ def _is_together(weight: Int4Weight) -> bool:
 
 
 def _widen(weight: Int4Weight, out: Tensor) -> None:
-    from kernels.linear import lowered
+    from kernels.linear import jit_ir
 
     num_out, width_bytes = weight.packed.shape
-    job = lowered.WideningJob(
+    job = jit_ir.WideningJob(
         weight.packed.data_ptr(),
         weight.scales.data_ptr(),
         weight.offsets.data_ptr(),
@@ -56,4 +56,4 @@ def _widen(weight: Int4Weight, out: Tensor) -> None:
         max(1, _CHUNK_BYTES // width_bytes),
         0,
     )
-    native.run(lowered.compiled_widening(weight.group), job)
+    run.run(jit_ir.compiled_widening(weight.group), job)

@@ -5,7 +5,8 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from kernels import gradients, native
+from kernels import gradients
+from kernels.jit import run
 from kernels.lightning import blocked, chunked
 
 _MOST_ERROR = 1e-5
@@ -45,7 +46,7 @@ def is_usable() -> bool:
     arguments = (q, k, v, torch.tensor([0.5, 1e-3]), state)
     try:
         got = _recurrence(*arguments)
-    except native.UNAVAILABLE:
+    except run.UNAVAILABLE:
         return False
     return all(
         bool((one - other).norm() < _MOST_ERROR * other.norm())
@@ -56,12 +57,12 @@ def is_usable() -> bool:
 def _recurrence(
     q: Tensor, k: Tensor, v: Tensor, slopes: Tensor, state: Tensor
 ) -> tuple[Tensor, Tensor]:
-    from kernels.lightning import lowered
+    from kernels.lightning import jit_ir
 
     num_tokens, num_heads, width = q.shape
     after = torch.empty_like(state)
     out = v.new_empty(v.shape)
-    job = lowered.Job(
+    job = jit_ir.Job(
         q.data_ptr(),
         k.data_ptr(),
         v.data_ptr(),
@@ -78,5 +79,5 @@ def _recurrence(
         *v.stride()[:2],
         0,
     )
-    native.run(lowered.compiled(), job)
+    run.run(jit_ir.compiled(), job)
     return out, after

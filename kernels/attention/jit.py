@@ -10,8 +10,8 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from kernels import native
 from kernels.attention.int8 import Int8Rows, Rows
+from kernels.jit import run
 
 Piece = tuple[Rows, Rows]  # keys and values [n, G, D], both float32 or both int8
 _MOST_ERROR = 1e-5
@@ -23,21 +23,21 @@ _VECTOR = 16
 def attention(rows: Tensor, pieces: Iterable[Piece], num_keys: int, scale: float) -> Tensor:
     """rows [T, G, R, D] over the `num_keys` of `pieces` in order; the last row sees all of them,
     each before it one less. Returns as many rows. A piece is done with when the next is taken."""
-    from kernels.attention import lowered
+    from kernels.attention import jit_ir
 
     rows = rows.contiguous()
     out = torch.empty_like(rows)
     num_queries, num_groups, per_group, head_dim = rows.shape
     num_rows, seen = out.shape[:3].numel(), num_keys - num_queries + 1
-    room = 1 + -(-min(num_keys, _TILE_KEYS) // lowered.CHUNK)
-    parts = rows.new_empty(num_rows, room, head_dim + lowered.EXTRA)
+    room = 1 + -(-min(num_keys, _TILE_KEYS) // jit_ir.CHUNK)
+    parts = rows.new_empty(num_rows, room, head_dim + jit_ir.EXTRA)
     first_chunk = 0
     for keys, values in _tiles(pieces):
         num_tile = keys.shape[0]
-        num_chunks = -(-num_tile // lowered.CHUNK)
+        num_chunks = -(-num_tile // jit_ir.CHUNK)
         k, v, *scales = _parts_of(keys, values)
         assert k.stride(2) == v.stride(2) == 1
-        job = lowered.PartsJob(
+        job = jit_ir.PartsJob(
             rows.data_ptr(),
             k.data_ptr(),
             v.data_ptr(),
@@ -57,10 +57,10 @@ def attention(rows: Tensor, pieces: Iterable[Piece], num_keys: int, scale: float
             scale,
             0,
         )
-        native.run(lowered.compiled_parts(head_dim, bool(scales)), job)
+        run.run(jit_ir.compiled_parts(head_dim, bool(scales)), job)
         num_parts = first_chunk + num_chunks
-        whole = lowered.WholeJob(parts.data_ptr(), out.data_ptr(), num_rows, num_parts, room)
-        native.run(lowered.compiled_whole(head_dim), whole, num_threads=1)
+        whole = jit_ir.WholeJob(parts.data_ptr(), out.data_ptr(), num_rows, num_parts, room)
+        run.run(jit_ir.compiled_whole(head_dim), whole, num_threads=1)
         seen -= num_tile
         first_chunk = 1  # behind what all keys up to here are together
     return out
@@ -110,7 +110,7 @@ def is_usable(head_dim: int) -> bool:
         coded = [(Int8Rows.quantize(keys), Int8Rows.quantize(values))]
         of_codes = attention(q, coded, 700, scale)
         widened = attention(q, [(k.dequantize(), v.dequantize()) for k, v in coded], 700, scale)
-    except native.UNAVAILABLE:
+    except run.UNAVAILABLE:
         return False
     scores = scale * torch.einsum("tgrd,ngd->tgrn", q.double(), keys.double())
     scores[0, :, :, -2:] = scores[1, :, :, -1:] = -torch.inf

@@ -9,8 +9,8 @@ from functools import cache
 
 from llvmlite import ir
 
-from kernels import llvm
-from kernels.llvm import F32, I64, VECTOR, Program
+from kernels.jit import builder
+from kernels.jit.builder import F32, I64, VECTOR, Program
 
 
 class Job(Structure):
@@ -34,7 +34,7 @@ class Job(Structure):
 @cache
 def compiled(of_sum: bool) -> int:
     """The address of the function that does a `Job`."""
-    return llvm.compiled(lambda function, _: write(function, of_sum))
+    return builder.compiled(lambda function, _: write(function, of_sum))
 
 
 def write(function: ir.Function, of_sum: bool) -> None:
