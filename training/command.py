@@ -20,10 +20,10 @@ from mm1cli.output.progress import Progress
 from mm1cli.output.text import Channel
 from training import packed
 from training.data import Reader, Sequences
+from training.data_mixture import ALIGNMENT, Mixture
+from training.decontamination import Overlap
 from training.device import PRECISIONS, Place, compile_layers
 from training.export import write_model
-from training.mixture import ALIGNMENT, Mixture
-from training.overlap import Overlap
 from training.run import Stage, train
 from training.schedule import Schedule
 

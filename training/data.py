@@ -21,10 +21,10 @@ import torch
 from torch import Tensor
 
 from engine.tokenizer import Tokenizer, Turn
-from training import wordings
+from training import prompt_patterns
+from training.data_mixture import ALIGNMENT, Mixture
+from training.decontamination import Overlap
 from training.generated import Generator
-from training.mixture import ALIGNMENT, Mixture
-from training.overlap import Overlap
 from training.samples import Sample, samples_of
 
 HELD_OUT_OF = 50  # one source in so many is held out
@@ -266,7 +266,7 @@ def _group(record: dict[str, Any]) -> str:
     if "source" in record:
         return str(record["source"]).partition(":")[0]
     text = str(record.get("prompt") or record.get("document") or record.get("meeting"))
-    if "prompt" in record and (parsed := wordings.parse(text)) is not None:
+    if "prompt" in record and (parsed := prompt_patterns.parse(text)) is not None:
         return " ".join(parsed.passage.split())
     return _longest_line(text)
 

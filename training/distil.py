@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from engine.checkpoint import Checkpoint, load
 from engine.families import read_config
 from engine.model import Model
-from training import cost, head, questions
+from training import chunked_loss, cost, window_mask
 from training.command import Job, Prepared, main
 from training.data import Sequences
 from training.schedule import Schedule
@@ -70,7 +70,7 @@ class Distillation:
     """Trains mixers and norms of `student` in place; see `training.run.Stage`.
 
     Where it has windows for document tokens, answers and the questions before them see everything
-    (`training.questions`); the teacher always does.
+    (`training.window_mask`); the teacher always does.
     """
 
     def __init__(self, student: Model, teacher: Model) -> None:
@@ -84,7 +84,7 @@ class Distillation:
 
     def learn(self, token_ids: Tensor, is_answer: Tensor, weight: float) -> float:
         hidden = self._hidden(self.model, token_ids, is_answer)
-        loss, gradient = head.learn(
+        loss, gradient = chunked_loss.learn(
             self.model,
             self.teacher,
             hidden,
@@ -106,10 +106,10 @@ class Distillation:
             token_ids, is_answer = held_out.at(index)
             got = self._hidden(self.model, token_ids, is_answer)
             wanted = self._teacher_hidden(token_ids)
-            for rows in head.blocks(len(token_ids) - 1, device):
+            for rows in chunked_loss.blocks(len(token_ids) - 1, device):
                 ours, theirs = self.model.logits(got[rows]), self.teacher.logits(wanted[rows])
                 next_ids = token_ids[1:][rows]
-                divergence, surprise, *_ = head.compare(ours, theirs, next_ids)
+                divergence, surprise, *_ = chunked_loss.compare(ours, theirs, next_ids)
                 own = -torch.log_softmax(theirs, dim=-1).gather(1, next_ids[:, None])
                 sums += torch.stack([surprise.sum(), own.sum(), divergence.sum()]).double()
                 count += len(divergence)
@@ -131,7 +131,7 @@ class Distillation:
     def _hidden(model: Model, token_ids: Tensor, is_answer: Tensor | None = None) -> Tensor:
         states = model.empty_states(differentiable=True, num_sequences=token_ids[:1].numel())
         if is_answer is not None:
-            questions.mark(states, is_answer)
+            window_mask.mark(states, is_answer)
         hidden: Tensor = model(token_ids, states, 0)
         return hidden
 

@@ -24,8 +24,8 @@ from typing import Any
 
 from safetensors.torch import load_file, save_file
 
-from training import compact, pack, parts, shards
-from training.collect import collect
+from training import encoding, file_parts, pack, shards
+from training.assemble import collect
 
 STAGES = "align:5,distil:9,lengthen:4,read:4,reinforce:3"
 _SETUP_S = 20.0  # of a stage, outside its own limit: loading, and writing shards
@@ -128,9 +128,9 @@ class Job:
             return
         began = time.monotonic()
         inputs = self.work / "inputs"
-        names = parts.join(self.options.data, inputs)
-        tensors = compact.grow(load_file(inputs / pack.PARENT))
-        if shards.fingerprint(tensors) != parts.facts_of(self.options.data)["parent"]:
+        names = file_parts.join(self.options.data, inputs)
+        tensors = encoding.grow(load_file(inputs / pack.PARENT))
+        if shards.fingerprint(tensors) != file_parts.facts_of(self.options.data)["parent"]:
             raise ValueError(f"{self.options.data}: the parent does not come back exactly")
         parent = self.work / "parent.part"
         shutil.rmtree(parent, ignore_errors=True)

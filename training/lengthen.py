@@ -14,13 +14,13 @@ import argparse
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from training import tune
+from training import sft_loss
 from training.command import Job, Prepared, main
 from training.convert import RECIPE_HELP, Recipe, with_softmax
-from training.mixture import Mixture
+from training.data_mixture import Mixture
 from training.schedule import Schedule
 
-WEIGHTS = tune.Weights(text=1.0, answer=4.0, kl=0.0)
+WEIGHTS = sft_loss.Weights(text=1.0, answer=4.0, kl=0.0)
 MIXTURE = Mixture()
 
 PRESETS = {
@@ -65,7 +65,7 @@ PRESETS = {
 
 
 def prepare(job: Job, options: argparse.Namespace) -> Prepared:
-    student = tune.load_student(options.student, job.place.device)
+    student = sft_loss.load_student(options.student, job.place.device)
     num_tokens = job.data.token_ids.shape[1]
     far_options = {}
     if options.log_scale:
@@ -81,15 +81,15 @@ def prepare(job: Job, options: argparse.Namespace) -> Prepared:
     config["max_position_embeddings"] = max(config["max_position_embeddings"], options.positions)
     teacher = job.load_parent().to(job.place.device)
     teacher.settle()
-    weights = tune.weights_of(options)
+    weights = sft_loss.weights_of(options)
     shared = {"stage": "lengthen", "student": student.fingerprint, "weights": asdict(weights)}
     shared |= {"softmax": options.softmax, "log_scale": options.log_scale}
-    return Prepared(tune.Tuning(model, teacher, weights), config, shared)
+    return Prepared(sft_loss.Tuning(model, teacher, weights), config, shared)
 
 
 def command(arguments: Sequence[str] | None = None) -> None:
     def add_options(parser: argparse.ArgumentParser) -> None:
-        tune.add_options(parser, WEIGHTS)
+        sft_loss.add_options(parser, WEIGHTS)
         parser.add_argument("--softmax", default="", help=RECIPE_HELP)
         parser.add_argument(
             "--log-scale",

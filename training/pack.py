@@ -18,11 +18,11 @@ from pathlib import Path
 from safetensors.torch import load_file, save_file
 
 from engine.tokenizer import Tokenizer
-from training import compact, lengthen, packed, parts, read, reinforce
+from training import encoding, file_parts, lengthen, packed, read, reinforce
 from training.data import Reader, Sequences
+from training.data_mixture import Mixture
+from training.decontamination import Overlap
 from training.export import MODEL_FILES
-from training.mixture import Mixture
-from training.overlap import Overlap
 from training.shards import fingerprint
 
 PART_BYTES = 56 * 2**20
@@ -43,7 +43,7 @@ def pack(options: argparse.Namespace) -> str:
     with tempfile.TemporaryDirectory() as folder:
         scratch = Path(folder)
         tensors = load_file(options.parent / "model.safetensors")
-        save_file(compact.shrink(tensors), scratch / PARENT)
+        save_file(encoding.shrink(tensors), scratch / PARENT)
         files = {PARENT: scratch / PARENT}
         files |= {n: options.parent / n for n in MODEL_FILES if (options.parent / n).exists()}
         told = []
@@ -55,7 +55,7 @@ def pack(options: argparse.Namespace) -> str:
         for stage, _, path in (entry.partition("=") for entry in options.set):
             files[stage + TOKENS] = Path(path)
         facts = {"parent": fingerprint(tensors), "seed": options.seed}
-        number = parts.split(files, options.out, PART_BYTES, facts)
+        number = file_parts.split(files, options.out, PART_BYTES, facts)
     return f"{'; '.join(told)}; with the parent, in {number} parts"
 
 

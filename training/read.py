@@ -11,12 +11,12 @@ import argparse
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from training import tune
+from training import sft_loss
 from training.command import Job, Prepared, main
-from training.mixture import Mixture
+from training.data_mixture import Mixture
 from training.schedule import Schedule
 
-WEIGHTS = tune.Weights(text=0.0, answer=8.0, kl=0.1)
+WEIGHTS = sft_loss.Weights(text=0.0, answer=8.0, kl=0.1)
 MIXTURE = Mixture(text=0.1, qa=0.4, generated=0.5)
 
 PRESETS = {
@@ -61,17 +61,17 @@ PRESETS = {
 
 
 def prepare(job: Job, options: argparse.Namespace) -> Prepared:
-    student = tune.load_student(options.student, job.place.device)
+    student = sft_loss.load_student(options.student, job.place.device)
     teacher = job.load_parent().to(job.place.device)
     teacher.settle()
-    weights = tune.weights_of(options)
+    weights = sft_loss.weights_of(options)
     shared = {"stage": "read", "student": student.fingerprint, "weights": asdict(weights)}
-    return Prepared(tune.Tuning(student.model, teacher, weights), student.config, shared)
+    return Prepared(sft_loss.Tuning(student.model, teacher, weights), student.config, shared)
 
 
 def command(arguments: Sequence[str] | None = None) -> None:
     def add_options(parser: argparse.ArgumentParser) -> None:
-        tune.add_options(parser, WEIGHTS)
+        sft_loss.add_options(parser, WEIGHTS)
         parser.set_defaults(mixture=MIXTURE)
 
     main(__doc__ or "", PRESETS, prepare, add_options, arguments)

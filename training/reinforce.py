@@ -26,10 +26,10 @@ from engine.decode import Decoding, Sampler, Sampling, StopReason
 from engine.layers.kv_cache import KVTrace
 from engine.model import Model
 from engine.tokenizer import Tokenizer
-from training import cispo, cost, questions, tune
+from training import cispo, cost, sft_loss, window_mask
 from training.command import Job, Prepared, main
 from training.data import Sequences
-from training.mixture import Mixture
+from training.data_mixture import Mixture
 from training.reward import reward
 from training.schedule import Schedule
 
@@ -183,7 +183,7 @@ class Reinforcement:
 
     def _read(self, prompt: list[int]) -> Context:
         context = Context(self.model, CHUNK_TOKENS)
-        border = questions.border(len(prompt))
+        border = window_mask.border(len(prompt))
         context.extend(prompt[:border])
         context.attend_globally()
         context.extend(prompt[border:])
@@ -208,7 +208,7 @@ class Reinforcement:
         states = self.model.empty_states(differentiable=True)
         for state in states:
             if isinstance(state, KVTrace):
-                state.global_from = questions.border(len(prompt))
+                state.global_from = window_mask.border(len(prompt))
         hidden: Tensor = self.model(torch.tensor(prompt, device=device), states, 0)[-1:]
         total = torch.zeros((), device=device)
         for answer, advantage in zip(drawn, gain, strict=True):
@@ -227,7 +227,7 @@ class Reinforcement:
 def prepare(job: Job, options: argparse.Namespace) -> Prepared:
     _check_prompts(job.data)
     _check_prompts(job.held_out)
-    student = tune.load_student(options.student, job.place.device)
+    student = sft_loss.load_student(options.student, job.place.device)
     rules = Rules(options.group, options.max_tokens, options.low, options.high)
     shared = {"stage": "reinforce", "student": student.fingerprint, "rules": asdict(rules)}
     stage = Reinforcement(student.model, Tokenizer(options.student), rules)

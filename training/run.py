@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from engine.model import Model
-from training import saved
+from training import checkpointing
 from training.budget import Budget
 from training.data import Sequences
 from training.device import Place
@@ -135,7 +135,7 @@ def train(
                 kept: dict[str, Any] = {"recipe": recipe}
                 if minutes is not None:
                     kept |= {"plan": [plan.step, plan.share, plan.end], "used_s": budget.used_s}
-                saved.save(directory, step, _tensors(stage, optimizer), kept)
+                checkpointing.save(directory, step, _tensors(stage, optimizer), kept)
                 budget.note_pause(now() - began)
         on_progress(step * tokens, step * tokens if not caught else plan.end * tokens)
     return Outcome(step, resumed_from, caught[0] if caught else None, log.path)
@@ -238,7 +238,7 @@ def _tensors(stage: Stage, optimizer: torch.optim.Optimizer) -> dict[str, Tensor
 def _restore(
     stage: Stage, optimizer: torch.optim.Optimizer, directory: Path, recipe: dict[str, Any]
 ) -> dict[str, Any]:
-    found = saved.load(directory)
+    found = checkpointing.load(directory)
     if found is None:
         return {}
     facts, tensors = found

@@ -33,7 +33,7 @@ from mm1cli.models.delta import CARD
 from training import shards
 from training.card import Facts, Run, card
 from training.data import Reader
-from training.mixture import Mixture
+from training.data_mixture import Mixture
 from training.rounding import weight_error
 
 MAX_BYTES = 40_000_000

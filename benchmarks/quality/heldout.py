@@ -16,8 +16,8 @@ from typing import Any
 from benchmarks.quality.work import digest
 from mm1cli.retrieval.passages import Passage
 from training.data import split
-from training.overlap import Overlap
-from training.wordings import parse
+from training.decontamination import Overlap
+from training.prompt_patterns import parse
 
 TEXT = Path("train") / "text.jsonl.xz"
 QUESTIONS = Path("train") / "qa.jsonl.xz"

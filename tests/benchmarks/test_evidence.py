@@ -14,7 +14,7 @@ from benchmarks.quality.subject import Subject
 from benchmarks.quality.work import Work
 from mm1cli.retrieval.passages import passages
 from training.data import split
-from training.wordings import parse
+from training.prompt_patterns import parse
 
 PASSAGE, QUESTION = 'He said: "No." It rained, and how!', "What did he say, again?"
 WORDINGS = (

@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from engine.tokenizer import Tokenizer
-from training import saved
+from training import checkpointing
 from training.data import Reader
-from training.mixture import Mixture
-from training.overlap import Overlap, evaluation_files, evaluation_text
+from training.data_mixture import Mixture
+from training.decontamination import Overlap, evaluation_files, evaluation_text
 from training.schedule import Schedule
 
 
@@ -222,8 +222,8 @@ def test_the_rate_rises_and_falls():
 
 
 def test_a_kill_while_saving_leaves_the_checkpoint_before(tmp_path, monkeypatch):
-    saved.save(tmp_path, 1, {"x": torch.ones(2)}, {"recipe": {}})
-    write = saved.durable.write
+    checkpointing.save(tmp_path, 1, {"x": torch.ones(2)}, {"recipe": {}})
+    write = checkpointing.durable.write
 
     def killed(path, fill):
         if path.name == "checkpoint.json":
@@ -231,12 +231,12 @@ def test_a_kill_while_saving_leaves_the_checkpoint_before(tmp_path, monkeypatch)
         write(path, fill)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(saved.durable, "write", killed)
-        saved.save(tmp_path, 2, {"x": torch.zeros(2)}, {"recipe": {}})
-    facts, tensors = saved.load(tmp_path)
+        patch.setattr(checkpointing.durable, "write", killed)
+        checkpointing.save(tmp_path, 2, {"x": torch.zeros(2)}, {"recipe": {}})
+    facts, tensors = checkpointing.load(tmp_path)
     assert facts["step"] == 1
     assert torch.equal(tensors["x"], torch.ones(2))
-    saved.save(tmp_path, 3, {"x": torch.zeros(2)}, {})
+    checkpointing.save(tmp_path, 3, {"x": torch.zeros(2)}, {})
     names = sorted(path.name for path in tmp_path.iterdir() if path.suffix != ".part")
     assert names == ["checkpoint-00000003.safetensors", "checkpoint.json"]
 
@@ -245,4 +245,4 @@ def test_a_kill_while_saving_leaves_the_checkpoint_before(tmp_path, monkeypatch)
 def test_a_damaged_checkpoint_is_refused_in_one_line(tmp_path, text):
     (tmp_path / "checkpoint.json").write_text(text)
     with pytest.raises(ValueError, match=r"damaged .*start in another folder"):
-        saved.load(tmp_path)
+        checkpointing.load(tmp_path)

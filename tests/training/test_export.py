@@ -17,7 +17,7 @@ from tiny import (
 
 from engine.engine import check_tensors
 from training import shards
-from training.collect import collect
+from training.assemble import collect
 from training.export import write_model
 
 IDS = torch.randint(4, 290, (50,), generator=torch.Generator().manual_seed(6)).tolist()

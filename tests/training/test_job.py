@@ -12,7 +12,18 @@ from safetensors.torch import load_file, save_file
 from tiny import load_model
 
 from engine.engine import Engine
-from training import align, collect, compact, job, pack, packed, parts, reinforce, saved, shards
+from training import (
+    align,
+    assemble,
+    checkpointing,
+    encoding,
+    file_parts,
+    job,
+    pack,
+    packed,
+    reinforce,
+    shards,
+)
 from training.data import Sequences
 
 STAGES = "align:1,distil:2"
@@ -59,7 +70,7 @@ def test_a_job_runs_from_its_folder_alone(done, parent):
 
 
 def test_results_and_parent_make_a_model_the_engine_opens(done, parent, tmp_path):
-    collect.command([str(path) for path in (done / "distil", parent, tmp_path / "model")])
+    assemble.command([str(path) for path in (done / "distil", parent, tmp_path / "model")])
     got, want = weights(tmp_path / "model"), weights(done / "work" / "distil" / "model")
     assert got.keys() == want.keys()
     before = weights(parent)
@@ -147,7 +158,7 @@ def test_the_later_stages_run_from_the_folder_too_and_go_on_after_a_kill(
     with monkeypatch.context() as patch, pytest.raises(Kill):
         patch.setattr(reinforce.Reinforcement, "learn", dying)
         run_job(folder, out, *begun)
-    step = saved.load(out / "work" / "reinforce")[0]["step"]
+    step = checkpointing.load(out / "work" / "reinforce")[0]["step"]
     assert 0 < step < 4
     run_job(folder, out, *begun)
     stages = ["lengthen", "read", "reinforce"]
@@ -155,7 +166,7 @@ def test_the_later_stages_run_from_the_folder_too_and_go_on_after_a_kill(
     log = [json.loads(line) for line in (out / "reinforce/log.jsonl").read_text().splitlines()]
     assert [line["step"] for line in log] == list(range(5))
     assert log[0]["recipe"]["stage"] == "reinforce"
-    collect.collect(out / "reinforce", parent, tmp_path / "model")
+    assemble.collect(out / "reinforce", parent, tmp_path / "model")
     got, want = weights(tmp_path / "model"), weights(out / "work" / "reinforce" / "model")
     before = weights(out / "work" / "read" / "model")
     assert all(relative_rms(got[name], want[name]) < 0.02 for name in want)
@@ -188,7 +199,7 @@ def test_a_folder_without_prompts_is_refused_before_any_stage_runs(
 
 def test_each_stage_is_packed_as_it_reads(folder, tmp_path):
     """Red: a stage meets sequences of a length or kind that it cannot read."""
-    names = parts.join(folder, tmp_path)
+    names = file_parts.join(folder, tmp_path)
     assert {name for name in names if name.endswith(pack.TOKENS)} == {
         name + pack.TOKENS for name in ("main", "lengthen", "read", "reinforce")
     }
@@ -224,10 +235,10 @@ def test_a_missing_or_damaged_part_is_said(folder, tmp_path):
     assert last.parent.name != "part-00"
     last.write_bytes(last.read_bytes()[:-1] + b"x")
     with pytest.raises(ValueError, match="damaged; carry it again"):
-        parts.join(copy, tmp_path / "out")
+        file_parts.join(copy, tmp_path / "out")
     last.unlink()
     with pytest.raises(ValueError, match="part missing"):
-        parts.join(copy, tmp_path / "out")
+        file_parts.join(copy, tmp_path / "out")
 
 
 def test_shards_of_another_parent_or_damaged_are_refused(done, parent, tmp_path):
@@ -237,7 +248,7 @@ def test_shards_of_another_parent_or_damaged_are_refused(done, parent, tmp_path)
     tensors["model.norm.weight"] = tensors["model.norm.weight"] * 2
     save_file(tensors, other / "model.safetensors")
     with pytest.raises(ValueError, match="is not the model that"):
-        collect.collect(done / "align", other, tmp_path / "model")
+        assemble.collect(done / "align", other, tmp_path / "model")
     copy = tmp_path / "shards"
     copy.mkdir()
     for path in (done / "align").iterdir():
@@ -245,7 +256,7 @@ def test_shards_of_another_parent_or_damaged_are_refused(done, parent, tmp_path)
     shard = next(copy.glob("shard-*"))
     shard.write_bytes(shard.read_bytes() + b" ")
     with pytest.raises(ValueError, match="damaged; fetch it again"):
-        collect.collect(copy, parent, tmp_path / "model")
+        assemble.collect(copy, parent, tmp_path / "model")
 
 
 @pytest.mark.parametrize(("form", "error"), [("int8", 0.012), ("bfloat16", 0.003)])
@@ -278,8 +289,8 @@ def test_weights_that_were_quantised_come_back_exactly_and_small():
         "plain": torch.randn(6, 64, generator=generator),
         "vector": torch.randn(9, generator=generator),
     }
-    small = compact.shrink(tensors)
-    back = compact.grow(small)
+    small = encoding.shrink(tensors)
+    back = encoding.grow(small)
     assert all(torch.equal(back[name], tensor) for name, tensor in tensors.items())
     bits = {
         name: 8 * sum(part.nbytes for key, part in small.items() if key.startswith(name + "|"))
@@ -314,7 +325,7 @@ def test_stages_that_cannot_be_are_refused(text):
 
 
 def test_a_model_of_a_job_reads_like_the_one_it_trained(done, parent, tmp_path):
-    collect.collect(done / "align", parent, tmp_path / "model")
+    assemble.collect(done / "align", parent, tmp_path / "model")
     ids = torch.arange(5, 60)
     logits = []
     for directory in (tmp_path / "model", done / "work" / "align" / "model"):

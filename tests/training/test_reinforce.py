@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from tiny import llama_config, load_model
 
 from engine.tokenizer import Tokenizer
-from training import cispo, reinforce, saved
+from training import checkpointing, cispo, reinforce
 from training.convert import Recipe, convert, hybrid_config
 from training.data import Sequences
 from training.device import Place
@@ -235,7 +235,7 @@ def test_a_killed_run_ends_as_an_uninterrupted_one(parent, student, records, tmp
     with monkeypatch.context() as patch, pytest.raises(Kill):
         patch.setattr(reinforce.Reinforcement, "learn", dying)
         reinforce_command(parent, student, records, tmp_path / "killed")
-    assert saved.load(tmp_path / "killed")[0]["step"] == 2
+    assert checkpointing.load(tmp_path / "killed")[0]["step"] == 2
     reinforce_command(parent, student, records, tmp_path / "killed")
     got, want, before = (
         load_file(path / "model.safetensors")

@@ -11,7 +11,7 @@ from tiny import load_model
 
 from engine.context import Context
 from engine.engine import Engine, check_tensors
-from training import align, distil, head, saved
+from training import align, checkpointing, chunked_loss, distil
 
 QKV = "model.layers.0.self_attn.qkv_proj.weight"
 KEPT_OUT = "model.layers.1.self_attn.o_proj.weight"
@@ -133,7 +133,7 @@ def test_a_signal_ends_the_run_after_the_step_and_it_goes_on(
         patch.setattr(distil.Distillation, "learn", interrupted)
         distil_command(parent, aligned / "model", records, run)
     assert ended.value.code == 128 + number
-    assert saved.load(run)[0]["step"] == 3
+    assert checkpointing.load(run)[0]["step"] == 3
     distil_command(parent, aligned / "model", records, run)
     got, want = weights_of(run), weights_of(distilled)
     assert all(torch.equal(got[name], want[name]) for name in want)
@@ -173,7 +173,7 @@ def test_the_gradient_of_a_distillation_is_that_of_the_loss_in_one_piece(
     parent, aligned, monkeypatch
 ):
     """The head runs a few rows at a time; their gradients must add up to the whole."""
-    monkeypatch.setitem(head.ROWS, "cpu", 7)
+    monkeypatch.setitem(chunked_loss.ROWS, "cpu", 7)
     ids = torch.randint(4, 290, (40,), generator=torch.Generator().manual_seed(8))
     is_answer = torch.arange(40) > 30
     stage = distil.Distillation(load_model(aligned / "model"), load_model(parent))

@@ -10,7 +10,7 @@ from tiny import all_logits, llama_config, load_model
 
 from engine.config import Mixer
 from engine.layers.softmax import SoftmaxAttention
-from training import choose
+from training import layer_selection
 from training.convert import Recipe, convert, hybrid_config, match_variance
 from training.data import Sequences
 from training.export import write_model
@@ -39,7 +39,7 @@ def student(model, parent, tmp_path):
 
 def test_the_cost_of_a_layer_is_that_of_the_parent_with_it_alone(model, student):
     hybrid = load_model(student)
-    found = choose.costs(model, hybrid, DATA)
+    found = layer_selection.costs(model, hybrid, DATA)
     assert sorted(cost.layer for cost in found) == [0, 1, 2]
     assert found[0].layer == 1
     assert [cost.kl for cost in found] == sorted((cost.kl for cost in found), reverse=True)
@@ -64,7 +64,7 @@ def test_the_cost_of_a_layer_is_that_of_the_parent_with_it_alone(model, student)
 def test_layers_go_back_to_what_they_were_in_the_parent(model, student, parent, tmp_path):
     out = tmp_path / "chosen"
     options = ["--parent", parent, "--student", student, "--softmax", "0,1:16w80,2", "--out", out]
-    choose.command([str(option) for option in options])
+    layer_selection.command([str(option) for option in options])
     ids = IDS[0].tolist()
     assert relative_rms(all_logits(load_model(out), ids, 32), all_logits(model, ids, 32)) < 1e-6
 
@@ -72,7 +72,7 @@ def test_layers_go_back_to_what_they_were_in_the_parent(model, student, parent, 
 def test_the_other_layers_stay_the_students(student, parent, tmp_path):
     out = tmp_path / "chosen"
     options = ["--parent", parent, "--student", student, "--softmax", "0:16w8+2", "--out", out]
-    choose.command([str(option) for option in options])
+    layer_selection.command([str(option) for option in options])
     got, was = load_model(out), load_model(student)
     assert got.config.count(Mixer.LIGHTNING) == 2
     assert got.layers[0].config.softmax.window_tokens == 8
@@ -92,7 +92,7 @@ def test_layers_that_keep_what_they_learnt_change_their_form_alone(student, pare
     config = json.loads((student / "config.json").read_text())
     write_model(hybrid, config, parent, trained)
     options = ["--parent", parent, "--student", trained, "--own", "--out", tmp_path / "out"]
-    choose.command([str(x) for x in [*options, "--softmax", "3:16d8+2"]])
+    layer_selection.command([str(x) for x in [*options, "--softmax", "3:16d8+2"]])
     got, was = load_model(tmp_path / "out"), load_model(trained)
     softmax = got.layers[3].config.softmax
     assert (softmax.window_tokens, softmax.sink_tokens, softmax.window_always) == (8, 2, False)
@@ -103,7 +103,8 @@ def test_layers_that_keep_what_they_learnt_change_their_form_alone(student, pare
 
 def test_the_table_is_measured_on_held_out_text(student, parent, records, capsys):
     options = ["--parent", parent, "--student", student, "--text", records / "text.jsonl"]
-    choose.command([str(option) for option in [*options, "--sequences", 4, "--tokens", 288]])
+    options += ["--sequences", 4, "--tokens", 288]
+    layer_selection.command([str(option) for option in options])
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 2 + 3
     rows = [[float(cell) for cell in line.strip("|").split("|")] for line in lines[2:]]
@@ -113,6 +114,6 @@ def test_the_table_is_measured_on_held_out_text(student, parent, records, capsys
 
 def test_a_command_without_work_is_refused(student, parent, capsys):
     with pytest.raises(SystemExit) as ended:
-        choose.command(["--parent", str(parent), "--student", str(student)])
+        layer_selection.command(["--parent", str(parent), "--student", str(student)])
     assert ended.value.code == 2
     assert "give --text" in capsys.readouterr().err

@@ -8,7 +8,7 @@ from measure import relative_rms
 from tiny import load_model
 
 from engine.context import Context
-from training import distil, lengthen, questions, reinforce
+from training import distil, lengthen, reinforce, window_mask
 from training.convert import Recipe, convert, hybrid_config
 from training.data import Sequences
 
@@ -34,8 +34,8 @@ def _config_of(parent):
 @given(st.lists(st.booleans(), min_size=1, max_size=200), st.integers(0, 70))
 def test_answers_and_the_tokens_before_them_see_everything(is_answer, before):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(questions, "QUESTION_TOKENS", before)
-        got = questions.sees_all(torch.tensor(is_answer)).tolist()
+        patch.setattr(window_mask, "QUESTION_TOKENS", before)
+        got = window_mask.sees_all(torch.tensor(is_answer)).tolist()
     assert got == [any(is_answer[n : n + before + 1]) for n in range(len(is_answer))]
 
 
@@ -53,7 +53,7 @@ def engine_logits(model, ids, border):
 
 @torch.no_grad()
 def test_training_sees_what_the_engine_sees(windowed, monkeypatch):
-    monkeypatch.setattr(questions, "QUESTION_TOKENS", 20)
+    monkeypatch.setattr(window_mask, "QUESTION_TOKENS", 20)
     got = windowed.logits(hidden_of(windowed, IDS, IS_ANSWER))
     want = engine_logits(windowed, IDS, 60)
     assert relative_rms(got, want) < 1e-4
@@ -65,14 +65,14 @@ def test_training_sees_what_the_engine_sees(windowed, monkeypatch):
 @torch.no_grad()
 def test_a_document_after_an_answer_has_its_window_again(windowed, monkeypatch):
     """The same tokens before and after: only those marked differ from a sequence without marks."""
-    monkeypatch.setattr(questions, "QUESTION_TOKENS", 10)
+    monkeypatch.setattr(window_mask, "QUESTION_TOKENS", 10)
     layer = windowed.layers[3].mixer
     hidden = torch.randn(90, windowed.config.hidden_size)
     is_answer = (torch.arange(90) >= 40) & (torch.arange(90) < 50)
 
     def out(marks):
         states = windowed.empty_states(differentiable=True)
-        questions.mark(states, marks)
+        window_mask.mark(states, marks)
         return layer(hidden, states[3], 0)
 
     differs = (out(is_answer) - out(torch.zeros_like(is_answer))).abs().amax(dim=1) > 1e-6
@@ -80,7 +80,7 @@ def test_a_document_after_an_answer_has_its_window_again(windowed, monkeypatch):
 
 
 def test_a_batch_marks_each_sequence_by_its_own_answers(parent, windowed, monkeypatch):
-    monkeypatch.setattr(questions, "QUESTION_TOKENS", 5)
+    monkeypatch.setattr(window_mask, "QUESTION_TOKENS", 5)
     ids = torch.stack([IDS, IDS.flip(0), IDS.roll(7)], dim=1)
     is_answer = torch.stack([IS_ANSWER, IS_ANSWER.roll(40), IS_ANSWER & False], dim=1)
     stage = distil.Distillation(windowed, load_model(parent))
@@ -95,7 +95,7 @@ def test_a_batch_marks_each_sequence_by_its_own_answers(parent, windowed, monkey
 
 
 def test_judging_sees_what_learning_sees(parent, windowed, monkeypatch):
-    monkeypatch.setattr(questions, "QUESTION_TOKENS", 5)
+    monkeypatch.setattr(window_mask, "QUESTION_TOKENS", 5)
     data = Sequences(IDS[None].int(), IS_ANSWER[None])
     stage = distil.Distillation(windowed, load_model(parent))
     marked = stage.judge(data)["kl"]
@@ -107,7 +107,7 @@ def test_judging_sees_what_learning_sees(parent, windowed, monkeypatch):
 
 def test_an_answer_is_drawn_and_learnt_with_the_same_sight(parent, windowed, monkeypatch):
     """Else the importance weights of stage 5 would be wrong from the first step on."""
-    monkeypatch.setattr(questions, "QUESTION_TOKENS", 20)
+    monkeypatch.setattr(window_mask, "QUESTION_TOKENS", 20)
     from engine.tokenizer import Tokenizer
 
     rules = reinforce.Rules(group=2, max_tokens=4)
@@ -116,7 +116,7 @@ def test_an_answer_is_drawn_and_learnt_with_the_same_sight(parent, windowed, mon
     (answer, *_) = stage._draw(prompt)
     states = windowed.empty_states(differentiable=True)
     mask = torch.arange(80 + len(answer.token_ids)) >= 80
-    questions.mark(states, mask)
+    window_mask.mark(states, mask)
     ids = torch.tensor([*prompt, *answer.token_ids])
     with torch.no_grad():
         scores = windowed.logits(windowed(ids, states, 0)).log_softmax(-1)[79:-1]

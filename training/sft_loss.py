@@ -17,7 +17,7 @@ from torch import Tensor
 from engine.checkpoint import Checkpoint, load
 from engine.families import read_config
 from engine.model import Model
-from training import head
+from training import chunked_loss
 from training.convert import JSON
 from training.data import Sequences
 from training.distil import Distillation
@@ -41,7 +41,7 @@ class Tuning(Distillation):
 
     def learn(self, token_ids: Tensor, is_answer: Tensor, weight: float) -> float:
         hidden = self._hidden(self.model, token_ids, is_answer)
-        loss, gradient = head.learn(
+        loss, gradient = chunked_loss.learn(
             self.model,
             self.teacher,
             hidden,

@@ -10,7 +10,7 @@ from tiny import all_logits, llama_config, load_model
 
 from engine.config import Mixer
 from engine.engine import check_tensors
-from training import head, lengthen, read, saved, tune
+from training import checkpointing, chunked_loss, lengthen, read, sft_loss
 from training.convert import Recipe, convert, hybrid_config, with_softmax
 from training.data import Sequences
 from training.export import write_model
@@ -99,7 +99,7 @@ class Kill(BaseException):
 def test_a_killed_run_ends_as_an_uninterrupted_one(
     parent, lengthened, has_read, records, tmp_path, monkeypatch
 ):
-    learn, calls = tune.Tuning.learn, []
+    learn, calls = sft_loss.Tuning.learn, []
 
     def dying(self, *arguments):
         calls.append(1)
@@ -109,9 +109,9 @@ def test_a_killed_run_ends_as_an_uninterrupted_one(
 
     options = [read, parent, lengthened / "model", records, tmp_path / "run"]
     with monkeypatch.context() as patch, pytest.raises(Kill):
-        patch.setattr(tune.Tuning, "learn", dying)
+        patch.setattr(sft_loss.Tuning, "learn", dying)
         stage_command(*options)
-    assert saved.load(tmp_path / "run")[0]["step"] == 6
+    assert checkpointing.load(tmp_path / "run")[0]["step"] == 6
     stage_command(*options)
     got, want = weights_of(tmp_path / "run"), weights_of(has_read)
     assert all(torch.equal(got[name], want[name]) for name in want)
@@ -127,12 +127,12 @@ def test_another_weight_is_another_run(parent, student, records, lengthened, cap
 
 @pytest.mark.parametrize("kl", [0.0, 0.3])
 def test_the_gradient_is_that_of_the_loss_in_one_piece(parent, student, monkeypatch, kl):
-    monkeypatch.setattr(head, "ROWS", {"cpu": 7})
-    weights = tune.Weights(text=0.5, answer=2.0, kl=kl)
-    stage = tune.Tuning(load_model(student), load_model(parent), weights)
+    monkeypatch.setattr(chunked_loss, "ROWS", {"cpu": 7})
+    weights = sft_loss.Weights(text=0.5, answer=2.0, kl=kl)
+    stage = sft_loss.Tuning(load_model(student), load_model(parent), weights)
     loss = stage.learn(IDS, IS_ANSWER, 0.5)
 
-    whole = tune.Tuning(load_model(student), load_model(parent), weights)
+    whole = sft_loss.Tuning(load_model(student), load_model(parent), weights)
     ours = whole.model.logits(whole.model(IDS, whole.model.empty_states(differentiable=True), 0))
     with torch.no_grad():
         theirs = whole.teacher.logits(whole.teacher(IDS, whole.teacher.empty_states(), 0))
@@ -148,7 +148,7 @@ def test_the_gradient_is_that_of_the_loss_in_one_piece(parent, student, monkeypa
 
 def test_sequences_beside_each_other_are_averaged(parent, student):
     def fresh():
-        return tune.Tuning(load_model(student), load_model(parent), lengthen.WEIGHTS)
+        return sft_loss.Tuning(load_model(student), load_model(parent), lengthen.WEIGHTS)
 
     rows, answers = torch.stack([IDS, IDS.flip(0)]), torch.stack([IS_ANSWER, ~IS_ANSWER])
     one, both = fresh(), fresh()
@@ -159,7 +159,7 @@ def test_sequences_beside_each_other_are_averaged(parent, student):
 
 
 def test_the_answers_judged_are_those_marked(parent, student):
-    stage = tune.Tuning(load_model(student), load_model(parent), read.WEIGHTS)
+    stage = sft_loss.Tuning(load_model(student), load_model(parent), read.WEIGHTS)
     found = stage.judge(Sequences(IDS[None].int(), IS_ANSWER[None]))
     log_p = torch.log_softmax(all_logits(load_model(student), IDS.tolist(), 64), -1)
     surprise = -log_p[torch.arange(39), IDS[1:]]
@@ -168,7 +168,7 @@ def test_the_answers_judged_are_those_marked(parent, student):
 
 
 def reformed(directory, kept):
-    student = tune.load_student(directory)
+    student = sft_loss.load_student(directory)
     recipe = Recipe.parse(kept)
     return with_softmax(student.model, student.config, student.model, CONFIG, recipe)
 

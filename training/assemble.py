@@ -1,6 +1,6 @@
 """From the shards of a job and the parent, a checkpoint that `mm1 --model DIR` opens.
 
-python -m training.collect OUT/distil PARENT DIR
+python -m training.assemble OUT/distil PARENT DIR
 """
 
 import argparse

@@ -1,8 +1,10 @@
 """Between stages 1 and 2: what each Lightning layer costs, and which go back to softmax.
 
-    python -m training.choose --parent DIR --student DIR --text text.jsonl.xz
-    python -m training.choose --parent DIR --student DIR --softmax 4:64w64+4,26:64w64+4 --out DIR
-    python -m training.choose --parent DIR --student DIR --softmax 8:64d256+4 --own --out DIR
+    python -m training.layer_selection --parent DIR --student DIR --text text.jsonl.xz
+    python -m training.layer_selection --parent DIR --student DIR --softmax 4:64w64+4,26:64w64+4 \\
+        --out DIR
+    python -m training.layer_selection --parent DIR --student DIR --softmax 8:64d256+4 --own \\
+        --out DIR
 
 With --text, each Lightning layer of the student is put into the parent alone, and what that costs
 on held-out sequences is printed, the dearest first: nats per token, nats per token of answers, and
@@ -28,8 +30,8 @@ from engine.model import Layer, Model
 from engine.tokenizer import Tokenizer
 from training.convert import JSON, RECIPE_HELP, Recipe, with_softmax
 from training.data import Reader, Sequences
+from training.data_mixture import Mixture
 from training.export import write_model
-from training.mixture import Mixture
 
 HEAD_ROWS = 256  # scores of so many tokens are in memory at a time
 
