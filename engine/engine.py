@@ -65,6 +65,7 @@ __all__ = [
     "saved_tokens",
     "verify",
     "verify_context",
+    "why_foreign",
 ]
 
 
@@ -440,6 +441,13 @@ def saved_tokens(folder: Path) -> list[int]:
 
     token_ids: list[int] = Saved.read(folder).token_ids.tolist()
     return token_ids
+
+
+def why_foreign(folder: Path) -> str:
+    """See `engine.store.owned.why_foreign`."""
+    from engine.store.owned import why_foreign as ask
+
+    return ask(folder)
 
 
 def verify_context(folder: Path) -> int:

@@ -1,12 +1,16 @@
-"""Files of models: hashes, names that last, and one process at a time."""
+"""Files of models and caches: hashes, names that last, one process at a time, room."""
 
 import contextlib
 import hashlib
 import os
+import re
+import stat
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+
+_KEEP_SHARE = 0.8  # of the cap, after the oldest were dropped
 
 
 def sha256_of(path: Path) -> str:
@@ -23,6 +27,31 @@ def sync_directory(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def drop_oldest(folders: Iterable[Path], own: re.Pattern[str], max_bytes: int) -> None:
+    """If all files in `folders` are too large together, removes those not used for longest.
+
+    Only plain files with names like `own` count and go, and none behind a link: where a cache lies
+    may be said by the mm1.toml of a folder one only wants to read, and lead to others' files.
+    """
+    entries = []
+    for folder in folders:
+        with contextlib.suppress(OSError):
+            for path in () if folder.is_symlink() else folder.iterdir():
+                with contextlib.suppress(OSError):
+                    status = path.lstat()
+                    if own.fullmatch(path.name) and stat.S_ISREG(status.st_mode):
+                        entries.append((status.st_mtime, status.st_size, path))
+    total = sum(size for _, size, _ in entries)
+    if total <= max_bytes:
+        return
+    for _, size, path in sorted(entries):
+        if total <= _KEEP_SHARE * max_bytes:
+            return
+        with contextlib.suppress(OSError):
+            path.unlink()
+            total -= size
 
 
 @contextlib.contextmanager

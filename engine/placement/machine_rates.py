@@ -89,6 +89,7 @@ def kept(file: Path, key: str, measure: Callable[[], Rates], *, again: bool = Fa
     with suppress(OSError):
         file.parent.mkdir(parents=True, exist_ok=True)
         beside = file.with_name(f"{file.name}.{os.getpid()}")
+        beside.unlink(missing_ok=True)  # a link would be written through
         beside.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
         beside.replace(file)
     return measured
@@ -155,6 +156,7 @@ def of_disk(folder: Path, shard: Path | None = None) -> Rates:
     Pages in the system's cache are dropped first, so that the disk is measured and not memory.
     """
     file = folder / f".probe-{os.getpid()}"
+    file.unlink(missing_ok=True)  # a link would be written through
     try:
         write = _write(file)
         big = shard is not None and shard.stat().st_size >= _BLOCK_BYTES

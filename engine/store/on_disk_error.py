@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from engine.errors import PlacementError, StoreError
+from engine.errors import EngineError, PlacementError, StoreError
 
 T = TypeVar("T")
 OnUnsaved = Callable[[str], None]
@@ -26,11 +26,15 @@ class Saving:
             return work()
         except (OSError, PlacementError) as error:
             reason = error if isinstance(error, PlacementError) else self._in_words(error)
+        self.give_up(reason)
+        return None
+
+    def give_up(self, reason: EngineError) -> None:
+        """As if something had failed for that reason."""
         if self._on_unsaved is None:
             raise reason
         self.is_possible = False
         self._on_unsaved(str(reason))
-        return None
 
     def _in_words(self, error: OSError) -> StoreError:
         full = error.errno in {errno.ENOSPC, errno.EDQUOT}

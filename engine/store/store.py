@@ -39,13 +39,13 @@ from engine.store.manifest import (
     facts_of,
 )
 from engine.store.on_disk_error import OnUnsaved, Saving
+from engine.store.owned import AREAS, LOCK, why_not_built
 from engine.store.plan import ContextPlan
 from engine.store.state_tensors import fixed_tensors, kv_dtype, num_bytes, of_layer
 from engine.store.writer import Reuse, Writer, tidy
 
 assert SEGMENT_TOKENS == BLOCK_TOKENS
 
-_FOLDERS = ("kv", "states", "attachments")
 _SPARE_BYTES = 64 * 2**20
 
 OnWait = Callable[[], None]
@@ -88,12 +88,14 @@ class Store:
         waited for, after a call of `on_wait`.
 
         Raises PlacementError before any work if the disk has no room, StoreError if the folder
-        cannot be used. With `on_unsaved` neither: it gets the reason, and the context goes on in
-        memory from where it is, unless `on_unsaved` raises.
+        cannot be used, or holds what is no context's. With `on_unsaved` neither: it gets the
+        reason, and the context goes on in memory from where it is, unless `on_unsaved` raises.
         """
         if not plan.token_ids:
             raise StoreError("nothing to build a context from")
         saving = Saving(self.folder, on_unsaved)
+        if foreign := saving.do(partial(why_not_built, self.folder)):
+            saving.give_up(StoreError(f"{foreign}; choose another folder"))
         with ExitStack() as held:
             lock = saving.do(self._try_lock)
             if lock is not None:
@@ -116,8 +118,9 @@ class Store:
             start, layers = len(context), 0
             if self._is_done(plan, reuse):
                 # A kill after the manifest leaves files. Nothing needs them, so they may stay.
-                with suppress(OSError):
-                    tidy(self.folder)
+                if saving.is_possible:
+                    with suppress(OSError):
+                        tidy(self.folder)
             else:
                 layers, why = self._go_on(plan, context, reuse, passed, why, saving, on_progress)
             why = why if start < len(plan.token_ids) else ""
@@ -332,13 +335,13 @@ class Store:
     def _try_lock(self) -> filelock.BaseFileLock:
         """The folder's lock, taken if nobody has it."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        lock = filelock.FileLock(self.folder / "lock")
+        lock = filelock.FileLock(self.folder / LOCK)
         with suppress(filelock.Timeout):
             lock.acquire(blocking=False)
         return lock
 
     def _prepare(self) -> None:
-        for name in _FOLDERS:
+        for name in AREAS:
             (self.folder / name).mkdir(exist_ok=True)
             durable.remove_parts(self.folder / name)
         durable.remove_parts(self.folder)

@@ -1,2 +1,3 @@
-"""Machine code for few rows, written for LLVM at run time; the only room that knows llvmlite, with
-the `jit_ir.py` of each op."""
+"""Machine code for few rows, written for LLVM at run time. Of all rooms only this one and the
+`jit_ir.py` of each op know llvmlite.
+"""

@@ -4,7 +4,10 @@ Each context is a folder of its own (see `engine.store`), so one is removed whol
 Contexts that begin alike share files through hard links.
 """
 
+import os
+import secrets
 import shutil
+import stat
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -14,7 +17,8 @@ from typing import TYPE_CHECKING
 
 import filelock
 
-from engine.engine import SavedContext, StoreError, saved_context
+from engine.engine import SavedContext, StoreError, saved_context, why_foreign
+from mm1cli.errors import InputError
 
 if TYPE_CHECKING:
     from engine.engine import Engine
@@ -61,11 +65,14 @@ class ContextCache:
 
     def __iter__(self) -> Iterator[Kept]:
         """Everything kept, by name."""
-        if not self.root.is_dir():
-            return
-        for folder in sorted(self.root.iterdir()):
-            if folder.is_dir() and not folder.name.endswith(_GONE):
-                yield describe(folder)
+        return (describe(one) for one in self._folders() if not one.name.endswith(_GONE))
+
+    def why_elsewhere(self, *folders: Path) -> str:
+        """Why what is kept, here or in `folders` of it, would lie outside, in words; or ""."""
+        for path in (self.root, *folders):
+            if path.is_symlink():
+                return f"{path} is a symbolic link; move it away, or set cache_dir"
+        return ""
 
     def touch(self, folder: Path) -> None:
         """Notes that the context in `folder` was used just now."""
@@ -75,31 +82,35 @@ class ContextCache:
     def shrink(self, keep: Path | None = None) -> list[Kept]:
         """Removes what was not used for longest until all fits; `keep` stays. Returns what went.
 
-        A context that another process is building stays, too.
+        A context that another process is building stays, too, and so does what is no context.
+        Raises InputError if `root` is a link.
         """
-        self._finish_removals()
+        if why := self.why_elsewhere():
+            raise InputError(f"{why}; nothing was removed")
+        for folder in self._folders():
+            if folder.name.endswith(_GONE):  # of a removal that was killed
+                with suppress(InputError):
+                    remove(folder)
         kept = sorted(self, key=lambda one: one.used_s)
         gone = []
         for one in kept:
             if self.num_bytes() <= self.max_bytes:
                 break
-            if one.folder != keep and remove(one.folder):
-                gone.append(one)
+            with suppress(InputError):
+                if one.folder != keep and remove(one.folder):
+                    gone.append(one)
         return gone
 
     def num_bytes(self) -> int:
-        """What all contexts take on disk together."""
-        sizes: dict[tuple[int, int], int] = {}
-        for path in self.root.rglob("*") if self.root.is_dir() else ():
-            with suppress(OSError):
-                status = path.lstat()
-                if not path.is_dir():
-                    sizes[status.st_dev, status.st_ino] = status.st_size
-        return sum(sizes.values())
+        """What all contexts take on disk together; what is none could not make room."""
+        statuses = [s for one in self._folders() if not why_foreign(one) for s in _statuses(one)]
+        return sum({(s.st_dev, s.st_ino): _size(s) for s in statuses}.values())
 
-    def _finish_removals(self) -> None:
-        for folder in self.root.glob(f"*{_GONE}") if self.root.is_dir() else ():
-            shutil.rmtree(folder, ignore_errors=True)
+    def _folders(self) -> Iterator[Path]:
+        """Those of `root` that lie in it, by name."""
+        if self.root.is_dir() and not self.why_elsewhere():
+            paths = sorted(self.root.iterdir())
+            yield from (path for path in paths if path.is_dir() and not path.is_symlink())
 
 
 def describe(folder: Path) -> Kept:
@@ -109,31 +120,55 @@ def describe(folder: Path) -> Kept:
         context = saved_context(folder)
     except StoreError as error:
         why = str(error)
-    num_bytes, used_s = 0, 0.0
-    for path in folder.rglob("*"):
-        with suppress(OSError):
-            status = path.lstat()
-            if not path.is_dir():
-                num_bytes += status.st_size
-            used_s = max(used_s, status.st_mtime)
-    return Kept(folder, context, why, num_bytes, min(used_s, time.time()))
+    statuses = list(_statuses(folder))
+    used_s = max((status.st_mtime for status in statuses), default=0.0)
+    return Kept(folder, context, why, sum(map(_size, statuses)), min(used_s, time.time()))
+
+
+def check_removable(folder: Path) -> None:
+    """Raises InputError, with what it looks like, unless all of `folder` is a context's."""
+    link = f"{folder} is a symbolic link; name the folder it leads to"
+    if why := link if folder.is_symlink() else why_foreign(folder):
+        raise InputError(f"{why}; nothing was removed")
 
 
 def remove(folder: Path) -> bool:
-    """Removes a saved context; False if another process is building it.
+    """Removes a context, finished or not; False if another process is building it.
 
-    It is renamed first, so that a kill leaves no half of it under its name.
+    Nothing else removes one. It is renamed first, so that a kill leaves no half of it under its
+    name. Raises InputError, as `check_removable` does, or if the system refuses.
     """
-    lock = filelock.FileLock(folder / "lock")
+    check_removable(folder)
+    folder = folder.resolve()
+    gone = folder.with_name(f"{folder.name[:32]}.{secrets.token_hex(4)}{_GONE}")
     try:
-        lock.acquire(blocking=False)
+        with filelock.FileLock(folder / "lock").acquire(blocking=False):
+            folder.rename(gone)
+        _clear(gone)
     except filelock.Timeout:
         return False
-    try:
-        gone = folder.with_name(folder.name + _GONE)
-        shutil.rmtree(gone, ignore_errors=True)
-        folder.rename(gone)
-    finally:
-        lock.release()
-    shutil.rmtree(gone, ignore_errors=True)
+    except OSError as error:
+        raise InputError(f"{folder}: {error.strerror}; not removed, or not all of it") from None
     return True
+
+
+def _clear(folder: Path) -> None:
+    """The tokens go last, so that what a kill leaves can still be told to be a context's."""
+    for path in sorted(folder.iterdir(), key=lambda path: path.name.startswith("tokens-")):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+    folder.rmdir()
+
+
+def _statuses(folder: Path) -> Iterator[os.stat_result]:
+    """Of all that lies in `folder`; of a link, its own."""
+    for where, folders, files in os.walk(folder):
+        for name in (*folders, *files):
+            with suppress(OSError):
+                yield (Path(where) / name).lstat()
+
+
+def _size(status: os.stat_result) -> int:
+    return 0 if stat.S_ISDIR(status.st_mode) else status.st_size

@@ -76,6 +76,9 @@ class Cached:
             )
             return Fresh(engine).get(token_ids, document_ends, on_progress)
         folder = cache.folder_for(engine, token_ids)
+        if why := cache.why_elsewhere(folder):
+            self.sink.note(f"the context is not kept: {why}")
+            return Fresh(engine).get(token_ids, document_ends, on_progress)
         reached = 0
         with between_chunks() as check:
 

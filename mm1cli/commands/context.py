@@ -11,8 +11,9 @@ from engine.engine import (
     StoreError,
     saved_attachment,
     verify_context,
+    why_foreign,
 )
-from mm1cli.answering.context_cache import GB, Kept, describe, remove
+from mm1cli.answering.context_cache import GB, Kept, check_removable, describe, remove
 from mm1cli.answering.context_source import went_on
 from mm1cli.answering.prompt import head_ids, layout
 from mm1cli.commands.checks import require_documents, require_everything_read
@@ -97,6 +98,8 @@ def build(
 def show_list(settings: Settings, stdout: TextIO, *, as_json: bool) -> None:
     """What `analyze` keeps by itself."""
     contexts = cache(settings)
+    if why := contexts.why_elsewhere():
+        raise InputError(why)
     listed = list(contexts)
     total = contexts.num_bytes()
     if as_json:
@@ -142,7 +145,11 @@ def verify(where: str, settings: Settings, stdout: TextIO, *, as_json: bool) -> 
 
 
 def remove_all(where: Sequence[str], settings: Settings, stdout: TextIO) -> None:
-    for folder in [find(name, settings) for name in where]:
+    """All of them, or none if one is not a context."""
+    folders = dict.fromkeys(find(name, settings) for name in where)
+    for folder in folders:
+        check_removable(folder)
+    for folder in folders:
         if not remove(folder):
             raise InputError(f"{folder}: another mm1 is building it; stop that one first")
         stdout.write(f"removed {folder}\n")
@@ -150,9 +157,12 @@ def remove_all(where: Sequence[str], settings: Settings, stdout: TextIO) -> None
 
 def collect(settings: Settings, stdout: TextIO) -> None:
     """Removes what was not used for longest until all fits --max-cache."""
-    gone = cache(settings).shrink()
+    contexts = cache(settings)
+    gone = contexts.shrink()
     stdout.write("".join(f"removed {one.folder.name}, {_size(one.num_bytes)}\n" for one in gone))
-    stdout.write(f"{_size(cache(settings).num_bytes())} kept\n")
+    for why in filter(None, (why_foreign(one.folder) for one in contexts)):
+        stdout.write(f"left: {safe_line(why)}\n")
+    stdout.write(f"{_size(contexts.num_bytes())} kept\n")
 
 
 def find(where: str, settings: Settings) -> Path:

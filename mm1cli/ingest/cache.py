@@ -10,19 +10,21 @@ import importlib.metadata
 import json
 import os
 import platform
+import re
 import tempfile
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from mm1cli.disk import drop_oldest
 from mm1cli.ingest.readers.reader import MIB, Reader, ReadError, Reading
 from mm1cli.ingest.wire_format import reading_from, reply_of
 
 FORMAT = 1
 MAX_BYTES = 2048 * MIB
 _MAX_ENTRY_BYTES = 256 * MIB
-_KEEP_SHARE = 0.8  # of the cap, after the oldest were dropped
+_OWN = re.compile(r"[0-9a-f]{64}-[^/]+\.json|tmp\w{8}\.part")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,21 +80,8 @@ class Cache:
 
     def prune(self) -> None:
         """Drops the entries that were of no use for longest, if all together are too large."""
-        entries = []
-        with suppress(OSError):
-            for path in self.folder.glob("*/*"):
-                with suppress(OSError):
-                    status = path.stat()
-                    entries.append((status.st_mtime, status.st_size, path))
-        total = sum(size for _, size, _ in entries)
-        if total <= self.max_bytes:
-            return
-        for _, size, path in sorted(entries, key=lambda entry: entry[0]):
-            if total <= _KEEP_SHARE * self.max_bytes:
-                return
-            with suppress(OSError):
-                path.unlink()
-                total -= size
+        if not self.folder.is_symlink():
+            drop_oldest(self.folder.glob("[0-9a-f]" * 2), _OWN, self.max_bytes)
 
     def _path(self, sha256: str, reader: Reader) -> Path:
         return self.folder / sha256[:2] / f"{sha256}-{reader.name}-{reader.version}.json"

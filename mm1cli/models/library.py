@@ -131,7 +131,7 @@ def pull(name: str, on_progress: PullProgress) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with locked(folder / ".lock", lambda: on_progress("waiting", 0, 0)):
-            for left_over in folder.glob(".pull-*"):
+            for left_over in folder.glob(".pull-" + "[0-9a-f]" * 8):
                 shutil.rmtree(left_over, ignore_errors=True)
             parent = _pull_embedded(folder, on_progress)
             return parent if model is None else _pull_derived(folder, model, parent, on_progress)
@@ -289,6 +289,14 @@ def _pull_derived(folder: Path, model: Derived, parent: Path, on_progress: PullP
 def _check_ours(target: Path) -> None:
     if target.exists() and not (target / MANIFEST).exists():
         raise ModelError(f"{target} was not put there by mm1: move it away, then pull again")
+    others: set[str] = set()
+    with contextlib.suppress(ValueError, OSError):  # of a damaged manifest nothing can be said
+        others = {path.name for path in target.iterdir()} - {MANIFEST, *_manifest_files(target)}
+    if others:
+        raise ModelError(
+            f"{target} holds {min(others)}, which mm1 did not put there: move it away, then pull "
+            "again"
+        )
 
 
 @contextlib.contextmanager

@@ -1,6 +1,7 @@
 """Reads windows through the model, and keeps what it thought of their tokens."""
 
 import os
+import re
 import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -12,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.engine import Engine
+from mm1cli.disk import drop_oldest
 
 if TYPE_CHECKING:
     from engine.logprobs import TokenScores
@@ -20,7 +22,7 @@ Scores = npt.NDArray[np.float32]  # [3, T]: log p, entropy, best log p, in nats
 OnProgress = Callable[[int, int], None]
 
 MAX_BYTES = 512 << 20
-_KEEP_SHARE = 0.8  # of the cap, after the oldest were dropped
+_OWN = re.compile(r"[0-9a-f]{12}-[0-9a-f]{20}\.f32|tmp\w{8}\.part")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,20 +57,7 @@ class Kept:
 
     def prune(self) -> None:
         """Drops what was of no use for longest, if all together are too large."""
-        entries = []
-        with suppress(OSError):
-            for path in self.folder.iterdir():
-                status = path.stat()
-                entries.append((status.st_mtime, status.st_size, path))
-        total = sum(size for _, size, _ in entries)
-        if total <= self.max_bytes:
-            return
-        for _, size, path in sorted(entries):
-            if total <= _KEEP_SHARE * self.max_bytes:
-                return
-            with suppress(OSError):
-                path.unlink()
-                total -= size
+        drop_oldest([self.folder], _OWN, self.max_bytes)
 
 
 @dataclass(slots=True)

@@ -103,8 +103,9 @@ def test_layers_that_keep_what_they_learnt_change_their_form_alone(student, pare
 
 def test_the_table_is_measured_on_held_out_text(student, parent, records, capsys):
     options = ["--parent", parent, "--student", student, "--text", records / "text.jsonl"]
-    options += ["--sequences", 4, "--tokens", 288]
-    layer_selection.command([str(option) for option in options])
+    layer_selection.command(
+        [str(option) for option in [*options, "--sequences", 4, "--tokens", 288]]
+    )
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 2 + 3
     rows = [[float(cell) for cell in line.strip("|").split("|")] for line in lines[2:]]

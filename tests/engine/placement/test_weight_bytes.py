@@ -1,6 +1,7 @@
 """Red here means a plan of wrong sums, or rates that are not what was measured."""
 
 import json
+import os
 from dataclasses import replace
 
 import pytest
@@ -162,6 +163,23 @@ def test_a_disk_is_measured_and_nothing_is_left_behind(tmp_path, monkeypatch):
     found = machine_rates.of_disk(tmp_path)
     assert 10**5 < found.read < 10**12 and 10**5 < found.write < 10**12
     assert not list(tmp_path.iterdir())
+
+
+def test_nothing_is_written_through_a_link(tmp_path, monkeypatch):
+    """A cache may lie where the mm1.toml of somebody's folder says, beside links of theirs."""
+    monkeypatch.setattr(machine_rates, "_PROBE_BYTES", 16 * 2**20)
+    outside, cache = tmp_path / "outside", tmp_path / "cache"
+    outside.write_text("mine")
+    cache.mkdir()
+    for name in (f".probe-{os.getpid()}", f"rates.json.{os.getpid()}"):
+        (cache / name).symlink_to(outside)
+    measured = machine_rates.kept(
+        cache / "rates.json", "here", lambda: machine_rates.of_disk(cache)
+    )
+    assert (
+        machine_rates.kept(cache / "rates.json", "here", lambda: machine_rates.Rates()) == measured
+    )
+    assert outside.read_text() == "mine"
 
 
 def test_this_device_is_measured(monkeypatch):

@@ -306,6 +306,20 @@ MUTATIONS = {
         "        if True:\n",
         "test_unsaved.py::test_a_disk_that_fills_up_costs_nothing_that_was_read",
     ),
+    "others-files": Mutation(
+        "nothing is built, or cleared, beside others' files",
+        "engine/store/store.py",
+        "        if foreign := saving.do(partial(why_not_built, self.folder)):\n",
+        '        if foreign := "":\n',
+        "test_owned.py::test_nothing_is_built_or_cleared_beside_others_files",
+    ),
+    "behind-links": Mutation(
+        "nothing is cleared behind a link",
+        "engine/store/owned.py",
+        "    own = _OWN_LINK if (folder / name).is_symlink() else _OWN\n",
+        '    own = re.compile(f"{_OWN.pattern}|kv|states|attachments")\n',
+        "test_owned.py::test_nothing_is_cleared_behind_a_link",
+    ),
 }
 
 

@@ -3,6 +3,8 @@
 import errno
 import json
 import re
+import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -15,6 +17,7 @@ from engine.store.layerwise import LayerWriter
 from mm1cli.answering import context_source
 
 SECOND = "what did the bridge cost?"
+PAPERS = Path(__file__).parents[2] / "examples" / "papers"
 
 
 @pytest.fixture(autouse=True)
@@ -126,6 +129,116 @@ def test_the_cache_stays_under_its_limit(mm1, llama, notes):
     assert len(listed) == 1
     assert mm1("context", "gc", "--max-cache", 0).code == 0
     assert mm1("context", "list", "--json").json["contexts"] == []
+
+
+def everything(folder):
+    """Every path there with its bytes, without a step through a link."""
+    return {
+        path: path.read_bytes() if path.is_file() else None
+        for path in folder.rglob("*")
+        if not path.is_symlink()
+    }
+
+
+def test_what_is_no_context_is_not_removed(mm1, notes, tmp_path):
+    papers = shutil.copytree(PAPERS, tmp_path / "papers")
+    (tmp_path / "link").symlink_to(papers)
+    before = everything(tmp_path)
+    for named, said in {
+        papers: "is a folder of 4 files without a saved context's manifest",
+        ".": ". is a folder of 0 files and 1 folder without a saved context's manifest",
+        "..": "without a saved context's manifest",
+        "/": "without a saved context's manifest",
+        tmp_path / "link": "link is a symbolic link; name the folder it leads to",
+    }.items():
+        ran = mm1("context", "rm", named)
+        assert (ran.code, ran.out) == (3, "")
+        assert ran.err.endswith(f"{said}; nothing was removed\n") and ran.err.count("\n") == 1
+    assert everything(tmp_path) == before
+    assert (tmp_path / "link").is_symlink() and notes.is_dir()
+
+
+def test_all_that_is_named_is_removed_or_nothing(mm1, llama, notes, tmp_path):
+    folders = [tmp_path / "a", tmp_path / "b"]
+    for folder in folders:
+        mm1("context", "build", notes, "-o", folder, "--model", llama)
+    (folders[1] / "notes.txt").write_text("mine")
+    ran = mm1("context", "rm", *folders)
+    assert (ran.code, ran.out) == (3, "")
+    assert "b holds notes.txt, which is no part of a saved context" in ran.err
+    assert all((folder / "manifest.json").exists() for folder in folders)
+    (folders[1] / "notes.txt").unlink()
+    assert mm1("context", "rm", *folders, folders[0]).code == 0
+    assert not any(folder.exists() for folder in folders)
+    assert not list(tmp_path.glob("*.gone"))
+
+
+def test_no_context_is_built_over_a_folder_of_something_else(mm1, llama, notes):
+    (notes / "attachments").mkdir()
+    (notes / "attachments" / "mail.txt").write_text("mine")
+    before = everything(notes)
+    ran = mm1("context", "build", notes, "-o", notes, "--model", llama)
+    assert ran.code == 3 and "choose another folder" in ran.err
+    assert everything(notes) == before
+
+
+@pytest.fixture
+def big(notes, tmp_path):
+    """A folder beside the one that is worked in, larger than the cache may be there."""
+    folder = tmp_path / "beside"
+    folder.mkdir()
+    with (folder / "big.bin").open("wb") as file:
+        file.truncate(20 * 10**6)
+    Path("mm1.toml").write_text('cache_dir = "c"\nmax_cache = 0.01\n')
+    Path("c").mkdir()
+    return folder
+
+
+def test_a_cache_that_leads_outside_is_not_used_and_nothing_goes(mm1, llama, notes, big, tmp_path):
+    """A folder that one only wants to read may bring its own mm1.toml and links."""
+    Path("c/contexts").symlink_to("../..")
+    run = ("analyze", notes, "--model", llama, *SHORT, "--json", "--ask", ASK, "--ask", SECOND)
+    fresh = mm1(*run, "--no-cache")
+    before = everything(tmp_path)
+    ran = mm1(*run)
+    assert ran.code == 0 and answers(ran) == answers(fresh)
+    assert ran.err.count("symbolic link") == 1 and "the context is not kept" in ran.err
+    for command in (("gc",), ("gc", "--max-cache", 0), ("list",), ("rm", "beside")):
+        refused = mm1("context", *command)
+        assert (refused.code, refused.out) == (3, "")
+        assert "c/contexts is a symbolic link" in refused.err or command[0] == "rm"
+    assert everything(tmp_path).keys() - before.keys() <= {*Path("c").absolute().rglob("*")}
+    assert before.items() <= everything(tmp_path).items()
+
+
+@pytest.mark.parametrize("leads_to", ["../../../beside", "../../../empty"])
+def test_an_entry_that_leads_outside_is_not_used(mm1, llama, notes, big, tmp_path, leads_to):
+    (tmp_path / "empty").mkdir()
+    run = ("analyze", notes, "--model", llama, *SHORT, "--json", "--ask", ASK)
+    kept = mm1(*run)
+    (entry,) = Path("c/contexts").iterdir()
+    shutil.rmtree(entry)
+    entry.symlink_to(leads_to)
+    before = everything(tmp_path)
+    ran = mm1(*run)
+    assert ran.code == 0 and answers(ran) == answers(kept)
+    assert ran.err.count("symbolic link") == 1 and "the context is not kept" in ran.err
+    assert mm1("context", "gc", "--max-cache", 0).code == 0
+    assert everything(tmp_path) == before and entry.is_symlink()
+
+
+def test_a_context_with_a_file_of_somebody_in_it_still_answers(mm1, llama, notes):
+    run = ("analyze", notes, "--model", llama, *SHORT, "--json", "--ask", ASK)
+    first, listed = mm1(*run), mm1("context", "list", "--json").json
+    mine = Path(listed["contexts"][0]["context"]) / "kv" / "mine.txt"
+    mine.write_text("mine")
+    again = mm1(*run)
+    assert again.code == 0 and answers(again) == answers(first)
+    collected = mm1("context", "gc", "--max-cache", 0)
+    assert collected.code == 0 and "holds kv/mine.txt" in collected.out
+    removed = mm1("context", "rm", mine.parents[1].name)
+    assert removed.code == 3 and "holds kv/mine.txt" in removed.err
+    assert mine.read_text() == "mine"
 
 
 @pytest.mark.parametrize(

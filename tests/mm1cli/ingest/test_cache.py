@@ -112,6 +112,21 @@ def test_the_oldest_entries_go_first(kept):
     assert left == ["00", "07", "08", "09"]
 
 
+@pytest.mark.parametrize("link", ["cache", "cache/ab", None])
+def test_files_of_others_stay(kept, tmp_path, link):
+    """Red: the mm1.toml of a folder that is only read says which files are deleted."""
+    kept.put(HASH, PDF, READING)
+    if link is not None:
+        (tmp_path / link).rename(tmp_path / "elsewhere")
+        (tmp_path / link).symlink_to(tmp_path / "elsewhere")
+    for name in ("ab/notes.txt", "docs/notes.txt", "docs/tmp.part", f"docs/{HASH}-pdf-1.json"):
+        path = kept.folder / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("mine")
+    replace(kept, max_bytes=0).prune()
+    assert len(list(kept.folder.glob("*/*"))) == 4 + (link is not None)
+
+
 def test_a_second_run_starts_no_child(tree, make_pdf, tmp_path, monkeypatch):
     """Red: every run pays for every PDF."""
     root = tree({})

@@ -179,6 +179,19 @@ def test_a_directory_mm1_did_not_make_is_not_replaced(tiny, home):
     assert (home / "models/mini/notes.txt").read_text() == "mine"
 
 
+def test_a_file_somebody_put_into_a_model_is_not_removed_with_it(tiny, home):
+    """Nor is a folder that begins like those of a pull that was stopped."""
+    model = library.pull("mini", ignore)
+    (model / "notes.txt").write_text("mine")
+    (model / "config.json").write_text("{")
+    mine = make_model(home / "models/.pull-requests")
+    with pytest.raises(ModelError, match=r"mini holds notes\.txt, which mm1 did not put there"):
+        library.pull("mini", ignore)
+    (model / "notes.txt").rename(mine / "notes.txt")
+    assert library.verify_files(library.pull("mini", ignore)) == []
+    assert (mine / "notes.txt").read_text() == "mine"
+
+
 @pytest.mark.parametrize("at_stage", ["downloading", "checking", "converting"])
 def test_an_exception_in_any_stage_leaves_nothing_and_the_next_pull_works(tiny, home, at_stage):
     def interrupt(stage: str, done: int, total: int) -> None:

@@ -11,6 +11,7 @@ from engine.engine import Engine
 from mm1cli.ingest.corpus import Corpus
 from mm1cli.ingest.pack import pack
 from mm1cli.surprisal import SurpriseMap, surprise_map
+from mm1cli.surprisal.reading import Kept
 
 FIRST = '''"""Cats."""
 
@@ -152,6 +153,17 @@ def test_damaged_scores_are_computed_again(engine: Engine, packed, tmp_path: Pat
     (file,) = tmp_path.iterdir()
     file.write_bytes(file.read_bytes()[:-4])
     assert surprise_map(engine, packed, keep=tmp_path).top() == cold.top()
+
+
+def test_only_scores_are_dropped(engine: Engine, packed, tmp_path: Path):
+    """Red: the mm1.toml of a folder that is only read says which files are deleted."""
+    surprise_map(engine, packed, keep=tmp_path / "k")
+    (tmp_path / "k" / "notes.f32").write_text("mine")
+    (tmp_path / "link").symlink_to(tmp_path / "k")
+    Kept(tmp_path / "link", max_bytes=0).prune()
+    assert len(list((tmp_path / "k").iterdir())) == 2
+    Kept(tmp_path / "k", max_bytes=0).prune()
+    assert [file.name for file in (tmp_path / "k").iterdir()] == ["notes.f32"]
 
 
 def test_json_says_what_was_read(whole: SurpriseMap):
