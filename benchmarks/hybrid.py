@@ -30,8 +30,10 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import machine
+from engine.api import ContextPlan, EngineError
 from engine.config import Mixer, ModelConfig
-from engine.engine import ContextPlan, Engine, EngineError, read_config
+from engine.engine import Engine
+from engine.families import read_config
 from mm1cli.models import library
 from mm1cli.output.progress import Progress
 from mm1cli.output.text import Channel, clock_time

@@ -23,7 +23,7 @@ from benchmarks import machine
 from engine.constraints.quote_constraint import QuotationTokens, Verbatim
 from engine.constraints.suffix_array import Suffixes
 from engine.constraints.vocabulary import words_of
-from engine.engine import Tokenizer
+from engine.tokenizer import Tokenizer
 from mm1cli.grounding.normalize import fold
 from mm1cli.models import library
 

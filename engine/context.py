@@ -60,6 +60,11 @@ class Context:
         return len(self.token_ids)
 
     @property
+    def reused_tokens(self) -> int | None:
+        """Not known here: what a fork shares, who made the fork knows exactly."""
+        return None
+
+    @property
     def states(self) -> Sequence[LayerState]:
         """One per layer, after `token_ids`; to be read, not changed."""
         return tuple(self._states)

@@ -1,8 +1,7 @@
 """Writing: sampling, streaming, and the rules that end an answer."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Protocol
 
 import torch
@@ -13,20 +12,13 @@ from engine.constraints.constraint import Constraint, Ending
 from engine.context import Context
 from engine.errors import CheckpointError
 from engine.prompt_lookup import ReadingAhead
+from engine.protocols import StopReason
 from engine.tokenizer import Tokenizer
 
 NO_TOKEN = -1  # drawn where an answer is whole and nothing that could follow would fit
 _LONGEST_PERIOD = 64
 _FEWEST_REPEATS = 4
 _SHORTEST_LOOP = 32
-
-
-class StopReason(StrEnum):
-    END = "end"  # the model ended its turn
-    STOP_TEXT = "stop text"
-    MAX_TOKENS = "max tokens"
-    CONTEXT_FULL = "context full"
-    LOOP = "repeats itself"  # greedy decoding that has come into a loop does not come out of it
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,7 +200,7 @@ class Decoding:
     def num_accepted(self) -> int:
         return self._ahead.num_accepted if self._ahead is not None else 0
 
-    def __iter__(self) -> Iterator[str]:
+    def __iter__(self) -> Generator[str, None, None]:
         draws = self._begin()
         try:
             yield from self._pieces(draws)

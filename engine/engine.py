@@ -1,34 +1,25 @@
-"""The facade: a checkpoint placed on a device. What mm1cli imports, and nothing else of this room.
+"""A checkpoint placed on a device: what `engine.api.open_engine` opens; see protocols.py.
 
 Importing this module does not import torch; loading a model does.
 """
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from engine.errors import (
-    CheckpointError,
-    ConfigError,
-    EngineError,
-    GrammarError,
-    PlacementError,
-    RoomError,
-    StoreError,
-    TokenizerError,
-)
+from engine import protocols
+from engine.errors import EngineError, TokenizerError
 from engine.families import read_config
-from engine.store.plan import ContextPlan
-from engine.tokenizer import Piece, Tokenizer, Turn
+from engine.protocols import Capabilities, ContextPlan, Quotes, Reading
+from engine.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     import torch
 
-    from engine.constraints.constraint import Constraint
+    from engine.constraints.constraint import Constraint as Mask
     from engine.constraints.grammar import Grammar, JsonConstraint, Spelling
     from engine.constraints.quote_constraint import QuotationTokens, Verbatim
     from engine.constraints.suffix_array import Suffixes
@@ -37,37 +28,6 @@ if TYPE_CHECKING:
     from engine.placement import Placement
     from engine.store.manifest import Maker
     from engine.store.store import Built
-    from engine.streamed.weight_cache import Reading
-    from engine.verify import Verification
-
-__all__ = [
-    "CheckpointError",
-    "ConfigError",
-    "ContextPlan",
-    "Engine",
-    "EngineError",
-    "GrammarError",
-    "Piece",
-    "PlacementError",
-    "RoomError",
-    "SavedContext",
-    "StoreError",
-    "Tokenizer",
-    "TokenizerError",
-    "Turn",
-    "check_schema",
-    "check_tensors",
-    "max_positions",
-    "num_parameters",
-    "read_config",
-    "saved_attachment",
-    "saved_context",
-    "saved_tokens",
-    "verify",
-    "verify_context",
-    "why_foreign",
-]
-
 
 T = TypeVar("T")
 
@@ -167,6 +127,24 @@ class Engine:
         self._stop_ids = frozenset(self.config.eos_ids + self.tokenizer.eos_ids())
         self._quotation_tokens: QuotationTokens | None = None
 
+    @property
+    def capabilities(self) -> Capabilities:
+        return Capabilities(
+            has_logprobs=True,
+            has_token_scores=True,
+            has_grammars=True,
+            ends_grammars=True,
+            has_quotes=True,
+            has_attention=True,
+            can_save=True,
+            prefers_batches=self.is_streamed,
+        )
+
+    @property
+    def max_positions(self) -> int:
+        """The number of positions the model was trained for."""
+        return self.config.max_positions
+
     def new_context(self) -> "Context":
         from engine.context import Context
         from engine.store.state_tensors import kv_dtype
@@ -181,7 +159,7 @@ class Engine:
         check_more(self._model, self._plan(num_tokens, False, streams, held=self.placement))
 
     @property
-    def reading(self) -> "Reading | None":
+    def reading(self) -> Reading | None:
         """What was read of weights that are streamed, and how often it was there already."""
         from engine.streamed.model import StreamedModel
 
@@ -227,7 +205,7 @@ class Engine:
     def build_context(
         self,
         folder: Path,
-        plan: "ContextPlan",
+        plan: ContextPlan,
         *,
         others: Sequence[Path] = (),
         on_progress: Callable[[int, int], None] | None = None,
@@ -310,7 +288,7 @@ class Engine:
         self,
         works: "Sequence[Callable[[], T]]",
         num_tokens: int,
-        shared: "Context | None" = None,
+        shared: "protocols.Context | None" = None,
     ) -> "list[T]":
         """See `engine.scheduler.together`; for work that uses contexts of this engine.
 
@@ -329,15 +307,9 @@ class Engine:
         """The results of `works`: `together` where passes are dear, else one after another."""
         return self.together(works, num_tokens) if self.is_streamed else [work() for work in works]
 
-    def decode_together(self, answers: "Sequence[Decoding]") -> Iterator[tuple[int, str]]:
-        """See `engine.scheduler.pieces`."""
-        from engine.scheduler import pieces
-
-        return pieces(self._model, answers)
-
     def decode(
         self,
-        context: "Context",
+        context: "protocols.Context",
         *,
         max_tokens: int,
         temperature: float = 0.0,
@@ -346,30 +318,39 @@ class Engine:
         max_positions: int | None = None,
         stop_texts: Sequence[str] = (),
         stop_ids: Sequence[int] = (),
-        constraint: "Constraint | None" = None,
+        constraint: "protocols.Constraint | Mask | None" = None,
     ) -> "Decoding":
         """An answer that continues `context`; iterate over it for text. See `Decoding`.
 
         `max_positions` ends the answer when the context holds so many tokens; by default the
         length the model was trained for. `stop_ids` end it beside those of the model.
         """
+        from engine.context import Context
         from engine.decode import Decoding, Sampler, Sampling
 
         return Decoding(
-            context,
+            _own(context, Context),
             self.tokenizer,
             Sampler(Sampling(temperature, top_p, seed), self._never),
             max_tokens=max_tokens,
             max_positions=max_positions or self.config.max_positions,
             stop_ids=self._stop_ids | frozenset(stop_ids),
             stop_texts=stop_texts,
-            constraint=constraint,
+            constraint=self.mask(constraint),
         )
 
+    def mask(self, constraint: "protocols.Constraint | Mask | None") -> "Mask | None":
+        """What holds one answer to `constraint`, token by token."""
+        from engine.constraints.constraint import Constraint as Mask
+        from engine.constraints.grammar import Grammar
+        from engine.constraints.suffix_array import Suffixes
 
-def max_positions(directory: Path) -> int:
-    """The number of positions the model in `directory` was trained for; loads no weights."""
-    return read_config(directory).max_positions
+        if constraint is None or isinstance(constraint, Mask):
+            return constraint
+        if isinstance(constraint, Quotes):
+            suffixes = constraint.suffixes
+            return self.verbatim(lambda: _own(suffixes(), Suffixes), constraint.begun)
+        return self.json_constraint(_own(constraint, Grammar))
 
 
 def num_parameters(directory: Path) -> int:
@@ -378,13 +359,6 @@ def num_parameters(directory: Path) -> int:
 
     model = skeleton(Checkpoint(directory), read_config(directory))
     return sum(parameter.numel() for parameter in model.parameters())
-
-
-def check_schema(schema: Mapping[str, Any]) -> None:
-    """See `engine.constraints.grammar.check`."""
-    from engine.constraints.grammar import check
-
-    check(schema)
 
 
 def check_tensors(directory: Path) -> int:
@@ -399,69 +373,10 @@ def check_tensors(directory: Path) -> int:
     return len(checkpoint.tensors)
 
 
-@dataclass(frozen=True, slots=True)
-class SavedContext:
-    """What a finished context in a folder is, by its manifest alone."""
-
-    folder: Path
-    num_tokens: int
-    fingerprint: str
-    chunk_tokens: int
-    kv: str
-
-    @property
-    def kv_dtype(self) -> str | None:
-        """What `Engine` takes as `kv` to open it."""
-        from engine.store.manifest import NO_KV
-
-        return None if self.kv == NO_KV else self.kv
-
-
-def saved_context(folder: Path) -> SavedContext:
-    """Reads the manifest only. Raises StoreError if there is no finished context in `folder`."""
-    from engine.store.manifest import Saved
-
-    manifest = Saved.read(folder).manifest
-    maker = manifest.maker
-    return SavedContext(
-        folder, manifest.num_tokens, maker.fingerprint, maker.chunk_tokens, maker.kv
-    )
-
-
-def saved_attachment(folder: Path, name: str) -> bytes:
-    """A file that was saved with the context in `folder`. Raises StoreError."""
-    from engine.store.manifest import Saved
-
-    return Saved.read(folder).attachment(name)
-
-
-def saved_tokens(folder: Path) -> list[int]:
-    """The tokens of the context in `folder`. Raises StoreError."""
-    from engine.store.manifest import Saved
-
-    token_ids: list[int] = Saved.read(folder).token_ids.tolist()
-    return token_ids
-
-
-def why_foreign(folder: Path) -> str:
-    """See `engine.store.owned.why_foreign`."""
-    from engine.store.owned import why_foreign as ask
-
-    return ask(folder)
-
-
-def verify_context(folder: Path) -> int:
-    """See `engine.store.store.verify`."""
-    from engine.store.store import verify as run
-
-    return run(folder)
-
-
-def verify(directory: Path, chunk_sizes: Sequence[int]) -> "Verification":
-    """See `engine.verify.verify`."""
-    from engine.verify import verify as run
-
-    return run(directory, chunk_sizes)
+def _own(value: object, kind: type[T]) -> T:
+    if not isinstance(value, kind):
+        raise TypeError(f"{type(value).__name__} of another engine, not {kind.__name__}")
+    return value
 
 
 def _name(dtype: "torch.dtype") -> str:

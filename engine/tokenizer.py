@@ -8,7 +8,6 @@ placeholders, in a sandbox, and cut at them.
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,22 +18,7 @@ from tokenizers.decoders import DecodeStream
 
 from engine.errors import TokenizerError
 from engine.files import read_json
-
-
-@dataclass(frozen=True, slots=True)
-class Turn:
-    """One message of a chat. Its text is `parts` joined; each part stays a `Piece` of its own."""
-
-    role: str  # "system", "user" or "assistant"
-    parts: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Piece:
-    """A stretch of a rendered chat: markup of the template, or one part of a turn."""
-
-    text: str
-    is_markup: bool
+from engine.protocols import Piece, Turn
 
 
 class Tokenizer:

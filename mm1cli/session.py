@@ -8,6 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from engine.api import EngineError, GrammarError, PlacementError, RoomError, StoreError
 from mm1cli.errors import ExitCode, Mm1Error, UsageError
 from mm1cli.output import Format, make_sink, write_error
 from mm1cli.output.tee import Tee
@@ -18,6 +19,13 @@ if TYPE_CHECKING:
     from mm1cli.output.report import Report
 
 DEBUG = "MM1_DEBUG"
+_ENGINE_CODES = (  # the first that fits
+    (PlacementError, ExitCode.BUDGET),
+    (RoomError, ExitCode.BUDGET),
+    (GrammarError, ExitCode.USAGE),
+    (StoreError, ExitCode.INPUT),
+    (EngineError, ExitCode.MODEL),
+)
 
 
 class Terminated(BaseException):
@@ -137,16 +145,9 @@ def _exit_code(error: Exception) -> ExitCode:
         return error.exit_code
     if isinstance(error, BrokenPipeError):
         return ExitCode.BROKEN_PIPE
-    engine_errors = sys.modules.get("engine.errors")  # not imported: then it raised nothing
-    if engine_errors is not None:
-        if isinstance(error, engine_errors.PlacementError | engine_errors.RoomError):
-            return ExitCode.BUDGET
-        if isinstance(error, engine_errors.GrammarError):
-            return ExitCode.USAGE
-    if engine_errors is not None and isinstance(error, engine_errors.StoreError):
-        return ExitCode.INPUT
-    if engine_errors is not None and isinstance(error, engine_errors.EngineError):
-        return ExitCode.MODEL
+    for kind, code in _ENGINE_CODES:
+        if isinstance(error, kind):
+            return code
     return ExitCode.INTERNAL
 
 

@@ -20,7 +20,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from engine.tokenizer import Tokenizer, Turn
+from engine.api import Turn
+from engine.tokenizer import Tokenizer
 from training import prompt_patterns
 from training.data_mixture import ALIGNMENT, Mixture
 from training.decontamination import Overlap

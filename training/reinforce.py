@@ -21,8 +21,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from engine.api import StopReason
 from engine.context import Context
-from engine.decode import Decoding, Sampler, Sampling, StopReason
+from engine.decode import Decoding, Sampler, Sampling
 from engine.layers.kv_cache import KVTrace
 from engine.model import Model
 from engine.tokenizer import Tokenizer

@@ -24,12 +24,12 @@ from safetensors.torch import save_file
 
 from benchmarks import machine
 from benchmarks.context import disk
+from engine.api import ContextPlan
 from engine.checkpoint import Checkpoint, load
 from engine.context import Context
 from engine.families import read_config
 from engine.model import Model
 from engine.store.manifest import Maker
-from engine.store.plan import ContextPlan
 from engine.store.store import Store
 from training.export import tensors_of
 

@@ -26,7 +26,8 @@ import torch
 
 from benchmarks import machine
 from benchmarks.context import disk
-from engine.engine import ContextPlan, Engine
+from engine.api import ContextPlan
+from engine.engine import Engine
 
 QUESTION_TOKENS = 32
 

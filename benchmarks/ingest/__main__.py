@@ -16,7 +16,7 @@ from pathlib import Path
 
 from benchmarks import machine
 from benchmarks.ingest.folder import write_folder
-from engine.engine import Tokenizer
+from engine.tokenizer import Tokenizer
 from mm1cli.ingest import read_corpus
 from mm1cli.ingest.cache import Cache
 from mm1cli.ingest.pack import pack_all

@@ -23,7 +23,7 @@ from benchmarks.quality.stats import Estimate, bootstrap_auroc, wilson
 from benchmarks.quality.subject import Subject
 from benchmarks.quality.table import Table
 from benchmarks.quality.work import Key, Result, Work
-from engine.engine import Turn
+from engine.api import Turn
 from mm1cli.ingest.corpus import Corpus
 from mm1cli.prompts import prompt
 from mm1cli.retrieval.passages import Passage, Ranked, passages

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from benchmarks.quality.subject import Subject
-from engine.engine import Piece, Tokenizer, Turn
+from engine.api import Piece, Turn
+from engine.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     from engine.context import Context

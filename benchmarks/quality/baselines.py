@@ -4,7 +4,7 @@ import hashlib
 import re
 from collections.abc import Sequence
 
-from engine.engine import Tokenizer
+from engine.tokenizer import Tokenizer
 from mm1cli.ingest.corpus import Block, Corpus, Document
 from mm1cli.retrieval.bm25 import Index
 from mm1cli.retrieval.passages import Passage, passages

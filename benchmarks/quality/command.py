@@ -16,7 +16,7 @@ from benchmarks.quality.haystack import SHARED
 from benchmarks.quality.subject import Subject, load
 from benchmarks.quality.table import Table
 from benchmarks.quality.work import Work
-from engine.engine import EngineError
+from engine.api import EngineError
 from mm1cli.errors import Mm1Error
 from mm1cli.output.progress import Progress
 from mm1cli.output.text import Channel

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from engine.engine import Tokenizer
+from engine.tokenizer import Tokenizer
 
 SHARED = Path(__file__).parents[2].parent / "shared"
 _FRONT_MATTER_SHARE = 0.01  # title page and contents are not prose

@@ -29,7 +29,7 @@ from benchmarks.quality.subject import Subject
 from benchmarks.quality.table import Table
 from benchmarks.quality.templates import Needle, needles
 from benchmarks.quality.work import Key, Result, Work, digest
-from engine.engine import Tokenizer
+from engine.tokenizer import Tokenizer
 
 VERSION = 1
 NUM_KEYS = 4

@@ -25,7 +25,7 @@ from benchmarks.quality.subject import Subject
 from benchmarks.quality.table import Table
 from benchmarks.quality.templates import Needle, needles
 from benchmarks.quality.work import Key, Result, Work, digest
-from engine.engine import Tokenizer
+from engine.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     from engine.context import Context

@@ -23,7 +23,7 @@ from benchmarks.quality.stats import wilson
 from benchmarks.quality.subject import Subject
 from benchmarks.quality.table import Table
 from benchmarks.quality.work import Key, Result, Work
-from engine.engine import Tokenizer
+from engine.tokenizer import Tokenizer
 from mm1cli.answering.answer import Reader
 from mm1cli.answering.prompt import frame_tokens
 from mm1cli.grounding import citations

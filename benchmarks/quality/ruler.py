@@ -25,7 +25,7 @@ from benchmarks.quality.stats import wilson
 from benchmarks.quality.subject import Subject
 from benchmarks.quality.table import Table
 from benchmarks.quality.work import Key, Result, Work, digest
-from engine.engine import Tokenizer
+from engine.tokenizer import Tokenizer
 from mm1cli.retrieval.bm25 import Index
 from mm1cli.retrieval.passages import passages
 from mm1cli.retrieval.retriever import NUM_CANDIDATES

@@ -38,7 +38,7 @@ from benchmarks.stream.work import (
     prefill_operations,
 )
 from engine.config import ModelConfig
-from engine.engine import read_config
+from engine.families import read_config
 
 DECODED = 32
 MINIMAX: dict[str, Any] = {

@@ -24,7 +24,7 @@ from benchmarks.quality.stats import bootstrap_mean
 from benchmarks.quality.table import Table
 from benchmarks.surprisal.pieces import Piece, files, pieces
 from benchmarks.surprisal.ranks import Standing, by_recipe, measures, standings
-from engine.engine import Tokenizer
+from engine.tokenizer import Tokenizer
 from mm1cli.code import facts_of, reading_order, reordered
 from mm1cli.ingest.corpus import Block, Corpus, Document
 from mm1cli.ingest.pack import Packed, pack

@@ -22,7 +22,7 @@ from benchmarks.surprisal.mutations import (
     mutations,
     parse,
 )
-from engine.engine import Tokenizer
+from engine.tokenizer import Tokenizer
 from mm1cli.ingest.corpus import Block, Corpus, Document
 from mm1cli.ingest.pack import Packed, pack
 

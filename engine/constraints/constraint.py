@@ -5,6 +5,7 @@ from typing import Protocol, runtime_checkable
 from torch import Tensor
 
 
+@runtime_checkable
 class Constraint(Protocol):
     """Follows one answer. Ids that end the answer are masked like all others, so a constraint
     also says when the answer may end; it allows at least one id at any time."""

@@ -153,6 +153,20 @@ class Grammar:
         except GrammarError:
             self._matcher = _compile(schema, spelling)
 
+    def check_room(self, max_tokens: int) -> None:
+        """Raises RoomError if no whole answer is known to be that short."""
+        self.way_within(max_tokens)
+
+    def way_within(self, max_tokens: int) -> tuple[int, ...]:
+        """A whole answer of at most `max_tokens`. Raises RoomError."""
+        way = self.shortest(max_tokens)
+        if way is None or len(way) > max_tokens:
+            raise RoomError(
+                f"{max_tokens:,} tokens are too few for any answer that follows the schema; "
+                "raise --max-tokens"
+            )
+        return way
+
     def matcher(self) -> "LLMatcher":
         return self._matcher.deep_copy()
 
@@ -234,13 +248,7 @@ class JsonConstraint:
         self._is_closing = self._has_ended = self.is_cut = False
 
     def begin(self, max_tokens: int) -> None:
-        way = self._grammar.shortest(max_tokens)
-        if way is None or len(way) > max_tokens:
-            raise RoomError(
-                f"{max_tokens:,} tokens are too few for any answer that follows the schema; "
-                "raise --max-tokens"
-            )
-        self._way, self._left = way, max_tokens
+        self._way, self._left = self._grammar.way_within(max_tokens), max_tokens
 
     @property
     def is_complete(self) -> bool:

@@ -119,6 +119,11 @@ class Suffixes:
         """The places where a quotation may begin and `wanted` stands."""
         return self.narrow(self.everywhere, wanted)
 
+    def find_all(self, wanted: bytes, most: int) -> list[int]:
+        """At most `most` places in `text` where `wanted` may be quoted, ascending."""
+        found: list[int] = self.places(self.find(wanted))[:most].tolist()
+        return found
+
     def end(self, range: Range) -> int | None:
         """A suffix of `range` whose quotation may end after `depth` bytes; None if none may.
 

@@ -1,6 +1,6 @@
 """A plan for a machine that is described: what `mm1 models plan` asks of the engine."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,10 +9,12 @@ import torch
 
 from engine import placement
 from engine.config import ModelConfig
+from engine.families import read_config
 from engine.placement import Gpu, Machine, Outline, Placement, Precision, machine_rates
+from engine.placement.estimate import Times, times
 from engine.placement.machine_rates import Measured, Rates
 from engine.placement.weight_bytes import as_if, halves_bytes
-from engine.quantized.forms import UNQUANTIZED, Form
+from engine.quantized.forms import UNQUANTIZED, USUAL, Form
 from engine.store.state_tensors import kv_dtype
 
 
@@ -124,3 +126,79 @@ def measured(
         found = known.rates.over(found)
         dates.append(known.date)
     return Measured(found, min(dates, default=""))
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """A plan and all it rests on. `weights_bytes` are those of the model at each precision.
+
+    Where it does not fit, `lacks` says what is missing and `would_fit` what would help.
+    """
+
+    outline: Outline
+    machine: Machine
+    plan: Placement
+    num_tokens: int
+    weights_bytes: dict[str, int]
+    rates: Rates
+    measured: str  # when; "" if all rates were told
+    times: Times
+    lacks: str
+    would_fit: tuple[str, ...]
+
+    @property
+    def fits(self) -> bool:
+        return self.plan.fits_and_is_saved
+
+
+def report(
+    model: Path,
+    *,
+    num_tokens: int | None,
+    chunk_tokens: int,
+    kv: str | None,
+    is_mapped: bool,
+    weights: str,
+    ram_bytes: int | None,
+    gpus_bytes: Sequence[int],
+    disk_bytes: int | None,
+    device: str,
+    rates: Mapping[str, float],
+    rates_folder: Path,
+    threads: int | None,
+    measures_again: bool,
+) -> Report:
+    """How a context of `num_tokens`, by default the longest, would be read on the machine told of.
+
+    `weights` is "stored", or what they would be quantised to. `rates` go before measured ones,
+    which are kept in `rates_folder`. Raises EngineError.
+    """
+    config = read_config(model)
+    outline = placement.outline(model, config)
+    if weights != "stored":
+        config = as_if(config, USUAL[weights])
+    question = Question(
+        config,
+        described(ram_bytes, gpus_bytes, disk_bytes, device=device, folder=model),
+        num_tokens or config.max_positions,
+        chunk_tokens,
+        kv,
+        is_mapped=is_mapped,
+        precision=outline.precision,
+    )
+    plan = question.plan()
+    known = measured(rates_folder, outline, question.machine, threads=threads, again=measures_again)
+    all_rates = Rates(**rates).over(known.rates)
+    fits = plan.fits_and_is_saved
+    return Report(
+        outline,
+        question.machine,
+        plan,
+        question.num_tokens,
+        placement.weights_bytes(config, outline),
+        all_rates,
+        known.date,
+        times(plan, all_rates),
+        "" if fits else placement.lacking(plan),
+        () if fits else tuple(question.remedies()),
+    )

@@ -16,6 +16,7 @@ import numpy as np
 import xxhash
 
 from engine.errors import StoreError
+from engine.protocols import NO_KV as NO_KV
 from engine.store import checked_json
 from engine.store.checked_json import hash_of, whole
 
@@ -23,7 +24,6 @@ SEGMENT_TOKENS = 4096
 MAX_TOKENS = 2**31 - 1
 FINISHED = "manifest.json"
 PARTIAL = "partial.json"
-NO_KV = "none"
 INT8_KV = "int8"
 
 _FORMAT = "mm1 context"

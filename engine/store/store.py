@@ -24,6 +24,7 @@ from engine.context import Context, OnProgress
 from engine.errors import PlacementError, StoreError
 from engine.layers.kv_cache import BLOCK_TOKENS, KVCache
 from engine.model import LayerState, Model
+from engine.protocols import ContextPlan
 from engine.store import layerwise, tensors
 from engine.store.layer_progress import Passed, held_bytes
 from engine.store.layer_progress import find as find_passed
@@ -40,7 +41,6 @@ from engine.store.manifest import (
 )
 from engine.store.on_disk_error import OnUnsaved, Saving
 from engine.store.owned import AREAS, LOCK, why_not_built
-from engine.store.plan import ContextPlan
 from engine.store.state_tensors import fixed_tensors, kv_dtype, num_bytes, of_layer
 from engine.store.writer import Reuse, Writer, tidy
 
@@ -54,12 +54,13 @@ OnWait = Callable[[], None]
 @dataclass(frozen=True, slots=True)
 class Built:
     """`reused_tokens` of the context were on disk already, and of a streamed model what the first
-    `reused_layers` make of the rest; `why` says why not more was."""
+    `reused_layers` of `num_layers` make of the rest; `why` says why not more was."""
 
     context: Context
     reused_tokens: int
     why: str
     is_saved: bool
+    num_layers: int
     reused_layers: int = 0
 
 
@@ -124,7 +125,8 @@ class Store:
             else:
                 layers, why = self._go_on(plan, context, reuse, passed, why, saving, on_progress)
             why = why if start < len(plan.token_ids) else ""
-            return Built(context, start, why, saving.is_possible, layers)
+            num_layers = self._model.config.num_layers
+            return Built(context, start, why, saving.is_possible, num_layers, layers)
 
     def open(self, *, check: bool = True) -> Context:
         """The finished context. With `check` every byte is held against its checksum.

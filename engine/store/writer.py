@@ -11,6 +11,7 @@ from engine import durable
 from engine.context import Context
 from engine.layers.kv_cache import KVCache
 from engine.prefill import grid
+from engine.protocols import ContextPlan
 from engine.store import layer_progress, tensors
 from engine.store.manifest import (
     FINISHED,
@@ -25,7 +26,6 @@ from engine.store.manifest import (
     kv_path,
     state_path,
 )
-from engine.store.plan import ContextPlan
 from engine.store.state_tensors import checkpoint_every, fixed_tensors, kv_bytes_per_token, of_layer
 
 

@@ -24,8 +24,9 @@ from engine.errors import PlacementError
 from engine.layers.experts import ExpertsMLP
 from engine.model import Layer, Model
 from engine.placement.memory import give_back_at_once
+from engine.protocols import Reading
 from engine.streamed.prefetch import Schedule
-from engine.streamed.weight_cache import Pool, Reading
+from engine.streamed.weight_cache import Pool
 from engine.streamed.weight_groups import Key, Part, Parts
 from kernels import ExpertStack
 from kernels.quantized import Weight

@@ -8,34 +8,9 @@ from weakref import WeakSet
 
 from engine import threads
 from engine.errors import PlacementError
+from engine.protocols import Reading
 from engine.streamed.prefetch import Schedule
 from engine.streamed.weight_groups import Key, Part, Reader
-
-
-@dataclass(slots=True)
-class Reading:
-    """What a pool has done so far."""
-
-    num_uses: int = 0
-    num_hits: int = 0  # uses of parts that were there already, read ahead or kept
-    num_reads: int = 0
-    read_bytes: int = 0  # from disk
-    waited_s: float = 0.0  # by uses of parts that were not there
-
-    @property
-    def hit_rate(self) -> float:
-        """The share of uses that waited for nothing."""
-        return self.num_hits / self.num_uses if self.num_uses else 1.0
-
-    def since(self, before: "Reading") -> "Reading":
-        """What was done after `before`."""
-        return Reading(
-            self.num_uses - before.num_uses,
-            self.num_hits - before.num_hits,
-            self.num_reads - before.num_reads,
-            self.read_bytes - before.read_bytes,
-            self.waited_s - before.waited_s,
-        )
 
 
 @dataclass(slots=True)

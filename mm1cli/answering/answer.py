@@ -10,9 +10,8 @@ from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
 
-from engine.engine import Engine, Piece
+from engine.api import Context, Engine, Piece
 from mm1cli.answering import abstention, json_schema
 from mm1cli.answering.context_source import Fresh, Source
 from mm1cli.answering.generation import Writer, thinking_tokens
@@ -41,9 +40,6 @@ from mm1cli.retrieval.retriever import Evidence, Finder
 from mm1cli.settings import Settings
 from mm1cli.sink import Sink
 
-if TYPE_CHECKING:
-    from engine.context import Context
-
 NUM_QUOTES = 3  # pieces of evidence shown
 
 
@@ -51,7 +47,7 @@ NUM_QUOTES = 3  # pieces of evidence shown
 class _Read:
     """A context that ends where the answer begins, how much of it was there, what is in it."""
 
-    context: "Context"
+    context: Context
     reused_tokens: int
     parts: list[PassageRead]
     laid: Laid
@@ -90,7 +86,7 @@ class Reader:
         self._grammar = engine.grammar(self._schema) if self._schema is not None else None
         if self._grammar is not None:
             # Too few tokens for any answer: told before the reading, not after it.
-            engine.json_constraint(self._grammar).begin(settings.max_tokens)
+            self._grammar.check_room(settings.max_tokens)
         self._writer = self._writer_to(sink)
 
     def _writer_to(self, sink: Sink) -> Writer:
@@ -106,10 +102,10 @@ class Reader:
     def answers(self, questions: Sequence[str]) -> list[Answer]:
         """An answer to each question, told in their order.
 
-        Where the model is streamed they are written at the same time, so that weights are read once
-        for all of them; each is what it is alone, and its times are those of all.
+        Where the engine prefers batches they are written at the same time, so that weights are
+        read once for all of them; each is what it is alone, and its times are those of all.
         """
-        if not self._engine.is_streamed or len(questions) == 1:
+        if not self._engine.capabilities.prefers_batches or len(questions) == 1:
             found = []
             for index, question in enumerate(questions):
                 self._sink.question(question, index, len(questions))
@@ -249,7 +245,7 @@ class Reader:
         parts = [PassageRead(document.path, None, len(ids)) for document, ids in documents_read]
         return _Read(context, reused, parts, laid)
 
-    def _read_documents(self) -> "Context":
+    def _read_documents(self) -> Context:
         """The whole corpus, and how much of it was there for the first question."""
         if self._shared is None:
             token_ids, ends = layout(head_ids(self._engine.tokenizer), self._packed)
@@ -288,7 +284,7 @@ class Reader:
 
     @property
     def _limit(self) -> int:
-        return self._settings.context_tokens or self._engine.config.max_positions
+        return self._settings.context_tokens or self._engine.max_positions
 
     def _on_prefill(self, done: int, total: int) -> None:
         self._sink.progress("prefill", done, total, "tokens")

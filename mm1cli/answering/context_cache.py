@@ -13,15 +13,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import filelock
 
-from engine.engine import SavedContext, StoreError, saved_context, why_foreign
+from engine.api import Engine, SavedContext, StoreError, saved_context, why_foreign
 from mm1cli.errors import InputError
-
-if TYPE_CHECKING:
-    from engine.engine import Engine
 
 GB = 10**9
 
@@ -50,11 +46,11 @@ class ContextCache:
     def __init__(self, root: Path, max_bytes: int) -> None:
         self.root, self.max_bytes = root, max_bytes
 
-    def folder_for(self, engine: "Engine", token_ids: Sequence[int]) -> Path:
+    def folder_for(self, engine: Engine, token_ids: Sequence[int]) -> Path:
         """Where the context of `token_ids` is, or would be."""
         return self.root / engine.context_name(token_ids)
 
-    def alike(self, engine: "Engine") -> list[Path]:
+    def alike(self, engine: Engine) -> list[Path]:
         """Folders whose contexts `engine` could begin with, last used first."""
         kept = sorted(self, key=lambda one: -one.used_s)
         return [

@@ -2,15 +2,12 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
-from engine.engine import ContextPlan, Engine, StoreError
+from engine.api import BuildResult, Context, ContextPlan, Engine, StoreError
 from mm1cli.answering.context_cache import GB, ContextCache
 from mm1cli.interrupts import between_chunks
 from mm1cli.sink import Sink
-
-if TYPE_CHECKING:
-    from engine.context import Context
 
 FEWEST_SAVED_TOKENS = 2048  # what is read again in a few seconds is not worth the disk
 
@@ -21,7 +18,7 @@ OnProgress = Callable[[int, int], None]
 class Preread:
     """A context and how many of its tokens were not computed for it."""
 
-    context: "Context"
+    context: Context
     reused_tokens: int
 
 
@@ -101,7 +98,7 @@ class Cached:
                 on_unsaved=on_unsaved,
             )
         if built.reused_layers:
-            self.sink.note(went_on(engine, built.reused_layers))
+            self.sink.note(went_on(built))
         if built.is_saved:
             cache.touch(folder)
             cache.shrink(keep=folder)
@@ -112,7 +109,7 @@ class Cached:
 class Opened:
     """A context that is there already, of just these documents."""
 
-    context: "Context"
+    context: Context
 
     def get(
         self,
@@ -120,11 +117,11 @@ class Opened:
         document_ends: Sequence[int],  # noqa: ARG002
         on_progress: OnProgress,  # noqa: ARG002
     ) -> Preread:
-        if self.context.token_ids != list(token_ids):
+        if list(self.context.token_ids) != list(token_ids):
             raise StoreError("the saved context holds other tokens than its documents give")
         return Preread(self.context, len(self.context))
 
 
-def went_on(engine: Engine, num_layers: int) -> str:
+def went_on(built: BuildResult) -> str:
     """Of a build that was stopped between layers."""
-    return f"{num_layers} of {engine.config.num_layers} layers were done already"
+    return f"{built.reused_layers} of {built.num_layers} layers were done already"

@@ -4,22 +4,24 @@ A chat template can open `<think>` itself, the tag can be a control token, or th
 text, cut anywhere between tokens. The end is forced where the model does not come to it.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
-from engine.engine import Engine, Tokenizer
+from engine.api import (
+    Constraint,
+    Context,
+    Decoding,
+    Engine,
+    Grammar,
+    Quotes,
+    StopReason,
+    SuffixArray,
+    Tokenizer,
+)
 from mm1cli.settings import Settings
 
-if TYPE_CHECKING:
-    from engine.constraints.constraint import Constraint
-    from engine.constraints.grammar import Grammar
-    from engine.constraints.suffix_array import Suffixes
-    from engine.context import Context
-    from engine.decode import Decoding
-
 OPEN, CLOSE = "<think>", "</think>"
-_STOPPED_BY_TEXT = "stop text"
 _LIKELY = 0.5
 
 OnText = Callable[[str], None]
@@ -59,7 +61,7 @@ class Writer:
         on_thinking: OnText,
         on_progress: OnProgress,
         stop_texts: Sequence[str] = (),
-        quotable: "Callable[[], Suffixes] | None" = None,
+        quotable: Callable[[], SuffixArray] | None = None,
     ) -> None:
         self._engine, self._settings, self._stop_texts = engine, settings, stop_texts
         self._quotable = quotable
@@ -69,7 +71,7 @@ class Writer:
         self._rest = ""  # of the answer, that came in one piece with the end of the thinking
 
     def write(
-        self, context: "Context", grammar: "Grammar | None" = None, *, is_silent: bool = False
+        self, context: Context, grammar: Grammar | None = None, *, is_silent: bool = False
     ) -> Written:
         """With a grammar the answer follows it, from behind the thinking on. Raises RoomError.
 
@@ -83,7 +85,7 @@ class Writer:
         if tokenizer.opens_with(OPEN):
             self._think(context)
         elif grammar is not None or is_control:
-            if float(context.score(open_ids).sum().exp()) > _LIKELY:
+            if math.exp(sum(context.score(open_ids).tolist())) > _LIKELY:
                 context.extend(open_ids)
                 self._think(context)
         elif self._begins(context):
@@ -92,7 +94,7 @@ class Writer:
             self._answer(context, grammar)
         return self._written
 
-    def _begins(self, context: "Context") -> bool:
+    def _begins(self, context: Context) -> bool:
         """Writes until it is clear whether the model thinks. True if what came was the answer;
         else the context stands behind the thinking."""
         begin = len(context)
@@ -106,7 +108,7 @@ class Writer:
             start += piece
             head = start.lstrip()
             if head.startswith(OPEN):
-                pieces.close()  # type: ignore[attr-defined]
+                pieces.close()
                 _catch_up(context, begin, decoding.token_ids)
                 self._think(context, head.removeprefix(OPEN), len(decoding.token_ids))
                 return False
@@ -114,14 +116,14 @@ class Writer:
                 is_answer = True
                 self._say(start)
                 if self._settings.think == "only":
-                    pieces.close()  # type: ignore[attr-defined]
+                    pieces.close()
                     break
         if not is_answer:
             self._say(start)
         self._end(decoding)
         return True
 
-    def _think(self, context: "Context", begun: str = "", num_begun: int = 0) -> None:
+    def _think(self, context: Context, begun: str = "", num_begun: int = 0) -> None:
         engine, settings, written = self._engine, self._settings, self._written
         self._has_thought = True
         begun, is_over, self._rest = begun.partition(CLOSE)
@@ -130,11 +132,11 @@ class Writer:
             written.num_thinking_tokens = num_begun
             return
         close_ids = engine.tokenizer.encode_markup(CLOSE)
-        limit = settings.context_tokens or engine.config.max_positions
+        limit = settings.context_tokens or engine.max_positions
         limit -= settings.max_tokens + len(close_ids)
         room = min(settings.max_thinking - num_begun, limit - len(context))
         ids: list[int] = []
-        start, reason = len(context), ""
+        start, reason = len(context), None
         if room > 0:
             decoding = engine.decode(
                 context,
@@ -152,9 +154,9 @@ class Writer:
                     done = min(len(decoding.token_ids), room)
                     self._on_progress("thinking", done, room, "tokens")
             self._on_progress("thinking", room, room, "tokens")
-            ids, reason = decoding.token_ids, str(decoding.stop_reason)
+            ids, reason = decoding.token_ids, decoding.stop_reason
         _catch_up(context, start, ids)
-        if reason == _STOPPED_BY_TEXT:
+        if reason == StopReason.STOP_TEXT:
             self._rest = engine.tokenizer.decode(ids).rpartition(CLOSE)[2]
         else:
             context.extend(close_ids)
@@ -165,7 +167,7 @@ class Writer:
         if self._settings.think != "hide":
             self._on_thinking(text)
 
-    def _answer(self, context: "Context", grammar: "Grammar | None") -> None:
+    def _answer(self, context: Context, grammar: Grammar | None) -> None:
         decoding = self._decode(context, grammar)
         if grammar is None:
             self._say(self._rest)
@@ -173,7 +175,7 @@ class Writer:
             self._say(piece)
         self._end(decoding)
 
-    def _decode(self, context: "Context", grammar: "Grammar | None" = None) -> "Decoding":
+    def _decode(self, context: Context, grammar: Grammar | None = None) -> Decoding:
         engine, settings = self._engine, self._settings
         return engine.decode(
             context,
@@ -186,12 +188,10 @@ class Writer:
             constraint=self._constraint(grammar),
         )
 
-    def _constraint(self, grammar: "Grammar | None") -> "Constraint | None":
-        if grammar is not None:
-            return self._engine.json_constraint(grammar)
-        if self._quotable is None:
-            return None
-        return self._engine.verbatim(self._quotable, self._rest)
+    def _constraint(self, grammar: Grammar | None) -> Constraint | None:
+        if grammar is not None or self._quotable is None:
+            return grammar
+        return Quotes(self._quotable, self._rest)
 
     def _say(self, text: str) -> None:
         if self._settings.think == "only":
@@ -203,13 +203,13 @@ class Writer:
             if not self._is_silent:
                 self._on_token(text)
 
-    def _end(self, decoding: "Decoding") -> None:
+    def _end(self, decoding: Decoding) -> None:
         self._written.token_ids = list(decoding.token_ids)
         self._written.stop_reason = str(decoding.stop_reason or "end")
         self._written.num_drafted += decoding.num_drafted
         self._written.num_accepted += decoding.num_accepted
 
 
-def _catch_up(context: "Context", start: int, token_ids: list[int]) -> None:
+def _catch_up(context: Context, start: int, token_ids: list[int]) -> None:
     """Reads what was written from `start` on: the last token has often not been read."""
     context.extend(token_ids[len(context) - start :])

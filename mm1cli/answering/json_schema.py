@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from engine.engine import GrammarError, check_schema
+from engine.api import GrammarError, check_schema
 from mm1cli.errors import UsageError
 from mm1cli.grounding.dates import dates
 from mm1cli.ingest.corpus import Corpus

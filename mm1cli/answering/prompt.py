@@ -7,7 +7,7 @@ also when the whole corpus is in the context.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from engine.engine import Piece, Tokenizer, Turn
+from engine.api import Piece, Tokenizer, Turn
 from mm1cli.ingest.pack import Packed
 from mm1cli.prompts import prompt
 from mm1cli.retrieval.passages import Passage

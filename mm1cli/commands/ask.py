@@ -6,7 +6,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from engine.engine import StoreError, Tokenizer, saved_attachment, saved_context, saved_tokens
+from engine.api import StoreError, open_tokenizer, saved_attachment, saved_context, saved_tokens
 from mm1cli.answering import json_schema
 from mm1cli.answering.answer import Reader
 from mm1cli.answering.context_source import Opened
@@ -42,7 +42,7 @@ def run(folder: Path, questions: Sequence[str], settings: Settings, sink: Sink) 
         corpus_file.model_of(content) if settings.origin("model") == "default" else settings.model,
         lambda stage, done, total: sink.progress(stage, done, total, "bytes"),
     )
-    found = corpus_file.loads(content, token_ids, Tokenizer(model))
+    found = corpus_file.loads(content, token_ids, open_tokenizer(model))
     sink.init(RunInfo("ask", found.model))
     counts = [len(ids) for ids in found.packed.token_ids]
     manifest = build(found.packed.corpus, counts, max(sum(counts), 1))

@@ -6,7 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TextIO
 
-from engine.engine import (
+from engine.api import (
     ContextPlan,
     StoreError,
     saved_attachment,
@@ -77,7 +77,7 @@ def build(
     why = f" ({built.why})" if built.why else ""
     sink.note(f"reused {built.reused_tokens:,} of {len(token_ids):,} tokens{why}")
     if built.reused_layers:
-        sink.note(went_on(engine, built.reused_layers))
+        sink.note(went_on(built))
     if as_json:
         facts = {
             "context": str(output),

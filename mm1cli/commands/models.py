@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TextIO
 
+from engine import model_files
 from mm1cli.errors import ModelError, UsageError
 from mm1cli.models import library
 from mm1cli.models.delta import CARD
@@ -36,18 +37,15 @@ def show_list(stdout: TextIO, *, as_json: bool) -> None:
 
 def show(name: str, stdout: TextIO, *, as_json: bool) -> None:
     """Facts from config.json and mm1-model.json; no weights are read."""
-    from engine.families import precision_of, read_config
-
     path = library.resolve(name)
-    config = read_config(path)
-    kinds = [layer.mixer.value for layer in config.layers]
+    config = model_files.facts(path)
     facts: dict[str, object] = {
         "name": name,
         "path": str(path),
         "family": config.family,
         "layers": config.num_layers,
-        "lightning_layers": kinds.count("lightning"),
-        "softmax_layers": kinds.count("softmax"),
+        "lightning_layers": config.num_lightning_layers,
+        "softmax_layers": config.num_softmax_layers,
         "hidden_size": config.hidden_size,
         "heads": config.num_heads,
         "kv_heads": config.num_kv_heads,
@@ -56,8 +54,8 @@ def show(name: str, stdout: TextIO, *, as_json: bool) -> None:
         "vocab_size": config.vocab_size,
         "max_positions": config.max_positions,
     }
-    if (precision := precision_of(path)) is not None:
-        facts["precision"] = precision
+    if config.precision is not None:
+        facts["precision"] = config.precision
     facts |= {
         key: value
         for key, value in library.facts(path).items()
@@ -93,9 +91,7 @@ def verify(name: str, chunks: Sequence[int], stdout: TextIO, *, as_json: bool) -
 
 
 def _verify_outputs(path: Path, chunks: Sequence[int], stdout: TextIO, *, as_json: bool) -> None:
-    from engine.engine import verify as recompute
-
-    result = recompute(path, chunks)
+    result = model_files.verify(path, chunks)
     if as_json:
         rows = [
             {
@@ -121,10 +117,8 @@ def _verify_outputs(path: Path, chunks: Sequence[int], stdout: TextIO, *, as_jso
 
 
 def _verify_files(path: Path, stdout: TextIO, *, as_json: bool) -> None:
-    from engine.engine import check_tensors
-
     problems = library.verify_files(path) if (path / library.MANIFEST).exists() else []
-    num_tensors = check_tensors(path)
+    num_tensors = model_files.check_tensors(path)
     if as_json:
         report = {"passed": not problems, "tensors": num_tensors, "problems": problems}
         stdout.write(json.dumps(report) + "\n")

@@ -3,17 +3,15 @@
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, TextIO
+from typing import TextIO
 
+from engine import model_files
 from mm1cli.commands.opening import cache_root
 from mm1cli.errors import BudgetError, UsageError
 from mm1cli.models import library
 from mm1cli.output.plan_table import Table
 from mm1cli.settings import Settings
 from mm1cli.sizes import parse
-
-if TYPE_CHECKING:
-    from engine.placement.machine_rates import Rates
 
 RATES = ("product", "attention", "memory", "int8", "int4", "read", "write", "link")
 WEIGHTS = ("stored", "int8", "int4")
@@ -39,58 +37,53 @@ def run(name: str, asked: Asked, settings: Settings, stdout: TextIO, *, as_json:
     num_tokens, ram = _size(asked.context, "--context"), _size(asked.ram, "--ram")
     disk, gpus = _size(asked.disk, "--disk"), [parse(text, "--gpu") for text in asked.gpus]
     told = _told_rates(asked.rates)
-    from engine import placement
-    from engine.engine import read_config
-    from engine.placement import what_if
-    from engine.placement.estimate import times
-    from engine.placement.weight_bytes import as_if
-    from engine.quantized.forms import USUAL
-
-    path = library.resolve(name)
-    config = read_config(path)
-    outline = placement.outline(path, config)
-    if asked.weights != "stored":
-        config = as_if(config, USUAL[asked.weights])
-    question = what_if.Question(
-        config,
-        what_if.described(ram, gpus, disk, device=settings.device, folder=path),
-        num_tokens or config.max_positions,
-        settings.chunk_tokens,
-        settings.kv,
+    found = model_files.plan(
+        library.resolve(name),
+        num_tokens=num_tokens,
+        chunk_tokens=settings.chunk_tokens,
+        kv=settings.kv,
         is_mapped=not settings.no_cache,
-        precision=outline.precision,
-    )
-    plan = question.plan()
-    measured = what_if.measured(
-        cache_root(settings),
-        outline,
-        question.machine,
+        weights=asked.weights,
+        ram_bytes=ram,
+        gpus_bytes=gpus,
+        disk_bytes=disk,
+        device=settings.device,
+        rates=told,
+        rates_folder=cache_root(settings),
         threads=settings.threads,
-        again=asked.measure,
+        measures_again=asked.measure,
     )
-    rates = told.over(measured.rates)
-    sizes = placement.weights_bytes(config, outline)
-    table = Table(name, outline, plan, question.num_tokens, sizes, rates, measured.date)
-    taken = times(plan, rates)
-    fits = plan.fits_and_is_saved
-    why_not = "" if fits else placement.lacking(plan)
-    advice = [] if fits else question.remedies()
+    table = Table(
+        name,
+        found.outline,
+        found.plan,
+        found.num_tokens,
+        found.weights_bytes,
+        found.rates,
+        found.measured,
+    )
     if as_json:
-        facts = table.as_json() | {"fits": fits, "lacks": why_not or None, "would_fit": advice}
-        facts |= {"times": asdict(taken), "rates": asdict(rates)}
-        stdout.write(json.dumps(facts | {"machine": asdict(question.machine)}) + "\n")
+        facts = table.as_json() | {
+            "fits": found.fits,
+            "lacks": found.lacks or None,
+            "would_fit": list(found.would_fit),
+            "times": asdict(found.times),
+            "rates": asdict(found.rates),
+            "machine": asdict(found.machine),
+        }
+        stdout.write(json.dumps(facts) + "\n")
     else:
-        stdout.write(table.text(taken))
-    if not fits:
-        hint = f"it fits with {', or '.join(advice)}" if advice else "use a smaller model"
-        raise BudgetError(f"{why_not}; {hint}")
+        stdout.write(table.text(found.times))
+    if not found.fits:
+        fitting = f"it fits with {', or '.join(found.would_fit)}"
+        raise BudgetError(f"{found.lacks}; {fitting if found.would_fit else 'use a smaller model'}")
 
 
 def _size(text: str | None, what: str) -> int | None:
     return None if text is None else parse(text, what)
 
 
-def _told_rates(texts: Sequence[str]) -> "Rates":
+def _told_rates(texts: Sequence[str]) -> dict[str, float]:
     values: dict[str, float] = {}
     for text in texts:
         name, _, value = text.partition("=")
@@ -99,6 +92,4 @@ def _told_rates(texts: Sequence[str]) -> "Rates":
                 f"--rate is NAME=SIZE with a NAME of {', '.join(RATES)}, not {ascii(text)[:40]}"
             )
         values[name] = float(parse(value, f"--rate {name}"))
-    from engine.placement.machine_rates import Rates
-
-    return Rates(**values)
+    return values

@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from engine.engine import Engine
+from engine import api
+from engine.api import Engine
 from mm1cli.answering.context_cache import GB, ContextCache
 from mm1cli.models import library
 from mm1cli.settings import Settings
@@ -31,8 +32,8 @@ def cache(settings: Settings) -> ContextCache:
 def open_engine(
     model: Path, settings: Settings, sink: Sink, num_tokens: int = 0, *, is_mapped: bool = False
 ) -> Engine:
-    """For `num_tokens` and `is_mapped` see `Engine`."""
-    return Engine(
+    """For `num_tokens` and `is_mapped` see `engine.engine.Engine`."""
+    return api.open_engine(
         model,
         device=settings.device,
         chunk_tokens=settings.chunk_tokens,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
-from engine.engine import Tokenizer, max_positions
+from engine.api import Tokenizer, max_positions, open_tokenizer
 from mm1cli.answering import json_schema
 from mm1cli.answering.generation import thinking_tokens
 from mm1cli.answering.prompt import frame_tokens
@@ -74,7 +74,7 @@ def read(sources: Sources, questions: Sequence[str], settings: Settings, sink: S
     asked = [json_schema.asked(question, form) for question in questions]
     with closing(outcomes(sources, settings, sink)) as found:
         model = ensure_model(settings, sink)
-        tokenizer = Tokenizer(model)
+        tokenizer = open_tokenizer(model)
         answer_tokens = settings.max_tokens + thinking_tokens(tokenizer, settings)
         frame = answer_tokens + frame_tokens(tokenizer, asked, settings.focus)
         limit = settings.context_tokens or max_positions(model)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from unidiff.patch import PatchSet
 
-from engine.engine import Engine, Tokenizer, max_positions, num_parameters
+from engine.api import Engine, Tokenizer, max_positions, num_parameters, open_tokenizer
 from mm1cli.answering.context_source import Cached, Fresh
 from mm1cli.code import Facts, facts_of, reading_order, reordered
 from mm1cli.commands.checks import require_documents, require_everything_read
@@ -143,7 +143,7 @@ def _read(
         change = change.only(is_chosen)
     documents, left = reviewed(corpus, facts, asked.named, change)
     documents = [one for one in documents if is_chosen(one.path)]
-    tokenizer = Tokenizer(model)
+    tokenizer = open_tokenizer(model)
     limit = settings.context_tokens or max_positions(model)
     if change is not None and not writes:
         _require_room(change, tokenizer, limit)

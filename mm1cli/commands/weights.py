@@ -6,15 +6,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
+from engine import model_files
+from engine.api import GgufError, PlacementError, open_tokenizer
+from engine.model_files import USUAL, Form
 from mm1cli.errors import InputError, ModelError, UsageError
 from mm1cli.models import library
 from mm1cli.prompts import prompt
 from mm1cli.sink import Sink
 
 if TYPE_CHECKING:
-    from engine.quantized.forms import Form
-    from engine.quantized.scores import ScoreError
-    from engine.quantized.writer import Written
+    from engine.model_files import ScoreError, Written
 
 TEXT_NAME = "measured"  # under mm1cli/prompts
 MOST_TOKENS = 2048  # of the text; more would change the numbers little and take long
@@ -45,15 +46,13 @@ def quantize(
 
     `check` None measures the change of scores if the models fit into memory.
     """
-    from engine.quantized.quantize import quantize as run
-
     source, wanted = library.resolve(name), form_named(form, group)
     sample, named = _text(text)
     if not sample.strip():
         raise InputError(f"{named} has no text to measure on")
     target = target.absolute()
     try:
-        written = run(source, target, wanted, _progress(sink, "quantizing"))
+        written = model_files.quantize(source, target, wanted, _progress(sink, "quantizing"))
     except OSError as error:
         raise ModelError(f"{target} cannot be written: {error.strerror or error}") from error
     library.write_manifest(target, _facts(source, target), written.sha256)
@@ -77,10 +76,6 @@ def import_gguf(
     as_json: bool,
 ) -> None:
     """Writes the model of a GGUF file to `target`, in the nearest form or in the one asked for."""
-    from engine.errors import GgufError
-    from engine.gguf import convert, split_files
-    from engine.quantized.forms import Form
-
     if form in {None, "float32"} and group is not None:
         raise UsageError("--group is about --to int4")
     wanted = None
@@ -88,7 +83,7 @@ def import_gguf(
         wanted = Form.PLAIN if form == "float32" else form_named(form, group)
     target = target.absolute()
     try:
-        written = convert(source, target, _progress(sink, "converting"), form=wanted)
+        written = model_files.import_gguf(source, target, _progress(sink, "converting"), wanted)
     except GgufError as error:
         raise ModelError(f"{source} cannot be read: {error}") from error
     except OSError as error:
@@ -97,14 +92,12 @@ def import_gguf(
     library.write_manifest(
         target, {"name": target.name, "source": str(source.absolute())}, written.sha256
     )
-    before = sum(path.stat().st_size for path in split_files(source))
+    before = sum(path.stat().st_size for path in model_files.gguf_parts(source))
     _say(target, written, None, before, stdout, as_json=as_json)
 
 
-def form_named(form: str, group: int | None) -> "Form":
+def form_named(form: str, group: int | None) -> Form:
     """Of `--to` and `--group`. Raises UsageError."""
-    from engine.quantized.forms import USUAL, Form
-
     if form not in USUAL:
         raise UsageError(f"--to cannot be {form!r}; see --help")
     if form == "int8":
@@ -129,30 +122,22 @@ def _text(path: Path | None) -> tuple[str, str]:
 
 def _why_not(source: Path, *, is_asked: bool) -> str | None:
     """Why scores are not measured; None if they are."""
-    from engine.errors import PlacementError
-    from engine.quantized.scores import check_memory
-
     if not (source / "tokenizer.json").is_file():
         return f"{source} has no tokenizer.json"
     if is_asked:
         return None
     try:
-        check_memory(source, MOST_TOKENS)
+        model_files.check_score_memory(source, MOST_TOKENS)
     except PlacementError as error:
         return f"{error}; --check measures it all the same"
     return None
 
 
 def _scores(source: Path, target: Path, text: str, sink: Sink) -> "ScoreError":
-    import torch
-
-    from engine.engine import Tokenizer
-    from engine.quantized.scores import score_error
-
-    ids = Tokenizer(source).encode(text)[:MOST_TOKENS]
+    ids = open_tokenizer(source).encode(text)[:MOST_TOKENS]
     if len(ids) < 2:
         raise InputError("the text to measure on has only one token")
-    return score_error(source, target, [torch.tensor(ids)], _progress(sink, "measuring", "tokens"))
+    return model_files.score_error(source, target, ids, _progress(sink, "measuring", "tokens"))
 
 
 def _progress(sink: Sink, stage: str, unit: str = "bytes") -> Callable[[int, int], None]:
@@ -174,14 +159,12 @@ def _say(
     *,
     as_json: bool,
 ) -> None:
-    from engine.families import read_config
-
-    quantization = read_config(target).quantization
+    quantization = model_files.facts(target).quantization
     worst = written.worst_first[:NUM_WORST]
     if as_json:
         told: dict[str, Any] = {
             "path": str(target),
-            "precision": str(quantization),
+            "precision": quantization,
             "bytes": written.num_bytes,
             "bytes_before": before,
             "relative_rms": written.relative_rms,

@@ -9,14 +9,10 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
 
-from engine.engine import Engine, Turn
+from engine.api import Context, Engine, Turn
 from mm1cli.prompts import prompt
 from mm1cli.retrieval.passages import Passage, Ranked, as_judged
-
-if TYPE_CHECKING:
-    from engine.context import Context
 
 MAX_SCORED_TOKENS = 2048  # of an answer; what follows has no gain
 
@@ -56,8 +52,7 @@ def gains(
     def likelihood(before: list[int]) -> list[float]:
         context = engine.new_context()
         context.extend(before)
-        scores: list[float] = context.score(ids).tolist()
-        return scores
+        return context.score(ids).tolist()
 
     prompts = [asked(text) for text in ("", *map(as_judged, passages))]
     most = max(map(len, prompts)) + len(ids)
@@ -68,7 +63,7 @@ def gains(
 
 
 def attention(
-    context: "Context",
+    context: Context,
     answer_ids: Sequence[int],
     places: Sequence[Sequence[int]],
 ) -> list[float] | None:
@@ -76,10 +71,11 @@ def attention(
 
     None where there is no answer, or no layer that looks at everything.
     """
-    shares = context.attention(answer_ids[:MAX_SCORED_TOKENS]) if answer_ids else None
-    if shares is None:
+    found = context.attention(answer_ids[:MAX_SCORED_TOKENS]) if answer_ids else None
+    if found is None:
         return None
-    return [float(shares[list(tokens)].sum()) for tokens in places]
+    shares = found.tolist()
+    return [sum(shares[token] for token in tokens) for tokens in places]
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +90,7 @@ class Supported:
 
 def support(
     engine: Engine,
-    before: "Context",
+    before: Context,
     question: str,
     answer: str,
     answer_ids: Sequence[int],

@@ -5,7 +5,7 @@ import unicodedata
 from dataclasses import dataclass
 from functools import cached_property
 
-from engine.constraints import quote_scanner
+from engine import api
 from mm1cli.grounding.normalize import Folded, fold
 from mm1cli.ingest.corpus import Block, Corpus, Document, Locator
 from mm1cli.result import Citation, CitationKind, CitationStatus
@@ -103,13 +103,13 @@ def holds(text: str, quote: str) -> bool:
 
 def quotations(text: str) -> list[str]:
     """What `text` puts in quotation marks, single words and titles left out."""
-    found = quote_scanner.quotations(text)
+    found = api.quotations(text)
     return [quote for quote in found if len(quote.split()) >= _FEWEST_QUOTED_WORDS]
 
 
 def unfinished(text: str) -> str:
     """The quotation that the end of `text` cuts, without its last word, of which more may come."""
-    quote = quote_scanner.unfinished(text).rpartition(" ")[0].rstrip()
+    quote = api.unfinished_quotation(text).rpartition(" ")[0].rstrip()
     return quote if len(quote.split()) >= _FEWEST_QUOTED_WORDS else ""
 
 

@@ -9,8 +9,7 @@ from collections.abc import Iterator
 from functools import cached_property
 from itertools import accumulate
 
-from engine.constraints.suffix_array import Suffixes
-from engine.engine import StoreError
+from engine.api import SuffixArray, suffix_array
 from mm1cli.grounding.citations import Found
 from mm1cli.grounding.normalize import Folded, fold
 from mm1cli.ingest.corpus import Corpus
@@ -35,14 +34,8 @@ class Quotable:
         ]
 
     @cached_property
-    def suffixes(self) -> Suffixes:
-        texts = [folded.text for _, _, folded in self._blocks]
-        if self._saved is not None:
-            try:
-                return Suffixes.load(self._saved, texts)
-            except StoreError:
-                pass  # damaged, or hostile: it holds nothing that the texts do not give
-        return Suffixes.build(texts)
+    def suffixes(self) -> SuffixArray:
+        return suffix_array([folded.text for _, _, folded in self._blocks], self._saved)
 
     def dump(self) -> bytes:
         return self.suffixes.dump()
@@ -64,8 +57,7 @@ class Quotable:
 
     def _places(self, quote: str, wanted: str) -> Iterator[Found]:
         suffixes, content = self.suffixes, wanted.encode("utf-8", "surrogatepass")
-        range = suffixes.find(content)
-        for place in suffixes.places(range)[:_MOST_COMPARED].tolist():
+        for place in suffixes.find_all(content, _MOST_COMPARED):
             number = bisect_right(self._starts, place) - 1
             document, block, folded = self._blocks[number]
             before = suffixes.text[self._starts[number] : place]

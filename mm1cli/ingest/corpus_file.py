@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from engine.engine import StoreError
+from engine.api import StoreError
 from mm1cli.ingest.corpus import Corpus, Document, Omission, Reason
 from mm1cli.ingest.pack import Encoder, Packed
 from mm1cli.ingest.readers.reader import MIB

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from engine.api import EngineError
+from engine.model_files import apply_delta
 from mm1cli.disk import sha256_of
 from mm1cli.errors import ModelError
 
@@ -93,11 +95,8 @@ def install(model: Derived, parent: Path, target: Path, on_progress: OnProgress)
         path = model.folder / name
         if not path.is_file() or sha256_of(path) != wanted:
             raise ModelError(f"{path} is missing or not what was shipped: get it again")
-    from engine.errors import EngineError
-    from engine.weight_delta import combine
-
     try:
-        combine(
+        apply_delta(
             model.folder, parent, target, lambda done, total: on_progress("combining", done, total)
         )
     except EngineError as error:

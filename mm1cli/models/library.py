@@ -12,6 +12,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
+from engine.api import GgufError
+from engine.model_files import import_gguf
 from mm1cli.disk import locked, sha256_of, sync_directory
 from mm1cli.errors import ModelError
 from mm1cli.models import delta
@@ -315,10 +317,8 @@ def _replacing(target: Path) -> Iterator[Path]:
 
 
 def _convert(source: Path, target: Path, on_progress: PullProgress) -> None:
-    from engine.gguf import GgufError, convert
-
     try:
-        convert(source, target, lambda done, total: on_progress("converting", done, total))
+        import_gguf(source, target, lambda done, total: on_progress("converting", done, total))
     except GgufError as error:
         raise ModelError(f"the embedded model cannot be converted: {error}") from error
     write_manifest(target, MINI_FACTS)

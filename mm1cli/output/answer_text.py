@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-from engine.constraints import quote_scanner
+from engine.api import quotation_spans
 from mm1cli.grounding.normalize import fold
 from mm1cli.result import Answer, Citation, CitationKind, CitationStatus
 
@@ -222,7 +222,7 @@ def _quotes(answer: Answer) -> Iterator[_Look]:
     for citation in answer.citations:
         if citation.kind is CitationKind.QUOTE:
             cited.setdefault(fold(citation.text), citation)
-    for start, end in quote_scanner.spans(answer.text) if cited else ():
+    for start, end in quotation_spans(answer.text) if cited else ():
         if (found := cited.get(fold(answer.text[start + 1 : end - 1]))) is not None:
             yield _Look(
                 start,

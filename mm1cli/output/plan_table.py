@@ -6,9 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from engine.placement import DeviceBytes, Outline, Placement
-    from engine.placement.estimate import Times
-    from engine.placement.machine_rates import Rates
+    from engine.model_files import DeviceBytes, Outline, Placement, Rates, Times
 
 WIDTH = 80
 _COLUMNS = ("weights", "pool", "KV", "states", "activations", "total", "free")

@@ -7,15 +7,12 @@ text).
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
+from math import nan
+from statistics import fmean
 
-from engine.engine import Engine, Turn
+from engine.api import Context, Engine, Turn
 from mm1cli.prompts import prompt
 from mm1cli.retrieval.passages import Passage, Ranked, as_judged
-
-if TYPE_CHECKING:
-    from engine.context import Context
-
 
 OnProgress = Callable[[int, int], None]
 
@@ -54,14 +51,14 @@ class Judge:
     def _likelihood(self, asked: list[int], read: list[int]) -> float:
         context = self._read_head().fork()
         context.extend(read)
-        return float(context.score(asked).mean())
+        return fmean(context.score(asked).tolist() or [nan])
 
     def _behind_head(self, text: str) -> list[int]:
         tokenizer = self._engine.tokenizer
         _, *rest = tokenizer.chat([Turn("user", (text, prompt("judge")))])
         return [i for piece in rest for i in tokenizer.encode_piece(piece)]
 
-    def _read_head(self) -> "Context":
+    def _read_head(self) -> Context:
         if self._head is None:
             tokenizer = self._engine.tokenizer
             head, *_ = tokenizer.chat([Turn("user", (prompt("judge"), prompt("judge")))])

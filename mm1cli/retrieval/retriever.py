@@ -6,7 +6,7 @@ Both scores together are better than either.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from engine.engine import Engine
+from engine.api import Engine
 from mm1cli.ingest.corpus import Corpus
 from mm1cli.retrieval.bm25 import Index
 from mm1cli.retrieval.passages import Ranked, passages

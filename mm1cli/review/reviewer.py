@@ -8,9 +8,8 @@ before its pieces, in both cases.
 import json
 from collections import Counter
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
-from engine.engine import Engine, Piece, Tokenizer, Turn
+from engine.api import Context, Engine, Piece, Tokenizer, Turn
 from mm1cli.answering.context_source import Source
 from mm1cli.answering.generation import Writer, thinking_tokens
 from mm1cli.answering.prompt import head_ids, layout
@@ -28,9 +27,6 @@ from mm1cli.review.locate import FileText
 from mm1cli.settings import Settings
 from mm1cli.sink import Sink
 from mm1cli.surprisal import SurpriseMap
-
-if TYPE_CHECKING:
-    from engine.context import Context
 
 PIECE_TOKENS = 2048
 _PIECE_SHARE, _MAP_SHARE, _HEADS_SHARE = 8, 16, 16  # of the context
@@ -96,7 +92,7 @@ class Reviewer:
         self._engine, self._packed, self._plan, self._frame = engine, packed, plan, frame
         self._facts, self._change, self._sink, self._source = facts, change, sink, source
         self._grammar = engine.grammar(frame.schema)
-        engine.json_constraint(self._grammar).begin(settings.max_tokens)
+        self._grammar.check_room(settings.max_tokens)
         self._writer = Writer(
             engine,
             settings,
@@ -143,7 +139,7 @@ class Reviewer:
         self._sink.progress("reviewing", len(pieces), len(pieces), "pieces")
         return sorted(found.values(), key=lambda finding: finding.order)
 
-    def _base(self) -> "Context":
+    def _base(self) -> Context:
         """A context that has read all that the pieces share."""
         tokenizer = self._engine.tokenizer
         pieces = tokenizer.chat(_turns(self._frame.map, self._frame.change, ("",)))
@@ -162,7 +158,7 @@ class Reviewer:
         context.extend([*head, *ids], self._on_prefill)
         return context
 
-    def _asked(self, base: "Context", piece: chunks.Piece, surprise: SurpriseMap | None) -> str:
+    def _asked(self, base: Context, piece: chunks.Piece, surprise: SurpriseMap | None) -> str:
         tokenizer = self._engine.tokenizer
         path = piece.document.path
         heads = ""

@@ -9,7 +9,7 @@ from types import MappingProxyType
 
 import numpy as np
 
-from engine.engine import Engine
+from engine.api import Engine
 from mm1cli.ingest.pack import Packed
 from mm1cli.surprisal.lexer import Kind, Lexeme, Lexer, lex
 from mm1cli.surprisal.lines import SHIPPED, FileTokens, Recipe, file_tokens, score_lines
@@ -63,7 +63,7 @@ def surprise_map(
     command goes on after a stop. `on_progress` gets tokens done and in all; if it raises, windows
     that were read whole are kept. Raises ValueError for a window too small to hold program text.
     """
-    limit = min(window_tokens or engine.config.max_positions, engine.config.max_positions)
+    limit = min(window_tokens or engine.max_positions, engine.max_positions)
     documents = [
         (number, document)
         for number, document in enumerate(packed.corpus.documents)

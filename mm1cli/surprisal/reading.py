@@ -7,16 +7,12 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from engine.engine import Engine
+from engine.api import Engine, TokenScores
 from mm1cli.disk import drop_oldest
-
-if TYPE_CHECKING:
-    from engine.logprobs import TokenScores
 
 Scores = npt.NDArray[np.float32]  # [3, T]: log p, entropy, best log p, in nats
 OnProgress = Callable[[int, int], None]
@@ -77,9 +73,9 @@ class ScoreReader:
             return known
         chunks: list[Scores] = []
 
-        def note(scores: "TokenScores") -> None:
+        def note(scores: TokenScores) -> None:
             rows = (scores.log_p, scores.entropy, scores.best_log_p)
-            chunks.append(np.stack([row.numpy() for row in rows]))
+            chunks.append(np.array([row.tolist() for row in rows], np.float32))
 
         self.engine.new_context().extend(token_ids, on_progress, note)
         found = np.concatenate(chunks, axis=1)

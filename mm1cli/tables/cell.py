@@ -11,7 +11,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from engine.engine import Engine
+from engine.api import Engine, StopReason
 from mm1cli.answering import abstention
 from mm1cli.answering.generation import Writer
 from mm1cli.answering.prompt import as_read, turns
@@ -25,8 +25,7 @@ from mm1cli.settings import Settings
 NUM_PASSAGES = 3  # whose sentences are judged, and which are read for the text
 QUOTE_SENTENCES = 2
 CELL_TOKENS = 48  # of the longest text in a table's cell
-_WHOLE = frozenset({"end", "stop text"})
-_LOOP = "repeats itself"
+_WHOLE = frozenset({StopReason.END, StopReason.STOP_TEXT})
 _SENTENCE = re.compile(r".+?[.!?](?=\s|$)\s*", re.DOTALL)
 _WORD = re.compile(r"\w+")
 _FEWEST_NEW_WORDS = 2
@@ -95,8 +94,10 @@ class Interview:
         written = writer.write(context)
         num_written = len(written.token_ids) + written.num_thinking_tokens
         text = written.text.strip()
-        if written.stop_reason not in _WHOLE:
-            text = "".join(_SENTENCE.findall(text)).strip() if written.stop_reason != _LOOP else ""
+        if written.stop_reason == StopReason.LOOP:
+            text = ""
+        elif written.stop_reason not in _WHOLE:
+            text = "".join(_SENTENCE.findall(text)).strip()
         return text, num_context, num_written
 
     def index(self, document: Document) -> Index:

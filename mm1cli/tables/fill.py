@@ -4,7 +4,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 
-from engine.engine import Engine, Turn
+from engine.api import Engine, Turn
 from mm1cli.grounding.dates import Date, dates
 from mm1cli.ingest.manifest import ReadingPlan
 from mm1cli.ingest.pack import Packed
@@ -179,7 +179,7 @@ class Tabling:
         told = f"One: {pair.one.text}\n\nAnother: {pair.other.text}\n\n"
         context = self._engine.new_context()
         context.extend(tokenizer.encode_chat([Turn("user", (told, question))]))
-        yes, no = (float(context.score(tokenizer.encode(word)).sum()) for word in ("Yes", "No"))
+        yes, no = (sum(context.score(tokenizer.encode(word)).tolist()) for word in ("Yes", "No"))
         return 1 / (1 + math.exp(min(no - yes, 700)))
 
     def _note_read(self, shown: Sequence[Passage]) -> None:
@@ -217,7 +217,7 @@ class Tabling:
             self._sink.note(f"{count:,} more {what} are not shown; `limit` in the template says so")
 
     def _limit(self) -> int:
-        return self._settings.context_tokens or self._engine.config.max_positions
+        return self._settings.context_tokens or self._engine.max_positions
 
     def _usage(self, total_s: float) -> Usage:
         return Usage(

@@ -1,6 +1,7 @@
 """What the tests of the store share: a tiny model, small segments, and what a context holds."""
 
 import torch
+from engine.store.plan import ContextPlan
 from tiny import llama_config, load_model, minimax_config, mm1_config, write_checkpoint
 
 from engine.config import Mixer
@@ -8,7 +9,6 @@ from engine.context import Context
 from engine.layers import kv_cache
 from engine.store import manifest, state_tensors, writer
 from engine.store.manifest import NO_KV, Maker
-from engine.store.plan import ContextPlan
 from engine.store.store import Store
 from kernels import Int8Rows
 

@@ -6,6 +6,7 @@ import shutil
 import pytest
 import torch
 from builds import CHUNK, IDS, assert_same, build, cold, contents, store
+from engine.store.plan import ContextPlan
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from streamed import build_streamed, files, passes, stop_in_layer, streamed
@@ -14,7 +15,6 @@ from tiny import load_model, mm1_config, write_checkpoint
 from engine import durable
 from engine.errors import PlacementError, StoreError
 from engine.store.layer_progress import Passed
-from engine.store.plan import ContextPlan
 from engine.store.state_tensors import num_bytes
 from engine.store.store import verify
 

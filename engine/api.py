@@ -1,0 +1,216 @@
+"""The one door to this room: what an engine is (`engine.protocols`), and how to get one.
+
+Importing this imports no torch, no numpy and no tokenizers; each function fetches what it needs.
+Files of models (convert, quantize, prove, plan) are behind `engine.model_files`.
+"""
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from engine.errors import (
+    CheckpointError,
+    ConfigError,
+    EngineError,
+    GgufError,
+    GrammarError,
+    PlacementError,
+    RoomError,
+    StoreError,
+    TokenizerError,
+)
+from engine.protocols import (
+    BuildResult,
+    Capabilities,
+    Constraint,
+    Context,
+    ContextPlan,
+    Decoding,
+    Engine,
+    Grammar,
+    Numbers,
+    OnProgress,
+    Piece,
+    Quotes,
+    Reading,
+    SavedContext,
+    StopReason,
+    SuffixArray,
+    Tokenizer,
+    TokenScores,
+    Turn,
+)
+
+__all__ = [
+    "BuildResult",
+    "Capabilities",
+    "CheckpointError",
+    "ConfigError",
+    "Constraint",
+    "Context",
+    "ContextPlan",
+    "Decoding",
+    "Engine",
+    "EngineError",
+    "GgufError",
+    "Grammar",
+    "GrammarError",
+    "Numbers",
+    "OnProgress",
+    "Piece",
+    "PlacementError",
+    "Quotes",
+    "Reading",
+    "RoomError",
+    "SavedContext",
+    "StopReason",
+    "StoreError",
+    "SuffixArray",
+    "TokenScores",
+    "Tokenizer",
+    "TokenizerError",
+    "Turn",
+    "check_schema",
+    "max_positions",
+    "num_parameters",
+    "open_engine",
+    "open_tokenizer",
+    "quotation_spans",
+    "quotations",
+    "saved_attachment",
+    "saved_context",
+    "saved_tokens",
+    "suffix_array",
+    "unfinished_quotation",
+    "verify_context",
+    "why_foreign",
+]
+
+
+def open_engine(
+    model: Path,
+    *,
+    device: str = "cpu",
+    chunk_tokens: int = 1024,
+    threads: int | None = None,
+    kv: str | None = None,
+    num_tokens: int = 0,
+    is_mapped: bool = False,
+    spill_folder: Path | None = None,
+    on_progress: OnProgress | None = None,
+) -> Engine:
+    """The model in the folder `model`; see `engine.engine.Engine`. Raises EngineError."""
+    from engine.engine import Engine as LocalEngine
+
+    return LocalEngine(
+        model,
+        device=device,
+        chunk_tokens=chunk_tokens,
+        threads=threads,
+        kv=kv,
+        num_tokens=num_tokens,
+        is_mapped=is_mapped,
+        spill_folder=spill_folder,
+        on_progress=on_progress,
+    )
+
+
+def open_tokenizer(model: Path) -> Tokenizer:
+    """Of the model in the folder `model`, whose weights are not read. Raises EngineError."""
+    from engine.tokenizer import Tokenizer as LocalTokenizer
+
+    return LocalTokenizer(model)
+
+
+def max_positions(model: Path) -> int:
+    """The number of positions `model` was trained for; its weights are not read."""
+    from engine.families import read_config
+
+    return read_config(model).max_positions
+
+
+def num_parameters(model: Path) -> int:
+    """Of `model`, all experts counted; its weights are not read. Raises EngineError."""
+    from engine.engine import num_parameters as count
+
+    return count(model)
+
+
+def check_schema(schema: Mapping[str, Any]) -> None:
+    """Raises GrammarError for a schema that cannot be followed; needs no model."""
+    from engine.constraints.grammar import check
+
+    check(schema)
+
+
+def suffix_array(texts: Sequence[str], saved: bytes | None = None) -> SuffixArray:
+    """Of texts without line breaks. `saved` is what `dump` gave for them; what does not fit, or is
+    damaged, is built anew."""
+    from engine.constraints.suffix_array import Suffixes
+
+    if saved is not None:
+        with suppress(StoreError):  # it holds nothing that the texts do not give
+            return Suffixes.load(saved, texts)
+    return Suffixes.build(texts)
+
+
+def quotations(text: str) -> list[str]:
+    """What `text` has between quotation marks, code included, without the space around it."""
+    from engine.constraints.quote_scanner import quotations as found
+
+    return found(text)
+
+
+def quotation_spans(text: str) -> list[tuple[int, int]]:
+    """Where quotations stand in `text`, marks included; also those of nothing."""
+    from engine.constraints.quote_scanner import spans
+
+    return spans(text)
+
+
+def unfinished_quotation(text: str) -> str:
+    """What `text` has behind a mark that opened its last quotation, if nothing closed it."""
+    from engine.constraints.quote_scanner import unfinished
+
+    return unfinished(text)
+
+
+def saved_context(folder: Path) -> SavedContext:
+    """Reads the manifest only. Raises StoreError if there is no finished context in `folder`."""
+    from engine.store.manifest import Saved
+
+    manifest = Saved.read(folder).manifest
+    maker = manifest.maker
+    return SavedContext(
+        folder, manifest.num_tokens, maker.fingerprint, maker.chunk_tokens, maker.kv
+    )
+
+
+def saved_attachment(folder: Path, name: str) -> bytes:
+    """A file that was saved with the context in `folder`. Raises StoreError."""
+    from engine.store.manifest import Saved
+
+    return Saved.read(folder).attachment(name)
+
+
+def saved_tokens(folder: Path) -> list[int]:
+    """The tokens of the context in `folder`. Raises StoreError."""
+    from engine.store.manifest import Saved
+
+    token_ids: list[int] = Saved.read(folder).token_ids.tolist()
+    return token_ids
+
+
+def why_foreign(folder: Path) -> str:
+    """See `engine.store.owned.why_foreign`."""
+    from engine.store.owned import why_foreign as ask
+
+    return ask(folder)
+
+
+def verify_context(folder: Path) -> int:
+    """See `engine.store.store.verify`."""
+    from engine.store.store import verify
+
+    return verify(folder)

@@ -1,0 +1,167 @@
+"""Files of models on this disk: what they are, whether they are sound, convert, quantize, plan.
+
+The second door to this room, beside `engine.api`. Importing it imports no torch.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from engine.protocols import OnProgress
+from engine.quantized.forms import USUAL as USUAL
+from engine.quantized.forms import Form as Form
+
+if TYPE_CHECKING:
+    from engine.placement import DeviceBytes as DeviceBytes
+    from engine.placement import Outline as Outline
+    from engine.placement import Placement as Placement
+    from engine.placement.estimate import Times as Times
+    from engine.placement.machine_rates import Rates as Rates
+    from engine.placement.what_if import Report as PlanReport
+    from engine.quantized.scores import ScoreError as ScoreError
+    from engine.quantized.writer import Written as Written
+    from engine.verify import Verification as Verification
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFacts:
+    """What config.json says. `precision` is a dtype, or forms such as int4/64, None where it does
+    not say; `quantization` the forms alone, "plain" where there are none."""
+
+    family: str
+    num_layers: int
+    num_lightning_layers: int
+    num_softmax_layers: int
+    hidden_size: int
+    num_heads: int
+    num_kv_heads: int
+    head_dim: int
+    num_experts: int
+    vocab_size: int
+    max_positions: int
+    precision: str | None
+    quantization: str
+
+
+def facts(model: Path) -> ModelFacts:
+    """Of the model in the folder `model`; no weights are read. Raises ConfigError."""
+    from engine.config import Mixer
+    from engine.families import precision_of, read_config
+
+    config = read_config(model)
+    return ModelFacts(
+        family=config.family,
+        num_layers=config.num_layers,
+        num_lightning_layers=config.count(Mixer.LIGHTNING),
+        num_softmax_layers=config.count(Mixer.SOFTMAX),
+        hidden_size=config.hidden_size,
+        num_heads=config.num_heads,
+        num_kv_heads=config.num_kv_heads,
+        head_dim=config.head_dim,
+        num_experts=config.num_experts,
+        vocab_size=config.vocab_size,
+        max_positions=config.max_positions,
+        precision=precision_of(model),
+        quantization=str(config.quantization),
+    )
+
+
+def check_tensors(model: Path) -> int:
+    """How many tensors `model` has, each held against config.json. Raises EngineError."""
+    from engine.engine import check_tensors as check
+
+    return check(model)
+
+
+def verify(model: Path, chunk_sizes: Sequence[int]) -> "Verification":
+    """See `engine.verify.verify`."""
+    from engine.verify import verify as run
+
+    return run(model, chunk_sizes)
+
+
+def apply_delta(delta: Path, parent: Path, target: Path, on_progress: OnProgress) -> None:
+    """See `engine.weight_delta.combine`."""
+    from engine.weight_delta import combine
+
+    combine(delta, parent, target, on_progress)
+
+
+def import_gguf(
+    source: Path, target: Path, on_progress: OnProgress, form: Form | None = Form.PLAIN
+) -> "Written":
+    """See `engine.gguf.convert`."""
+    from engine.gguf import convert
+
+    return convert(source, target, on_progress, form=form)
+
+
+def gguf_parts(source: Path) -> list[Path]:
+    """The files of the GGUF model of which `source` is one."""
+    from engine.gguf import split_files
+
+    return split_files(source)
+
+
+def quantize(source: Path, target: Path, form: Form, on_progress: OnProgress) -> "Written":
+    """See `engine.quantized.quantize.quantize`."""
+    from engine.quantized.quantize import quantize as run
+
+    return run(source, target, form, on_progress)
+
+
+def check_score_memory(model: Path, num_tokens: int) -> None:
+    """Raises PlacementError if `score_error` of so many tokens does not fit here."""
+    from engine.quantized.scores import check_memory
+
+    check_memory(model, num_tokens)
+
+
+def score_error(
+    before: Path, after: Path, token_ids: Sequence[int], on_progress: OnProgress
+) -> "ScoreError":
+    """See `engine.quantized.scores.score_error`."""
+    import torch
+
+    from engine.quantized.scores import score_error as run
+
+    return run(before, after, [torch.tensor(token_ids)], on_progress)
+
+
+def plan(
+    model: Path,
+    *,
+    num_tokens: int | None,
+    chunk_tokens: int,
+    kv: str | None,
+    is_mapped: bool,
+    weights: str,
+    ram_bytes: int | None,
+    gpus_bytes: Sequence[int],
+    disk_bytes: int | None,
+    device: str,
+    rates: Mapping[str, float],
+    rates_folder: Path,
+    threads: int | None,
+    measures_again: bool,
+) -> "PlanReport":
+    """See `engine.placement.what_if.report`."""
+    from engine.placement.what_if import report
+
+    return report(
+        model,
+        num_tokens=num_tokens,
+        chunk_tokens=chunk_tokens,
+        kv=kv,
+        is_mapped=is_mapped,
+        weights=weights,
+        ram_bytes=ram_bytes,
+        gpus_bytes=gpus_bytes,
+        disk_bytes=disk_bytes,
+        device=device,
+        rates=rates,
+        rates_folder=rates_folder,
+        threads=threads,
+        measures_again=measures_again,
+    )
