@@ -12,13 +12,13 @@ from pathlib import Path
 
 from benchmarks import machine
 from engine.engine import Engine
-from mm1cli.answering.answer import Reader
+from mm1cli.answering.answer import Answerer
 from mm1cli.ingest import read_corpus
 from mm1cli.ingest.manifest import ReadingPlan
 from mm1cli.ingest.pack import pack
 from mm1cli.models import library
 from mm1cli.output import make_sink
-from mm1cli.retrieval.bm25 import Index
+from mm1cli.retrieval.bm25 import Bm25Index
 from mm1cli.retrieval.passages import passages
 from mm1cli.retrieval.retriever import NUM_CANDIDATES
 from mm1cli.settings import Settings
@@ -54,14 +54,14 @@ def main() -> None:
     engine = Engine(library.ensure(arguments.model, lambda *_: None))
     packed = pack(read_corpus([str(PAPERS)]), engine.tokenizer)
     settings = replace(Settings(), max_tokens=arguments.max_tokens)
-    index = Index(passages(packed.corpus))
+    index = Bm25Index(passages(packed.corpus))
     rows: list[dict[str, object]] = []
     print(
         f"{'plan':<6}  {'answer':>6}  {'first quote':>11}  {'any quote':>9}  {'bm25':>5}  {'s':>5}"
     )
     for plan in ReadingPlan:
         sink = make_sink("json", quiet=True)  # never closed, so it prints nothing
-        reader = Reader(engine, packed, plan, settings, sink)
+        reader = Answerer(engine, packed, plan, settings, sink)
         counts = dict.fromkeys(("answer", "first_quote", "any_quote", "bm25"), 0)
         total_s = 0.0
         for question, wanted in QUESTIONS.items():

@@ -15,7 +15,7 @@ import warnings
 from contextlib import suppress
 
 from benchmarks import machine
-from mm1cli.code import facts_of, reading_order
+from mm1cli.code import index_of, reading_order
 from mm1cli.code.parsing import source_text
 from mm1cli.ingest import Corpus, read_corpus
 
@@ -45,7 +45,7 @@ def main() -> None:
 def measured(folder: str, num_workers: int) -> dict[str, object]:
     corpus = read_corpus([folder])
     began, cpu_began = time.perf_counter(), cpu_seconds()
-    facts = facts_of(corpus, paths=[folder], num_workers=num_workers)
+    facts = index_of(corpus, paths=[folder], num_workers=num_workers)
     facts_s, cpu_s = time.perf_counter() - began, cpu_seconds() - cpu_began
     order_s = machine.seconds(lambda: reading_order(corpus, facts.graph))
     code = [file for file in facts.files if file.is_code]

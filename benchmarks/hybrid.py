@@ -200,7 +200,7 @@ def _ask(engine: Engine, saved: Path, question: list[int]) -> Row:
     context = engine.open_context(saved)
     opened = time.perf_counter()
     fork = context.fork()
-    fork.attend_globally()
+    fork.end_of_documents()
     fork.extend(question)
     first = time.perf_counter()
     for _ in range(DECODE_TOKENS):

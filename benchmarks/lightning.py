@@ -42,7 +42,7 @@ def main() -> None:
     for parameter in model.parameters():
         if parameter.dim() > 1:
             torch.nn.init.normal_(parameter, std=0.02)
-    model.settle()
+    model.prepare_for_inference()
     draw = random.Random(0)
     ids = [draw.randrange(CONFIG.vocab_size) for _ in range(arguments.tokens)]
     context = Context(model, arguments.chunk)

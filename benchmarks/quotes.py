@@ -20,11 +20,11 @@ from pathlib import Path
 from statistics import median
 
 from benchmarks import machine
-from engine.constraints.quote_constraint import QuotationTokens, Verbatim
-from engine.constraints.suffix_array import Suffixes
-from engine.constraints.vocabulary import words_of
+from engine.constraints.quote_constraint import QuoteConstraint, QuoteTokens
+from engine.constraints.suffix_array import SuffixArray
+from engine.constraints.vocabulary import token_bytes
 from engine.tokenizer import Tokenizer
-from mm1cli.grounding.normalize import fold
+from mm1cli.grounding.normalize import normalize
 from mm1cli.models import library
 
 SIZES = (10_000, 100_000, 1_000_000)
@@ -41,10 +41,10 @@ def main() -> None:
     arguments = parser.parse_args()
     directory = library.resolve(arguments.model)
     tokenizer = Tokenizer(directory)
-    words = words_of(directory, tokenizer.vocab_size)
+    words = token_bytes(directory, tokenizer.vocab_size)
     assert words is not None, "a tokenizer whose bytes are known"
     began = time.process_time()
-    tokens = QuotationTokens(words)
+    tokens = QuoteTokens(words)
     print(f"vocabulary of {len(words):,} as a trie: {time.process_time() - began:.2f} s")
     paragraphs = [paragraph for file in arguments.files for paragraph in _paragraphs(file)]
     paragraphs = paragraphs or _made_up(1_200_000)
@@ -61,7 +61,7 @@ def main() -> None:
 def _paragraphs(file: Path) -> list[str]:
     content = file.read_bytes()
     text = (gzip.decompress(content) if file.suffix == ".gz" else content).decode()
-    return list(filter(None, map(fold, re.split(r"\r?\n\s*\n", text))))
+    return list(filter(None, map(normalize, re.split(r"\r?\n\s*\n", text))))
 
 
 def _made_up(num_words: int) -> list[str]:
@@ -100,11 +100,11 @@ def _builds(paragraphs: list[str], counts: list[int]) -> list[Row]:
     rows: list[Row] = []
     for name, text in texts.items():
         began = time.process_time()
-        suffixes = Suffixes.build(text)
+        suffixes = SuffixArray.build(text)
         build_s = time.process_time() - began
         saved = suffixes.dump()
         began = time.process_time()
-        Suffixes.load(saved, text)
+        SuffixArray.load(saved, text)
         open_s = time.process_time() - began
         row = {"text": name, "text_bytes": len(suffixes.text), "saved_bytes": len(saved)}
         rows.append(row | {"build_s": build_s, "open_s": open_s})
@@ -119,15 +119,15 @@ def _writing(
     text: list[str],
     size: int,
     tokenizer: Tokenizer,
-    tokens: QuotationTokens,
+    tokens: QuoteTokens,
     arguments: argparse.Namespace,
 ) -> Row:
-    suffixes = Suffixes.build(text)
+    suffixes = SuffixArray.build(text)
     chance = random.Random(size)
     took: dict[str, list[float]] = {"free": [], "first": [], "second": [], "later": []}
     for number in range(arguments.quotes + 1):
         quote = _quote(text, tokenizer, chance)
-        verbatim = Verbatim(tokens, lambda: suffixes)
+        verbatim = QuoteConstraint(tokens, lambda: suffixes)
         since = 0
         for token_id in tokenizer.encode("It says: “") + quote:
             quoted = verbatim.is_open

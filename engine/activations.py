@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 
-class Between(Protocol):
+class ActivationBuffer(Protocol):
     """What stands between two layers while a whole context passes through one after the other."""
 
     @property
@@ -29,7 +29,7 @@ class Between(Protocol):
         """The state of `layer` stands at position `reached`."""
         ...
 
-    def turn(self, num_layers: int) -> None:
+    def swap(self, num_layers: int) -> None:
         """So many layers are done (0: only the embedding), and all rows were put."""
         ...
 
@@ -79,7 +79,7 @@ class Activations:
     def after_chunk(self, layer: int, reached: int) -> None:
         pass
 
-    def turn(self, num_layers: int) -> None:
+    def swap(self, num_layers: int) -> None:
         pass
 
     @property

@@ -29,11 +29,11 @@ from engine.protocols import (
     Decoding,
     Engine,
     Grammar,
+    IoStats,
     Numbers,
     OnProgress,
     Piece,
     Quotes,
-    Reading,
     SavedContext,
     StopReason,
     SuffixArray,
@@ -56,12 +56,12 @@ __all__ = [
     "GgufError",
     "Grammar",
     "GrammarError",
+    "IoStats",
     "Numbers",
     "OnProgress",
     "Piece",
     "PlacementError",
     "Quotes",
-    "Reading",
     "RoomError",
     "SavedContext",
     "StopReason",
@@ -147,12 +147,12 @@ def check_schema(schema: Mapping[str, Any]) -> None:
 def suffix_array(texts: Sequence[str], saved: bytes | None = None) -> SuffixArray:
     """Of texts without line breaks. `saved` is what `dump` gave for them; what does not fit, or is
     damaged, is built anew."""
-    from engine.constraints.suffix_array import Suffixes
+    from engine.constraints.suffix_array import SuffixArray
 
     if saved is not None:
         with suppress(StoreError):  # it holds nothing that the texts do not give
-            return Suffixes.load(saved, texts)
-    return Suffixes.build(texts)
+            return SuffixArray.load(saved, texts)
+    return SuffixArray.build(texts)
 
 
 def quotations(text: str) -> list[str]:
@@ -178,10 +178,10 @@ def unfinished_quotation(text: str) -> str:
 
 def saved_context(folder: Path) -> SavedContext:
     """Reads the manifest only. Raises StoreError if there is no finished context in `folder`."""
-    from engine.store.manifest import Saved
+    from engine.store.manifest import OpenedContext
 
-    manifest = Saved.read(folder).manifest
-    maker = manifest.maker
+    manifest = OpenedContext.read(folder).manifest
+    maker = manifest.compatibility
     return SavedContext(
         folder, manifest.num_tokens, maker.fingerprint, maker.chunk_tokens, maker.kv
     )
@@ -189,16 +189,16 @@ def saved_context(folder: Path) -> SavedContext:
 
 def saved_attachment(folder: Path, name: str) -> bytes:
     """A file that was saved with the context in `folder`. Raises StoreError."""
-    from engine.store.manifest import Saved
+    from engine.store.manifest import OpenedContext
 
-    return Saved.read(folder).attachment(name)
+    return OpenedContext.read(folder).attachment(name)
 
 
 def saved_tokens(folder: Path) -> list[int]:
     """The tokens of the context in `folder`. Raises StoreError."""
-    from engine.store.manifest import Saved
+    from engine.store.manifest import OpenedContext
 
-    token_ids: list[int] = Saved.read(folder).token_ids.tolist()
+    token_ids: list[int] = OpenedContext.read(folder).token_ids.tolist()
     return token_ids
 
 

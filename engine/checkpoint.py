@@ -153,7 +153,7 @@ def _sample(file: Any, name: str, shape: tuple[int, ...]) -> bytes:  # noqa: ANN
     return found.reshape(-1).view(torch.uint8).numpy().tobytes()
 
 
-def skeleton(checkpoint: Checkpoint, config: ModelConfig, stages: Sequence[Stage] = ()) -> Model:
+def meta_model(checkpoint: Checkpoint, config: ModelConfig, stages: Sequence[Stage] = ()) -> Model:
     """The model without data, every parameter held against the checkpoint's names and shapes.
 
     Allocates nothing; quantised weights are plain parameters here. Raises CheckpointError at the
@@ -191,13 +191,13 @@ def load(
     or int4 stays so. `on_progress` gets bytes done and in all, as if all were float32. Raises
     CheckpointError before allocating if a shape or dtype is not the config's.
     """
-    model = skeleton(checkpoint, config, stages)
+    model = meta_model(checkpoint, config, stages)
     sources = family_named(config.family).sources(config)
     parameters = dict(model.named_parameters())
     total = sum(parameter.nbytes for parameter in parameters.values())
     done = 0
     for name, parameter in parameters.items():
-        target_dtype = torch.float32 if stays_float32(name) else dtype
+        target_dtype = torch.float32 if keep_in_fp32(name) else dtype
         form = config.quantization.form_of(name)
         place = model.place_of(name) if isinstance(model, StagedModel) else device
         weight = read_weight(checkpoint, sources[name], form, device=place, dtype=target_dtype)
@@ -227,19 +227,19 @@ def read_weight(
     """The rows of the tensors `sources`, stacked: [O, I] in `form`; a plain one in `dtype`.
 
     One source is in memory beside the result at a time. The sources must have been held against
-    the config (`skeleton`). Raises CheckpointError if a scale or an offset is not finite.
+    the config (`meta_model`). Raises CheckpointError if a scale or an offset is not finite.
     """
-    pieces = pieces_of(checkpoint, sources, form, dtype)
+    pieces = tensor_pieces(checkpoint, sources, form, dtype)
     tensors = []
     for piece in pieces:
         stacked = torch.empty(piece.shape, dtype=piece.dtype, device=device)
         for name, rows in zip(piece.names, piece.rows(checkpoint, stacked), strict=True):
             rows[:] = checkpoint.read(name)
         tensors.append(stacked)
-    return assembled(checkpoint, form, pieces, tensors)
+    return build_weight(checkpoint, form, pieces, tensors)
 
 
-class Piece(NamedTuple):
+class TensorPiece(NamedTuple):
     """One tensor of a weight as it is held, and the checkpoint's tensors whose rows are its rows.
 
     A plain weight is one piece; see `Form.parts` for the others.
@@ -262,14 +262,14 @@ class Piece(NamedTuple):
             start += num_rows
 
 
-def pieces_of(
+def tensor_pieces(
     checkpoint: Checkpoint, sources: Sequence[str], form: Form, dtype: torch.dtype
-) -> tuple[Piece, ...]:
+) -> tuple[TensorPiece, ...]:
     """Of the weight whose rows are those of `sources`; a plain one is held in `dtype`."""
 
-    def piece(names: tuple[str, ...], kept: torch.dtype) -> Piece:
+    def piece(names: tuple[str, ...], kept: torch.dtype) -> TensorPiece:
         shapes = [checkpoint.info(name).shape for name in names]
-        return Piece(names, (sum(s[0] for s in shapes), *shapes[0][1:]), kept)
+        return TensorPiece(names, (sum(s[0] for s in shapes), *shapes[0][1:]), kept)
 
     if form is Form.PLAIN:
         return (piece(tuple(sources), dtype),)
@@ -279,8 +279,8 @@ def pieces_of(
     )
 
 
-def assembled(
-    checkpoint: Checkpoint, form: Form, pieces: Sequence[Piece], tensors: Sequence[Tensor]
+def build_weight(
+    checkpoint: Checkpoint, form: Form, pieces: Sequence[TensorPiece], tensors: Sequence[Tensor]
 ) -> Weight:
     """The weight in `form` whose pieces were read into `tensors`.
 
@@ -297,7 +297,7 @@ def assembled(
     return Int8Weight(*tensors) if form is Form.INT8 else Int4Weight(*tensors)
 
 
-def stays_float32(name: str) -> bool:
+def keep_in_fp32(name: str) -> bool:
     """Whether the parameter is kept in float32 whatever dtype products run in."""
     return "norm" in name or name.endswith("router") or name == "head.weight"
 
@@ -306,7 +306,7 @@ def weight_bytes(config: ModelConfig, name: str, shape: tuple[int, ...], dtype: 
     """What `load` takes for a parameter of this name and shape where products run in `dtype`."""
     form = config.quantization.form_of(name)
     if form is Form.PLAIN:
-        return prod(shape) * (4 if stays_float32(name) else dtype.itemsize)
+        return prod(shape) * (4 if keep_in_fp32(name) else dtype.itemsize)
     return form.num_bytes(prod(shape[:-1]), shape[-1])
 
 

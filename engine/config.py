@@ -61,17 +61,17 @@ class SoftmaxOptions:
     `rotary_frequencies` None takes the model's, () rotates nothing. With `output_gate` the heads'
     output is multiplied by sigmoid(gate x). With `window_tokens` > 0 a document token sees that
     many tokens, itself included, and the first `sink_tokens`; question and answer tokens see
-    everything (see `Context.attend_globally`). With `window_always` they see no more than document
-    tokens do, and the layer's state is of constant size. With `log_scale_base` a > 0, q at position
-    p is multiplied by log(max(p - n, 0) + a) / log(a), n being `log_scale_from_tokens`: 1 up to
-    there, growing without a jump (arXiv 2601.22156, with n = 0).
+    everything (see `Context.end_of_documents`). With `sliding_window` they see no more than
+    document tokens do, and the layer's state is of constant size. With `log_scale_base` a > 0, q
+    at position p is multiplied by log(max(p - n, 0) + a) / log(a), n being
+    `log_scale_from_tokens`: 1 up to there, growing without a jump (arXiv 2601.22156, with n = 0).
     """
 
     rotary_frequencies: tuple[float, ...] | None = None
     output_gate: bool = False
     window_tokens: int = 0
     sink_tokens: int = 0
-    window_always: bool = False
+    sliding_window: bool = False
     log_scale_base: float = 0.0
     log_scale_from_tokens: int = 0
 
@@ -87,9 +87,9 @@ class LayerConfig:
     softmax: SoftmaxOptions = SoftmaxOptions()
 
     @property
-    def keeps_all(self) -> bool:
+    def has_full_kv(self) -> bool:
         """Whether the layer keeps every token's key and value: its state grows with the context."""
-        return self.mixer is Mixer.SOFTMAX and not self.softmax.window_always
+        return self.mixer is Mixer.SOFTMAX and not self.softmax.sliding_window
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,9 +176,12 @@ class ModelConfig:
             value = getattr(options, name)
             if not 0 <= value < 2**31:
                 raise ConfigError(f"config: {name} is {value:.9g}, expected 0 to {2**31 - 1:,}")
-        for name in ("sink_tokens", "window_always"):
-            if getattr(options, name) and not options.window_tokens:
-                raise ConfigError(f"config: {name} without window_tokens")
+        for is_set, key in (
+            (options.sink_tokens, "sink_tokens"),
+            (options.sliding_window, "window_always"),
+        ):
+            if is_set and not options.window_tokens:
+                raise ConfigError(f"config: {key} without window_tokens")
         if options.log_scale_base != 0 and not 1 < options.log_scale_base < inf:
             raise ConfigError(
                 f"config: log_scale_base is {options.log_scale_base:.9g}, expected 0 or over 1"
@@ -204,8 +207,8 @@ class ModelConfig:
         return self.num_heads * self.head_dim
 
     @property
-    def num_growing_layers(self) -> int:
-        return sum(layer.keeps_all for layer in self.layers)
+    def num_full_kv_layers(self) -> int:
+        return sum(layer.has_full_kv for layer in self.layers)
 
     def count(self, mixer: Mixer) -> int:
         return sum(layer.mixer is mixer for layer in self.layers)

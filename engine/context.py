@@ -7,15 +7,15 @@ import torch
 from torch import Tensor
 
 from engine import scheduler
-from engine.activations import Between
+from engine.activations import ActivationBuffer
 from engine.errors import EngineError
-from engine.layers.kv_cache import KVCache, KVTrace
+from engine.layers.kv_cache import DifferentiableKV, KVCache
 from engine.layers.lightning import LightningState
 from engine.logprobs import TokenScores, token_scores
 from engine.model import LayerState, Model
 from engine.pipeline_parallel.model import StagedModel
 from engine.pipeline_parallel.pipeline import pipelined
-from engine.prefill import Stretch, chunk_major, layer_major
+from engine.prefill import PrefillRequest, chunk_major, layer_major
 
 OnProgress = Callable[[int, int], None]
 OnScores = Callable[[TokenScores], None]
@@ -118,7 +118,7 @@ class Context:
         return twin
 
     @torch.inference_mode()
-    def read_ahead(self, token_ids: Sequence[int]) -> Tensor:
+    def verify_draft(self, token_ids: Sequence[int]) -> Tensor:
         """The logits [T, vocab] after each of `token_ids`, which are read in one call.
 
         Before `keep` has said how many of them stay, the context cannot be used. Ask
@@ -136,18 +136,18 @@ class Context:
         return logits
 
     @torch.inference_mode()
-    def keep(self, num_tokens: int) -> None:
+    def accept(self, num_tokens: int) -> None:
         """Of the tokens that were read ahead the first `num_tokens`, at least one, stay."""
         assert self._ahead is not None and 0 < num_tokens <= len(self._ahead[0])
         (token_ids, logits), self._ahead = self._ahead, None
         for state in self._states:
-            assert not isinstance(state, KVTrace)
+            assert not isinstance(state, DifferentiableKV)
             state.cut(len(token_ids) - num_tokens)
         self.token_ids.extend(token_ids[:num_tokens])
         self.logits = logits[num_tokens - 1]
         self._between_chunks = True
 
-    def note(self, token_ids: Sequence[int], logits: Tensor) -> None:
+    def commit(self, token_ids: Sequence[int], logits: Tensor) -> None:
         """Says that all states now stand behind these further tokens: for who moved the states."""
         self._check()
         self.token_ids.extend(token_ids)
@@ -157,7 +157,7 @@ class Context:
     def model(self) -> Model:
         return self._model
 
-    def attend_globally(self) -> None:
+    def end_of_documents(self) -> None:
         """Tokens read from here on see every earlier one, also in layers with a window.
 
         Call it where the documents end and the question begins; a second call changes nothing.
@@ -214,7 +214,7 @@ class Context:
         self,
         token_ids: Sequence[int],
         on_progress: OnProgress | None = None,
-        between: Between | None = None,
+        between: ActivationBuffer | None = None,
     ) -> Generator[tuple[int, Tensor], None, None]:
         """Reads `token_ids`; after each chunk yields (tokens done, hidden [t, D]).
 
@@ -226,7 +226,7 @@ class Context:
         start, total = len(self), len(token_ids)
         grid = (self._model, self._states, token_ids, start, self.chunk_tokens)
         chunks = chunk_major(*grid)
-        job = scheduler.here(self._model)
+        job = scheduler.current_task(self._model)
         by_layer = self._is_by_layer
         if by_layer and total:
 
@@ -238,9 +238,9 @@ class Context:
             if job is None or between is not None:
                 chunks = layer_major(*grid, between=between, on_chunk=on_chunk)
             else:
-                chunks = job.read(Stretch(*grid[1:], on_chunk=on_chunk))
+                chunks = job.read(PrefillRequest(*grid[1:], on_chunk=on_chunk))
         elif isinstance(self._model, StagedModel) and self._spans_chunks(total):
-            chunks = pipelined(self._model, Stretch(*grid[1:]))
+            chunks = pipelined(self._model, PrefillRequest(*grid[1:]))
         try:
             while True:
                 self._between_chunks = False
@@ -258,7 +258,7 @@ class Context:
     @property
     def _is_by_layer(self) -> bool:
         """Whether all tokens pass a layer before the next one, so that no chunk is done early."""
-        return self._model.is_streamed or scheduler.here(self._model) is not None
+        return self._model.is_streamed or scheduler.current_task(self._model) is not None
 
     def _spans_chunks(self, num_tokens: int) -> bool:
         """Whether further tokens lie in several chunks, which can be in several stages at once."""

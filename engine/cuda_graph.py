@@ -22,7 +22,7 @@ from torch import Tensor
 from engine.context import Context
 from engine.layers.kv_cache import KVCache
 from engine.layers.lightning import LightningState
-from engine.layers.static_kv import FillingKV
+from engine.layers.static_kv import StaticKVCache
 from engine.model import StepState
 from kernels.registry import HAS_TRITON
 
@@ -31,7 +31,7 @@ _NUM_NEW_BLOCKS = 2  # of keys and values; when they are full, a new graph is re
 _RECORDED_HEAD_DIMS = (64, 128)  # for which attention does not ask the device for the position
 
 
-class Chooser(Protocol):
+class SamplerProtocol(Protocol):
     """What a step needs of a sampler: see `engine.decode.Sampler`."""
 
     @property
@@ -40,10 +40,10 @@ class Chooser(Protocol):
     def choose(self, logits: Tensor) -> Tensor: ...
 
 
-def serves(context: Context) -> bool:
+def supports(context: Context) -> bool:
     """Whether tokens after `context` are to be drawn by recorded steps.
 
-    Not where a layer has a state of another kind (`window_always`), nor under autocast, nor where
+    Not where a layer has a state of another kind (`sliding_window`), nor under autocast, nor where
     layers lie on several devices or are not all at hand.
     """
     model = context.model
@@ -74,7 +74,7 @@ class Batch:
     wait: Callable[[], None]
 
 
-class Stepper:
+class GraphStepper:
     """Steps from the end of `context`, the first of which reads `token` [1] int64.
 
     There are `num_steps` of them: `limit`, or as many as there is room for. The first one is not
@@ -86,7 +86,7 @@ class Stepper:
     def __init__(
         self,
         context: Context,
-        sampler: Chooser,
+        sampler: SamplerProtocol,
         token: Tensor,
         limit: int,
         *,
@@ -99,8 +99,8 @@ class Stepper:
         self._states: list[StepState] = []
         for state in context.states:
             if isinstance(state, KVCache):
-                self._states.append(FillingKV(state, self._position, _NUM_NEW_BLOCKS))
-                room = FillingKV.capacity(self._start, _NUM_NEW_BLOCKS)
+                self._states.append(StaticKVCache(state, self._position, _NUM_NEW_BLOCKS))
+                room = StaticKVCache.capacity(self._start, _NUM_NEW_BLOCKS)
                 self.num_steps = min(self.num_steps, room)
             else:
                 assert isinstance(state, LightningState)
@@ -151,12 +151,12 @@ class Stepper:
             self._token.fill_(read[self.num_started])
             self._step()
         for state, moved in zip(self._context.states, self._states, strict=True):
-            if isinstance(moved, FillingKV):
+            if isinstance(moved, StaticKVCache):
                 moved.commit(self._start + count)
             else:
                 assert isinstance(state, LightningState) and isinstance(moved, LightningState)
                 state.tensor = moved.tensor
-        self._context.note(read, self._logits)
+        self._context.commit(read, self._logits)
 
     def _go_back(self, batch: Batch) -> None:
         for tensor, copy in zip(self._fixed, batch.before, strict=True):
@@ -202,15 +202,16 @@ class Stepper:
         self._position.add_(1)
 
 
-class SteppedDraws:
-    """`engine.decode.Draws` by steppers: at most `limit` tokens, tokens read while others run."""
+class GraphDecodeLoop:
+    """`engine.decode.DecodeLoop` by steppers: at most `limit` tokens, tokens read while others
+    run."""
 
     def __init__(
-        self, context: Context, sampler: Chooser, limit: int, *, record: bool = True
+        self, context: Context, sampler: SamplerProtocol, limit: int, *, record: bool = True
     ) -> None:
         self._context, self._sampler, self._limit = context, sampler, limit
         self._record = record
-        self._stepper: Stepper | None = None
+        self._stepper: GraphStepper | None = None
         self._before = 0  # tokens that the context has read already
         self._tokens: list[int] = []
         self._ready: deque[int] = deque()
@@ -261,7 +262,9 @@ class SteppedDraws:
 
     def _renew(self, token: Tensor) -> None:
         limit = max(self._limit - 1 - self._before, 0)
-        self._stepper = Stepper(self._context, self._sampler, token, limit, record=self._record)
+        self._stepper = GraphStepper(
+            self._context, self._sampler, token, limit, record=self._record
+        )
 
     @property
     def is_recorded(self) -> bool:

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from engine import cuda_graph, prompt_lookup
-from engine.constraints.constraint import Constraint, Ending
+from engine.constraints.constraint import CompletableConstraint, Constraint
 from engine.context import Context
 from engine.errors import CheckpointError
-from engine.prompt_lookup import ReadingAhead
+from engine.prompt_lookup import SpeculativeReader
 from engine.protocols import StopReason
 from engine.tokenizer import Tokenizer
 
@@ -102,7 +102,7 @@ def _ends_in_repeats(token_ids: Sequence[int], period: int) -> bool:
     return len(tail) == span and tail[period:] == tail[:-period]
 
 
-class Draws(Protocol):
+class DecodeLoop(Protocol):
     """Tokens drawn one after another, each from a context that has read those before it."""
 
     def next(self) -> int:
@@ -114,7 +114,7 @@ class Draws(Protocol):
         """
 
 
-class EagerDraws:
+class EagerDecodeLoop:
     """Extends the context by a token when the next one is asked for, and never later.
 
     With `ahead` the context reads drafts, too, and is not to be used before `finish`; what is drawn
@@ -126,7 +126,7 @@ class EagerDraws:
         context: Context,
         sampler: Sampler,
         constraint: Constraint | None = None,
-        ahead: ReadingAhead | None = None,
+        ahead: SpeculativeReader | None = None,
     ) -> None:
         self._context, self._sampler, self._constraint = context, sampler, constraint
         self._ahead = ahead
@@ -141,8 +141,8 @@ class EagerDraws:
             self._last = self._sampler.draw(logits)
             return self._last
         self._last = self._sampler.draw(logits, constraint.allowed())
-        if isinstance(constraint, Ending):
-            while constraint.refuses(self._last):
+        if isinstance(constraint, CompletableConstraint):
+            while constraint.rejects(self._last):
                 if constraint.is_complete:
                     return NO_TOKEN
                 self._last = self._sampler.draw(logits, constraint.allowed())
@@ -183,12 +183,12 @@ class Decoding:
     ) -> None:
         self._context, self._tokenizer, self._sampler = context, tokenizer, sampler
         self._constraint = constraint
-        self._ending = constraint if isinstance(constraint, Ending) else None
+        self._ending = constraint if isinstance(constraint, CompletableConstraint) else None
         self._max_tokens, self._max_positions = max_tokens, max_positions
         self._stop_ids, self._stop_texts = stop_ids, tuple(filter(None, stop_texts))
         self._start, self._num_read = len(context), 0
         self._loops = False  # and is on its way to the end because of it
-        self._ahead: ReadingAhead | None = None
+        self._ahead: SpeculativeReader | None = None
         self.token_ids: list[int] = []
         self.stop_reason: StopReason | None = None
 
@@ -207,19 +207,19 @@ class Decoding:
         finally:
             draws.finish(self._num_read)
 
-    def _begin(self) -> Draws:
+    def _begin(self) -> DecodeLoop:
         self._start = len(self._context)
         limit = min(self._max_tokens, self._max_positions - self._start + 1)
         if self._ending is not None:
             self._ending.begin(limit)
-        if self._constraint is not None or not cuda_graph.serves(self._context):
+        if self._constraint is not None or not cuda_graph.supports(self._context):
             self._ahead = (
-                ReadingAhead(self._context) if prompt_lookup.serves(self._context) else None
+                SpeculativeReader(self._context) if prompt_lookup.supports(self._context) else None
             )
-            return EagerDraws(self._context, self._sampler, self._constraint, self._ahead)
-        return cuda_graph.SteppedDraws(self._context, self._sampler, limit)
+            return EagerDecodeLoop(self._context, self._sampler, self._constraint, self._ahead)
+        return cuda_graph.GraphDecodeLoop(self._context, self._sampler, limit)
 
-    def _pieces(self, draws: Draws) -> Iterator[str]:
+    def _pieces(self, draws: DecodeLoop) -> Iterator[str]:
         stream = self._tokenizer.stream()
         pending = ""  # text that may still turn out to be the start of a stop text
         while (reason := self._next_token(draws)) is None:
@@ -235,14 +235,14 @@ class Decoding:
             yield pending
         self.stop_reason = reason
 
-    def _next_token(self, draws: Draws) -> StopReason | None:
+    def _next_token(self, draws: DecodeLoop) -> StopReason | None:
         """Draws the next token into `token_ids`, or says why there is none."""
         if self._sampler.is_greedy and in_loop(self.token_ids):
             if self._ending is None and len(self.token_ids) < self._max_tokens:
                 return StopReason.LOOP
             if self._ending is not None:
                 self._loops = True
-                self._ending.close()
+                self._ending.force_completion()
         if self._ending is not None and self._ending.is_complete:
             return self._end()
         if len(self.token_ids) >= self._max_tokens:

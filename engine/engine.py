@@ -13,21 +13,21 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from engine import protocols
 from engine.errors import EngineError, TokenizerError
 from engine.families import read_config
-from engine.protocols import Capabilities, ContextPlan, Quotes, Reading
+from engine.protocols import Capabilities, ContextPlan, IoStats, Quotes
 from engine.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     import torch
 
     from engine.constraints.constraint import Constraint as Mask
-    from engine.constraints.grammar import Grammar, JsonConstraint, Spelling
-    from engine.constraints.quote_constraint import QuotationTokens, Verbatim
-    from engine.constraints.suffix_array import Suffixes
+    from engine.constraints.grammar import Grammar, JsonConstraint, TokenBytes
+    from engine.constraints.quote_constraint import QuoteConstraint, QuoteTokens
+    from engine.constraints.suffix_array import SuffixArray
     from engine.context import Context
     from engine.decode import Decoding
     from engine.placement import Placement
-    from engine.store.manifest import Maker
-    from engine.store.store import Built
+    from engine.store.manifest import Compatibility
+    from engine.store.store import BuildResult
 
 T = TypeVar("T")
 
@@ -70,7 +70,7 @@ class Engine:
         from engine.checkpoint import Checkpoint
         from engine.loading import open_model
         from engine.pipeline_parallel import devices
-        from engine.placement.weight_bytes import halves_bytes
+        from engine.placement.weight_bytes import fp16_copies_bytes
         from engine.store.manifest import INT8_KV
 
         if threads is not None:
@@ -105,11 +105,11 @@ class Engine:
         checkpoint = Checkpoint(directory)
         self.fingerprint = _fingerprint(directory, checkpoint.fingerprint())
         if place.type == "cpu":
-            placement.give_back_at_once()
+            placement.trim_malloc()
         self._precision = placement.stored_precision(checkpoint, self.config)
-        self._halves_bytes = 0
+        self._fp16_copies_bytes = 0
         if place.type == "cpu":
-            self._halves_bytes = halves_bytes(self.config, placement.physical_bytes())
+            self._fp16_copies_bytes = fp16_copies_bytes(self.config, placement.physical_bytes())
         streams = None if pool_bytes is None else True
         self.placement: Placement = self._plan(num_tokens, is_mapped, streams)
         if pool_bytes is None:
@@ -123,9 +123,9 @@ class Engine:
             spill_folder=spill_folder,
             on_progress=on_progress,
         )
-        self._never = self._model.unused_ids()
+        self._suppressed = self._model.suppressed_ids()
         self._stop_ids = frozenset(self.config.eos_ids + self.tokenizer.eos_ids())
-        self._quotation_tokens: QuotationTokens | None = None
+        self._quotation_tokens: QuoteTokens | None = None
 
     @property
     def capabilities(self) -> Capabilities:
@@ -159,11 +159,11 @@ class Engine:
         check_more(self._model, self._plan(num_tokens, False, streams, held=self.placement))
 
     @property
-    def reading(self) -> Reading | None:
+    def io_stats(self) -> IoStats | None:
         """What was read of weights that are streamed, and how often it was there already."""
         from engine.streamed.model import StreamedModel
 
-        return self._model.reading if isinstance(self._model, StreamedModel) else None
+        return self._model.io_stats if isinstance(self._model, StreamedModel) else None
 
     def _plan(
         self,
@@ -185,7 +185,7 @@ class Engine:
             is_mapped=is_mapped and self._places[0].type == "cpu",
             precision=self._precision,
             streams=streams,
-            halves_bytes=self._halves_bytes,
+            fp16_copies_bytes=self._fp16_copies_bytes,
             machine=placement.here(
                 self._places,
                 self.directory,
@@ -195,12 +195,12 @@ class Engine:
         )
 
     @property
-    def maker(self) -> "Maker":
+    def compatibility(self) -> "Compatibility":
         """What a saved context must share with this engine to be of use to it."""
-        from engine.store.manifest import NO_KV, Maker
+        from engine.store.manifest import NO_KV, Compatibility
 
-        kv = self.kv if self.config.num_growing_layers else NO_KV
-        return Maker(self.fingerprint, self.chunk_tokens, kv)
+        kv = self.kv if self.config.num_full_kv_layers else NO_KV
+        return Compatibility(self.fingerprint, self.chunk_tokens, kv)
 
     def build_context(
         self,
@@ -211,11 +211,11 @@ class Engine:
         on_progress: Callable[[int, int], None] | None = None,
         on_wait: Callable[[], None] | None = None,
         on_unsaved: Callable[[str], None] | None = None,
-    ) -> "Built":
+    ) -> "BuildResult":
         """A context that is saved in `folder` while it is read; see `Store.build`."""
         from engine.store.store import Store
 
-        store = Store(folder, self._model, self.maker)
+        store = Store(folder, self._model, self.compatibility)
         return store.build(
             plan,
             others=others,
@@ -228,63 +228,65 @@ class Engine:
         """What a saved context of so many tokens takes on disk, to a few per cent."""
         from engine.store.state_tensors import num_bytes
 
-        return num_bytes(self._model, num_tokens, self.maker.kv)
+        return num_bytes(self._model, num_tokens, self.compatibility.kv)
 
     def context_name(self, token_ids: Sequence[int]) -> str:
         """A file name that only a context of these tokens and this engine has."""
-        from engine.store.manifest import Chain
+        from engine.store.manifest import TokenHashChain
 
-        chain = Chain(self.maker, token_ids).at(len(token_ids))
+        chain = TokenHashChain(self.compatibility, token_ids).at(len(token_ids))
         return f"{self.fingerprint[:12]}-{chain[:20]}"
 
     def open_context(self, folder: Path) -> "Context":
         """The context saved in `folder`; see `Store.open`."""
         from engine.store.store import Store
 
-        return Store(folder, self._model, self.maker).open()
+        return Store(folder, self._model, self.compatibility).open()
 
     @cached_property
-    def _spelling(self) -> "Spelling":
-        from engine.constraints.grammar import Spelling
+    def _token_bytes(self) -> "TokenBytes":
+        from engine.constraints.grammar import TokenBytes
 
         raw = self.tokenizer.raw
-        return Spelling.of(raw, self._stop_ids, self.config.vocab_size)
+        return TokenBytes.of(raw, self._stop_ids, self.config.vocab_size)
 
     def grammar(self, schema: Mapping[str, Any]) -> "Grammar":
         """`schema` made ready for this model. Raises GrammarError."""
         from engine.constraints.grammar import Grammar
 
-        return Grammar(schema, self._spelling)
+        return Grammar(schema, self._token_bytes)
 
     def json_constraint(self, grammar: "Grammar") -> "JsonConstraint":
         """For one answer: JSON that follows the schema, whole within `max_tokens`."""
         from engine.constraints.grammar import JsonConstraint
 
-        return JsonConstraint(grammar, ~self._never)
+        return JsonConstraint(grammar, ~self._suppressed)
 
-    def verbatim(self, suffixes: "Callable[[], Suffixes]", begun: str = "") -> "Verbatim | None":
+    def verbatim(
+        self, suffixes: "Callable[[], SuffixArray]", begun: str = ""
+    ) -> "QuoteConstraint | None":
         """A constraint for one answer: what it quotes stands in the text of `suffixes`. `begun` is
         what the answer begins with already.
 
         None where it is not known which bytes the tokens of this tokenizer write.
         """
-        from engine.constraints.quote_constraint import QuotationTokens, Verbatim
-        from engine.constraints.vocabulary import words_of
+        from engine.constraints.quote_constraint import QuoteConstraint, QuoteTokens
+        from engine.constraints.vocabulary import token_bytes
 
         if self._quotation_tokens is None:
-            words = words_of(self.directory, self.config.vocab_size)
+            words = token_bytes(self.directory, self.config.vocab_size)
             if words is None:
                 return None
-            never = self._never.nonzero().flatten().tolist()
-            self._quotation_tokens = QuotationTokens(words, never)
-        return Verbatim(self._quotation_tokens, suffixes, begun)
+            never = self._suppressed.nonzero().flatten().tolist()
+            self._quotation_tokens = QuoteTokens(words, never)
+        return QuoteConstraint(self._quotation_tokens, suffixes, begun)
 
     @property
     def is_streamed(self) -> bool:
         """Whether each pass over the layers reads their weights again: passes should be shared."""
         return self._model.is_streamed
 
-    def together(
+    def run_shared(
         self,
         works: "Sequence[Callable[[], T]]",
         num_tokens: int,
@@ -296,16 +298,18 @@ class Engine:
         """
         from engine import placement
         from engine.layers.kv_cache import BLOCK_TOKENS
-        from engine.scheduler import together
+        from engine.scheduler import run_shared
         from engine.store.state_tensors import kv_dtype
 
         num_own = num_tokens + (len(shared) % BLOCK_TOKENS if shared else 0)
         work_bytes = placement.work_bytes(self.config, num_own, self._dtype, kv_dtype(self.kv))
-        return together(self._model, works, work_bytes)
+        return run_shared(self._model, works, work_bytes)
 
-    def each(self, works: "Sequence[Callable[[], T]]", num_tokens: int) -> "list[T]":
+    def map_requests(self, works: "Sequence[Callable[[], T]]", num_tokens: int) -> "list[T]":
         """The results of `works`: `together` where passes are dear, else one after another."""
-        return self.together(works, num_tokens) if self.is_streamed else [work() for work in works]
+        return (
+            self.run_shared(works, num_tokens) if self.is_streamed else [work() for work in works]
+        )
 
     def decode(
         self,
@@ -331,7 +335,7 @@ class Engine:
         return Decoding(
             _own(context, Context),
             self.tokenizer,
-            Sampler(Sampling(temperature, top_p, seed), self._never),
+            Sampler(Sampling(temperature, top_p, seed), self._suppressed),
             max_tokens=max_tokens,
             max_positions=max_positions or self.config.max_positions,
             stop_ids=self._stop_ids | frozenset(stop_ids),
@@ -343,21 +347,21 @@ class Engine:
         """What holds one answer to `constraint`, token by token."""
         from engine.constraints.constraint import Constraint as Mask
         from engine.constraints.grammar import Grammar
-        from engine.constraints.suffix_array import Suffixes
+        from engine.constraints.suffix_array import SuffixArray
 
         if constraint is None or isinstance(constraint, Mask):
             return constraint
         if isinstance(constraint, Quotes):
             suffixes = constraint.suffixes
-            return self.verbatim(lambda: _own(suffixes(), Suffixes), constraint.begun)
+            return self.verbatim(lambda: _own(suffixes(), SuffixArray), constraint.begun)
         return self.json_constraint(_own(constraint, Grammar))
 
 
 def num_parameters(directory: Path) -> int:
     """Of the model in `directory`, all experts counted; reads no weights. Raises EngineError."""
-    from engine.checkpoint import Checkpoint, skeleton
+    from engine.checkpoint import Checkpoint, meta_model
 
-    model = skeleton(Checkpoint(directory), read_config(directory))
+    model = meta_model(Checkpoint(directory), read_config(directory))
     return sum(parameter.numel() for parameter in model.parameters())
 
 
@@ -366,10 +370,10 @@ def check_tensors(directory: Path) -> int:
 
     Reads no weights. Raises EngineError at the first that is missing, cut or of another shape.
     """
-    from engine.checkpoint import Checkpoint, skeleton
+    from engine.checkpoint import Checkpoint, meta_model
 
     checkpoint = Checkpoint(directory)
-    skeleton(checkpoint, read_config(directory))
+    meta_model(checkpoint, read_config(directory))
     return len(checkpoint.tensors)
 
 

@@ -3,8 +3,9 @@
     forward(hidden [T, D], state, start) -> hidden [T, D]
 
 for any T >= 1, `start` being the position of the first token; only that layer changes `state`.
-With a `FillingKV` as state `start` may be an integer [1] on the device (see engine/cuda_graph.py).
-B independent sequences of equal length may stand beside each other: hidden [T, B, D].
+With a `StaticKVCache` as state `start` may be an integer [1] on the device (see
+engine/cuda_graph.py). B independent sequences of equal length may stand beside each other: hidden
+[T, B, D].
 """
 
 from collections.abc import Iterator, Sequence
@@ -18,16 +19,16 @@ import kernels
 from engine.activations import Activations
 from engine.config import LayerConfig, Mixer, ModelConfig, Residual
 from engine.layers.experts import ExpertsMLP
-from engine.layers.kv_cache import KVCache, KVTrace, WindowCache
+from engine.layers.kv_cache import DifferentiableKV, KVCache, WindowCache
 from engine.layers.lightning import LightningAttention, LightningState
 from engine.layers.mlp import DenseMLP
 from engine.layers.norm import RMSNorm
 from engine.layers.softmax import SoftmaxAttention
-from engine.layers.static_kv import FillingKV
+from engine.layers.static_kv import StaticKVCache
 from engine.quantized.forms import MATRICES
 
 LayerState = LightningState | KVCache | WindowCache
-StepState = LayerState | FillingKV
+StepState = LayerState | StaticKVCache
 
 
 class Layer(nn.Module):
@@ -111,7 +112,7 @@ class Model(nn.Module):
         """
         return islice(self.layers, first, None)
 
-    def lend(self, num_bytes: int, *, at_any_cost: bool = False) -> bool:  # noqa: ARG002
+    def reserve(self, num_bytes: int, *, at_any_cost: bool = False) -> bool:  # noqa: ARG002
         """Makes room for so many bytes in all beside what was planned, until the next call; False
         where it cannot, or would pay for it with reading weights more than once in a pass. Resident
         weights leave what room there is."""
@@ -144,11 +145,11 @@ class Model(nn.Module):
         config, layer, device = self.config, self.config.layers[index], self.device_of(index)
         if layer.mixer is Mixer.LIGHTNING:
             return LightningState.empty(config, device, num_sequences)
-        if layer.softmax.window_always:
+        if layer.softmax.sliding_window:
             window = WindowCache.empty(config, layer.softmax, self.dtype, device, num_sequences)
-            window.implementation = KVTrace.implementation if differentiable else None
+            window.implementation = DifferentiableKV.implementation if differentiable else None
             return window
-        kv = KVTrace if differentiable else KVCache
+        kv = DifferentiableKV if differentiable else KVCache
         return kv.empty(config, kv_dtype, device, num_sequences)
 
     @property
@@ -176,7 +177,7 @@ class Model(nn.Module):
             scored = weight.float() if isinstance(weight, Tensor) else weight
             return kernels.linear(self.norm(hidden).float(), scored)
 
-    def settle(self, *, few_rows: bool = False) -> None:
+    def prepare_for_inference(self, *, few_rows: bool = False) -> None:
         """Trades training for speed, once the weights are in place.
 
         The head becomes a float32 matrix of its own, and matrices take the layout that products
@@ -190,7 +191,7 @@ class Model(nn.Module):
                 if name in MATRICES:
                     _set(module, name, kernels.prepack(parameter, few_rows=few_rows))
 
-    def unused_ids(self) -> Tensor:
+    def suppressed_ids(self) -> Tensor:
         """Mask [vocab] of ids whose embedding row is all zero: never trained, never to be sampled.
 
         Sampling one makes words lose letters.

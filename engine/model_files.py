@@ -13,10 +13,10 @@ from engine.quantized.forms import USUAL as USUAL
 from engine.quantized.forms import Form as Form
 
 if TYPE_CHECKING:
+    from engine.placement import CheckpointInfo as CheckpointInfo
     from engine.placement import DeviceBytes as DeviceBytes
-    from engine.placement import Outline as Outline
     from engine.placement import Placement as Placement
-    from engine.placement.estimate import Times as Times
+    from engine.placement.estimate import TimeEstimate as TimeEstimate
     from engine.placement.machine_rates import Rates as Rates
     from engine.placement.what_if import Report as PlanReport
     from engine.quantized.scores import ScoreError as ScoreError
@@ -83,9 +83,9 @@ def verify(model: Path, chunk_sizes: Sequence[int]) -> "Verification":
 
 def apply_delta(delta: Path, parent: Path, target: Path, on_progress: OnProgress) -> None:
     """See `engine.weight_delta.combine`."""
-    from engine.weight_delta import combine
+    from engine.weight_delta import apply_delta
 
-    combine(delta, parent, target, on_progress)
+    apply_delta(delta, parent, target, on_progress)
 
 
 def import_gguf(

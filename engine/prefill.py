@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from engine.activations import Between
+from engine.activations import ActivationBuffer
 from engine.model import LayerState, Model
 
 
@@ -53,7 +53,7 @@ def layer_major(
     start: int,
     chunk_tokens: int,
     *,
-    between: Between | None = None,
+    between: ActivationBuffer | None = None,
     on_chunk: Callable[[int, int], None] | None = None,
 ) -> Iterator[tuple[int, Tensor]]:
     """Yields what `chunk_major` yields, bit by bit, but only once all states stand at the end.
@@ -70,7 +70,7 @@ def layer_major(
         for first, last in grid(start, end, chunk_tokens):
             ids = torch.tensor(token_ids[first - start : last - start], device=model.device)
             between.put(first - start, F.embedding(ids, model.embed.weight))
-        between.turn(0)
+        between.swap(0)
     layers = model.each_layer(sum(1 for _ in grid(start, end, chunk_tokens)), done)
     for index, (layer, state) in enumerate(zip(layers, states[done:], strict=True), done):
         for first, last in grid(start, end, chunk_tokens):
@@ -79,7 +79,7 @@ def layer_major(
             between.after_chunk(index, last)
             if on_chunk is not None:
                 on_chunk(index, last)
-        between.turn(index + 1)
+        between.swap(index + 1)
     for first, last in grid(start, end, chunk_tokens):
         yield last, between.get(first - start, last - start).to(model.device)
 
@@ -91,7 +91,7 @@ OnChunk = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Stretch:
+class PrefillRequest:
     """The tokens that one context reads next, and its states, which move on by them.
 
     `on_chunk` is as in `layer_major`.
@@ -114,7 +114,7 @@ class Stretch:
 
 
 @torch.inference_mode()
-def by_layer(model: Model, stretches: Sequence[Stretch]) -> list[list[Chunk]]:
+def layer_major_batch(model: Model, stretches: Sequence[PrefillRequest]) -> list[list[Chunk]]:
     """What `chunk_major` yields for each of `stretches`, bit by bit, with one pass over the layers.
 
     Hidden states are kept in memory until the end: all tokens of all stretches.

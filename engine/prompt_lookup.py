@@ -33,7 +33,7 @@ _COST_PER_ROW = (
 )
 
 
-def serves(context: Context) -> bool:
+def supports(context: Context) -> bool:
     """Whether `context` can read ahead and take back, each token with the bits it has alone."""
     model, config = context.model, context.model.config
     states = context.states
@@ -43,7 +43,7 @@ def serves(context: Context) -> bool:
         and not (model.is_staged or model.is_streamed)
         and model.dtype == torch.float32
         and all(width % _LANES == 0 for width in widths)
-        and kernels.keeps_rows_apart(model.head.weight)
+        and kernels.is_batch_invariant(model.head.weight)
         and all(type(state) in (KVCache, WindowCache, LightningState) for state in states)
         and all(_is_exact(module) for module in model.layers.modules())
     )
@@ -55,12 +55,12 @@ def _is_exact(module: torch.nn.Module) -> bool:
     return all(
         weight is None
         or (isinstance(weight, Tensor) and weight.dim() == 3)  # experts, which take rows one by one
-        or kernels.keeps_rows_apart(weight)
+        or kernels.is_batch_invariant(weight)
         for weight in weights
     )
 
 
-class Lookup:
+class NgramIndex:
     """Where each pair of neighbouring tokens stands. Grows by a token at a time.
 
     Made in O(n log n), 0.1 s for a million tokens; a draft costs what its places do, and never
@@ -116,7 +116,7 @@ def _pairs(tokens: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     return (tokens[:-1] << 32) + tokens[1:]
 
 
-class Pace:
+class DraftLength:
     """How many tokens to draft: as many as pay, by how often drafts after such matches were right.
 
     A step of n + 1 rows costs 1 + n `_COST_PER_ROW` steps and writes 1 + p + ... + p^n tokens.
@@ -147,7 +147,7 @@ def _kind(length: int) -> int:
     return 0 if length < 4 else 1 if length < 8 else 2
 
 
-class ReadingAhead:
+class SpeculativeReader:
     """Reads what was written into `context`, and drafts of what may come.
 
     Between two calls the context may have read more than was written; it is not to be used before
@@ -156,7 +156,7 @@ class ReadingAhead:
 
     def __init__(self, context: Context) -> None:
         self._context, self._start = context, len(context)
-        self._lookup, self._pace = Lookup(context.token_ids), Pace()
+        self._lookup, self._pace = NgramIndex(context.token_ids), DraftLength()
         self._ahead: Tensor | None = None  # logits after each token that is being read
         self._drafted: list[int] = []
         self._num_agreed = self._length = 0
@@ -176,7 +176,7 @@ class ReadingAhead:
             self._context.extend([token_id])
             return self._context.logits
         self._drafted, self._num_agreed, self._length = draft, 0, length
-        self._ahead = self._context.read_ahead([token_id, *draft])
+        self._ahead = self._context.verify_draft([token_id, *draft])
         return self._ahead[0]
 
     def finish(self, num_read: int) -> None:
@@ -190,5 +190,5 @@ class ReadingAhead:
         self._pace.learn(self._length, self._num_agreed, int(is_refused))
         self.num_drafted += len(self._drafted)
         self.num_accepted += self._num_agreed
-        self._context.keep(num_kept)
+        self._context.accept(num_kept)
         self._ahead, self._drafted = None, []

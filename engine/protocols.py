@@ -24,7 +24,8 @@ class Numbers(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """One message of a chat. Its text is `parts` joined; each part stays a `Piece` of its own."""
+    """One message of a chat. Its text is `parts` joined; each part stays a `TensorPiece` of its
+    own."""
 
     role: str  # "system", "user" or "assistant"
     parts: tuple[str, ...]
@@ -105,7 +106,7 @@ class Context(Protocol):
 
     def fork(self) -> "Context": ...
 
-    def attend_globally(self) -> None:
+    def end_of_documents(self) -> None:
         """Here the documents end: what is read next sees all of them, in every layer."""
 
     def score(self, token_ids: Sequence[int]) -> Numbers:
@@ -229,7 +230,7 @@ class SavedContext:
 
 
 @dataclass(slots=True)
-class Reading:
+class IoStats:
     """What was read of weights that are streamed, so far."""
 
     num_uses: int = 0
@@ -243,9 +244,9 @@ class Reading:
         """The share of uses that waited for nothing."""
         return self.num_hits / self.num_uses if self.num_uses else 1.0
 
-    def since(self, before: "Reading") -> "Reading":
+    def since(self, before: "IoStats") -> "IoStats":
         """What was done after `before`."""
-        return Reading(
+        return IoStats(
             self.num_uses - before.num_uses,
             self.num_hits - before.num_hits,
             self.num_reads - before.num_reads,
@@ -287,7 +288,7 @@ class Engine(Protocol):
         """The longest context the model was trained for, or its server takes."""
 
     @property
-    def reading(self) -> Reading | None: ...
+    def io_stats(self) -> IoStats | None: ...
 
     def check_memory(self, num_tokens: int) -> None:
         """Raises PlacementError if a context of so many tokens does not fit."""
@@ -312,7 +313,7 @@ class Engine(Protocol):
     def grammar(self, schema: Mapping[str, Any]) -> Grammar:
         """`schema` made ready for `decode`. Raises GrammarError."""
 
-    def together(
+    def run_shared(
         self,
         works: Sequence[Callable[[], T]],
         num_tokens: int,
@@ -325,7 +326,7 @@ class Engine(Protocol):
         its own or in forks of `shared`.
         """
 
-    def each(self, works: Sequence[Callable[[], T]], num_tokens: int) -> list[T]:
+    def map_requests(self, works: Sequence[Callable[[], T]], num_tokens: int) -> list[T]:
         """`together` where that is preferred, else one after another."""
 
     def context_name(self, token_ids: Sequence[int]) -> str:

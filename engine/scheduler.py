@@ -22,7 +22,7 @@ from engine import threads
 from engine.model import Model
 from engine.pipeline_parallel.model import StagedModel
 from engine.pipeline_parallel.pipeline import by_stage
-from engine.prefill import Chunk, Stretch, by_layer
+from engine.prefill import Chunk, PrefillRequest, layer_major_batch
 
 MOST_AT_ONCE = 16  # the others begin when these end
 
@@ -34,18 +34,18 @@ class Stopped(BaseException):
     """Raised inside of work that is not to go on: another one failed, or the user interrupts."""
 
 
-class Job(Generic[T]):
+class Task(Generic[T]):
     """One piece of work, in a thread that runs only between `resume` and its next stop."""
 
-    def __init__(self, meeting: "Meeting", work: Callable[[], T], num_bytes: int) -> None:
+    def __init__(self, meeting: "Scheduler", work: Callable[[], T], num_bytes: int) -> None:
         self._meeting, self._work = meeting, work
         self.num_bytes = num_bytes  # of the states it holds at most
         self._may_run = threading.Semaphore(0)
         self._thread: threading.Thread | None = None
         self._is_stopped = False
-        self.stretch: Stretch | None = None  # what it waits for
+        self.stretch: PrefillRequest | None = None  # what it waits for
         self.found: list[Chunk] = []
-        self.parts: list[Job[Any]] = []  # and what else: work it has handed out itself
+        self.parts: list[Task[Any]] = []  # and what else: work it has handed out itself
         self.results: list[T] = []
         self.error: BaseException | None = None
         self.is_done = False
@@ -63,16 +63,16 @@ class Job(Generic[T]):
     def is_under_way(self) -> bool:
         return self.has_begun and not self.is_done
 
-    def read(self, stretch: Stretch) -> Iterator[Chunk]:
-        """What a pass gives for `stretch`; called by the work itself, as is `hand_out`."""
+    def read(self, stretch: PrefillRequest) -> Iterator[Chunk]:
+        """What a pass gives for `stretch`; called by the work itself, as is `spawn`."""
         self.stretch = stretch
         self._pause()
         found, self.found = self.found, []
         yield from found
 
-    def hand_out(self, works: Sequence[Callable[[], Any]], work_bytes: int) -> list[Any]:
-        self.parts = [Job(self._meeting, work, work_bytes) for work in works]
-        self._meeting.admit(self.parts)
+    def spawn(self, works: Sequence[Callable[[], Any]], work_bytes: int) -> list[Any]:
+        self.parts = [Task(self._meeting, work, work_bytes) for work in works]
+        self._meeting.submit(self.parts)
         self._pause()
         parts, self.parts = self.parts, []
         return results_of(parts)
@@ -99,7 +99,7 @@ class Job(Generic[T]):
 
     def _pause(self) -> None:
         if not self._is_stopped:
-            self._meeting.hand_back()
+            self._meeting.yield_()
             self._may_run.acquire()
         if self._is_stopped:
             raise Stopped
@@ -113,10 +113,10 @@ class Job(Generic[T]):
         finally:
             self.is_done = True
             if not self._is_stopped:  # else nobody waits for it but who joins its thread
-                self._meeting.hand_back()
+                self._meeting.yield_()
 
 
-class Meeting:
+class Scheduler:
     """`works` run together over `model`. Iterate to let them run: each round ends in a pass.
 
     The error of one ends those behind it, not those before it: they are worth finishing, as they
@@ -126,14 +126,14 @@ class Meeting:
     def __init__(self, model: Model, works: Sequence[Callable[[], Any]], work_bytes: int) -> None:
         self.model = model
         self._turn = threading.Semaphore(0)
-        self._families: list[list[Job[Any]]] = []
-        self.jobs: list[Job[Any]] = [Job(self, work, work_bytes) for work in works]
-        self.admit(self.jobs)
+        self._families: list[list[Task[Any]]] = []
+        self.jobs: list[Task[Any]] = [Task(self, work, work_bytes) for work in works]
+        self.submit(self.jobs)
 
-    def admit(self, jobs: list[Job[Any]]) -> None:
+    def submit(self, jobs: list[Task[Any]]) -> None:
         self._families.append(jobs)
 
-    def hand_back(self) -> None:
+    def yield_(self) -> None:
         """Lets the thread that runs the passes go on; called by the one job that runs."""
         self._turn.release()
 
@@ -143,15 +143,15 @@ class Meeting:
                 while (job := self._next()) is not None:
                     job.resume()
                     self._turn.acquire()
-                    self._part_with_failed()
+                    self._cancel_after_failure()
                     yield
                 self._pass()
         finally:
             for job in self.jobs:
                 job.stop()
-            self.model.lend(0)
+            self.model.reserve(0)
 
-    def _next(self) -> Job[Any] | None:
+    def _next(self) -> Task[Any] | None:
         # Parts before whole new works, so that what has begun comes to its end.
         families = [*self._families[1:], *self._families[:1]]
         jobs = [job for family in families for job in family]
@@ -160,16 +160,16 @@ class Meeting:
                 return job
         return None
 
-    def _has_room(self, new: Job[Any], jobs: Sequence[Job[Any]]) -> bool:
+    def _has_room(self, new: Task[Any], jobs: Sequence[Task[Any]]) -> bool:
         """Whether `new` can begin beside those that have; alone it can in any case."""
         under_way = [job for job in jobs if job.is_under_way]
         num_bytes = sum(threads.STACK_BYTES + job.num_bytes for job in (new, *under_way))
         num_others = sum(not job.parts for job in under_way)  # the rest wait for their parts
         if num_others >= MOST_AT_ONCE:
             return False
-        return self.model.lend(num_bytes, at_any_cost=not num_others) or not num_others
+        return self.model.reserve(num_bytes, at_any_cost=not num_others) or not num_others
 
-    def _part_with_failed(self) -> None:
+    def _cancel_after_failure(self) -> None:
         for family in self._families:
             failed = [job.error is not None for job in family]
             if any(failed):
@@ -188,35 +188,35 @@ class Meeting:
             for which, last, hidden in by_stage(self.model, stretches):
                 found[which].append((last, hidden))
         else:
-            found = by_layer(self.model, stretches)
+            found = layer_major_batch(self.model, stretches)
         for job, chunks in zip(asking, found, strict=True):
             job.stretch, job.found = None, chunks
 
 
-def here(model: Model) -> Job[Any] | None:
+def current_task(model: Model) -> Task[Any] | None:
     """The job that this thread runs, if it meets others over `model`."""
-    job: Job[Any] | None = getattr(_thread, "job", None)
+    job: Task[Any] | None = getattr(_thread, "job", None)
     return job if job is not None and job._meeting.model is model else None
 
 
-def together(model: Model, works: Sequence[Callable[[], T]], work_bytes: int = 0) -> list[T]:
+def run_shared(model: Model, works: Sequence[Callable[[], T]], work_bytes: int = 0) -> list[T]:
     """The results of `works`, in their order, with passes over the layers shared between them.
 
     As many at once as memory has room for the states of, `work_bytes` each. Inside of such work it
     hands out parts of it. Raises the error of the first work that fails, when those before it are
     done. KeyboardInterrupt ends all.
     """
-    job = here(model)
+    job = current_task(model)
     if job is not None:
-        return job.hand_out(works, work_bytes)
-    meeting = Meeting(model, works, work_bytes)
+        return job.spawn(works, work_bytes)
+    meeting = Scheduler(model, works, work_bytes)
     with closing(iter(meeting)) as rounds:
         for _ in rounds:
             pass
     return results_of(meeting.jobs)
 
 
-def results_of(jobs: Sequence[Job[T]]) -> list[T]:
+def results_of(jobs: Sequence[Task[T]]) -> list[T]:
     for job in jobs:
         if job.error is not None:
             raise job.error
@@ -235,7 +235,7 @@ def pieces(model: Model, answers: Sequence[Iterable[str]]) -> Iterator[tuple[int
             told.append((which, piece))
 
     works = [partial(listen, which, answer) for which, answer in enumerate(answers)]
-    meeting = Meeting(model, works, 0)  # their contexts are there already
+    meeting = Scheduler(model, works, 0)  # their contexts are there already
     with closing(iter(meeting)) as rounds:
         for _ in rounds:
             while told:

@@ -52,7 +52,7 @@ def verify(directory: Path, chunk_sizes: Sequence[int]) -> Verification:
     config = read_config(directory)
     expected = _Expected(directory, config.vocab_size)
     model = load(Checkpoint(directory), config, device=torch.device("cpu"), dtype=torch.float32)
-    model.settle()
+    model.prepare_for_inference()
     found: list[Difference] = []
     for chunk_tokens in chunk_sizes:
         found += _compare(model, expected, chunk_tokens)

@@ -23,7 +23,7 @@ from safetensors.torch import load, save_file
 from torch import Tensor
 
 from engine import durable
-from engine.checkpoint import Checkpoint, skeleton
+from engine.checkpoint import Checkpoint, meta_model
 from engine.errors import CheckpointError
 from engine.families import family_named, family_of
 from engine.files import read_json
@@ -40,7 +40,7 @@ _GROUP = 64
 OnProgress = Callable[[int, int], None]
 
 
-def stored(name: str, tensor: Tensor, form: str) -> dict[str, Tensor]:
+def encode(name: str, tensor: Tensor, form: str) -> dict[str, Tensor]:
     """`tensor` in one of `FORMS`, as `read` takes it; int4 needs rows of a multiple of 64."""
     if tensor.dim() < 2:
         return {name: tensor.float()}
@@ -77,12 +77,12 @@ def read(directory: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         except SafetensorError as error:
             raise CheckpointError(f"{directory / name}: damaged ({error})") from None
     try:
-        return manifest, dict(_restored(parts))
+        return manifest, dict(_decode(parts))
     except (KeyError, RuntimeError) as error:
         raise CheckpointError(f"{directory}: the shards do not fit together ({error})") from None
 
 
-def _restored(parts: Mapping[str, Tensor]) -> Iterable[tuple[str, Tensor]]:
+def _decode(parts: Mapping[str, Tensor]) -> Iterable[tuple[str, Tensor]]:
     for key, part in parts.items():
         name = key.removesuffix(_INT4)
         if key.endswith(_INT4):
@@ -121,7 +121,7 @@ def _fingerprint(names: Iterable[str], tensor: Callable[[str], Tensor]) -> str:
     return found.hexdigest()
 
 
-def combine(
+def apply_delta(
     folder: Path, parent: Path, target: Path, on_progress: OnProgress = lambda _done, _total: None
 ) -> str:
     """Writes the model of `folder` and `parent` to the new directory `target`.
@@ -164,7 +164,7 @@ def combine(
     for file in TOKENIZER_FILES:
         if (parent / file).exists():
             durable.write(target / file, partial(shutil.copyfile, parent / file))
-    skeleton(Checkpoint(target), config)
+    meta_model(Checkpoint(target), config)
     result = fingerprint_of(target, note)
     if manifest.get("result", result) != result:
         raise CheckpointError(f"{folder}: put together it is not the model that was shipped")

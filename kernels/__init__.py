@@ -15,7 +15,7 @@ from kernels import linear as _linear
 from kernels import norm as _norm
 from kernels import rotary as _rotary
 from kernels import swiglu as _swiglu
-from kernels.attention import Int8Rows, KeyBlocks, Segments
+from kernels.attention import Int8Tensor, KeyBlocks, Segments
 from kernels.experts import ExpertStack
 from kernels.linear import fp16_weight as _half
 from kernels.linear import jit as _fused
@@ -26,15 +26,15 @@ from kernels.quantized import Int4Weight, Int8Weight, Weight
 __all__ = [
     "ExpertStack",
     "Int4Weight",
-    "Int8Rows",
+    "Int8Tensor",
     "Int8Weight",
     "KeyBlocks",
     "PackedWeight",
     "attention",
-    "attention_mass",
     "attention_of_blocks",
+    "attention_received",
     "experts",
-    "keeps_rows_apart",
+    "is_batch_invariant",
     "lightning_attention",
     "lightning_inputs",
     "lightning_output",
@@ -151,7 +151,7 @@ def attention(
     that are > p - window or < `sinks`   (arXiv 2309.17453)
 
     Shapes: q [T, H, D]; `segments` are the S keys and values in order, cut anywhere, each
-    (k [n, G, D], v [n, G, D]), in q's dtype or as `Int8Rows`, which are made dense a tile at a
+    (k [n, G, D], v [n, G, D]), in q's dtype or as `Int8Tensor`, which are made dense a tile at a
     time. Memory beyond the result is O(T + S), never T x S; with a window the time is
     O(T (window + sinks)). Returns [T, H, D] in q's dtype; the arguments are not changed. Where the
     result needs a gradient, ask for `implementation="sdpa"`.
@@ -162,7 +162,7 @@ def attention(
     return choice.function(q, segments, scale, window, sinks)
 
 
-def attention_mass(
+def attention_received(
     q: Tensor, segments: Segments, scale: float, *, implementation: str | None = None
 ) -> Tensor:
     """How much of the attention of the last T positions each of all S >= T positions gets.
@@ -173,7 +173,7 @@ def attention_mass(
     Shapes: as there; the values are not read. Memory beyond the result is O(T) times a tile of
     keys. No gradients. Returns [S] float32.
     """
-    choice = _attention.MASS.choose(q.device, q.dtype, implementation)
+    choice = _attention.RECEIVED.choose(q.device, q.dtype, implementation)
     return choice.function(q, segments, scale)
 
 
@@ -242,7 +242,7 @@ def linear(
     return choice.function(x, weight)
 
 
-def keeps_rows_apart(weight: Weight | PackedWeight) -> bool:
+def is_batch_invariant(weight: Weight | PackedWeight) -> bool:
     """Whether `linear` gives each of up to 16 float32 rows the bits it gives it alone, on a CPU."""
     if isinstance(weight, Tensor | PackedWeight):
         return isinstance(weight, PackedWeight)
@@ -307,6 +307,6 @@ def prepack(weight: Tensor, *, few_rows: bool = False) -> Tensor | PackedWeight:
     it would give it alone. Half as much memory again.
     For inference: a packed weight has no gradient and can only be given to `linear`.
     """
-    if few_rows and _half.can_halve(weight):
+    if few_rows and _half.can_be_fp16(weight):
         return _half.prepack(weight)
     return _packed.prepack(weight) if _packed.can_prepack(weight) else weight

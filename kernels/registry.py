@@ -35,7 +35,7 @@ class Implementation(Generic[P, R]):
     devices: tuple[str, ...]
     dtypes: tuple[torch.dtype, ...]
 
-    def serves(self, device: str, dtype: torch.dtype) -> bool:
+    def supports(self, device: str, dtype: torch.dtype) -> bool:
         return device in self.devices and dtype in self.dtypes
 
     def __str__(self) -> str:
@@ -89,7 +89,7 @@ class Registry(Generic[P, R]):
         for known in self._implementations:
             if name is not None and known.name == name:
                 return Choice(known.name, known.function, "asked for by name")
-            if name is None and known.serves(device.type, dtype):
+            if name is None and known.supports(device.type, dtype):
                 return Choice(known.name, known.function, f"first to serve {device.type} {dtype}")
         wanted = f"{name!r}" if name is not None else f"{device.type} {dtype}"
         known_list = "; ".join(map(str, self._implementations)) or "nothing"

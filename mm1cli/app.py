@@ -13,6 +13,7 @@ from mm1cli.options import (
     AlwaysAnswer,
     Ask,
     Baseline,
+    Category,
     ChunkTokens,
     ContextName,
     ContextNames,
@@ -58,12 +59,11 @@ from mm1cli.options import (
     TemplateName,
     Think,
     Threads,
-    Topic,
     TopP,
     UpdateBaseline,
 )
 from mm1cli.output import Format, make_sink
-from mm1cli.session import Terminated, command
+from mm1cli.session import Terminated, command_scope
 
 app = typer.Typer(
     name="mm1",
@@ -142,7 +142,7 @@ def analyze(
         "strict_citations": strict_citations,
         "quiet": quiet,
     }
-    with command(flags, as_json=as_json, output_format=output_format, report=report) as (
+    with command_scope(flags, as_json=as_json, output_format=output_format, report=report) as (
         settings,
         sink,
     ):
@@ -165,7 +165,7 @@ def analyze(
 def review(
     paths: ReviewPaths = None,
     diff: Diff = False,
-    focus: Topic = None,
+    focus: Category = None,
     severity: Severity = None,
     max_findings: MaxFindings = None,
     only_paths: OnlyPaths = None,
@@ -218,19 +218,19 @@ def review(
         "quiet": quiet,
     }
     formats: tuple[Format, ...] = ("text", "json", "jsonl", "sarif", "github", "markdown")
-    with command(
+    with command_scope(
         flags, as_json=as_json, output_format=output_format, report=report, formats=formats
     ) as (settings, sink):
         from mm1cli.commands import review as reviewing
         from mm1cli.commands.reading import Sources
-        from mm1cli.review.options import Options
+        from mm1cli.review.options import ReviewFlags
 
         # What to read is the current folder where nothing is named.
         named = paths or ([] if files_from else ["."])
         sources = Sources(named, include or (), exclude or (), files_from, null)
-        options = Options(
+        options = ReviewFlags(
             diff=diff,
-            focus=focus or (),
+            category=focus or (),
             severity=severity,
             max_findings=max_findings,
             paths=only_paths or (),
@@ -275,7 +275,7 @@ def tokens(
         "strict": strict,
         "quiet": quiet,
     }
-    with command(flags, as_json=as_json, output_format=output_format) as (settings, sink):
+    with command_scope(flags, as_json=as_json, output_format=output_format) as (settings, sink):
         from mm1cli.commands import tokens as counting
         from mm1cli.commands.reading import Sources
 
@@ -323,7 +323,7 @@ def ask(
         "strict_citations": strict_citations,
         "quiet": quiet,
     }
-    with command(flags, as_json=as_json, output_format=output_format, report=report) as (
+    with command_scope(flags, as_json=as_json, output_format=output_format, report=report) as (
         settings,
         sink,
     ):
@@ -369,7 +369,7 @@ def build_context(
         "strict": strict,
         "quiet": quiet,
     }
-    with command(flags, json_errors=as_json) as (settings, sink):
+    with command_scope(flags, json_errors=as_json) as (settings, sink):
         from mm1cli.commands import context
         from mm1cli.commands.reading import Sources
 
@@ -380,7 +380,7 @@ def build_context(
 @context_app.command("list")
 def list_contexts(as_json: Json = False) -> None:
     """The contexts that analyze keeps by itself, and what they take."""
-    with command({}, json_errors=as_json) as (settings, _):
+    with command_scope({}, json_errors=as_json) as (settings, _):
         from mm1cli.commands import context
 
         context.show_list(settings, sys.stdout, as_json=as_json)
@@ -389,7 +389,7 @@ def list_contexts(as_json: Json = False) -> None:
 @context_app.command("show")
 def show_context(name: ContextName, as_json: Json = False) -> None:
     """What a context holds and what made it."""
-    with command({}, json_errors=as_json) as (settings, _):
+    with command_scope({}, json_errors=as_json) as (settings, _):
         from mm1cli.commands import context
 
         context.show(name, settings, sys.stdout, as_json=as_json)
@@ -398,7 +398,7 @@ def show_context(name: ContextName, as_json: Json = False) -> None:
 @context_app.command("verify")
 def verify_context(name: ContextName, as_json: Json = False) -> None:
     """Read every byte of a context and hold it against its checksum."""
-    with command({}, json_errors=as_json) as (settings, _):
+    with command_scope({}, json_errors=as_json) as (settings, _):
         from mm1cli.commands import context
 
         context.verify(name, settings, sys.stdout, as_json=as_json)
@@ -407,7 +407,7 @@ def verify_context(name: ContextName, as_json: Json = False) -> None:
 @context_app.command("rm")
 def remove_contexts(names: ContextNames) -> None:
     """Remove saved contexts."""
-    with command({}) as (settings, _):
+    with command_scope({}) as (settings, _):
         from mm1cli.commands import context
 
         context.remove_all(names, settings, sys.stdout)
@@ -416,7 +416,7 @@ def remove_contexts(names: ContextNames) -> None:
 @context_app.command("gc")
 def collect_contexts(max_cache: MaxCache = None) -> None:
     """Remove kept contexts, the longest unused first, until all fit --max-cache."""
-    with command({"max_cache": max_cache}) as (settings, _):
+    with command_scope({"max_cache": max_cache}) as (settings, _):
         from mm1cli.commands import context
 
         context.collect(settings, sys.stdout)
@@ -425,7 +425,7 @@ def collect_contexts(max_cache: MaxCache = None) -> None:
 @templates_app.command("list")
 def list_templates(as_json: Json = False) -> None:
     """The templates there are: those of mm1, and your own."""
-    with command({}, json_errors=as_json):
+    with command_scope({}, json_errors=as_json):
         from mm1cli.commands import templates
 
         templates.show_list(sys.stdout, as_json=as_json)
@@ -434,7 +434,7 @@ def list_templates(as_json: Json = False) -> None:
 @templates_app.command("show")
 def show_template(name: TemplateName) -> None:
     """Print a template: redirect it to a file, and change it."""
-    with command({}):
+    with command_scope({}):
         from mm1cli.commands import templates
 
         templates.show(name, sys.stdout)

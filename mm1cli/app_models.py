@@ -23,7 +23,7 @@ from mm1cli.options import (
     Quiet,
     Threads,
 )
-from mm1cli.session import command
+from mm1cli.session import command_scope
 
 models_app = typer.Typer(
     help="List, fetch, plan, quantise, import and check models.", no_args_is_help=True
@@ -79,7 +79,7 @@ _STARTS_ANEW = "nothing is kept; the same command starts anew"
 @models_app.command("list")
 def list_models(as_json: Json = False) -> None:
     """The models there are, and whether they are installed."""
-    with command({}, json_errors=as_json):
+    with command_scope({}, json_errors=as_json):
         from mm1cli.commands import models
 
         models.show_list(sys.stdout, as_json=as_json)
@@ -88,7 +88,7 @@ def list_models(as_json: Json = False) -> None:
 @models_app.command()
 def show(name: ModelName, as_json: Json = False) -> None:
     """What a model is: its family, layers and sizes."""
-    with command({}, json_errors=as_json):
+    with command_scope({}, json_errors=as_json):
         from mm1cli.commands import models
 
         models.show(name, sys.stdout, as_json=as_json)
@@ -97,7 +97,7 @@ def show(name: ModelName, as_json: Json = False) -> None:
 @models_app.command()
 def pull(name: ModelName = "mini", quiet: Quiet = None) -> None:
     """Fetch a model once; everything afterwards is offline."""
-    with command({"quiet": quiet}) as (_, sink):
+    with command_scope({"quiet": quiet}) as (_, sink):
         from mm1cli.commands import models
 
         models.pull(name, sys.stdout, sink)
@@ -128,10 +128,10 @@ def plan(
         "kv": kv,
         "no_cache": no_cache,
     }
-    with command(flags, json_errors=as_json) as (settings, _):
+    with command_scope(flags, json_errors=as_json) as (settings, _):
         from mm1cli.commands import models_plan
 
-        asked = models_plan.Asked(context, ram, gpu or (), disk, weights, rate or (), measure)
+        asked = models_plan.PlanFlags(context, ram, gpu or (), disk, weights, rate or (), measure)
         models_plan.run(name, asked, settings, sys.stdout, as_json=as_json)
 
 
@@ -147,7 +147,7 @@ def quantize(
     quiet: Quiet = None,
 ) -> None:
     """Write a model again with its matrices in int8 or int4, and say what that changed."""
-    with command({"quiet": quiet}, json_errors=as_json, saved=_STARTS_ANEW) as (_, sink):
+    with command_scope({"quiet": quiet}, json_errors=as_json, saved=_STARTS_ANEW) as (_, sink):
         from mm1cli.commands import weights
 
         weights.quantize(
@@ -165,7 +165,7 @@ def import_model(
     quiet: Quiet = None,
 ) -> None:
     """Make a model of a GGUF file: MiniMax-01 and M1, or Llama-shaped."""
-    with command({"quiet": quiet}, json_errors=as_json, saved=_STARTS_ANEW) as (_, sink):
+    with command_scope({"quiet": quiet}, json_errors=as_json, saved=_STARTS_ANEW) as (_, sink):
         from mm1cli.commands import weights
 
         weights.import_gguf(file, output, to, group, sink, sys.stdout, as_json=as_json)
@@ -174,7 +174,7 @@ def import_model(
 @models_app.command()
 def verify(name: ModelName, chunk: Chunks = None, as_json: Json = False) -> None:
     """Recompute a model's recorded outputs (expected.safetensors), or check its files."""
-    with command({}, json_errors=as_json):
+    with command_scope({}, json_errors=as_json):
         from mm1cli.commands import models
 
         models.verify(name, chunk or (), sys.stdout, as_json=as_json)

@@ -7,7 +7,7 @@ from types import FrameType
 
 
 @contextmanager
-def between_chunks() -> Iterator[Callable[[], None]]:
+def defer_interrupts() -> Iterator[Callable[[], None]]:
     """Ctrl-C waits until what this yields is called, where the work stands whole; a second one
     does not wait."""
     caught: list[int] = []

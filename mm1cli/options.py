@@ -226,7 +226,7 @@ Diff = Annotated[
         rich_help_panel=_REVIEW,
     ),
 ]
-Topic = Annotated[
+Category = Annotated[
     list[str] | None,
     typer.Option(
         "--focus",

@@ -33,7 +33,7 @@ class Terminated(BaseException):
 
 
 @contextmanager
-def command(
+def command_scope(
     flags: Mapping[str, object | None],
     *,
     as_json: bool = False,

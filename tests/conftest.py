@@ -27,4 +27,4 @@ def own_home(tmp_path_factory, monkeypatch):
 @pytest.fixture(autouse=True)
 def always_answers(monkeypatch):
     """A random checkpoint finds nothing likelier for a passage; its answers are wanted anyway."""
-    monkeypatch.setattr(abstention, "MIN_LIFT", float("-inf"))
+    monkeypatch.setattr(abstention, "MIN_SCORE_MARGIN", float("-inf"))

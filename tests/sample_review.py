@@ -9,23 +9,23 @@ from corpora import document
 from reviewing import MAIN, UTIL, raw
 from sample_run import HOSTILE, MADE, OPTIONS
 
-from mm1cli.code import facts_of
+from mm1cli.code import index_of
 from mm1cli.ingest.corpus import Corpus, Document, Omission, Reason
 from mm1cli.ingest.manifest import build
 from mm1cli.ingest.pack import Span
 from mm1cli.output.citation_context import Sources
 from mm1cli.output.page import Collected
 from mm1cli.review.checks import checked
-from mm1cli.review.finding import Drop, Finding, Review
+from mm1cli.review.finding import Finding, Rejection, Review
 from mm1cli.review.locate import FileText
 from mm1cli.sink import RunInfo
-from mm1cli.surprisal import SurpriseMap, lex
+from mm1cli.surprisal import SurprisalMap, lex
 from mm1cli.surprisal.lines import SHIPPED, file_tokens, score_lines
 
 LONG = "".join(f"value_{n} = {n}\n" for n in range(1, 201))
 
 
-def surprise(documents: tuple[Document, ...], odd: dict[str, str]) -> SurpriseMap:
+def surprise(documents: tuple[Document, ...], odd: dict[str, str]) -> SurprisalMap:
     """A map in which the words of `odd`, by path, are what nobody would expect."""
     files = []
     for one in documents:
@@ -40,7 +40,7 @@ def surprise(documents: tuple[Document, ...], odd: dict[str, str]) -> SurpriseMa
             if odd.get(one.path) and text[start:end].strip() == odd[one.path]:
                 scores[0, index] = -20
         files.append(file_tokens(one, spans, scores, lex))
-    return SurpriseMap(tuple(score_lines(files, SHIPPED)), SHIPPED, (), 8192, 0, ())
+    return SurprisalMap(tuple(score_lines(files, SHIPPED)), SHIPPED, (), 8192, 0, ())
 
 
 def found(path: str, text: str, quote: str, line: int, **changes: object) -> Finding:
@@ -72,7 +72,7 @@ def sample(**changes: object) -> Collected:
     corpus = Corpus(documents, (Omission("photo.png", Reason.BINARY),))
     mean = "return sum(values) / len(values)"
     review = Review(
-        facts_of(corpus, num_workers=1),
+        index_of(corpus, num_workers=1),
         is_written=True,
         is_change=True,
         plan="whole",
@@ -80,7 +80,7 @@ def sample(**changes: object) -> Collected:
             found("src/util.py", UTIL, mean, 12, fix="return fmean(values)"),
             found("long.py", LONG, "value_150 = 150", 150, severity="low", title="A constant"),
         ),
-        dropped=Counter({Drop.NOT_THERE: 2, Drop.OUTSIDE: 1}),
+        dropped=Counter({Rejection.NOT_THERE: 2, Rejection.OUTSIDE: 1}),
         surprise=surprise(documents[:3], {"src/util.py": "sum", "long.py": "value_40"}),
         not_reviewed=(("README.md", "not source code"), ("photo.png", "binary")),
         added={"src/util.py": frozenset({12})},
@@ -98,7 +98,7 @@ def hostile() -> Collected:
     corpus = Corpus((one,), (Omission(f"{HOSTILE}/b", Reason.UNREADABLE, HOSTILE),))
     words = {"title": HOSTILE * 9, "explanation": HOSTILE, "fix": f"{HOSTILE}\n+{HOSTILE}"}
     review = Review(
-        facts_of(corpus, num_workers=1),
+        index_of(corpus, num_workers=1),
         is_written=True,
         is_change=False,
         plan="focus",

@@ -148,7 +148,7 @@ TABLE = replace(
     claims=(),
     unverified=(),
     thinking="",
-    plan=ReadingPlan.FOCUS,
+    plan=ReadingPlan.RETRIEVAL,
     usage=replace(USAGE, read_tokens=1_904, reused_tokens=0),
     read=(
         PassageRead(DOCUMENTS[0].path, CITATIONS[0].locator, 700),

@@ -18,18 +18,18 @@ from engine.config import Mixer
 from engine.layers.lightning import LightningAttention, LightningState
 from engine.model import Layer, Model
 from training import cost
-from training.command import Job, Prepared, main
+from training.command import Prepared, TrainingInputs, main
 from training.convert import (
     RECIPE_HELP,
     SMOLLM2_KEPT,
-    Recipe,
+    ConversionConfig,
     convert,
     hybrid_config,
     match_variance,
 )
 from training.data import Sequences
 from training.schedule import Schedule
-from training.teacher import mixer_io
+from training.teacher import capture_mixer_io
 
 PRESETS = {
     "smoke": Schedule(
@@ -90,7 +90,7 @@ class Alignment:
 
     def learn(self, token_ids: Tensor, is_answer: Tensor, weight: float) -> float:  # noqa: ARG002
         losses = []
-        io = mixer_io(self.teacher, token_ids)
+        io = capture_mixer_io(self.teacher, token_ids)
         for index in self.mixers:  # one layer's graph in memory at a time
             error, variance = self._error(index, *io[index])
             loss = (error / variance).mean()
@@ -104,7 +104,7 @@ class Alignment:
         errors = dict.fromkeys(self.mixers, 0.0)
         variances = dict.fromkeys(self.mixers, 0.0)
         for index in range(len(held_out)):
-            io = mixer_io(self.teacher, held_out.at(index)[0])
+            io = capture_mixer_io(self.teacher, held_out.at(index)[0])
             for layer in self.mixers:
                 error, variance = self._error(layer, *io[layer])
                 errors[layer] += error.item()
@@ -130,11 +130,11 @@ class Alignment:
         return (got - wanted).square().mean(dim=(0, -1)), wanted.var(dim=(0, -1))
 
 
-def prepare(job: Job, options: argparse.Namespace) -> Prepared:
+def prepare(job: TrainingInputs, options: argparse.Namespace) -> Prepared:
     parent = job.load_parent()
-    config = hybrid_config(job.parent_config(), Recipe.parse(options.keep))
+    config = hybrid_config(job.parent_config(), ConversionConfig.parse(options.keep))
     hybrid = convert(parent, config).to(job.place.device)
-    parent.to(job.place.device).settle()
+    parent.to(job.place.device).prepare_for_inference()
     match_variance(hybrid, parent, job.data.at(0)[0].to(job.place.device))
     return Prepared(Alignment(hybrid, parent), config, {"stage": "align", "kept": options.keep})
 

@@ -15,7 +15,7 @@ from training import shards
 from training.export import write_checkpoint
 
 
-def collect(results: Path, parent: Path, directory: Path) -> ModelConfig:
+def assemble(results: Path, parent: Path, directory: Path) -> ModelConfig:
     """Writes the checkpoint; replaces one that is there.
 
     Raises ValueError if shards are missing or damaged, or were made from another parent.
@@ -44,7 +44,7 @@ def command(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("directory", type=Path)
     options = parser.parse_args(arguments)
     try:
-        collect(options.results, options.parent, options.directory)
+        assemble(options.results, options.parent, options.directory)
     except (ValueError, OSError) as error:
         parser.exit(2, f"{parser.prog}: {error}\n")
 

@@ -103,7 +103,7 @@ def _parent(facts: Facts) -> str:
 def _contents(facts: Facts) -> str:
     config = facts.config
     lightning = config.count(Mixer.LIGHTNING)
-    always = sum(layer.softmax.window_always for layer in config.layers)
+    always = sum(layer.softmax.sliding_window for layer in config.layers)
     documents = sum(layer.softmax.window_tokens > 0 for layer in config.layers) - always
     error = facts.weights
     return (

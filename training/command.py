@@ -29,7 +29,7 @@ from training.schedule import Schedule
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class TrainingInputs:
     """The inputs of a stage."""
 
     parent: Path
@@ -73,7 +73,7 @@ _CHANGES = (
     "evaluate_every",
     "num_held_out",
 )
-Prepare = Callable[[Job, argparse.Namespace], Prepared]
+Prepare = Callable[[TrainingInputs, argparse.Namespace], Prepared]
 
 
 def main(
@@ -104,7 +104,7 @@ def run(options: argparse.Namespace, schedule: Schedule, prepare: Prepare) -> in
     schedule = replace(schedule, **{name: x for name, x in changes.items() if x is not None})
     began = time.monotonic()
     channel = Channel.from_environment(sys.stderr, os.environ)
-    job = Job(options.parent, *_read(options, schedule), place)
+    job = TrainingInputs(options.parent, *_read(options, schedule), place)
     channel.write(
         f"{len(job.data):,} sequences of {schedule.sequence_tokens:,} tokens, "
         f"{len(job.held_out):,} held out; {job.data.num_overlapping:,} records repeat evaluation "

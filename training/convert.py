@@ -19,7 +19,7 @@ from engine.families import family_of
 from engine.layers.lightning import LightningAttention
 from engine.layers.softmax import SoftmaxAttention
 from engine.model import Layer, Model
-from training.teacher import mixer_io
+from training.teacher import capture_mixer_io
 
 JSON = dict[str, Any]
 
@@ -38,7 +38,7 @@ _ENTRY = re.compile(r"(\d+)(?::(\d*)(?:([wd])([1-9]\d*)(?:\+(\d+))?)?(g?))?")
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class SoftmaxLayer:
     """A layer that stays softmax: see `engine.config.SoftmaxOptions`; None: all dimensions turn."""
 
     rotary_dim: int | None = None
@@ -49,22 +49,22 @@ class Kept:
 
 
 @dataclass(frozen=True, slots=True)
-class Recipe:
+class ConversionConfig:
     """Which layers stay softmax, and in what form."""
 
-    kept: Mapping[int, Kept]
+    kept: Mapping[int, SoftmaxLayer]
 
     @classmethod
-    def parse(cls, text: str) -> "Recipe":
+    def parse(cls, text: str) -> "ConversionConfig":
         """From what `RECIPE_HELP` says: "8:32,18:0,20,4:64w64+4"."""
-        kept: dict[int, Kept] = {}
+        kept: dict[int, SoftmaxLayer] = {}
         for entry in filter(None, text.split(",")):
             if (match := _ENTRY.fullmatch(entry)) is None:
                 raise ValueError(f"layers to keep: {entry!r} is not like 18, 8:32 or 4:64w64+4")
             layer, dim, whose, window, sinks, gate = match.groups()
             if int(layer) in kept:
                 raise ValueError(f"layers to keep: layer {layer} is there twice")
-            kept[int(layer)] = Kept(
+            kept[int(layer)] = SoftmaxLayer(
                 int(dim) if dim else None,
                 int(window or 0),
                 int(sinks or 0),
@@ -74,7 +74,9 @@ class Recipe:
         return cls(kept)
 
 
-def softmax_kinds(parent: Mapping[str, Any], recipe: Recipe) -> dict[int, tuple[str, JSON]]:
+def softmax_kinds(
+    parent: Mapping[str, Any], recipe: ConversionConfig
+) -> dict[int, tuple[str, JSON]]:
     """Name and options (as docs/mm1-config.md has them) of each softmax layer of `recipe`.
 
     `parent` is the config.json of a Llama-shaped model, whose rotation the layers keep.
@@ -106,7 +108,7 @@ def _theta(parent: Mapping[str, Any]) -> float:
     return float(parent.get("rope_theta", 10_000.0))
 
 
-def hybrid_config(parent: Mapping[str, Any], recipe: Recipe) -> JSON:
+def hybrid_config(parent: Mapping[str, Any], recipe: ConversionConfig) -> JSON:
     """The config.json of the hybrid made from a Llama-shaped `parent` config.json."""
     softmax = softmax_kinds(parent, recipe)
     config = family_of(parent).read_config(parent)
@@ -199,7 +201,7 @@ def with_softmax(
     config: Mapping[str, Any],
     origin: Model,
     parent_config: JSON,
-    recipe: Recipe,
+    recipe: ConversionConfig,
     far_options: Mapping[str, Any] | None = None,
 ) -> tuple[Model, JSON]:
     """`hybrid` with the layers of `recipe` made from those of `origin`, and the new config.json.
@@ -241,7 +243,7 @@ def match_variance(hybrid: Model, teacher: Model, token_ids: Tensor) -> None:
     `token_ids` [T] is a text to measure it on.
     """
     states = hybrid.empty_states()
-    for index, (seen, wanted) in enumerate(mixer_io(teacher, token_ids)):
+    for index, (seen, wanted) in enumerate(capture_mixer_io(teacher, token_ids)):
         layer = hybrid.layers[index]
         assert isinstance(layer, Layer)
         if layer.config.mixer is Mixer.LIGHTNING:

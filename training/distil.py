@@ -19,7 +19,7 @@ from engine.checkpoint import Checkpoint, load
 from engine.families import read_config
 from engine.model import Model
 from training import chunked_loss, cost, window_mask
-from training.command import Job, Prepared, main
+from training.command import Prepared, TrainingInputs, main
 from training.data import Sequences
 from training.schedule import Schedule
 
@@ -136,9 +136,9 @@ class Distillation:
         return hidden
 
 
-def prepare(job: Job, options: argparse.Namespace) -> Prepared:
+def prepare(job: TrainingInputs, options: argparse.Namespace) -> Prepared:
     teacher = job.load_parent().to(job.place.device)
-    teacher.settle()
+    teacher.prepare_for_inference()
     directory: Path = options.student
     checkpoint = Checkpoint(directory)
     student = load(checkpoint, read_config(directory), device=job.place.device, dtype=torch.float32)

@@ -13,7 +13,7 @@ from torch import Tensor
 _BLOCK = 32
 
 
-def shrink(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def encode(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Each float32 tensor as one to three smaller ones, under names that `grow` knows."""
     small: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
@@ -21,7 +21,7 @@ def shrink(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
             parts = form(tensor)
             if parts is not None:
                 candidate = {f"{name}|{key}": value.contiguous() for key, value in parts.items()}
-                if torch.equal(grow(candidate)[name], tensor):
+                if torch.equal(decode(candidate)[name], tensor):
                     small |= candidate
                     break
         else:
@@ -29,7 +29,7 @@ def shrink(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return small
 
 
-def grow(small: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def decode(small: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The float32 tensors that `shrink` was given."""
     parts: dict[str, dict[str, Tensor]] = {}
     for key, value in small.items():

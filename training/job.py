@@ -25,7 +25,7 @@ from typing import Any
 from safetensors.torch import load_file, save_file
 
 from training import encoding, file_parts, pack, shards
-from training.assemble import collect
+from training.assemble import assemble
 
 STAGES = "align:5,distil:9,lengthen:4,read:4,reinforce:3"
 _SETUP_S = 20.0  # of a stage, outside its own limit: loading, and writing shards
@@ -55,7 +55,7 @@ class Step:
         return steps
 
 
-class Job:
+class TrainingJob:
     """Runs the steps one after the other; see `run`."""
 
     def __init__(self, options: argparse.Namespace, more: Sequence[str]) -> None:
@@ -129,7 +129,7 @@ class Job:
         began = time.monotonic()
         inputs = self.work / "inputs"
         names = file_parts.join(self.options.data, inputs)
-        tensors = encoding.grow(load_file(inputs / pack.PARENT))
+        tensors = encoding.decode(load_file(inputs / pack.PARENT))
         if shards.fingerprint(tensors) != file_parts.facts_of(self.options.data)["parent"]:
             raise ValueError(f"{self.options.data}: the parent does not come back exactly")
         parent = self.work / "parent.part"
@@ -146,7 +146,7 @@ class Job:
         results: Path | None = self.options.results
         if results is None:
             return None
-        collect(results, self.work / "parent", self.work / "student")
+        assemble(results, self.work / "parent", self.work / "student")
         return self.work / "student"
 
     def _note(self, event: str, **facts: Any) -> None:  # noqa: ANN401
@@ -180,7 +180,7 @@ def command(arguments: Sequence[str] | None = None) -> None:
     options, more = parser.parse_known_args(arguments)
     options.out.mkdir(parents=True, exist_ok=True)
     try:
-        Job(options, more).run()
+        TrainingJob(options, more).run()
     except (ValueError, OSError) as error:
         parser.exit(2, f"{parser.prog}: {error}\n")
     sys.stderr.write(f"done: {options.out}\n")

@@ -28,7 +28,7 @@ from engine.config import Mixer
 from engine.families import read_config
 from engine.model import Layer, Model
 from engine.tokenizer import Tokenizer
-from training.convert import JSON, RECIPE_HELP, Recipe, with_softmax
+from training.convert import JSON, RECIPE_HELP, ConversionConfig, with_softmax
 from training.data import Reader, Sequences
 from training.data_mixture import Mixture
 from training.export import write_model
@@ -132,13 +132,13 @@ def _measure(options: argparse.Namespace) -> list[Cost]:
         mixture=Mixture(text=0.5, qa=0.0, generated=0.5),
     )
     parent, student = _load(options.parent), _load(options.student)
-    parent.settle()
+    parent.prepare_for_inference()
     return costs(parent, student, data)
 
 
 def _write(options: argparse.Namespace) -> None:
     parent_config, config = _config(options.parent), _config(options.student)
-    recipe = Recipe.parse(options.softmax)
+    recipe = ConversionConfig.parse(options.softmax)
     student = _load(options.student)
     origin = student if options.own else _load(options.parent)
     model, config = with_softmax(student, config, origin, parent_config, recipe)

@@ -15,8 +15,8 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from training import sft_loss
-from training.command import Job, Prepared, main
-from training.convert import RECIPE_HELP, Recipe, with_softmax
+from training.command import Prepared, TrainingInputs, main
+from training.convert import RECIPE_HELP, ConversionConfig, with_softmax
 from training.data_mixture import Mixture
 from training.schedule import Schedule
 
@@ -64,7 +64,7 @@ PRESETS = {
 }
 
 
-def prepare(job: Job, options: argparse.Namespace) -> Prepared:
+def prepare(job: TrainingInputs, options: argparse.Namespace) -> Prepared:
     student = sft_loss.load_student(options.student, job.place.device)
     num_tokens = job.data.token_ids.shape[1]
     far_options = {}
@@ -75,12 +75,12 @@ def prepare(job: Job, options: argparse.Namespace) -> Prepared:
         student.config,
         student.model,
         job.parent_config(),
-        Recipe.parse(options.softmax),
+        ConversionConfig.parse(options.softmax),
         far_options,
     )
     config["max_position_embeddings"] = max(config["max_position_embeddings"], options.positions)
     teacher = job.load_parent().to(job.place.device)
-    teacher.settle()
+    teacher.prepare_for_inference()
     weights = sft_loss.weights_of(options)
     shared = {"stage": "lengthen", "student": student.fingerprint, "weights": asdict(weights)}
     shared |= {"softmax": options.softmax, "log_scale": options.log_scale}

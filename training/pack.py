@@ -43,7 +43,7 @@ def pack(options: argparse.Namespace) -> str:
     with tempfile.TemporaryDirectory() as folder:
         scratch = Path(folder)
         tensors = load_file(options.parent / "model.safetensors")
-        save_file(encoding.shrink(tensors), scratch / PARENT)
+        save_file(encoding.encode(tensors), scratch / PARENT)
         files = {PARENT: scratch / PARENT}
         files |= {n: options.parent / n for n in MODEL_FILES if (options.parent / n).exists()}
         told = []

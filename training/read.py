@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from training import sft_loss
-from training.command import Job, Prepared, main
+from training.command import Prepared, TrainingInputs, main
 from training.data_mixture import Mixture
 from training.schedule import Schedule
 
@@ -60,10 +60,10 @@ PRESETS = {
 }
 
 
-def prepare(job: Job, options: argparse.Namespace) -> Prepared:
+def prepare(job: TrainingInputs, options: argparse.Namespace) -> Prepared:
     student = sft_loss.load_student(options.student, job.place.device)
     teacher = job.load_parent().to(job.place.device)
-    teacher.settle()
+    teacher.prepare_for_inference()
     weights = sft_loss.weights_of(options)
     shared = {"stage": "read", "student": student.fingerprint, "weights": asdict(weights)}
     return Prepared(sft_loss.Tuning(student.model, teacher, weights), student.config, shared)

@@ -24,11 +24,11 @@ from torch import Tensor, nn
 from engine.api import StopReason
 from engine.context import Context
 from engine.decode import Decoding, Sampler, Sampling
-from engine.layers.kv_cache import KVTrace
+from engine.layers.kv_cache import DifferentiableKV
 from engine.model import Model
 from engine.tokenizer import Tokenizer
 from training import cispo, cost, sft_loss, window_mask
-from training.command import Job, Prepared, main
+from training.command import Prepared, TrainingInputs, main
 from training.data import Sequences
 from training.data_mixture import Mixture
 from training.reward import reward
@@ -186,7 +186,7 @@ class Reinforcement:
         context = Context(self.model, CHUNK_TOKENS)
         border = window_mask.border(len(prompt))
         context.extend(prompt[:border])
-        context.attend_globally()
+        context.end_of_documents()
         context.extend(prompt[border:])
         return context
 
@@ -194,7 +194,7 @@ class Reinforcement:
         decoding = Decoding(
             context,
             self._tokenizer,
-            Sampler(sampling, self.model.unused_ids()),
+            Sampler(sampling, self.model.suppressed_ids()),
             max_tokens=self.rules.max_tokens,
             max_positions=len(context) + self.rules.max_tokens,
             stop_ids=frozenset(self._end),
@@ -208,7 +208,7 @@ class Reinforcement:
         device = self.model.device
         states = self.model.empty_states(differentiable=True)
         for state in states:
-            if isinstance(state, KVTrace):
+            if isinstance(state, DifferentiableKV):
                 state.global_from = window_mask.border(len(prompt))
         hidden: Tensor = self.model(torch.tensor(prompt, device=device), states, 0)[-1:]
         total = torch.zeros((), device=device)
@@ -225,7 +225,7 @@ class Reinforcement:
         return total / sum(len(answer.token_ids) for answer in drawn)
 
 
-def prepare(job: Job, options: argparse.Namespace) -> Prepared:
+def prepare(job: TrainingInputs, options: argparse.Namespace) -> Prepared:
     _check_prompts(job.data)
     _check_prompts(job.held_out)
     student = sft_loss.load_student(options.student, job.place.device)

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from engine.checkpoint import Checkpoint
-from engine.weight_delta import FORMS, MANIFEST, fingerprint, fingerprint_of, read, stored
+from engine.weight_delta import FORMS, MANIFEST, encode, fingerprint, fingerprint_of, read
 
 __all__ = ["FORMS", "SHARD_BYTES", "fingerprint", "read", "write"]
 
@@ -44,7 +44,7 @@ def write(
         tensor = after.read(name)
         if name in before.tensors and torch.equal(before.read(name), tensor):
             continue
-        parts = stored(name, tensor, form_of(name) or form)
+        parts = encode(name, tensor, form_of(name) or form)
         num_bytes = sum(part.nbytes for part in parts.values())
         if used and used + num_bytes > SHARD_BYTES:
             small.append({})

@@ -26,7 +26,7 @@ from engine.checkpoint import Checkpoint
 from engine.families import family_of
 from engine.quantized.scores import ScoreError, score_error
 from engine.tokenizer import Tokenizer
-from engine.weight_delta import MANIFEST, combine, read
+from engine.weight_delta import MANIFEST, apply_delta, read
 from mm1cli.disk import sha256_of
 from mm1cli.models import library
 from mm1cli.models.delta import CARD
@@ -105,7 +105,7 @@ def _fill(part: Path, shipment: Shipment, parent: dict[str, str]) -> Facts:
     scores: ScoreError | None = None
     with tempfile.TemporaryDirectory(dir=part.parent, prefix=".ship-") as work:
         whole = Path(work) / name
-        manifest["result"] = combine(part, shipment.parent, whole)
+        manifest["result"] = apply_delta(part, shipment.parent, whole)
         if shipment.text is not None:
             scores = _measure(shipment, whole)
     config = json.dumps(manifest["config"], indent=2) + "\n"

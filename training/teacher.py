@@ -7,7 +7,7 @@ from engine.model import Layer, Model
 
 
 @torch.no_grad()
-def mixer_io(model: Model, token_ids: Tensor) -> list[tuple[Tensor, Tensor]]:
+def capture_mixer_io(model: Model, token_ids: Tensor) -> list[tuple[Tensor, Tensor]]:
     """Input and output [T, D] of each layer's mixer over `token_ids` [T] from position 0.
 
     [T, B, D] over `token_ids` [T, B], each column a sequence.

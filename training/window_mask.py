@@ -1,6 +1,6 @@
 """Which tokens see everything where layers have windows for document tokens.
 
-The engine is told where documents end and a question begins (`Context.attend_globally`). Training
+The engine is told where documents end and a question begins (`Context.end_of_documents`). Training
 data is packed end to end and knows answers only, so the tokens before an answer stand for its
 question, which in a prompt of mm1 comes last.
 """
@@ -8,7 +8,7 @@ question, which in a prompt of mm1 comes last.
 import torch
 from torch import Tensor
 
-from engine.layers.kv_cache import KVTrace
+from engine.layers.kv_cache import DifferentiableKV
 from engine.model import LayerState
 
 QUESTION_TOKENS = 64  # instruction, question and markup of a turn in mm1's own prompt
@@ -19,7 +19,7 @@ def border(prompt_tokens: int) -> int:
     return max(prompt_tokens - QUESTION_TOKENS, 0)
 
 
-def sees_all(is_answer: Tensor) -> Tensor:
+def global_mask(is_answer: Tensor) -> Tensor:
     """Whether each token is of an answer or at most `QUESTION_TOKENS` before one.
 
     `is_answer` [T] or [T, B] bool, a sequence in each column; the result is shaped alike.
@@ -31,7 +31,7 @@ def sees_all(is_answer: Tensor) -> Tensor:
 
 def mark(states: list[LayerState], is_answer: Tensor) -> None:
     """Tells fresh `states` for training which of the tokens to come see everything."""
-    mask = sees_all(is_answer)
+    mask = global_mask(is_answer)
     for state in states:
-        if isinstance(state, KVTrace):
-            state.sees_all = mask
+        if isinstance(state, DifferentiableKV):
+            state.global_mask = mask

@@ -29,7 +29,7 @@ from engine.checkpoint import Checkpoint, load
 from engine.context import Context
 from engine.families import read_config
 from engine.model import Model
-from engine.store.manifest import Maker
+from engine.store.manifest import Compatibility
 from engine.store.store import Store
 from training.export import tensors_of
 
@@ -69,7 +69,7 @@ def hybrid(folder: Path, num_lightning: int) -> Model:
         parameter.data = scale * torch.randn_like(parameter)
     save_file(tensors_of(model), folder / "model.safetensors")
     loaded = load(Checkpoint(folder), config, device=torch.device("cpu"), dtype=torch.float32)
-    loaded.settle()
+    loaded.prepare_for_inference()
     return loaded
 
 
@@ -77,12 +77,12 @@ def measure(model: Model, length: int, kv: str, folder: Path) -> dict[str, float
     draw = random.Random(length)
     ids = [draw.randrange(4096) for _ in range(length)]
     question = ids[:QUESTION_TOKENS]
-    store = Store(folder, model, Maker("benchmark", CHUNK_TOKENS, kv))
+    store = Store(folder, model, Compatibility("benchmark", CHUNK_TOKENS, kv))
 
     def first_token(context: Context) -> float:
         """Seconds of a question's own tokens, and its logits."""
         fork = context.fork()
-        fork.attend_globally()
+        fork.end_of_documents()
         took = machine.seconds(lambda: fork.extend(question))
         assert fork.logits is not None
         logits.append(fork.logits)

@@ -77,7 +77,7 @@ def main() -> None:
     model = load(
         Checkpoint(arguments.model), config, device=torch.device("cpu"), dtype=torch.float32
     )
-    model.settle()
+    model.prepare_for_inference()
     rows = []
     print("tokens   KV MB  int8 MB  max |d|    RMS d  of spread  KL mean   KL max  same token  NLL")
     for count in arguments.tokens:

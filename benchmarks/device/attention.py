@@ -10,7 +10,7 @@ from torch import Tensor
 import kernels
 from benchmarks.device.bench import Bench
 from engine.layers.kv_cache import BLOCK_TOKENS
-from kernels import Int8Rows, KeyBlocks
+from kernels import Int8Tensor, KeyBlocks
 from kernels.attention import Rows
 
 HEADS, KV_HEADS, HEAD_DIM = 64, 8, 128
@@ -25,7 +25,7 @@ def _blocks(bench: Bench, num_keys: int, kv_heads: int, int8: bool) -> list[tupl
         pair = bench.random(2, kv_heads, size, HEAD_DIM).transpose(1, 2)
         count = min(size, num_keys - first)
         rows = (pair[0][:count], pair[1][:count])
-        found.append((Int8Rows.quantize(rows[0]), Int8Rows.quantize(rows[1])) if int8 else rows)
+        found.append((Int8Tensor.quantize(rows[0]), Int8Tensor.quantize(rows[1])) if int8 else rows)
     return found
 
 

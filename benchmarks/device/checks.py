@@ -12,7 +12,7 @@ from torch import Tensor
 
 import kernels
 from benchmarks.device.bench import Bench
-from kernels import Int4Weight, Int8Rows, Int8Weight
+from kernels import Int4Weight, Int8Tensor, Int8Weight
 
 ROOT = Path(__file__).parents[2]
 _LONGEST_S = 420.0
@@ -118,7 +118,7 @@ def _both(work: Callable[[str], Tensor]) -> tuple[Tensor, Tensor]:
 def _attention(bench: Bench, dtype: torch.dtype) -> Iterator[Case]:
     keys, groups, per_group = bench.pick((5000, 2, 8), (70, 1, 2))
     k, v = bench.random(2, keys, groups, 128, dtype=dtype)
-    pairs = {"": (k, v), " int8": (Int8Rows.quantize(k), Int8Rows.quantize(v))}
+    pairs = {"": (k, v), " int8": (Int8Tensor.quantize(k), Int8Tensor.quantize(v))}
     for kind, pair in pairs.items():
         for queries in (1, bench.pick(300, 5)):
             q = bench.random(queries, groups * per_group, 128, dtype=dtype)

@@ -9,8 +9,8 @@ from torch import Tensor
 from benchmarks.device import models
 from benchmarks.device.bench import Bench
 from engine.context import Context
-from engine.cuda_graph import SteppedDraws
-from engine.decode import Draws, EagerDraws, Sampler, Sampling
+from engine.cuda_graph import GraphDecodeLoop
+from engine.decode import DecodeLoop, EagerDecodeLoop, Sampler, Sampling
 from engine.layers.lightning import LightningState
 from kernels.attention import dense
 
@@ -38,18 +38,18 @@ def _compare(
     written: dict[str, tuple[list[int], Context]] = {}
     for how in ("eager", "steps", "recorded"):
         own, sampler = context.fork(), Sampler(sampling, never)
-        draws: Draws
+        draws: DecodeLoop
         if how == "eager":
-            draws = EagerDraws(own, sampler)
+            draws = EagerDecodeLoop(own, sampler)
         else:
-            draws = SteppedDraws(own, sampler, limit, record=how == "recorded")
+            draws = GraphDecodeLoop(own, sampler, limit, record=how == "recorded")
         token_ids = [draws.next() for _ in range(count // 2)]
         # Steps run ahead by as much now as at the end, so what is ahead is counted once.
         began, before = time.perf_counter(), len(token_ids)
         token_ids += [draws.next() for _ in range(count - before)]
         took = time.perf_counter() - began
-        recorded = isinstance(draws, SteppedDraws) and draws.is_recorded
-        error = draws.record_error if isinstance(draws, SteppedDraws) else None
+        recorded = isinstance(draws, GraphDecodeLoop) and draws.is_recorded
+        error = draws.record_error if isinstance(draws, GraphDecodeLoop) else None
         draws.finish(num_read)
         written[how] = token_ids, own
         bench.add(

@@ -17,7 +17,7 @@ from benchmarks.device.bench import Bench, Row
 from benchmarks.device.experts import stack
 from engine.config import Mixer
 from engine.context import Context
-from engine.cuda_graph import Stepper
+from engine.cuda_graph import GraphStepper
 from engine.decode import Sampler, Sampling
 from engine.model import Layer, LayerState, Model
 
@@ -83,7 +83,7 @@ def _decode(
     steps = bench.pick(_STEPS, 1)
     token = torch.ones(1, dtype=torch.int64, device=bench.device)
     limit = 2 + steps * 6
-    stepper = Stepper(context, Sampler(Sampling(), never), token, limit)
+    stepper = GraphStepper(context, Sampler(Sampling(), never), token, limit)
     stepper.start(2)  # the first one as it is, the second recorded
     found: list[float] = []
     for _ in range(bench.pick(5, 1)):

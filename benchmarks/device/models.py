@@ -65,5 +65,5 @@ def build(bench: Bench, config: ModelConfig) -> Model:
             parameter.normal_(std=std)
         if name.endswith("router"):
             parameter.data = parameter.data.float()
-    model.settle()
+    model.prepare_for_inference()
     return model

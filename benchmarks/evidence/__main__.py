@@ -25,15 +25,15 @@ from benchmarks.quality.command import Command, left_out, main, positive
 from benchmarks.quality.subject import Subject
 from benchmarks.quality.table import Table
 from benchmarks.quality.work import Result, Work
-from mm1cli.answering.answer import Reader
+from mm1cli.answering.answer import Answerer
 from mm1cli.grounding import citations
 from mm1cli.grounding.attribution import gains
 from mm1cli.ingest.manifest import ReadingPlan
 from mm1cli.ingest.pack import Packed, pack
 from mm1cli.output import make_sink
 from mm1cli.result import CitationKind, CitationStatus
-from mm1cli.retrieval.passages import Passage, Ranked, as_judged
-from mm1cli.retrieval.retriever import NUM_PIECES, Evidence, Finder
+from mm1cli.retrieval.passages import Passage, Ranked, with_heading
+from mm1cli.retrieval.retriever import NUM_PIECES, Evidence, Retriever
 from mm1cli.settings import Settings
 from tests.evidence.corpus import Question, questions
 
@@ -48,18 +48,18 @@ class Asked:
     subject: Subject
     library: Library
     packed: Packed
-    finder: Finder
+    finder: Retriever
 
     @classmethod
     def of(cls, subject: Subject, library: Library) -> "Asked":
         packed = pack(library.corpus, subject.engine.tokenizer)
-        return cls(subject, library, packed, Finder(subject.engine, library.corpus))
+        return cls(subject, library, packed, Retriever(subject.engine, library.corpus))
 
     def rank(self, question: Question) -> Result:
         """Evidence as the product finds it, each as [gold, score, document, block, start, end]."""
         evidence = self.finder.find(question.text, lambda *_: None)
         return {
-            "lift": evidence.lift,
+            "lift": evidence.score_margin,
             "passages": self._judged(question, evidence.passages),
             "pieces": self._judged(question, evidence.pieces),
         }
@@ -77,10 +77,10 @@ class Asked:
         evidence = Evidence(best[0], best[1], ranked["lift"])
         settings = replace(Settings(), max_tokens=MAX_TOKENS)
         sink = make_sink("json", quiet=True)  # never closed, so it prints nothing
-        reader = Reader(
+        reader = Answerer(
             self.subject.engine,
             self.packed,
-            ReadingPlan.FOCUS,
+            ReadingPlan.RETRIEVAL,
             settings,
             sink,
             finder=Known(evidence),
@@ -94,7 +94,7 @@ class Asked:
             if citation.kind is CitationKind.EVIDENCE:
                 gold = self.library.is_gold(question, by_text[citation.path, citation.text])
                 cited.append([gold, citation.score, citation.gain, citation.attention])
-        source = citations.Source(self.library.corpus)
+        source = citations.TextSearch(self.library.corpus)
         return {
             "text": answer.words or answer.text,
             "is_found": answer.is_found,
@@ -107,7 +107,7 @@ class Asked:
     def _ranked(self, judged: Sequence[Sequence[Any]]) -> tuple[Ranked, ...]:
         return tuple(Ranked(self.library.at(*place), score) for _, score, *place in judged)
 
-    def _is_exact(self, text: str, source: citations.Source) -> bool:
+    def _is_exact(self, text: str, source: citations.TextSearch) -> bool:
         found = source.find(text)
         return found is not None and found.status is CitationStatus.EXACT
 
@@ -121,13 +121,13 @@ class Asked:
             [
                 self.library.is_gold(question, piece),
                 gain.mean,
-                all(citations.holds_number(as_judged(piece), number) for number in numbers),
+                all(citations.contains_number(with_heading(piece), number) for number in numbers),
             ]
             for piece, gain in zip(pieces, found, strict=True)
         ]
 
 
-class Known(Finder):
+class Known(Retriever):
     """A finder of what was found before."""
 
     def __init__(self, evidence: Evidence) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from benchmarks.quality.work import digest
 from mm1cli.ingest import read_corpus
 from mm1cli.ingest.corpus import Corpus
-from mm1cli.retrieval.bm25 import Index
+from mm1cli.retrieval.bm25 import Bm25Index
 from mm1cli.retrieval.passages import Passage, passages
 from mm1cli.retrieval.retriever import PIECE_SENTENCES
 from tests.evidence.corpus import Question, texts, write
@@ -34,8 +34,8 @@ class Library:
         self.digest = digest(texts())
 
     @cached_property
-    def index(self) -> Index:
-        return Index(self.passages)
+    def index(self) -> Bm25Index:
+        return Bm25Index(self.passages)
 
     @cached_property
     def plain_passages(self) -> "Plain":

@@ -8,7 +8,7 @@ from benchmarks.quality.baselines import BM25
 from benchmarks.quality.stats import bootstrap_auroc, wilson
 from benchmarks.quality.table import Table
 from benchmarks.quality.work import Result
-from mm1cli.answering.abstention import MIN_LIFT
+from mm1cli.answering.abstention import MIN_SCORE_MARGIN
 from mm1cli.grounding.claims import CLAIM_GAIN
 from mm1cli.retrieval.passages import Passage
 from mm1cli.retrieval.retriever import NUM_CANDIDATES, NUM_PIECES
@@ -81,8 +81,8 @@ def put_abstention(
         return
     where = {"of": "questions"}
     table.put(where, "lift tells them apart, AUROC", column, bootstrap_auroc(there, nowhere, seed))
-    false_abstained = sum(lift < MIN_LIFT for lift in there)
-    false_answered = sum(lift >= MIN_LIFT for lift in nowhere)
+    false_abstained = sum(lift < MIN_SCORE_MARGIN for lift in there)
+    false_answered = sum(lift >= MIN_SCORE_MARGIN for lift in nowhere)
     right = len(there) - false_abstained + len(nowhere) - false_answered
     table.put(where, "abstention right", column, wilson(right, len(ranked)))
     table.put(where, "abstains although answered", column, wilson(false_abstained, len(there)))
@@ -93,9 +93,10 @@ def put_abstention(
     ]
     table.put(where, "abstention right, best threshold", column, wilson(sum(best), len(best)))
     table.note(
-        f"The product abstains below a lift of {MIN_LIFT:g} nats per token of the question; the "
-        f"lowest lift of a question that is answered was {min(there):.2f}. Best threshold: the one "
-        "with the fewest mistakes in all other questions, tried on the one left out."
+        f"The product abstains below a score margin of {MIN_SCORE_MARGIN:g} nats per token of the "
+        "question; the lowest margin of a question that is answered was "
+        f"{min(there):.2f}. Best threshold: the one with the fewest mistakes in all other "
+        "questions, tried on the one left out."
     )
 
 

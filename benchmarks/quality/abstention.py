@@ -27,7 +27,7 @@ from engine.api import Turn
 from mm1cli.ingest.corpus import Corpus
 from mm1cli.prompts import prompt
 from mm1cli.retrieval.passages import Passage, Ranked, passages
-from mm1cli.retrieval.rerank import Judge
+from mm1cli.retrieval.rerank import Reranker
 from mm1cli.retrieval.retriever import NUM_CANDIDATES, NUM_PASSAGES
 
 VERSION = 2
@@ -47,7 +47,7 @@ def measure(subject: Subject, question: Question) -> Result:
     """The signals, each as [answerable, unanswerable]."""
     found = [index.search(question.text, NUM_CANDIDATES) for index in twins(question)]
     once = {_place(passage): passage for candidates in found for passage in candidates}
-    ranked = Judge(subject.engine).rank(question.text, list(once.values()), lambda *_: None)
+    ranked = Reranker(subject.engine).rank(question.text, list(once.values()), lambda *_: None)
     score = {_place(one.passage): one for one in ranked}
     none = without_passage(subject, question.text)
     result: Result = {signal: [] for signal in (*SIGNALS, "refuses")}
@@ -63,7 +63,7 @@ def measure(subject: Subject, question: Question) -> Result:
 
 def without_passage(subject: Subject, question: str) -> float:
     """Mean log p of the question where the judge is shown nothing."""
-    return Judge(subject.engine).score(question, "")
+    return Reranker(subject.engine).score(question, "")
 
 
 def refusal(subject: Subject, question: str, best: Sequence[Ranked]) -> tuple[float, bool]:

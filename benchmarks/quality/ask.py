@@ -36,7 +36,7 @@ def frame(tokenizer: Tokenizer, question: str, answer_begins: str = "") -> Frame
 def asked(context: "Context", frame: Frame) -> "Context":
     """A fork of `context`, a text read after `frame.before`, that ends where the answer goes on."""
     fork = context.fork()
-    fork.attend_globally()
+    fork.end_of_documents()
     fork.extend(frame.after)
     return fork
 

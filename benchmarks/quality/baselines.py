@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from engine.tokenizer import Tokenizer
 from mm1cli.ingest.corpus import Block, Corpus, Document
-from mm1cli.retrieval.bm25 import Index
+from mm1cli.retrieval.bm25 import Bm25Index
 from mm1cli.retrieval.passages import Passage, passages
 
 BM25 = "bm25 alone"
@@ -25,7 +25,7 @@ def corpus(texts: dict[str, str]) -> Corpus:
     return Corpus(tuple(document(path, text) for path, text in texts.items()))
 
 
-class ScoredIndex(Index):
+class ScoredIndex(Bm25Index):
     """The product's index, which also tells how well the best passage fits."""
 
     def best_score(self, question: str) -> float:
@@ -58,5 +58,5 @@ def first(
 
 def bm25_holds(text: str, question: str, wanted: str) -> bool:
     """Whether the passage that bm25 puts first holds `wanted`."""
-    best = Index(passages(corpus({"text": text}))).search(question, 1)
+    best = Bm25Index(passages(corpus({"text": text}))).search(question, 1)
     return bool(best) and wanted in best[0].text

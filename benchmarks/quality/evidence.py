@@ -30,9 +30,9 @@ from benchmarks.quality.stats import wilson
 from benchmarks.quality.subject import Subject
 from benchmarks.quality.table import Table
 from benchmarks.quality.work import Key, Result, Work
-from mm1cli.retrieval.bm25 import Index
+from mm1cli.retrieval.bm25 import Bm25Index
 from mm1cli.retrieval.passages import Passage, passages
-from mm1cli.retrieval.rerank import Judge
+from mm1cli.retrieval.rerank import Reranker
 from mm1cli.retrieval.retriever import NUM_CANDIDATES
 
 VERSION = 2
@@ -63,15 +63,15 @@ def gather(options: argparse.Namespace, table: Table) -> list[Question]:
     return found
 
 
-def indexed(question: Question) -> tuple[list[Passage], Index]:
+def indexed(question: Question) -> tuple[list[Passage], Bm25Index]:
     found = passages(corpus(dict(question.documents)))
-    return found, Index(found)
+    return found, Bm25Index(found)
 
 
 def by_model(subject: Subject, question: Question) -> Result:
     _, index = indexed(question)
     candidates = index.search(question.text, NUM_CANDIDATES)
-    ranked = Judge(subject.engine).rank(question.text, candidates, lambda *_: None)
+    ranked = Reranker(subject.engine).rank(question.text, candidates, lambda *_: None)
     return {"gold": [question.is_gold(one.passage) for one in ranked]}
 
 
@@ -82,7 +82,7 @@ def by_bm25(question: Question) -> list[bool]:
 
 def by_first(subject: Subject, question: Question) -> list[bool]:
     found, _ = indexed(question)
-    within = Index(first(found, subject.engine.tokenizer))
+    within = Bm25Index(first(found, subject.engine.tokenizer))
     return [question.is_gold(p) for p in within.search(question.text, NUM_CANDIDATES)]
 
 

@@ -24,7 +24,7 @@ from benchmarks.quality.subject import Subject
 from benchmarks.quality.table import Table
 from benchmarks.quality.work import Key, Result, Work
 from engine.tokenizer import Tokenizer
-from mm1cli.answering.answer import Reader
+from mm1cli.answering.answer import Answerer
 from mm1cli.answering.prompt import frame_tokens
 from mm1cli.grounding import citations
 from mm1cli.ingest.manifest import ReadingPlan
@@ -45,7 +45,7 @@ def plan_for(
 ) -> ReadingPlan:
     """As `mm1 analyze` decides: whole if it fits beside the prompt and the answer."""
     budget = limit - room - frame_tokens(tokenizer, [question])
-    return ReadingPlan.WHOLE if packed.num_tokens <= budget else ReadingPlan.FOCUS
+    return ReadingPlan.WHOLE if packed.num_tokens <= budget else ReadingPlan.RETRIEVAL
 
 
 def measure(subject: Subject, question: Question, max_tokens: int) -> Result:
@@ -55,8 +55,8 @@ def measure(subject: Subject, question: Question, max_tokens: int) -> Result:
     plan = plan_for(packed, tokenizer, question.text, subject.trained_tokens, max_tokens)
     settings = replace(Settings(), max_tokens=max_tokens)
     sink = make_sink("json", quiet=True)  # never closed, so it prints nothing
-    answer = Reader(subject.engine, packed, plan, settings, sink).answer(question.text)
-    source = citations.Source(read)
+    answer = Answerer(subject.engine, packed, plan, settings, sink).answer(question.text)
+    source = citations.TextSearch(read)
     # Evidence has the judge's score; a quotation that was found in the source has none.
     shown = [citation.text for citation in answer.citations if citation.score]
     written = citations.quotations(answer.text)
@@ -71,7 +71,7 @@ def measure(subject: Subject, question: Question, max_tokens: int) -> Result:
     }
 
 
-def is_exact(source: citations.Source, quote: str) -> bool:
+def is_exact(source: citations.TextSearch, quote: str) -> bool:
     found = source.find(quote)
     return found is not None and found.status is CitationStatus.EXACT
 

@@ -26,7 +26,7 @@ from benchmarks.quality.subject import Subject
 from benchmarks.quality.table import Table
 from benchmarks.quality.work import Key, Result, Work, digest
 from engine.tokenizer import Tokenizer
-from mm1cli.retrieval.bm25 import Index
+from mm1cli.retrieval.bm25 import Bm25Index
 from mm1cli.retrieval.passages import passages
 from mm1cli.retrieval.retriever import NUM_CANDIDATES
 
@@ -118,7 +118,7 @@ def put_baselines(
     for sample in samples:
         cut = passages(corpus({"text": sample.text}))
         for column, chosen in (
-            (BM25, Index(cut).search(sample.question, NUM_CANDIDATES)),
+            (BM25, Bm25Index(cut).search(sample.question, NUM_CANDIDATES)),
             (FIRST, first(cut, tokenizer)),
         ):
             text = "\n".join(passage.text for passage in chosen)

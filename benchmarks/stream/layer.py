@@ -30,7 +30,7 @@ from engine.config import Mixer, ModelConfig
 from engine.families import read_config
 from engine.prefill import layer_major
 from engine.streamed.model import StreamedModel, demand, hidden_bytes, parts_of, stream
-from engine.streamed.weight_groups import DENSE, Key, Part, Parts
+from engine.streamed.weight_groups import DENSE, GroupKey, WeightGroup, WeightGroups
 
 CPU = torch.device("cpu")
 GB = 10**9
@@ -72,7 +72,7 @@ def _measure(folder: Path, num_tokens: int, pool_bytes: int, how: str) -> dict[s
     each_s, read_bytes = _pass(model, num_tokens)
     cpu_s = time.process_time() - began_cpu_s
     peak = machine.peak_bytes() - before
-    done = model.reading
+    done = model.io_stats
     model.pool.close()
     forget(folder)
     read_s, alone_bytes = _read_alone(checkpoint, config)
@@ -108,7 +108,7 @@ def _measure(folder: Path, num_tokens: int, pool_bytes: int, how: str) -> dict[s
 
 def _model(checkpoint: Checkpoint, config: ModelConfig, pool_bytes: int) -> StreamedModel:
     model = stream(checkpoint, config, device=CPU, dtype=torch.float32, pool_bytes=pool_bytes)
-    model.settle()
+    model.prepare_for_inference()
     return model
 
 
@@ -124,14 +124,16 @@ def _pass(model: StreamedModel, num_tokens: int) -> tuple[list[float], int]:
     )
     for _, hidden in run:
         assert bool(hidden.isfinite().all())
-    return [end - begin for begin, end in pairwise(marks)], model.reading.read_bytes
+    return [end - begin for begin, end in pairwise(marks)], model.io_stats.read_bytes
 
 
 def _read_alone(checkpoint: Checkpoint, config: ModelConfig) -> tuple[float, int]:
     """Seconds and bytes of reading every part once, each in the memory of the one before."""
     parts = parts_of(checkpoint, config, device=CPU, dtype=torch.float32)
-    keys = [Key(n, e) for n in range(config.num_layers) for e in range(DENSE, config.num_experts)]
-    dropped: list[Part] = []
+    keys = [
+        GroupKey(n, e) for n in range(config.num_layers) for e in range(DENSE, config.num_experts)
+    ]
+    dropped: list[WeightGroup] = []
     began = time.perf_counter()
     for key in keys:
         dropped = [parts.read(key, dropped)]
@@ -141,21 +143,21 @@ def _read_alone(checkpoint: Checkpoint, config: ModelConfig) -> tuple[float, int
 @contextmanager
 def _nothing_read() -> Iterator[None]:
     """Inside, each dense part is read, and one expert; others are given that one's weights."""
-    original, kept = Parts.read, list[Part]()
+    original, kept = WeightGroups.read, list[WeightGroup]()
 
-    def read(parts: Parts, key: Key, dropped: list[Part]) -> Part:
+    def read(parts: WeightGroups, key: GroupKey, dropped: list[WeightGroup]) -> WeightGroup:
         if key.expert == DENSE:
             return original(parts, key, dropped)
         dropped.clear()
         if not kept:
             kept.append(original(parts, key, []))
-        return Part(kept[0].weights)
+        return WeightGroup(kept[0].weights)
 
-    setattr(Parts, "read", read)  # noqa: B010 (mypy forbids the plain form)
+    setattr(WeightGroups, "read", read)  # noqa: B010 (mypy forbids the plain form)
     try:
         yield
     finally:
-        setattr(Parts, "read", original)  # noqa: B010
+        setattr(WeightGroups, "read", original)  # noqa: B010
 
 
 def _planned_bytes(

@@ -109,11 +109,11 @@ def ours(directory: Path, length: int, clock: Clock) -> dict[str, float]:
     from engine import placement
     from engine.checkpoint import Checkpoint, load
     from engine.context import Context
-    from engine.placement.weight_bytes import halves_bytes
+    from engine.placement.weight_bytes import fp16_copies_bytes
 
     config = read_config(directory)
     model = load(Checkpoint(directory), config, device=torch.device("cpu"), dtype=torch.float32)
-    model.settle(few_rows=halves_bytes(config, placement.physical_bytes()) > 0)
+    model.prepare_for_inference(few_rows=fp16_copies_bytes(config, placement.physical_bytes()) > 0)
     ids = token_ids(length, config.vocab_size)
     warm, context = Context(model, 1024), Context(model, 1024)
     warm.extend(ids[:64])

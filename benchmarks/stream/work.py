@@ -44,7 +44,7 @@ def prefill_operations(config: ModelConfig, num_tokens: int) -> float:
         if layer.mixer is Mixer.LIGHTNING:
             total += 4.0 * num_tokens * config.attention_size * config.head_dim
         else:
-            window = layer.softmax.window_tokens if layer.softmax.window_always else 0
+            window = layer.softmax.window_tokens if layer.softmax.sliding_window else 0
             seen = min(window or num_tokens, num_tokens / 2)
             total += 4.0 * num_tokens * seen * config.attention_size
     return total
@@ -57,7 +57,7 @@ def decode_bytes(config: ModelConfig, num_tokens: int, weight_bytes: float) -> f
         if layer.mixer is Mixer.LIGHTNING:
             total += 4.0 * config.attention_size * config.head_dim
         else:
-            window = layer.softmax.window_tokens if layer.softmax.window_always else 0
+            window = layer.softmax.window_tokens if layer.softmax.sliding_window else 0
             seen = min(window or num_tokens, num_tokens)
             total += 8.0 * seen * config.num_kv_heads * config.head_dim
     return total

@@ -39,10 +39,10 @@ from engine.engine import Engine
 from mm1cli.ingest.pack import Packed
 from mm1cli.output.progress import Progress
 from mm1cli.output.text import Channel
-from mm1cli.surprisal import Kept, lex, read_tokens
+from mm1cli.surprisal import ScoreCache, lex, read_tokens
 from mm1cli.surprisal.lines import SHIPPED, FileTokens, Recipe, file_tokens
 from mm1cli.surprisal.reading import ScoreReader
-from mm1cli.surprisal.windows import Stretch, Window
+from mm1cli.surprisal.windows import LineSpan, Window
 
 UNBROKEN = "same line, unbroken"
 TRIGRAMS = "trigrams"
@@ -96,7 +96,7 @@ class Run:
 
     def __init__(self, engine: Engine, chosen: Sequence[Piece], cache: Path, seed: int) -> None:
         self._engine, self._chosen, self._seed = engine, list(chosen), seed
-        self._reader = ScoreReader(engine, Kept(cache))
+        self._reader = ScoreReader(engine, ScoreCache(cache))
         self._tokens: dict[tuple[str, bool], FileTokens] = {}
         self._packed: dict[tuple[str, bool], Packed] = {}
 
@@ -110,7 +110,7 @@ class Run:
                 break
             progress.update("reading", done, len(work), "pieces")
             packed = piece.packed(self._engine.tokenizer, with_bugs=with_bugs)
-            window = Window((), (), (Stretch(0, 0, 0, len(packed.token_ids[0])),))
+            window = Window((), (), (LineSpan(0, 0, 0, len(packed.token_ids[0])),))
             (tokens,) = read_tokens(self._reader, packed, [window], lex)
             self._packed[piece.path, with_bugs] = packed
             self._tokens[piece.path, with_bugs] = tokens

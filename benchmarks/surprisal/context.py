@@ -25,15 +25,15 @@ from benchmarks.quality.table import Table
 from benchmarks.surprisal.pieces import Piece, files, pieces
 from benchmarks.surprisal.ranks import Standing, by_recipe, measures, standings
 from engine.tokenizer import Tokenizer
-from mm1cli.code import facts_of, reading_order, reordered
+from mm1cli.code import index_of, reading_order, reordered
 from mm1cli.ingest.corpus import Block, Corpus, Document
 from mm1cli.ingest.pack import Packed, pack
 from mm1cli.output.progress import Progress
 from mm1cli.output.text import Channel
-from mm1cli.surprisal import Kept, lex, read_tokens
+from mm1cli.surprisal import ScoreCache, lex, read_tokens
 from mm1cli.surprisal.lines import SHIPPED
 from mm1cli.surprisal.reading import ScoreReader
-from mm1cli.surprisal.windows import Planner, Stretch, Window
+from mm1cli.surprisal.windows import LineSpan, Planner, Window
 
 SOURCE = "mm1"
 ALONE, HEADS, FILES = "alone", "heads of imports", "whole files"
@@ -55,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     (model,) = subject.load([options.model], options.threads)
     tokenizer = model.engine.tokenizer
-    reader = ScoreReader(model.engine, Kept(options.cache))
+    reader = ScoreReader(model.engine, ScoreCache(options.cache))
     repository = Repository.of(SOURCE, tokenizer)
     deadline = None if options.minutes is None else time.monotonic() + 60 * options.minutes
     channel = Channel.from_environment(sys.stderr, os.environ)
@@ -85,7 +85,7 @@ class Repository:
     @classmethod
     def of(cls, source: str, tokenizer: Tokenizer) -> "Repository":
         corpus = Corpus(tuple(_document(name, path) for name, path in files(source)))
-        graph = facts_of(corpus, num_workers=1).graph
+        graph = index_of(corpus, num_workers=1).graph
         corpus = reordered(corpus, reading_order(corpus, graph))
         number = {document.path: at for at, document in enumerate(corpus.documents)}
         return cls(pack(corpus, tokenizer), graph.uses, number)
@@ -136,7 +136,7 @@ class Run:
         size = len(packed.token_ids[0])
         for way in WAYS:
             before = _before(way, piece, repository, max_tokens)
-            window = Window(tuple(before), (), (Stretch(0, 0, 0, size),))
+            window = Window(tuple(before), (), (LineSpan(0, 0, 0, size),))
             (tokens,) = read_tokens(reader, packed, [window], lex)
             self.found[way] += standings(piece, by_recipe(tokens, SHIPPED), with_bugs=True)
             self.num_read[way] += len(before) + size

@@ -4,14 +4,14 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from engine.constraints.suffix_array import Ints, Range, Suffixes
+from engine.constraints.suffix_array import Ints, Range, SuffixArray
 from engine.constraints.vocabulary import ROOT, Vocabulary
 
 _FEW = 8  # places per child up to which they are read one by one: a search takes some 30 steps
 
 
-def continuations(
-    suffixes: Suffixes, vocabulary: Vocabulary, range: Range, node: int = ROOT
+def allowed_tokens(
+    suffixes: SuffixArray, vocabulary: Vocabulary, range: Range, node: int = ROOT
 ) -> Ints:
     """The nodes of the trie below `node` whose further bytes come next at a place of `range`.
 
@@ -22,7 +22,7 @@ def continuations(
     )
 
 
-def _walk(suffixes: Suffixes, vocabulary: Vocabulary, range: Range, node: int) -> Iterator[Ints]:
+def _walk(suffixes: SuffixArray, vocabulary: Vocabulary, range: Range, node: int) -> Iterator[Ints]:
     edges, order = vocabulary.edges, suffixes.order
     nodes = np.array([node] if range else [], dtype=np.int64)
     firsts = np.array([range.first] * len(nodes), dtype=np.int64)

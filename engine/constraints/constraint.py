@@ -18,18 +18,18 @@ class Constraint(Protocol):
 
 
 @runtime_checkable
-class Ending(Constraint, Protocol):
+class CompletableConstraint(Constraint, Protocol):
     """A constraint that always knows a way to the end which fits the tokens that are left."""
 
     def begin(self, max_tokens: int) -> None:
         """Before the first token: how many may be written. Raises RoomError if no whole answer is
         that short."""
 
-    def refuses(self, token_id: int) -> bool:
+    def rejects(self, token_id: int) -> bool:
         """Whether an allowed id would leave too few tokens for the end. It is then no longer
         allowed; another one is."""
 
-    def close(self) -> None:
+    def force_completion(self) -> None:
         """From now on only the way to the end is allowed."""
 
     @property

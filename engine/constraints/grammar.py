@@ -52,21 +52,21 @@ def check(schema: Mapping[str, Any]) -> None:
 
     Needs no model: it is what tells a user before anything is read.
     """
-    grammar = Grammar(schema, Spelling.of_bytes())
+    grammar = Grammar(schema, TokenBytes.of_bytes())
     if grammar.shortest(MAX_SHORTEST_CHARS) is None:
         raise GrammarError(
             f"no JSON of at most {MAX_SHORTEST_CHARS:,} characters was found that follows it"
         )
 
 
-class Spelling:
+class TokenBytes:
     """What the tokens of a model spell, as llguidance sees it."""
 
     def __init__(self, tokenizer: "LLTokenizer", stop_ids: frozenset[int]) -> None:
         self.tokenizer, self.stop_ids = tokenizer, stop_ids
 
     @classmethod
-    def of(cls, raw: Mapping[str, Any], stop_ids: frozenset[int], size: int) -> "Spelling":
+    def of(cls, raw: Mapping[str, Any], stop_ids: frozenset[int], size: int) -> "TokenBytes":
         """`raw` is a tokenizer.json; its control tokens can then be ends, but never text."""
         from llguidance import LLTokenizer
 
@@ -91,7 +91,7 @@ class Spelling:
         return cls(tokenizer, stop_ids)
 
     @classmethod
-    def of_bytes(cls) -> "Spelling":
+    def of_bytes(cls) -> "TokenBytes":
         """One token for each byte, and an end."""
         from llguidance import LLTokenizer, TokenizerWrapper
 
@@ -114,13 +114,13 @@ class Spelling:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class ParserState:
     """Whether JSON so far ends within a text, where brackets close nothing."""
 
     in_text: bool = False
     is_escaped: bool = False
 
-    def after(self, written: bytes) -> "Place":
+    def after(self, written: bytes) -> "ParserState":
         in_text, is_escaped = self.in_text, self.is_escaped
         for byte in written:
             if is_escaped:
@@ -129,7 +129,7 @@ class Place:
                 in_text = not in_text
             else:
                 is_escaped = in_text and byte == ord("\\")
-        return Place(in_text, is_escaped)
+        return ParserState(in_text, is_escaped)
 
 
 class _Bytes:
@@ -145,11 +145,11 @@ class _Bytes:
 class Grammar:
     """A schema made ready for one model. Raises GrammarError if it cannot be followed."""
 
-    def __init__(self, schema: Mapping[str, Any], spelling: Spelling) -> None:
+    def __init__(self, schema: Mapping[str, Any], spelling: TokenBytes) -> None:
         _bounded(schema)
         self.spelling = spelling
         try:
-            self._matcher = _compile(narrowed(schema), spelling)
+            self._matcher = _compile(bounded_schema(schema), spelling)
         except GrammarError:
             self._matcher = _compile(schema, spelling)
 
@@ -177,7 +177,10 @@ class Grammar:
         return np.unpackbits(bits, bitorder="little", count=size).astype(bool)
 
     def shortest(
-        self, max_tokens: int, matcher: "LLMatcher | None" = None, place: Place = Place()
+        self,
+        max_tokens: int,
+        matcher: "LLMatcher | None" = None,
+        place: ParserState = ParserState(),
     ) -> tuple[int, ...] | None:
         """A short way to the end from where `matcher` stands; None if none of at most
         `max_tokens` was found. Not always the shortest one: the search never goes back."""
@@ -201,7 +204,7 @@ class Grammar:
             place = place.after(self.spelling.spell(forced))
         return None
 
-    def _next(self, mask: Mask, before: Mask | None, place: Place) -> int:
+    def _next(self, mask: Mask, before: Mask | None, place: ParserState) -> int:
         """The token to go on with: what closes; else what was not possible one step earlier, which
         is progress (behind enough letters, the @ of an address); else any."""
         ranks = self.spelling.ranks
@@ -216,7 +219,7 @@ class Grammar:
         return int(np.where(candidates, ranks, _NEVER).argmin())
 
 
-def _compile(schema: Mapping[str, Any], spelling: Spelling) -> "LLMatcher":
+def _compile(schema: Mapping[str, Any], spelling: TokenBytes) -> "LLMatcher":
     from llguidance import LLMatcher, LLParserLimits
 
     try:
@@ -233,15 +236,15 @@ def _compile(schema: Mapping[str, Any], spelling: Spelling) -> "LLMatcher":
 
 
 class JsonConstraint:
-    """Implements `Ending` (constraint.py) for one answer. `usable` [vocab] bool masks ids that are
-    never drawn."""
+    """Implements `CompletableConstraint` (constraint.py) for one answer. `usable` [vocab] bool
+    masks ids that are never drawn."""
 
     def __init__(self, grammar: Grammar, usable: "Tensor") -> None:
         self._grammar = grammar
         self._usable: Mask = usable.cpu().numpy()
         self._matcher = grammar.matcher()
         self._way: tuple[int, ...] = ()
-        self._place = Place()
+        self._place = ParserState()
         self._next_way: dict[int, tuple[int, ...]] = {}
         self._left = 0
         self._refused: set[int] = set()
@@ -280,7 +283,7 @@ class JsonConstraint:
             mask[list(self._grammar.spelling.stop_ids)] = True
         return torch.from_numpy(mask)
 
-    def refuses(self, token_id: int) -> bool:
+    def rejects(self, token_id: int) -> bool:
         if self._after(token_id) is not None:
             return False
         self._refused.add(token_id)
@@ -301,7 +304,7 @@ class JsonConstraint:
         taken = self._matcher.consume_token(token_id)
         assert taken, "a token that was not allowed"
 
-    def close(self) -> None:
+    def force_completion(self) -> None:
         self._is_closing = True
 
     def _after(self, token_id: int) -> tuple[int, ...] | None:
@@ -330,7 +333,7 @@ class JsonConstraint:
         return self._grammar.shortest(self._left - 1, trial, place)
 
 
-def narrowed(schema: Mapping[str, Any]) -> dict[str, Any]:
+def bounded_schema(schema: Mapping[str, Any]) -> dict[str, Any]:
     """A schema that allows less, so that what follows it follows `schema`, too.
 
     Objects have the properties they name and no others, numbers a size that JSON readers keep,

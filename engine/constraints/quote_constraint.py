@@ -14,16 +14,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from engine.constraints.allowed_tokens import continuations
-from engine.constraints.quote_scanner import CLOSED_BY, Prose, closed_by
-from engine.constraints.suffix_array import BORDER, Ints, Range, Suffixes
+from engine.constraints.allowed_tokens import allowed_tokens
+from engine.constraints.quote_scanner import CLOSED_BY, QuoteScanner, closed_by
+from engine.constraints.suffix_array import BORDER, Ints, Range, SuffixArray
 from engine.constraints.vocabulary import ROOT, Vocabulary
 
 _SPACE = 0x20
 _MARKS = tuple(CLOSED_BY.values())
 
 
-class QuotationTokens:
+class QuoteTokens:
     """What can be said of a vocabulary's tokens and quotation marks before any text is written."""
 
     def __init__(self, words: Sequence[bytes], never: Iterable[int] = ()) -> None:
@@ -35,9 +35,9 @@ class QuotationTokens:
         self.vocabulary = Vocabulary.build(words, broken)
         self.closing = {close: ClosingTokens(self.vocabulary, close) for close in _MARKS}
         self._outside: dict[tuple[bytes, bool], Tensor] = {}
-        self._first: tuple[Suffixes, dict[tuple[str, bool], Ints]] | None = None
+        self._first: tuple[SuffixArray, dict[tuple[str, bool], Ints]] | None = None
 
-    def first_ids(self, suffixes: Suffixes) -> dict[tuple[str, bool], Ints]:
+    def first_ids(self, suffixes: SuffixArray) -> dict[tuple[str, bool], Ints]:
         """What quotations of this corpus can begin with, to be filled in: it is always the same."""
         if self._first is None or self._first[0] is not suffixes:
             self._first = (suffixes, {})
@@ -110,19 +110,19 @@ class ClosingTokens:
         return [text for text, there in zip(self.by_text, is_there, strict=True) if there]
 
 
-class Verbatim:
+class QuoteConstraint:
     """Implements `Constraint`. `quotations` are those written under the mask, in order.
 
     `suffixes` is called when the first one is opened. `begun` is what the answer begins with.
     """
 
     def __init__(
-        self, tokens: QuotationTokens, suffixes: Callable[[], Suffixes], begun: str = ""
+        self, tokens: QuoteTokens, suffixes: Callable[[], SuffixArray], begun: str = ""
     ) -> None:
         self.quotations: list[str] = []
         self._tokens, self._get_suffixes = tokens, suffixes
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        self._prose = Prose()
+        self._prose = QuoteScanner()
         self._open: _Open | None = None
         self._write(begun.encode())
 
@@ -176,14 +176,14 @@ class Verbatim:
         self._prose.feed(character)
 
     @cached_property
-    def _suffixes(self) -> Suffixes:
+    def _suffixes(self) -> SuffixArray:
         return self._get_suffixes()
 
 
 class _Open:
     """A quotation being written: its bytes so far, and the places of the corpus that have them."""
 
-    def __init__(self, tokens: QuotationTokens, suffixes: Suffixes, close: str) -> None:
+    def __init__(self, tokens: QuoteTokens, suffixes: SuffixArray, close: str) -> None:
         self.close, self.is_masked = close, True
         self._mark = close.encode()
         self._suffixes, self._tokens, self._vocabulary = suffixes, tokens, tokens.vocabulary
@@ -245,7 +245,7 @@ class _Open:
             ending = self._suffixes.narrow(whole, self._mark[len(pending) :])
             if ending:
                 parts = [whole._replace(last=ending.first), whole._replace(first=ending.last)]
-        found = [continuations(self._suffixes, self._vocabulary, part, node) for part in parts]
+        found = [allowed_tokens(self._suffixes, self._vocabulary, part, node) for part in parts]
         return np.concatenate(found)
 
     def _content(self, nodes: Ints) -> Ints:

@@ -15,7 +15,7 @@ def closed_by(character: str, before: str) -> str | None:
     return None if before and is_word(before) else CLOSED_BY.get(character)
 
 
-class Prose:
+class QuoteScanner:
     """Follows text, character by character: what came last, and whether it is code.
 
     Between lines that begin with ```, and between backticks of one line, quotation marks are part
@@ -66,7 +66,7 @@ def unfinished(text: str) -> str:
 
 def _scan(text: str) -> tuple[list[tuple[int, int]], str]:
     found: list[tuple[int, int]] = []
-    prose, start, close = Prose(), 0, ""
+    prose, start, close = QuoteScanner(), 0, ""
     for at, character in enumerate(text):
         was_fence = prose.in_fence
         if close and character == close:

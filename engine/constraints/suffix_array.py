@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import xxhash
 
-from engine.constraints.word_boundaries import Mask, borders
+from engine.constraints.word_boundaries import Mask, word_boundaries
 from engine.errors import StoreError
 
 BORDER = b"\n"  # between texts, and around them all; no quotation crosses it
@@ -42,7 +42,7 @@ class Range(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Suffixes:
+class SuffixArray:
     """`text` and where the suffixes begin in it, sorted. `build` and `load` make one.
 
     `begins` and `ends` are where a quotation may, by byte of `text` (see words.py).
@@ -219,7 +219,7 @@ def _joined(texts: Sequence[str]) -> tuple[bytes, Mask, Mask]:
     text = f"{border}{border.join(texts)}{border}"
     assert text.count(border) == len(texts) + 1 or not texts, "a text has a line break"
     content = text.encode("utf-8", "surrogatepass")
-    begins, ends = borders(text)
+    begins, ends = word_boundaries(text)
     is_first = (np.frombuffer(content, dtype=np.uint8) & 0xC0) != 0x80
     by_byte = []
     for flags in (begins, ends):

@@ -69,7 +69,7 @@ class Vocabulary:
         return node
 
 
-def words_of(directory: Path, vocab_size: int) -> list[bytes] | None:
+def token_bytes(directory: Path, vocab_size: int) -> list[bytes] | None:
     """The bytes that each id below `vocab_size` writes, b"" for control tokens.
 
     None where the tokenizer's decoder is one whose bytes are not known here.

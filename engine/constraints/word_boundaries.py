@@ -41,7 +41,7 @@ def is_word(character: str) -> bool:
     return bool(_kind(ord(character)) & _WORD)
 
 
-def borders(text: str) -> tuple[Mask, Mask]:
+def word_boundaries(text: str) -> tuple[Mask, Mask]:
     """Whether a quotation may begin with character i, and whether it may end before it.
 
     Both are [len(text) + 1]; linear, and in numpy but for the different characters in it.

@@ -133,7 +133,7 @@ def _softmax(raw: keys.Raw) -> SoftmaxOptions:
         output_gate=keys.flag(raw, "output_gate", False),
         window_tokens=keys.integer(raw, "window_tokens", 0),
         sink_tokens=keys.integer(raw, "sink_tokens", 0),
-        window_always=keys.flag(raw, "window_always", False),
+        sliding_window=keys.flag(raw, "window_always", False),
         log_scale_base=keys.number(raw, "log_scale_base", 0),
         log_scale_from_tokens=keys.integer(raw, "log_scale_from_tokens", 0),
     )

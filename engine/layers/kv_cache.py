@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from engine.config import ModelConfig, SoftmaxOptions
-from kernels import Int8Rows
+from kernels import Int8Tensor
 from kernels.attention import Rows
 
 BLOCK_TOKENS = 4096
@@ -18,7 +18,7 @@ _NAMES = ("keys", "values")
 class KVCache:
     """Keys (after rotation) and values of one layer, append-only, in blocks of 4,096 tokens.
 
-    Of dtype torch.int8 it keeps `Int8Rows`. Forks share the blocks that are full; only the last,
+    Of dtype torch.int8 it keeps `Int8Tensor`. Forks share the blocks that are full; only the last,
     unfinished one is copied, which has room for no more tokens than `capacity` says. Queries at
     positions from `global_from` on see everything, also in layers with a window. `mass` [n]
     float32, once it is set, sums up the attention that queries which see everything give to the
@@ -46,7 +46,7 @@ class KVCache:
     def append(self, keys: Tensor, values: Tensor) -> None:
         """keys, values: [T, G, D]; each is rounded to int8 if that is what the cache keeps."""
         if self._dtype == torch.int8:
-            self._append(Int8Rows.quantize(keys), Int8Rows.quantize(values))
+            self._append(Int8Tensor.quantize(keys), Int8Tensor.quantize(values))
         else:
             self._append(keys, values)
 
@@ -96,7 +96,7 @@ class KVCache:
         count = min(self.num_tokens - index * BLOCK_TOKENS, BLOCK_TOKENS)
         found: dict[str, Tensor] = {}
         for name, rows in zip(_NAMES, self._blocks[index], strict=True):
-            if isinstance(rows, Int8Rows):
+            if isinstance(rows, Int8Tensor):
                 found[f"{name}.scales"] = rows.scales[:count].transpose(0, 1)
                 rows = rows.values
             found[name] = rows[:count].transpose(0, 1)
@@ -119,7 +119,7 @@ class KVCache:
         """
         token_major = {n: t.to(self._device).transpose(0, 1) for n, t in block.items()}
         keys, values = (
-            Int8Rows(token_major[name], token_major[f"{name}.scales"])
+            Int8Tensor(token_major[name], token_major[f"{name}.scales"])
             if self._dtype == torch.int8
             else token_major[name]
             for name in _NAMES
@@ -147,7 +147,7 @@ class KVCache:
         if self._dtype == torch.int8:
             scales = torch.empty(shape, device=self._device).permute(0, 3, 1, 2)
             blocks = [
-                (Int8Rows(pair[:, 0], scale[:, 0]), Int8Rows(pair[:, 1], scale[:, 1]))
+                (Int8Tensor(pair[:, 0], scale[:, 0]), Int8Tensor(pair[:, 1], scale[:, 1]))
                 for pair, scale in zip(pairs, scales, strict=True)
             ]
         full, rest = divmod(self.num_tokens, BLOCK_TOKENS)
@@ -191,7 +191,7 @@ class KVCache:
         if self._dtype != torch.int8:
             return pair[0], pair[1]
         scales = torch.empty((2, num_kv_heads, tokens), device=self._device).transpose(1, 2)
-        return Int8Rows(pair[0], scales[0]), Int8Rows(pair[1], scales[1])
+        return Int8Tensor(pair[0], scales[0]), Int8Tensor(pair[1], scales[1])
 
 
 def capacity(num_tokens: int) -> int:
@@ -206,23 +206,23 @@ def capacity(num_tokens: int) -> int:
 
 
 def _copy(target: Rows, source: Rows) -> None:
-    if isinstance(target, Int8Rows) and isinstance(source, Int8Rows):
+    if isinstance(target, Int8Tensor) and isinstance(source, Int8Tensor):
         target.values.copy_(source.values)
         target.scales.copy_(source.scales)
     elif isinstance(target, Tensor) and isinstance(source, Tensor):
         target.copy_(source)
 
 
-class KVTrace(KVCache):
+class DifferentiableKV(KVCache):
     """Keys and values as the layer made them, never copied, so that gradients pass through them.
 
     For training: one tensor per append instead of blocks. In layers with a window for document
-    tokens those that `sees_all` [T] or [T, B] (a sequence in each column) marks see everything; T
-    counts from the first token on.
+    tokens those that `global_mask` [T] or [T, B] (a sequence in each column) marks see everything;
+    T counts from the first token on.
     """
 
     implementation = "sdpa"
-    sees_all: Tensor | None = None
+    global_mask: Tensor | None = None
 
     def append(self, keys: Tensor, values: Tensor) -> None:
         self._blocks.append((keys, values))
@@ -236,9 +236,9 @@ class KVTrace(KVCache):
             left -= segments[-1][0].shape[0]
         return [(keys, values) for keys, values in segments if keys.shape[0]]
 
-    def fork(self) -> "KVTrace":
+    def fork(self) -> "DifferentiableKV":
         _, num_kv_heads, head_dim = self._shape
-        twin = KVTrace(num_kv_heads, head_dim, self._dtype, self._device)
+        twin = DifferentiableKV(num_kv_heads, head_dim, self._dtype, self._device)
         twin._blocks, twin.num_tokens = list(self._blocks), self.num_tokens
         twin.global_from = self.global_from
         return twin

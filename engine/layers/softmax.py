@@ -8,11 +8,11 @@ from torch import Tensor, nn
 
 import kernels
 from engine.config import ModelConfig, SoftmaxOptions
-from engine.layers.kv_cache import KVCache, KVTrace, WindowCache
+from engine.layers.kv_cache import DifferentiableKV, KVCache, WindowCache
 from engine.layers.rotary import positions, rotation
-from engine.layers.static_kv import FillingKV
+from engine.layers.static_kv import StaticKVCache
 
-SoftmaxState = KVCache | WindowCache | FillingKV
+SoftmaxState = KVCache | WindowCache | StaticKVCache
 
 
 class SoftmaxAttention(nn.Module):
@@ -55,7 +55,7 @@ class SoftmaxAttention(nn.Module):
         return kernels.linear(out, self.out)
 
     def _attend(self, q: Tensor, state: SoftmaxState, start: int | Tensor) -> Tensor:
-        if isinstance(state, FillingKV):
+        if isinstance(state, StaticKVCache):
             return state.attend(q, self.scale, self.options)
         assert isinstance(start, int)
         attention = partial(
@@ -68,10 +68,10 @@ class SoftmaxAttention(nn.Module):
         if not window:
             self._watch(q, state)
             return attention(q, state.segments())
-        if isinstance(state, KVTrace) and state.sees_all is not None:
+        if isinstance(state, DifferentiableKV) and state.global_mask is not None:
             sinks = self.options.sink_tokens
             near = attention(q, state.segments(), window=window, sinks=sinks)
-            marked = state.sees_all[start : start + num_tokens].view(num_tokens, -1)  # [T, B]
+            marked = state.global_mask[start : start + num_tokens].view(num_tokens, -1)  # [T, B]
             marked = marked.repeat_interleave(q.shape[1] // marked.shape[1], dim=1)  # [T, B * H]
             return torch.where(marked[..., None], attention(q, state.segments()), near)
         border = start + num_tokens if state.global_from is None else state.global_from
@@ -88,7 +88,7 @@ class SoftmaxAttention(nn.Module):
 
     def _watch(self, q: Tensor, state: KVCache) -> None:
         if state.mass is not None:
-            mass = kernels.attention_mass(q, state.segments(), self.scale)
+            mass = kernels.attention_received(q, state.segments(), self.scale)
             state.mass += mass[: len(state.mass)]
 
     def _grown(self, q: Tensor, start: int | Tensor) -> Tensor:

@@ -10,10 +10,10 @@ from torch import Tensor
 import kernels
 from engine.config import SoftmaxOptions
 from engine.layers import kv_cache
-from kernels import Int8Rows, KeyBlocks
+from kernels import Int8Tensor, KeyBlocks
 
 
-class FillingKV:
+class StaticKVCache:
     """`cache` with room for more tokens, which `cache` knows nothing of until `commit`.
 
     `position` [1] int64 on the device is that of the next token; who owns it moves it on. The full
@@ -44,7 +44,7 @@ class FillingKV:
         if self._scales is None:
             self._pairs.index_put_(at, torch.stack([keys, values], dim=1))
         else:
-            rows = [Int8Rows.quantize(x) for x in (keys, values)]
+            rows = [Int8Tensor.quantize(x) for x in (keys, values)]
             self._pairs.index_put_(at, torch.stack([x.values for x in rows], dim=1))
             self._scales.index_put_(at, torch.stack([x.scales for x in rows], dim=1))
         torch.add(self._position, 1, out=self._keys.num_keys)

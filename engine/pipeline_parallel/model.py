@@ -56,7 +56,7 @@ class StagedModel(Model):
         """`hidden` [T, D] of the stage before, through the layers of `stage`, whose `states` those
         are."""
         if stage.first > 0:
-            hidden = hand_over(hidden, stage.device)
+            hidden = send(hidden, stage.device)
         with _on(stage.device):
             layers = list(self.layers)[stage.first : stage.last]
             for layer, state in zip(layers, states, strict=True):
@@ -67,12 +67,12 @@ class StagedModel(Model):
         with _on(hidden.device):
             return super().logits(hidden)
 
-    def unused_ids(self) -> Tensor:
-        """See `Model.unused_ids`; it lies where logits do."""
-        return super().unused_ids().to(self.head_device)
+    def suppressed_ids(self) -> Tensor:
+        """See `Model.suppressed_ids`; it lies where logits do."""
+        return super().suppressed_ids().to(self.head_device)
 
 
-def hand_over(hidden: Tensor, device: torch.device) -> Tensor:
+def send(hidden: Tensor, device: torch.device) -> Tensor:
     """All that ever passes from one stage to the next."""
     return hidden.to(device, non_blocking=True)
 

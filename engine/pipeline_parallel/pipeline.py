@@ -17,7 +17,7 @@ from torch import Tensor
 from engine.layers.kv_cache import KVCache
 from engine.model import LayerState
 from engine.pipeline_parallel.model import StagedModel
-from engine.prefill import Stretch
+from engine.prefill import PrefillRequest
 
 WAITING_CHUNKS = 2  # that may wait between two stages
 
@@ -77,7 +77,7 @@ class _Pipeline:
     the stage appends.
     """
 
-    def __init__(self, model: StagedModel, stretches: Sequence[Stretch]) -> None:
+    def __init__(self, model: StagedModel, stretches: Sequence[PrefillRequest]) -> None:
         self._model, self._stretches = model, stretches
         self._ahead = [[copy(state) for state in stretch.states] for stretch in stretches]
         self.num_chunks = sum(1 for stretch in stretches for _ in stretch.borders())
@@ -138,7 +138,9 @@ class _Pipeline:
         passing.states += [copy(state) for state in states]
 
 
-def by_stage(model: StagedModel, stretches: Sequence[Stretch]) -> Iterator[tuple[int, int, Tensor]]:
+def by_stage(
+    model: StagedModel, stretches: Sequence[PrefillRequest]
+) -> Iterator[tuple[int, int, Tensor]]:
     """What `chunk_major` yields for each of `stretches`, bit by bit, with which of them it is.
 
     After each yield the states of that stretch stand at the position reached, although stages are
@@ -162,7 +164,7 @@ def by_stage(model: StagedModel, stretches: Sequence[Stretch]) -> Iterator[tuple
                     state.cut(0)
 
 
-def pipelined(model: StagedModel, stretch: Stretch) -> Iterator[tuple[int, Tensor]]:
+def pipelined(model: StagedModel, stretch: PrefillRequest) -> Iterator[tuple[int, Tensor]]:
     """`by_stage` for one stretch: in place of `chunk_major` where there are chunks enough."""
     for _, last, hidden in by_stage(model, [stretch]):
         yield last, hidden

@@ -8,19 +8,19 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from engine.checkpoint import INDEX, STORED_DTYPES, Checkpoint, skeleton, source_rows
+from engine.checkpoint import INDEX, STORED_DTYPES, Checkpoint, meta_model, source_rows
 from engine.config import ModelConfig
 from engine.errors import CheckpointError
 from engine.families import family_named
 from engine.files import read_json
-from engine.placement.weight_bytes import Precision, as_if, shapes
+from engine.placement.weight_bytes import Precision, shapes, with_quantization
 from engine.quantized.forms import ITEM_BYTES, UNQUANTIZED, USUAL, Form, is_matrix
 
 _MOST_INDEX_BYTES = 256 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
-class Outline:
+class CheckpointInfo:
     """A checkpoint without its data. `stored_bytes` are those of its tensors, headers not counted.
 
     `stored_as` is what its matrices are in, a dtype or forms such as int4/64, and `precision` what
@@ -37,7 +37,7 @@ class Outline:
     shard: Path | None = None
 
 
-def outline(directory: Path, config: ModelConfig) -> Outline:
+def checkpoint_info(directory: Path, config: ModelConfig) -> CheckpointInfo:
     """Of the checkpoint in `directory`. Reads no weights, and needs none where there is an index.
 
     Without shards the shapes are the config's: the index must name just these tensors, and its
@@ -104,12 +104,12 @@ def stored_bytes(config: ModelConfig, precision: Precision) -> int:
     return sum(tensor_bytes(config, precision).values())
 
 
-def weights_bytes(config: ModelConfig, outline: Outline) -> dict[str, int]:
+def weights_bytes(config: ModelConfig, outline: CheckpointInfo) -> dict[str, int]:
     """All tensors as they are stored, and as they would be plain or quantised, scales included."""
     plain = replace(config, quantization=UNQUANTIZED)
     sizes = {str(precision): stored_bytes(plain, precision) for precision in Precision}
     for name, form in USUAL.items():
-        sizes[name] = stored_bytes(as_if(config, form), outline.precision)
+        sizes[name] = stored_bytes(with_quantization(config, form), outline.precision)
     return {"stored": outline.stored_bytes, **sizes}
 
 
@@ -119,7 +119,7 @@ def _by_index(
     index: Mapping[str, Any],
     weight_map: Mapping[str, object],
     shards: list[str],
-) -> Outline:
+) -> CheckpointInfo:
     tensors = tensor_bytes(config, Precision.FLOAT32)
     if absent := sorted(tensors.keys() - weight_map.keys()):
         raise CheckpointError(
@@ -138,7 +138,7 @@ def _by_index(
             f"{directory}: the index tells {told!r:.40} bytes, config.json asks for {expected}; "
             "they do not belong together, or a shard is needed to tell the dtypes"
         )
-    return Outline(
+    return CheckpointInfo(
         num_tensors=len(tensors),
         num_shards=len(shards),
         stored_bytes=int(told),
@@ -148,13 +148,13 @@ def _by_index(
     )
 
 
-def of_checkpoint(checkpoint: Checkpoint, config: ModelConfig) -> Outline:
+def of_checkpoint(checkpoint: Checkpoint, config: ModelConfig) -> CheckpointInfo:
     """By the shards' headers. Raises CheckpointError where they are not what the config asks."""
-    skeleton(checkpoint, config)
+    meta_model(checkpoint, config)
     precision = stored_precision(checkpoint, config)
     infos = checkpoint.tensors.values()
     shards = sorted({info.shard for info in infos})
-    return Outline(
+    return CheckpointInfo(
         num_tensors=len(checkpoint.tensors),
         num_shards=len(shards),
         stored_bytes=sum(prod(info.shape) * ITEM_BYTES[info.dtype] for info in infos),

@@ -8,7 +8,7 @@ from engine.quantized.forms import Form
 
 
 @dataclass(frozen=True, slots=True)
-class Times:
+class TimeEstimate:
     """Seconds, at best; None where a rate is unknown. `unknown` names those rates.
 
     `load_s` comes before; reading the context takes the larger of `compute_s` and `disk_s`, as the
@@ -24,7 +24,7 @@ class Times:
     unknown: tuple[str, ...]
 
 
-def times(placement: Placement, rates: Rates) -> Times:
+def estimate_times(placement: Placement, rates: Rates) -> TimeEstimate:
     unknown: list[str] = []
 
     def seconds(amount: float, rate: float | None, name: str) -> float | None:
@@ -35,7 +35,7 @@ def times(placement: Placement, rates: Rates) -> Times:
             return None
         return amount / rate
 
-    work = placement.prefill_operations
+    work = placement.prefill_flops
     compute_s = _sum(
         seconds(work.products, rates.product, "product"),
         seconds(work.attention, rates.attention, "attention"),
@@ -60,7 +60,9 @@ def times(placement: Placement, rates: Rates) -> Times:
         seconds(placement.token_memory_bytes, rates.weights(placement.form), name),
         seconds(placement.token_read_bytes, rates.read, "read"),
     )
-    return Times(load_s, compute_s, disk_s, prefill_s, token_s, tuple(dict.fromkeys(unknown)))
+    return TimeEstimate(
+        load_s, compute_s, disk_s, prefill_s, token_s, tuple(dict.fromkeys(unknown))
+    )
 
 
 def _sum(*parts: float | None) -> float | None:

@@ -10,7 +10,7 @@ from kernels.lightning.chunked import BLOCK_TOKENS
 
 
 @dataclass(frozen=True, slots=True)
-class Operations:
+class Flops:
     """`dense`: products with weights every token meets; `experts`: with those it is routed to;
     `lightning`: linear attention; `softmax`: attention that grows with the square of the length."""
 
@@ -33,12 +33,12 @@ class Operations:
         return self.products + self.attention
 
 
-def prefill(config: ModelConfig, found: Mapping[str, Shape], num_tokens: int) -> Operations:
+def prefill(config: ModelConfig, found: Mapping[str, Shape], num_tokens: int) -> Flops:
     """Of reading `num_tokens`; `found` are the parameters' shapes. The head runs for one token."""
     dense, experts = _weights(config, found)
     blocks = 4 * BLOCK_TOKENS + 4 * config.head_dim
     softmax = sum(_seen_by_all(kind, num_tokens) for kind in config.layers)
-    return Operations(
+    return Flops(
         dense * num_tokens + _head(config),
         experts * num_tokens,
         config.count(Mixer.LIGHTNING) * num_tokens * config.attention_size * blocks,
@@ -46,11 +46,11 @@ def prefill(config: ModelConfig, found: Mapping[str, Shape], num_tokens: int) ->
     )
 
 
-def next_token(config: ModelConfig, found: Mapping[str, Shape], num_tokens: int) -> Operations:
+def next_token(config: ModelConfig, found: Mapping[str, Shape], num_tokens: int) -> Flops:
     """Of one token after `num_tokens`."""
     dense, experts = _weights(config, found)
     softmax = sum(_seen(kind, num_tokens + 1) for kind in config.layers)
-    return Operations(
+    return Flops(
         dense + _head(config),
         experts,
         config.count(Mixer.LIGHTNING) * config.attention_size * 4 * config.head_dim,

@@ -14,7 +14,7 @@ _KEPT_PRODUCTS = "ONEDNN_PRIMITIVE_CACHE_CAPACITY"
 _MANY_KEPT, _FEW_KEPT = "64", "16"
 
 
-def give_back_at_once(*, is_scarce: bool = False) -> None:
+def trim_malloc(*, is_scarce: bool = False) -> None:
     """Makes the C library return large tensors to the system when they are freed.
 
     Otherwise it keeps them, once some were freed, up to 32 MB each, and what a run takes depends on

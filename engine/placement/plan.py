@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
-from engine.placement.flops import Operations
+from engine.placement.flops import Flops
 from engine.quantized.forms import Form
 
-NOTHING = Operations(0, 0, 0, 0)
+NOTHING = Flops(0, 0, 0, 0)
 
 
 class Driver(StrEnum):
@@ -71,8 +71,8 @@ class Placement:
     `prefill_read_bytes` come from disk while the context is read, weights of a streamed model
     included, and `prefill_written_bytes` go there; `token_read_bytes` come from disk and
     `token_memory_bytes` from memory for one token after it, experts being chosen evenly.
-    `load_bytes` are read once before. `halves_bytes` of the weights are second copies in float16,
-    which make writing faster. `why` is the reason for the driver, in one line.
+    `load_bytes` are read once before. `fp16_copies_bytes` of the weights are second copies in
+    float16, which make writing faster. `why` is the reason for the driver, in one line.
     """
 
     devices: tuple[DeviceBytes, ...]
@@ -82,13 +82,13 @@ class Placement:
     saved_bytes: int = 0
     disk_room_bytes: int | None = None
     load_bytes: int = 0
-    halves_bytes: int = 0
+    fp16_copies_bytes: int = 0
     prefill_read_bytes: int = 0
     prefill_written_bytes: int = 0
     token_read_bytes: int = 0
     token_memory_bytes: int = 0
-    prefill_operations: Operations = NOTHING
-    token_operations: Operations = NOTHING
+    prefill_flops: Flops = NOTHING
+    token_flops: Flops = NOTHING
     num_chunks: int = 0
     why: str = ""
 

@@ -9,7 +9,14 @@ from engine.config import ModelConfig
 from engine.placement.flops import next_token, of_layer, prefill
 from engine.placement.machine import Machine
 from engine.placement.plan import DeviceBytes, Driver, Placement, gb
-from engine.placement.run_bytes import Run, embedding_bytes, held, in_pool, routers_bytes, stored
+from engine.placement.run_bytes import (
+    RunSpec,
+    cached_bytes,
+    embedding_bytes,
+    on_disk_bytes,
+    resident_bytes,
+    routers_bytes,
+)
 from engine.placement.stages import Cost, Load, split
 from engine.placement.weight_bytes import ModelParts, Precision, shapes
 
@@ -29,18 +36,18 @@ def plan(
     precision: Precision | None = None,
     machine: Machine | None = None,
     streams: bool | None = None,
-    halves_bytes: int = 0,
+    fp16_copies_bytes: int = 0,
 ) -> Placement:
     """How a context of `num_tokens` is read and asked. Allocates nothing, reads nothing.
 
-    `kv_dtype` is what keys and values are kept in, `dtype` by default; for `is_mapped` see `Run`.
-    `precision` is what the checkpoint's plain weights are stored in, `dtype` by default. Without a
-    `machine` all is resident on one device, whatever it has. With one, weights are resident where
-    they fit, with `halves_bytes` more if these fit too, else streamed, or as `streams` says; if
-    even that does not fit, what is returned says so by `fits`.
+    `kv_dtype` is what keys and values are kept in, `dtype` by default; for `is_mapped` see
+    `RunSpec`. `precision` is what the checkpoint's plain weights are stored in, `dtype` by
+    default. Without a `machine` all is resident on one device, whatever it has. With one, weights
+    are resident where they fit, with `fp16_copies_bytes` more if these fit too, else streamed, or
+    as `streams` says; if even that does not fit, what is returned says so by `fits`.
     """
     on_cpu = machine is None or not machine.gpus
-    run = Run(
+    run = RunSpec(
         config,
         num_tokens,
         chunk_tokens,
@@ -51,31 +58,33 @@ def plan(
         on_cpu,
     )
     if machine is None:
-        return _with_halves(_resident(run, Machine(0), _split(run, (None,))), halves_bytes)
+        return _with_fp16_copies(
+            _resident(run, Machine(0), _split(run, (None,))), fp16_copies_bytes
+        )
     rooms = tuple(gpu.num_bytes for gpu in machine.gpus) or (machine.ram_bytes,)
     first = rooms if machine.shares else rooms[:1]  # one device alone has nobody to wait for
     resident = _resident(run, machine, _split(run, first))
     if not resident.fits and len(first) < len(rooms):
         resident = _resident(run, machine, _split(run, rooms))
     if streams is False or (resident.fits and not streams):
-        return _with_halves(resident, halves_bytes)
+        return _with_fp16_copies(resident, fp16_copies_bytes)
     streamed = _streamed(run, machine)
     if streams:
         return streamed
     return streamed if streamed.fits or not _is_near(resident) else resident
 
 
-def _with_halves(resident: Placement, halves_bytes: int) -> Placement:
-    if not halves_bytes or len(resident.devices) > 1:
+def _with_fp16_copies(resident: Placement, num_bytes: int) -> Placement:
+    if not num_bytes or len(resident.devices) > 1:
         return resident
     (device,) = resident.devices
-    more = replace(device, weights_bytes=device.weights_bytes + halves_bytes)
+    more = replace(device, weights_bytes=device.weights_bytes + num_bytes)
     placed = replace(
         resident,
         devices=(more,),
-        halves_bytes=halves_bytes,
-        # One row is multiplied with the halves instead of what is twice as large.
-        token_memory_bytes=resident.token_memory_bytes - halves_bytes,
+        fp16_copies_bytes=num_bytes,
+        # One row is multiplied with the fp16 copies instead of what is twice as large.
+        token_memory_bytes=resident.token_memory_bytes - num_bytes,
     )
     return placed if placed.fits else resident
 
@@ -87,9 +96,9 @@ def _is_near(resident: Placement) -> bool:
     )
 
 
-def _split(run: Run, rooms: tuple[int | None, ...]) -> tuple[DeviceBytes, ...]:
+def _split(run: RunSpec, rooms: tuple[int | None, ...]) -> tuple[DeviceBytes, ...]:
     """All weights and the whole context over the devices, layer by layer in order."""
-    weights, layers = held(run), run.config.layers
+    weights, layers = resident_bytes(run), run.config.layers
     embedding = embedding_bytes(run)
     activations = run.activation_bytes()
     kv = [run.kv_held_bytes(layer) for layer in layers]
@@ -121,10 +130,10 @@ def _split(run: Run, rooms: tuple[int | None, ...]) -> tuple[DeviceBytes, ...]:
     return tuple(devices)
 
 
-def _resident(run: Run, machine: Machine, devices: tuple[DeviceBytes, ...]) -> Placement:
+def _resident(run: RunSpec, machine: Machine, devices: tuple[DeviceBytes, ...]) -> Placement:
     names = [gpu.name for gpu in machine.gpus] or ["RAM"]
     named = tuple(replace(one, name=name) for one, name in zip(devices, names, strict=False))
-    parts, total = stored(run), sum(one.total_bytes for one in devices)
+    parts, total = on_disk_bytes(run), sum(one.total_bytes for one in devices)
     room = sum(one.room_bytes or 0 for one in devices)
     left = room - total if room else None
     where = f"{len(named)} GPUs" if len(named) > 1 else named[0].name
@@ -137,21 +146,21 @@ def _resident(run: Run, machine: Machine, devices: tuple[DeviceBytes, ...]) -> P
         prefill_read_bytes=_kv_read_again(run, left),
         prefill_written_bytes=run.kv_all_bytes() if run.is_mapped else 0,
         token_read_bytes=_kv_of_token(run, left),
-        token_memory_bytes=_token_memory(run, held(run)),
+        token_memory_bytes=_token_memory(run, resident_bytes(run)),
         why=(
-            f"the weights fit {where} as {run.held_as} ({gb(held(run).total_bytes)} GB) "
+            f"the weights fit {where} as {run.held_as} ({gb(resident_bytes(run).total_bytes)} GB) "
             "beside the context: all layers for a chunk, then the next chunk"
         ),
         **_work(run),
     )
 
 
-def _streamed(run: Run, machine: Machine) -> Placement:
+def _streamed(run: RunSpec, machine: Machine) -> Placement:
     """Each layer for all chunks, on one device; the weights come from disk in between."""
     gpu = max(machine.gpus, key=lambda one: one.num_bytes) if machine.gpus else None
     room = gpu.num_bytes if gpu else machine.ram_bytes
-    weights, on_disk = held(run), stored(run)
-    pooled = in_pool(run)
+    weights, on_disk = resident_bytes(run), on_disk_bytes(run)
+    pooled = cached_bytes(run)
     device = DeviceBytes(
         name=gpu.name if gpu else "RAM",
         room_bytes=room,
@@ -171,7 +180,7 @@ def _streamed(run: Run, machine: Machine) -> Placement:
         in_memory = hidden + staged <= machine.ram_bytes
     device = replace(device, pool_bytes=_pool(run, room - device.total_bytes, pooled))
     devices: tuple[DeviceBytes, ...] = (device,)
-    cached_bytes = device.pool_bytes
+    cache_bytes = device.pool_bytes
     if gpu is not None:
         held_bytes = hidden if in_memory else 0
         helper = DeviceBytes(
@@ -179,7 +188,7 @@ def _streamed(run: Run, machine: Machine) -> Placement:
         )
         devices = (device, helper)
         # The system keeps files it has read in memory that nobody else takes.
-        cached_bytes += max(machine.ram_bytes - helper.total_bytes, 0)
+        cache_bytes += max(machine.ram_bytes - helper.total_bytes, 0)
     reads_once = device.pool_bytes >= enough_pool(pooled)
     spill = 0 if in_memory else hidden
     saved = run.kv_all_bytes() if run.is_mapped else 0
@@ -194,7 +203,7 @@ def _streamed(run: Run, machine: Machine) -> Placement:
         prefill_read_bytes=_read_for_chunks(run, on_disk, pooled, device.pool_bytes)
         + spill * run.config.num_layers,
         prefill_written_bytes=spill * run.config.num_layers + saved,
-        token_read_bytes=_missed(run, on_disk, cached_bytes)
+        token_read_bytes=_missed(run, on_disk, cache_bytes)
         + _kv_of_token(run, room - device.total_bytes),
         token_memory_bytes=_token_memory(run, weights),
         why=_why_streamed(run, machine, weights, enough_pool(pooled), reads_once),
@@ -202,7 +211,7 @@ def _streamed(run: Run, machine: Machine) -> Placement:
     )
 
 
-def _pool(run: Run, free_bytes: int, parts: ModelParts) -> int:
+def _pool(run: RunSpec, free_bytes: int, parts: ModelParts) -> int:
     """As much as there is, never less than the work takes nor more than there are weights."""
     least = least_pool(parts, run.config.num_experts_per_token)
     free_bytes -= min(_OTHER_BYTES, max(free_bytes, 0) // 2)
@@ -222,7 +231,7 @@ def enough_pool(parts: ModelParts) -> int:
     return max(layer.total_bytes + layer.largest_bytes for layer in parts.layers)
 
 
-def _read_for_chunks(run: Run, on_disk: ModelParts, pooled: ModelParts, pool_bytes: int) -> int:
+def _read_for_chunks(run: RunSpec, on_disk: ModelParts, pooled: ModelParts, pool_bytes: int) -> int:
     """Every weight once; of a layer that the pool cannot hold, the rest again for each chunk."""
     total = 0
     for read, kept in zip(on_disk.layers, pooled.layers, strict=True):
@@ -232,30 +241,30 @@ def _read_for_chunks(run: Run, on_disk: ModelParts, pooled: ModelParts, pool_byt
     return total
 
 
-def _layer_major_kv(run: Run, *, is_gpu: bool) -> int:
+def _layer_major_kv(run: RunSpec, *, is_gpu: bool) -> int:
     """All of it; where it is saved, of the layer at hand, and what a question's fork copies."""
     held_bytes = sum(run.kv_held_bytes(layer) for layer in run.config.layers)
     if is_gpu or not run.is_mapped:
         return held_bytes
-    return max(run.kv_layer_bytes() * (run.config.num_growing_layers > 0), held_bytes)
+    return max(run.kv_layer_bytes() * (run.config.num_full_kv_layers > 0), held_bytes)
 
 
 def _largest_part(parts: ModelParts) -> int:
     return max(layer.largest_bytes for layer in parts.layers)
 
 
-def _kv_read_again(run: Run, left_bytes: int | None) -> int:
+def _kv_read_again(run: RunSpec, left_bytes: int | None) -> int:
     """From disk while reading, where the system cannot keep the pages that each chunk looks at."""
     return _kv_of_token(run, left_bytes) * (run.num_chunks - 1) // 2
 
 
-def _kv_of_token(run: Run, left_bytes: int | None) -> int:
+def _kv_of_token(run: RunSpec, left_bytes: int | None) -> int:
     if not run.is_mapped or left_bytes is None or run.kv_all_bytes() <= left_bytes:
         return 0
     return run.kv_all_bytes()
 
 
-def _token_memory(run: Run, weights: ModelParts) -> int:
+def _token_memory(run: RunSpec, weights: ModelParts) -> int:
     """What products with one row, attention over all keys and the states move for one token."""
     states = sum(run.state_bytes(layer) for layer in run.config.layers)  # read and written
     head = 4 * run.config.vocab_size * run.config.hidden_size
@@ -263,18 +272,18 @@ def _token_memory(run: Run, weights: ModelParts) -> int:
     return active + head + run.kv_all_bytes() + states
 
 
-def _missed(run: Run, on_disk: ModelParts, cached_bytes: int) -> int:
+def _missed(run: RunSpec, on_disk: ModelParts, cache_bytes: int) -> int:
     """From disk for one token: dense parts, which each token needs, are kept first."""
-    dense_missed = max(on_disk.dense_bytes - cached_bytes, 0)
+    dense_missed = max(on_disk.dense_bytes - cache_bytes, 0)
     experts = on_disk.experts_bytes
     if not experts:
         return dense_missed
-    kept = max(cached_bytes - on_disk.dense_bytes, 0)
+    kept = max(cache_bytes - on_disk.dense_bytes, 0)
     chosen = on_disk.active_bytes(run.config.num_experts_per_token) - on_disk.dense_bytes
     return dense_missed + int(chosen * (1 - min(kept / experts, 1)))
 
 
-def _work(run: Run) -> dict[str, Any]:
+def _work(run: RunSpec) -> dict[str, Any]:
     found = shapes(run.config)
     return {
         "prefill_operations": prefill(run.config, found, run.num_tokens),
@@ -284,7 +293,7 @@ def _work(run: Run) -> dict[str, Any]:
 
 
 def _why_streamed(
-    run: Run, machine: Machine, weights: ModelParts, enough_bytes: int, reads_once: bool
+    run: RunSpec, machine: Machine, weights: ModelParts, enough_bytes: int, reads_once: bool
 ) -> str:
     have = sum(gpu.num_bytes for gpu in machine.gpus) or machine.ram_bytes
     where = f"{len(machine.gpus)} GPUs" if len(machine.gpus) > 1 else "GPU" * len(machine.gpus)

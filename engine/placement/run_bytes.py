@@ -27,7 +27,7 @@ _FORESEEING = ("mlp.router", "mlp_norm.weight")
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class RunSpec:
     """What is asked for: a context of `num_tokens`, read in chunks, and how it is kept.
 
     `dtype` is what products run in, `kv_dtype` what keys and values are kept in. Of a context that
@@ -71,11 +71,11 @@ class Run:
         return kv_cache.capacity(self.num_tokens) * self._row_bytes
 
     def kv_all_bytes(self) -> int:
-        return self.config.num_growing_layers * self.kv_layer_bytes()
+        return self.config.num_full_kv_layers * self.kv_layer_bytes()
 
     def kv_held_bytes(self, layer: LayerConfig) -> int:
         """In memory, of one layer, where all layers run for a chunk before the next chunk."""
-        if not layer.keeps_all:
+        if not layer.has_full_kv:
             return 0
         held = self.kv_layer_bytes()
         if self.is_mapped:
@@ -89,7 +89,7 @@ class Run:
         config = self.config
         if layer.mixer is Mixer.LIGHTNING:
             return _COPIES * 4 * config.num_heads * config.head_dim**2
-        if not layer.softmax.window_always:
+        if not layer.softmax.sliding_window:
             return 0
         kept = layer.softmax.window_tokens - 1 + layer.softmax.sink_tokens
         return _COPIES * kept * 2 * config.num_kv_heads * config.head_dim * self.dtype.itemsize
@@ -100,7 +100,7 @@ class Run:
         block, packing = kv_cache.BLOCK_TOKENS, self._packing_bytes() if self.on_cpu else 0
         chunk = chunk_bytes(self.config, self.num_tokens, self.chunk_tokens, self.kv_dtype, block)
         rest = self.num_tokens % block > 0
-        copies = rest * self.config.num_growing_layers * block * self._row_bytes
+        copies = rest * self.config.num_full_kv_layers * block * self._row_bytes
         return max(chunk, packing, copies)
 
     def reading_bytes(self) -> int:
@@ -134,24 +134,24 @@ def work_bytes(
     """What one of several pieces of work with a model adds while others go on, if it reads
     `num_tokens` at most: contexts, and the hidden states of a pass."""
     kv_dtype = kv_dtype or dtype
-    run = Run(config, num_tokens, num_tokens, dtype, kv_dtype, False, Precision.of(dtype))
+    run = RunSpec(config, num_tokens, num_tokens, dtype, kv_dtype, False, Precision.of(dtype))
     states = sum(run.state_bytes(layer) for layer in config.layers) // _COPIES
     return _MOST_FORKS * (states + run.kv_all_bytes()) + run.hidden_bytes()
 
 
-def held(run: Run) -> ModelParts:
+def resident_bytes(run: RunSpec) -> ModelParts:
     """The weights as products use them; a tied head is a float32 matrix of its own."""
     parts = _parts(run, lambda name, shape: weight_bytes(run.config, name, shape, run.dtype))
     tied = 4 * run.config.vocab_size * run.config.hidden_size if run.config.tied_embeddings else 0
     return ModelParts(parts.fixed_bytes + tied, parts.layers)
 
 
-def stored(run: Run) -> ModelParts:
+def on_disk_bytes(run: RunSpec) -> ModelParts:
     """The weights as the checkpoint has them."""
     return _parts(run, lambda name, shape: run.precision.stored_bytes(run.config, name, shape))
 
 
-def in_pool(run: Run) -> ModelParts:
+def cached_bytes(run: RunSpec) -> ModelParts:
     """The weights as they are kept when read on demand: dense parts as products use them, experts
     as stored where that is narrower; see engine/parts.py."""
     item_bytes = min(run.precision.item_bytes, run.dtype.itemsize)
@@ -168,7 +168,7 @@ def in_pool(run: Run) -> ModelParts:
     return _parts(run, num_bytes)
 
 
-def routers_bytes(run: Run) -> int:
+def routers_bytes(run: RunSpec) -> int:
     """Of all layers, with the norms before them: they stay, so that experts can be told early."""
     if not run.config.num_experts:
         return 0
@@ -176,9 +176,9 @@ def routers_bytes(run: Run) -> int:
     return sum(4 * prod(shape) for name, shape in found if name.endswith(_FORESEEING))
 
 
-def embedding_bytes(run: Run) -> int:
+def embedding_bytes(run: RunSpec) -> int:
     return run.config.vocab_size * run.config.hidden_size * run.dtype.itemsize
 
 
-def _parts(run: Run, bytes_of: BytesOf) -> ModelParts:
+def _parts(run: RunSpec, bytes_of: BytesOf) -> ModelParts:
     return of_model(run.config, shapes(run.config), bytes_of)

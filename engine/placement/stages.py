@@ -16,7 +16,7 @@ class Cost:
     """Of one layer: the bytes it and its states take, and the operations of a token."""
 
     num_bytes: int
-    operations: float
+    flops: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +35,9 @@ class Load:
         total += self.before if first == 0 else 0
         return total + (self.behind if last == len(self.layers) else 0)
 
-    def operations(self, first: int, last: int) -> float:
+    def flops(self, first: int, last: int) -> float:
         """For a token."""
-        return sum(layer.operations for layer in self.layers[first:last])
+        return sum(layer.flops for layer in self.layers[first:last])
 
 
 def split(load: Load, rooms: Sequence[int]) -> list[tuple[int, int]]:
@@ -58,7 +58,7 @@ def split(load: Load, rooms: Sequence[int]) -> list[tuple[int, int]]:
             for first in range(last):
                 if slowest[first] == inf or load.num_bytes(first, last) > room:
                     continue
-                worst = max(slowest[first], load.operations(first, last))
+                worst = max(slowest[first], load.flops(first, last))
                 if worst < longer[last]:
                     longer[last], cut[last] = worst, first
         slowest = longer

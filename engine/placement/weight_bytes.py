@@ -45,7 +45,7 @@ class Precision(StrEnum):
         return prod(shape) * (4 if name.endswith("router") else self.item_bytes)
 
 
-def as_if(config: ModelConfig, form: Form) -> ModelConfig:
+def with_quantization(config: ModelConfig, form: Form) -> ModelConfig:
     """The model after `quantize` to `form`, whatever its matrices are in."""
     widths = {name: shape[-1] for name, shape in shapes(config).items()}
     return replace(config, quantization=Quantization.fitting(form, widths))
@@ -144,7 +144,7 @@ def of_model(config: ModelConfig, found: Mapping[str, Shape], bytes_of: BytesOf)
     return ModelParts(fixed, layers)
 
 
-def halves_bytes(config: ModelConfig, memory_bytes: int) -> int:
+def fp16_copies_bytes(config: ModelConfig, memory_bytes: int) -> int:
     """Bytes of float16 copies of the matrices, which make writing faster; 0 where there is no room.
 
     A question of the model and of a machine's `memory_bytes`, not of what is free just now: the

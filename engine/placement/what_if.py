@@ -10,16 +10,16 @@ import torch
 from engine import placement
 from engine.config import ModelConfig
 from engine.families import read_config
-from engine.placement import Gpu, Machine, Outline, Placement, Precision, machine_rates
-from engine.placement.estimate import Times, times
+from engine.placement import CheckpointInfo, Gpu, Machine, Placement, Precision, machine_rates
+from engine.placement.estimate import TimeEstimate, estimate_times
 from engine.placement.machine_rates import Measured, Rates
-from engine.placement.weight_bytes import as_if, halves_bytes
+from engine.placement.weight_bytes import fp16_copies_bytes, with_quantization
 from engine.quantized.forms import UNQUANTIZED, USUAL, Form
 from engine.store.state_tensors import kv_dtype
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class PlanRequest:
     """How a context would be read on `machine`; `kv` is "int8", or None for the products' dtype.
 
     `precision` is what the checkpoint's plain weights are stored in.
@@ -44,9 +44,9 @@ class Question:
             is_mapped=self.is_mapped,
             precision=self.precision,
             machine=self.machine,
-            halves_bytes=0
+            fp16_copies_bytes=0
             if self.machine.gpus
-            else halves_bytes(self.config, self.machine.ram_bytes),
+            else fp16_copies_bytes(self.config, self.machine.ram_bytes),
         )
 
     def remedies(self) -> list[str]:
@@ -69,7 +69,7 @@ class Question:
             machine=replace(machine, gpus=gpus, ram_bytes=ram_bytes),
             num_tokens=num_tokens,
             kv="int8" if is_int8_kv else None,
-            config=self.config if form is None else as_if(self.config, form),
+            config=self.config if form is None else with_quantization(self.config, form),
         )
         return changed.plan()
 
@@ -96,7 +96,7 @@ def described(
 
 
 def measured(
-    folder: Path, outline: Outline, machine: Machine, *, threads: int | None, again: bool
+    folder: Path, outline: CheckpointInfo, machine: Machine, *, threads: int | None, again: bool
 ) -> Measured:
     """What this machine does per second, measured now or kept in `folder` from before.
 
@@ -135,14 +135,14 @@ class Report:
     Where it does not fit, `lacks` says what is missing and `would_fit` what would help.
     """
 
-    outline: Outline
+    outline: CheckpointInfo
     machine: Machine
     plan: Placement
     num_tokens: int
     weights_bytes: dict[str, int]
     rates: Rates
     measured: str  # when; "" if all rates were told
-    times: Times
+    times: TimeEstimate
     lacks: str
     would_fit: tuple[str, ...]
 
@@ -174,10 +174,10 @@ def report(
     which are kept in `rates_folder`. Raises EngineError.
     """
     config = read_config(model)
-    outline = placement.outline(model, config)
+    outline = placement.checkpoint_info(model, config)
     if weights != "stored":
-        config = as_if(config, USUAL[weights])
-    question = Question(
+        config = with_quantization(config, USUAL[weights])
+    question = PlanRequest(
         config,
         described(ram_bytes, gpus_bytes, disk_bytes, device=device, folder=model),
         num_tokens or config.max_positions,
@@ -198,7 +198,7 @@ def report(
         placement.weights_bytes(config, outline),
         all_rates,
         known.date,
-        times(plan, all_rates),
+        estimate_times(plan, all_rates),
         "" if fits else placement.lacking(plan),
         () if fits else tuple(question.remedies()),
     )

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from engine import durable
-from engine.checkpoint import Checkpoint, skeleton
+from engine.checkpoint import Checkpoint, meta_model
 from engine.config import ModelConfig
 from engine.errors import EngineError
 from engine.families import family_named, read_config
@@ -74,7 +74,7 @@ def _plan(
     checkpoint: Checkpoint, config: ModelConfig, form: Form
 ) -> tuple[list[Output], Quantization]:
     sources = family_named(config.family).sources(config)
-    parameters = dict(skeleton(checkpoint, config).named_parameters())
+    parameters = dict(meta_model(checkpoint, config).named_parameters())
     widths = {name: parameter.shape[-1] for name, parameter in parameters.items()}
     quantization = Quantization.fitting(form, widths)
     outputs = [

@@ -45,14 +45,14 @@ def read(path: Path, format: str) -> dict[str, Any]:
     return body
 
 
-def hash_of(value: object) -> str:
+def checked_hash(value: object) -> str:
     """Raises ValueError if `value` is no 128-bit hash in hexadecimal digits."""
     if not isinstance(value, str) or not re.fullmatch("[0-9a-f]{32}", value):
         raise ValueError(f"{value!r:.40} is no hash")
     return value
 
 
-def whole(value: object, low: int, high: int) -> int:
+def checked_int(value: object, low: int, high: int) -> int:
     """Raises ValueError if `value` is no number from `low` to `high`."""
     if type(value) is not int or not low <= value <= high:
         raise ValueError(f"{value!r:.40} is no number from {low} to {high}")

@@ -15,7 +15,7 @@ from engine.store.partial_file import plain_file
 _PIECE_BYTES = 16 * 2**20
 
 
-class Hidden:
+class HiddenStateFiles:
     """[num_tokens, width] of `dtype` in two files of `folder`, which take turns.
 
     Behind so many layers they stand in the file of that number's parity, so while one layer runs
@@ -57,7 +57,7 @@ class Hidden:
         durable.put(self._path(self._to), first * self._row_bytes, content)
         self._digest.update(content)
 
-    def turn(self, *, is_saved: bool) -> None:
+    def swap(self, *, is_saved: bool) -> None:
         """What was put is what is read from now on. Unless it `is_saved` the other file stays as it
         is, because a manifest may stand on it."""
         self._from, self._to = self._to, 1 - self._to if is_saved else self._to

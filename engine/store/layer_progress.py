@@ -13,8 +13,8 @@ from typing import Any, Self
 from engine import durable
 from engine.errors import StoreError
 from engine.store import checked_json
-from engine.store.checked_json import hash_of, whole
-from engine.store.manifest import MAX_TOKENS, Maker
+from engine.store.checked_json import checked_hash, checked_int
+from engine.store.manifest import MAX_TOKENS, Compatibility
 
 FOLDER = "layers"
 
@@ -24,14 +24,14 @@ _MAX_LAYERS = 100_000
 
 
 @dataclass(frozen=True, slots=True)
-class Passed:
+class LayerProgress:
     """Layers that all tokens from `first_token` on went through; earlier ones were there before.
 
     `states` are the positions, ascending, whose constant-size states a layer leaves, the last of
     them the end; `dtype` is that of hidden states.
     """
 
-    maker: Maker
+    compatibility: Compatibility
     num_tokens: int
     chain: str  # after all tokens
     first_token: int
@@ -43,9 +43,9 @@ class Passed:
     def write(self, folder: Path) -> None:
         """Into the context's `folder`."""
         body = {
-            "fingerprint": self.maker.fingerprint,
-            "chunk_tokens": self.maker.chunk_tokens,
-            "kv": self.maker.kv,
+            "fingerprint": self.compatibility.fingerprint,
+            "chunk_tokens": self.compatibility.chunk_tokens,
+            "kv": self.compatibility.kv,
             "num_tokens": self.num_tokens,
             "chain": self.chain,
             "first_token": self.first_token,
@@ -73,32 +73,32 @@ class Passed:
 
     @classmethod
     def _parse(cls, body: Mapping[str, Any]) -> Self:
-        num_tokens = whole(body["num_tokens"], 1, MAX_TOKENS)
-        grid = whole(body["chunk_tokens"], 1, MAX_TOKENS)
-        first_token = whole(body["first_token"], 0, num_tokens - 1)
-        states = tuple(whole(one, first_token + 1, num_tokens) for one in body["states"])
+        num_tokens = checked_int(body["num_tokens"], 1, MAX_TOKENS)
+        grid = checked_int(body["chunk_tokens"], 1, MAX_TOKENS)
+        first_token = checked_int(body["first_token"], 0, num_tokens - 1)
+        states = tuple(checked_int(one, first_token + 1, num_tokens) for one in body["states"])
         if list(states) != sorted(set(states)) or states[-1:] != (num_tokens,):
             raise ValueError("states are not in order, or not to the end")
         if any(position % grid for position in (first_token, *states[:-1])):
             raise ValueError("a position is off the grid")
-        layers = tuple(hash_of(one) for one in body["layers"])
-        whole(len(layers), 1, _MAX_LAYERS)
-        before, behind = (hash_of(one) for one in body["hidden"])
-        maker = Maker(str(body["fingerprint"]), grid, str(body["kv"]))
+        layers = tuple(checked_hash(one) for one in body["layers"])
+        checked_int(len(layers), 1, _MAX_LAYERS)
+        before, behind = (checked_hash(one) for one in body["hidden"])
+        maker = Compatibility(str(body["fingerprint"]), grid, str(body["kv"]))
         dtype = str(body["dtype"])
-        chain = hash_of(body["chain"])
+        chain = checked_hash(body["chain"])
         return cls(maker, num_tokens, chain, first_token, states, dtype, layers, (before, behind))
 
 
-def find(folder: Path, goal: Passed, num_layers: int) -> tuple[Passed | None, str]:
+def find(folder: Path, goal: LayerProgress, num_layers: int) -> tuple[LayerProgress | None, str]:
     """What of `goal` was done in `folder`, at whichever first token; or None and why not."""
     try:
-        found = Passed.read(folder)
+        found = LayerProgress.read(folder)
     except StoreError as error:
         return None, str(error)
     if found is None:
         return None, ""
-    why = goal.maker.differs_in(found.maker)
+    why = goal.compatibility.differs_in(found.compatibility)
     if not why and (found.num_tokens, found.chain) != (goal.num_tokens, goal.chain):
         why = "of other tokens"
     if not why and (found.dtype != goal.dtype or len(found.layers) > num_layers):

@@ -21,11 +21,11 @@ from engine.errors import StoreError
 from engine.layers.kv_cache import KVCache
 from engine.model import Model
 from engine.store import layer_progress, manifest, tensors
-from engine.store.hidden_states import Hidden
-from engine.store.layer_progress import Passed
-from engine.store.manifest import Chain, kv_path, state_path
-from engine.store.on_disk_error import Saving
-from engine.store.partial_file import Part
+from engine.store.hidden_states import HiddenStateFiles
+from engine.store.layer_progress import LayerProgress
+from engine.store.manifest import TokenHashChain, kv_path, state_path
+from engine.store.on_disk_error import DiskFailurePolicy
+from engine.store.partial_file import PartialSafetensors
 from engine.store.state_tensors import fixed_tensors
 from engine.store.tensors import Expected
 
@@ -41,17 +41,19 @@ class LayerWriter:
         self,
         folder: Path,
         context: Context,
-        goal: Passed,
-        chain: Chain,
-        found: Passed | None,
-        saving: Saving,
+        goal: LayerProgress,
+        chain: TokenHashChain,
+        found: LayerProgress | None,
+        saving: DiskFailurePolicy,
     ) -> None:
         self._folder, self._context, self._chain, self._saving = folder, context, chain, saving
         self._area = folder / layer_progress.FOLDER
         self._done = goal if found is None else replace(goal, states=found.states)
         self._kv, self._fixed = dict(self._kv_parts()), dict(self._state_parts())
         model, num_tokens = context.model, goal.num_tokens - goal.first_token
-        self._hidden = Hidden(self._area, num_tokens, model.config.hidden_size, model.dtype)
+        self._hidden = HiddenStateFiles(
+            self._area, num_tokens, model.config.hidden_size, model.dtype
+        )
         self._rows: Activations | None = None  # in place of files that cannot be written to
         self.why = ""
         if found is not None:
@@ -95,13 +97,13 @@ class LayerWriter:
     def after_chunk(self, layer: int, reached: int) -> None:
         self._saving.do(partial(self._save, layer, reached))
 
-    def turn(self, num_layers: int) -> None:
+    def swap(self, num_layers: int) -> None:
         if num_layers:
             self._saving.do(self._end_layer)
         else:
             self._done = replace(self._done, hidden=("", self._hidden.digest))
         if self._rows is None:
-            self._hidden.turn(is_saved=self._saving.is_possible)
+            self._hidden.swap(is_saved=self._saving.is_possible)
         self._begin_layer()
 
     def put_logits(self, position: int, logits: Tensor) -> None:
@@ -122,7 +124,7 @@ class LayerWriter:
     def _begin_layer(self) -> None:
         self._digest = xxhash.xxh3_128()
         self._next_block = min(self._kv, default=0)
-        self._touched: list[Part] = []
+        self._touched: list[PartialSafetensors] = []
 
     def _save(self, layer: int, reached: int) -> None:
         """What `layer` has for good since it was last called."""
@@ -143,7 +145,7 @@ class LayerWriter:
                 state.adopt(index, mapped, segment)
             self._next_block += 1
 
-    def _put(self, part: Part, layer: int, named: Mapping[str, Tensor]) -> None:
+    def _put(self, part: PartialSafetensors, layer: int, named: Mapping[str, Tensor]) -> None:
         self._touched.append(part)
         for name in sorted(named):
             self._digest.update(part.put(f"layer.{layer}.{name}", named[name]))
@@ -159,7 +161,7 @@ class LayerWriter:
         done.write(self._folder)
         self._done = done
 
-    def _usable(self, found: Passed, goal: Passed) -> Passed:
+    def _usable(self, found: LayerProgress, goal: LayerProgress) -> LayerProgress:
         """As much of `found` as its files give: all, all but the last layer, or nothing, which is
         `goal`."""
         count = len(found.layers)
@@ -185,7 +187,7 @@ class LayerWriter:
         self.why = self.why or why
         return False
 
-    def _count_whole(self, found: Passed) -> tuple[int, str]:
+    def _count_whole(self, found: LayerProgress) -> tuple[int, str]:
         """How many layers, from the first on, left what their checksums say; why not all."""
         may_be_sealed = len(found.layers) == self._num_layers
         for layer, checksum in enumerate(found.layers):
@@ -215,11 +217,11 @@ class LayerWriter:
             named = {n.removeprefix(prefix): part.get(n) for n in part.names(prefix)}
             state.restore(named, self._done.num_tokens)
 
-    def _parts_of(self, layer: int) -> Sequence[Part]:
+    def _parts_of(self, layer: int) -> Sequence[PartialSafetensors]:
         is_kv = isinstance(self._context.states[layer], KVCache)
         return tuple((self._kv if is_kv else self._fixed).values())
 
-    def _kv_parts(self) -> Iterator[tuple[int, Part]]:
+    def _kv_parts(self) -> Iterator[tuple[int, PartialSafetensors]]:
         """One for each block that the tokens to be read are in, by its index."""
         caches = {i: s for i, s in enumerate(self._context.states) if isinstance(s, KVCache)}
         segment, end = manifest.SEGMENT_TOKENS, self._done.num_tokens
@@ -233,9 +235,14 @@ class LayerWriter:
             chain = self._chain.at(last)
             facts = {"first": str(first), "last": str(last), "chain": chain}
             path = self._area / f"kv-{first:010d}.safetensors"
-            yield index, Part(path, kv_path(self._folder, first, last, chain), expected, facts)
+            yield (
+                index,
+                PartialSafetensors(
+                    path, kv_path(self._folder, first, last, chain), expected, facts
+                ),
+            )
 
-    def _state_parts(self) -> Iterator[tuple[int, Part]]:
+    def _state_parts(self) -> Iterator[tuple[int, PartialSafetensors]]:
         """One for each position whose states are kept."""
         fixed = fixed_tensors(self._context.states)
         expected = {n: Expected(tuple(t.shape), t.dtype) for n, t in fixed.items()}
@@ -245,7 +252,12 @@ class LayerWriter:
             chain = self._chain.at(position)
             facts = {"position": str(position), "chain": chain}
             path = self._area / f"states-{position:010d}.safetensors"
-            yield position, Part(path, state_path(self._folder, position, chain), expected, facts)
+            yield (
+                position,
+                PartialSafetensors(
+                    path, state_path(self._folder, position, chain), expected, facts
+                ),
+            )
 
 
 @torch.inference_mode()
@@ -260,7 +272,7 @@ def read(
             logits = context.model.logits(hidden[-1:])[0]
             writer.put_logits(start + done, logits)
     assert logits is not None
-    context.note([], logits)
+    context.commit([], logits)
     on_progress(len(token_ids), len(token_ids))
 
 
@@ -269,7 +281,7 @@ def hidden_bytes(model: Model, num_tokens: int) -> int:
     if not model.is_streamed:
         return 0
     size = (num_tokens, model.config.hidden_size)
-    return Hidden(Path(), *size, model.dtype).num_bytes
+    return HiddenStateFiles(Path(), *size, model.dtype).num_bytes
 
 
 def _fail(error: OSError) -> None:

@@ -18,7 +18,7 @@ import xxhash
 from engine.errors import StoreError
 from engine.protocols import NO_KV as NO_KV
 from engine.store import checked_json
-from engine.store.checked_json import hash_of, whole
+from engine.store.checked_json import checked_hash, checked_int
 
 SEGMENT_TOKENS = 4096
 MAX_TOKENS = 2**31 - 1
@@ -30,7 +30,7 @@ _FORMAT = "mm1 context"
 
 
 @dataclass(frozen=True, slots=True)
-class Maker:
+class Compatibility:
     """All that decides a state beside the tokens: contexts of other makers are never mixed.
 
     `fingerprint` is the model's (config, tensor index, tokenizer), `chunk_tokens` the grid of its
@@ -42,7 +42,7 @@ class Maker:
     chunk_tokens: int
     kv: str
 
-    def differs_in(self, other: "Maker") -> str:
+    def differs_in(self, other: "Compatibility") -> str:
         """Why a context of `other` cannot be used, in words; "" if it can."""
         if self.fingerprint != other.fingerprint:
             return f"made by another model ({other.fingerprint[:12]}, not {self.fingerprint[:12]})"
@@ -53,10 +53,10 @@ class Maker:
         return ""
 
 
-class Chain:
+class TokenHashChain:
     """A hash of the maker and all tokens up to each segment's end: equal only for equal pasts."""
 
-    def __init__(self, maker: Maker, token_ids: Sequence[int]) -> None:
+    def __init__(self, maker: Compatibility, token_ids: Sequence[int]) -> None:
         first = f"{checked_json.VERSION} {maker.fingerprint} {maker.chunk_tokens} {maker.kv}"
         self._links = [hashlib.sha256(first.encode()).digest()]
         self._tokens = np.asarray(token_ids, dtype="<i4")
@@ -83,7 +83,7 @@ class Manifest:
     are files beside the tensors, by name, with size and checksum.
     """
 
-    maker: Maker
+    compatibility: Compatibility
     num_tokens: int
     saved_tokens: int
     states: tuple[int, ...]
@@ -97,7 +97,7 @@ class Manifest:
     @property
     def segments(self) -> Iterator[tuple[int, int]]:
         """The saved tokens [first, last) of each KV file."""
-        if self.maker.kv == NO_KV:
+        if self.compatibility.kv == NO_KV:
             return
         for first in range(0, self.saved_tokens, SEGMENT_TOKENS):
             yield first, min(first + SEGMENT_TOKENS, self.saved_tokens)
@@ -108,9 +108,9 @@ class Manifest:
 
     def write(self, path: Path) -> None:
         body = {
-            "fingerprint": self.maker.fingerprint,
-            "chunk_tokens": self.maker.chunk_tokens,
-            "kv": self.maker.kv,
+            "fingerprint": self.compatibility.fingerprint,
+            "chunk_tokens": self.compatibility.chunk_tokens,
+            "kv": self.compatibility.kv,
             "num_tokens": self.num_tokens,
             "saved_tokens": self.saved_tokens,
             "states": list(self.states),
@@ -133,29 +133,29 @@ class Manifest:
 
     @classmethod
     def _parse(cls, path: Path, body: Mapping[str, Any]) -> Self:
-        num_tokens = whole(body["num_tokens"], 1, MAX_TOKENS)
-        saved_tokens = whole(body["saved_tokens"], 0, num_tokens)
-        states = tuple(whole(position, 1, num_tokens) for position in body["states"])
+        num_tokens = checked_int(body["num_tokens"], 1, MAX_TOKENS)
+        saved_tokens = checked_int(body["saved_tokens"], 0, num_tokens)
+        states = tuple(checked_int(position, 1, num_tokens) for position in body["states"])
         if list(states) != sorted(set(states)):
             raise ValueError("states are not in order")
-        chain = hash_of(body["chain"])
+        chain = checked_hash(body["chain"])
         if path.name == FINISHED and not (saved_tokens == num_tokens and num_tokens in states):
             raise ValueError("it is not finished")
         attachments = {}
         for name, (size, digest) in body["attachments"].items():
             if Path(name).name != name or name.startswith("."):
                 raise ValueError(f"attachment {name!r:.40}")
-            attachments[name] = (whole(size, 0, 2**40), hash_of(digest))
-        maker = Maker(
+            attachments[name] = (checked_int(size, 0, 2**40), checked_hash(digest))
+        maker = Compatibility(
             str(body["fingerprint"]),
-            whole(body["chunk_tokens"], 1, MAX_TOKENS),
+            checked_int(body["chunk_tokens"], 1, MAX_TOKENS),
             str(body["kv"]),
         )
         return cls(maker, num_tokens, saved_tokens, states, chain, attachments)
 
 
 @dataclass(frozen=True)
-class Saved:
+class OpenedContext:
     """A manifest in its folder, with the tokens it stands for."""
 
     folder: Path
@@ -179,14 +179,14 @@ class Saved:
             token_ids = np.fromfile(path, dtype="<i4")
         except OSError as error:
             raise StoreError(f"{path}: {error.strerror}") from None
-        chain = Chain(self.manifest.maker, token_ids)  # type: ignore[arg-type]
+        chain = TokenHashChain(self.manifest.compatibility, token_ids)  # type: ignore[arg-type]
         if chain.at(self.manifest.num_tokens) != self.manifest.chain:
             raise StoreError(f"{path}: damaged: its tokens do not give the context's hash")
         return token_ids
 
     @cached_property
-    def chain(self) -> Chain:
-        return Chain(self.manifest.maker, self.token_ids)  # type: ignore[arg-type]
+    def chain(self) -> TokenHashChain:
+        return TokenHashChain(self.manifest.compatibility, self.token_ids)  # type: ignore[arg-type]
 
     def kv_path(self, first: int, last: int) -> Path:
         return kv_path(self.folder, first, last, self.chain.at(last))
@@ -234,7 +234,7 @@ class Saved:
         common = int(unequal[0]) if len(unequal) else common
         # One token is read anew at least: what comes after the last one is only in a finished one.
         common = min(common, manifest.saved_tokens, len(token_ids) - 1)
-        grid = manifest.maker.chunk_tokens
+        grid = manifest.compatibility.chunk_tokens
         if not needs_state:
             return common // grid * grid
         usable = (p for p in manifest.states if p <= common and p % grid == 0)

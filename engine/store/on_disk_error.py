@@ -11,7 +11,7 @@ T = TypeVar("T")
 OnUnsaved = Callable[[str], None]
 
 
-class Saving:
+class DiskFailurePolicy:
     """Does what writes to disk. After the first thing that fails it raises, or does nothing more if
     there is an `on_unsaved` to be told."""
 

@@ -21,7 +21,7 @@ from engine.store.tensors import Expected
 _UNKNOWN = "0" * 32
 
 
-class Part:
+class PartialSafetensors:
     """The file at `path`, or at `final` once it is sealed, with tensors as `expected`.
 
     `facts` say what they are, as in `tensors.save`. Makes nothing before the first `put`.

@@ -26,23 +26,23 @@ from engine.layers.kv_cache import BLOCK_TOKENS, KVCache
 from engine.model import LayerState, Model
 from engine.protocols import ContextPlan
 from engine.store import layerwise, tensors
-from engine.store.layer_progress import Passed, held_bytes
+from engine.store.layer_progress import LayerProgress, held_bytes
 from engine.store.layer_progress import find as find_passed
 from engine.store.layerwise import LayerWriter
 from engine.store.manifest import (
     FINISHED,
     PARTIAL,
     SEGMENT_TOKENS,
-    Chain,
-    Maker,
+    Compatibility,
     Manifest,
-    Saved,
+    OpenedContext,
+    TokenHashChain,
     facts_of,
 )
-from engine.store.on_disk_error import OnUnsaved, Saving
+from engine.store.on_disk_error import DiskFailurePolicy, OnUnsaved
 from engine.store.owned import AREAS, LOCK, why_not_built
 from engine.store.state_tensors import fixed_tensors, kv_dtype, num_bytes, of_layer
-from engine.store.writer import Reuse, Writer, tidy
+from engine.store.writer import Reuse, Writer, remove_unreferenced
 
 assert SEGMENT_TOKENS == BLOCK_TOKENS
 
@@ -52,7 +52,7 @@ OnWait = Callable[[], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Built:
+class BuildResult:
     """`reused_tokens` of the context were on disk already, and of a streamed model what the first
     `reused_layers` of `num_layers` make of the rest; `why` says why not more was."""
 
@@ -67,7 +67,7 @@ class Built:
 class Store:
     """The saved context in `folder`, as `model` and `maker` make it."""
 
-    def __init__(self, folder: Path, model: Model, maker: Maker) -> None:
+    def __init__(self, folder: Path, model: Model, maker: Compatibility) -> None:
         self.folder = folder
         self._model, self._maker = model, maker
 
@@ -79,7 +79,7 @@ class Store:
         on_progress: OnProgress | None = None,
         on_wait: OnWait | None = None,
         on_unsaved: OnUnsaved | None = None,
-    ) -> Built:
+    ) -> BuildResult:
         """The context of `plan.token_ids`, saved; what is on disk already is not read again.
 
         It begins with the longest part that the folder itself, finished or not, or one of the
@@ -94,7 +94,7 @@ class Store:
         """
         if not plan.token_ids:
             raise StoreError("nothing to build a context from")
-        saving = Saving(self.folder, on_unsaved)
+        saving = DiskFailurePolicy(self.folder, on_unsaved)
         if foreign := saving.do(partial(why_not_built, self.folder)):
             saving.give_up(StoreError(f"{foreign}; choose another folder"))
         with ExitStack() as held:
@@ -121,20 +121,20 @@ class Store:
                 # A kill after the manifest leaves files. Nothing needs them, so they may stay.
                 if saving.is_possible:
                     with suppress(OSError):
-                        tidy(self.folder)
+                        remove_unreferenced(self.folder)
             else:
                 layers, why = self._go_on(plan, context, reuse, passed, why, saving, on_progress)
             why = why if start < len(plan.token_ids) else ""
             num_layers = self._model.config.num_layers
-            return Built(context, start, why, saving.is_possible, num_layers, layers)
+            return BuildResult(context, start, why, saving.is_possible, num_layers, layers)
 
     def open(self, *, check: bool = True) -> Context:
         """The finished context. With `check` every byte is held against its checksum.
 
         Raises StoreError with the reason if it is damaged or was made otherwise.
         """
-        saved = Saved.read(self.folder)
-        if why := self._maker.differs_in(saved.manifest.maker):
+        saved = OpenedContext.read(self.folder)
+        if why := self._maker.differs_in(saved.manifest.compatibility):
             raise StoreError(f"{self.folder}: {why}; build it again")
         try:
             return self._restore(saved, saved.manifest.num_tokens, check=check)
@@ -143,7 +143,7 @@ class Store:
                 raise
             return self.open(check=check)  # it was replaced while it was read
 
-    def _begin(self, reuse: Reuse | None, saving: Saving) -> Context:
+    def _begin(self, reuse: Reuse | None, saving: DiskFailurePolicy) -> Context:
         if reuse is None:
             return Context(self._model, self._maker.chunk_tokens, kv_dtype=kv_dtype(self._maker.kv))
         saving.do(partial(self._bring, reuse))
@@ -163,9 +163,9 @@ class Store:
         plan: ContextPlan,
         context: Context,
         reuse: Reuse | None,
-        passed: Passed | None,
+        passed: LayerProgress | None,
         why: str,
-        saving: Saving,
+        saving: DiskFailurePolicy,
         on_progress: OnProgress | None,
     ) -> tuple[int, str]:
         """Reads what is left; returns the number of layers that were done, and why not more."""
@@ -209,24 +209,26 @@ class Store:
         plan: ContextPlan,
         context: Context,
         writer: Writer,
-        passed: Passed | None,
-        saving: Saving,
+        passed: LayerProgress | None,
+        saving: DiskFailurePolicy,
     ) -> LayerWriter:
         if passed is None:
             writer.keep()  # so that what the layers begin with stays as long as they do
         goal = self._goal(plan, len(context), writer.checkpoints())
-        chain = Chain(self._maker, plan.token_ids)
+        chain = TokenHashChain(self._maker, plan.token_ids)
         return LayerWriter(self.folder, context, goal, chain, passed, saving)
 
-    def _goal(self, plan: ContextPlan, first_token: int, states: Sequence[int] = ()) -> Passed:
+    def _goal(
+        self, plan: ContextPlan, first_token: int, states: Sequence[int] = ()
+    ) -> LayerProgress:
         total = len(plan.token_ids)
-        chain = Chain(self._maker, plan.token_ids).at(total)
+        chain = TokenHashChain(self._maker, plan.token_ids).at(total)
         dtype = str(self._model.dtype).removeprefix("torch.")
-        return Passed(self._maker, total, chain, first_token, tuple(states), dtype)
+        return LayerProgress(self._maker, total, chain, first_token, tuple(states), dtype)
 
     def _find_layers(
         self, plan: ContextPlan, reuse: Reuse | None, why: str
-    ) -> "tuple[Passed | None, Reuse | None, str]":
+    ) -> "tuple[LayerProgress | None, Reuse | None, str]":
         """Layers that were done before with what they begin with, or `reuse` where that leaves less
         to be done."""
         num_layers, total = self._model.config.num_layers, len(plan.token_ids)
@@ -260,8 +262,8 @@ class Store:
             if not (folder / name).exists():
                 continue
             try:
-                saved = Saved.read(folder, name)
-                if reason := self._maker.differs_in(saved.manifest.maker):
+                saved = OpenedContext.read(folder, name)
+                if reason := self._maker.differs_in(saved.manifest.compatibility):
                     raise StoreError(f"{folder}: {reason}")
                 tokens = saved.reusable(wanted, needs_state=self._needs_state)
             except StoreError as error:
@@ -288,7 +290,7 @@ class Store:
     def _needs_state(self) -> bool:
         return any(not isinstance(s, KVCache) for s in self._model.empty_states())
 
-    def _restore(self, saved: Saved, position: int, *, check: bool) -> Context:
+    def _restore(self, saved: OpenedContext, position: int, *, check: bool) -> Context:
         states = self._model.empty_states(kv_dtype=kv_dtype(self._maker.kv))
         caches = {i: s for i, s in enumerate(states) if isinstance(s, KVCache)}
         for index, (first, last) in enumerate(saved.manifest.segments):
@@ -310,7 +312,7 @@ class Store:
         return Context.restored(self._model, self._maker.chunk_tokens, states, token_ids, logits)
 
     def _restore_states(
-        self, saved: Saved, position: int, states: list[LayerState], *, check: bool
+        self, saved: OpenedContext, position: int, states: list[LayerState], *, check: bool
     ) -> Tensor:
         fixed = fixed_tensors(states)
         shapes = {n: tensors.Expected(tuple(t.shape), t.dtype) for n, t in fixed.items()}
@@ -365,7 +367,7 @@ def verify(folder: Path) -> int:
 
     Needs no model. Raises StoreError at the first file that is missing, damaged or misplaced.
     """
-    saved = Saved.read(folder)
+    saved = OpenedContext.read(folder)
     total = (folder / FINISHED).stat().st_size + 4 * len(saved.token_ids)
     for first, last in saved.manifest.segments:
         facts = {"first": str(first), "last": str(last), "chain": saved.chain.at(last)}

@@ -17,10 +17,10 @@ from engine.store.manifest import (
     FINISHED,
     PARTIAL,
     SEGMENT_TOKENS,
-    Chain,
-    Maker,
+    Compatibility,
     Manifest,
-    Saved,
+    OpenedContext,
+    TokenHashChain,
     attachment_path,
     facts_of,
     kv_path,
@@ -31,7 +31,7 @@ from engine.store.state_tensors import checkpoint_every, fixed_tensors, kv_bytes
 
 @dataclass(frozen=True, slots=True)
 class Reuse:
-    saved: Saved
+    saved: OpenedContext
     tokens: int
 
 
@@ -39,10 +39,15 @@ class Writer:
     """Saves `context` while it grows: KV as its blocks fill, states at checkpoints."""
 
     def __init__(
-        self, folder: Path, maker: Maker, plan: ContextPlan, context: Context, reuse: Reuse | None
+        self,
+        folder: Path,
+        maker: Compatibility,
+        plan: ContextPlan,
+        context: Context,
+        reuse: Reuse | None,
     ) -> None:
         self._folder, self._maker, self._plan, self._context = folder, maker, plan, context
-        self._chain = Chain(maker, plan.token_ids)
+        self._chain = TokenHashChain(maker, plan.token_ids)
         self._saved_tokens = len(context) // SEGMENT_TOKENS * SEGMENT_TOKENS
         known = reuse.saved.manifest.states if reuse is not None else ()
         at_end = [len(plan.token_ids)] if len(context) == len(plan.token_ids) else []
@@ -101,7 +106,7 @@ class Writer:
             if not path.exists():
                 durable.write(path, partial(_write_bytes, content))
         self._write_manifest(FINISHED)
-        tidy(self._folder)
+        remove_unreferenced(self._folder)
 
     def _is_checkpoint(self, reached: int, states: Sequence[int]) -> bool:
         if not self._fixed_bytes or reached >= len(self._plan.token_ids):
@@ -173,11 +178,11 @@ class Writer:
         )
 
 
-def tidy(folder: Path) -> None:
+def remove_unreferenced(folder: Path) -> None:
     """Removes what the finished manifest in `folder` does not name; for whoever holds its lock."""
     layer_progress.clear(folder)
     (folder / PARTIAL).unlink(missing_ok=True)
-    named = set(Saved.read(folder).files())
+    named = set(OpenedContext.read(folder).files())
     for pattern in ("kv/*", "states/*", "attachments/*", "tokens-*.bin"):
         for path in folder.glob(pattern):
             if path not in named:

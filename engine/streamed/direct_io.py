@@ -22,7 +22,7 @@ _DIRECT_STEP_BYTES = 64 << 20  # nothing is read ahead of it: 8 MB a call are 15
 _LARGEST_HEADER = 100_000_000  # as the safetensors library has it
 
 
-class Shards:
+class DirectReader:
     """Raw bytes of a checkpoint's tensors; its shards stay open. Any thread may read.
 
     `checkpoint` has held the headers against the files: names, dtypes, shapes, bounds.
@@ -59,7 +59,7 @@ class Shards:
     def num_bytes(self, name: str) -> int:
         return self._places[name][2]
 
-    def past_page(self, name: str) -> int:
+    def bypasses_page_cache(self, name: str) -> int:
         """How far behind a page's border the tensor begins: where memory does too, reading is
         direct."""
         return self._places[name][1] % PAGE_BYTES

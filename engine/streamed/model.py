@@ -1,8 +1,8 @@
 """A model whose layers' weights are read when a layer is reached: they need not fit into memory.
 
 The embedding, the final norm, the head and every layer's router stay in memory. All else is parts
-of layers in a `Pool`: the next layer's are read while one is computed, and what is likely to be
-used again soonest is kept. Logits are those of the resident model, bit by bit.
+of layers in a `WeightCache`: the next layer's are read while one is computed, and what is likely
+to be used again soonest is kept. Logits are those of the resident model, bit by bit.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -18,31 +18,31 @@ from torch import Tensor, nn
 
 import kernels
 from engine.activations import Activations
-from engine.checkpoint import Checkpoint, skeleton
+from engine.checkpoint import Checkpoint, meta_model
 from engine.config import ModelConfig
 from engine.errors import PlacementError
 from engine.layers.experts import ExpertsMLP
 from engine.model import Layer, Model
-from engine.placement.memory import give_back_at_once
-from engine.protocols import Reading
-from engine.streamed.prefetch import Schedule
-from engine.streamed.weight_cache import Pool
-from engine.streamed.weight_groups import Key, Part, Parts
+from engine.placement.memory import trim_malloc
+from engine.protocols import IoStats
+from engine.streamed.prefetch import PrefetchPlan
+from engine.streamed.weight_cache import WeightCache
+from engine.streamed.weight_groups import GroupKey, WeightGroup, WeightGroups
 from kernels import ExpertStack
 from kernels.quantized import Weight
 
 
-class PooledExperts(ExpertStack):
+class CachedExperts(ExpertStack):
     """One of the stacks of a layer's experts, `name` in the layer."""
 
     def __init__(self, layers: "StreamedLayers", layer: int, name: str) -> None:
         self._layers, self._layer, self._name = layers, layer, name
 
     def __getitem__(self, expert: int) -> Weight:
-        return self._layers.expert(Key(self._layer, expert)).weights[self._name]
+        return self._layers.expert(GroupKey(self._layer, expert)).weights[self._name]
 
-    def announce(self, experts: Sequence[int]) -> None:
-        self._layers.announce(experts)
+    def hint(self, experts: Sequence[int]) -> None:
+        self._layers.hint(experts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +55,12 @@ class Router:
     num_chosen: int
 
     @classmethod
-    def of(cls, parts: Parts, index: int, layer: Layer) -> Self:
-        norm, router = (parts.weight(Key(index), x) for x in ("mlp_norm.weight", "mlp.router"))
+    def of(cls, parts: WeightGroups, index: int, layer: Layer) -> Self:
+        norm, router = (parts.weight(GroupKey(index), x) for x in ("mlp_norm.weight", "mlp.router"))
         assert isinstance(layer.mlp, ExpertsMLP)
         return cls(norm, layer.mlp_norm.eps, router, layer.mlp.chosen)
 
-    def foresee(self, hidden: Tensor) -> list[int]:
+    def predict_experts(self, hidden: Tensor) -> list[int]:
         """The experts likely for `hidden` [T, D], which some layer before this one has not seen."""
         logits = kernels.linear(kernels.rms_norm(hidden.float(), self.norm, self.eps), self.router)
         p = logits.softmax(dim=-1)
@@ -76,19 +76,19 @@ class StreamedLayers(nn.ModuleList):
     """
 
     def __init__(
-        self, model_layers: Sequence[Layer], pool: Pool, routers: Sequence[Router]
+        self, model_layers: Sequence[Layer], pool: WeightCache, routers: Sequence[Router]
     ) -> None:
         super().__init__(model_layers)
         self._pool, self._routers = pool, routers
         self._pass = 0
-        self._expert: Key | None = None  # in use
+        self._expert: GroupKey | None = None  # in use
         self._layer: tuple[int, Layer, dict[str, nn.Parameter]] | None = None  # as it is without
         for index, layer in enumerate(model_layers):
             layer.register_forward_pre_hook(partial(self._begin_call, index))
             if isinstance(layer.mlp, ExpertsMLP):
-                layer.mlp.register_forward_pre_hook(partial(self._foresee, index))
+                layer.mlp.register_forward_pre_hook(partial(self._predict_experts, index))
                 for name in ("gate_up", "down"):
-                    _put(layer, f"mlp.{name}", PooledExperts(self, index, f"mlp.{name}"))
+                    _put(layer, f"mlp.{name}", CachedExperts(self, index, f"mlp.{name}"))
 
     def __iter__(self) -> Iterator[nn.Module]:
         return self.each(1)
@@ -102,8 +102,8 @@ class StreamedLayers(nn.ModuleList):
         for index, layer in islice(enumerate(self._modules.values()), first, None):
             assert isinstance(layer, Layer)
             schedule = self._pool.schedule
-            foreseen = {index: schedule.foreseen[index]} if index in schedule.foreseen else {}
-            schedule = replace(schedule, layer=index, num_calls=num_calls, foreseen=foreseen)
+            predicted = {index: schedule.predicted[index]} if index in schedule.predicted else {}
+            schedule = replace(schedule, layer=index, num_calls=num_calls, predicted=predicted)
             self._pool.follow(schedule)
             try:
                 yield self._enter_layer(index, layer)
@@ -112,7 +112,7 @@ class StreamedLayers(nn.ModuleList):
                     self._leave_layer()
 
     def _enter_layer(self, index: int, layer: Layer) -> Layer:
-        part = self._pool.take(Key(index))
+        part = self._pool.take(GroupKey(index))
         self._layer = (index, layer, dict(layer.named_parameters()))
         for name, weight in part.weights.items():
             _put(layer, name, weight)
@@ -125,38 +125,38 @@ class StreamedLayers(nn.ModuleList):
             for name, parameter in empty.items():
                 _put(layer, name, parameter)
             self._layer = None
-            self._pool.release(Key(index))
+            self._pool.release(GroupKey(index))
 
     def _begin_call(self, index: int, _: nn.Module, arguments: tuple[Tensor, ...]) -> None:
         self._leave_expert()
         schedule, num_rows = self._pool.schedule, arguments[0].shape[:-1].numel()
         chosen = self._routers[index].num_chosen if self._routers else 0
-        is_wide = num_rows * chosen >= schedule.num_experts
-        expected = range(schedule.num_experts) if is_wide else schedule.foreseen.get(index, ())
+        all_experts = num_rows * chosen >= schedule.num_experts
+        expected = range(schedule.num_experts) if all_experts else schedule.predicted.get(index, ())
         num_calls = max(schedule.num_calls - 1, 0)
         self._pool.follow(
-            replace(schedule, num_calls=num_calls, is_wide=is_wide, todo=tuple(expected))
+            replace(schedule, num_calls=num_calls, all_experts=all_experts, pending=tuple(expected))
         )
 
-    def _foresee(self, index: int, _: nn.Module, arguments: tuple[Tensor, ...]) -> None:
+    def _predict_experts(self, index: int, _: nn.Module, arguments: tuple[Tensor, ...]) -> None:
         schedule, following = self._pool.schedule, index + 1
-        if schedule.is_wide or following == schedule.num_layers:
+        if schedule.all_experts or following == schedule.num_layers:
             return
-        likely = self._routers[following].foresee(arguments[0].flatten(0, -2))
-        self._pool.follow(replace(schedule, foreseen={**schedule.foreseen, following: likely}))
+        likely = self._routers[following].predict_experts(arguments[0].flatten(0, -2))
+        self._pool.follow(replace(schedule, predicted={**schedule.predicted, following: likely}))
 
-    def announce(self, experts: Sequence[int]) -> None:
-        self._pool.follow(replace(self._pool.schedule, todo=tuple(experts)))
+    def hint(self, experts: Sequence[int]) -> None:
+        self._pool.follow(replace(self._pool.schedule, pending=tuple(experts)))
 
-    def expert(self, key: Key) -> Part:
+    def expert(self, key: GroupKey) -> WeightGroup:
         """The expert of the current layer, which stays until another one is asked for."""
         if self._expert != key:
             self._leave_expert()
             schedule = self._pool.schedule
-            todo = tuple(expert for expert in schedule.todo if expert != key.expert)
+            pending = tuple(expert for expert in schedule.pending if expert != key.expert)
             part = self._pool.take(key)
             self._expert = key
-            self._pool.follow(replace(schedule, todo=todo))
+            self._pool.follow(replace(schedule, pending=pending))
             return part
         return self._pool.held(key)
 
@@ -169,7 +169,7 @@ class StreamedLayers(nn.ModuleList):
 class StreamedModel(Model):
     """What `stream` makes. Hidden states of `spill_over_bytes` or more go to files in `folder`."""
 
-    pool: Pool
+    pool: WeightCache
     least_bytes = kept_bytes = 0  # of the pool, whatever is lent
     folder: Path | None = None
     spill_over_bytes = 0
@@ -182,8 +182,8 @@ class StreamedModel(Model):
         assert isinstance(self.layers, StreamedLayers)
         return self.layers.each(num_calls, first)
 
-    def lend(self, num_bytes: int, *, at_any_cost: bool = False) -> bool:
-        return self.pool.lend(num_bytes, self.least_bytes if at_any_cost else self.kept_bytes)
+    def reserve(self, num_bytes: int, *, at_any_cost: bool = False) -> bool:
+        return self.pool.reserve(num_bytes, self.least_bytes if at_any_cost else self.kept_bytes)
 
     def activations(self, num_tokens: int) -> Activations:
         width, num_bytes = (
@@ -196,7 +196,7 @@ class StreamedModel(Model):
         return Activations.spilled(num_tokens, width, self.dtype, self.folder)
 
     @property
-    def reading(self) -> Reading:
+    def io_stats(self) -> IoStats:
         """What was read from disk so far, and how often it was there already."""
         return self.pool.done
 
@@ -214,12 +214,12 @@ class Demand:
     all_parts: int
 
     @classmethod
-    def of(cls, parts: Parts, config: ModelConfig, dtype: torch.dtype) -> Self:
+    def of(cls, parts: WeightGroups, config: ModelConfig, dtype: torch.dtype) -> Self:
         matrix = config.vocab_size * config.hidden_size
         router = 4 * (config.num_experts + 1) * config.hidden_size if config.num_experts else 0
-        dense = [parts.num_bytes(Key(layer)) for layer in range(config.num_layers)]
+        dense = [parts.num_bytes(GroupKey(layer)) for layer in range(config.num_layers)]
         num_experts, chosen = config.num_experts, config.num_experts_per_token
-        expert = [parts.num_bytes(Key(n, 0)) if num_experts else 0 for n in range(len(dense))]
+        expert = [parts.num_bytes(GroupKey(n, 0)) if num_experts else 0 for n in range(len(dense))]
         return cls(
             shared=matrix * (dtype.itemsize + 4) + 4 * config.hidden_size + len(dense) * router,
             working=parts.working_bytes,
@@ -232,16 +232,16 @@ class Demand:
 def demand(
     checkpoint: Checkpoint, config: ModelConfig, *, device: torch.device, dtype: torch.dtype
 ) -> Demand:
-    """What streaming this checkpoint takes. Raises as `checkpoint.skeleton` does."""
+    """What streaming this checkpoint takes. Raises as `checkpoint.meta_model` does."""
     return Demand.of(parts_of(checkpoint, config, device=device, dtype=dtype), config, dtype)
 
 
 def parts_of(
     checkpoint: Checkpoint, config: ModelConfig, *, device: torch.device, dtype: torch.dtype
-) -> Parts:
-    """Raises as `checkpoint.skeleton` does."""
-    model = skeleton(checkpoint, config)
-    return Parts(checkpoint, config, _layers(model), device=device, dtype=dtype)
+) -> WeightGroups:
+    """Raises as `checkpoint.meta_model` does."""
+    model = meta_model(checkpoint, config)
+    return WeightGroups(checkpoint, config, _layers(model), device=device, dtype=dtype)
 
 
 def hidden_bytes(config: ModelConfig, num_tokens: int, dtype: torch.dtype) -> int:
@@ -264,7 +264,7 @@ def stream(
     what is read now. Raises CheckpointError before allocating if a shape or dtype is not the
     config's, and PlacementError if `pool_bytes` is too little for any layer.
     """
-    give_back_at_once(is_scarce=True)
+    trim_malloc(is_scarce=True)
     parts = parts_of(checkpoint, config, device=device, dtype=dtype)
     with torch.device("meta"):
         model = StreamedModel(config)
@@ -291,7 +291,7 @@ def stream(
         for index, layer in enumerate(layers)
         if isinstance(layer.mlp, ExpertsMLP)
     ]
-    model.pool = Pool(parts, Schedule(config.num_layers, config.num_experts), pool_bytes)
+    model.pool = WeightCache(parts, PrefetchPlan(config.num_layers, config.num_experts), pool_bytes)
     # Work that shares a pass saves more reading than the room it takes, but not if a pass then has
     # to read a part more than once.
     model.least_bytes = needed.least

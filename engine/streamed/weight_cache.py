@@ -8,20 +8,20 @@ from weakref import WeakSet
 
 from engine import threads
 from engine.errors import PlacementError
-from engine.protocols import Reading
-from engine.streamed.prefetch import Schedule
-from engine.streamed.weight_groups import Key, Part, Reader
+from engine.protocols import IoStats
+from engine.streamed.prefetch import PrefetchPlan
+from engine.streamed.weight_groups import GroupKey, Reader, WeightGroup
 
 
 @dataclass(slots=True)
 class _Entry:
-    part: Part
+    part: WeightGroup
     num_bytes: int
     num_users: int = 0
     last_used: int = 0
 
 
-_open_pools: WeakSet["Pool"] = WeakSet()
+_open_pools: WeakSet["WeightCache"] = WeakSet()
 
 
 @atexit.register
@@ -31,7 +31,7 @@ def _close_all() -> None:
         pool.close()
 
 
-class Pool:
+class WeightCache:
     """Holds at most `pool_bytes` of parts. One thread of its own reads, and only while it has to.
 
     A part in use is never dropped. Of the others the one goes first whose next use is furthest
@@ -39,22 +39,22 @@ class Pool:
     ahead drops only what is used later than what is read. One caller's thread; no two at once.
     """
 
-    def __init__(self, reader: Reader, schedule: Schedule, pool_bytes: int) -> None:
+    def __init__(self, reader: Reader, schedule: PrefetchPlan, pool_bytes: int) -> None:
         self._reader, self._schedule, self._pool_bytes = reader, schedule, pool_bytes
         self._all_bytes = pool_bytes
         self._changed = threading.Condition()
-        self._entries: dict[Key, _Entry] = {}
+        self._entries: dict[GroupKey, _Entry] = {}
         self._held_bytes = 0  # of entries, and of the part that is being read
-        self._wanted: Key | None = None
-        self._errors: dict[Key, BaseException] = {}
+        self._wanted: GroupKey | None = None
+        self._errors: dict[GroupKey, BaseException] = {}
         self._thread: threading.Thread | None = None
         self._is_closed = False
         self._clock = 0
-        self._done = Reading()
+        self._done = IoStats()
         _open_pools.add(self)
 
     @property
-    def done(self) -> Reading:
+    def done(self) -> IoStats:
         with self._changed:
             return replace(self._done)
 
@@ -67,16 +67,16 @@ class Pool:
         return self._pool_bytes - self._held_bytes
 
     @property
-    def schedule(self) -> Schedule:
+    def schedule(self) -> PrefetchPlan:
         return self._schedule
 
-    def follow(self, schedule: Schedule) -> None:
+    def follow(self, schedule: PrefetchPlan) -> None:
         """What is expected has changed; reading ahead goes by `schedule` from now on."""
         with self._changed:
             self._schedule = schedule
             self._start()
 
-    def take(self, key: Key) -> Part:
+    def take(self, key: GroupKey) -> WeightGroup:
         """The part, which stays until it is released as often as it was taken.
 
         Waits for it to be read. Raises what reading raised, now or ahead (another call tries
@@ -92,11 +92,11 @@ class Pool:
             entry.num_users += 1
             return entry.part
 
-    def held(self, key: Key) -> Part:
+    def held(self, key: GroupKey) -> WeightGroup:
         """A part that was taken and not released since."""
         return self._entries[key].part
 
-    def _wait_for(self, key: Key) -> None:
+    def _wait_for(self, key: GroupKey) -> None:
         began = time.perf_counter()
         self._wanted = key
         try:
@@ -114,7 +114,7 @@ class Pool:
             self._wanted = None
             self._done.waited_s += time.perf_counter() - began
 
-    def release(self, key: Key) -> None:
+    def release(self, key: GroupKey) -> None:
         with self._changed:
             if (entry := self._entries.get(key)) is None:
                 return  # it was released by all means
@@ -130,7 +130,7 @@ class Pool:
             for entry in self._entries.values():
                 entry.num_users = 0
 
-    def lend(self, num_bytes: int, kept_bytes: int) -> bool:
+    def reserve(self, num_bytes: int, kept_bytes: int) -> bool:
         """Holds so much less, in all, until the next call; between passes, when no part is in use.
 
         When it returns that much is free. False, and all is as before, if it would leave less than
@@ -180,7 +180,7 @@ class Pool:
                 self._thread = None
                 raise
 
-    def _next(self) -> tuple[Key, list[Key]] | None:
+    def _next(self) -> tuple[GroupKey, list[GroupKey]] | None:
         """What to read next, and what to drop for it."""
         if self._is_closed:
             return None
@@ -197,7 +197,7 @@ class Pool:
                 return None if dropped is None else (key, dropped)
         return None
 
-    def _room(self, key: Key, *, is_wanted: bool) -> list[Key] | None:
+    def _room(self, key: GroupKey, *, is_wanted: bool) -> list[GroupKey] | None:
         """What to drop so that `key` fits; None if it cannot, or must wait for something sooner."""
         missing = self._held_bytes + self._reader.num_bytes(key) - self._pool_bytes
         if missing <= 0:

@@ -20,23 +20,23 @@ from engine.checkpoint import (
     DTYPES,
     STORED_DTYPES,
     Checkpoint,
-    Piece,
-    assembled,
-    pieces_of,
-    stays_float32,
+    TensorPiece,
+    build_weight,
+    keep_in_fp32,
+    tensor_pieces,
 )
 from engine.config import ModelConfig
 from engine.families import family_named
 from engine.model import Layer
 from engine.placement.weight_bytes import ALIGNMENT, PAGE_BYTES, is_large, pooled_bytes
 from engine.quantized.forms import Form, is_matrix
-from engine.streamed.direct_io import Shards
+from engine.streamed.direct_io import DirectReader
 from kernels.quantized import Weight
 
 DENSE = -1
 
 
-class Key(NamedTuple):
+class GroupKey(NamedTuple):
     """A part: an expert of a layer, or its dense part."""
 
     layer: int
@@ -44,7 +44,7 @@ class Key(NamedTuple):
 
 
 @dataclass(slots=True)
-class Part:
+class WeightGroup:
     """Weights by the names they have in the layer, without the axis of experts.
 
     `buffer` is memory that can hold another part of the same size once nobody uses this one.
@@ -69,13 +69,13 @@ class Part:
 class Reader(Protocol):
     """What a pool needs to know of parts."""
 
-    def num_bytes(self, key: Key) -> int:
+    def num_bytes(self, key: GroupKey) -> int:
         """What the part takes in memory."""
 
-    def read_bytes(self, key: Key) -> int:
+    def read_bytes(self, key: GroupKey) -> int:
         """What is read from disk for it."""
 
-    def read(self, key: Key, dropped: list[Part]) -> Part:
+    def read(self, key: GroupKey, dropped: list[WeightGroup]) -> WeightGroup:
         """The part, perhaps in the memory of a dropped one. Called by one thread at a time.
 
         Empties `dropped`, and before it takes memory, so that theirs is free by then.
@@ -87,11 +87,11 @@ class _Matrix(NamedTuple):
 
     name: str
     form: Form
-    pieces: tuple[Piece, ...]
+    pieces: tuple[TensorPiece, ...]
 
 
-class Parts:
-    """The parts of all layers of `checkpoint`, which `checkpoint.skeleton` has accepted.
+class WeightGroups:
+    """The parts of all layers of `checkpoint`, which `checkpoint.meta_model` has accepted.
 
     `layers` are on the meta device. On a GPU what is read passes through pinned memory and a stream
     of its own, so that copies run beside products.
@@ -106,13 +106,13 @@ class Parts:
         device: torch.device,
         dtype: torch.dtype,
     ) -> None:
-        self._checkpoint, self._shards = checkpoint, Shards(checkpoint)
+        self._checkpoint, self._shards = checkpoint, DirectReader(checkpoint)
         self._device, self._dtype, self._num_experts = device, dtype, config.num_experts
         self._sources = family_named(config.family).sources(config)
         self._staging = _Staging(device)
         self._wide = torch.empty(0, dtype=torch.uint8)
         self._quantization = config.quantization
-        self._matrices: dict[Key, list[_Matrix]] = {}
+        self._matrices: dict[GroupKey, list[_Matrix]] = {}
         for index, layer in enumerate(layers):
             for name, parameter in layer.named_parameters():
                 self._add(index, name, is_stack=parameter.dim() == 3)
@@ -121,29 +121,31 @@ class Parts:
         path = f"layers.{layer}.{name}"
         sources, form = self._sources[path], self._quantization.form_of(path)
         if not (self._num_experts and is_stack):
-            pieces = pieces_of(self._checkpoint, sources, form, self._dtype_of(name))
-            self._matrices.setdefault(Key(layer), []).append(_Matrix(name, form, pieces))
+            pieces = tensor_pieces(self._checkpoint, sources, form, self._dtype_of(name))
+            self._matrices.setdefault(GroupKey(layer), []).append(_Matrix(name, form, pieces))
             return
         each = len(sources) // self._num_experts
         for expert in range(self._num_experts):
             own = sources[expert * each : (expert + 1) * each]
             kept = self._kept(own) if form is Form.PLAIN else self._dtype
-            pieces = pieces_of(self._checkpoint, own, form, kept)
-            self._matrices.setdefault(Key(layer, expert), []).append(_Matrix(name, form, pieces))
+            pieces = tensor_pieces(self._checkpoint, own, form, kept)
+            self._matrices.setdefault(GroupKey(layer, expert), []).append(
+                _Matrix(name, form, pieces)
+            )
 
     def _kept(self, sources: tuple[str, ...]) -> torch.dtype:
         stored = {DTYPES[self._checkpoint.info(source).dtype] for source in sources}
         narrow = len(stored) == 1 and min(x.itemsize for x in stored) < self._dtype.itemsize
         return stored.pop() if narrow else self._dtype
 
-    def _pieces(self, key: Key) -> Iterator[Piece]:
+    def _pieces(self, key: GroupKey) -> Iterator[TensorPiece]:
         return (piece for matrix in self._matrices[key] for piece in matrix.pieces)
 
-    def num_bytes(self, key: Key) -> int:
+    def num_bytes(self, key: GroupKey) -> int:
         sizes = (piece.num_bytes for piece in self._pieces(key))
         return sum(sizes) if key.expert == DENSE else sum(map(pooled_bytes, sizes))
 
-    def read_bytes(self, key: Key) -> int:
+    def read_bytes(self, key: GroupKey) -> int:
         return sum(
             self._shards.num_bytes(name) for piece in self._pieces(key) for name in piece.names
         )
@@ -162,7 +164,7 @@ class Parts:
         ]
         return max(packed, default=0) + max(staged, default=0) * self._staging.depth
 
-    def read(self, key: Key, dropped: list[Part]) -> Part:
+    def read(self, key: GroupKey, dropped: list[WeightGroup]) -> WeightGroup:
         """On the device when it returns. Raises CheckpointError if a file can no longer be read."""
         spare = None
         while dropped:
@@ -174,16 +176,16 @@ class Parts:
         with torch.no_grad(), self._staging.reading():
             if key.expert != DENSE:
                 return self._expert(key, spare)
-            return Part({matrix.name: self._dense(matrix) for matrix in self._matrices[key]})
+            return WeightGroup({matrix.name: self._dense(matrix) for matrix in self._matrices[key]})
 
-    def weight(self, key: Key, name: str) -> Tensor:
+    def weight(self, key: GroupKey, name: str) -> Tensor:
         """One plain weight of a part, apart from it, as it is before it is packed."""
         return self._apart(next(m for m in self._matrices[key] if m.name == name))
 
     def shared(self, name: str) -> Tensor:
         """A weight of the model that belongs to no layer."""
         sources, dtype = self._sources[name], self._dtype_of(name)
-        pieces = pieces_of(self._checkpoint, sources, Form.PLAIN, dtype)
+        pieces = tensor_pieces(self._checkpoint, sources, Form.PLAIN, dtype)
         weight = self._apart(_Matrix(name, Form.PLAIN, pieces))
         self._staging.clear()  # an embedding is much larger than what is staged from now on
         return weight
@@ -195,7 +197,7 @@ class Parts:
         return weight
 
     def _dtype_of(self, name: str) -> torch.dtype:
-        return torch.float32 if stays_float32(name) else self._dtype
+        return torch.float32 if keep_in_fp32(name) else self._dtype
 
     def _empty(self, matrix: _Matrix) -> list[Tensor]:
         return [
@@ -222,7 +224,7 @@ class Parts:
             return False
         return matrix.pieces[0].dtype == torch.float32 and is_matrix(matrix.name)
 
-    def _expert(self, key: Key, spare: Tensor | None) -> Part:
+    def _expert(self, key: GroupKey, spare: Tensor | None) -> WeightGroup:
         buffer = spare if spare is not None else _pages(self.num_bytes(key), self._device)
         weights, start = {}, 0
         for matrix in self._matrices[key]:
@@ -233,11 +235,11 @@ class Parts:
                 targets.append(flat.view(piece.shape))
                 start += pooled_bytes(piece.num_bytes)
             weights[matrix.name] = self._filled(matrix, targets)
-        return Part(weights, buffer)
+        return WeightGroup(weights, buffer)
 
-    def _moved(self, piece: Piece, start: int) -> int:
+    def _moved(self, piece: TensorPiece, start: int) -> int:
         """How far behind `start` of a buffer of pages it lies, so that it can be read directly."""
-        past = self._shards.past_page(piece.names[0])
+        past = self._shards.bypasses_page_cache(piece.names[0])
         # What products use where it lies gives other bits where it does not begin a cache line.
         alignment = ALIGNMENT if piece.dtype == self._dtype else piece.dtype.itemsize
         if not is_large(piece.num_bytes) or past % alignment:
@@ -250,7 +252,7 @@ class Parts:
             rows_of = piece.rows(self._checkpoint, target)
             for name, rows in zip(piece.names, rows_of, strict=True):
                 self._read_rows(name, rows)
-        return assembled(self._checkpoint, matrix.form, matrix.pieces, targets)
+        return build_weight(self._checkpoint, matrix.form, matrix.pieces, targets)
 
     def _read_rows(self, name: str, rows: Tensor) -> None:
         if self._is_direct(name, rows.dtype):

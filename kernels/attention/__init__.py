@@ -3,10 +3,10 @@ from torch import Tensor
 
 from kernels.attention import blocks, naive, received, sdpa, tiled
 from kernels.attention.blocks import KeyBlocks
-from kernels.attention.int8 import Int8Rows, Rows, Segments, dense
+from kernels.attention.int8 import Int8Tensor, Rows, Segments, dense
 from kernels.registry import HAS_TRITON, Registry, on_first_call
 
-__all__ = ["BLOCKS", "MASS", "REGISTRY", "Int8Rows", "KeyBlocks", "Rows", "Segments", "dense"]
+__all__ = ["BLOCKS", "RECEIVED", "REGISTRY", "Int8Tensor", "KeyBlocks", "Rows", "Segments", "dense"]
 
 REGISTRY = Registry[[Tensor, Segments, float, int | None, int], Tensor]("attention")
 if HAS_TRITON:
@@ -45,11 +45,11 @@ BLOCKS.add(
     dtypes=(torch.float32, torch.bfloat16, torch.float16),
 )
 
-MASS = Registry[[Tensor, Segments, float], Tensor]("attention mass")
-MASS.add(
+RECEIVED = Registry[[Tensor, Segments, float], Tensor]("attention mass")
+RECEIVED.add(
     "tiled",
-    received.attention_mass,
+    received.attention_received,
     devices=("cpu", "cuda"),
     dtypes=(torch.float32, torch.bfloat16, torch.float16),
 )
-MASS.add("naive", naive.attention_mass, devices=("cpu", "cuda"), dtypes=(torch.float64,))
+RECEIVED.add("naive", naive.attention_received, devices=("cpu", "cuda"), dtypes=(torch.float64,))

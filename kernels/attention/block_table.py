@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from kernels.attention.int8 import Int8Rows, Rows, Segments
+from kernels.attention.int8 import Int8Tensor, Rows, Segments
 
 # Columns: position of the first key; then for keys and for values the address of the rows, their
 # elements per token and per head, and the same for the scales (0 where there are none).
@@ -19,7 +19,7 @@ _MOST_TOKENS_OF_A_TILE = 128
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
+class BlockTable:
     """`rows` [num_segments + 1, 13] int64 on the device; the last row only tells where all ends.
 
     Holds the tensors it points into: addresses alone keep nothing alive.
@@ -33,7 +33,7 @@ class Table:
     held: tuple[Rows, ...]
 
     @classmethod
-    def of(cls, segments: Segments, dtype: torch.dtype) -> "Table":
+    def of(cls, segments: Segments, dtype: torch.dtype) -> "BlockTable":
         """Raises ValueError where the rows are neither all int8 nor all of `dtype`."""
         kinds = {_dtype(rows) for pair in segments for rows in pair}
         if kinds not in ({torch.int8}, {dtype}):
@@ -51,7 +51,7 @@ class Table:
             start += pair[0].shape[0]
         lines.append([start] + [0] * (NUM_COLUMNS - 1))
         first = held[0]
-        device = (first.values if isinstance(first, Int8Rows) else first).device
+        device = (first.values if isinstance(first, Int8Tensor) else first).device
         rows = torch.tensor(lines, dtype=torch.int64)
         return cls(
             rows=rows.to(device, non_blocking=True),
@@ -64,11 +64,11 @@ class Table:
 
 
 def _dtype(rows: Rows) -> torch.dtype:
-    return torch.int8 if isinstance(rows, Int8Rows) else rows.dtype
+    return torch.int8 if isinstance(rows, Int8Tensor) else rows.dtype
 
 
 def _place(rows: Rows) -> list[int]:
-    if isinstance(rows, Int8Rows):
+    if isinstance(rows, Int8Tensor):
         return [*_place(rows.values)[:3], *_place(rows.scales)[:3]]
     return [rows.data_ptr(), rows.stride(0), rows.stride(1), 0, 0, 0]
 
@@ -76,11 +76,11 @@ def _place(rows: Rows) -> list[int]:
 def _aligned(rows: Rows) -> Rows:
     """`rows`, or a copy where a row does not start at a multiple of 16 bytes or a kernel's tile
     of tokens reaches beyond int32."""
-    x = rows.values if isinstance(rows, Int8Rows) else rows
+    x = rows.values if isinstance(rows, Int8Tensor) else rows
     starts = (x.data_ptr(), x.stride(0) * x.itemsize, x.stride(1) * x.itemsize)
     aligned = x.stride(2) == 1 and not any(start % _ALIGNED_BYTES for start in starts)
     if aligned and x.stride(0) * _MOST_TOKENS_OF_A_TILE < 2**31:
         return rows
-    if isinstance(rows, Int8Rows):
-        return Int8Rows(x.clone(memory_format=torch.contiguous_format), rows.scales)
+    if isinstance(rows, Int8Tensor):
+        return Int8Tensor(x.clone(memory_format=torch.contiguous_format), rows.scales)
     return x.clone(memory_format=torch.contiguous_format)

@@ -10,7 +10,7 @@ from kernels.attention import tiled
 from kernels.attention.int8 import Rows, Segments
 
 if TYPE_CHECKING:
-    from kernels.attention.block_table import Table
+    from kernels.attention.block_table import BlockTable
 
 
 @dataclass(slots=True, eq=False)
@@ -23,22 +23,22 @@ class KeyBlocks:
 
     blocks: Segments
     num_keys: Tensor
-    _table: "Table | None" = field(default=None, init=False)
+    _table: "BlockTable | None" = field(default=None, init=False)
 
     @property
     def capacity(self) -> int:
         """Keys there is room for."""
         return sum(keys.shape[0] for keys, _ in self.blocks)
 
-    def table(self, dtype: torch.dtype) -> "Table":
+    def table(self, dtype: torch.dtype) -> "BlockTable":
         """Where the blocks lie, made once; ends at `num_keys` as of the work queued so far.
 
         Raises ValueError where a kernel would have to read a copy: it would miss later rows.
         """
-        from kernels.attention.block_table import Table
+        from kernels.attention.block_table import BlockTable
 
         if self._table is None:
-            table = Table.of(self.blocks, dtype)
+            table = BlockTable.of(self.blocks, dtype)
             given = [rows for pair in self.blocks for rows in pair]
             if any(x is not y for x, y in zip(table.held, given, strict=True)):
                 raise ValueError("attention: rows of a block do not start at multiples of 16 bytes")

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from kernels.attention import jit
-from kernels.attention.int8 import Int8Rows, Segments, dense
+from kernels.attention.int8 import Int8Tensor, Segments, dense
 
 FEW_QUERIES = 16
 _CUT = 64
@@ -26,7 +26,7 @@ _ROW_TILE = 4  # MKL rounds the rows of other heights in another way
 Part = tuple[Tensor, Tensor]  # out [G, M, D], log-sum-exp [G, M] of M rows per KV head
 
 
-def serves(q: Tensor) -> bool:
+def supports(q: Tensor) -> bool:
     """A few float32 queries on a CPU that want no gradient: PyTorch's fused kernel has none."""
     grad = torch.is_grad_enabled() and q.requires_grad
     return (
@@ -45,8 +45,8 @@ def attention(
     history, outs = num_keys - num_queries, []
     if window is None and jit.is_usable(head_dim):
         # int8 keys are read as they are, or a tile of them made dense.
-        as_it_is = all(jit.serves(keys, values) for keys, values in segments)
-        pieces = segments if as_it_is else _stretches(segments, 0, num_keys)
+        as_it_is = all(jit.supports(keys, values) for keys, values in segments)
+        pieces = segments if as_it_is else _segments_between(segments, 0, num_keys)
         return jit.attention(rows, pieces, num_keys, scale).view(q.shape)
     if window is not None:  # also where all are in it: so cut, as they are once more came
         for at in range(num_queries):
@@ -66,14 +66,16 @@ def _cut_at(
     cut: int, rows: Tensor, segments: Segments, scale: float, num_keys: int
 ) -> Iterator[Tensor]:
     """[G, R, D] of each of `rows` [T, G, R, D]; the first sees `num_keys`, each other one more."""
-    parts = [_shared(rows, keys, values, scale) for keys, values in _stretches(segments, 0, cut)]
+    parts = [
+        _shared(rows, keys, values, scale) for keys, values in _segments_between(segments, 0, cut)
+    ]
     per_group = rows.shape[2]
     for at, row in enumerate(rows):
         own = slice(at * per_group, (at + 1) * per_group)
         mine = [(out[:, own], lse[:, own]) for out, lse in parts]
-        for keys, values in _stretches(segments, cut, num_keys + at):
+        for keys, values in _segments_between(segments, cut, num_keys + at):
             mine.append(_part(row, keys, values, scale))
-        yield _joined(mine)
+        yield _merge_lse(mine)
 
 
 def _shared(rows: Tensor, keys: Tensor, values: Tensor, scale: float) -> Part:
@@ -108,8 +110,8 @@ def _windowed(
 ) -> Tensor:
     lowest = max(num_keys - window, 0)
     pieces = [
-        *_stretches(segments, 0, min(sinks, lowest)),
-        *_stretches(segments, lowest, num_keys),
+        *_segments_between(segments, 0, min(sinks, lowest)),
+        *_segments_between(segments, lowest, num_keys),
     ]
     keys, values = (torch.cat(tensors) for tensors in zip(*pieces, strict=True))
     if jit.is_usable(row.shape[-1]):
@@ -117,12 +119,12 @@ def _windowed(
     return _part(row, keys, values, scale)[0]
 
 
-def _stretches(segments: Segments, start: int, end: int) -> Iterator[tuple[Tensor, Tensor]]:
+def _segments_between(segments: Segments, start: int, end: int) -> Iterator[tuple[Tensor, Tensor]]:
     """Keys and values start .. end, cut where the segments are."""
     offset = 0
     for keys, values in segments:
         first, last = max(start - offset, 0), min(end - offset, keys.shape[0])
-        quantised = isinstance(keys, Int8Rows) or isinstance(values, Int8Rows)
+        quantised = isinstance(keys, Int8Tensor) or isinstance(values, Int8Tensor)
         step = _INT8_TILE if quantised else max(last - first, 1)
         for tile in range(first, last, step):
             part = slice(tile, min(tile + step, last))
@@ -146,7 +148,7 @@ def _part(rows: Tensor, keys: Tensor, values: Tensor, scale: float) -> Part:
     return out[:, 0, :num_rows], lse[:, 0, :num_rows]
 
 
-def _joined(parts: list[Part]) -> Tensor:
+def _merge_lse(parts: list[Part]) -> Tensor:
     if len(parts) == 1:
         return parts[0][0]
     shares = torch.stack([lse for _, lse in parts]).softmax(dim=0)

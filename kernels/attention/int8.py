@@ -8,14 +8,14 @@ from torch import Tensor
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Int8Rows:
+class Int8Tensor:
     """`values` [n, G, D] int8 times `scales` [n, G] float32: a half to a quarter of the bytes."""
 
     values: Tensor
     scales: Tensor
 
     @classmethod
-    def quantize(cls, rows: Tensor) -> "Int8Rows":
+    def quantize(cls, rows: Tensor) -> "Int8Tensor":
         """The nearest int8 rows to `rows` [n, G, D]: off by at most half a scale, a scale being a
         row's largest magnitude over 127. -128 is not used."""
         rows = rows.float()
@@ -30,8 +30,8 @@ class Int8Rows:
         # In place: a second array of this size costs a CPU more than the product.
         return product.mul_(self.scales[..., None]).to(dtype)
 
-    def __getitem__(self, tokens: slice) -> "Int8Rows":
-        return Int8Rows(self.values[tokens], self.scales[tokens])
+    def __getitem__(self, tokens: slice) -> "Int8Tensor":
+        return Int8Tensor(self.values[tokens], self.scales[tokens])
 
     @property
     def shape(self) -> torch.Size:
@@ -42,10 +42,10 @@ class Int8Rows:
         return self.values.nbytes + self.scales.nbytes
 
 
-Rows = Tensor | Int8Rows
+Rows = Tensor | Int8Tensor
 Segments = Sequence[tuple[Rows, Rows]]  # keys and values [n, G, D] each
 
 
 def dense(rows: Rows, dtype: torch.dtype) -> Tensor:
     """`rows` as a tensor: what is quantised in `dtype`, what is not as it is."""
-    return rows.dequantize(dtype) if isinstance(rows, Int8Rows) else rows
+    return rows.dequantize(dtype) if isinstance(rows, Int8Tensor) else rows

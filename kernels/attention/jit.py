@@ -10,7 +10,7 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from kernels.attention.int8 import Int8Rows, Rows
+from kernels.attention.int8 import Int8Tensor, Rows
 from kernels.jit import run
 
 Piece = tuple[Rows, Rows]  # keys and values [n, G, D], both float32 or both int8
@@ -37,7 +37,7 @@ def attention(rows: Tensor, pieces: Iterable[Piece], num_keys: int, scale: float
         num_chunks = -(-num_tile // jit_ir.CHUNK)
         k, v, *scales = _parts_of(keys, values)
         assert k.stride(2) == v.stride(2) == 1
-        job = jit_ir.PartsJob(
+        job = jit_ir.PartialArgs(
             rows.data_ptr(),
             k.data_ptr(),
             v.data_ptr(),
@@ -59,23 +59,23 @@ def attention(rows: Tensor, pieces: Iterable[Piece], num_keys: int, scale: float
         )
         run.run(jit_ir.compiled_parts(head_dim, bool(scales)), job)
         num_parts = first_chunk + num_chunks
-        whole = jit_ir.WholeJob(parts.data_ptr(), out.data_ptr(), num_rows, num_parts, room)
+        whole = jit_ir.FullArgs(parts.data_ptr(), out.data_ptr(), num_rows, num_parts, room)
         run.run(jit_ir.compiled_whole(head_dim), whole, num_threads=1)
         seen -= num_tile
         first_chunk = 1  # behind what all keys up to here are together
     return out
 
 
-def serves(keys: Rows, values: Rows) -> bool:
+def supports(keys: Rows, values: Rows) -> bool:
     """Whether a piece can be read where it lies."""
-    if isinstance(keys, Int8Rows) and isinstance(values, Int8Rows):
+    if isinstance(keys, Int8Tensor) and isinstance(values, Int8Tensor):
         return keys.scales.stride() == values.scales.stride()
     return isinstance(keys, Tensor) and isinstance(values, Tensor) and keys.dtype == torch.float32
 
 
 def _parts_of(keys: Rows, values: Rows) -> tuple[Tensor, ...]:
     """Keys and values, and of int8 ones the scales, too."""
-    if isinstance(keys, Int8Rows) and isinstance(values, Int8Rows):
+    if isinstance(keys, Int8Tensor) and isinstance(values, Int8Tensor):
         return keys.values, values.values, keys.scales, values.scales
     assert isinstance(keys, Tensor) and isinstance(values, Tensor)
     return keys, values
@@ -107,7 +107,7 @@ def is_usable(head_dim: int) -> bool:
         last = attention(q[2:], pieces, 700, scale)
         fewer = [*pieces[:1], (keys[300:-2], values[300:-2])]
         first = attention(q[:1], fewer, 698, scale)
-        coded = [(Int8Rows.quantize(keys), Int8Rows.quantize(values))]
+        coded = [(Int8Tensor.quantize(keys), Int8Tensor.quantize(values))]
         of_codes = attention(q, coded, 700, scale)
         widened = attention(q, [(k.dequantize(), v.dequantize()) for k, v in coded], 700, scale)
     except run.UNAVAILABLE:

@@ -6,7 +6,7 @@ at the end (as in FlashAttention, arXiv 2205.14135). Where chunks begin depends 
 so a query's bits do not depend on the queries beside it or on the number of threads.
 
 int8 keys and values are widened a chunk at a time, once for all heads that read them, into memory
-that stays in the cache: the bits are those of attention over what `Int8Rows.dequantize` gives.
+that stays in the cache: the bits are those of attention over what `Int8Tensor.dequantize` gives.
 """
 
 from collections.abc import Sequence
@@ -16,14 +16,14 @@ from functools import cache
 from llvmlite import ir
 
 from kernels.jit import builder
-from kernels.jit.builder import F32, I8, I32, I64, INTEGERS, LANES, VECTOR, Program
+from kernels.jit.builder import F32, I8, I32, I64, INTEGERS, LANES, VECTOR, FunctionBuilder
 
 CHUNK = 256  # keys; their values are in the cache when the second half of the work begins
 EXTRA = LANES  # numbers of a part beyond its sum of values: m, l, and room
 _LOWEST = -3e38  # a score of nothing
 
 
-class PartsJob(Structure):
+class PartialArgs(Structure):
     """Parts of all queries and heads over keys that lie together. Strides are in numbers."""
 
     _fields_ = (
@@ -52,7 +52,7 @@ class PartsJob(Structure):
     )
 
 
-class WholeJob(Structure):
+class FullArgs(Structure):
     """What the first `num_chunks` parts of each row are together: that part replaces the first."""
 
     _fields_ = (
@@ -66,7 +66,7 @@ class WholeJob(Structure):
 
 @cache
 def compiled_parts(head_dim: int, is_int8: bool) -> int:
-    """The address of the function that does its part of a `PartsJob`."""
+    """The address of the function that does its part of a `PartialArgs`."""
     return builder.compiled(lambda function, _: write_parts(function, head_dim, is_int8))
 
 
@@ -82,11 +82,14 @@ def write_parts(function: ir.Function, head_dim: int, is_int8: bool) -> None:
     num_queries, num_groups, per_group, num_keys, seen = program.fields[6:11]
     key_stride, key_group, value_stride, value_group = program.fields[11:15]
     scale_stride, scale_group, num_chunks, first_chunk, room = program.fields[15:20]
-    scale = program.spread(b.load(program.places[20], typ=F32))
+    scale = program.broadcast(b.load(program.places[20], typ=F32))
     scores = program.array(I64(CHUNK))
     wide = [program.array(I64(CHUNK * head_dim)) for _ in range(2)] if is_int8 else []
     kind = I8 if is_int8 else F32
-    with program.shares(program.places[21], I64(1), b.mul(num_groups, num_chunks)) as (unit, _):
+    with program.work_stealing_loop(program.places[21], I64(1), b.mul(num_groups, num_chunks)) as (
+        unit,
+        _,
+    ):
         group, chunk = b.srem(unit, num_groups), b.sdiv(unit, num_groups)
         first_key = b.mul(chunk, I64(CHUNK))
         in_chunk = program.least(b.sub(num_keys, first_key), I64(CHUNK))
@@ -134,11 +137,11 @@ def write_whole(function: ir.Function, head_dim: int) -> None:
             at = b.add(b.mul(chunk, I64(stride)), I64(head_dim))
             b.store(program.larger(b.load(top, typ=F32), program.load(of_row, F32, at)), top)
         sums = [program.local(VECTOR(None)) for _ in range(0, head_dim, LANES)]
-        highest = program.spread(b.load(top, typ=F32))
+        highest = program.broadcast(b.load(top, typ=F32))
         with program.loop(I64(0), num_chunks, 1) as chunk:
             part = program.at(of_row, F32, b.mul(chunk, I64(stride)))
             own, own_total = (
-                program.spread(program.load(part, F32, I64(head_dim + at))) for at in (0, 1)
+                program.broadcast(program.load(part, F32, I64(head_dim + at))) for at in (0, 1)
             )
             share = program.exponential(b.fsub(own, highest))
             program.add_product(total, share, own_total)
@@ -155,7 +158,7 @@ def write_whole(function: ir.Function, head_dim: int) -> None:
     b.ret_void()
 
 
-class _Attention(Program):
+class _Attention(FunctionBuilder):
     def widen(
         self,
         codes: ir.Value,
@@ -169,7 +172,7 @@ class _Attention(Program):
         """The first `count` int8 rows as float32, in `rows`."""
         b = self.b
         with self.loop(I64(0), count, 1) as key:
-            scale = self.spread(self.load(scales, F32, b.mul(key, scale_stride)))
+            scale = self.broadcast(self.load(scales, F32, b.mul(key, scale_stride)))
             code = self.at(codes, I8, b.mul(key, stride))
             row = self.at(rows, F32, b.mul(key, I64(head_dim)))
             for at in range(0, head_dim, LANES):
@@ -202,11 +205,11 @@ class _Attention(Program):
             found = b.select(is_there, found, VECTOR([_LOWEST] * LANES))
             self.store(found, scores, tile)
             b.store(self.larger(b.load(top, typ=VECTOR), found), top)
-        return self.halved(b.load(top, typ=VECTOR), self.larger)
+        return self.horizontal_reduce(b.load(top, typ=VECTOR), self.larger)
 
     def exponentials(self, scores: ir.Value, count: ir.Value, top: ir.Value) -> ir.Value:
         """Replaces each of `scores` s by e^(s - top), and returns their sum."""
-        b, total, highest = self.b, self.local(VECTOR(None)), self.spread(top)
+        b, total, highest = self.b, self.local(VECTOR(None)), self.broadcast(top)
         with self.loop(I64(0), count, LANES) as tile:
             found = self.exponential(b.fsub(self.load(scores, F32, tile, LANES), highest))
             self.store(found, scores, tile)
@@ -218,7 +221,7 @@ class _Attention(Program):
     ) -> list[ir.Value]:
         sums = [self.local(VECTOR(None)) for _ in range(0, head_dim, LANES)]
         with self.loop(I64(0), count, 1) as key:
-            weight = self.spread(self.load(weights, F32, key))
+            weight = self.broadcast(self.load(weights, F32, key))
             numbers = self.vectors(self.at(values, F32, self.b.mul(key, stride)), head_dim)
             for one, number in zip(sums, numbers, strict=True):
                 self.add_product(one, weight, number)

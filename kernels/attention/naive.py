@@ -18,7 +18,7 @@ def attention(
     return torch.einsum("hts,shd->thd", _weights(q, segments, scale, window, sinks), v)
 
 
-def attention_mass(q: Tensor, segments: Segments, scale: float) -> Tensor:
+def attention_received(q: Tensor, segments: Segments, scale: float) -> Tensor:
     return _weights(q, segments, scale, None, 0).sum(dim=(0, 1))
 
 

@@ -10,7 +10,7 @@ from kernels.attention.int8 import Segments, dense
 KEY_TILE = 4096
 
 
-def attention_mass(q: Tensor, segments: Segments, scale: float) -> Tensor:
+def attention_received(q: Tensor, segments: Segments, scale: float) -> Tensor:
     num_queries, num_heads, head_dim = q.shape
     num_keys = sum(keys.shape[0] for keys, _ in segments)
     if num_keys < num_queries:

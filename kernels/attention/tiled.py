@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from kernels.attention import few_queries
-from kernels.attention.int8 import Int8Rows, Segments, dense
+from kernels.attention.int8 import Int8Tensor, Segments, dense
 
 QUERY_TILE = 512
 KEY_TILE = 1024
@@ -31,7 +31,7 @@ def attention(
     window: int | None = None,
     sinks: int = 0,
 ) -> Tensor:
-    if few_queries.serves(q):
+    if few_queries.supports(q):
         return few_queries.attention(q, segments, scale, window, sinks)
     num_queries, num_heads, head_dim = q.shape
     num_keys = sum(keys.shape[0] for keys, _ in segments)
@@ -107,7 +107,7 @@ def _cut(
     offset = 0
     for keys, values in segments:
         first, last = max(start - offset, 0), min(end - offset, keys.shape[0])
-        quantised = isinstance(keys, Int8Rows) or isinstance(values, Int8Rows)
+        quantised = isinstance(keys, Int8Tensor) or isinstance(values, Int8Tensor)
         step = INT8_TILE if quantised else max(last - first, 1)
         for tile in range(first, last, step):
             part = slice(tile, min(tile + step, last))

@@ -2,7 +2,7 @@
 
 A program takes ROWS rows and one range of keys. The rows are (token, query head) pairs of one
 key-value head, token after token, so one tile of keys serves every head of its group, and a tile
-of rows spans few positions. The keys are read where they lie, through a `Table`.
+of rows spans few positions. The keys are read where they lie, through a `BlockTable`.
 
 Where rows are few (decode, a short question) the keys are cut into a number of splits that depends
 on nothing but the shapes: each split leaves its output and log-sum-exp in float32 and `_join`
@@ -21,7 +21,7 @@ from torch import Tensor
 
 from kernels import gradients
 from kernels.attention import tiled
-from kernels.attention.block_table import NUM_COLUMNS, Table
+from kernels.attention.block_table import NUM_COLUMNS, BlockTable
 from kernels.attention.int8 import Segments
 from kernels.compilation import CAPABILITIES, Compilation
 
@@ -302,12 +302,12 @@ def attention(
     tensors = [rows for pair in segments for rows in pair if isinstance(rows, Tensor)]
     if q.shape[2] not in HEAD_DIMS or gradients.wanted(q, *tensors):
         return tiled.attention(q, segments, scale, window, sinks)
-    return attend(q, Table.of(segments, q.dtype), scale, window, sinks)
+    return attend(q, BlockTable.of(segments, q.dtype), scale, window, sinks)
 
 
 def attend(
     q: Tensor,
-    table: Table,
+    table: BlockTable,
     scale: float,
     window: int | None = None,
     sinks: int = 0,

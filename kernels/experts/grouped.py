@@ -23,7 +23,7 @@ def experts(
     out = torch.zeros(x.shape, device=x.device, dtype=torch.float32)
     chosen = sorted(set(expert_ids.flatten().tolist()))
     if isinstance(gate_up, ExpertStack):
-        gate_up.announce(chosen)
+        gate_up.hint(chosen)
     for expert in chosen:
         tokens, slots = (expert_ids == expert).nonzero(as_tuple=True)
         gate, up = _product(_rows(x, tokens), gate_up[expert]).chunk(2, dim=-1)  # [t, F] each
@@ -36,7 +36,7 @@ def experts(
 
 def _rows(x: Tensor, tokens: Tensor) -> Tensor:
     """`x[tokens]`; of many also some of the first, so that there are few heights to compile for."""
-    if x.is_cpu and len(tokens) > jit.FEW_ROWS:
+    if x.is_cpu and len(tokens) > jit.SMALL_M:
         step = _STEP if len(tokens) <= _TALL_ROWS else _TALL_STEP
         tokens = F.pad(tokens, (0, -len(tokens) % step))
     return x[tokens]

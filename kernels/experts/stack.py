@@ -16,5 +16,5 @@ class ExpertStack(ABC):
         """[O, I]. May wait for a disk, and raise what reading raises."""
 
     @abstractmethod
-    def announce(self, experts: Sequence[int]) -> None:
+    def hint(self, experts: Sequence[int]) -> None:
         """These will be indexed next, in this order, and no others before them."""

@@ -64,7 +64,7 @@ def optimised(write: Callable[[ir.Function], None], machine: llvm.TargetMachine)
     return parsed
 
 
-class Program:
+class FunctionBuilder:
     """A function that is being written. Its argument points to 64-bit fields of a `ctypes` struct:
     addresses, then integers."""
 
@@ -92,7 +92,7 @@ class Program:
         return self._functions[name]
 
     @contextmanager
-    def shares(
+    def work_stealing_loop(
         self, following: ir.Value, count: ir.Value, total: ir.Value
     ) -> Iterator[tuple[ir.Value, ir.Value]]:
         """`count` of `total` pieces at a time, from the one `following` points to, until none are
@@ -128,7 +128,7 @@ class Program:
 
     def columns(self, width: ir.Value) -> Iterator[tuple[ir.Value, int]]:
         """Where to begin with what is done to 0 .. `width` - 1, LANES numbers or (0) one a time."""
-        whole = self.whole(I64(0), width, LANES)
+        whole = self.aligned_end(I64(0), width, LANES)
         for start, stop, count in ((I64(0), whole, LANES), (whole, width, 0)):
             with self.loop(start, stop, count or 1) as at:
                 yield at, count
@@ -137,7 +137,7 @@ class Program:
         """A field of 64 bits that is not an integer but a `c_double`, as float32."""
         return self.b.fptrunc(self.b.load(self.places[field], typ=F64), F32)
 
-    def whole(self, start: ir.Value, stop: ir.Value, step: int) -> ir.Value:
+    def aligned_end(self, start: ir.Value, stop: ir.Value, step: int) -> ir.Value:
         """The last of `start`, `start` + `step`, ... that is not beyond `stop`."""
         return self.b.sub(stop, self.b.srem(self.b.sub(stop, start), I64(step)))
 
@@ -171,14 +171,14 @@ class Program:
     def add_product(self, place: ir.Value, left: ir.Value, right: ir.Value) -> None:
         self.b.store(self.fused(left, right, self.b.load(place, typ=left.type)), place)
 
-    def spread(self, value: ir.Value) -> ir.Value:
+    def broadcast(self, value: ir.Value) -> ir.Value:
         """`value` in every lane."""
         one = self.b.insert_element(VECTOR(ir.Undefined), value, I32(0))
         return self.b.shuffle_vector(one, VECTOR(ir.Undefined), INTEGERS(None))
 
-    def like(self, value: ir.Value, count: int) -> ir.Value:
+    def broadcast_if_vector(self, value: ir.Value, count: int) -> ir.Value:
         """`value` to compute with vectors (`count` > 0) or with single numbers."""
-        return self.spread(value) if count else value
+        return self.broadcast(value) if count else value
 
     def spread_half(self, base: ir.Value, index: ir.Value) -> ir.Value:
         """One float16 in every lane of a float32 vector.
@@ -206,7 +206,7 @@ class Program:
         """x sigmoid(x) of a vector, or of one number."""
         if x.type == VECTOR:
             return self.b.fmul(x, self.sigmoid(x))
-        return self.b.extract_element(self.silu(self.spread(x)), I32(0))
+        return self.b.extract_element(self.silu(self.broadcast(x)), I32(0))
 
     def exponential(self, x: ir.Value) -> ir.Value:
         """e^x of x <= 0 to about one unit in the last place; 0 where it is no normal number."""
@@ -238,9 +238,11 @@ class Program:
         return self.b.inttoptr(self.b.ptrtoint(typed, I64), POINTER)
 
     def lane_sum(self, value: ir.Value) -> ir.Value:
-        return self.halved(value, self.b.fadd)
+        return self.horizontal_reduce(value, self.b.fadd)
 
-    def halved(self, value: ir.Value, join: Callable[[ir.Value, ir.Value], ir.Value]) -> ir.Value:
+    def horizontal_reduce(
+        self, value: ir.Value, join: Callable[[ir.Value, ir.Value], ir.Value]
+    ) -> ir.Value:
         """A vector's first half of lanes joined with its second, until there is one number."""
         b, count = self.b, LANES
         while count > 1:

@@ -12,7 +12,7 @@ import torch
 
 from kernels import gradients
 
-FEW_ROWS = 16  # from there on torch's operations cost little beside the products
+SMALL_M = 16  # from there on torch's operations cost little beside the products
 _MOST_NUMBERS = 2**15  # of a token; of more, or of sequences side by side, threads make short work
 # What making code raises where llvmlite is missing or another one than is known here, where the
 # processor lacks an instruction, and where LLVM cannot.
@@ -34,15 +34,15 @@ def run(address: int, argument: ctypes.Structure, num_threads: int | None = None
         _function(address)(ctypes.addressof(argument))
 
 
-def takes(x: torch.Tensor, *others: torch.Tensor) -> bool:
+def supports(x: torch.Tensor, *others: torch.Tensor) -> bool:
     """Whether `x` [T, ...] is of few tokens, float32 and on a CPU, the others are float32 and lie
     together, and nobody wants a gradient: what machine code for few rows asks for."""
     return (
         x.is_cpu
         and x.dtype == torch.float32
         and x.dim() > 1
-        and 0 < x.shape[0] <= FEW_ROWS
-        and x.numel() <= FEW_ROWS * _MOST_NUMBERS
+        and 0 < x.shape[0] <= SMALL_M
+        and x.numel() <= SMALL_M * _MOST_NUMBERS
         and all(other.dtype == torch.float32 and other.is_contiguous() for other in others)
         and not gradients.wanted(x, *others)
     )

@@ -62,7 +62,7 @@ def _recurrence(
     num_tokens, num_heads, width = q.shape
     after = torch.empty_like(state)
     out = v.new_empty(v.shape)
-    job = jit_ir.Job(
+    job = jit_ir.KernelArgs(
         q.data_ptr(),
         k.data_ptr(),
         v.data_ptr(),

@@ -10,10 +10,10 @@ from functools import cache
 from llvmlite import ir
 
 from kernels.jit import builder
-from kernels.jit.builder import F32, I32, I64, VECTOR, Program
+from kernels.jit.builder import F32, I32, I64, VECTOR, FunctionBuilder
 
 
-class Job(Structure):
+class KernelArgs(Structure):
     """Strides are in numbers. Threads take a head at a time from `next` on."""
 
     _fields_ = (
@@ -40,17 +40,17 @@ class Job(Structure):
 
 @cache
 def compiled() -> int:
-    """The address of the function that does its part of a `Job`."""
+    """The address of the function that does its part of a `Task`."""
     return builder.compiled(lambda function, _: write(function))
 
 
 def write(function: ir.Function) -> None:
-    program = Program(function, 7, 11)
+    program = FunctionBuilder(function, 7, 11)
     b = program.b
     q, k, v, slopes, before, state, out, tokens, heads, width, out_width = program.fields[:11]
     strides = program.fields[11:17]
-    with program.shares(program.places[17], I64(1), heads) as (head, _):
-        slope = program.spread(program.load(slopes, F32, head))
+    with program.work_stealing_loop(program.places[17], I64(1), heads) as (head, _):
+        slope = program.broadcast(program.load(slopes, F32, head))
         decays = program.exponential(b.fneg(slope))
         decay = b.extract_element(decays, I32(0))
         first = b.mul(head, b.mul(width, out_width))
@@ -70,7 +70,8 @@ def write(function: ir.Function) -> None:
                 with program.loop(I64(0), width, 1) as row:
                     place = b.add(b.mul(row, out_width), at)
                     key, query = (
-                        program.like(program.load(one, F32, row), count) for one in (k_row, q_row)
+                        program.broadcast_if_vector(program.load(one, F32, row), count)
+                        for one in (k_row, q_row)
                     )
                     kept = b.fmul(
                         decays if count else decay, program.load(source, F32, place, count)

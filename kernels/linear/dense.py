@@ -12,7 +12,7 @@ from torch import Tensor
 
 from kernels import gradients
 from kernels.linear import onednn
-from kernels.linear.fp16_weight import FEW_ROWS
+from kernels.linear.fp16_weight import SMALL_M
 
 
 def linear(x: Tensor, weight: Tensor) -> Tensor:
@@ -25,7 +25,7 @@ def linear(x: Tensor, weight: Tensor) -> Tensor:
 
 def is_few(x: Tensor, weight: Tensor) -> bool:
     """Whether `x` is a few float32 rows on a CPU, and nobody wants a gradient."""
-    few = x.dim() > 1 and 1 < x.shape[:-1].numel() <= FEW_ROWS
+    few = x.dim() > 1 and 1 < x.shape[:-1].numel() <= SMALL_M
     grad = torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad)
     return few and x.device.type == "cpu" and x.dtype == torch.float32 and not grad
 
@@ -39,6 +39,6 @@ def many_rows(x: Tensor, weight: Tensor) -> Tensor:
 
 def _is_known(x: Tensor, weight: Tensor) -> bool:
     """Whether oneDNN has the product; a single row, or a few, are left to who reads them faster."""
-    many = x.shape[:-1].numel() > FEW_ROWS and weight.is_contiguous()
+    many = x.shape[:-1].numel() > SMALL_M and weight.is_contiguous()
     plain = x.dtype == torch.float32 and not torch.is_autocast_enabled(x.device.type)
     return many and plain and onednn.can_prepack(weight)

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from kernels.linear import dense
-from kernels.linear.dequantize_int4 import widened
+from kernels.linear.dequantize_int4 import dequantize_int4
 from kernels.quantized import Int8Weight, QuantizedWeight
 
 _BLOCK_ELEMENTS = 2**20  # 4 MB of float32; measured on two AVX2 cores: 2**18 and 2**22 are slower
-_FEW_ROWS = 8  # beyond them a block in float32 is faster than torch's int8 product
+_SMALL_M = 8  # beyond them a block in float32 is faster than torch's int8 product
 
 
 def linear(x: Tensor, weight: QuantizedWeight) -> Tensor:
@@ -31,11 +31,11 @@ def linear(x: Tensor, weight: QuantizedWeight) -> Tensor:
             product = dense.many_rows(wide, weight.codes[rows].float())
             out[:, rows] = product.mul_(weight.scales[rows])
         else:
-            out[:, rows] = dense.many_rows(wide, widened(weight[rows], block))
+            out[:, rows] = dense.many_rows(wide, dequantize_int4(weight[rows], block))
     return out.to(x.dtype)
 
 
 def _has_fast_product(x: Tensor) -> bool:
     """Few bf16 rows on a CPU have torch's own product; for float32 rows it is 15 times slower."""
-    few_bf16 = x.device.type == "cpu" and x.dtype == torch.bfloat16 and len(x) <= _FEW_ROWS
+    few_bf16 = x.device.type == "cpu" and x.dtype == torch.bfloat16 and len(x) <= _SMALL_M
     return few_bf16 and hasattr(torch, "_weight_int8pack_mm")

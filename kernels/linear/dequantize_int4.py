@@ -15,11 +15,11 @@ from kernels.quantized import Int4Weight
 _CHUNK_BYTES = 2**14  # of codes that a thread takes at a time
 
 
-def widened(weight: Int4Weight, out: Tensor) -> Tensor:
+def dequantize_int4(weight: Int4Weight, out: Tensor) -> Tensor:
     """`weight` [O, I] dequantised, in `out`: float32 [at least O, I], contiguous."""
     plain = out[: weight.shape[0]]
     if plain.is_cpu and _is_together(weight) and is_usable(weight.group):
-        _widen(weight, plain)
+        _dequantize(weight, plain)
         return plain
     return plain.copy_(weight.dequantize())
 
@@ -31,7 +31,7 @@ def is_usable(group: int) -> bool:
     weight = Int4Weight.quantize(torch.randn(5, 3 * group, generator=generator), group)
     out = torch.empty(weight.shape)
     try:
-        _widen(weight, out)
+        _dequantize(weight, out)
     except run.UNAVAILABLE:
         return False
     return torch.equal(out, weight.dequantize())
@@ -42,11 +42,11 @@ def _is_together(weight: Int4Weight) -> bool:
     return all(part.is_cpu and part.is_contiguous() for part in parts)
 
 
-def _widen(weight: Int4Weight, out: Tensor) -> None:
+def _dequantize(weight: Int4Weight, out: Tensor) -> None:
     from kernels.linear import jit_ir
 
     num_out, width_bytes = weight.packed.shape
-    job = jit_ir.WideningJob(
+    job = jit_ir.DequantArgs(
         weight.packed.data_ptr(),
         weight.scales.data_ptr(),
         weight.offsets.data_ptr(),
@@ -56,4 +56,4 @@ def _widen(weight: Int4Weight, out: Tensor) -> None:
         max(1, _CHUNK_BYTES // width_bytes),
         0,
     )
-    run.run(jit_ir.compiled_widening(weight.group), job)
+    run.run(jit_ir.compiled_dequant(weight.group), job)

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from kernels.linear import onednn
 
-FEW_ROWS = 16  # from 64 rows on float32 is faster, measured on two cores with AVX2 and AVX-512
+SMALL_M = 16  # from 64 rows on float32 is faster, measured on two cores with AVX2 and AVX-512
 _LARGEST = 65_504.0  # of float16
 _SMALLEST_RMS = 2.0**-13  # so that numbers too small for float16 are lost below its rounding
 _MOST_ERROR = 2.0**-11
@@ -28,13 +28,13 @@ _MOST_ERROR = 2.0**-11
 
 @dataclass(frozen=True, slots=True)
 class PackedWeight:
-    """A matrix [O, I] twice: `blocked` in float32 for many rows, `half` in float16 for few.
+    """A matrix [O, I] twice: `blocked` in float32 for many rows, `fp16` in float16 for few.
 
     For inference on a CPU; it can only be given to `linear`.
     """
 
     blocked: Tensor
-    half: Any  # torch.ScriptObject: FBGEMM's own layout
+    fp16: Any  # torch.ScriptObject: FBGEMM's own layout
 
     @property
     def shape(self) -> torch.Size:
@@ -45,7 +45,7 @@ class PackedWeight:
         return self.blocked.shape.numel() * (4 + 2)
 
 
-def can_halve(weight: Tensor) -> bool:
+def can_be_fp16(weight: Tensor) -> bool:
     """Whether `weight` keeps what it is in float16, and this machine has the product."""
     if not (onednn.can_prepack(weight) and is_usable()):
         return False
@@ -55,14 +55,14 @@ def can_halve(weight: Tensor) -> bool:
 
 
 def prepack(weight: Tensor) -> PackedWeight:
-    """Of a `weight` that `can_halve`."""
+    """Of a `weight` that `can_be_fp16`."""
     return PackedWeight(onednn.prepack(weight), _halved(weight))
 
 
 def linear(x: Tensor, weight: PackedWeight) -> Tensor:
-    if x.shape[:-1].numel() > FEW_ROWS:
+    if x.shape[:-1].numel() > SMALL_M:
         return onednn.linear(x, weight.blocked)
-    out: Tensor = torch.ops.quantized.linear_dynamic_fp16(x.float(), weight.half)
+    out: Tensor = torch.ops.quantized.linear_dynamic_fp16(x.float(), weight.fp16)
     return out.to(x.dtype)
 
 
@@ -71,7 +71,7 @@ def is_usable() -> bool:
     """Whether FBGEMM's product is there, right, and gives each row what it gives it alone."""
     generator = torch.Generator().manual_seed(0)
     weight = torch.randn(200, 576, generator=generator)  # no multiple of a tile
-    rows = torch.randn(FEW_ROWS, 576, generator=generator)
+    rows = torch.randn(SMALL_M, 576, generator=generator)
     try:
         half = _halved(weight)
         got = torch.ops.quantized.linear_dynamic_fp16(rows, half)

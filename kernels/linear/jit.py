@@ -19,7 +19,7 @@ from kernels.jit import run
 from kernels.linear import dequantize_blocks
 from kernels.quantized import Int4Weight, Int8Weight, QuantizedWeight
 
-FEW_ROWS = 24  # from there on blocks are as fast with int4; with int8 from 64 on
+SMALL_M = 24  # from there on blocks are as fast with int4; with int8 from 64 on
 _CHUNK_BYTES = 2**15  # of weights that a thread takes at a time
 _MOST_SUMS = 2**16  # of groups, on each thread's stack
 _MOST_ERROR = 1e-5
@@ -27,12 +27,12 @@ _PROBED = (7, 5, 18)  # rows, outputs, groups: all tiles, whole vectors and what
 
 
 def linear(x: Tensor, weight: QuantizedWeight) -> Tensor:
-    return _product(x, weight) if serves(x, weight) else dequantize_blocks.linear(x, weight)
+    return _product(x, weight) if supports(x, weight) else dequantize_blocks.linear(x, weight)
 
 
-def serves(x: Tensor, weight: QuantizedWeight) -> bool:
+def supports(x: Tensor, weight: QuantizedWeight) -> bool:
     """Whether x [T, I] is few rows on a CPU, and nobody wants a gradient."""
-    is_few = x.is_cpu and 0 < x.shape[0] <= FEW_ROWS
+    is_few = x.is_cpu and 0 < x.shape[0] <= SMALL_M
     return is_few and not gradients.wanted(x) and has_product(weight)
 
 
@@ -46,7 +46,7 @@ def has_product(weight: QuantizedWeight) -> bool:
     return (
         weight.packed.is_contiguous()
         and weight.offsets.is_contiguous()
-        and FEW_ROWS * scales.shape[-1] <= _MOST_SUMS
+        and SMALL_M * scales.shape[-1] <= _MOST_SUMS
         and is_usable(weight.group)
     )
 
@@ -79,7 +79,7 @@ def _product(x: Tensor, weight: QuantizedWeight) -> Tensor:
         raise ValueError(f"linear: rows of {width} numbers, a weight of {list(weight.shape)}")
     rows = x.float().contiguous()
     out = rows.new_empty(num_rows, num_out)
-    job = jit_ir.Job(
+    job = jit_ir.GemmArgs(
         rows.data_ptr(),
         codes.data_ptr(),
         weight.scales.data_ptr(),

@@ -24,14 +24,14 @@ from functools import cache
 from llvmlite import ir
 
 from kernels.jit import builder
-from kernels.jit.builder import F16, F32, I8, I64, INTEGERS, LANES, VECTOR, Program
+from kernels.jit.builder import F16, F32, I8, I64, INTEGERS, LANES, VECTOR, FunctionBuilder
 
 OUTS = 4  # that are computed together
 _MIDDLE = 8.0  # of int4 codes
 _INT8_ACCUMULATORS = 2  # or else each addition waits for the one before
 
 
-class Job(Structure):
+class GemmArgs(Structure):
     """One product. Threads take `chunk` outputs at a time from `next` on, until none are left.
 
     `chunk` is a multiple of OUTS.
@@ -53,12 +53,12 @@ class Job(Structure):
 
 @cache
 def compiled(group: int) -> int:
-    """The address of the function that does its part of a `Job`; `group` is 0 for int8."""
+    """The address of the function that does its part of a `Task`; `group` is 0 for int8."""
     return builder.compiled(lambda function, has_many: write(function, group, has_many))
 
 
-class WideningJob(Structure):
-    """Of int4 weights to plain numbers, shared as a `Job` is."""
+class DequantArgs(Structure):
+    """Of int4 weights to plain numbers, shared as a `Task` is."""
 
     _fields_ = (
         ("codes", c_void_p),
@@ -73,16 +73,16 @@ class WideningJob(Structure):
 
 
 @cache
-def compiled_widening(group: int) -> int:
-    """The address of the function that does its part of a `WideningJob`."""
-    return builder.compiled(lambda function, _: write_widening(function, group))
+def compiled_dequant(group: int) -> int:
+    """The address of the function that does its part of a `DequantArgs`."""
+    return builder.compiled(lambda function, _: write_dequant(function, group))
 
 
-def write_widening(function: ir.Function, group: int) -> None:
-    program = Program(function, 4, 4)
+def write_dequant(function: ir.Function, group: int) -> None:
+    program = FunctionBuilder(function, 4, 4)
     b, half = program.b, group // 2
     codes, scales, offsets, plain, num_out, num_groups, chunk, _ = program.fields
-    with program.shares(program.places[-1], chunk, num_out) as (first, end):
+    with program.work_stealing_loop(program.places[-1], chunk, num_out) as (first, end):
         group_end = b.mul(end, num_groups)
         with program.loop(b.mul(first, num_groups), group_end, 1) as at:
             scale, offset = (program.spread_half(base, at) for base in (scales, offsets))
@@ -117,7 +117,7 @@ def _four_bits(b: ir.IRBuilder, integers: ir.Value, bit: int, less: float) -> ir
     return b.fsub(b.bitcast(bits, VECTOR), VECTOR([2.0**exponent + less] * LANES))
 
 
-class _Product(Program):
+class _Product(FunctionBuilder):
     def __init__(self, function: ir.Function) -> None:
         super().__init__(function, 5, 5)
         self.x, self.codes, self.scales, self.offsets, self.out = self.fields[:5]
@@ -136,13 +136,13 @@ class _Product(Program):
     def write(self, tiles: Sequence[tuple[int, int]]) -> None:
         """In tiles of so many rows by so many outputs, the first while enough rows are left."""
         b = self.b
-        with self.shares(self.places[-1], self.chunk, self.outs) as (first, end):
-            fours_end = self.whole(first, end, OUTS)
+        with self.work_stealing_loop(self.places[-1], self.chunk, self.outs) as (first, end):
+            fours_end = self.aligned_end(first, end, OUTS)
             with self.loop(first, fours_end, OUTS) as out:
                 outs, row = [b.add(out, I64(n)) for n in range(OUTS)], I64(0)
                 self.prepare(outs)
                 for count, num_outs in tiles:
-                    stop = self.whole(row, self.rows, count)
+                    stop = self.aligned_end(row, self.rows, count)
                     with self.loop(row, stop, count) as at:
                         rows = [b.add(at, I64(n)) for n in range(count)]
                         for start in range(0, OUTS, num_outs):
@@ -181,7 +181,7 @@ class _Int8Product(_Product):
         banks = [self.accumulators(outs, rows) for _ in range(_INT8_ACCUMULATORS)]
         begun: ir.Value = I64(0)
         for num_banks in (_INT8_ACCUMULATORS, 1):
-            stop = self.whole(begun, self.width, num_banks * LANES)
+            stop = self.aligned_end(begun, self.width, num_banks * LANES)
             with self.loop(begun, stop, num_banks * LANES) as first:
                 for bank in range(num_banks):
                     column = b.add(first, I64(bank * LANES))
@@ -236,7 +236,7 @@ class _Int4Product(_Product):
                 self.row_of(base, F16, out, self.groups) for base in (self.scales, self.offsets)
             )
             places = self.prepared(number)
-            whole = self.whole(I64(0), self.groups, LANES)
+            whole = self.aligned_end(I64(0), self.groups, LANES)
             for first, stop, count in ((I64(0), whole, LANES), (whole, self.groups, 0)):
                 kind = VECTOR if count else F32
                 eight = VECTOR([_MIDDLE] * LANES) if count else F32(_MIDDLE)
@@ -268,11 +268,11 @@ class _Int4Product(_Product):
         with self.loop(I64(0), self.groups, 1) as group:
             for code, scale, of_out in zip(codes, scales, accumulators, strict=True):
                 self.prefetch(code, I8, b.add(b.mul(group, I64(self.group // 2)), ahead))
-                spread = self.spread(self.load(scale, F32, group))
+                spread = self.broadcast(self.load(scale, F32, group))
                 products = self.group_products(group, code, xs)
                 for accumulator, product in zip(of_out, products, strict=True):
                     self.add_product(accumulator, spread, product)
-        whole = self.whole(I64(0), self.groups, LANES)
+        whole = self.aligned_end(I64(0), self.groups, LANES)
         with self.loop(I64(0), whole, LANES) as group:
             for middle, of_out in zip(middles, accumulators, strict=True):
                 numbers = self.load(middle, F32, group, LANES)

@@ -16,7 +16,7 @@ _MOST_ERROR = 1e-6
 
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float, groups: int) -> Tensor:
-    if not (run.takes(x, weight) and is_usable()):
+    if not (run.supports(x, weight) and is_usable()):
         return plain.rms_norm(x, weight, eps, groups)
     return _norm(x, weight, eps, groups)
 
@@ -24,7 +24,7 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float, groups: int) -> Tensor:
 def rms_norm_of_sum(
     skip: Tensor, block: Tensor, alpha: float, beta: float, weight: Tensor, eps: float
 ) -> tuple[Tensor, Tensor]:
-    if not (run.takes(skip, block, weight) and skip.shape == block.shape and is_usable()):
+    if not (run.supports(skip, block, weight) and skip.shape == block.shape and is_usable()):
         return plain.rms_norm_of_sum(skip, block, alpha, beta, weight, eps)
     return _norm_of_sum(skip, block, alpha, beta, weight, eps)
 
@@ -52,7 +52,7 @@ def _norm(x: Tensor, weight: Tensor, eps: float, groups: int) -> Tensor:
     x = x.contiguous()
     out = torch.empty_like(x)
     width = x.shape[-1]
-    job = jit_ir.Job(
+    job = jit_ir.KernelArgs(
         x.data_ptr(),
         None,
         weight.data_ptr(),
@@ -77,7 +77,7 @@ def _norm_of_sum(
     skip = skip.contiguous()
     total, out = torch.empty_like(skip), torch.empty_like(skip)
     width = skip.shape[-1]
-    job = jit_ir.Job(
+    job = jit_ir.KernelArgs(
         skip.data_ptr(),
         block.data_ptr(),
         weight.data_ptr(),

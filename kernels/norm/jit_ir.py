@@ -10,10 +10,10 @@ from functools import cache
 from llvmlite import ir
 
 from kernels.jit import builder
-from kernels.jit.builder import F32, I64, VECTOR, Program
+from kernels.jit.builder import F32, I64, VECTOR, FunctionBuilder
 
 
-class Job(Structure):
+class KernelArgs(Structure):
     """Norms of `rows` x `groups` stretches of `width` numbers."""
 
     _fields_ = (
@@ -33,12 +33,12 @@ class Job(Structure):
 
 @cache
 def compiled(of_sum: bool) -> int:
-    """The address of the function that does a `Job`."""
+    """The address of the function that does a `Task`."""
     return builder.compiled(lambda function, _: write(function, of_sum))
 
 
 def write(function: ir.Function, of_sum: bool) -> None:
-    program = Program(function, 5, 6)
+    program = FunctionBuilder(function, 5, 6)
     b = program.b
     x, block, weight, total, out, rows, groups, width = program.fields[:8]
     alpha, beta, eps = (program.real(field) for field in (8, 9, 10))
@@ -53,9 +53,9 @@ def write(function: ir.Function, of_sum: bool) -> None:
             place = b.add(first, at)
             numbers = program.load(x, F32, place, count)
             if of_sum:
-                numbers = b.fmul(program.like(alpha, count), numbers)
+                numbers = b.fmul(program.broadcast_if_vector(alpha, count), numbers)
                 added = program.load(block, F32, place, count)
-                numbers = program.fused(program.like(beta, count), added, numbers)
+                numbers = program.fused(program.broadcast_if_vector(beta, count), added, numbers)
                 program.store(numbers, total, place)
             program.add_product(lanes if count else square, numbers, numbers)
         mean = b.fadd(program.lane_sum(b.load(lanes, typ=VECTOR)), b.load(square, typ=F32))
@@ -63,7 +63,9 @@ def write(function: ir.Function, of_sum: bool) -> None:
         scale = b.fdiv(F32(1.0), program.root(b.fadd(mean, eps)))
         for at, count in program.columns(width):
             place = b.add(first, at)
-            numbers = b.fmul(program.load(normed, F32, place, count), program.like(scale, count))
+            numbers = b.fmul(
+                program.load(normed, F32, place, count), program.broadcast_if_vector(scale, count)
+            )
             weights = program.load(weight, F32, b.add(b.mul(group, width), at), count)
             program.store(b.fmul(numbers, weights), out, place)
     b.ret_void()

@@ -13,7 +13,7 @@ from kernels.rotary import plain
 
 
 def rotate(x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
-    if _has_form(x, cosine) and run.takes(x, cosine, sine) and is_usable():
+    if _has_form(x, cosine) and run.supports(x, cosine, sine) and is_usable():
         return _rotate(x, cosine, sine)
     return plain.rotate(x, cosine, sine)
 
@@ -40,7 +40,7 @@ def _rotate(x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
     from kernels.rotary import jit_ir
 
     out = x.new_empty(x.shape)
-    job = jit_ir.Job(
+    job = jit_ir.KernelArgs(
         x.data_ptr(),
         cosine.data_ptr(),
         sine.data_ptr(),

@@ -6,10 +6,10 @@ from functools import cache
 from llvmlite import ir
 
 from kernels.jit import builder
-from kernels.jit.builder import F32, I64, Program
+from kernels.jit.builder import F32, I64, FunctionBuilder
 
 
-class Job(Structure):
+class KernelArgs(Structure):
     """Heads of a token lie together, tokens `stride` numbers apart."""
 
     _fields_ = (
@@ -27,12 +27,12 @@ class Job(Structure):
 
 @cache
 def compiled() -> int:
-    """The address of the function that does a `Job`."""
+    """The address of the function that does a `Task`."""
     return builder.compiled(lambda function, _: write(function))
 
 
 def write(function: ir.Function) -> None:
-    program = Program(function, 4, 5)
+    program = FunctionBuilder(function, 4, 5)
     b = program.b
     x, cosine, sine, out, tokens, heads, head_dim, half, stride = program.fields
     with (

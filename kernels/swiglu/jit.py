@@ -12,7 +12,7 @@ _MOST_ERROR = 1e-6
 
 
 def swiglu(gate_up: Tensor) -> Tensor:
-    if run.takes(gate_up) and gate_up.is_contiguous() and is_usable():
+    if run.supports(gate_up) and gate_up.is_contiguous() and is_usable():
         return _swiglu(gate_up)
     return plain.swiglu(gate_up)
 
@@ -34,6 +34,8 @@ def _swiglu(gate_up: Tensor) -> Tensor:
 
     width = gate_up.shape[-1] // 2
     out = gate_up.new_empty(*gate_up.shape[:-1], width)
-    job = jit_ir.Job(gate_up.data_ptr(), out.data_ptr(), gate_up.numel() // (2 * width), width)
+    job = jit_ir.KernelArgs(
+        gate_up.data_ptr(), out.data_ptr(), gate_up.numel() // (2 * width), width
+    )
     run.run(jit_ir.compiled(), job, num_threads=1)
     return out

@@ -6,10 +6,10 @@ from functools import cache
 from llvmlite import ir
 
 from kernels.jit import builder
-from kernels.jit.builder import F32, I64, Program
+from kernels.jit.builder import F32, I64, FunctionBuilder
 
 
-class Job(Structure):
+class KernelArgs(Structure):
     _fields_ = (
         ("gate_up", c_void_p),  # [rows, 2, width]
         ("out", c_void_p),  # [rows, width]
@@ -20,12 +20,12 @@ class Job(Structure):
 
 @cache
 def compiled() -> int:
-    """The address of the function that does a `Job`."""
+    """The address of the function that does a `Task`."""
     return builder.compiled(lambda function, _: write(function))
 
 
 def write(function: ir.Function) -> None:
-    program = Program(function, 2, 2)
+    program = FunctionBuilder(function, 2, 2)
     b = program.b
     gate_up, out, rows, width = program.fields
     with program.loop(I64(0), rows, 1) as row:

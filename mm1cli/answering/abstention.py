@@ -1,19 +1,19 @@
 """When to say that the documents do not answer a question, and how.
 
-Some passage must make the question likelier than no passage does, by `MIN_LIFT`. Zero is the
-conservative choice: measured (docs/log.md), a small model's lift does not tell documents that
+Some passage must make the question likelier than no passage does, by `MIN_SCORE_MARGIN`. Zero is
+the conservative choice: measured (docs/log.md), a small model's lift does not tell documents that
 answer from documents about the same things, and an answer that is withheld is worse than one whose
 evidence can be looked at. A model that itself says that it found nothing is believed.
 """
 
 from mm1cli.retrieval.retriever import Evidence
 
-MIN_LIFT = 0.0  # nats per token of the question
+MIN_SCORE_MARGIN = 0.0  # nats per token of the question
 _REFUSAL = "not found in the documents"  # what prompts/system.txt asks for
 
 
 def is_answerable(evidence: Evidence) -> bool:
-    return bool(evidence.passages) and evidence.lift >= MIN_LIFT
+    return bool(evidence.passages) and evidence.score_margin >= MIN_SCORE_MARGIN
 
 
 def is_refusal(text: str) -> bool:

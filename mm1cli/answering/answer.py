@@ -13,15 +13,24 @@ from functools import partial
 
 from engine.api import Context, Engine, Piece
 from mm1cli.answering import abstention, json_schema
-from mm1cli.answering.context_source import Fresh, Source
-from mm1cli.answering.generation import Writer, thinking_tokens
-from mm1cli.answering.in_order import in_turn
-from mm1cli.answering.prompt import Focus, Laid, _lay, as_read, head_ids, joined, layout, turns
+from mm1cli.answering.context_source import ContextSource, Uncached
+from mm1cli.answering.generation import Generator, thinking_tokens
+from mm1cli.answering.in_order import in_order
+from mm1cli.answering.prompt import (
+    Focus,
+    PromptMap,
+    as_prompt_text,
+    head_ids,
+    joined,
+    layout,
+    messages,
+    prompt_map,
+)
 from mm1cli.errors import BudgetError
 from mm1cli.grounding import citations
-from mm1cli.grounding.attribution import Supported, support
-from mm1cli.grounding.claims import Carrier, claims
-from mm1cli.grounding.quote_index import Quotable
+from mm1cli.grounding.attribution import Attributed, attribute
+from mm1cli.grounding.claims import Candidate, claims
+from mm1cli.grounding.quote_index import QuoteIndex
 from mm1cli.ingest.manifest import ReadingPlan
 from mm1cli.ingest.pack import Packed
 from mm1cli.prompts import prompt
@@ -35,8 +44,8 @@ from mm1cli.result import (
     Usage,
     unverified_note,
 )
-from mm1cli.retrieval.passages import as_judged
-from mm1cli.retrieval.retriever import Evidence, Finder
+from mm1cli.retrieval.passages import with_heading
+from mm1cli.retrieval.retriever import Evidence, Retriever
 from mm1cli.settings import Settings
 from mm1cli.sink import Sink
 
@@ -50,10 +59,10 @@ class _Read:
     context: Context
     reused_tokens: int
     parts: list[PassageRead]
-    laid: Laid
+    laid: PromptMap
 
 
-class Reader:
+class Answerer:
     """Answers questions about one corpus. What does not depend on the question is done once."""
 
     def __init__(
@@ -63,9 +72,9 @@ class Reader:
         plan: ReadingPlan,
         settings: Settings,
         sink: Sink,
-        source: Source | None = None,
-        quotable: Quotable | None = None,
-        finder: Finder | None = None,
+        source: ContextSource | None = None,
+        quotable: QuoteIndex | None = None,
+        finder: Retriever | None = None,
         num_quotes: int = NUM_QUOTES,
     ) -> None:
         """`source` is where the context of the documents comes from; None reads them. `quotable`
@@ -75,11 +84,11 @@ class Reader:
         self._engine, self._packed, self._plan = engine, packed, plan
         self._settings, self._sink = settings, sink
         self._focus = Focus.of(settings.focus)
-        self._finder = finder or Finder(engine, packed.corpus)
+        self._finder = finder or Retriever(engine, packed.corpus)
         self._num_quotes = num_quotes
-        self._source = citations.Source(packed.corpus)
-        self._quotable = quotable or Quotable(packed.corpus)
-        self._documents = source or Fresh(engine)
+        self._source = citations.TextSearch(packed.corpus)
+        self._quotable = quotable or QuoteIndex(packed.corpus)
+        self._documents = source or Uncached(engine)
         self._shared: Context | None = None  # the whole corpus, read once
         self._was_there = 0  # tokens of it that the next question need not have read
         self._schema = json_schema.load(settings.schema) if settings.schema else None
@@ -87,10 +96,10 @@ class Reader:
         if self._grammar is not None:
             # Too few tokens for any answer: told before the reading, not after it.
             self._grammar.check_room(settings.max_tokens)
-        self._writer = self._writer_to(sink)
+        self._generator = self._generator_to(sink)
 
-    def _writer_to(self, sink: Sink) -> Writer:
-        return Writer(
+    def _generator_to(self, sink: Sink) -> Generator:
+        return Generator(
             self._engine,
             self._settings,
             on_token=sink.token,
@@ -113,32 +122,32 @@ class Reader:
             return found
         if self._plan is ReadingPlan.WHOLE:
             self._read_documents()
-        turns_of = in_turn(self._sink, questions)
+        turns_of = in_order(self._sink, questions)
         works = []
         for question, turn in zip(questions, turns_of, strict=True):
-            works.append(partial(self._telling(turn).answer, question))
+            works.append(partial(self._with_sink(turn).answer, question))
             self._was_there = len(self._shared or ())
-        return self._engine.together(works, self._most_tokens(questions), self._shared)
+        return self._engine.run_shared(works, self._most_tokens(questions), self._shared)
 
     def _most_tokens(self, questions: Sequence[str]) -> int:
         """What a question and its answer add to what all share."""
         tokenizer = self._engine.tokenizer
-        read = self._finder.most_tokens(self._focus.num_read) + len(head_ids(tokenizer))
-        asked = (json_schema.asked(question, self._schema) for question in questions)
+        read = self._finder.most_tokens(self._focus.top_k) + len(head_ids(tokenizer))
+        asked = (json_schema.question_with_schema(question, self._schema) for question in questions)
         most = read + max(len(tokenizer.encode(text)) for text in asked) + self._answer_tokens
         return min(most, self._limit)
 
-    def _telling(self, sink: Sink) -> "Reader":
+    def _with_sink(self, sink: Sink) -> "Answerer":
         """This reader for one question, whose answer `sink` is told."""
         twin = copy(self)
-        twin._sink, twin._writer = sink, self._writer_to(sink)
+        twin._sink, twin._generator = sink, self._generator_to(sink)
         return twin
 
     def answer(self, question: str) -> Answer:
         """Streams one answer and its citations to the sink, and returns it whole."""
-        began, reading_before = time.perf_counter(), self._engine.reading
-        asked = json_schema.asked(question, self._schema)
-        evidence = self._finder.find(question, self._sink.progress, self._focus.num_read)
+        began, reading_before = time.perf_counter(), self._engine.io_stats
+        asked = json_schema.question_with_schema(question, self._schema)
+        evidence = self._finder.find(question, self._sink.progress, self._focus.top_k)
         # What must follow a schema is written in any case: a refusal would not parse.
         is_found = (
             self._grammar is not None
@@ -157,23 +166,23 @@ class Reader:
 
         decode_began = time.perf_counter()
         if is_found:
-            written = self._writer.write(read.context, self._grammar)
+            written = self._generator.generate(read.context, self._grammar)
             text, said, words = written.text, written.text, ""
             is_found = not abstention.is_refusal(text)
         else:
             num_documents = len({part.path for part in read.parts})
             text = abstention.not_found(num_documents, read_tokens, self._packed.num_tokens)
             self._sink.token(text)
-            written = self._writer.write(read.context, is_silent=True)
+            written = self._generator.generate(read.context, is_silent=True)
             said, words = "", written.text  # what is withheld is no answer to be checked
         decode_s = time.perf_counter() - decode_began
 
         if self._grammar is not None and text:
-            said = json_schema.said(text)
+            said = json_schema.values_as_text(text)
         pieces = evidence.pieces[: self._num_quotes]
         tokenizer = self._engine.tokenizer
         places = [read.laid.tokens(one.passage, self._packed, tokenizer) for one in pieces]
-        supported = support(
+        supported = attribute(
             self._engine, before, question, words or said, written.token_ids, pieces, places
         )
         cited, unverified = _check(said, supported, self._source, self._quotable)
@@ -185,7 +194,7 @@ class Reader:
             self._sink.note(f"the model's own words, which no passage bears out: {words.strip()}")
         if unverified:
             self._sink.note(unverified_note(unverified))
-        reading = self._engine.reading
+        reading = self._engine.io_stats
         if reading is not None and reading_before is not None:
             reading = reading.since(reading_before)
         answer = Answer(
@@ -227,13 +236,13 @@ class Reader:
         num_head = len(head_ids(tokenizer))
         context = self._read_documents().fork()
         reused, self._was_there = self._was_there, len(context)
-        context.attend_globally()
-        again = self._focus.texts(evidence, are_passages_read=False)
+        context.end_of_documents()
+        again = self._focus.repeated_evidence(evidence, are_passages_read=False)
         room = self._limit - len(context) - self._answer_tokens
         while True:
-            pieces = tokenizer.chat(turns([], question, joined(again)))
+            pieces = tokenizer.chat(messages([], question, joined(again)))
             pieces = pieces[pieces.index(Piece(prompt("documents_end"), False)) :]
-            laid = _lay(tokenizer, pieces, len(context), num_head)
+            laid = prompt_map(tokenizer, pieces, len(context), num_head)
             token_ids = [i for piece in pieces for i in tokenizer.encode_piece(piece)]
             if len(token_ids) <= room or not again:
                 break
@@ -256,11 +265,11 @@ class Reader:
     def _read_focus(self, question: str, evidence: Evidence) -> "_Read":
         """The best passages, as many as the context holds, the best one next to the question."""
         tokenizer = self._engine.tokenizer
-        best = [one.passage for one in evidence.passages[: self._focus.num_read]]
-        again = self._focus.texts(evidence, are_passages_read=True)
+        best = [one.passage for one in evidence.passages[: self._focus.top_k]]
+        again = self._focus.repeated_evidence(evidence, are_passages_read=True)
         for count in range(len(best), 0, -1):
-            texts = [as_read(passage) for passage in reversed(best[:count])]
-            pieces = tokenizer.chat(turns(texts, question, joined(again)))
+            texts = [as_prompt_text(passage) for passage in reversed(best[:count])]
+            pieces = tokenizer.chat(messages(texts, question, joined(again)))
             token_ids = [i for piece in pieces for i in tokenizer.encode_piece(piece)]
             if len(token_ids) + self._answer_tokens <= self._limit:
                 break
@@ -275,7 +284,7 @@ class Reader:
             PassageRead(p.document.path, p.locator, len(tokenizer.encode(p.text)))
             for p in best[:count]
         ]
-        return _Read(context, 0, parts, _lay(tokenizer, pieces, 0, None))
+        return _Read(context, 0, parts, prompt_map(tokenizer, pieces, 0, None))
 
     @property
     def _answer_tokens(self) -> int:
@@ -291,7 +300,7 @@ class Reader:
 
 
 def _check(
-    text: str, evidence: Sequence[Supported], source: citations.Source, quotable: Quotable
+    text: str, evidence: Sequence[Attributed], source: citations.TextSearch, quotable: QuoteIndex
 ) -> tuple[list[Citation], list[str]]:
     """Evidence and quotations as citations, each found in the source; and what is not there."""
     cited = [
@@ -322,12 +331,12 @@ def _check(
 
 
 def _claims(
-    text: str, cited: Sequence[Citation], evidence: Sequence[Supported]
+    text: str, cited: Sequence[Citation], evidence: Sequence[Attributed]
 ) -> tuple[Claim, ...]:
     """Evidence stands first among the citations, in the same order."""
     pieces = [
-        Carrier(citation.number, as_judged(one.passage), one.gain)
+        Candidate(citation.number, with_heading(one.passage), one.gain)
         for citation, one in zip(cited, evidence, strict=False)
     ]
-    pieces += [Carrier(citation.number, citation.text) for citation in cited[len(evidence) :]]
+    pieces += [Candidate(citation.number, citation.text) for citation in cited[len(evidence) :]]
     return claims(text, pieces)

@@ -26,7 +26,7 @@ _USED = "used"
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class CacheEntry:
     """A folder with a saved context. `context` is None where none was finished; `why` says more.
 
     `num_bytes` counts a file that contexts share in each of them; `used_s` is in seconds since
@@ -59,7 +59,7 @@ class ContextCache:
             if one.context is not None and one.context.fingerprint == engine.fingerprint
         ]
 
-    def __iter__(self) -> Iterator[Kept]:
+    def __iter__(self) -> Iterator[CacheEntry]:
         """Everything kept, by name."""
         return (describe(one) for one in self._folders() if not one.name.endswith(_GONE))
 
@@ -75,7 +75,7 @@ class ContextCache:
         with suppress(OSError):
             (folder / _USED).touch()
 
-    def shrink(self, keep: Path | None = None) -> list[Kept]:
+    def shrink(self, keep: Path | None = None) -> list[CacheEntry]:
         """Removes what was not used for longest until all fits; `keep` stays. Returns what went.
 
         A context that another process is building stays, too, and so does what is no context.
@@ -109,7 +109,7 @@ class ContextCache:
             yield from (path for path in paths if path.is_dir() and not path.is_symlink())
 
 
-def describe(folder: Path) -> Kept:
+def describe(folder: Path) -> CacheEntry:
     """What is saved in `folder`, as far as it can be told without reading all of it."""
     context, why = None, ""
     try:
@@ -118,7 +118,7 @@ def describe(folder: Path) -> Kept:
         why = str(error)
     statuses = list(_statuses(folder))
     used_s = max((status.st_mtime for status in statuses), default=0.0)
-    return Kept(folder, context, why, sum(map(_size, statuses)), min(used_s, time.time()))
+    return CacheEntry(folder, context, why, sum(map(_size, statuses)), min(used_s, time.time()))
 
 
 def check_removable(folder: Path) -> None:

@@ -6,7 +6,7 @@ from typing import Protocol
 
 from engine.api import BuildResult, Context, ContextPlan, Engine, StoreError
 from mm1cli.answering.context_cache import GB, ContextCache
-from mm1cli.interrupts import between_chunks
+from mm1cli.interrupts import defer_interrupts
 from mm1cli.sink import Sink
 
 FEWEST_SAVED_TOKENS = 2048  # what is read again in a few seconds is not worth the disk
@@ -15,23 +15,23 @@ OnProgress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Preread:
+class PrefixContext:
     """A context and how many of its tokens were not computed for it."""
 
     context: Context
     reused_tokens: int
 
 
-class Source(Protocol):
+class ContextSource(Protocol):
     """Where the context of the documents comes from."""
 
     def get(
         self, token_ids: Sequence[int], document_ends: Sequence[int], on_progress: OnProgress
-    ) -> Preread: ...
+    ) -> PrefixContext: ...
 
 
 @dataclass(frozen=True, slots=True)
-class Fresh:
+class Uncached:
     """Reads everything."""
 
     engine: Engine
@@ -41,15 +41,15 @@ class Fresh:
         token_ids: Sequence[int],
         document_ends: Sequence[int],  # noqa: ARG002
         on_progress: OnProgress,
-    ) -> Preread:
+    ) -> PrefixContext:
         self.engine.check_memory(len(token_ids))
         context = self.engine.new_context()
         context.extend(token_ids, on_progress)
-        return Preread(context, 0)
+        return PrefixContext(context, 0)
 
 
 @dataclass(frozen=True, slots=True)
-class Cached:
+class CachedContext:
     """Reads what no kept context begins with, and keeps the whole.
 
     Where the disk has no room, or has none any more, it goes on in memory from where it is.
@@ -61,23 +61,23 @@ class Cached:
 
     def get(
         self, token_ids: Sequence[int], document_ends: Sequence[int], on_progress: OnProgress
-    ) -> Preread:
+    ) -> PrefixContext:
         engine, cache = self.engine, self.cache
         num_bytes = engine.context_bytes(len(token_ids))
         if len(token_ids) < FEWEST_SAVED_TOKENS:
-            return Fresh(engine).get(token_ids, document_ends, on_progress)
+            return Uncached(engine).get(token_ids, document_ends, on_progress)
         if num_bytes > cache.max_bytes:
             self.sink.note(
                 f"the context is not kept: it takes {num_bytes / GB:.2f} GB, --max-cache is "
                 f"{cache.max_bytes / GB:.2f}"
             )
-            return Fresh(engine).get(token_ids, document_ends, on_progress)
+            return Uncached(engine).get(token_ids, document_ends, on_progress)
         folder = cache.folder_for(engine, token_ids)
         if why := cache.why_elsewhere(folder):
             self.sink.note(f"the context is not kept: {why}")
-            return Fresh(engine).get(token_ids, document_ends, on_progress)
+            return Uncached(engine).get(token_ids, document_ends, on_progress)
         reached = 0
-        with between_chunks() as check:
+        with defer_interrupts() as check:
 
             def after_chunk(done: int, total: int) -> None:
                 nonlocal reached
@@ -98,15 +98,15 @@ class Cached:
                 on_unsaved=on_unsaved,
             )
         if built.reused_layers:
-            self.sink.note(went_on(built))
+            self.sink.note(resumed_note(built))
         if built.is_saved:
             cache.touch(folder)
             cache.shrink(keep=folder)
-        return Preread(built.context, built.reused_tokens)
+        return PrefixContext(built.context, built.reused_tokens)
 
 
 @dataclass(frozen=True, slots=True)
-class Opened:
+class SavedContextSource:
     """A context that is there already, of just these documents."""
 
     context: Context
@@ -116,12 +116,12 @@ class Opened:
         token_ids: Sequence[int],
         document_ends: Sequence[int],  # noqa: ARG002
         on_progress: OnProgress,  # noqa: ARG002
-    ) -> Preread:
+    ) -> PrefixContext:
         if list(self.context.token_ids) != list(token_ids):
             raise StoreError("the saved context holds other tokens than its documents give")
-        return Preread(self.context, len(self.context))
+        return PrefixContext(self.context, len(self.context))
 
 
-def went_on(built: BuildResult) -> str:
+def resumed_note(built: BuildResult) -> str:
     """Of a build that was stopped between layers."""
     return f"{built.reused_layers} of {built.num_layers} layers were done already"

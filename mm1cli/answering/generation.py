@@ -29,7 +29,7 @@ OnProgress = Callable[[str, int, int, str], None]
 
 
 @dataclass(slots=True)
-class Written:
+class Generation:
     """`token_ids` are those of the answer; `num_thinking_tokens` came before. Of `num_drafted`
     tokens guessed from the context `num_accepted` were written."""
 
@@ -49,7 +49,7 @@ def thinking_tokens(tokenizer: Tokenizer, settings: Settings) -> int:
     return settings.max_thinking + len(tokenizer.encode_markup(CLOSE))
 
 
-class Writer:
+class Generator:
     """Writes what follows a context. With `quotable`, quotations can only be text of it."""
 
     def __init__(
@@ -66,18 +66,18 @@ class Writer:
         self._engine, self._settings, self._stop_texts = engine, settings, stop_texts
         self._quotable = quotable
         self._on_token, self._on_thinking, self._on_progress = on_token, on_thinking, on_progress
-        self._written = Written()
+        self._written = Generation()
         self._has_thought = self._is_silent = False
         self._rest = ""  # of the answer, that came in one piece with the end of the thinking
 
-    def write(
+    def generate(
         self, context: Context, grammar: Grammar | None = None, *, is_silent: bool = False
-    ) -> Written:
+    ) -> Generation:
         """With a grammar the answer follows it, from behind the thinking on. Raises RoomError.
 
         A silent answer is told to nobody but the caller; the thinking before it is.
         """
-        self._written, self._rest, self._has_thought = Written(), "", False
+        self._written, self._rest, self._has_thought = Generation(), "", False
         self._is_silent = is_silent
         tokenizer = self._engine.tokenizer
         open_ids = tokenizer.encode_markup(OPEN)
@@ -88,13 +88,13 @@ class Writer:
             if math.exp(sum(context.score(open_ids).tolist())) > _LIKELY:
                 context.extend(open_ids)
                 self._think(context)
-        elif self._begins(context):
+        elif self._detect_thinking(context):
             return self._written
         if self._settings.think != "only":
             self._answer(context, grammar)
         return self._written
 
-    def _begins(self, context: Context) -> bool:
+    def _detect_thinking(self, context: Context) -> bool:
         """Writes until it is clear whether the model thinks. True if what came was the answer;
         else the context stands behind the thinking."""
         begin = len(context)
@@ -103,23 +103,23 @@ class Writer:
         is_answer = False
         for piece in pieces:
             if is_answer:
-                self._say(piece)
+                self._emit(piece)
                 continue
             start += piece
             head = start.lstrip()
             if head.startswith(OPEN):
                 pieces.close()
-                _catch_up(context, begin, decoding.token_ids)
+                _feed_remaining(context, begin, decoding.token_ids)
                 self._think(context, head.removeprefix(OPEN), len(decoding.token_ids))
                 return False
             if not OPEN.startswith(head):
                 is_answer = True
-                self._say(start)
+                self._emit(start)
                 if self._settings.think == "only":
                     pieces.close()
                     break
         if not is_answer:
-            self._say(start)
+            self._emit(start)
         self._end(decoding)
         return True
 
@@ -127,7 +127,7 @@ class Writer:
         engine, settings, written = self._engine, self._settings, self._written
         self._has_thought = True
         begun, is_over, self._rest = begun.partition(CLOSE)
-        self._show(begun)
+        self._emit_thinking(begun)
         if is_over:
             written.num_thinking_tokens = num_begun
             return
@@ -149,20 +149,20 @@ class Writer:
                 stop_ids=close_ids if len(close_ids) == 1 else (),
             )
             for piece in decoding:
-                self._show(piece)
+                self._emit_thinking(piece)
                 if settings.think == "hide":
                     done = min(len(decoding.token_ids), room)
                     self._on_progress("thinking", done, room, "tokens")
             self._on_progress("thinking", room, room, "tokens")
             ids, reason = decoding.token_ids, decoding.stop_reason
-        _catch_up(context, start, ids)
+        _feed_remaining(context, start, ids)
         if reason == StopReason.STOP_TEXT:
             self._rest = engine.tokenizer.decode(ids).rpartition(CLOSE)[2]
         else:
             context.extend(close_ids)
         written.num_thinking_tokens = num_begun + len(ids)
 
-    def _show(self, text: str) -> None:
+    def _emit_thinking(self, text: str) -> None:
         self._written.thinking += text
         if self._settings.think != "hide":
             self._on_thinking(text)
@@ -170,9 +170,9 @@ class Writer:
     def _answer(self, context: Context, grammar: Grammar | None) -> None:
         decoding = self._decode(context, grammar)
         if grammar is None:
-            self._say(self._rest)
+            self._emit(self._rest)
         for piece in decoding:
-            self._say(piece)
+            self._emit(piece)
         self._end(decoding)
 
     def _decode(self, context: Context, grammar: Grammar | None = None) -> Decoding:
@@ -193,7 +193,7 @@ class Writer:
             return grammar
         return Quotes(self._quotable, self._rest)
 
-    def _say(self, text: str) -> None:
+    def _emit(self, text: str) -> None:
         if self._settings.think == "only":
             return
         if self._has_thought and not self._written.text:
@@ -210,6 +210,6 @@ class Writer:
         self._written.num_accepted += decoding.num_accepted
 
 
-def _catch_up(context: Context, start: int, token_ids: list[int]) -> None:
+def _feed_remaining(context: Context, start: int, token_ids: list[int]) -> None:
     """Reads what was written from `start` on: the last token has often not been read."""
     context.extend(token_ids[len(context) - start :])

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from mm1cli.review.finding import Review
 
 
-class Turn:
+class OrderedSink:
     """Implements `Sink` for one question; `on_end` is called behind its answer.
 
     Progress is not kept: whose turn it is shows its own.
@@ -84,9 +84,9 @@ class Turn:
         self._tell(self._sink.close)
 
 
-def in_turn(sink: Sink, questions: Sequence[str]) -> list[Turn]:
+def in_order(sink: Sink, questions: Sequence[str]) -> list[OrderedSink]:
     """A sink for each question, which `sink` is told of in their order; the first begins now."""
-    turns = [Turn(sink) for _ in questions]
+    turns = [OrderedSink(sink) for _ in questions]
     for index, (question, turn) in enumerate(zip(questions, turns, strict=True)):
         turn.question(question, index, len(questions))
         if index + 1 < len(turns):

@@ -52,7 +52,7 @@ def parse(text: str) -> dict[str, Any]:
     return _Parser(text).whole()
 
 
-def asked(question: str, schema: Schema | None) -> str:
+def question_with_schema(question: str, schema: Schema | None) -> str:
     """The question as the model reads it: with the schema, where there is one."""
     if schema is None:
         return question
@@ -73,7 +73,7 @@ def values(value: object) -> Iterator[str]:
         yield str(value)
 
 
-def said(text: str) -> str:
+def values_as_text(text: str) -> str:
     """What the JSON `text` says, a line for each value: numbers digit by digit as written. Dates,
     which documents write otherwise, are left out; see `unknown_dates`."""
     return "\n".join(word for word in _words(text) if not _DATE.fullmatch(word))

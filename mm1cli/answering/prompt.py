@@ -13,7 +13,7 @@ from mm1cli.prompts import prompt
 from mm1cli.retrieval.passages import Passage
 from mm1cli.retrieval.retriever import NUM_PASSAGES, Evidence
 
-ROOM_TOKENS = 512  # set aside for them
+RESERVED_TOKENS = 512  # set aside for them
 PASSAGE_TOKENS = 288  # set aside for each of N passages; fewer are read where they are longer
 
 
@@ -32,18 +32,18 @@ class Focus:
         return self.num_passages == 0
 
     @property
-    def room_tokens(self) -> int:
+    def reserved_tokens(self) -> int:
         """What to set aside for it beside the documents."""
         if self.num_passages is None:
-            return ROOM_TOKENS
+            return RESERVED_TOKENS
         return self.num_passages * PASSAGE_TOKENS
 
     @property
-    def num_read(self) -> int:
+    def top_k(self) -> int:
         """How many passages are read where the documents do not fit."""
         return self.num_passages or NUM_PASSAGES
 
-    def texts(self, evidence: Evidence, *, are_passages_read: bool) -> list[str]:
+    def repeated_evidence(self, evidence: Evidence, *, are_passages_read: bool) -> list[str]:
         """What to read again, the best last, next to the question.
 
         `are_passages_read`: the best passages stand right before, so that only pieces follow.
@@ -53,10 +53,10 @@ class Focus:
         if self.num_passages is None or are_passages_read:
             return [one.passage.text for one in evidence.pieces[:1]]  # more is worse: docs/log.md
         best = evidence.passages[: self.num_passages]
-        return [as_read(one.passage) for one in reversed(best)]
+        return [as_prompt_text(one.passage) for one in reversed(best)]
 
 
-def as_read(passage: Passage) -> str:
+def as_prompt_text(passage: Passage) -> str:
     """A passage as it stands in a prompt, with where it is from."""
     return f"{passage.document.path}, {passage.locator}:\n{passage.text}\n\n"
 
@@ -65,14 +65,14 @@ def joined(texts: Sequence[str]) -> str:
     return "\n".join(texts)
 
 
-def turns(documents: Sequence[str], question: str, again: str = "") -> list[Turn]:
+def messages(documents: Sequence[str], question: str, again: str = "") -> list[Turn]:
     """The prompt; `again` is read once more, close to the question."""
     after = (prompt("documents_end"), again, prompt("question"), question)
     return [Turn("system", (prompt("system"),)), Turn("user", (*documents, *after))]
 
 
 @dataclass(frozen=True, slots=True)
-class Laid:
+class PromptMap:
     """Where text stands in a context: documents from token `documents_at` on, if they are in it,
     and pieces of the prompt by their first token."""
 
@@ -108,25 +108,25 @@ def layout(head_ids: Sequence[int], packed: Packed) -> tuple[list[int], list[int
 
 def frame_tokens(tokenizer: Tokenizer, questions: Sequence[str], focus: str = "auto") -> int:
     """Tokens of a prompt beside its documents, for the longest question, evidence included."""
-    asked = (turns([], question) for question in questions or [""])
+    asked = (messages([], question) for question in questions or [""])
     longest = max(len(tokenizer.encode_chat(turn)) for turn in asked)
-    return longest + Focus.of(focus).room_tokens
+    return longest + Focus.of(focus).reserved_tokens
 
 
 def head_ids(tokenizer: Tokenizer) -> list[int]:
     """The tokens of a prompt before its documents, whatever the question."""
-    pieces = tokenizer.chat(turns([], ""))
+    pieces = tokenizer.chat(messages([], ""))
     before = pieces[: pieces.index(Piece(prompt("documents_end"), False))]
     return [i for piece in before for i in tokenizer.encode_piece(piece)]
 
 
-def _lay(
+def prompt_map(
     tokenizer: Tokenizer, pieces: Sequence[Piece], start: int, documents_at: int | None
-) -> Laid:
+) -> PromptMap:
     """Where the texts of `pieces` stand, the first of which begins at token `start`."""
     laid = []
     for piece in pieces:
         if not piece.is_markup:
             laid.append((start, piece.text))
         start += len(tokenizer.encode_piece(piece))
-    return Laid(documents_at, tuple(laid))
+    return PromptMap(documents_at, tuple(laid))

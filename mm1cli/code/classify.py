@@ -33,7 +33,7 @@ _GENERATED = re.compile(
 )
 
 
-def marks_of(document: Document, *, is_code: bool) -> tuple[Mark, ...]:
+def classify(document: Document, *, is_code: bool) -> tuple[Mark, ...]:
     """In the order of `Mark`."""
     path = PurePosixPath(document.path)
     folders = {part.lower() for part in path.parts[:-1]}

@@ -1,4 +1,4 @@
-"""The noun `Facts`: what stands where in a repository. Lines count from 1, as `Locator`s do."""
+"""The noun `RepoIndex`: what stands where in a repository. Lines count from 1, as `Locator`s do."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -111,7 +111,7 @@ class LanguageTotal:
 
 
 @dataclass(frozen=True)
-class Facts:
+class RepoIndex:
     """Files in corpus order; everything else by file, then by line. `submodules` are paths."""
 
     files: tuple[FileFacts, ...]

@@ -4,7 +4,7 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
-from mm1cli.code.classify import marks_of
+from mm1cli.code.classify import classify
 from mm1cli.code.grammars import grammar_of, is_code
 from mm1cli.code.graph import Graph
 from mm1cli.code.imports import Resolution, Resolver, Tree, resolver_for
@@ -14,9 +14,9 @@ from mm1cli.code.parsing import LIMITS, Outcome, Unparsed, parse_all, source_tex
 from mm1cli.code.repo_index import (
     Definition,
     EntryPoint,
-    Facts,
     FileFacts,
     Import,
+    RepoIndex,
     Status,
     by_path,
     path_key,
@@ -30,13 +30,13 @@ _MAX_GITMODULES_BYTES = 1 << 20
 _SHEBANG_CHARS = 120
 
 
-def facts_of(
+def index_of(
     corpus: Corpus,
     *,
     paths: Sequence[str] = (),
     limits: Limits = LIMITS,
     num_workers: int | None = None,
-) -> Facts:
+) -> RepoIndex:
     """What stands where in `corpus`. The same corpus gives the same facts.
 
     `paths` are what the user named: their `.gitmodules`, which is hidden and so not in the corpus,
@@ -58,7 +58,7 @@ def facts_of(
     empty = (omission.path for omission in corpus.omissions if omission.reason is Reason.EMPTY)
     tree = Tree(inside.union(beside), parsed, frozenset(empty))
     imports = _resolved(parsed, grammars, tree, inside)
-    return Facts(
+    return RepoIndex(
         files=tuple(
             _file(document, task, outcomes.get(document.path))
             for document, task in zip(corpus.documents, tasks, strict=True)
@@ -120,7 +120,7 @@ def _file(document: Document, task: str, outcome: Outcome | None) -> FileFacts:
         language=document.kind,
         num_lines=text.count("\n") + bool(text and not text.endswith("\n")),
         num_bytes=document.num_bytes,
-        marks=marks_of(document, is_code=code),
+        marks=classify(document, is_code=code),
         is_code=code,
         unparsed=unparsed,
         first_error=parsed.first_error,

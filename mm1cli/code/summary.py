@@ -4,14 +4,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from mm1cli.code.repo_index import Definition, Facts, FileFacts, Mark, path_key
+from mm1cli.code.repo_index import Definition, FileFacts, Mark, RepoIndex, path_key
 
 # Lines of a section, the first that fits; -1 is no sections, only the totals.
 _MOST_LINES = (64, 48, 32, 24, 16, 12, 8, 6, 4, 3, 2, 1, 0, -1)
 _TARGETS_SHOWN = 8
 
 
-def as_json(facts: Facts, *, definitions: bool = False) -> dict[str, Any]:
+def as_json(facts: RepoIndex, *, definitions: bool = False) -> dict[str, Any]:
     """For `--json`: everything but the definitions, which are asked for by `definitions`.
 
     Keys and lists have a fixed order. Lines count from 1, ranges include their last line.
@@ -82,7 +82,7 @@ def _definition_json(definition: Definition) -> dict[str, Any]:
     }
 
 
-def model_text(facts: Facts, max_tokens: int, count_tokens: Callable[[str], int]) -> str:
+def model_text(facts: RepoIndex, max_tokens: int, count_tokens: Callable[[str], int]) -> str:
     """The repository's map in at most `max_tokens`, or "" if not even its totals fit.
 
     Sections are cut alike, the longest first, and each says how many lines it does not show.
@@ -94,7 +94,7 @@ def model_text(facts: Facts, max_tokens: int, count_tokens: Callable[[str], int]
     return ""
 
 
-def _model_text(facts: Facts, most: int) -> str:
+def _model_text(facts: RepoIndex, most: int) -> str:
     paragraphs = [f"{title}\n" for title in _totals(facts)]
     for title, lines in _sections(facts):
         if lines and most >= 0:
@@ -102,7 +102,7 @@ def _model_text(facts: Facts, most: int) -> str:
     return "".join(paragraphs)
 
 
-def _totals(facts: Facts) -> list[str]:
+def _totals(facts: RepoIndex) -> list[str]:
     code = [file for file in facts.files if file.is_code]
     marks = [f"{len(marked)} {mark}" for mark in Mark if (marked := facts.marked(mark))]
     languages = ", ".join(
@@ -118,7 +118,7 @@ def _totals(facts: Facts) -> list[str]:
     ]
 
 
-def _sections(facts: Facts) -> Iterable[tuple[str, list[str]]]:
+def _sections(facts: RepoIndex) -> Iterable[tuple[str, list[str]]]:
     yield "Entry points", [f"{e.path}:{e.line} {e.kind}: {e.name}" for e in facts.entry_points]
     yield (
         "Imports between files",

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from mm1cli.answering.answer import Reader
-from mm1cli.answering.context_source import Cached
+from mm1cli.answering.answer import Answerer
+from mm1cli.answering.context_source import CachedContext
 from mm1cli.commands import templates as tabling
 from mm1cli.commands.checks import (
     require_documents,
@@ -47,17 +47,17 @@ def run(
     require_documents(manifest)
     limit = settings.context_tokens or 0
     num_tokens = max(limit, min(manifest.tokens, manifest.budget_tokens))
-    # Where contexts are kept, `Cached` knows later whether this one will be.
+    # Where contexts are kept, `CachedContext` knows later whether this one will be.
     is_mapped = not settings.no_cache
     engine = open_engine(reading.model, settings, sink, num_tokens, is_mapped=is_mapped)
-    if manifest.plan is ReadingPlan.FOCUS:
+    if manifest.plan is ReadingPlan.RETRIEVAL:
         sink.note(
             f"{manifest.tokens:,} tokens do not fit the {manifest.budget_tokens:,} that "
             f"{settings.model} leaves for documents: reading by focus, the passages that fit each "
             "question best"
         )
-    source = None if settings.no_cache else Cached(engine, cache(settings), sink)
-    reader = Reader(engine, reading.packed, manifest.plan, settings, sink, source)
+    source = None if settings.no_cache else CachedContext(engine, cache(settings), sink)
+    reader = Answerer(engine, reading.packed, manifest.plan, settings, sink, source)
     unverified = [one for answer in reader.answers(questions) for one in answer.unverified]
     if settings.strict:
         require_everything_read(manifest)

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from engine.api import StoreError, open_tokenizer, saved_attachment, saved_context, saved_tokens
 from mm1cli.answering import json_schema
-from mm1cli.answering.answer import Reader
-from mm1cli.answering.context_source import Opened
+from mm1cli.answering.answer import Answerer
+from mm1cli.answering.context_source import SavedContextSource
 from mm1cli.commands.checks import require_questions_with_text, require_verified
 from mm1cli.commands.opening import open_engine
 from mm1cli.errors import UsageError
@@ -49,12 +49,12 @@ def run(folder: Path, questions: Sequence[str], settings: Settings, sink: Sink) 
     sink.manifest(manifest, show=False)
     sink.corpus(found.packed.corpus, counts)
     engine = open_engine(model, settings, sink, saved.num_tokens, is_mapped=True)
-    source = Opened(engine.open_context(folder))
+    source = SavedContextSource(engine.open_context(folder))
     saved_quotes: bytes | None = None
     with suppress(StoreError):  # made by an mm1 that kept none, or damaged: they are made again
         saved_quotes = saved_attachment(folder, quote_index.NAME)
-    quotable = quote_index.Quotable(found.packed.corpus, saved_quotes)
-    reader = Reader(engine, found.packed, ReadingPlan.WHOLE, settings, sink, source, quotable)
+    quotable = quote_index.QuoteIndex(found.packed.corpus, saved_quotes)
+    reader = Answerer(engine, found.packed, ReadingPlan.WHOLE, settings, sink, source, quotable)
     unverified: list[str] = []
     if STDIN not in questions:
         unverified += [one for answer in reader.answers(questions) for one in answer.unverified]

@@ -43,7 +43,7 @@ def require_everything_read(manifest: Manifest) -> None:
             f"--strict: {len(lost):,} of {len(manifest.entries):,} left out, "
             f"first {lost[0].path} ({lost[0].reason})"
         )
-    if manifest.plan is ReadingPlan.FOCUS:
+    if manifest.plan is ReadingPlan.RETRIEVAL:
         raise InputLeftOutError(
             f"--strict: {manifest.tokens:,} tokens do not fit the budget of "
             f"{manifest.budget_tokens:,}, so they were read by focus"

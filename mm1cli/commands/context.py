@@ -13,8 +13,8 @@ from engine.api import (
     verify_context,
     why_foreign,
 )
-from mm1cli.answering.context_cache import GB, Kept, check_removable, describe, remove
-from mm1cli.answering.context_source import went_on
+from mm1cli.answering.context_cache import GB, CacheEntry, check_removable, describe, remove
+from mm1cli.answering.context_source import resumed_note
 from mm1cli.answering.prompt import head_ids, layout
 from mm1cli.commands.checks import require_documents, require_everything_read
 from mm1cli.commands.opening import cache, open_engine
@@ -23,7 +23,7 @@ from mm1cli.errors import BudgetError, InputError
 from mm1cli.grounding import quote_index
 from mm1cli.ingest import corpus_file as kept_corpus
 from mm1cli.ingest.manifest import ReadingPlan
-from mm1cli.interrupts import between_chunks
+from mm1cli.interrupts import defer_interrupts
 from mm1cli.output.text import safe_line
 from mm1cli.settings import Settings
 from mm1cli.sink import RunInfo, Sink
@@ -46,7 +46,7 @@ def build(
     reading = read(sources, [], settings, sink)
     manifest = reading.manifest
     require_documents(manifest)
-    if manifest.plan is ReadingPlan.FOCUS:
+    if manifest.plan is ReadingPlan.RETRIEVAL:
         largest = ", ".join(f"{one.path} ({one.tokens:,})" for one in manifest.largest[:3])
         raise BudgetError(
             f"{manifest.tokens:,} tokens do not fit the {manifest.budget_tokens:,} that "
@@ -58,9 +58,9 @@ def build(
     token_ids, ends = layout(head, reading.packed)
     attachments = {
         kept_corpus.NAME: kept_corpus.dumps(reading.packed, len(head), settings.model),
-        quote_index.NAME: quote_index.Quotable(reading.packed.corpus).dump(),
+        quote_index.NAME: quote_index.QuoteIndex(reading.packed.corpus).dump(),
     }
-    with between_chunks() as check:
+    with defer_interrupts() as check:
 
         def on_progress(done: int, total: int) -> None:
             sink.progress("prefill", done, total, "tokens")
@@ -77,7 +77,7 @@ def build(
     why = f" ({built.why})" if built.why else ""
     sink.note(f"reused {built.reused_tokens:,} of {len(token_ids):,} tokens{why}")
     if built.reused_layers:
-        sink.note(went_on(built))
+        sink.note(resumed_note(built))
     if as_json:
         facts = {
             "context": str(output),
@@ -177,7 +177,7 @@ def find(where: str, settings: Settings) -> Path:
     raise InputError(f"{where}: no such context; `mm1 context list` shows those that are kept")
 
 
-def _facts(one: Kept) -> dict[str, object]:
+def _facts(one: CacheEntry) -> dict[str, object]:
     context = one.context
     return {
         "context": str(one.folder),

@@ -18,7 +18,7 @@ WEIGHTS = ("stored", "int8", "int4")
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class PlanFlags:
     """What the command line says, not yet parsed."""
 
     context: str | None = None
@@ -30,7 +30,7 @@ class Asked:
     measure: bool = False
 
 
-def run(name: str, asked: Asked, settings: Settings, stdout: TextIO, *, as_json: bool) -> None:
+def run(name: str, asked: PlanFlags, settings: Settings, stdout: TextIO, *, as_json: bool) -> None:
     """Prints the plan. Raises BudgetError (exit 4) with the sum where it cannot be done."""
     if asked.weights not in WEIGHTS:
         raise UsageError(f"--weights is {', '.join(WEIGHTS)}, not {ascii(asked.weights)[:40]}")

@@ -71,7 +71,7 @@ def read(sources: Sources, questions: Sequence[str], settings: Settings, sink: S
     question and the answer. Raises BudgetError for --fit fail, or if the budget is nothing.
     """
     form = json_schema.load(settings.schema) if settings.schema else None
-    asked = [json_schema.asked(question, form) for question in questions]
+    asked = [json_schema.question_with_schema(question, form) for question in questions]
     with closing(outcomes(sources, settings, sink)) as found:
         model = ensure_model(settings, sink)
         tokenizer = open_tokenizer(model)

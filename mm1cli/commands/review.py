@@ -9,8 +9,8 @@ from pathlib import Path
 from unidiff.patch import PatchSet
 
 from engine.api import Engine, Tokenizer, max_positions, num_parameters, open_tokenizer
-from mm1cli.answering.context_source import Cached, Fresh
-from mm1cli.code import Facts, facts_of, reading_order, reordered
+from mm1cli.answering.context_source import CachedContext, Uncached
+from mm1cli.code import RepoIndex, index_of, reading_order, reordered
 from mm1cli.commands.checks import require_documents, require_everything_read
 from mm1cli.commands.opening import cache, cache_root, ensure_model, open_engine
 from mm1cli.commands.reading import Reading, Sources, outcomes, settle
@@ -20,16 +20,16 @@ from mm1cli.ingest.manifest import ReadingPlan
 from mm1cli.ingest.pack import MAX_CONTENTS_TOKENS, pack_all
 from mm1cli.ingest.selection import Selection
 from mm1cli.ingest.walk import STDIN
-from mm1cli.interrupts import between_chunks
+from mm1cli.interrupts import defer_interrupts
 from mm1cli.review import baseline, changes, patches
 from mm1cli.review.changes import Change
 from mm1cli.review.chunks import reviewed
-from mm1cli.review.finding import Drop, Finding, Pass, Review, Severity
-from mm1cli.review.options import Asked, Options, checked
-from mm1cli.review.reviewer import Frame, Reviewer
+from mm1cli.review.finding import Finding, Rejection, Review, ReviewCall, Severity
+from mm1cli.review.options import ReviewFlags, ReviewOptions, checked
+from mm1cli.review.reviewer import PromptBudget, Reviewer
 from mm1cli.settings import Settings, replace_unset
 from mm1cli.sink import RunInfo, Sink
-from mm1cli.surprisal import LineSurprise, SurpriseMap, surprise_map
+from mm1cli.surprisal import LineSurprisal, SurprisalMap, surprisal_map
 
 # Below it a model's remarks on code are not worth reading: a guess, see docs/review.md.
 SMALL_PARAMETERS = 1_000_000_000
@@ -44,14 +44,14 @@ class _Repository:
     """What was read, in reading order; `documents` of it are reviewed."""
 
     reading: Reading
-    facts: Facts
+    facts: RepoIndex
     change: Change | None
     documents: list[Document]
     not_reviewed: tuple[tuple[str, str], ...]
-    frame: Frame | None
+    frame: PromptBudget | None
 
 
-def run(sources: Sources, options: Options, settings: Settings, sink: Sink) -> None:
+def run(sources: Sources, options: ReviewFlags, settings: Settings, sink: Sink) -> None:
     settings = replace_unset(settings, max_tokens=ANSWER_TOKENS)
     asked = checked(options)
     sink.init(RunInfo("review", settings.model))
@@ -90,7 +90,7 @@ def run(sources: Sources, options: Options, settings: Settings, sink: Sink) -> N
 
 
 def _change(
-    sources: Sources, options: Options
+    sources: Sources, options: ReviewFlags
 ) -> tuple[Sources, list[tuple[Sequence[str], PatchSet]] | None, str]:
     """The context to read, the change to review if there is one, and what it is since."""
     paths = list(sources.paths)
@@ -117,7 +117,7 @@ def _change(
 def _read(
     sources: Sources,
     diffs: list[tuple[Sequence[str], PatchSet]] | None,
-    asked: Asked,
+    asked: ReviewOptions,
     settings: Settings,
     sink: Sink,
     model: Path,
@@ -129,7 +129,7 @@ def _read(
         tuple(one for one in everything if isinstance(one, Document)),
         tuple(one for one in everything if isinstance(one, Omission)),
     )
-    facts = facts_of(corpus, paths=sources.paths, num_workers=settings.threads)
+    facts = index_of(corpus, paths=sources.paths, num_workers=settings.threads)
     corpus = reordered(corpus, reading_order(corpus, facts.graph))
     prefixes = changes.prefixes_of(sources.paths)
 
@@ -148,7 +148,9 @@ def _read(
     if change is not None and not writes:
         _require_room(change, tokenizer, limit)
     settings = _with_room(settings, limit)
-    frame = Frame(tokenizer, settings, limit, asked.focus, facts, change) if writes else None
+    frame = (
+        PromptBudget(tokenizer, settings, limit, asked.category, facts, change) if writes else None
+    )
     packed = pack_all(
         (*corpus.documents, *corpus.omissions),
         tokenizer,
@@ -166,7 +168,7 @@ def _read(
 
 def _require_fit(change: Change) -> None:
     """Raises InputError for a diff of other files: a pipeline must not pass for want of them."""
-    if change.lost and not change.stretches:
+    if change.lost and not change.hunks:
         named = ", ".join(f"{path} ({why})" for path, why in change.lost[:3])
         more = f" and {len(change.lost) - 3:,} more" if len(change.lost) > 3 else ""
         raise InputError(
@@ -204,10 +206,10 @@ def _is_chosen(path: str, only: Selection, prefixes: Sequence[str]) -> bool:
 
 def _note_reading(found: _Repository, settings: Settings, sink: Sink, *, writes: bool) -> None:
     manifest = found.reading.manifest
-    if not writes and manifest.plan is ReadingPlan.FOCUS:
+    if not writes and manifest.plan is ReadingPlan.RETRIEVAL:
         what = "the changed files are" if found.change is not None else "each file is"
         sink.note(f"no question is asked, so nothing is read by focus: {what} read whole, in turn")
-    if writes and manifest.plan is ReadingPlan.FOCUS:
+    if writes and manifest.plan is ReadingPlan.RETRIEVAL:
         sink.note(
             f"{manifest.tokens:,} tokens do not fit the {manifest.budget_tokens:,} that "
             f"{settings.model} leaves for the repository: each piece is read behind the "
@@ -221,8 +223,8 @@ def _note_reading(found: _Repository, settings: Settings, sink: Sink, *, writes:
 
 def _review(
     found: _Repository,
-    asked: Asked,
-    options: Options,
+    asked: ReviewOptions,
+    options: ReviewFlags,
     settings: Settings,
     sink: Sink,
     *,
@@ -254,7 +256,7 @@ def _review(
         shown = replace(shown, surprise=surprise, surprising=tuple(surprising))
     if not writes or found.frame is None:
         return shown
-    source = Fresh(engine) if settings.no_cache else Cached(engine, cache(settings), sink)
+    source = Uncached(engine) if settings.no_cache else CachedContext(engine, cache(settings), sink)
     reviewer = Reviewer(
         engine,
         found.reading.packed,
@@ -273,10 +275,10 @@ def _review(
 def _sorted_out(
     shown: Review,
     findings: Sequence[Finding],
-    dropped: Counter[Drop],
-    passes: Sequence[Pass],
-    asked: Asked,
-    options: Options,
+    dropped: Counter[Rejection],
+    passes: Sequence[ReviewCall],
+    asked: ReviewOptions,
+    options: ReviewFlags,
 ) -> Review:
     new, hidden = baseline.split(findings, asked.known)
     most = len(new) if options.max_findings is None else options.max_findings
@@ -292,14 +294,14 @@ def _sorted_out(
     )
 
 
-def _surprise(found: _Repository, engine: Engine, settings: Settings, sink: Sink) -> SurpriseMap:
-    with between_chunks() as check:
+def _surprise(found: _Repository, engine: Engine, settings: Settings, sink: Sink) -> SurprisalMap:
+    with defer_interrupts() as check:
 
         def on_progress(done: int, total: int) -> None:
             sink.progress("ranking lines", done, total, "tokens")
             check()
 
-        return surprise_map(
+        return surprisal_map(
             engine,
             found.reading.packed,
             only={document.path for document in found.documents},
@@ -310,7 +312,9 @@ def _surprise(found: _Repository, engine: Engine, settings: Settings, sink: Sink
         )
 
 
-def _surprising(surprise: SurpriseMap, found: _Repository, options: Options) -> list[LineSurprise]:
+def _surprising(
+    surprise: SurprisalMap, found: _Repository, options: ReviewFlags
+) -> list[LineSurprisal]:
     most = min(SURPRISING_LINES, max(round(SURPRISING_SHARE * len(surprise)), 3))
     if options.max_findings is not None:
         most = options.max_findings
@@ -320,7 +324,9 @@ def _surprising(surprise: SurpriseMap, found: _Repository, options: Options) -> 
     return [one for one, _ in zip(lines, range(most), strict=False)]
 
 
-def _update(path: Path, asked: Asked, review: Review, found: _Repository, sink: Sink) -> None:
+def _update(
+    path: Path, asked: ReviewOptions, review: Review, found: _Repository, sink: Sink
+) -> None:
     """A change is only part of its files, so nothing of them is forgotten then."""
     whole = frozenset[str]()
     if not review.is_change:

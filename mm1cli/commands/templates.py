@@ -16,7 +16,7 @@ from mm1cli.errors import UsageError
 from mm1cli.settings import Settings
 from mm1cli.sink import RunInfo, Sink
 from mm1cli.tables import templates
-from mm1cli.tables.fill import Tabling
+from mm1cli.tables.fill import TableFiller
 from mm1cli.tables.templates import Template
 
 
@@ -54,7 +54,7 @@ def run(
     require_documents(reading.manifest)
     engine = open_engine(reading.model, settings, sink)
     sink.question(f"{template.name}: {template.description}", 0, 1)
-    answer = Tabling(engine, reading.packed, settings, sink).answer(template, asks)
+    answer = TableFiller(engine, reading.packed, settings, sink).answer(template, asks)
     if settings.strict:
         require_everything_read(reading.manifest)
     if settings.strict_citations:

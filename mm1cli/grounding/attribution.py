@@ -12,13 +12,13 @@ from functools import partial
 
 from engine.api import Context, Engine, Turn
 from mm1cli.prompts import prompt
-from mm1cli.retrieval.passages import Passage, Ranked, as_judged
+from mm1cli.retrieval.passages import Passage, Ranked, with_heading
 
 MAX_SCORED_TOKENS = 2048  # of an answer; what follows has no gain
 
 
 @dataclass(frozen=True, slots=True)
-class Gain:
+class LogProbGain:
     """How much likelier one passage makes each token of an answer, in nats; and where they end."""
 
     tokens: tuple[float, ...]
@@ -37,7 +37,7 @@ class Gain:
 
 def gains(
     engine: Engine, question: str, answer: str, passages: Sequence[Passage]
-) -> list[Gain] | None:
+) -> list[LogProbGain] | None:
     """The gain of each passage; None for an answer without text."""
     tokenizer = engine.tokenizer
     ids = tokenizer.encode(answer)[:MAX_SCORED_TOKENS]
@@ -54,11 +54,12 @@ def gains(
         context.extend(before)
         return context.score(ids).tolist()
 
-    prompts = [asked(text) for text in ("", *map(as_judged, passages))]
+    prompts = [asked(text) for text in ("", *map(with_heading, passages))]
     most = max(map(len, prompts)) + len(ids)
-    without, *given = engine.each([partial(likelihood, before) for before in prompts], most)
+    without, *given = engine.map_requests([partial(likelihood, before) for before in prompts], most)
     return [
-        Gain(tuple(a - b for a, b in zip(with_it, without, strict=True)), ends) for with_it in given
+        LogProbGain(tuple(a - b for a, b in zip(with_it, without, strict=True)), ends)
+        for with_it in given
     ]
 
 
@@ -79,16 +80,16 @@ def attention(
 
 
 @dataclass(frozen=True, slots=True)
-class Supported:
+class Attributed:
     """A piece of evidence with all that was measured of it; None where that was not possible."""
 
     passage: Passage
     score: float
-    gain: Gain | None
+    gain: LogProbGain | None
     attention: float | None
 
 
-def support(
+def attribute(
     engine: Engine,
     before: Context,
     question: str,
@@ -96,16 +97,16 @@ def support(
     answer_ids: Sequence[int],
     pieces: Sequence[Ranked],
     places: Sequence[Sequence[int]],
-) -> list[Supported]:
+) -> list[Attributed]:
     """`pieces` in their order. Gain and attention do not change it: see docs/log.md.
 
     `answer_ids` came after `before`, in which each piece stands at the tokens `places`.
     """
     nothing = [None] * len(pieces)
     passages = [one.passage for one in pieces]
-    found: Sequence[Gain | None] = gains(engine, question, answer, passages) or nothing
+    found: Sequence[LogProbGain | None] = gains(engine, question, answer, passages) or nothing
     shares: Sequence[float | None] = attention(before, answer_ids, places) or nothing
     return [
-        Supported(one.passage, one.score, gain, share)
+        Attributed(one.passage, one.score, gain, share)
         for one, gain, share in zip(pieces, found, shares, strict=True)
     ]

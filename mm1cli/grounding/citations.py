@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from engine import api
-from mm1cli.grounding.normalize import Folded, fold
+from mm1cli.grounding.normalize import NormalizedText, normalize
 from mm1cli.ingest.corpus import Block, Corpus, Document, Locator
 from mm1cli.result import Citation, CitationKind, CitationStatus
 from mm1cli.retrieval.passages import Passage
@@ -17,7 +17,7 @@ _FEWEST_QUOTED_WORDS = 3  # fewer are names and titles, not quotations
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class QuoteMatch:
     """Where a quote stands, and how it was matched."""
 
     document: Document
@@ -38,7 +38,7 @@ class Found:
 
 def cite(
     number: int,
-    at: Passage | Found,
+    at: Passage | QuoteMatch,
     status: CitationStatus,
     kind: CitationKind,
     *,
@@ -64,7 +64,7 @@ def cite(
     )
 
 
-class Source:
+class TextSearch:
     """The text of a corpus, searchable for quotes and numbers."""
 
     def __init__(self, corpus: Corpus) -> None:
@@ -72,13 +72,13 @@ class Source:
             _Searched(document, block) for document in corpus.documents for block in document.blocks
         ]
 
-    def find(self, quote: str) -> Found | None:
+    def find(self, quote: str) -> QuoteMatch | None:
         """The first place where `quote` stands, exact matches before normalised ones."""
         for searched in self._blocks:
             if (at := searched.block.text.find(quote)) >= 0 and quote:
                 document, block = searched.document, searched.block
-                return Found(document, block, at, at + len(quote), CitationStatus.EXACT)
-        target = fold(quote)
+                return QuoteMatch(document, block, at, at + len(quote), CitationStatus.EXACT)
+        target = normalize(quote)
         for searched in self._blocks:
             if target and (found := searched.find(target)):
                 return found
@@ -86,19 +86,19 @@ class Source:
 
     def has_number(self, number: str) -> bool:
         """Whether `number` stands somewhere as a number of its own: 8.2 is not in 48.2."""
-        return any(holds_number(searched.folded.text, number) for searched in self._blocks)
+        return any(contains_number(searched.folded.text, number) for searched in self._blocks)
 
 
-def holds_number(text: str, number: str) -> bool:
+def contains_number(text: str, number: str) -> bool:
     """Whether `number` stands in `text` as a number of its own."""
     # A point or comma before it belongs to a number, unless a letter stands before that: p.12.
     begins = r"(?:(?<![\d.,])|(?<=[^\W\d_][.,]))"
     return re.search(rf"{begins}{re.escape(number)}(?![.,]?\d)", text) is not None
 
 
-def holds(text: str, quote: str) -> bool:
+def contains(text: str, quote: str) -> bool:
     """Whether `quote` stands in `text`, both normalised."""
-    return fold(quote) in fold(text)
+    return normalize(quote) in normalize(text)
 
 
 def quotations(text: str) -> list[str]:
@@ -125,12 +125,12 @@ class _Searched:
     block: Block
 
     @cached_property
-    def folded(self) -> Folded:
-        return Folded(self.block.text)
+    def folded(self) -> NormalizedText:
+        return NormalizedText(self.block.text)
 
-    def find(self, target: str) -> Found | None:
+    def find(self, target: str) -> QuoteMatch | None:
         at = self.folded.text.find(target)
         span = self.folded.span(at, at + len(target)) if at >= 0 else None
         if span is None:
             return None
-        return Found(self.document, self.block, *span, CitationStatus.NORMALISED)
+        return QuoteMatch(self.document, self.block, *span, CitationStatus.NORMALISED)

@@ -9,11 +9,11 @@ from collections.abc import Iterator
 from functools import cached_property
 
 
-def fold(text: str) -> str:
+def normalize(text: str) -> str:
     return " ".join(unicodedata.normalize("NFKC", text).split())
 
 
-class Folded:
+class NormalizedText:
     """`source` folded; the map back is made when it is first asked for, because it is slow."""
 
     def __init__(self, source: str) -> None:
@@ -21,7 +21,7 @@ class Folded:
 
     @cached_property
     def text(self) -> str:
-        return fold(self.source)
+        return normalize(self.source)
 
     def span(self, start: int, end: int) -> tuple[int, int] | None:
         """Where `text[start:end]`, which is not empty, stands in `source`.

@@ -10,8 +10,8 @@ from functools import cached_property
 from itertools import accumulate
 
 from engine.api import SuffixArray, suffix_array
-from mm1cli.grounding.citations import Found
-from mm1cli.grounding.normalize import Folded, fold
+from mm1cli.grounding.citations import QuoteMatch
+from mm1cli.grounding.normalize import NormalizedText, normalize
 from mm1cli.ingest.corpus import Corpus
 from mm1cli.result import CitationStatus
 
@@ -19,7 +19,7 @@ NAME = "quotes.bin"  # beside a saved context
 _MOST_COMPARED = 64  # places looked at for one that is equal letter for letter
 
 
-class Quotable:
+class QuoteIndex:
     """What can be quoted from `corpus`. Nothing is built before it is asked for.
 
     `saved` is what `dump` gave for the same corpus; what does not fit is built anew.
@@ -28,7 +28,7 @@ class Quotable:
     def __init__(self, corpus: Corpus, saved: bytes | None = None) -> None:
         self._saved = saved
         self._blocks = [
-            (document, block, Folded(block.text))
+            (document, block, NormalizedText(block.text))
             for document in corpus.documents
             for block in document.blocks
         ]
@@ -40,22 +40,22 @@ class Quotable:
     def dump(self) -> bytes:
         return self.suffixes.dump()
 
-    def find(self, quote: str) -> Found | None:
+    def find(self, quote: str) -> QuoteMatch | None:
         """Where `quote` stands without cutting a word; places with its very letters come first.
 
         O(log n) for each byte of it, and as much for each place that is looked at.
         """
-        wanted = fold(quote)
+        wanted = normalize(quote)
         if not wanted:
             return None
-        first: Found | None = None
+        first: QuoteMatch | None = None
         for found in self._places(quote, wanted):
             if found.status is CitationStatus.EXACT:
                 return found
             first = first or found
         return first
 
-    def _places(self, quote: str, wanted: str) -> Iterator[Found]:
+    def _places(self, quote: str, wanted: str) -> Iterator[QuoteMatch]:
         suffixes, content = self.suffixes, wanted.encode("utf-8", "surrogatepass")
         for place in suffixes.find_all(content, _MOST_COMPARED):
             number = bisect_right(self._starts, place) - 1
@@ -69,7 +69,7 @@ class Quotable:
                 continue
             is_exact = block.text[slice(*span)] == quote
             status = CitationStatus.EXACT if is_exact else CitationStatus.NORMALISED
-            yield Found(document, block, *span, status)
+            yield QuoteMatch(document, block, *span, status)
 
     @cached_property
     def _starts(self) -> list[int]:

@@ -20,7 +20,7 @@ _SECRETS_SHOWN = 3
 
 
 @dataclass(slots=True)
-class Unfolding:
+class ContainerExpansion:
     """One file and all that is in it. `num_bytes_left` is what its containers may still give out,
     all depths together."""
 
@@ -30,7 +30,7 @@ class Unfolding:
     allow_secrets: bool = False
     num_bytes_left: int = MAX_MEMBER_BYTES
 
-    def unfold(
+    def expand(
         self, shown: str, data: bytes, depth: int = 0, damage: str = ""
     ) -> Iterator[Document | Omission]:
         """The document or omission of `data`, then those of its members, depth first.
@@ -83,7 +83,7 @@ class Unfolding:
             limit = f"containers in this file hold more than {MAX_MEMBER_BYTES // MIB} MiB"
             yield Omission(shown, Reason.TOO_LARGE, limit, num_bytes)
         else:
-            yield from self.unfold(shown, member.data, depth, member.damage)
+            yield from self.expand(shown, member.data, depth, member.damage)
 
     def _reading(self, reader: Reader, data: bytes, sha256: str) -> Reading:
         if len(data) > reader.max_bytes:

@@ -25,7 +25,7 @@ _MAX_BYTES = 2048 * MIB  # of JSON, which is a few times as much as the text
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class SavedCorpus:
     """`head_tokens` of the context stand before the packed documents."""
 
     packed: Packed
@@ -53,7 +53,7 @@ def dumps(packed: Packed, head_tokens: int, model: str) -> bytes:
     return gzip.compress(json.dumps(message).encode(), compresslevel=3, mtime=0)
 
 
-def loads(content: bytes, token_ids: Sequence[int], encoder: Encoder) -> Kept:
+def loads(content: bytes, token_ids: Sequence[int], encoder: Encoder) -> SavedCorpus:
     """What `dumps` made, for the context of `token_ids`. Raises StoreError."""
     try:
         message = _message(content)
@@ -72,7 +72,7 @@ def loads(content: bytes, token_ids: Sequence[int], encoder: Encoder) -> Kept:
         pieces.append(tuple(token_ids[at : at + size]))
         at += size
     packed = Packed(Corpus(documents, omissions), tuple(pieces[1:]), pieces[0], encoder)
-    return Kept(packed, head, model)
+    return SavedCorpus(packed, head, model)
 
 
 def model_of(content: bytes) -> str:

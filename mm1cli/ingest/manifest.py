@@ -13,7 +13,7 @@ from mm1cli.ingest.corpus import Corpus, Reason
 
 class ReadingPlan(StrEnum):
     WHOLE = "whole"  # every token of the corpus is in the context
-    FOCUS = "focus"  # passages chosen for the question are in the context
+    RETRIEVAL = "focus"  # passages chosen for the question are in the context
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ class Manifest:
     @property
     def plan(self) -> ReadingPlan:
         """How the corpus is read: all of it where it fits, else passages found by the question."""
-        return ReadingPlan.WHOLE if self.fits else ReadingPlan.FOCUS
+        return ReadingPlan.WHOLE if self.fits else ReadingPlan.RETRIEVAL
 
     def as_json(self) -> dict[str, object]:
         return {

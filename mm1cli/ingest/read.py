@@ -15,7 +15,7 @@ from typing import BinaryIO
 
 from mm1cli.errors import InputError
 from mm1cli.ingest.cache import Cache
-from mm1cli.ingest.containers import Unfolding
+from mm1cli.ingest.containers import ContainerExpansion
 from mm1cli.ingest.corpus import Corpus, Document, Omission, Reason
 from mm1cli.ingest.display_names import one_line
 from mm1cli.ingest.readers import HEAD_BYTES, ReadError, choose
@@ -122,7 +122,7 @@ def _read(
 ) -> list[Document | Omission]:
     """The file, and after it what it contains, if it is a container."""
     num_bytes = None
-    unfolding = Unfolding(
+    unfolding = ContainerExpansion(
         sandbox,
         cache=options.cache,
         ocr=options.ocr,
@@ -136,7 +136,7 @@ def _read(
             with _open(found.path) as stream:
                 num_bytes = os.fstat(stream.fileno()).st_size
                 data = _read_stream(found, stream)
-        return list(unfolding.unfold(found.shown, data))
+        return list(unfolding.expand(found.shown, data))
     except ReadError as error:
         return [Omission(found.shown, error.reason, error.detail, num_bytes)]
     except OSError as error:

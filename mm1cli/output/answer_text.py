@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 from engine.api import quotation_spans
-from mm1cli.grounding.normalize import fold
+from mm1cli.grounding.normalize import normalize
 from mm1cli.result import Answer, Citation, CitationKind, CitationStatus
 
 Span = tuple[int, int]
@@ -221,9 +221,9 @@ def _quotes(answer: Answer) -> Iterator[_Look]:
     cited: dict[str, Citation] = {}
     for citation in answer.citations:
         if citation.kind is CitationKind.QUOTE:
-            cited.setdefault(fold(citation.text), citation)
+            cited.setdefault(normalize(citation.text), citation)
     for start, end in quotation_spans(answer.text) if cited else ():
-        if (found := cited.get(fold(answer.text[start + 1 : end - 1]))) is not None:
+        if (found := cited.get(normalize(answer.text[start + 1 : end - 1]))) is not None:
             yield _Look(
                 start,
                 end,

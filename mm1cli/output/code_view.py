@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from mm1cli.output.text import elide_end
 
 if TYPE_CHECKING:
-    from mm1cli.surprisal import LineSurprise
+    from mm1cli.surprisal import LineSurprisal
 
 AROUND_LINES = 3
 _LEAST_GAP = 3  # fewer lines are shown rather than told of
@@ -44,7 +44,7 @@ class Row:
 
 
 def heat(rank_share: float) -> Heat:
-    """`rank_share` as in `LineSurprise`."""
+    """`rank_share` as in `LineSurprisal`."""
     level = sum(rank_share <= share for share in SHARES)
     below = 100 * (1 - rank_share) + 1e-4  # shares are float32
     percent = f"{min(below, 99.9):.1f}" if below >= 99 else f"{math.floor(below)}"
@@ -56,7 +56,7 @@ def share_words(share: float) -> str:
     return f"top {percent:.0f} %" if percent >= 10 else f"top {percent:.2g} %"
 
 
-def telling(line: "LineSurprise") -> list[str]:
+def telling(line: "LineSurprisal") -> list[str]:
     """The two tokens that made the line improbable, each once and a long one cut."""
     hottest = sorted(line.tokens, key=lambda token: -token.excess)[:_TELLING_TOKENS]
     return list(dict.fromkeys(elide_end(token.text, _TOKEN_COLUMNS) for token in hottest))
@@ -70,10 +70,10 @@ class CodeView:
     lines: Sequence[str]
     shares: Mapping[int, float]
     added: frozenset[int]
-    odd: Mapping[int, "LineSurprise"]
+    odd: Mapping[int, "LineSurprisal"]
 
     def around(self, stretches: Iterable[tuple[int, int]], anchors: str = "") -> list[Row]:
-        """The lines of `stretches` (first, last) marked, a few beside each, gaps as such. With
+        """The lines of `hunks` (first, last) marked, a few beside each, gaps as such. With
         `anchors` each odd line can be linked to, by that and its number."""
         marked: set[int] = set()
         shown: set[int] = set()

@@ -27,7 +27,7 @@ class Segment:
 
 
 @dataclass(frozen=True, slots=True)
-class Stretch:
+class Span:
     start: float
     width: float
 
@@ -45,7 +45,7 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class Lane:
-    read: list[Stretch]
+    read: list[Span]
     marks: list[Mark]
 
 
@@ -113,14 +113,14 @@ def _read(sources: Sources, answer: Answer) -> Iterable[tuple[float, float]]:
                 yield lines
 
 
-def _merged(spans: Iterable[tuple[float, float]], whole: int) -> list[Stretch]:
+def _merged(spans: Iterable[tuple[float, float]], whole: int) -> list[Span]:
     merged: list[list[float]] = []
     for start, end in sorted((100 * start / whole, 100 * end / whole) for start, end in spans):
         if merged and start - merged[-1][1] <= _GAP:
             merged[-1][1] = max(merged[-1][1], end)
         else:
             merged.append([start, end])
-    return [Stretch(start, end - start) for start, end in merged]
+    return [Span(start, end - start) for start, end in merged]
 
 
 def _heats(citations: Sequence[Citation]) -> dict[int, int]:

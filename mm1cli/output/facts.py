@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from mm1cli.code import Facts, Mark
+from mm1cli.code import Mark, RepoIndex
 from mm1cli.output.text import (
     Channel,
     Style,
@@ -21,7 +21,7 @@ _NARROWEST_CELL = 12
 Row = tuple[str, ...]
 
 
-def write_facts(facts: Facts, channel: Channel) -> None:
+def write_facts(facts: RepoIndex, channel: Channel) -> None:
     """Tables of languages, entry points and the largest functions; then what is not plain source,
     by name and reason. Ends with totals that add up."""
     (titles, languages), *others = tables(facts)
@@ -39,7 +39,7 @@ def write_facts(facts: Facts, channel: Channel) -> None:
         channel.write(f"{part}\n", Style.BOLD)
 
 
-def tables(facts: Facts) -> Iterator[tuple[Row, list[Row]]]:
+def tables(facts: RepoIndex) -> Iterator[tuple[Row, list[Row]]]:
     """Titles and all rows; the first is of languages. A column of numbers begins with a digit in
     each row."""
     yield (
@@ -66,7 +66,7 @@ def tables(facts: Facts) -> Iterator[tuple[Row, list[Row]]]:
     )
 
 
-def groups(facts: Facts) -> Iterator[tuple[str, Sequence[str]]]:
+def groups(facts: RepoIndex) -> Iterator[tuple[str, Sequence[str]]]:
     """What is not plain source, or goes in a circle, or lies elsewhere: (what, paths)."""
     for mark in Mark:
         files = facts.marked(mark)
@@ -78,7 +78,7 @@ def groups(facts: Facts) -> Iterator[tuple[str, Sequence[str]]]:
         yield "submodules", facts.submodules
 
 
-def totals(facts: Facts) -> str:
+def totals(facts: RepoIndex) -> str:
     code = [file for file in facts.files if file.is_code]
     counts = ", ".join(f"{count:,} {status}" for status, count in facts.import_counts.items())
     num_other = len(facts.files) - len(code)

@@ -21,7 +21,7 @@ from mm1cli.output.answer_text import AnswerText, Block, Piece
 from mm1cli.output.citation_context import Sources, Spot, Surroundings, around, flowing, head_of
 from mm1cli.output.context_map import Lane, Segment, lane, segments
 from mm1cli.output.text import COMPLETE, duration, safe
-from mm1cli.output.value_view import Laid, lay
+from mm1cli.output.value_view import ValueView, value_view
 from mm1cli.result import Answer, Citation, CitationKind, CitationStatus
 from mm1cli.sink import RunInfo
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 MOST_LISTED = 3_000  # documents, and files that were left out
 FEW_DOCUMENTS = 40  # so many are listed without being asked for
 _QUOTE_CHARS = 1_500  # shown before the passage is opened
-_PLAN_WORDS = {ReadingPlan.WHOLE: "whole", ReadingPlan.FOCUS: "by focus"}
+_PLAN_WORDS = {ReadingPlan.WHOLE: "whole", ReadingPlan.RETRIEVAL: "by focus"}
 _PROSE = frozenset({"markdown", "text", "pdf", "docx", "html", "epub", "e-mail", "mailbox", "rtf"})
 _STATUS_WORDS = {
     CitationStatus.EXACT: "verbatim in the file",
@@ -85,7 +85,7 @@ class _Shown:
     number: int
     answer: Answer
     laid: list[tuple[Block, list[list[list[Piece]]]]]
-    value: Laid | None  # instead, where the text is JSON
+    value: ValueView | None  # instead, where the text is JSON
     evidence: list[_Footnote]
     lane: Lane
     num_claims: int
@@ -155,7 +155,7 @@ def _shown(number: int, answer: Answer, sources: Sources | None) -> _Shown:
         number=number,
         answer=answer,
         laid=AnswerText(answer).layout(),
-        value=lay(answer.value) if _is_json(answer) else None,
+        value=value_view(answer.value) if _is_json(answer) else None,
         evidence=[_footnote(citation, sources) for citation in answer.citations],
         lane=lane(sources, answer) if sources is not None else Lane([], []),
         num_claims=len(answer.claims),

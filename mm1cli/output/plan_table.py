@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from engine.model_files import DeviceBytes, Outline, Placement, Rates, Times
+    from engine.model_files import CheckpointInfo, DeviceBytes, Placement, Rates, TimeEstimate
 
 WIDTH = 80
 _COLUMNS = ("weights", "pool", "KV", "states", "activations", "total", "free")
@@ -27,14 +27,14 @@ class Table:
     """One plan and what it was made from; `weights` are bytes of the model at each precision."""
 
     name: str
-    outline: "Outline"
+    outline: "CheckpointInfo"
     plan: "Placement"
     num_tokens: int
     weights: dict[str, int]
     rates: "Rates"
     measured: str
 
-    def text(self, times: "Times") -> str:
+    def text(self, times: "TimeEstimate") -> str:
         lines = [*self._head(), "", *self._devices(), "", *self._work(times), ""]
         lines += _wrapped(f"{self.plan.driver}: {self.plan.why}")
         return "".join(f"{line.rstrip()}\n" for line in lines)
@@ -61,8 +61,8 @@ class Table:
             "prefill_written_bytes": plan.prefill_written_bytes,
             "token_read_bytes": plan.token_read_bytes,
             "token_memory_bytes": plan.token_memory_bytes,
-            "prefill_operations": asdict(plan.prefill_operations),
-            "token_operations": asdict(plan.token_operations),
+            "prefill_operations": asdict(plan.prefill_flops),
+            "token_operations": asdict(plan.token_flops),
             "rates_measured": self.measured or None,
         }
 
@@ -92,8 +92,8 @@ class Table:
             )
             yield from _wrapped(f"layers of each: {shown}")
 
-    def _work(self, times: "Times") -> Iterable[str]:
-        plan, work = self.plan, self.plan.prefill_operations
+    def _work(self, times: "TimeEstimate") -> Iterable[str]:
+        plan, work = self.plan, self.plan.prefill_flops
         yield _line("", "the context", "one token after it")
         read = plan.prefill_read_bytes + (0 if plan.is_streamed else plan.load_bytes)
         yield _line("read from disk, GB", _gb(read), _gb(plan.token_read_bytes))
@@ -101,7 +101,7 @@ class Table:
             yield _line("written to disk, GB", _gb(plan.prefill_written_bytes), "-")
         yield _line("moved in memory, GB", "", _gb(plan.token_memory_bytes))
         total = work.total or 1
-        yield _line("operations", _count(work.total), _count(plan.token_operations.total))
+        yield _line("operations", _count(work.total), _count(plan.token_flops.total))
         parts = {
             "dense": work.dense,
             "experts": work.experts,

@@ -13,7 +13,7 @@ from mm1cli.output.review import totals
 from mm1cli.review.finding import Finding, Review
 
 if TYPE_CHECKING:
-    from mm1cli.surprisal import LineSurprise
+    from mm1cli.surprisal import LineSurprisal
 
 MOST_WHOLE_LINES = 3_000  # of all files that are shown whole
 MOST_LISTED = 3_000
@@ -30,7 +30,7 @@ class ShownFinding:
 
 @dataclass(frozen=True, slots=True)
 class OddLine:
-    line: "LineSurprise"
+    line: "LineSurprisal"
     anchor: str
     words: str
     tokens: list[str]

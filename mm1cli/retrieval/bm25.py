@@ -4,10 +4,10 @@ import re
 import sqlite3
 from collections.abc import Sequence
 
-from mm1cli.retrieval.passages import Passage, Ranked, as_judged
+from mm1cli.retrieval.passages import Passage, Ranked, with_heading
 
 
-class Index:
+class Bm25Index:
     """SQLite FTS5 over passages, in memory: unaccented, stemmed words, ranked by bm25.
 
     A passage is also found by the path, the title and the headings it stands under.
@@ -34,7 +34,7 @@ class Index:
     @property
     def longest_bytes(self) -> int:
         """Of a passage as it is read."""
-        texts = (as_judged(passage) for passage in self._passages)
+        texts = (with_heading(passage) for passage in self._passages)
         return max((len(text.encode()) for text in texts), default=0)
 
     def search(self, question: str, limit: int) -> list[Passage]:

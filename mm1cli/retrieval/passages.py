@@ -90,15 +90,15 @@ def _sentences(document: Document, block: Block) -> Iterator[tuple[int, int]]:
     else:
         is_prose = document.kind in _PROSE and block.unit == "line"
         pattern = _PROSE_BREAK if is_prose else _LINE_BREAK
-    yield from _stretches(text, pattern)
+    yield from _spans(text, pattern)
 
 
 def sentences(text: str) -> list[tuple[int, int]]:
     """Where each sentence of prose begins and ends; list items and headings are sentences, too."""
-    return list(_stretches(text, _PROSE_BREAK))
+    return list(_spans(text, _PROSE_BREAK))
 
 
-def _stretches(text: str, pattern: re.Pattern[str]) -> Iterator[tuple[int, int]]:
+def _spans(text: str, pattern: re.Pattern[str]) -> Iterator[tuple[int, int]]:
     """What lies between matches of `pattern`, blanks stripped off."""
     start = 0
     for border in [match.end() for match in pattern.finditer(text)] + [len(text)]:
@@ -139,6 +139,6 @@ class Ranked:
     score: float
 
 
-def as_judged(passage: Passage) -> str:
+def with_heading(passage: Passage) -> str:
     """The text of a passage as the model reads it by itself."""
     return f"{passage.heading}\n{passage.text}"

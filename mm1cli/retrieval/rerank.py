@@ -12,12 +12,12 @@ from statistics import fmean
 
 from engine.api import Context, Engine, Turn
 from mm1cli.prompts import prompt
-from mm1cli.retrieval.passages import Passage, Ranked, as_judged
+from mm1cli.retrieval.passages import Passage, Ranked, with_heading
 
 OnProgress = Callable[[int, int], None]
 
 
-class Judge:
+class Reranker:
     """Orders texts by log p(question | text), as one model gives it."""
 
     def __init__(self, engine: Engine) -> None:
@@ -38,10 +38,10 @@ class Judge:
             return ranked
 
         num_head = len(self._read_head())
-        read = [self._behind_head(as_judged(passage)) for passage in candidates]
+        read = [self._behind_head(with_heading(passage)) for passage in candidates]
         works = [partial(judged, *one) for one in zip(candidates, read, strict=True)]
         most = num_head + max(map(len, read), default=0) + len(asked)
-        ranked = self._engine.each(works, most)
+        ranked = self._engine.map_requests(works, most)
         return sorted(ranked, key=lambda one: -one.score)
 
     def score(self, question: str, text: str) -> float:

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 from engine.api import Engine
 from mm1cli.ingest.corpus import Corpus
-from mm1cli.retrieval.bm25 import Index
+from mm1cli.retrieval.bm25 import Bm25Index
 from mm1cli.retrieval.passages import Ranked, passages
-from mm1cli.retrieval.rerank import Judge
+from mm1cli.retrieval.rerank import Reranker
 
 NUM_CANDIDATES = 12  # passages the model judges
 BM25_WEIGHT = 0.2  # nats for a point of bm25, in the order of passages; see docs/log.md
@@ -30,15 +30,15 @@ class Evidence:
 
     passages: tuple[Ranked, ...]
     pieces: tuple[Ranked, ...]
-    lift: float
+    score_margin: float
 
 
-class Finder:
+class Retriever:
     """Finds evidence in one corpus."""
 
     def __init__(self, engine: Engine, corpus: Corpus) -> None:
-        self._index = Index(passages(corpus))
-        self._judge = Judge(engine)
+        self._index = Bm25Index(passages(corpus))
+        self._judge = Reranker(engine)
 
     def most_tokens(self, num_passages: int) -> int:
         """So many passages have fewer: a token is at least a byte."""
@@ -71,10 +71,10 @@ class Finder:
             lambda done, total: on_progress("finding evidence", done, total, "quotes"),
         )
         lift = judged[0].score - self._judge.score(question, "") if judged else 0.0
-        return Evidence(tuple(ranked), tuple(apart(pieces, NUM_PIECES)), lift)
+        return Evidence(tuple(ranked), tuple(non_overlapping(pieces, NUM_PIECES)), lift)
 
 
-def apart(ranked: Sequence[Ranked], limit: int) -> list[Ranked]:
+def non_overlapping(ranked: Sequence[Ranked], limit: int) -> list[Ranked]:
     """The best `limit` of `ranked` that do not overlap one another."""
     chosen: list[Ranked] = []
     for one in ranked:

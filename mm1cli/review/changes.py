@@ -8,8 +8,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from unidiff import patch as unidiff
 from unidiff.constants import DEV_NULL
-from unidiff.patch import Hunk, PatchedFile, PatchSet
+from unidiff.patch import PatchedFile, PatchSet
 
 from mm1cli.errors import UsageError
 from mm1cli.ingest.corpus import Corpus, Document
@@ -26,7 +27,7 @@ _ESCAPED = dict(zip("abfnrtv", "\a\b\f\n\r\t\v", strict=True))
 
 
 @dataclass(frozen=True, slots=True)
-class Stretch:
+class Hunk:
     """A hunk: `lines` of a file as it is now, from line `first` on; `added` those that the change
     put there, `removed` others with the line they stood before."""
 
@@ -55,11 +56,11 @@ class Stretch:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """`stretches` by the path of a document. `elsewhere` are (path, why) of what the diff names
+    """`hunks` by the path of a document. `elsewhere` are (path, why) of what the diff names
     and no lines can be shown of; `lost` those of them that a diff of these files would not name.
     `text` is the change as a model reads it."""
 
-    stretches: Mapping[str, tuple[Stretch, ...]]
+    hunks: Mapping[str, tuple[Hunk, ...]]
     elsewhere: tuple[tuple[str, str], ...]
     lost: tuple[tuple[str, str], ...] = ()
 
@@ -69,35 +70,35 @@ class Change:
 
     def parts(self) -> Iterator[tuple[str, str]]:
         """(path, its part of `text`)."""
-        for path, stretches in self.stretches.items():
-            hunks = "".join(f"{stretch.text}\n" for stretch in stretches)
-            yield path, f"\nChanged: {path}\n{hunks}"
+        for path, hunks in self.hunks.items():
+            text = "".join(f"{hunk.text}\n" for hunk in hunks)
+            yield path, f"\nChanged: {path}\n{text}"
         for path, why in self.elsewhere:
             yield path, f"\nChanged: {path} ({why})\n"
 
     def only(self, is_chosen: Callable[[str], bool]) -> "Change":
         """The change of the files whose paths are chosen; the others are `elsewhere`."""
-        left = [(path, "not in --paths") for path in self.stretches if not is_chosen(path)]
-        kept = {path: found for path, found in self.stretches.items() if is_chosen(path)}
+        left = [(path, "not in --paths") for path in self.hunks if not is_chosen(path)]
+        kept = {path: found for path, found in self.hunks.items() if is_chosen(path)}
         return Change(kept, (*self.elsewhere, *left), self.lost)
 
     @property
     def added(self) -> dict[str, frozenset[int]]:
         """The lines that the change put there, by path."""
         return {
-            path: frozenset(line for stretch in stretches for line in stretch.added)
-            for path, stretches in self.stretches.items()
+            path: frozenset(line for hunk in hunks for line in hunk.added)
+            for path, hunks in self.hunks.items()
         }
 
     def adds(self, path: str, line: int) -> bool:
-        return any(line in stretch.added for stretch in self.stretches.get(path, ()))
+        return any(line in hunk.added for hunk in self.hunks.get(path, ()))
 
     def touches(self, path: str, first: int, last: int) -> bool:
         """Whether a line was added there, or one removed within or right beside."""
-        for stretch in self.stretches.get(path, ()):
-            if any(line in stretch.added for line in range(first, last + 1)):
+        for hunk in self.hunks.get(path, ()):
+            if any(line in hunk.added for line in range(first, last + 1)):
                 return True
-            if any(first <= before <= last + 1 for before, _ in stretch.removed):
+            if any(first <= before <= last + 1 for before, _ in hunk.removed):
                 return True
         return False
 
@@ -152,7 +153,7 @@ def change_of(
     what such paths begin with outside of it."""
     documents = {document.path: document for document in corpus.documents}
     omitted = {omission.path: str(omission.reason) for omission in corpus.omissions}
-    stretches: dict[str, tuple[Stretch, ...]] = {}
+    hunks: dict[str, tuple[Hunk, ...]] = {}
     elsewhere: list[tuple[str, str]] = []
     lost: list[tuple[str, str]] = []
     known = {**documents, **omitted}
@@ -175,14 +176,14 @@ def change_of(
         elif not list(patch):
             elsewhere.append((path, "renamed or its mode changed, no line"))
         else:
-            found = list(_stretches(patch, document.blocks[0].text.split("\n")))
+            found = list(_hunks(patch, document.blocks[0].text.split("\n")))
             if len(found) < len(patch):
                 why = f"{len(patch) - len(found)} of {len(patch)} hunks are not in the file now"
                 elsewhere.append((path, why))
                 lost.append((path, why))
             if found:
-                stretches[path] = (*stretches.get(path, ()), *found)
-    return Change(stretches, tuple(elsewhere), tuple(lost))
+                hunks[path] = (*hunks.get(path, ()), *found)
+    return Change(hunks, tuple(elsewhere), tuple(lost))
 
 
 def _is_text(document: Document) -> bool:
@@ -245,13 +246,13 @@ def _folder_reason(path: str, omitted: Mapping[str, str]) -> str:
     return ""
 
 
-def _stretches(patch: PatchedFile, lines: Sequence[str]) -> Iterator[Stretch]:
+def _hunks(patch: PatchedFile, lines: Sequence[str]) -> Iterator[Hunk]:
     """Of each hunk whose lines stand in the file: where it says, or at the only other place."""
     for hunk in patch:
         target = [line.value.rstrip("\r\n") for line in hunk.target_lines()]
         at = _place(target, lines, max(hunk.target_start, 1) - 1)
         if at is not None:
-            yield _stretch(hunk, at + 1, lines[at : at + len(target)])
+            yield _hunk(hunk, at + 1, lines[at : at + len(target)])
 
 
 def _place(target: Sequence[str], lines: Sequence[str], expected: int) -> int | None:
@@ -268,7 +269,7 @@ def _place(target: Sequence[str], lines: Sequence[str], expected: int) -> int | 
     return found[0] if len(found) == 1 else None
 
 
-def _stretch(hunk: Hunk, first: int, lines: Sequence[str]) -> Stretch:
+def _hunk(hunk: unidiff.Hunk, first: int, lines: Sequence[str]) -> Hunk:
     added: set[int] = set()
     removed: list[tuple[int, str]] = []
     line_number = first
@@ -279,7 +280,7 @@ def _stretch(hunk: Hunk, first: int, lines: Sequence[str]) -> Stretch:
             removed.append((line_number, line.value.rstrip("\r\n")))
         elif line.is_added or line.is_context:
             line_number += 1
-    return Stretch(first, tuple(lines), frozenset(added), tuple(removed))
+    return Hunk(first, tuple(lines), frozenset(added), tuple(removed))
 
 
 def _git(folder: str, *arguments: str) -> bytes:

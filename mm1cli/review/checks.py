@@ -6,8 +6,8 @@ from typing import Any
 
 from mm1cli.review import baseline
 from mm1cli.review.changes import Change
-from mm1cli.review.finding import Category, Drop, Finding, Severity, unified_diff
-from mm1cli.review.locate import FileText, Spot
+from mm1cli.review.finding import Category, Finding, Rejection, Severity, unified_diff
+from mm1cli.review.locate import FileText, Match
 
 EXCERPT_AROUND = 2
 _MOST_EXCERPT_LINES = 16
@@ -20,14 +20,14 @@ def written(text: str) -> list[dict[str, Any]]:
 
 def checked(
     raw: dict[str, Any], path: str, text: FileText, change: Change | None
-) -> Finding | Drop:
+) -> Finding | Rejection:
     """The model names lines; where its quote stands is what counts."""
     found = text.find(raw["quote"], raw["first_line"], raw["last_line"])
-    if isinstance(found, Drop):
+    if isinstance(found, Rejection):
         return found
     region = found.region
     if change is not None and not change.touches(path, region.first, region.last):
-        return Drop.OUTSIDE
+        return Rejection.OUTSIDE
     category = Category(raw["category"])
     fix, patch = _fixed(raw["fix"], path, text, found)
     return Finding(
@@ -47,7 +47,9 @@ def checked(
     )
 
 
-def _fixed(fix: str | None, path: str, text: FileText, spot: Spot) -> tuple[str | None, str | None]:
+def _fixed(
+    fix: str | None, path: str, text: FileText, spot: Match
+) -> tuple[str | None, str | None]:
     if fix is None:
         return None, None
     after = text.text[: spot.start] + fix + text.text[spot.end :]

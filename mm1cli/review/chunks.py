@@ -4,10 +4,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from mm1cli.code import Facts
+from mm1cli.code import RepoIndex
 from mm1cli.code.repo_index import FileFacts, Mark
 from mm1cli.ingest.corpus import Corpus, Document
-from mm1cli.review.changes import Change, Stretch
+from mm1cli.review.changes import Change, Hunk
 from mm1cli.review.finding import Category
 
 MAX_LINE_CHARS = 2_000
@@ -21,7 +21,7 @@ class Encoder(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class Chunk:
     """Lines `first` to `last` of a document, as `text` with their numbers, in `num_tokens`."""
 
     document: Document
@@ -32,7 +32,7 @@ class Piece:
 
 
 def reviewed(
-    corpus: Corpus, facts: Facts, focus: Sequence[Category], change: Change | None
+    corpus: Corpus, facts: RepoIndex, focus: Sequence[Category], change: Change | None
 ) -> tuple[list[Document], list[tuple[str, str]]]:
     """The documents that are reviewed, in corpus order, and (path, why) of those that are not.
 
@@ -42,7 +42,7 @@ def reviewed(
     by_path = {file.path: file for file in facts.files}
     found, left = [], []
     for document in corpus.documents:
-        if change is not None and document.path not in change.stretches:
+        if change is not None and document.path not in change.hunks:
             continue
         why = _why_not(document, by_path[document.path], focus, is_changed=change is not None)
         if why:
@@ -69,13 +69,13 @@ def _why_not(
     return "not source code"
 
 
-def pieces(
+def chunks(
     document: Document,
-    facts: Facts,
+    facts: RepoIndex,
     change: Change | None,
     encoder: Encoder,
     max_tokens: int,
-) -> Iterator[Piece]:
+) -> Iterator[Chunk]:
     """Pieces of at most `max_tokens`; a line that is longer alone is shown cut. They end before a
     definition where one begins in their last half."""
     lines = document.blocks[0].text.split("\n")
@@ -103,18 +103,18 @@ def pieces(
                 inside = [b for b in borders if begin + (end - begin) // 2 < b <= end]
                 end = max(inside) - 1 if inside else end
             total = sum(counts[begin - first : end + 1 - first])
-            yield Piece(document, begin, end, "".join(shown[begin - 1 : end]), total)
+            yield Chunk(document, begin, end, "".join(shown[begin - 1 : end]), total)
             begin = end + 1
 
 
-def changed(change: Change | None, path: str) -> tuple[Stretch, ...]:
-    return () if change is None else change.stretches.get(path, ())
+def changed(change: Change | None, path: str) -> tuple[Hunk, ...]:
+    return () if change is None else change.hunks.get(path, ())
 
 
 def _ranges(change: Change, path: str, num_lines: int) -> list[tuple[int, int]]:
     """The lines around the hunks; those that meet are one."""
     found: list[tuple[int, int]] = []
-    for stretch in sorted(change.stretches[path], key=lambda s: s.first):
+    for stretch in sorted(change.hunks[path], key=lambda s: s.first):
         first = max(stretch.first - _AROUND_LINES, 1)
         last = min(stretch.last + _AROUND_LINES, num_lines)
         if first > last:
@@ -128,7 +128,7 @@ def _ranges(change: Change, path: str, num_lines: int) -> list[tuple[int, int]]:
 
 def imported_heads(
     path: str,
-    facts: Facts,
+    facts: RepoIndex,
     documents: Mapping[str, Document],
     encoder: Encoder,
     max_tokens: int,

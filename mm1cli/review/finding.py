@@ -8,8 +8,8 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mm1cli.code import Facts
-    from mm1cli.surprisal import LineSurprise, SurpriseMap
+    from mm1cli.code import RepoIndex
+    from mm1cli.surprisal import LineSurprisal, SurprisalMap
 
 
 class Severity(StrEnum):
@@ -34,7 +34,7 @@ class Category(StrEnum):
     DOCS = "docs"
 
 
-class Drop(StrEnum):
+class Rejection(StrEnum):
     """Why something the model wrote is no finding. The value is what people read."""
 
     NOT_THERE = "quote not in the file"
@@ -97,7 +97,7 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
-class Pass:
+class ReviewCall:
     """What the model was asked about at once: lines of a file, with tokens read for them alone."""
 
     path: str
@@ -114,17 +114,17 @@ class Review:
     see, not only for programs. `not_reviewed` are (path, why). `added` are the lines of a change,
     by path."""
 
-    facts: "Facts | None"
+    facts: "RepoIndex | None"
     is_written: bool
     is_change: bool
     plan: str
     findings: tuple[Finding, ...] = ()
     hidden: tuple[Finding, ...] = ()
     below: tuple[Finding, ...] = ()
-    dropped: Counter[Drop] = field(default_factory=Counter)
-    passes: tuple[Pass, ...] = ()
-    surprise: "SurpriseMap | None" = None
-    surprising: tuple["LineSurprise", ...] = ()
+    dropped: Counter[Rejection] = field(default_factory=Counter)
+    passes: tuple[ReviewCall, ...] = ()
+    surprise: "SurprisalMap | None" = None
+    surprising: tuple["LineSurprisal", ...] = ()
     not_reviewed: tuple[tuple[str, str], ...] = ()
     reports_facts: bool = False
     added: Mapping[str, frozenset[int]] = field(default_factory=dict)

@@ -9,7 +9,7 @@ import re
 from bisect import bisect_right
 from dataclasses import dataclass
 
-from mm1cli.review.finding import Drop, Region
+from mm1cli.review.finding import Region, Rejection
 
 _FEWEST_VISIBLE = 6  # of a quote that is found elsewhere than it was said to be
 _MOST_PLACES = 10_000
@@ -18,7 +18,7 @@ _LINE_END = re.compile(r"[ \t\r\f\v]+(?=\n|\Z)")
 
 
 @dataclass(frozen=True, slots=True)
-class Spot:
+class Match:
     """`text[start:end]` of the file, and its place in lines and columns."""
 
     start: int
@@ -37,7 +37,7 @@ class FileText:
             self._starts.append(self._starts[-1] + len(line) + 1)
         self._bare, self._offsets = _bare(text)
 
-    def find(self, quote: str, first: int, last: int) -> Spot | Drop:
+    def find(self, quote: str, first: int, last: int) -> Match | Rejection:
         """The place of `quote`, which the model says is in lines `first` to `last`."""
         wanted = _bare(quote.replace("\r\n", "\n"))[0].strip()
         places = self._places(wanted) if wanted else []
@@ -45,13 +45,13 @@ class FileText:
             wanted = _NUMBERED.sub("", wanted).strip()  # line numbers, as the model was shown them
             places = self._places(wanted) if wanted else []
         if not places:
-            return Drop.NOT_THERE
+            return Rejection.NOT_THERE
         near = [p for p in places if p.region.last >= first and p.region.first <= max(first, last)]
         if near:
             return min(near, key=lambda p: abs(p.region.first - first))
         if len(places) == 1 and len("".join(wanted.split())) >= _FEWEST_VISIBLE:
             return places[0]
-        return Drop.AMBIGUOUS
+        return Rejection.AMBIGUOUS
 
     def region(self, start: int, end: int) -> Region:
         first, last = self._line(start), self._line(max(end - 1, start))
@@ -68,13 +68,13 @@ class FileText:
         code = self.code(first, last)
         return 1 + sum(self.code(at, at + last - first) == code for at in range(1, first))
 
-    def _places(self, wanted: str) -> list[Spot]:
-        found: list[Spot] = []
+    def _places(self, wanted: str) -> list[Match]:
+        found: list[Match] = []
         at = self._bare.find(wanted)
         while at >= 0 and len(found) < _MOST_PLACES:
             start = self._offset(at)
             end = self._offset(at + len(wanted) - 1) + 1
-            found.append(Spot(start, end, self.region(start, end)))
+            found.append(Match(start, end, self.region(start, end)))
             at = self._bare.find(wanted, at + 1)
         return found
 

@@ -14,11 +14,11 @@ Choice = TypeVar("Choice", Severity, Category)
 
 
 @dataclass(frozen=True, slots=True)
-class Options:
+class ReviewFlags:
     """What the command line says beside paths and settings. `diff`: review what changed."""
 
     diff: bool = False
-    focus: Sequence[str] = ()
+    category: Sequence[str] = ()
     severity: str | None = None
     max_findings: int | None = None
     paths: Sequence[str] = ()
@@ -30,18 +30,18 @@ class Options:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """`Options`, checked. `focus` is all where none is `named`."""
+class ReviewOptions:
+    """`ReviewFlags`, checked. `focus` is all where none is `named`."""
 
     named: tuple[Category, ...]
-    focus: tuple[Category, ...]
+    category: tuple[Category, ...]
     severity: Severity
     fail_on: Severity | None
     only: Selection | None
     known: list[baseline.Entry]
 
 
-def checked(options: Options) -> Asked:
+def checked(options: ReviewFlags) -> ReviewOptions:
     """Raises UsageError."""
     if options.update_baseline and options.baseline is None:
         raise UsageError("--update-baseline says to write --baseline FILE; name one")
@@ -57,8 +57,8 @@ def checked(options: Options) -> Asked:
             only = Selection.of(options.paths, ())
         except UsageError:
             raise UsageError("--paths takes patterns such as '*.py' or 'src/'") from None
-    named = tuple(_one_of(Category, "--focus", name) for name in dict.fromkeys(options.focus))
-    return Asked(
+    named = tuple(_one_of(Category, "--focus", name) for name in dict.fromkeys(options.category))
+    return ReviewOptions(
         named,
         named or tuple(Category),
         _one_of(Severity, "--severity", options.severity or Severity.LOW),

@@ -10,10 +10,10 @@ from collections import Counter
 from collections.abc import Sequence
 
 from engine.api import Context, Engine, Piece, Tokenizer, Turn
-from mm1cli.answering.context_source import Source
-from mm1cli.answering.generation import Writer, thinking_tokens
+from mm1cli.answering.context_source import ContextSource
+from mm1cli.answering.generation import Generator, thinking_tokens
 from mm1cli.answering.prompt import head_ids, layout
-from mm1cli.code import Facts, model_text
+from mm1cli.code import RepoIndex, model_text
 from mm1cli.errors import BudgetError
 from mm1cli.ingest.corpus import Document
 from mm1cli.ingest.manifest import ReadingPlan
@@ -22,13 +22,13 @@ from mm1cli.prompts import prompt
 from mm1cli.review import chunks
 from mm1cli.review.changes import Change
 from mm1cli.review.checks import checked, written
-from mm1cli.review.finding import Category, Drop, Finding, Pass, schema
+from mm1cli.review.finding import Category, Finding, Rejection, ReviewCall, schema
 from mm1cli.review.locate import FileText
 from mm1cli.settings import Settings
 from mm1cli.sink import Sink
-from mm1cli.surprisal import SurpriseMap
+from mm1cli.surprisal import SurprisalMap
 
-PIECE_TOKENS = 2048
+CHUNK_TOKENS = 2048
 _PIECE_SHARE, _MAP_SHARE, _HEADS_SHARE = 8, 16, 16  # of the context
 _MAP_TOKENS = 4096
 _FINDINGS_A_PIECE = 8
@@ -37,7 +37,7 @@ _HINT_TOKENS = 128
 _SURPRISING_SHARE = 0.05
 
 
-class Frame:
+class PromptBudget:
     """The tokens a pass needs beside documents. Raises BudgetError, with the sum, where the change
     leaves no room for it."""
 
@@ -47,7 +47,7 @@ class Frame:
         settings: Settings,
         limit: int,
         focus: Sequence[Category],
-        facts: Facts,
+        facts: RepoIndex,
         change: Change | None,
     ) -> None:
         def count(text: str) -> int:
@@ -55,7 +55,7 @@ class Frame:
 
         self.schema = schema(focus, _FINDINGS_A_PIECE)
         self.instruction = _instruction(focus, self.schema, is_change=change is not None)
-        self.piece_tokens = min(PIECE_TOKENS, max(limit // _PIECE_SHARE, 64))
+        self.piece_tokens = min(CHUNK_TOKENS, max(limit // _PIECE_SHARE, 64))
         self.heads_tokens = limit // _HEADS_SHARE
         self.map = model_text(facts, min(_MAP_TOKENS, limit // _MAP_SHARE), count)
         self.change = "" if change is None else f"\n{change.text}"
@@ -82,18 +82,18 @@ class Reviewer:
         engine: Engine,
         packed: Packed,
         plan: ReadingPlan,
-        frame: Frame,
-        facts: Facts,
+        frame: PromptBudget,
+        facts: RepoIndex,
         change: Change | None,
         settings: Settings,
         sink: Sink,
-        source: Source,
+        source: ContextSource,
     ) -> None:
         self._engine, self._packed, self._plan, self._frame = engine, packed, plan, frame
         self._facts, self._change, self._sink, self._source = facts, change, sink, source
         self._grammar = engine.grammar(frame.schema)
         self._grammar.check_room(settings.max_tokens)
-        self._writer = Writer(
+        self._writer = Generator(
             engine,
             settings,
             on_token=lambda _: None,
@@ -101,18 +101,18 @@ class Reviewer:
             on_progress=sink.progress,
         )
         self._documents = {document.path: document for document in packed.corpus.documents}
-        self.dropped: Counter[Drop] = Counter()
-        self.passes: list[Pass] = []
+        self.dropped: Counter[Rejection] = Counter()
+        self.passes: list[ReviewCall] = []
 
     def review(
-        self, documents: Sequence[Document], surprise: SurpriseMap | None = None
+        self, documents: Sequence[Document], surprise: SurprisalMap | None = None
     ) -> list[Finding]:
         """The findings in `documents`, each once, the worst first."""
         tokenizer = self._engine.tokenizer
         pieces = [
             piece
             for document in documents
-            for piece in chunks.pieces(
+            for piece in chunks.chunks(
                 document, self._facts, self._change, tokenizer, self._frame.piece_tokens
             )
         ]
@@ -128,12 +128,12 @@ class Reviewer:
                 texts = {path: FileText(piece.document.blocks[0].text)}
             for raw in written(self._asked(base, piece, surprise)):
                 finding = checked(raw, path, texts[path], self._change)
-                if isinstance(finding, Drop):
+                if isinstance(finding, Rejection):
                     self.dropped[finding] += 1
                     continue
                 key = (path, finding.first, finding.last, finding.category.value)
                 if key in found:
-                    self.dropped[Drop.REPEATED] += 1
+                    self.dropped[Rejection.REPEATED] += 1
                     continue
                 found[key] = finding
         self._sink.progress("reviewing", len(pieces), len(pieces), "pieces")
@@ -150,7 +150,7 @@ class Reviewer:
         if self._plan is ReadingPlan.WHOLE:
             token_ids, ends = layout(head_ids(tokenizer), self._packed)
             context = self._source.get(token_ids, ends, self._on_prefill).context.fork()
-            context.attend_globally()
+            context.end_of_documents()
             context.extend(ids)
             return context
         context = self._engine.new_context()
@@ -158,7 +158,7 @@ class Reviewer:
         context.extend([*head, *ids], self._on_prefill)
         return context
 
-    def _asked(self, base: Context, piece: chunks.Piece, surprise: SurpriseMap | None) -> str:
+    def _asked(self, base: Context, piece: chunks.Chunk, surprise: SurprisalMap | None) -> str:
         tokenizer = self._engine.tokenizer
         path = piece.document.path
         heads = ""
@@ -175,8 +175,8 @@ class Reviewer:
         ids = [i for one in pieces[at:] for i in tokenizer.encode_piece(one)]
         context = base.fork()
         context.extend(ids)
-        self.passes.append(Pass(path, piece.first, piece.last, len(ids)))
-        return self._writer.write(context, self._grammar).text
+        self.passes.append(ReviewCall(path, piece.first, piece.last, len(ids)))
+        return self._writer.generate(context, self._grammar).text
 
     def _on_prefill(self, done: int, total: int) -> None:
         self._sink.progress("prefill", done, total, "tokens")
@@ -198,7 +198,7 @@ def _instruction(focus: Sequence[Category], answer: dict[str, object], *, is_cha
     )
 
 
-def _hint(surprise: SurpriseMap, piece: chunks.Piece) -> str:
+def _hint(surprise: SurprisalMap, piece: chunks.Chunk) -> str:
     heat = surprise.heat(piece.document.path)
     hot = [
         (share, line)

@@ -13,27 +13,27 @@ from engine.api import Engine
 from mm1cli.ingest.pack import Packed
 from mm1cli.surprisal.lexer import Kind, Lexeme, Lexer, lex
 from mm1cli.surprisal.lines import SHIPPED, FileTokens, Recipe, file_tokens, score_lines
-from mm1cli.surprisal.map import LineSurprise, SurpriseMap, TokenSurprise, WindowRead
-from mm1cli.surprisal.reading import Kept, ScoreReader, Scores
+from mm1cli.surprisal.map import LineSurprisal, SurprisalMap, TokenSurprisal, WindowRead
+from mm1cli.surprisal.reading import ScoreCache, ScoreReader, Scores
 from mm1cli.surprisal.selection import why_not
 from mm1cli.surprisal.windows import Head, Heads, Planner, Window, heads
 
 __all__ = [
     "Head",
     "Heads",
-    "Kept",
     "Kind",
     "Lexeme",
     "Lexer",
-    "LineSurprise",
+    "LineSurprisal",
     "Recipe",
-    "SurpriseMap",
-    "TokenSurprise",
+    "ScoreCache",
+    "SurprisalMap",
+    "TokenSurprisal",
     "WindowRead",
     "heads",
     "lex",
     "read_tokens",
-    "surprise_map",
+    "surprisal_map",
     "why_not",
 ]
 
@@ -41,7 +41,7 @@ OnProgress = Callable[[int, int], None]
 NONE: Mapping[str, Sequence[str]] = MappingProxyType({})
 
 
-def surprise_map(
+def surprisal_map(
     engine: Engine,
     packed: Packed,
     *,
@@ -53,7 +53,7 @@ def surprise_map(
     keep: Path | None = None,
     recipe: Recipe = SHIPPED,
     on_progress: OnProgress | None = None,
-) -> SurpriseMap:
+) -> SurprisalMap:
     """Ranks the lines of the program text in `packed`, whose order is the order of reading. With
     `only` those of the files with these paths; of the others no more than heads is read.
 
@@ -74,11 +74,11 @@ def surprise_map(
     numbers = [number for number, document in documents if document.path not in gone]
     planner = Planner(packed, limit, imports, heads)
     windows = list(planner.windows(numbers))
-    reader = ScoreReader(engine, Kept(keep) if keep is not None else None)
+    reader = ScoreReader(engine, ScoreCache(keep) if keep is not None else None)
     files = read_tokens(reader, packed, windows, lexer, on_progress)
     if reader.kept is not None:
         reader.kept.prune()
-    return SurpriseMap(
+    return SurprisalMap(
         files=tuple(score_lines(files, recipe)),
         recipe=recipe,
         windows=tuple(_described(window, packed) for window in windows),
@@ -107,7 +107,7 @@ def read_tokens(
 
         scores = reader.read(window.ids(packed), on_chunk)
         at = len(window.head_ids)
-        for stretch in window.stretches:
+        for stretch in window.spans:
             if stretch.number not in found:
                 shape = (3, len(packed.token_ids[stretch.number]))
                 found[stretch.number] = np.full(shape, np.nan, np.float32)
@@ -127,10 +127,10 @@ def read_tokens(
 
 
 def _num_tokens(window: Window) -> int:
-    return len(window.head_ids) + sum(s.last - s.first for s in window.stretches)
+    return len(window.head_ids) + sum(s.last - s.first for s in window.spans)
 
 
 def _described(window: Window, packed: Packed) -> WindowRead:
     documents = packed.corpus.documents
-    paths = tuple(documents[stretch.number].path for stretch in window.stretches)
+    paths = tuple(documents[stretch.number].path for stretch in window.spans)
     return WindowRead(paths, window.head_paths, _num_tokens(window))

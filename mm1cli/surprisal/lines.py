@@ -122,7 +122,7 @@ class FileLines:
     scores: Floats
 
 
-def measured(scores: Scores, measure: str) -> Floats:
+def surprisals(scores: Scores, measure: str) -> Floats:
     log_p, entropy, best = scores
     expected = {"nats": np.zeros_like(log_p), "unexpected": entropy, "margin": -best}[measure]
     found: Floats = -log_p - expected
@@ -131,7 +131,7 @@ def measured(scores: Scores, measure: str) -> Floats:
 
 def score_lines(files: Sequence[FileTokens], recipe: Recipe = SHIPPED) -> list[FileLines]:
     """The lines of each file; what is normal is learned from the files, so give all at once."""
-    values = [np.where(f.ranked, measured(f.scores, recipe.measure), np.nan) for f in files]
+    values = [np.where(f.ranked, surprisals(f.scores, recipe.measure), np.nan) for f in files]
     together = _Normal.of(values, files)
     found = []
     for tokens, value in zip(files, values, strict=True):

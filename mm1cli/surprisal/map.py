@@ -13,7 +13,7 @@ SHOWN_TOKENS = 5
 
 
 @dataclass(frozen=True, slots=True)
-class TokenSurprise:
+class TokenSurprisal:
     """`nats` is -log p, `expected_nats` the entropy there; `excess` what counted for the line.
 
     `column` counts characters from 1.
@@ -28,7 +28,7 @@ class TokenSurprise:
 
 
 @dataclass(frozen=True, slots=True)
-class LineSurprise:
+class LineSurprisal:
     """`rank_share` is the share of ranked lines that are as surprising or more, 0.01 the top 1 %.
 
     `tokens` are those that counted, in the order of the text.
@@ -39,7 +39,7 @@ class LineSurprise:
     score: float
     rank_share: float
     text: str
-    tokens: tuple[TokenSurprise, ...]
+    tokens: tuple[TokenSurprisal, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ class WindowRead:
 
 
 @dataclass(frozen=True)
-class SurpriseMap:
+class SurprisalMap:
     """`left_out` are (path, reason) of documents whose lines are not ranked."""
 
     files: tuple[FileLines, ...]
@@ -70,7 +70,7 @@ class SurpriseMap:
     def read_tokens(self) -> int:
         return sum(window.num_tokens for window in self.windows)
 
-    def top(self, count: int | None = None) -> list[LineSurprise]:
+    def top(self, count: int | None = None) -> list[LineSurprisal]:
         """The most surprising lines, first among equals the one that stands first."""
         order = np.argsort(-self._scores, kind="stable")[:count]
         return [self._line(int(index)) for index in order]
@@ -117,13 +117,13 @@ class SurpriseMap:
         """Where each file's lines begin among all, and where they end."""
         return [0, *map(int, np.cumsum([len(file.lines) for file in self.files]))]
 
-    def _line(self, index: int) -> LineSurprise:
+    def _line(self, index: int) -> LineSurprisal:
         number = int(np.searchsorted(self._borders, index, "right")) - 1
         file = self.files[number]
         line = int(file.lines[index - self._borders[number]])
         document = file.tokens.document
         block = document.blocks[0]
-        return LineSurprise(
+        return LineSurprisal(
             path=document.path,
             line=line,
             score=float(self._scores[index]),
@@ -133,14 +133,14 @@ class SurpriseMap:
         )
 
 
-def _tokens(file: FileLines, line: int) -> Iterator[TokenSurprise]:
+def _tokens(file: FileLines, line: int) -> Iterator[TokenSurprisal]:
     tokens = file.tokens
     text = tokens.document.blocks[0].text
     for index in np.flatnonzero((tokens.lines == line) & ~np.isnan(file.excess)):
         start, end = int(tokens.starts[index]), int(tokens.ends[index])
         shown = text[start:end].strip()
         start = text.index(shown, start)
-        yield TokenSurprise(
+        yield TokenSurprisal(
             text=shown,
             column=start - text.rfind("\n", 0, start),
             kind=KINDS[int(tokens.kinds[index])],

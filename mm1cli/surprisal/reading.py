@@ -22,7 +22,7 @@ _OWN = re.compile(r"[0-9a-f]{12}-[0-9a-f]{20}\.f32|tmp\w{8}\.part")
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class ScoreCache:
     """Scores on disk, 12 bytes a token, by the hash of the model and of all tokens of a window.
 
     A window of other tokens is another file: a change in a repository costs the windows it is in,
@@ -61,7 +61,7 @@ class ScoreReader:
     """Scores of token sequences, each from an empty context. `num_reused` counts kept tokens."""
 
     engine: Engine
-    kept: Kept | None = None
+    kept: ScoreCache | None = None
     num_reused: int = 0
 
     def read(self, token_ids: Sequence[int], on_progress: OnProgress | None = None) -> Scores:

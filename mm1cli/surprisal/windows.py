@@ -51,7 +51,7 @@ def heads(document: Document) -> list[Head]:
 
 
 @dataclass(frozen=True, slots=True)
-class Stretch:
+class LineSpan:
     """Tokens `first` to `last` of document `number`; those before `scored` are only read."""
 
     number: int
@@ -62,15 +62,15 @@ class Stretch:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """`head_ids`, then the tokens of `stretches`. `head_paths` are the files the heads are from."""
+    """`head_ids`, then the tokens of `hunks`. `head_paths` are the files the heads are from."""
 
     head_ids: tuple[int, ...]
     head_paths: tuple[str, ...]
-    stretches: tuple[Stretch, ...]
+    spans: tuple[LineSpan, ...]
 
     def ids(self, packed: Packed) -> list[int]:
         found = list(self.head_ids)
-        for stretch in self.stretches:
+        for stretch in self.spans:
             found += packed.token_ids[stretch.number][stretch.first : stretch.last]
         return found
 
@@ -100,7 +100,7 @@ class Planner:
         """Windows that score documents `numbers`, in this order."""
         head_ids: tuple[int, ...] = ()
         head_paths: tuple[str, ...] = ()
-        stretches: list[Stretch] = []
+        stretches: list[LineSpan] = []
         room = 0
         for number in numbers:
             size = len(self.packed.token_ids[number])
@@ -118,7 +118,7 @@ class Planner:
                 stretches = [last]
                 room = self.limit - len(head_ids) - (last.last - last.first)
             else:
-                stretches.append(Stretch(number, 0, 0, size))
+                stretches.append(LineSpan(number, 0, 0, size))
                 room -= size
         if stretches:
             yield Window(head_ids, head_paths, tuple(stretches))
@@ -126,7 +126,7 @@ class Planner:
     def _window(
         self,
         document: Document,
-        stretch: Stretch,
+        stretch: LineSpan,
         head_ids: tuple[int, ...],
         head_paths: tuple[str, ...],
     ) -> Window:
@@ -134,20 +134,20 @@ class Planner:
             return Window(head_ids, head_paths, (stretch,))
         return Window(self._heads_above(document, stretch), (document.path,), (stretch,))
 
-    def _cut(self, number: int, num_heads: int) -> list[Stretch]:
+    def _cut(self, number: int, num_heads: int) -> list[LineSpan]:
         """The stretches of one document; borders are at beginnings of lines where there are any."""
         size = len(self.packed.token_ids[number])
         if num_heads + size <= self.limit:
-            return [Stretch(number, 0, 0, size)]
+            return [LineSpan(number, 0, 0, size)]
         spans = self.spans(number)
         room = self.limit - max(num_heads, int(self.limit * HEADS_SHARE))
         found, first, scored = [], 0, 0
         while first + room < size:
             last = _line_before(spans, first + room, first + room - room // 4)
-            found.append(Stretch(number, first, scored, last))
+            found.append(LineSpan(number, first, scored, last))
             scored = last
             first = _line_before(spans, last - int(room * REPEATED_SHARE), last - room // 2)
-        return [*found, Stretch(number, first, scored, size)]
+        return [*found, LineSpan(number, first, scored, size)]
 
     def heads_of_imports(self, document: Document) -> tuple[tuple[int, ...], tuple[str, ...]]:
         """The tokens a window of this file begins with, and the files they are from."""
@@ -167,7 +167,7 @@ class Planner:
                     ids += line
         return tuple(ids), tuple(paths)
 
-    def _heads_above(self, document: Document, stretch: Stretch) -> tuple[int, ...]:
+    def _heads_above(self, document: Document, stretch: LineSpan) -> tuple[int, ...]:
         """Title, imports and the last definitions above the stretch, as many as have room."""
         span = next(s for s in self.spans(stretch.number)[stretch.first :] if s is not None)
         above = [head for head in self.heads(document) if head.offset < span.start]

@@ -13,13 +13,13 @@ from dataclasses import dataclass, replace
 
 from engine.api import Engine, StopReason
 from mm1cli.answering import abstention
-from mm1cli.answering.generation import Writer
-from mm1cli.answering.prompt import as_read, turns
+from mm1cli.answering.generation import Generator
+from mm1cli.answering.prompt import as_prompt_text, messages
 from mm1cli.grounding import citations
 from mm1cli.ingest.corpus import Corpus, Document
-from mm1cli.retrieval.bm25 import Index
+from mm1cli.retrieval.bm25 import Bm25Index
 from mm1cli.retrieval.passages import Passage, Ranked, passages
-from mm1cli.retrieval.rerank import Judge
+from mm1cli.retrieval.rerank import Reranker
 from mm1cli.settings import Settings
 
 NUM_PASSAGES = 3  # whose sentences are judged, and which are read for the text
@@ -34,7 +34,7 @@ _STEM = 5  # letters by which forms of one word are taken for one
 
 
 @dataclass(frozen=True, slots=True)
-class Filled:
+class CellAnswer:
     """`best` is None where the document is silent; `text` is then empty. The model was shown
     `read`, to judge them and in the context of the text, `context_tokens` long; `output_tokens`
     were decoded."""
@@ -46,44 +46,44 @@ class Filled:
     output_tokens: int = 0
 
 
-class Interview:
+class DocumentQA:
     """Asks documents one by one, with one model. What a question or a document needs is kept."""
 
     def __init__(self, engine: Engine, settings: Settings) -> None:
         self._engine, self._settings = engine, settings
-        self._judge = Judge(engine)
-        self._indices: dict[str, Index] = {}
-        self._sources: dict[str, citations.Source] = {}
+        self._judge = Reranker(engine)
+        self._indices: dict[str, Bm25Index] = {}
+        self._sources: dict[str, citations.TextSearch] = {}
         self._baselines: dict[str, float] = {}
 
-    def ask(self, document: Document, question: str, max_tokens: int = CELL_TOKENS) -> Filled:
+    def ask(self, document: Document, question: str, max_tokens: int = CELL_TOKENS) -> CellAnswer:
         found = self.index(document).search(question, NUM_PASSAGES)
         spans = [span for passage in found for span in passage.spans(QUOTE_SENTENCES)]
         ranked = self._judge.rank(question, spans, lambda done, total: None)  # noqa: ARG005
         if not ranked or ranked[0].score <= self._baseline(question):
-            return Filled("", None, tuple(found))
+            return CellAnswer("", None, tuple(found))
         best = ranked[0]
         # The passage that holds the best sentence stands next to the question.
         near = sorted(found, key=lambda passage: passage.overlaps(best.passage))
-        text, num_context, num_written = self.write(
+        text, num_context, num_written = self.generate(
             near, best.passage.text, question, min(max_tokens, self._settings.max_tokens)
         )
         if abstention.is_refusal(text):
-            return Filled("", None, tuple(found), num_context, num_written)
+            return CellAnswer("", None, tuple(found), num_context, num_written)
         if not _is_carried(text, question, near) or self.unverified(document, text):
             text = best.passage.text
-        return Filled(text, best, tuple(found), num_context, num_written)
+        return CellAnswer(text, best, tuple(found), num_context, num_written)
 
-    def write(
+    def generate(
         self, near: Sequence[Passage], again: str, question: str, max_tokens: int
     ) -> tuple[str, int, int]:
         """One line of the model's, and the tokens it read and wrote."""
         engine = self._engine
-        asked = turns([as_read(one) for one in near], question, again)
+        asked = messages([as_prompt_text(one) for one in near], question, again)
         context = engine.new_context()
         context.extend(engine.tokenizer.encode_chat(asked))
         num_context = len(context)
-        writer = Writer(
+        writer = Generator(
             engine,
             replace(self._settings, max_tokens=max_tokens, think="hide"),
             on_token=lambda text: None,  # noqa: ARG005
@@ -91,7 +91,7 @@ class Interview:
             on_progress=lambda *told: None,  # noqa: ARG005
             stop_texts=("\n",),
         )
-        written = writer.write(context)
+        written = writer.generate(context)
         num_written = len(written.token_ids) + written.num_thinking_tokens
         text = written.text.strip()
         if written.stop_reason == StopReason.LOOP:
@@ -100,15 +100,15 @@ class Interview:
             text = "".join(_SENTENCE.findall(text)).strip()
         return text, num_context, num_written
 
-    def index(self, document: Document) -> Index:
+    def index(self, document: Document) -> Bm25Index:
         if document.path not in self._indices:
-            self._indices[document.path] = Index(passages(Corpus((document,))))
+            self._indices[document.path] = Bm25Index(passages(Corpus((document,))))
         return self._indices[document.path]
 
     def unverified(self, document: Document, text: str) -> list[str]:
         """The quotations and numbers of `text` that the document does not have."""
         if document.path not in self._sources:
-            self._sources[document.path] = citations.Source(Corpus((document,)))
+            self._sources[document.path] = citations.TextSearch(Corpus((document,)))
         source = self._sources[document.path]
         quotes = [quote for quote in citations.quotations(text) if source.find(quote) is None]
         return quotes + [n for n in citations.numbers(text) if not source.has_number(n)]

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from mm1cli.grounding import citations
-from mm1cli.retrieval.bm25 import Index
+from mm1cli.retrieval.bm25 import Bm25Index
 from mm1cli.retrieval.passages import Passage
 
 MAX_SENTENCES = 2000  # of those with a number or a negation; more are not compared
@@ -46,7 +46,7 @@ def pairs(
     """The candidates, the most alike first, and how many sentences could not be compared."""
     telling = [one for one in sentences if _numbers(one.text) or _negations(one.text)]
     compared = telling[:MAX_SENTENCES]
-    index = Index(sentences)
+    index = Bm25Index(sentences)
     weights = _weights(sentences)
     found: dict[tuple[int, int], Pair] = {}
     for done, one in enumerate(compared, 1):

@@ -9,13 +9,13 @@ from mm1cli.grounding.dates import Date, dates
 from mm1cli.ingest.manifest import ReadingPlan
 from mm1cli.ingest.pack import Packed
 from mm1cli.result import Answer, PassageRead, Usage, unverified_note
-from mm1cli.retrieval.bm25 import Index
+from mm1cli.retrieval.bm25 import Bm25Index
 from mm1cli.retrieval.passages import Passage, Ranked, passages
-from mm1cli.retrieval.rerank import Judge
+from mm1cli.retrieval.rerank import Reranker
 from mm1cli.settings import Settings
 from mm1cli.sink import Sink
 from mm1cli.tables import contradictions, markdown
-from mm1cli.tables.cell import Filled, Interview
+from mm1cli.tables.cell import CellAnswer, DocumentQA
 from mm1cli.tables.markdown import Cell, Row, Sources
 from mm1cli.tables.templates import Template
 
@@ -23,12 +23,12 @@ _FEWEST_JUDGED = 4  # times the rows a table may have: so many candidates the mo
 _SUMMARY_TOKENS = 160
 
 
-class Tabling:
+class TableFiller:
     """Fills the table of one template from one corpus."""
 
     def __init__(self, engine: Engine, packed: Packed, settings: Settings, sink: Sink) -> None:
         self._engine, self._packed, self._settings, self._sink = engine, packed, settings, sink
-        self._interview = Interview(engine, settings)
+        self._interview = DocumentQA(engine, settings)
         self._documents = [document for document in packed.corpus.documents if document.blocks]
         self._sources = Sources()
         self._text = ""
@@ -57,7 +57,7 @@ class Tabling:
             text=self._text,
             citations=tuple(self._sources.citations),
             usage=self._usage(time.perf_counter() - began),
-            plan=ReadingPlan.FOCUS,
+            plan=ReadingPlan.RETRIEVAL,
             stop_reason="end",
             seed=self._settings.seed,
             model_fingerprint=self._engine.fingerprint,
@@ -103,7 +103,7 @@ class Tabling:
             limit -= len(tokenizer.encode(passage.text)) + 32
             if limit > 0:
                 kept.append(passage)
-        text, num_context, num_written = self._interview.write(
+        text, num_context, num_written = self._interview.generate(
             kept, "", question, min(_SUMMARY_TOKENS, self._settings.max_tokens)
         )
         self._num_context += num_context
@@ -137,8 +137,8 @@ class Tabling:
         unique = list({id(one): one for one in found}.values())
         most = _FEWEST_JUDGED * limit
         if is_asked and len(unique) > most:
-            unique = Index(unique).search(question, most)
-        judge = Judge(self._engine)
+            unique = Bm25Index(unique).search(question, most)
+        judge = Reranker(self._engine)
         self._note_read(unique[:most])
         return judge.rank(
             question,
@@ -189,7 +189,7 @@ class Tabling:
             part = PassageRead(one.document.path, one.locator, num_tokens)
             self._read[part.path, id(one.block), one.start] = part
 
-    def _cell(self, filled: Filled) -> Cell:
+    def _cell(self, filled: CellAnswer) -> Cell:
         self._num_context += filled.context_tokens
         self._num_written += filled.output_tokens
         self._note_read(filled.read)

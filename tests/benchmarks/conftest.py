@@ -12,6 +12,7 @@ import torch
 from tiny import mm1_config, write_checkpoint, write_tokenizer
 
 from benchmarks.quality.subject import Subject
+from engine.api import Capabilities
 from engine.tokenizer import Tokenizer
 
 WORDS = [
@@ -117,23 +118,34 @@ class Spoken:
         return torch.full((len(token_ids),), float(value))
 
 
+CAPABILITIES = Capabilities(
+    has_logprobs=True,
+    has_token_scores=True,
+    has_grammars=False,
+    ends_grammars=False,
+    has_quotes=False,
+    has_attention=False,
+    can_save=False,
+    prefers_batches=False,
+)
+
+
 class StubEngine:
     """Stands where an engine does: `reply` writes, `likelihood` scores, both from text alone."""
 
     def __init__(self, tokenizer, reply, likelihood=lambda text, asked: -1.0):
         self.tokenizer, self.reply, self.likelihood = tokenizer, reply, likelihood
         self.config = SimpleNamespace(max_positions=4096)
+        self.max_positions = 4096
+        self.capabilities = CAPABILITIES
         self.fingerprint = f"stub {id(self)}"
         self.num_read = 0
-        self.reading = None
+        self.io_stats = None
 
     def new_context(self):
         return Spoken(self)
 
-    def verbatim(self, suffixes, begun=""):
-        return None
-
-    def each(self, works, num_tokens):
+    def map_requests(self, works, num_tokens):
         return [work() for work in works]
 
     def decode(self, context, *, max_tokens, max_positions=None, **_):

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from tiny import LIGHTNING, WINDOWED, llama_config, mm1_config, write_checkpoint
 
 from benchmarks import hybrid, machine
-from engine.engine import read_config
+from engine.families import read_config
 
 
 @given(st.integers(1, 60), st.integers(1, 80))

@@ -16,7 +16,7 @@ from benchmarks.surprisal import pieces as drawing
 from benchmarks.surprisal.mutations import KINDS, Mutation, apply, is_real, mutations, parse
 from benchmarks.surprisal.pieces import Bug, Piece, pieces
 from benchmarks.surprisal.ranks import Standing, best, chance, standings
-from engine.engine import Tokenizer
+from engine.tokenizer import Tokenizer
 
 FUNCTION = '''def near(first, second, size=3):
     """Whether a < b."""

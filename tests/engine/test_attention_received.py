@@ -33,14 +33,14 @@ def read(model, ids):
 def test_shares_are_the_mean_of_the_layers_that_look_at_everything(model, monkeypatch, globally):
     context = read(model, IDS[:150])
     if globally:
-        context.attend_globally()
+        context.end_of_documents()
     before = context.logits.clone()
     seen = []
     attention = kernels.attention
 
     def spy(q, segments, scale, *, window=None, **options):
         if window is None:
-            seen.append(naive.attention_mass(q, segments, scale)[:150] / q[..., 0].numel())
+            seen.append(naive.attention_received(q, segments, scale)[:150] / q[..., 0].numel())
         return attention(q, segments, scale, window=window, **options)
 
     monkeypatch.setattr(kernels, "attention", spy)

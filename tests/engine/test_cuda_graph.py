@@ -10,7 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from engine import cuda_graph
 from engine.context import Context
-from engine.decode import Decoding, EagerDraws, Sampler, Sampling, StopReason
+from engine.decode import Decoding, EagerDecodeLoop, Sampler, Sampling, StopReason
 from engine.layers import kv_cache
 from engine.layers.kv_cache import KVCache
 from engine.layers.lightning import LightningState
@@ -44,7 +44,7 @@ def read(model, num_tokens, kv_dtype=None, everything=False):
     context = Context(model, 16, kv_dtype)
     context.extend([(7 * i + i * i) % 290 for i in range(num_tokens)])
     if everything:
-        context.attend_globally()
+        context.end_of_documents()
     return context
 
 
@@ -77,11 +77,11 @@ def drawn(draws, count, num_read):
 def both(model, count, num_read, sampling, limit=None, **how):
     """Tokens and context, drawn by steps and eagerly."""
     found = []
-    for kind in (cuda_graph.SteppedDraws, EagerDraws):
+    for kind in (cuda_graph.GraphDecodeLoop, EagerDecodeLoop):
         context = read(model, **how)
-        sampler = Sampler(sampling, model.unused_ids())
+        sampler = Sampler(sampling, model.suppressed_ids())
         draws = kind(
-            context, sampler, *([limit or count] if kind is cuda_graph.SteppedDraws else [])
+            context, sampler, *([limit or count] if kind is cuda_graph.GraphDecodeLoop else [])
         )
         ids = drawn(draws, count, num_read)
         found.append((ids, context))
@@ -131,7 +131,7 @@ def test_the_first_tokens_can_be_the_last(models, count, num_read):
     """As many as were drawn are read where the last one drawn ended the turn or was cut off."""
     model = models["hybrid with experts"]
     context = read(model, 16)
-    draws = cuda_graph.SteppedDraws(context, Sampler(Sampling(), model.unused_ids()), 100)
+    draws = cuda_graph.GraphDecodeLoop(context, Sampler(Sampling(), model.suppressed_ids()), 100)
     token_ids = drawn(draws, count, num_read)
     want = read(model, 16)
     for token_id in token_ids[:num_read]:
@@ -144,7 +144,7 @@ def test_a_context_keeps_still_while_tokens_are_drawn_and_forks_stay_apart(model
     context = read(model, 13)
     fork = context.fork()
     before = [(name, tensor.clone()) for name, tensor in parts(context)]
-    draws = cuda_graph.SteppedDraws(context, Sampler(Sampling(), model.unused_ids()), 10)
+    draws = cuda_graph.GraphDecodeLoop(context, Sampler(Sampling(), model.suppressed_ids()), 10)
     token_ids = [draws.next() for _ in range(4)]  # the next would make room
     assert len(context) == 13
     assert all(torch.equal(x, y) for (_, x), (_, y) in zip(parts(context), before, strict=True))
@@ -157,12 +157,12 @@ def test_a_context_keeps_still_while_tokens_are_drawn_and_forks_stay_apart(model
 def test_no_step_is_taken_beyond_the_limit(models, monkeypatch):
     model = models["hybrid with experts"]
     steps = []
-    work = cuda_graph.Stepper._work
-    monkeypatch.setattr(cuda_graph.Stepper, "_work", lambda self: steps.append(work(self)))
+    work = cuda_graph.GraphStepper._work
+    monkeypatch.setattr(cuda_graph.GraphStepper, "_work", lambda self: steps.append(work(self)))
     for limit, expected in ((1, 0), (2, 1), (7, 6)):
         steps.clear()
-        draws = cuda_graph.SteppedDraws(
-            read(model, 3), Sampler(Sampling(), model.unused_ids()), limit
+        draws = cuda_graph.GraphDecodeLoop(
+            read(model, 3), Sampler(Sampling(), model.suppressed_ids()), limit
         )
         drawn(draws, limit, limit - 1)
         assert len(steps) == expected
@@ -195,8 +195,8 @@ def test_a_step_by_the_gpus_kernels_needs_nothing_of_the_host(
     model = load_model(write_checkpoint(tmp_path / "m", config))
     context = read(model, 13, kv_dtype)
     steps, eager = context.fork(), context.fork()
-    token, never = torch.tensor([5]), model.unused_ids()
-    one = cuda_graph.Stepper(steps, Sampler(sampling, never), token, 3)
+    token, never = torch.tensor([5]), model.suppressed_ids()
+    one = cuda_graph.GraphStepper(steps, Sampler(sampling, never), token, 3)
     monkeypatch.setattr(Registry, "choose", by_triton)
     one.start(1)
     lightning = [state.tensor.data_ptr() for state in one._lightning]
@@ -216,8 +216,8 @@ def test_a_step_by_the_gpus_kernels_needs_nothing_of_the_host(
 def test_steps_that_look_at_a_number_are_caught(models):
     """Were the test above unable to fail, it would prove nothing: on a CPU attention does look."""
     model = models["softmax alone"]
-    one = cuda_graph.Stepper(
-        read(model, 3), Sampler(Sampling(), model.unused_ids()), torch.tensor([5]), 3
+    one = cuda_graph.GraphStepper(
+        read(model, 3), Sampler(Sampling(), model.suppressed_ids()), torch.tensor([5]), 3
     )
     one.start(1)
     caught = pytest.raises(AssertionError, match="item")
@@ -227,7 +227,7 @@ def test_steps_that_look_at_a_number_are_caught(models):
 
 @pytest.fixture
 def stepped(monkeypatch):
-    monkeypatch.setattr(cuda_graph, "serves", cuda_graph.can_step)
+    monkeypatch.setattr(cuda_graph, "supports", cuda_graph.can_step)
 
 
 @pytest.fixture(scope="module")
@@ -238,7 +238,7 @@ def tokenizer(tmp_path_factory):
 def answer(model, tokenizer, **changes):
     context = read(model, 12)
     settings = {"max_tokens": 30, "max_positions": 4096, "stop_ids": frozenset()} | changes
-    sampler = Sampler(settings.pop("sampling", Sampling(1.5, seed=3)), model.unused_ids())
+    sampler = Sampler(settings.pop("sampling", Sampling(1.5, seed=3)), model.suppressed_ids())
     decoding = Decoding(context, tokenizer, sampler, **settings)
     return "".join(decoding), decoding, context
 
@@ -257,7 +257,7 @@ def test_every_stop_rule_leaves_the_same_answer_and_context(models, tokenizer, m
     for reason, changes in ends(model, tokenizer, text, decoding):
         want = answer(model, tokenizer, **changes)
         with monkeypatch.context() as patch:
-            patch.setattr(cuda_graph, "serves", cuda_graph.can_step)
+            patch.setattr(cuda_graph, "supports", cuda_graph.can_step)
             got = answer(model, tokenizer, **changes)
         assert got[0] == want[0]
         assert got[1].stop_reason is want[1].stop_reason is reason
@@ -268,7 +268,7 @@ def test_every_stop_rule_leaves_the_same_answer_and_context(models, tokenizer, m
 def test_an_answer_left_in_the_middle_leaves_the_tokens_read_so_far(models, tokenizer, stepped):
     model = models["hybrid with experts"]
     context = read(model, 12)
-    sampler = Sampler(Sampling(1.5, seed=3), model.unused_ids())
+    sampler = Sampler(Sampling(1.5, seed=3), model.suppressed_ids())
     decoding = Decoding(
         context, tokenizer, sampler, max_tokens=30, max_positions=99, stop_ids=frozenset()
     )
@@ -287,12 +287,14 @@ def test_an_answer_left_in_the_middle_leaves_the_tokens_read_so_far(models, toke
 def test_layers_whose_state_has_no_fixed_form_are_written_eagerly(tmp_path):
     model = load_model(write_checkpoint(tmp_path / "m", mm1_config()))
     assert not cuda_graph.can_step(read(model, 3))
-    assert not cuda_graph.serves(read(model, 3))
+    assert not cuda_graph.supports(read(model, 3))
 
 
 def test_an_empty_context_is_refused(models):
     model = models["softmax alone"]
-    draws = cuda_graph.SteppedDraws(Context(model, 16), Sampler(Sampling(), model.unused_ids()), 5)
+    draws = cuda_graph.GraphDecodeLoop(
+        Context(model, 16), Sampler(Sampling(), model.suppressed_ids()), 5
+    )
     with pytest.raises(ValueError, match="empty context"):
         draws.next()
     draws.finish(0)

@@ -34,7 +34,7 @@ def decoding(model, tokenizer, *, prompt="the cat", **changes):
     context.extend(tokenizer.encode(prompt))
     sampling = Sampling(**{k: changes.pop(k) for k in list(changes) if hasattr(Sampling, k)})
     settings = {"max_tokens": 24, "max_positions": 4096, "stop_ids": frozenset()} | changes
-    sampler = Sampler(sampling, model.unused_ids())
+    sampler = Sampler(sampling, model.suppressed_ids())
     return context, Decoding(context, tokenizer, sampler, **settings)
 
 
@@ -126,7 +126,7 @@ def test_impossible_sampling_is_refused(sampling):
 def test_ids_without_an_embedding_are_never_written(tmp_path, tokenizer):
     """A tied head gives them logit 0, above that of every id but the likeliest few."""
     model = load_model(write_checkpoint(tmp_path / "m", llama_config()))
-    unused = model.unused_ids()
+    unused = model.suppressed_ids()
     assert unused.nonzero()[:, 0].tolist() == list(range(TRAINED_IDS, 320))
     for sampling in ({}, {"temperature": 5.0}):
         _, answer = decoding(model, tokenizer, max_tokens=100, **sampling)
@@ -226,7 +226,7 @@ def test_an_answer_needs_something_to_continue(model, tokenizer):
     answer = Decoding(
         Context(model, 16),
         tokenizer,
-        Sampler(Sampling(), model.unused_ids()),
+        Sampler(Sampling(), model.suppressed_ids()),
         max_tokens=3,
         max_positions=100,
         stop_ids=frozenset(),
@@ -240,7 +240,7 @@ def test_an_answer_on_a_fork_leaves_the_origin_as_it_was(model, tokenizer):
     context.extend(tokenizer.encode("the cat sat"))
     answers = []
     for _ in range(2):
-        sampler = Sampler(Sampling(), model.unused_ids())
+        sampler = Sampler(Sampling(), model.suppressed_ids())
         settings = {"max_tokens": 9, "max_positions": 99, "stop_ids": frozenset()}
         answers.append("".join(Decoding(context.fork(), tokenizer, sampler, **settings)))
     assert answers[0] == answers[1]

@@ -19,7 +19,9 @@ from tiny import (
     write_tokenizer,
 )
 
-from engine.engine import Engine, EngineError, PlacementError, TokenizerError, Turn, max_positions
+from engine.api import Turn, max_positions
+from engine.engine import Engine
+from engine.errors import EngineError, PlacementError, TokenizerError
 from engine.placement import memory
 
 

@@ -90,7 +90,7 @@ def test_newer_files_nest_the_rope(tmp_path):
 def test_every_option_of_our_own_family_arrives(tmp_path):
     config = read(tmp_path, mm1_config(lightning_norm_eps=1e-4, postnorm=True))
     local, window, near, far, m1 = config.layers
-    assert near.softmax.window_always and not window.softmax.window_always
+    assert near.softmax.sliding_window and not window.softmax.sliding_window
     assert (local.lightning.silu, local.lightning.qk_norm, local.lightning.scale) == (
         False,
         True,

@@ -5,17 +5,18 @@ from pathlib import Path
 
 import pytest
 import torch
-from engine.store.plan import ContextPlan
 from safetensors.torch import load_file
 from tiny import EXPERTS, all_logits, load_model, minimax_config, mm1_config, write_checkpoint
 
-from engine.engine import Engine, verify
+from engine.api import ContextPlan
+from engine.engine import Engine
 from engine.errors import ConfigError
 from engine.families import read_config
 from engine.placement.checkpoint_info import tensor_bytes
 from engine.placement.weight_bytes import Precision
 from engine.quantized.forms import Form
 from engine.quantized.quantize import quantize
+from engine.verify import verify
 
 GOLDEN = Path(__file__).parents[3] / "shared" / "golden" / "m1-tiny"
 IDS = torch.randint(4, 290, (70,), generator=torch.Generator().manual_seed(6)).tolist()

@@ -61,7 +61,7 @@ def test_every_position_sees_the_past(model):
 
 
 def test_unused_ids_are_the_zero_rows(model):
-    assert model.unused_ids().nonzero()[:, 0].tolist() == list(range(TRAINED_IDS, 320))
+    assert model.suppressed_ids().nonzero()[:, 0].tolist() == list(range(TRAINED_IDS, 320))
 
 
 @pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)

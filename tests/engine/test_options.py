@@ -63,7 +63,7 @@ def run(model, chunk_tokens, document=DOCUMENT, cuts=()):
     with torch.inference_mode():
         for first, last in pairwise(borders):
             if first == document:
-                context.attend_globally()
+                context.end_of_documents()
             rows += [model.logits(hidden) for _, hidden in context.chunks(IDS[first:last])]
     return torch.cat(rows)
 
@@ -71,7 +71,7 @@ def run(model, chunk_tokens, document=DOCUMENT, cuts=()):
 def logits_of(tmp_path, config, settle=True, **options):
     model = load_model(write_checkpoint(tmp_path / "m", config))
     if settle:
-        model.settle()
+        model.prepare_for_inference()
     return run(model, 512, **options)
 
 
@@ -129,8 +129,8 @@ def test_a_fork_keeps_where_the_question_began(model):
     context = Context(model, 16)
     context.extend(IDS[:DOCUMENT])
     document_only = context.fork()
-    context.attend_globally()
-    context.fork().attend_globally()
+    context.end_of_documents()
+    context.fork().end_of_documents()
     twin = context.fork()
     twin.extend(IDS[DOCUMENT:])
     assert twin.logits is not None and document_only.logits is not None

@@ -9,8 +9,8 @@ from tiny import llama_config, load_model, minimax_config, mm1_config, write_che
 
 from engine import prompt_lookup
 from engine.context import Context
-from engine.decode import EagerDraws, Sampler, Sampling
-from engine.prompt_lookup import Lookup, Pace, ReadingAhead
+from engine.decode import EagerDecodeLoop, Sampler, Sampling
+from engine.prompt_lookup import DraftLength, NgramIndex, SpeculativeReader
 from engine.quantized.forms import Form
 from engine.quantized.quantize import quantize
 from kernels.linear import fp16_weight, jit
@@ -37,7 +37,7 @@ def model(request, tmp_path_factory):
         quantize(directory, directory / "small", QUANTISED[request.param])
         directory = directory / "small"
     loaded = load_model(directory)
-    loaded.settle(few_rows=True)
+    loaded.prepare_for_inference(few_rows=True)
     return loaded
 
 
@@ -81,11 +81,11 @@ def test_tokens_read_at_once_leave_the_bits_of_reading_them_one_by_one(
 ):
     ids = text_with_repeats(start, start + num_tokens)
     together, alone = (context_of(model, ids[:start], kv_dtype) for _ in range(2))
-    rows = together.read_ahead(ids[start:])
+    rows = together.verify_draft(ids[start:])
     for row, token_id in zip(rows, ids[start:], strict=True):
         alone.extend([token_id])
         assert torch.equal(row, alone.logits)
-    together.keep(num_tokens)
+    together.accept(num_tokens)
     assert_equal_contexts(together, alone)
 
 
@@ -97,8 +97,8 @@ def test_tokens_that_are_taken_back_leave_nothing(model, start, num_kept):
     ids = text_with_repeats(1, start + 8)
     context, want = (context_of(model, ids[:start]) for _ in range(2))
     before = context.fork()
-    context.read_ahead(ids[start:])
-    context.keep(num_kept)
+    context.verify_draft(ids[start:])
+    context.accept(num_kept)
     for token_id in ids[start : start + num_kept]:
         want.extend([token_id])
     assert_equal_contexts(context, want)
@@ -110,7 +110,7 @@ def test_tokens_that_are_taken_back_leave_nothing(model, start, num_kept):
 
 def test_a_context_between_reading_and_keeping_is_not_used(model):
     context = context_of(model, [5, 6])
-    context.read_ahead([7, 8])
+    context.verify_draft([7, 8])
     with pytest.raises(Exception, match="interrupted"):
         context.extend([9])
 
@@ -132,8 +132,8 @@ class Scripted(Sampler):
 
 def written(model, prompt, sampling, script, *, is_ahead):
     context = context_of(model, prompt)
-    ahead = ReadingAhead(context) if is_ahead else None
-    draws = EagerDraws(context, Scripted(sampling, script), None, ahead)
+    ahead = SpeculativeReader(context) if is_ahead else None
+    draws = EagerDecodeLoop(context, Scripted(sampling, script), None, ahead)
     tokens = [draws.next() for _ in range(len(script))]
     draws.finish(len(script) - 1)
     return tokens, context, ahead
@@ -161,8 +161,8 @@ def test_an_answer_may_end_inside_a_draft(model):
         contexts = []
         for is_ahead in (True, False):
             context = context_of(model, prompt)
-            ahead = ReadingAhead(context) if is_ahead else None
-            draws = EagerDraws(context, Scripted(Sampling(), script), None, ahead)
+            ahead = SpeculativeReader(context) if is_ahead else None
+            draws = EagerDecodeLoop(context, Scripted(Sampling(), script), None, ahead)
             for _ in range(count):
                 draws.next()
             draws.finish(count - 1)
@@ -172,16 +172,16 @@ def test_an_answer_may_end_inside_a_draft(model):
 
 def test_models_whose_products_depend_on_the_rows_beside_are_not_served(tmp_path):
     narrow = load_model(write_checkpoint(tmp_path / "narrow", llama_config(intermediate_size=24)))
-    narrow.settle(few_rows=True)
+    narrow.prepare_for_inference(few_rows=True)
     plain = load_model(write_checkpoint(tmp_path / "plain", llama_config(**WIDE)))
-    plain.settle()
-    assert not prompt_lookup.serves(Context(narrow, 64))
-    assert not prompt_lookup.serves(Context(plain, 64))
+    plain.prepare_for_inference()
+    assert not prompt_lookup.supports(Context(narrow, 64))
+    assert not prompt_lookup.supports(Context(plain, 64))
 
 
 @needs_halves
 def test_wide_models_are_served(model):
-    assert prompt_lookup.serves(Context(model, 64))
+    assert prompt_lookup.supports(Context(model, 64))
 
 
 def slow_draft(tokens, most):
@@ -200,7 +200,7 @@ def slow_draft(tokens, most):
     most=st.integers(1, 8),
 )
 def test_drafts_are_what_followed_the_longest_match(tokens, more, most):
-    lookup = Lookup(tokens)
+    lookup = NgramIndex(tokens)
     for token in more:
         lookup.push(token)
     assert lookup.draft(most) == slow_draft(tokens + more, most)
@@ -210,7 +210,7 @@ def test_a_lookup_over_a_million_tokens_answers_at_once():
     import time
 
     tokens = np.random.default_rng(0).zipf(1.3, size=1_000_000) % 50_000
-    lookup = Lookup(tokens.tolist())
+    lookup = NgramIndex(tokens.tolist())
     began = time.perf_counter()
     for token in tokens[:50].tolist():
         lookup.push(token)
@@ -219,7 +219,7 @@ def test_a_lookup_over_a_million_tokens_answers_at_once():
 
 
 def test_drafts_that_are_never_right_stop_and_are_tried_again():
-    pace, tried = Pace(), []
+    pace, tried = DraftLength(), []
     for _ in range(400):
         num_drafted = pace.num_drafted(2)
         tried.append(num_drafted)
@@ -230,7 +230,7 @@ def test_drafts_that_are_never_right_stop_and_are_tried_again():
 
 
 def test_drafts_that_are_always_right_grow_to_the_most():
-    pace = Pace()
+    pace = DraftLength()
     for _ in range(50):
         pace.learn(2, pace.num_drafted(2), 0)
     assert pace.num_drafted(2) == prompt_lookup.MOST_DRAFTED

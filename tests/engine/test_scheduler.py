@@ -16,7 +16,7 @@ from engine.decode import Decoding, Sampler, Sampling
 from engine.families import read_config
 from engine.layers.kv_cache import KVCache
 from engine.pipeline_parallel.model import Stage
-from engine.scheduler import pieces, together
+from engine.scheduler import pieces, run_shared
 from engine.threads import STACK_BYTES
 from engine.tokenizer import Tokenizer
 
@@ -90,7 +90,7 @@ def asked(base, tokenizer, asked):
     decoding = Decoding(
         context,
         tokenizer,
-        Sampler(sampling, base.model.unused_ids()),
+        Sampler(sampling, base.model.suppressed_ids()),
         max_tokens=asked["max_tokens"],
         max_positions=asked["max_positions"],
         stop_ids=frozenset({8}),
@@ -219,7 +219,7 @@ def test_an_error_ends_what_is_behind_it_and_not_what_is_before(minimax):
         done.append(number)
 
     with pytest.raises(ValueError, match="the second one fails"):
-        together(minimax, [lambda n=n: work(n, 6) for n in range(4)])
+        run_shared(minimax, [lambda n=n: work(n, 6) for n in range(4)])
     assert done == [0]
 
 
@@ -237,8 +237,8 @@ def test_an_interrupt_ends_all_and_the_contexts_say_that_they_are_not_whole(
             raise KeyboardInterrupt
         return real(*args)
 
-    real = module.by_layer
-    monkeypatch.setattr(module, "by_layer", interrupted)
+    real = module.layer_major_batch
+    monkeypatch.setattr(module, "layer_major_batch", interrupted)
 
     def work():
         context = base.fork()
@@ -247,7 +247,7 @@ def test_an_interrupt_ends_all_and_the_contexts_say_that_they_are_not_whole(
             context.extend([7])
 
     with pytest.raises(KeyboardInterrupt):
-        together(minimax, [work] * 3)
+        run_shared(minimax, [work] * 3)
     assert not others_alive()
     assert [context.is_whole for context in contexts] == [False] * 3
     assert base.is_whole
@@ -268,10 +268,10 @@ def test_work_hands_out_parts_and_more_than_fit_wait_their_turn(minimax, monkeyp
         return found
 
     def work(number):
-        scores = together(minimax, [lambda n=n: part(10 * number + n) for n in range(4)])
+        scores = run_shared(minimax, [lambda n=n: part(10 * number + n) for n in range(4)])
         return sum(scores) + base.score([number])
 
-    found = together(minimax, [lambda n=n: work(n) for n in range(5)])
+    found = run_shared(minimax, [lambda n=n: work(n) for n in range(5)])
     assert max(most) == 3
     for number, got in enumerate(found):
         scores = [base.score([5, 10 * number + n, 7]) for n in range(4)]
@@ -289,7 +289,7 @@ def test_no_more_begin_than_memory_has_room_for(minimax, monkeypatch, room):
         lent.append(num_bytes)
         return num_bytes <= room
 
-    monkeypatch.setattr(minimax, "lend", lend)
+    monkeypatch.setattr(minimax, "reserve", lend)
     base = documents(minimax)
 
     def work(number, num_bytes=10, parts=()):
@@ -298,11 +298,11 @@ def test_no_more_begin_than_memory_has_room_for(minimax, monkeypatch, room):
         found = base.score([5, number, 7])
         held.remove(num_bytes)
         if parts:
-            together(minimax, [lambda n=n: work(n, 3) for n in parts], 3)
+            run_shared(minimax, [lambda n=n: work(n, 3) for n in parts], 3)
         return found
 
     works = [lambda: work(9, parts=(20, 21, 22)), *(lambda n=n: work(n) for n in range(6))]
-    found = together(minimax, works, 10)
+    found = run_shared(minimax, works, 10)
     assert all(num_bytes <= room or count == 1 for num_bytes, count in most)
     assert max(count for _, count in most) == {0: 1, 1: 1, 30: 4}.get(room, 9)
     assert lent[-1] == 0
@@ -323,11 +323,11 @@ def test_an_error_of_a_part_is_its_owners(minimax):
 
     def work(number):
         try:
-            return together(minimax, [lambda n=n: part(n + number) for n in range(3)])
+            return run_shared(minimax, [lambda n=n: part(n + number) for n in range(3)])
         except ValueError as error:
             return str(error)
 
-    found = together(minimax, [lambda n=n: work(n) for n in (0, 5, 1)])
+    found = run_shared(minimax, [lambda n=n: work(n) for n in (0, 5, 1)])
     assert found == ["a part fails", [5, 6, 7], "a part fails"]
 
 
@@ -335,7 +335,7 @@ def test_an_error_of_a_part_is_its_owners(minimax):
 def test_another_models_contexts_are_read_as_ever(minimax, model):
     """Red: work that uses two models waits for a pass that reads the wrong one's weights."""
     want = documents(model).logits
-    found = together(minimax, [lambda: (documents(minimax), documents(model))] * 2)
+    found = run_shared(minimax, [lambda: (documents(minimax), documents(model))] * 2)
     for mine, others in found:
         assert torch.equal(others.logits, want)
         assert torch.equal(mine.logits, documents(minimax).logits)
@@ -343,6 +343,6 @@ def test_another_models_contexts_are_read_as_ever(minimax, model):
 
 @ends
 def test_nothing_to_do_is_done(minimax):
-    assert together(minimax, []) == []
+    assert run_shared(minimax, []) == []
     assert list(pieces(minimax, [])) == []
-    assert together(minimax, [lambda: together(minimax, [])]) == [[]]
+    assert run_shared(minimax, [lambda: run_shared(minimax, [])]) == [[]]

@@ -9,11 +9,10 @@ from safetensors.torch import save_file
 from tiny import all_logits, load_model, minimax_config, mm1_config, write_checkpoint
 
 from engine.context import Context
-from engine.engine import verify
 from engine.errors import CheckpointError
 from engine.layers.kv_cache import WindowCache
 from engine.layers.lightning import LightningState
-from engine.verify import Difference, Verification
+from engine.verify import Difference, Verification, verify
 
 PREFILL, DECODE = 40, 5
 IDS = torch.randint(4, 290, (PREFILL + DECODE,), generator=torch.Generator().manual_seed(2))

@@ -54,7 +54,7 @@ def test_a_question_sees_no_further_than_a_document(models):
     plain, asked = Context(models["forgets"], 16), Context(models["forgets"], 16)
     for context in (plain, asked):
         context.extend(IDS[:40])
-    asked.attend_globally()
+    asked.end_of_documents()
     for context in (plain, asked):
         context.extend(IDS[40:])
     assert torch.equal(plain.logits, asked.logits)

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from measure import relative_rms
 
-from kernels.attention import Int8Rows, few_queries, jit, naive
+from kernels.attention import Int8Tensor, few_queries, jit, naive
 
 pytestmark = pytest.mark.skipif(not jit.is_usable(16), reason="no machine code for this processor")
 
@@ -55,9 +55,9 @@ def coded(rows):
     num_keys, num_groups, head_dim = rows.shape
     codes = torch.full((num_groups, num_keys + 9, head_dim), 99, dtype=torch.int8).transpose(0, 1)
     scales = torch.full((num_groups, num_keys + 9), torch.nan).transpose(0, 1)
-    quantised = Int8Rows.quantize(rows)
+    quantised = Int8Tensor.quantize(rows)
     codes[:num_keys], scales[:num_keys] = quantised.values, quantised.scales
-    return Int8Rows(codes, scales)[:num_keys]
+    return Int8Tensor(codes, scales)[:num_keys]
 
 
 @settings(max_examples=40, deadline=None)
@@ -81,7 +81,7 @@ def test_int8_rows_are_read_as_the_numbers_they_stand_for(
         (coded(keys[at : at + cut]), coded((loudness * values)[at : at + cut]))
         for at in range(0, num_keys, cut)
     ]
-    assert all(jit.serves(*piece) for piece in pieces)
+    assert all(jit.supports(*piece) for piece in pieces)
     got = few_queries.attention(q, pieces, 0.25, None, 0)
     assert relative_rms(got, naive.attention(q, pieces, 0.25, None, 0)) < 2e-6
     dense = [(k.dequantize(), v.dequantize()) for k, v in pieces]
@@ -91,7 +91,7 @@ def test_int8_rows_are_read_as_the_numbers_they_stand_for(
 def test_keys_of_which_only_the_values_are_int8_are_made_dense():
     q, keys, values = inputs(2, 300, 2, 2, 16)
     pieces = [(keys, coded(values))]
-    assert not jit.serves(*pieces[0])
+    assert not jit.supports(*pieces[0])
     got = few_queries.attention(q, pieces, 0.25, None, 0)
     assert relative_rms(got, naive.attention(q, pieces, 0.25, None, 0)) < 2e-6
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from measure import relative_rms
 
 import kernels
-from kernels import Int8Rows
+from kernels import Int8Tensor
 from kernels.attention import naive, received
 
 
@@ -29,15 +29,15 @@ def test_equals_the_definition_wherever_the_keys_are_cut(cuts, num_queries, num_
     num_keys = sum(cuts)
     num_queries = min(num_queries, num_keys)
     q, k, v = inputs(num_queries, num_keys, num_kv_heads=num_kv_heads, seed=seed)
-    got = received.attention_mass(q, list(zip(k.split(cuts), v.split(cuts), strict=True)), 0.3)
-    assert relative_rms(got, naive.attention_mass(q, [(k, v)], 0.3)) < 1e-5
+    got = received.attention_received(q, list(zip(k.split(cuts), v.split(cuts), strict=True)), 0.3)
+    assert relative_rms(got, naive.attention_received(q, [(k, v)], 0.3)) < 1e-5
     assert float(got.sum()) == pytest.approx(num_queries * q.shape[1], rel=1e-4)
 
 
 def test_equals_the_definition_over_several_tiles_and_large_scores():
     q, k, v = inputs(9, 2 * received.KEY_TILE + 5)
-    got = received.attention_mass(50 * q, [(k, v)], 1.0)
-    assert relative_rms(got, naive.attention_mass(50 * q, [(k, v)], 1.0)) < 1e-4
+    got = received.attention_received(50 * q, [(k, v)], 1.0)
+    assert relative_rms(got, naive.attention_received(50 * q, [(k, v)], 1.0)) < 1e-4
 
 
 def test_is_what_attention_weighs_the_values_with():
@@ -45,12 +45,12 @@ def test_is_what_attention_weighs_the_values_with():
     q, k, _ = inputs(12, 16, num_kv_heads=6)
     ones = torch.eye(16)[:, None].expand(16, 6, 16).contiguous()
     weights = kernels.attention(q, [(k, ones)], 0.25)  # [T, H, S]
-    got = kernels.attention_mass(q, [(k, ones)], 0.25)
+    got = kernels.attention_received(q, [(k, ones)], 0.25)
     assert relative_rms(got, weights.sum(dim=(0, 1))) < 1e-5
 
 
 def test_keys_in_int8_are_read():
     q, k, v = inputs(5, 70)
-    rows = Int8Rows.quantize(k)
-    got = kernels.attention_mass(q, [(rows, v)], 0.25)
-    assert relative_rms(got, naive.attention_mass(q, [(rows.dequantize(), v)], 0.25)) < 1e-5
+    rows = Int8Tensor.quantize(k)
+    got = kernels.attention_received(q, [(rows, v)], 0.25)
+    assert relative_rms(got, naive.attention_received(q, [(rows.dequantize(), v)], 0.25)) < 1e-5

@@ -7,9 +7,9 @@ import pytest
 import torch
 from measure import relative_rms
 
-from kernels import Int8Rows, KeyBlocks
+from kernels import Int8Tensor, KeyBlocks
 from kernels.attention import blocks, naive, triton, triton_blocks
-from kernels.attention.block_table import Table
+from kernels.attention.block_table import BlockTable
 from tests.kernels.interpreted import DEVICE, mutated, spread
 from tests.kernels.interpreted import poisoned as poisoned
 
@@ -31,8 +31,8 @@ def case(num_queries, cuts, *, heads=(4, 2), head_dim=64, dtype=torch.float16, i
         rows[:num_tokens] = scale * random(num_tokens, num_kv_heads, head_dim)
         if not int8:
             return rows[:num_tokens]
-        quantised = Int8Rows.quantize(rows[:num_tokens])
-        whole = Int8Rows(rows.nan_to_num(77).to(torch.int8), rows[..., 0].float().clone())
+        quantised = Int8Tensor.quantize(rows[:num_tokens])
+        whole = Int8Tensor(rows.nan_to_num(77).to(torch.int8), rows[..., 0].float().clone())
         whole.values[:num_tokens], whole.scales[:num_tokens] = quantised.values, quantised.scales
         return whole[:num_tokens]
 
@@ -41,7 +41,7 @@ def case(num_queries, cuts, *, heads=(4, 2), head_dim=64, dtype=torch.float16, i
 
 
 def assert_defined(q, segments, window=None, sinks=0, num_splits=None, kernel=triton):
-    table = Table.of(segments, q.dtype)
+    table = BlockTable.of(segments, q.dtype)
     got = kernel.attend(q, table, 0.125, window, sinks, num_splits=num_splits)
     want = naive.attention(q, segments, 0.125, window, sinks)
     assert got.dtype == q.dtype
@@ -90,7 +90,7 @@ def test_values_of_any_size_keep_their_precision_in_float16():
     """Their scales alone would be subnormal."""
     q, ((k, v),) = case(5, [90], dtype=torch.float16, int8=True)
     got = [
-        triton.attention(q, [(k, Int8Rows(v.values, v.scales * 2.0**exponent))], 0.125)
+        triton.attention(q, [(k, Int8Tensor(v.values, v.scales * 2.0**exponent))], 0.125)
         for exponent in (0, -9)
     ]
     assert relative_rms(got[1].double() * 2**9, got[0]) < 2e-3
@@ -99,7 +99,7 @@ def test_values_of_any_size_keep_their_precision_in_float16():
 @pytest.mark.parametrize("num_splits", [2, 5])
 def test_more_splits_change_only_the_rounding(num_splits):
     q, segments = case(2, [140, 60], heads=(2, 1), dtype=torch.float32)
-    table = Table.of(segments, q.dtype)
+    table = BlockTable.of(segments, q.dtype)
     whole, split = (triton.attend(q, table, 0.125, num_splits=n) for n in (1, num_splits))
     assert relative_rms(split, whole) < 2e-6
     assert torch.equal(split, triton.attend(q, table, 0.125, num_splits=num_splits))
@@ -158,7 +158,7 @@ def test_addresses_beyond_int32(side):
         k, v = spread(k, 1, 2**31 + 64), spread(v, 1, 2**31 - 4096)
     else:
         out = spread(torch.zeros_like(q), 0, 2**31 + 64)
-    got = triton.attend(q, Table.of([(k, v)], q.dtype), 0.125, out=out)
+    got = triton.attend(q, BlockTable.of([(k, v)], q.dtype), 0.125, out=out)
     assert torch.equal(got, want)
 
 
@@ -174,7 +174,7 @@ def test_rows_without_alignment_are_copied():
 def test_a_cache_of_mixed_kinds_is_refused():
     q, [(k, v)] = case(2, [8])
     with pytest.raises(ValueError, match=r"torch\.float16, torch\.int8"):
-        triton.attention(q, [(k, Int8Rows.quantize(v))], 0.125)
+        triton.attention(q, [(k, Int8Tensor.quantize(v))], 0.125)
 
 
 def test_with_gradients_torch_computes():

@@ -40,7 +40,7 @@ def one_by_one(x, weight):
 @pytest.mark.parametrize("group", KINDS)
 @settings(max_examples=40, deadline=None)
 @given(
-    num_rows=st.integers(1, jit.FEW_ROWS),
+    num_rows=st.integers(1, jit.SMALL_M),
     num_out=st.integers(1, 40),
     size=st.integers(1, 40),
     seed=st.integers(0, 2**31),
@@ -49,7 +49,7 @@ def test_it_is_the_definition_and_a_row_has_the_bits_it_has_alone(
     group, num_rows, num_out, size, seed
 ):
     x, weight = inputs(group, num_rows, num_out, size * group or 5 * size, seed)
-    assert jit.serves(x, weight)
+    assert jit.supports(x, weight)
     got = jit.linear(x, weight)
     assert distance(got, x, weight) < 1e-6
     assert torch.equal(got, one_by_one(x, weight))
@@ -102,13 +102,13 @@ def test_int4_weights_are_widened_to_their_every_bit(group, num_out, size, seed)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(dequantize_int4, "_CHUNK_BYTES", 5 * size * group // 2)
         assert dequantize_int4.is_usable(group)
-        assert torch.equal(dequantize_int4.widened(weight, out), weight.dequantize())
+        assert torch.equal(dequantize_int4.dequantize_int4(weight, out), weight.dequantize())
     assert out[num_out:].isnan().all()
-    assert torch.equal(dequantize_int4.widened(weight[::2], out), weight.dequantize()[::2])
+    assert torch.equal(dequantize_int4.dequantize_int4(weight[::2], out), weight.dequantize()[::2])
 
 
 def test_weights_that_come_out_wrong_are_left_to_torch(monkeypatch):
-    monkeypatch.setattr(dequantize_int4, "_widen", lambda weight, out: out.fill_(0.5))
+    monkeypatch.setattr(dequantize_int4, "_dequantize", lambda weight, out: out.fill_(0.5))
     assert not dequantize_int4.is_usable.__wrapped__(32)
 
 
@@ -117,7 +117,7 @@ def test_experts_of_a_stack_are_indexed_without_a_copy():
     stack = Int4Weight.quantize(torch.randn(3, 20, 128, generator=generator), 64)
     x = torch.randn(2, 128, generator=generator)
     for expert in range(3):
-        assert jit.serves(x, stack[expert])
+        assert jit.supports(x, stack[expert])
         assert relative_rms(jit.linear(x, stack[expert]), naive.linear(x, stack[expert])) < 2e-6
 
 
@@ -129,15 +129,15 @@ def test_narrow_rows_are_rounded_once(dtype):
 
 
 def test_what_it_does_not_serve_goes_by_blocks(monkeypatch):
-    x, weight = inputs(32, jit.FEW_ROWS + 1, 12, 96)
+    x, weight = inputs(32, jit.SMALL_M + 1, 12, 96)
     assert torch.equal(kernels.linear(x, weight), dequantize_blocks.linear(x, weight))
     few = x[:2].requires_grad_()
     kernels.linear(few, weight).sum().backward()
     assert relative_rms(few.grad, weight.dequantize().sum(0).expand(2, -1)) < 1e-5
     with torch.no_grad():
-        assert jit.serves(few, weight)
+        assert jit.supports(few, weight)
         apart = Int4Weight(*(part[::2] for part in (weight.packed, weight.scales, weight.offsets)))
-        assert not jit.serves(few, apart)
+        assert not jit.supports(few, apart)
         want = dequantize_blocks.linear(few, weight)
         monkeypatch.setattr(jit, "is_usable", lambda group: False)
         assert torch.equal(kernels.linear(few, weight), want)
@@ -225,7 +225,7 @@ def test_other_processors_have_every_instruction_it_takes(
 
     def write(function):
         if group is None:
-            jit_ir.write_widening(function, 64)
+            jit_ir.write_dequant(function, 64)
         else:
             jit_ir.write(function, group, has_many_registers)
 

@@ -54,7 +54,7 @@ def test_what_is_normed_is_the_sum_later_layers_see(poisoned):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("alpha", [1.0, 3.5])
 def test_on_a_cpu_it_is_add_then_norm_bit_by_bit(dtype, alpha):
-    many = run.FEW_ROWS + 1
+    many = run.SMALL_M + 1
     skip, block = (random(many, 64, seed=seed, dtype=dtype).cpu() for seed in (0, 1))
     weight = 1 + random(64, seed=2).cpu()
     total, normed = kernels.rms_norm_of_sum(skip, block, alpha, 0.25, weight, 1e-5)

@@ -26,7 +26,7 @@ MODULES = (lightning, norm, rotary, swiglu)
 pytestmark = pytest.mark.skipif(
     not all(module.is_usable() for module in MODULES), reason="no machine code for this processor"
 )
-ROWS = st.integers(1, run.FEW_ROWS)
+ROWS = st.integers(1, run.SMALL_M)
 SEED = st.integers(0, 2**31)
 
 

@@ -15,8 +15,8 @@ from safetensors.torch import load_file, save_file
 
 import engine.families
 import engine.verify
-from engine.engine import verify
 from engine.errors import CheckpointError
+from engine.verify import verify
 from kernels.lightning import blocked, chunked, jit
 
 GOLDEN = Path(__file__).parents[2].parent / "shared/golden/m1-tiny"

@@ -10,7 +10,7 @@ from tiny import load_model
 
 from training import align, distil, run
 from training.budget import Budget
-from training.convert import Recipe, convert, hybrid_config
+from training.convert import ConversionConfig, convert, hybrid_config
 from training.data import Sequences
 from training.device import Place
 from training.schedule import Plan, Schedule
@@ -27,7 +27,9 @@ def stages(parent):
 
     def make(stage):
         teacher = load_model(parent)
-        hybrid = convert(load_model(parent), hybrid_config(config, Recipe.parse("1:8,3:0")))
+        hybrid = convert(
+            load_model(parent), hybrid_config(config, ConversionConfig.parse("1:8,3:0"))
+        )
         return stage(hybrid, teacher)
 
     return make

@@ -7,16 +7,16 @@ from tiny import all_logits, llama_config, load_model, minimax_config, write_con
 
 from engine.config import Mixer
 from engine.families import read_config
-from training.convert import SMOLLM2_KEPT, Recipe, convert, hybrid_config, match_variance
+from training.convert import SMOLLM2_KEPT, ConversionConfig, convert, hybrid_config, match_variance
 from training.export import write_model
-from training.teacher import mixer_io
+from training.teacher import capture_mixer_io
 
 IDS = torch.randint(4, 290, (80,), generator=torch.Generator().manual_seed(3))
 CONFIG = llama_config(num_hidden_layers=4, head_dim=16)
 
 
 def hybrid_of(parent, kept):
-    return convert(parent, hybrid_config(CONFIG, Recipe.parse(kept)))
+    return convert(parent, hybrid_config(CONFIG, ConversionConfig.parse(kept)))
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ def test_outputs_start_with_the_variance_of_the_teacher(model):
     hybrid = hybrid_of(model, "1")
     match_variance(hybrid, model, IDS)
     states = hybrid.empty_states()
-    for index, (seen, wanted) in enumerate(mixer_io(model, IDS)):
+    for index, (seen, wanted) in enumerate(capture_mixer_io(model, IDS)):
         if hybrid.config.layers[index].mixer is Mixer.LIGHTNING:
             with torch.no_grad():
                 got = hybrid.layers[index].mixer(seen, states[index], 0)
@@ -76,7 +76,7 @@ def test_what_is_no_mixer_is_shared(model):
 
 
 def test_a_written_hybrid_is_read_back_as_it_was(model, parent, tmp_path):
-    config = hybrid_config(CONFIG, Recipe.parse("1:8,3:0"))
+    config = hybrid_config(CONFIG, ConversionConfig.parse("1:8,3:0"))
     hybrid = convert(model, config)
     for _ in range(2):  # the second replaces the first
         write_model(hybrid, config, parent, tmp_path / "model")
@@ -104,7 +104,7 @@ def test_an_output_gate_starts_by_changing_nothing(model):
 
 
 def test_the_recipe_says_what_the_engine_reads(tmp_path):
-    write_config(tmp_path, hybrid_config(CONFIG, Recipe.parse("0:8w64+4g,1:w32,3")))
+    write_config(tmp_path, hybrid_config(CONFIG, ConversionConfig.parse("0:8w64+4g,1:w32,3")))
     first, second, third, last = read_config(tmp_path).layers
     options = first.softmax
     assert (options.window_tokens, options.sink_tokens, options.output_gate) == (64, 4, True)
@@ -118,21 +118,21 @@ def test_the_recipe_says_what_the_engine_reads(tmp_path):
 @pytest.mark.parametrize("kept", ["x", "1:a", "1:2:3", "1:8w", "1:8w0", "1:8+4", "-1", "1,1"])
 def test_layers_that_are_no_numbers_are_refused(kept):
     with pytest.raises(ValueError, match="layers to keep"):
-        Recipe.parse(kept)
+        ConversionConfig.parse(kept)
 
 
 def test_a_layer_or_parent_that_is_not_there_is_refused():
     with pytest.raises(ValueError, match="layer 4 of 4 cannot be kept"):
-        hybrid_config(CONFIG, Recipe.parse("4"))
+        hybrid_config(CONFIG, ConversionConfig.parse("4"))
     with pytest.raises(ValueError, match="must be a llama checkpoint, not minimax"):
-        hybrid_config(minimax_config(), Recipe.parse("1"))
+        hybrid_config(minimax_config(), ConversionConfig.parse("1"))
 
 
 def test_the_parent_of_the_embedded_model_keeps_eight_layers(tmp_path):
     config = llama_config(num_hidden_layers=30, hidden_size=576, num_attention_heads=9)
     config |= {"num_key_value_heads": 3, "head_dim": 64, "rope_theta": 1e5}
     kept = f"{SMOLLM2_KEPT},7:32,6:0"  # and two that lose some or all of their rotation
-    write_config(tmp_path, hybrid_config(config, Recipe.parse(kept)))
+    write_config(tmp_path, hybrid_config(config, ConversionConfig.parse(kept)))
     layers = read_config(tmp_path).layers
     softmax = [n for n, layer in enumerate(layers) if layer.mixer is Mixer.SOFTMAX]
     assert softmax == [6, 7, 8, 9, 10, 15, 18, 20, 21, 23]

@@ -17,7 +17,7 @@ from tiny import (
 
 from engine.engine import check_tensors
 from training import shards
-from training.assemble import collect
+from training.assemble import assemble
 from training.export import write_model
 
 IDS = torch.randint(4, 290, (50,), generator=torch.Generator().manual_seed(6)).tolist()
@@ -63,7 +63,7 @@ def test_changed_experts_travel_in_shards(tmp_path):
     model, _ = altered(parent)
     write_model(model, config, parent, tmp_path / "model")
     shards.write(tmp_path / "model", parent, tmp_path / "shards", "bfloat16", {})
-    collect(tmp_path / "shards", parent, tmp_path / "back")
+    assemble(tmp_path / "shards", parent, tmp_path / "back")
     assert config_of(tmp_path / "back") == config
     got = load_file(tmp_path / "back" / "model.safetensors")
     for key, tensor in load_file(tmp_path / "model" / "model.safetensors").items():

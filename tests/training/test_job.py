@@ -166,7 +166,7 @@ def test_the_later_stages_run_from_the_folder_too_and_go_on_after_a_kill(
     log = [json.loads(line) for line in (out / "reinforce/log.jsonl").read_text().splitlines()]
     assert [line["step"] for line in log] == list(range(5))
     assert log[0]["recipe"]["stage"] == "reinforce"
-    assemble.collect(out / "reinforce", parent, tmp_path / "model")
+    assemble.assemble(out / "reinforce", parent, tmp_path / "model")
     got, want = weights(tmp_path / "model"), weights(out / "work" / "reinforce" / "model")
     before = weights(out / "work" / "read" / "model")
     assert all(relative_rms(got[name], want[name]) < 0.02 for name in want)
@@ -248,7 +248,7 @@ def test_shards_of_another_parent_or_damaged_are_refused(done, parent, tmp_path)
     tensors["model.norm.weight"] = tensors["model.norm.weight"] * 2
     save_file(tensors, other / "model.safetensors")
     with pytest.raises(ValueError, match="is not the model that"):
-        assemble.collect(done / "align", other, tmp_path / "model")
+        assemble.assemble(done / "align", other, tmp_path / "model")
     copy = tmp_path / "shards"
     copy.mkdir()
     for path in (done / "align").iterdir():
@@ -256,7 +256,7 @@ def test_shards_of_another_parent_or_damaged_are_refused(done, parent, tmp_path)
     shard = next(copy.glob("shard-*"))
     shard.write_bytes(shard.read_bytes() + b" ")
     with pytest.raises(ValueError, match="damaged; fetch it again"):
-        assemble.collect(copy, parent, tmp_path / "model")
+        assemble.assemble(copy, parent, tmp_path / "model")
 
 
 @pytest.mark.parametrize(("form", "error"), [("int8", 0.012), ("bfloat16", 0.003)])
@@ -289,8 +289,8 @@ def test_weights_that_were_quantised_come_back_exactly_and_small():
         "plain": torch.randn(6, 64, generator=generator),
         "vector": torch.randn(9, generator=generator),
     }
-    small = encoding.shrink(tensors)
-    back = encoding.grow(small)
+    small = encoding.encode(tensors)
+    back = encoding.decode(small)
     assert all(torch.equal(back[name], tensor) for name, tensor in tensors.items())
     bits = {
         name: 8 * sum(part.nbytes for key, part in small.items() if key.startswith(name + "|"))
@@ -325,7 +325,7 @@ def test_stages_that_cannot_be_are_refused(text):
 
 
 def test_a_model_of_a_job_reads_like_the_one_it_trained(done, parent, tmp_path):
-    assemble.collect(done / "align", parent, tmp_path / "model")
+    assemble.assemble(done / "align", parent, tmp_path / "model")
     ids = torch.arange(5, 60)
     logits = []
     for directory in (tmp_path / "model", done / "work" / "align" / "model"):

@@ -11,7 +11,7 @@ from tiny import all_logits, llama_config, load_model
 from engine.config import Mixer
 from engine.layers.softmax import SoftmaxAttention
 from training import layer_selection
-from training.convert import Recipe, convert, hybrid_config, match_variance
+from training.convert import ConversionConfig, convert, hybrid_config, match_variance
 from training.data import Sequences
 from training.export import write_model
 
@@ -29,7 +29,7 @@ def model(parent):
 @pytest.fixture
 def student(model, parent, tmp_path):
     """Keeps layer 3; of its Lightning layers 1 is the worst by far."""
-    config = hybrid_config(CONFIG, Recipe.parse("3"))
+    config = hybrid_config(CONFIG, ConversionConfig.parse("3"))
     hybrid = convert(model, config)
     match_variance(hybrid, model, IDS[0])
     hybrid.layers[1].mixer.out.mul_(30)
@@ -45,7 +45,7 @@ def test_the_cost_of_a_layer_is_that_of_the_parent_with_it_alone(model, student)
     assert [cost.kl for cost in found] == sorted((cost.kl for cost in found), reverse=True)
     assert all(isinstance(layer.mixer, SoftmaxAttention) for layer in model.layers)
 
-    alone = convert(model, hybrid_config(CONFIG, Recipe.parse("0,2,3")))
+    alone = convert(model, hybrid_config(CONFIG, ConversionConfig.parse("0,2,3")))
     alone.layers[1].mixer = hybrid.layers[1].mixer
     rows = [
         [torch.log_softmax(all_logits(x, ids.tolist(), 64)[:-1].double(), -1) for ids in IDS]
@@ -95,7 +95,7 @@ def test_layers_that_keep_what_they_learnt_change_their_form_alone(student, pare
     layer_selection.command([str(x) for x in [*options, "--softmax", "3:16d8+2"]])
     got, was = load_model(tmp_path / "out"), load_model(trained)
     softmax = got.layers[3].config.softmax
-    assert (softmax.window_tokens, softmax.sink_tokens, softmax.window_always) == (8, 2, False)
+    assert (softmax.window_tokens, softmax.sink_tokens, softmax.sliding_window) == (8, 2, False)
     ours, theirs = dict(got.named_parameters()), dict(was.named_parameters())
     assert ours.keys() == theirs.keys()
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)

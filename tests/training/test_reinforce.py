@@ -11,7 +11,7 @@ from tiny import llama_config, load_model
 
 from engine.tokenizer import Tokenizer
 from training import checkpointing, cispo, reinforce
-from training.convert import Recipe, convert, hybrid_config
+from training.convert import ConversionConfig, convert, hybrid_config
 from training.data import Sequences
 from training.device import Place
 from training.export import write_model
@@ -23,7 +23,9 @@ PROMPT = list(range(5, 25))
 
 @pytest.fixture(scope="module")
 def student(parent, tmp_path_factory):
-    config = hybrid_config(llama_config(num_hidden_layers=4, head_dim=16), Recipe.parse("1:8,3:0"))
+    config = hybrid_config(
+        llama_config(num_hidden_layers=4, head_dim=16), ConversionConfig.parse("1:8,3:0")
+    )
     directory = tmp_path_factory.mktemp("student") / "model"
     write_model(convert(load_model(parent), config), config, parent, directory)
     return directory

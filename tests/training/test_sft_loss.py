@@ -11,7 +11,7 @@ from tiny import all_logits, llama_config, load_model
 from engine.config import Mixer
 from engine.engine import check_tensors
 from training import checkpointing, chunked_loss, lengthen, read, sft_loss
-from training.convert import Recipe, convert, hybrid_config, with_softmax
+from training.convert import ConversionConfig, convert, hybrid_config, with_softmax
 from training.data import Sequences
 from training.export import write_model
 
@@ -22,7 +22,7 @@ IS_ANSWER = torch.arange(40) > 30
 
 @pytest.fixture(scope="module")
 def student(parent, tmp_path_factory):
-    config = hybrid_config(CONFIG, Recipe.parse("1:8,3:0"))
+    config = hybrid_config(CONFIG, ConversionConfig.parse("1:8,3:0"))
     directory = tmp_path_factory.mktemp("student") / "model"
     write_model(convert(load_model(parent), config), config, parent, directory)
     return directory
@@ -169,7 +169,7 @@ def test_the_answers_judged_are_those_marked(parent, student):
 
 def reformed(directory, kept):
     student = sft_loss.load_student(directory)
-    recipe = Recipe.parse(kept)
+    recipe = ConversionConfig.parse(kept)
     return with_softmax(student.model, student.config, student.model, CONFIG, recipe)
 
 

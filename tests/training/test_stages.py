@@ -161,7 +161,7 @@ def test_the_training_forward_is_the_engines(stage, request):
     hidden = training(ids, training.empty_states(differentiable=True), 0)
     want = training.logits(hidden).detach()
     engine = load_model(directory)
-    engine.settle()
+    engine.prepare_for_inference()
     context = Context(engine, 37)
     with torch.inference_mode():
         rows = [engine.logits(hidden) for _, hidden in context.chunks(ids.tolist())]

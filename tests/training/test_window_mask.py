@@ -9,7 +9,7 @@ from tiny import load_model
 
 from engine.context import Context
 from training import distil, lengthen, reinforce, window_mask
-from training.convert import Recipe, convert, hybrid_config
+from training.convert import ConversionConfig, convert, hybrid_config
 from training.data import Sequences
 
 IDS = torch.randint(4, 290, (90,), generator=torch.Generator().manual_seed(3))
@@ -20,7 +20,8 @@ IS_ANSWER = torch.arange(90) >= 80
 def windowed(parent):
     """Layer 3 shows document tokens 8 tokens and one sink, layer 1 never more than 12."""
     config = hybrid_config(
-        {**_config_of(parent), "max_position_embeddings": 512}, Recipe.parse("1:8w12,3:8d8+1")
+        {**_config_of(parent), "max_position_embeddings": 512},
+        ConversionConfig.parse("1:8w12,3:8d8+1"),
     )
     return convert(load_model(parent), config)
 
@@ -35,7 +36,7 @@ def _config_of(parent):
 def test_answers_and_the_tokens_before_them_see_everything(is_answer, before):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(window_mask, "QUESTION_TOKENS", before)
-        got = window_mask.sees_all(torch.tensor(is_answer)).tolist()
+        got = window_mask.global_mask(torch.tensor(is_answer)).tolist()
     assert got == [any(is_answer[n : n + before + 1]) for n in range(len(is_answer))]
 
 
@@ -46,7 +47,7 @@ def hidden_of(model, ids, is_answer):
 def engine_logits(model, ids, border):
     context = Context(model, 32)
     rows = [logits for _, logits in context.chunks(ids[:border].tolist())]
-    context.attend_globally()
+    context.end_of_documents()
     rows += [logits for _, logits in context.chunks(ids[border:].tolist())]
     return model.logits(torch.cat(rows))
 
@@ -135,11 +136,11 @@ def test_an_answer_is_drawn_and_learnt_with_the_same_sight(parent, windowed, mon
 def test_a_hybrid_is_lengthened_with_windows(parent, windowed, records, tmp_path):
     from training.export import write_model
 
-    config = hybrid_config(_config_of(parent), Recipe.parse("1:8,3:8"))
+    config = hybrid_config(_config_of(parent), ConversionConfig.parse("1:8,3:8"))
     write_model(convert(load_model(parent), config), config, parent, tmp_path / "student")
     options = ["--parent", parent, "--student", tmp_path / "student", "--run", tmp_path / "run"]
     options += ["--preset", "smoke", "--text", records / "text.jsonl", "--steps", "2"]
     options += ["--qa", records / "qa.jsonl", "--softmax", "3:8d40+4", "--kl-weight", "1"]
     lengthen.command([str(option) for option in options])
     softmax = load_model(tmp_path / "run" / "model").config.layers[3].softmax
-    assert (softmax.window_tokens, softmax.sink_tokens, softmax.window_always) == (40, 4, False)
+    assert (softmax.window_tokens, softmax.sink_tokens, softmax.sliding_window) == (40, 4, False)

@@ -11,7 +11,7 @@ import tiny
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from engine.constraints.grammar import Grammar, Spelling, check, narrowed
+from engine.constraints.grammar import Grammar, TokenBytes, bounded_schema, check
 from engine.decode import StopReason
 from engine.engine import Engine
 from engine.errors import GrammarError, RoomError
@@ -200,11 +200,11 @@ def test_an_end_where_nothing_longer_fits(engine):
 
 def test_a_narrowed_schema_names_all_that_may_come():
     """Red: an object gets properties that nobody asked for, or numbers no reader can hold."""
-    inner = narrowed({"type": "array", "items": PAPER})["items"]
+    inner = bounded_schema({"type": "array", "items": PAPER})["items"]
     assert inner["additionalProperties"] is False
     assert inner["properties"]["year"]["maximum"] == 2**53 - 1
     kept = {"type": "object", "properties": {"not": PAPER}}
-    assert narrowed(kept) == kept, "words that turn less into more leave all as it is"
+    assert bounded_schema(kept) == kept, "words that turn less into more leave all as it is"
 
 
 def test_control_tokens_are_text_in_a_schema(engine):
@@ -226,7 +226,7 @@ def test_real_tokenizers_write_the_shortest_answer(name, request):
     else:
         directory = request.getfixturevalue("mini_dir")
         raw, ends, size = json.loads((directory / "tokenizer.json").read_text()), {2}, 49_152
-    spelling = Spelling.of(raw, frozenset(ends), size)
+    spelling = TokenBytes.of(raw, frozenset(ends), size)
     grammar = Grammar(PAPER, spelling)
     way = grammar.shortest(100)
     text = spelling.tokenizer.decode_str(list(way))

@@ -8,10 +8,10 @@ import tiny
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.constraints.quote_constraint import QuotationTokens, Verbatim
+from engine.constraints.quote_constraint import QuoteConstraint, QuoteTokens
 from engine.constraints.quote_scanner import CLOSED_BY, closed_by, quotations
-from engine.constraints.suffix_array import Suffixes
-from engine.constraints.word_boundaries import borders
+from engine.constraints.suffix_array import SuffixArray
+from engine.constraints.word_boundaries import word_boundaries
 from engine.engine import Engine
 
 BYTES = [bytes((byte,)) for byte in range(256)]
@@ -33,11 +33,11 @@ texts = st.lists(st.lists(pieces, max_size=8).map(lambda p: "".join(p).strip()),
 
 
 @cache
-def tokens() -> QuotationTokens:
-    return QuotationTokens(WORDS)
+def tokens() -> QuoteTokens:
+    return QuoteTokens(WORDS)
 
 
-def write(verbatim: Verbatim, draw: np.random.Generator, most: int) -> str:
+def write(verbatim: QuoteConstraint, draw: np.random.Generator, most: int) -> str:
     """Writes tokens at random while a quotation is open, and returns the text."""
     written = b""
     for _ in range(most):
@@ -55,9 +55,9 @@ def write(verbatim: Verbatim, draw: np.random.Generator, most: int) -> str:
     return written.decode(errors="replace")
 
 
-def opened(texts: list[str], mark: str) -> Verbatim:
-    suffixes = Suffixes.build(texts)
-    verbatim = Verbatim(tokens(), lambda: suffixes)
+def opened(texts: list[str], mark: str) -> QuoteConstraint:
+    suffixes = SuffixArray.build(texts)
+    verbatim = QuoteConstraint(tokens(), lambda: suffixes)
     for byte in f"It says {mark}".encode():
         verbatim.push(1 + byte)
     return verbatim
@@ -65,7 +65,7 @@ def opened(texts: list[str], mark: str) -> Verbatim:
 
 def may_be_quoted(quote: str, texts: list[str]) -> bool:
     for text in texts:
-        begins, ends = borders(text)
+        begins, ends = word_boundaries(text)
         at = text.find(quote)
         while at >= 0:
             if begins[at] and ends[at + len(quote)]:
@@ -91,7 +91,7 @@ def test_every_quotation_stands_in_the_corpus_without_a_word_cut(texts, mark: st
         assert not any(texts) or any(text.strip() in each for each in texts)
 
 
-def expected(content: bytes, pending: bytes, close: str, suffixes: Suffixes) -> set[int]:
+def expected(content: bytes, pending: bytes, close: str, suffixes: SuffixArray) -> set[int]:
     """The tokens that may follow `content` in an open quotation, by trying each one."""
     text, mark = suffixes.text, close.encode()
     begins = np.flatnonzero(suffixes.begins).tolist()
@@ -135,7 +135,7 @@ def expected(content: bytes, pending: bytes, close: str, suffixes: Suffixes) -> 
 @given(texts, st.sampled_from(['"', "“"]), st.integers(0, 2**32 - 1))
 def test_the_mask_is_what_trying_every_token_gives(texts, mark: str, seed: int):
     """Red: the model is kept from a true quotation, or led into a false one."""
-    suffixes = Suffixes.build(texts)
+    suffixes = SuffixArray.build(texts)
     draw, verbatim, content = np.random.default_rng(seed), opened(texts, mark), b""
     for _ in range(12):
         allowed = verbatim.allowed()
@@ -163,9 +163,9 @@ def ids_of(*words: str | bytes) -> list[int]:
 
 def test_a_quotation_that_is_open_already_goes_on_under_the_mask():
     """Red: what opens in the token that ends the thinking is quoted freely."""
-    suffixes = Suffixes.build(["the cat"])
-    begun = Verbatim(tokens(), lambda: suffixes, '\n"the')
-    written = Verbatim(tokens(), lambda: suffixes)
+    suffixes = SuffixArray.build(["the cat"])
+    begun = QuoteConstraint(tokens(), lambda: suffixes, '\n"the')
+    written = QuoteConstraint(tokens(), lambda: suffixes)
     for byte in b'\n"the':
         written.push(1 + byte)
     assert begun.is_open and written.is_open
@@ -174,7 +174,7 @@ def test_a_quotation_that_is_open_already_goes_on_under_the_mask():
 
 def test_tokens_that_open_a_quotation_end_there():
     """Red: a token of a mark and a word writes a quotation past the mask."""
-    verbatim = Verbatim(tokens(), lambda: Suffixes.build(["the cat"]))
+    verbatim = QuoteConstraint(tokens(), lambda: SuffixArray.build(["the cat"]))
     allowed = verbatim.allowed()
     assert not allowed[ids_of('"the', "“the", '","', '".')].any()
     assert allowed[ids_of("“", " “", ' "', " the", '."', "\n", b"\xe2\x80")].all()
@@ -187,7 +187,7 @@ def test_tokens_that_open_a_quotation_end_there():
 @pytest.mark.parametrize("before", ['A 5"', "```\nx = ", "call `f(", "It is John's ", "the dogs’ "])
 def test_lengths_apostrophes_and_code_open_nothing(before: str):
     """Red: after 5" or in a program only the corpus can be written."""
-    verbatim = Verbatim(tokens(), lambda: Suffixes.build(["the cat"]))
+    verbatim = QuoteConstraint(tokens(), lambda: SuffixArray.build(["the cat"]))
     for byte in before.encode():
         verbatim.push(1 + byte)
     if "`" in before:
@@ -223,12 +223,12 @@ CORPUS = [
 
 
 class Opening:
-    """Implements `Constraint`: a `Verbatim` that opens a quotation at every third token.
+    """Implements `Constraint`: a `QuoteConstraint` that opens a quotation at every third token.
 
     It writes no code, where quotation marks are free.
     """
 
-    def __init__(self, verbatim: Verbatim, mark_id: int, tick_id: int) -> None:
+    def __init__(self, verbatim: QuoteConstraint, mark_id: int, tick_id: int) -> None:
         self.verbatim, self._outside = verbatim, 0
         self._mark_id, self._tick_id = mark_id, tick_id
 
@@ -250,7 +250,7 @@ class Opening:
 @pytest.mark.parametrize("seed", range(6))
 def test_a_random_model_at_temperature_2_quotes_only_the_corpus(engine: Engine, seed: int):
     """Red: sampling gets round the mask, or the text streamed is not the text that was masked."""
-    suffixes = Suffixes.build(CORPUS)
+    suffixes = SuffixArray.build(CORPUS)
     verbatim = engine.verbatim(lambda: suffixes)
     (mark_id,), (tick_id,) = engine.tokenizer.encode_batch(['"', "`"])
     context = engine.new_context()

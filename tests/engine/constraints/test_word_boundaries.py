@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.constraints.word_boundaries import borders
+from engine.constraints.word_boundaries import word_boundaries
 
 
 def cuts(text: str) -> str:
     """`text` with a bar wherever a quotation may begin or end."""
-    begins, ends = borders(text)
+    begins, ends = word_boundaries(text)
     assert len(begins) == len(ends) == len(text) + 1
     bars = ["|" if begin or end else "" for begin, end in zip(begins, ends, strict=True)]
     return "".join(bar + character for bar, character in zip(bars, [*text, ""], strict=True))
@@ -60,7 +60,7 @@ def test_quotations_may_begin_and_end_at_every_word(text: str, expected: str):
 @given(st.text())
 def test_none_begins_with_space_or_ends_behind_it(text: str):
     """Red: quotations come with the space around them."""
-    begins, ends = borders(text)
+    begins, ends = word_boundaries(text)
     assert not begins[-1] and not ends[0]
     for at, character in enumerate(text):
         if character.isspace():

@@ -9,7 +9,7 @@ from measure import relative_rms
 import kernels
 from engine.layers import kv_cache
 from engine.layers.kv_cache import KVCache
-from kernels import Int8Rows
+from kernels import Int8Tensor
 from kernels.attention import naive
 
 
@@ -20,7 +20,7 @@ def random(*shape, seed=0):
 def test_a_row_is_off_by_at_most_half_its_scale():
     rows = random(50, 3, 16) * torch.logspace(-6, 6, 50)[:, None, None]
     rows[7] = 0
-    found = Int8Rows.quantize(rows)
+    found = Int8Tensor.quantize(rows)
     off = (found.dequantize() - rows).abs()
     assert (off <= 0.501 * found.scales[..., None]).all()
     assert torch.equal(found.dequantize()[7], rows[7])

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from engine.layers import kv_cache
 from engine.layers.kv_cache import KVCache
-from kernels import Int8Rows
+from kernels import Int8Tensor
 
 BLOCK, FIRST, HEADS, WIDTH = 16, 2, 2, 4
 ROW_BYTES = {torch.float32: 2 * HEADS * WIDTH * 4, torch.int8: 2 * HEADS * (WIDTH + 4)}
@@ -21,7 +21,7 @@ def small_blocks(monkeypatch):
 
 def rows_of(cache):
     pairs = [
-        [part.dequantize(torch.float32) if isinstance(part, Int8Rows) else part for part in pair]
+        [part.dequantize(torch.float32) if isinstance(part, Int8Tensor) else part for part in pair]
         for pair in cache.segments()
     ]
     empty = torch.empty(0, HEADS, WIDTH)

@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 from patience import ends, others_alive
 from tiny import llama_config, minimax_config, mm1_config, write_checkpoint
 
+from engine.api import ContextPlan
 from engine.checkpoint import Checkpoint, load
 from engine.context import Context
-from engine.decode import EagerDraws, Sampler, Sampling
-from engine.engine import ContextPlan, Engine
+from engine.decode import EagerDecodeLoop, Sampler, Sampling
+from engine.engine import Engine
 from engine.errors import EngineError
 from engine.families import read_config
 from engine.layers import kv_cache
@@ -24,7 +25,7 @@ from engine.pipeline_parallel import model as staged
 from engine.pipeline_parallel import pipeline
 from engine.pipeline_parallel.model import Stage, StagedModel
 from engine.pipeline_parallel.pipeline import WAITING_CHUNKS, by_stage, pipelined
-from engine.prefill import Stretch, chunk_major
+from engine.prefill import PrefillRequest, chunk_major
 
 CPU = torch.device("cpu")
 CONFIGS = {
@@ -102,7 +103,7 @@ def one_by_one(model, ids, borders, chunk_tokens):
 def in_stages(model, ids, borders, chunk_tokens):
     states, start = model.empty_states(), 0
     for end in borders:
-        for step in pipelined(model, Stretch(states, ids[start:end], start, chunk_tokens)):
+        for step in pipelined(model, PrefillRequest(states, ids[start:end], start, chunk_tokens)):
             yield *step, lambda: [state.fork() for state in states]
         start = end
 
@@ -143,7 +144,7 @@ def test_several_contexts_pass_through_the_stages_at_once(directory):
     for context in (*contexts[0], *contexts[1]):
         context.extend(ids_of(21))
     stretches = [
-        Stretch(context.states, ids_of(length), 21, 16)
+        PrefillRequest(context.states, ids_of(length), 21, 16)
         for context, length in zip(contexts[1], lengths, strict=True)
     ]
     with torch.inference_mode():
@@ -177,7 +178,7 @@ def test_weights_and_states_are_touched_by_their_own_thread_alone(directory, mon
             (threading.current_thread().name, id(state))
         ),
     )
-    real = staged.hand_over
+    real = staged.send
     monkeypatch.setattr(
         staged,
         "hand_over",
@@ -295,7 +296,7 @@ def test_likelihood_attention_and_writing_are_those_of_one_device(directory):
         context = Context(model, 16)
         context.extend(ids_of(50))
         scores = context.score(ids_of(40)), context.attention(ids_of(40))
-        draws = EagerDraws(context, Sampler(Sampling(1.2, 0.9, 5), model.unused_ids()))
+        draws = EagerDecodeLoop(context, Sampler(Sampling(1.2, 0.9, 5), model.suppressed_ids()))
         found.append((*scores, [draws.next() for _ in range(12)], context.logits))
     (score, shares, drawn, logits), (others, other_shares, other_drawn, other_logits) = found
     assert torch.equal(score, others)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tiny import minimax_config, mm1_config, write_checkpoint
 
 from engine.checkpoint import Checkpoint, load
-from engine.engine import EngineError
+from engine.errors import EngineError
 from engine.families import read_config
 from engine.pipeline_parallel import devices
 from engine.pipeline_parallel.model import Stage
@@ -93,7 +93,7 @@ def test_each_weight_lies_with_its_stage(tmp_path):
         assert parameter.device == (cpu if is_first else other), name
     assert (model.device, model.head_device) == (cpu, other)
     assert [state.tensors()["state"].device for state in model.empty_states()[::4]] == [cpu, other]
-    assert model.unused_ids().device == other
+    assert model.suppressed_ids().device == other
 
 
 def test_devices_are_named_in_the_order_of_the_layers(monkeypatch):

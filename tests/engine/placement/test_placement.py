@@ -31,7 +31,7 @@ def directory(request, tmp_path):
 def test_weights_are_counted_to_the_byte(directory, dtype):
     config = read_config(directory)
     model = load(Checkpoint(directory), config, device=torch.device("cpu"), dtype=dtype)
-    model.settle()
+    model.prepare_for_inference()
     held = sum(parameter.nbytes for parameter in model.parameters())
     assert placement.plan(config, 0, 16, dtype).weights_bytes == held
 

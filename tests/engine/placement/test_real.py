@@ -13,9 +13,9 @@ from engine.errors import CheckpointError
 from engine.families import read_config
 from engine.placement import Driver, Gpu, Machine, Precision
 from engine.placement.checkpoint_info import read_index, stored_bytes, tensor_bytes
-from engine.placement.estimate import times
+from engine.placement.estimate import estimate_times
 from engine.placement.machine_rates import Rates
-from engine.placement.weight_bytes import as_if
+from engine.placement.weight_bytes import with_quantization
 from engine.quantized.forms import Form
 
 REAL = Path(__file__).parents[4] / "shared" / "golden" / "m1-real"
@@ -42,7 +42,7 @@ def planned(config, machine, num_tokens=TOKENS, **changes):
 
 
 def test_names_and_bytes_of_the_index_come_out_of_the_config(config):
-    found = placement.outline(REAL, config)
+    found = placement.checkpoint_info(REAL, config)
     assert (found.num_tensors, found.num_shards) == (8243, 413)
     assert found.stored_bytes == 912_210_767_872
     assert (found.precision, found.shard) == (Precision.BFLOAT16, None)
@@ -64,11 +64,11 @@ def test_an_index_of_another_model_is_refused(config, tmp_path, packed):
         name = "model.safetensors.index.json" + ".gz" * packed
         (tmp_path / name).write_bytes(gzip.compress(text) if packed else text)
         with pytest.raises(CheckpointError, match=r"index (lacks 1 tensors|tells)"):
-            placement.outline(tmp_path, config)
+            placement.checkpoint_info(tmp_path, config)
     (tmp_path / "model.safetensors.index.json").unlink(missing_ok=True)
     (tmp_path / "model.safetensors.index.json.gz").write_bytes(gzip.compress(b"{}")[:-3])
     with pytest.raises(CheckpointError, match="cut"):
-        placement.outline(tmp_path, config)
+        placement.checkpoint_info(tmp_path, config)
 
 
 def test_a_million_tokens_hold_what_the_published_sizes_say(config):
@@ -81,13 +81,13 @@ def test_a_million_tokens_hold_what_the_published_sizes_say(config):
 
 
 def test_operations_are_those_of_the_published_sizes(config):
-    long = planned(config, None).prefill_operations
+    long = planned(config, None).prefill_flops
     # 45.9 billion parameters meet a token; the head, which runs once, is no part of it.
     assert long.products / TOKENS == pytest.approx(2 * 45.9e9, rel=0.01)
     assert long.softmax / long.total == pytest.approx(0.64, abs=0.01)
-    even = planned(config, None, 560_000).prefill_operations
+    even = planned(config, None, 560_000).prefill_flops
     assert even.softmax == pytest.approx(even.products, rel=0.05)
-    steps = planned(config, None, 0).token_operations
+    steps = planned(config, None, 0).token_flops
     assert steps.softmax == 4 * 8192 * 10
 
 
@@ -95,7 +95,7 @@ def test_eight_gpus_hold_it_in_int8_and_stream_it_as_stored(config):
     stored = planned(config, NODE)
     assert (stored.driver, stored.fits) == (Driver.LAYER_MAJOR, True)
     assert len(stored.computing) == 1 and "8 GPUs" in stored.why
-    int8 = planned(as_if(config, Form.INT8), NODE)
+    int8 = planned(with_quantization(config, Form.INT8), NODE)
     assert (int8.driver, int8.fits, len(int8.devices)) == (Driver.CHUNK_MAJOR, True, 8)
     assert sum(one.num_layers for one in int8.devices) == 80
     # 10 softmax layers on 8 GPUs, at this length each as dear as ten others: two at most on one
@@ -126,7 +126,7 @@ def test_a_laptop_spills_and_says_what_reading_again_costs(config):
     assert "read again for each chunk" in found.why
     larger = planned(config, LAPTOP, kv_dtype=torch.int8, chunk_tokens=8192)
     assert larger.prefill_read_bytes < 0.2 * found.prefill_read_bytes
-    int4 = planned(as_if(config, Form.INT4_64), LAPTOP, kv_dtype=torch.int8)
+    int4 = planned(with_quantization(config, Form.INT4_64), LAPTOP, kv_dtype=torch.int8)
     assert "read once" in int4.why and int4.prefill_read_bytes < 0.01 * found.prefill_read_bytes
     assert not planned(config, replace(LAPTOP, disk_bytes=20 * GB), kv_dtype=torch.int8).fits
 
@@ -138,7 +138,7 @@ def test_what_does_not_fit_says_what_would_and_that_does(config, ram):
     def plan_for(num_tokens, is_int8_kv, form, more_bytes):
         larger = replace(machine, ram_bytes=machine.ram_bytes + more_bytes)
         kv_dtype = torch.int8 if is_int8_kv else None
-        changed = config if form is None else as_if(config, form)
+        changed = config if form is None else with_quantization(config, form)
         return planned(changed, larger, num_tokens, kv_dtype=kv_dtype)
 
     found = plan_for(TOKENS, False, None, 0)
@@ -156,16 +156,19 @@ def test_what_does_not_fit_says_what_would_and_that_does(config, ram):
 
 def test_no_time_is_told_without_its_rates(config):
     found = planned(config, ONE_GPU)
-    none = times(found, Rates())
+    none = estimate_times(found, Rates())
     assert none.prefill_s is None and none.token_s is None
     assert set(none.unknown) == {"product", "attention", "read", "link", "memory"}
-    assert "int8" in times(planned(as_if(config, Form.INT8), NODE), Rates()).unknown
+    assert (
+        "int8"
+        in estimate_times(planned(with_quantization(config, Form.INT8), NODE), Rates()).unknown
+    )
     known = Rates(product=4e14, attention=2e14, memory=3e12, read=7e9, link=5e10)
-    found_times = times(found, known)
-    work = found.prefill_operations
+    found_times = estimate_times(found, known)
+    work = found.prefill_flops
     assert found_times.compute_s == pytest.approx(work.products / 4e14 + work.attention / 2e14)
     assert found_times.disk_s == pytest.approx(found.prefill_read_bytes / 7e9)
     assert found_times.prefill_s == max(found_times.compute_s, found_times.disk_s)
     assert found_times.token_s > found.token_read_bytes / 7e9
-    slow = times(found, replace(known, read=1e8))
+    slow = estimate_times(found, replace(known, read=1e8))
     assert slow.prefill_s == slow.disk_s > slow.compute_s

@@ -65,7 +65,7 @@ def test_a_streamed_model_is_planned_with_what_its_parts_take(tmp_path, raw, for
         planned = placement.plan(config, 80, 64, torch.float32, **how)
         assert planned.pool_bytes == pool_bytes
         assert planned.weights_bytes == needed.shared
-    stored = placement.outline(directory, config)
+    stored = placement.checkpoint_info(directory, config)
     assert planned.load_bytes + planned.prefill_read_bytes == stored.stored_bytes
     assert (form is Form.PLAIN) == (stored.stored_as == precision)
 
@@ -87,10 +87,10 @@ def test_a_quantised_model_is_known_by_its_index_alone(tmp_path):
     source, small = write_checkpoint(tmp_path / "m", minimax_config()), tmp_path / "small"
     written = quantize(source, small, Form.INT4_32, shard_bytes=20_000)
     config = read_config(small)
-    by_headers = placement.outline(small, config)
+    by_headers = placement.checkpoint_info(small, config)
     assert by_headers.stored_bytes == written.num_bytes
     by_headers.shard.unlink()
-    by_index = placement.outline(small, config)
+    by_index = placement.checkpoint_info(small, config)
     assert by_index.shard is None and by_index.stored_as == "int4/32, int8"
     told = ("num_tensors", "num_shards", "stored_bytes", "precision", "stored_as")
     assert all(getattr(by_index, name) == getattr(by_headers, name) for name in told)
@@ -105,7 +105,7 @@ def test_a_quantised_model_is_known_by_its_index_alone(tmp_path):
 def test_headers_and_index_tell_the_same(tmp_path, raw, num_shards):
     directory = write_checkpoint(tmp_path / "m", raw, num_shards=num_shards)
     config = read_config(directory)
-    by_headers = placement.outline(directory, config)
+    by_headers = placement.checkpoint_info(directory, config)
     held = sum((directory / s).stat().st_size for s in {i.shard for i in _infos(directory)})
     assert 0 < held - by_headers.stored_bytes < 10_000 * num_shards  # the headers themselves
     assert by_headers.precision is Precision.FLOAT32 and by_headers.shard.exists()
@@ -116,7 +116,7 @@ def test_headers_and_index_tell_the_same(tmp_path, raw, num_shards):
     told["metadata"]["total_size"] = by_headers.stored_bytes
     index.write_text(json.dumps(told))
     by_headers.shard.unlink()
-    by_index = placement.outline(directory, config)
+    by_index = placement.checkpoint_info(directory, config)
     assert by_index.shard is None and by_index.num_shards == 3
     assert by_index.stored_bytes == by_headers.stored_bytes
     assert (by_index.num_tensors, by_index.precision) == (by_headers.num_tensors, "float32")

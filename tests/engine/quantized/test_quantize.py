@@ -20,7 +20,7 @@ from tiny import (
 )
 
 from engine import placement
-from engine.checkpoint import Checkpoint, skeleton
+from engine.checkpoint import Checkpoint, meta_model
 from engine.engine import Engine, check_tensors, num_parameters
 from engine.errors import CheckpointError, ConfigError, EngineError
 from engine.families import family_named, precision_of, read_config
@@ -296,7 +296,7 @@ def test_a_config_that_does_not_fit_is_refused_before_anything_is_read(llama4, e
     raw = json.loads((llama4 / "config.json").read_text())
     write_config(llama4, raw | {KEY: entry})
     with pytest.raises((CheckpointError, ConfigError), match=reason):
-        skeleton(Checkpoint(llama4), read_config(llama4))
+        meta_model(Checkpoint(llama4), read_config(llama4))
 
 
 def test_what_cannot_be_done_is_said_before_it_is_begun(plain, llama4, tmp_path, monkeypatch):

@@ -1,16 +1,16 @@
 """What the tests of the store share: a tiny model, small segments, and what a context holds."""
 
 import torch
-from engine.store.plan import ContextPlan
 from tiny import llama_config, load_model, minimax_config, mm1_config, write_checkpoint
 
+from engine.api import ContextPlan
 from engine.config import Mixer
 from engine.context import Context
 from engine.layers import kv_cache
 from engine.store import manifest, state_tensors, writer
-from engine.store.manifest import NO_KV, Maker
+from engine.store.manifest import NO_KV, Compatibility
 from engine.store.store import Store
-from kernels import Int8Rows
+from kernels import Int8Tensor
 
 CHUNK = 4
 SEGMENT = 8
@@ -34,14 +34,14 @@ def make_small(set_attribute, segment=SEGMENT):
 
 def tiny_model(family, directory):
     model = load_model(write_checkpoint(directory / family, CONFIGS[family]()))
-    model.settle()
+    model.prepare_for_inference()
     return model
 
 
 def store(folder, model, **changes):
     kv = "float32" if model.config.count(Mixer.SOFTMAX) else NO_KV
     facts = {"fingerprint": "a" * 64, "chunk_tokens": CHUNK, "kv": kv}
-    return Store(folder, model, Maker(**{**facts, **changes}))
+    return Store(folder, model, Compatibility(**{**facts, **changes}))
 
 
 def build(folder, model, ids=IDS, **options):
@@ -70,7 +70,7 @@ def contents(context):
 
 
 def _tensors(rows):
-    return (rows.values, rows.scales) if isinstance(rows, Int8Rows) else (rows,)
+    return (rows.values, rows.scales) if isinstance(rows, Int8Tensor) else (rows,)
 
 
 def assert_same(context, other):
@@ -78,7 +78,7 @@ def assert_same(context, other):
     assert context.token_ids == other.token_ids
     pairs = [(context, other), (context.fork(), other.fork())]
     for twin in pairs[1]:
-        twin.attend_globally()
+        twin.end_of_documents()
         twin.extend(QUESTION)
     for got_context, want_context in pairs:
         for got, want in zip(contents(got_context), contents(want_context), strict=True):

@@ -22,7 +22,7 @@ from streamed import build_streamed
 
 from engine.errors import StoreError
 from engine.store import tensors
-from engine.store.manifest import Saved
+from engine.store.manifest import OpenedContext
 from engine.store.store import verify
 
 OLD, NEW = builds.IDS[:26], builds.IDS[:18] + builds.IDS[:9]
@@ -131,7 +131,7 @@ def check(folder, model, cold, wanted, make=builds.build):
 
 def is_new(folder):
     with suppress(StoreError):
-        return Saved.read(folder).manifest.num_tokens == len(NEW)
+        return OpenedContext.read(folder).manifest.num_tokens == len(NEW)
 
 
 def main(root):

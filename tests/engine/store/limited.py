@@ -19,13 +19,13 @@ from streamed import streamed
 from tiny import mm1_config, write_checkpoint
 
 from engine import placement
+from engine.api import ContextPlan
 from engine.checkpoint import Checkpoint, load
 from engine.context import Context
 from engine.errors import PlacementError
 from engine.families import read_config
 from engine.placement import memory
-from engine.store.manifest import Maker
-from engine.store.plan import ContextPlan
+from engine.store.manifest import Compatibility
 from engine.store.store import Store
 
 NUM_TOKENS, SEGMENT, CHUNK_TOKENS = 10_500, 512, 256
@@ -43,7 +43,7 @@ CONFIG = mm1_config(
 
 def digest(context):
     context = context.fork()
-    context.attend_globally()
+    context.end_of_documents()
     context.extend(range(4, 40))
     return xxhash.xxh3_128_hexdigest(context.logits.numpy().tobytes())
 
@@ -74,7 +74,7 @@ def main(folder, how):
     directory = write_checkpoint(folder / "model", CONFIG)
     config = read_config(directory)
     model = load(Checkpoint(directory), config, device=torch.device("cpu"), dtype=torch.float32)
-    model.settle()
+    model.prepare_for_inference()
     ids = torch.randint(4, 290, (NUM_TOKENS,), generator=torch.Generator().manual_seed(1)).tolist()
     digest(Context(model, CHUNK_TOKENS))  # what libraries allocate once
     if how != "unlimited":
@@ -83,7 +83,7 @@ def main(folder, how):
         resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
     if how == "by-layers":
         folder = folder / "context"
-        store = Store(folder, model, Maker("tiny", CHUNK_TOKENS, "float32"))
+        store = Store(folder, model, Compatibility("tiny", CHUNK_TOKENS, "float32"))
         with streamed():
             hook = model.layers[1].register_forward_hook(stop_at(NUM_TOKENS // CHUNK_TOKENS))
             with suppress(KeyboardInterrupt):
@@ -95,7 +95,7 @@ def main(folder, how):
         assert built.context.num_bytes > 2 * HEADROOM_BYTES
         print(digest(store.open()))
     elif how == "mapped":
-        store = Store(folder / "context", model, Maker("tiny", CHUNK_TOKENS, "float32"))
+        store = Store(folder / "context", model, Compatibility("tiny", CHUNK_TOKENS, "float32"))
         print(digest(store.build(ContextPlan(ids)).context))
         opened = store.open()
         print(digest(opened))

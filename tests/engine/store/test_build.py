@@ -109,15 +109,15 @@ def test_the_saved_part_is_read_from_the_file_and_not_kept_in_memory(model, tmp_
 
 
 def test_attachments_come_back_and_are_replaced_together_with_the_tokens(model, tmp_path):
-    from engine.store.manifest import Saved
+    from engine.store.manifest import OpenedContext
 
     build(tmp_path / "c", model, IDS, attachments={"corpus": b"one"})
-    assert Saved.read(tmp_path / "c").attachment("corpus") == b"one"
+    assert OpenedContext.read(tmp_path / "c").attachment("corpus") == b"one"
     built = build(tmp_path / "c", model, IDS, attachments={"corpus": b"two"})
     assert built.reused_tokens == len(IDS)
-    assert Saved.read(tmp_path / "c").attachment("corpus") == b"two"
+    assert OpenedContext.read(tmp_path / "c").attachment("corpus") == b"two"
     with pytest.raises(StoreError, match="no index in it"):
-        Saved.read(tmp_path / "c").attachment("index")
+        OpenedContext.read(tmp_path / "c").attachment("index")
 
 
 def test_an_interrupt_keeps_what_was_read(model, tmp_path):

@@ -3,9 +3,9 @@
 import pytest
 import torch
 from builds import CHUNK, IDS, assert_same, build, cold, contents, store
-from engine.store.plan import ContextPlan
 from safetensors import safe_open
 
+from engine.api import ContextPlan
 from engine.errors import StoreError
 from engine.layers.kv_cache import KVCache
 from engine.store.store import verify

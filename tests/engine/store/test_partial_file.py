@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from engine.errors import StoreError
 from engine.store import tensors
-from engine.store.partial_file import Part
+from engine.store.partial_file import PartialSafetensors
 from engine.store.tensors import Expected
 
 DTYPES = [torch.float32, torch.bfloat16, torch.float16, torch.int8]
@@ -31,7 +31,7 @@ def test_it_has_the_bytes_the_library_writes(tmp_path_factory, chosen, order):
     facts = {"chain": "0" * 32, "first": "0"}
     expected = {name: Expected(tuple(t.shape), t.dtype) for name, t in named.items()}
     tensors.save(folder / "want", named, facts)
-    part = Part(folder / "part", folder / "found", expected, facts)
+    part = PartialSafetensors(folder / "part", folder / "found", expected, facts)
     names = list(named)
     order.shuffle(names)
     for name in names:
@@ -48,10 +48,12 @@ def test_it_has_the_bytes_the_library_writes(tmp_path_factory, chosen, order):
 
 
 def test_its_room_is_not_taken_before_it_is_used(tmp_path):
-    part = Part(tmp_path / "part", tmp_path / "found", {"a": Expected((2**28,), torch.int8)}, {})
+    part = PartialSafetensors(
+        tmp_path / "part", tmp_path / "found", {"a": Expected((2**28,), torch.int8)}, {}
+    )
     assert not (tmp_path / "part").exists()
     small = {"a": Expected((2**28,), torch.int8), "b": Expected((4,), torch.int8)}
-    part = Part(tmp_path / "part", tmp_path / "found", small, {"x": json.dumps("y")})
+    part = PartialSafetensors(tmp_path / "part", tmp_path / "found", small, {"x": json.dumps("y")})
     part.put("b", torch.ones(4, dtype=torch.int8))
     status = (tmp_path / "part").stat()
     assert status.st_size == part.num_bytes > 2**28

@@ -13,7 +13,7 @@ import pytest
 from builds import IDS, build
 from streamed import build_streamed, files
 
-from engine.store.manifest import FINISHED, PARTIAL, Saved
+from engine.store.manifest import FINISHED, PARTIAL, OpenedContext
 
 FSYNC = os.fsync
 
@@ -48,7 +48,7 @@ class Disk:
             self.manifests += 1
             folder = target.parent
             source.rename(beside := folder / f"new-{target.name}")
-            for path in Saved.read(folder, beside.name).files():
+            for path in OpenedContext.read(folder, beside.name).files():
                 assert path.exists(), f"{target} names {path}, which is not there"
                 assert path not in self.unsafe, f"{target} names {path}, whose name may be lost"
             beside.rename(source)

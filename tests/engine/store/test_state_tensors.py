@@ -6,15 +6,15 @@ import shutil
 import pytest
 import torch
 from builds import CHUNK, IDS, assert_same, build, cold, contents, store
-from engine.store.plan import ContextPlan
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from streamed import build_streamed, files, passes, stop_in_layer, streamed
 from tiny import load_model, mm1_config, write_checkpoint
 
 from engine import durable
+from engine.api import ContextPlan
 from engine.errors import PlacementError, StoreError
-from engine.store.layer_progress import Passed
+from engine.store.layer_progress import LayerProgress
 from engine.store.state_tensors import num_bytes
 from engine.store.store import verify
 
@@ -254,7 +254,7 @@ def test_a_disk_that_fills_up_costs_nothing_that_was_read(models, tmp_path, monk
         assert seen == sorted(seen) and seen[-1] == len(ids)
         for got, expected in zip(contents(built.context), want, strict=True):
             assert torch.equal(got, expected)
-        record = Passed.read(folder)
+        record = LayerProgress.read(folder)
         kept.append(len(record.layers) if record is not None else 0)
         assert build_streamed(folder, model, ids).reused_layers == kept[-1]
     assert kept == sorted(kept)

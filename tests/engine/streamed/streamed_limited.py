@@ -76,7 +76,7 @@ def run(folder, headroom):
         limit = taken + (int(headroom) << 20)
         resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
     engine = Engine(folder, chunk_tokens=CHUNK_TOKENS, threads=1, num_tokens=NUM_TOKENS)
-    assert (engine.reading is None) == (headroom == "unlimited"), "streams only where it must"
+    assert (engine.io_stats is None) == (headroom == "unlimited"), "streams only where it must"
     ids = torch.randint(4, 290, (NUM_TOKENS,), generator=torch.Generator().manual_seed(1))
     context = engine.new_context()
     context.extend(ids.tolist())
@@ -97,7 +97,7 @@ def run(folder, headroom):
         now.remove(number)
         return scores
 
-    scores = engine.each([partial(judged, n) for n in range(NUM_JUDGED)], JUDGED_TOKENS)
+    scores = engine.map_requests([partial(judged, n) for n in range(NUM_JUDGED)], JUDGED_TOKENS)
     rows.append(torch.cat(scores))
     print(xxhash.xxh3_128_hexdigest(torch.cat(rows).numpy().tobytes()))
     print(limit)

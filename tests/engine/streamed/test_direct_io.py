@@ -10,7 +10,7 @@ from tiny import minimax_config, random_weights, write_checkpoint
 from engine.checkpoint import DTYPES, Checkpoint
 from engine.errors import CheckpointError
 from engine.placement import weight_bytes
-from engine.streamed.direct_io import Shards
+from engine.streamed.direct_io import DirectReader
 
 CONFIG = minimax_config()
 SIZES = (1, 4095, 4096, 4097, 12_288, 100_003)
@@ -24,7 +24,7 @@ def checkpoint(tmp_path):
 
 
 def test_every_tensor_is_what_the_library_reads(checkpoint):
-    shards = Shards(checkpoint)
+    shards = DirectReader(checkpoint)
     for name, info in checkpoint.tensors.items():
         raw = torch.empty(shards.num_bytes(name), dtype=torch.uint8)
         shards.read_into(name, raw.numpy().data)
@@ -50,12 +50,14 @@ def test_reading_past_the_page_cache_gives_the_same_and_touches_nothing_else(
     """Offsets and lengths of a real file: no multiple of anything."""
     expected = {f"t{n}": torch.randint(256, (n,), dtype=torch.uint8) for n in SIZES}
     save_file(expected, tmp_path / "model.safetensors")
-    shards, read = Shards(Checkpoint(tmp_path)), []
+    shards, read = DirectReader(Checkpoint(tmp_path)), []
     preadv = os.preadv
     monkeypatch.setattr(os, "preadv", lambda file, *rest: read.append(file) or preadv(file, *rest))
     for name, tensor in expected.items():
         for moved in (0, 8):  # where it can be read directly, and where it cannot
-            whole, part = memory_behind_a_page(len(tensor), shards.past_page(name) + moved)
+            whole, part = memory_behind_a_page(
+                len(tensor), shards.bypasses_page_cache(name) + moved
+            )
             shards.read_into(name, whole.numpy().data[part])
             assert torch.equal(whole[part], tensor)
             whole[part] = 0xEE
@@ -67,7 +69,7 @@ def test_reading_past_the_page_cache_gives_the_same_and_touches_nothing_else(
 def test_a_file_system_that_refuses_direct_reads_is_read_through_the_cache(
     checkpoint, all_large, monkeypatch
 ):
-    shards, preadv = Shards(checkpoint), os.preadv
+    shards, preadv = DirectReader(checkpoint), os.preadv
     plain = set(shards._paths)
 
     def refused(file, *rest):
@@ -77,14 +79,14 @@ def test_a_file_system_that_refuses_direct_reads_is_read_through_the_cache(
 
     monkeypatch.setattr(os, "preadv", refused)
     for name, info in checkpoint.tensors.items():
-        whole, part = memory_behind_a_page(shards.num_bytes(name), shards.past_page(name))
+        whole, part = memory_behind_a_page(shards.num_bytes(name), shards.bypasses_page_cache(name))
         shards.read_into(name, whole.numpy().data[part])
         found = whole[part].clone().view(DTYPES[info.dtype]).view(info.shape)
         assert torch.equal(found, checkpoint.read(name)), name
 
 
 def test_a_file_that_is_cut_while_in_use_is_an_error_and_no_zeros(checkpoint):
-    shards = Shards(checkpoint)
+    shards = DirectReader(checkpoint)
     name = max(checkpoint.tensors, key=shards.num_bytes)
     path = checkpoint.directory / checkpoint.tensors[name].shard
     os.truncate(path, 100)
@@ -97,4 +99,4 @@ def test_a_file_that_was_replaced_by_another_is_an_error(checkpoint):
     info = next(iter(checkpoint.tensors.values()))
     (checkpoint.directory / info.shard).write_bytes(b"\xff" * 64)
     with pytest.raises(CheckpointError, match="cannot be read"):
-        Shards(checkpoint)
+        DirectReader(checkpoint)

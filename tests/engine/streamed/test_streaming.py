@@ -31,7 +31,7 @@ from engine.placement import Machine, Precision
 from engine.quantized.forms import KEY, Form
 from engine.quantized.quantize import quantize
 from engine.streamed.model import demand, parts_of, stream
-from engine.streamed.weight_groups import DENSE, Key, Parts
+from engine.streamed.weight_groups import DENSE, GroupKey, WeightGroups
 from kernels import Int8Weight
 
 CONFIGS = {
@@ -102,13 +102,13 @@ def streamed(directory, share=0.0, **options):
     needed = demand(checkpoint, config, **CPU)
     pool_bytes = needed.least + int(share * (needed.all_parts - needed.least))
     model = stream(checkpoint, config, pool_bytes=pool_bytes, **CPU, **options)
-    model.settle()
+    model.prepare_for_inference()
     return model
 
 
 def resident(directory):
     model = load(Checkpoint(directory), read_config(directory), **CPU)
-    model.settle()
+    model.prepare_for_inference()
     return model
 
 
@@ -159,7 +159,7 @@ def test_experts_that_are_large_are_read_past_the_page_cache(tmp_path, monkeypat
     shards = model.pool._reader._shards
     if shards._direct:  # the file system has it
         direct = sum(read.get(file, 0) for file in shards._direct.values())
-        assert direct > 0.5 * model.reading.read_bytes
+        assert direct > 0.5 * model.io_stats.read_bytes
 
 
 def test_parts_take_what_is_counted(directory):
@@ -200,11 +200,13 @@ def test_a_scale_that_is_not_finite_is_told_where_it_is_read(tmp_path, tensor, s
 def test_with_room_for_all_each_weight_is_read_once(tmp_path):
     model = streamed(model_dir(tmp_path, minimax_config()), 1.0)
     logits(model, list(range(4, 60)), range(9, 14))
-    keys = [Key(layer, expert) for layer in range(4) for expert in range(DENSE, 4)]
-    assert model.reading.num_reads == len(keys)
-    reader = Parts(Checkpoint(tmp_path), model.config, list(resident(tmp_path).layers), **CPU)
-    assert model.reading.read_bytes == sum(map(reader.read_bytes, keys))
-    assert model.pool.held_bytes == sum(map(reader.num_bytes, keys)) > model.reading.read_bytes
+    keys = [GroupKey(layer, expert) for layer in range(4) for expert in range(DENSE, 4)]
+    assert model.io_stats.num_reads == len(keys)
+    reader = WeightGroups(
+        Checkpoint(tmp_path), model.config, list(resident(tmp_path).layers), **CPU
+    )
+    assert model.io_stats.read_bytes == sum(map(reader.read_bytes, keys))
+    assert model.pool.held_bytes == sum(map(reader.num_bytes, keys)) > model.io_stats.read_bytes
 
 
 def test_a_long_context_reads_a_layer_once_however_many_chunks(tmp_path):
@@ -218,7 +220,7 @@ def test_a_long_context_reads_a_layer_once_however_many_chunks(tmp_path):
         )
         Context(model, 64).extend([5 + n % 280 for n in range(num_tokens)])
         model.pool.close()
-        reads.append(model.reading.num_reads)
+        reads.append(model.io_stats.num_reads)
     assert 20 <= reads[1] <= reads[0] + 5
 
 
@@ -295,7 +297,7 @@ def test_too_little_room_is_refused_before_anything_is_read(tmp_path, monkeypatc
     checkpoint, config = Checkpoint(directory), read_config(directory)
     least = demand(checkpoint, config, **CPU).least
     monkeypatch.setattr(
-        "engine.streamed.direct_io.Shards.read_into", lambda *_: pytest.fail("read")
+        "engine.streamed.direct_io.DirectReader.read_into", lambda *_: pytest.fail("read")
     )
     with pytest.raises(PlacementError, match="dense part and the experts of one token"):
         stream(checkpoint, config, pool_bytes=least - 1, **CPU)
@@ -324,7 +326,7 @@ def test_an_engine_streams_what_does_not_fit_and_says_what_it_read(tmp_path, mon
     is_plain = form is Form.PLAIN
     directory = model_dir(tmp_path, config) if is_plain else quantised(tmp_path, form, config)
     whole = Engine(directory)
-    assert whole.reading is None
+    assert whole.io_stats is None
     how = (whole.config, 80, 1024, torch.float32)
     resident = placement.plan(*how, precision=Precision.BFLOAT16)
     needed = demand(Checkpoint(directory), whole.config, **CPU)
@@ -337,8 +339,8 @@ def test_an_engine_streams_what_does_not_fit_and_says_what_it_read(tmp_path, mon
     engine = Engine(directory, num_tokens=80)
     assert answer(engine) == answer(whole) != []
     assert needed.least <= engine._model.pool._pool_bytes <= 3 * needed.least
-    assert engine.reading.num_reads > 0
-    assert 0 < engine.reading.hit_rate <= 1
+    assert engine.io_stats.num_reads > 0
+    assert 0 < engine.io_stats.hit_rate <= 1
     with pytest.raises(PlacementError, match=r"needs .* = weights .* read less"):
         engine.check_memory(100_000)
     tight = others + needed.least // 2
@@ -352,5 +354,5 @@ def test_an_engine_streams_when_it_is_told_to(tmp_path):
     engine = Engine(directory, pool_bytes=100_000, spill_folder=tmp_path / "spill")
     engine._model.spill_over_bytes = 1
     assert answer(engine) == answer(Engine(directory))
-    assert engine.reading.num_reads > 5
+    assert engine.io_stats.num_reads > 5
     assert list((tmp_path / "spill").iterdir()) == []

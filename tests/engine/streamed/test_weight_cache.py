@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.errors import CheckpointError, PlacementError
-from engine.streamed.prefetch import Schedule
-from engine.streamed.weight_cache import Pool
-from engine.streamed.weight_groups import DENSE, Key, Part
+from engine.streamed.prefetch import PrefetchPlan
+from engine.streamed.weight_cache import WeightCache
+from engine.streamed.weight_groups import DENSE, GroupKey, WeightGroup
 
 LAYERS, EXPERTS, DENSE_BYTES, EXPERT_BYTES = 4, 3, 30, 10
 EVERYTHING = LAYERS * (DENSE_BYTES + EXPERTS * EXPERT_BYTES)
@@ -41,12 +41,12 @@ class Disk:
         self.alive[key] = self.num_bytes(key)
         self.read_keys.append(key)
         self.peak_bytes = max(self.peak_bytes, sum(self.alive.values()))
-        return Part({"key": key})
+        return WeightGroup({"key": key})
 
 
 def pool_of(pool_bytes, **schedule):
     disk = Disk()
-    return disk, Pool(disk, Schedule(LAYERS, EXPERTS, **schedule), pool_bytes)
+    return disk, WeightCache(disk, PrefetchPlan(LAYERS, EXPERTS, **schedule), pool_bytes)
 
 
 def settled(pool):
@@ -56,7 +56,7 @@ def settled(pool):
         time.sleep(1e-4)
 
 
-keys = st.builds(Key, st.integers(0, LAYERS - 1), st.integers(DENSE, EXPERTS - 1))
+keys = st.builds(GroupKey, st.integers(0, LAYERS - 1), st.integers(DENSE, EXPERTS - 1))
 
 
 @settings(deadline=None, max_examples=60)
@@ -69,13 +69,13 @@ def test_memory_is_bounded_and_parts_in_use_stay(pool_bytes, layers, is_wide):
     disk, pool = pool_of(pool_bytes)
     for layer, experts in layers:
         foreseen = {(layer + 1) % LAYERS: (0, 2)}
-        pool.follow(Schedule(LAYERS, EXPERTS, layer, 0, tuple(experts), is_wide, foreseen))
-        assert pool.take(Key(layer)).weights["key"] == Key(layer)
+        pool.follow(PrefetchPlan(LAYERS, EXPERTS, layer, 0, tuple(experts), is_wide, foreseen))
+        assert pool.take(GroupKey(layer)).weights["key"] == GroupKey(layer)
         for expert in sorted(experts):
-            assert pool.take(Key(layer, expert)).weights["key"] == Key(layer, expert)
-            assert {Key(layer), Key(layer, expert)} <= disk.alive.keys()
-            pool.release(Key(layer, expert))
-        pool.release(Key(layer))
+            assert pool.take(GroupKey(layer, expert)).weights["key"] == GroupKey(layer, expert)
+            assert {GroupKey(layer), GroupKey(layer, expert)} <= disk.alive.keys()
+            pool.release(GroupKey(layer, expert))
+        pool.release(GroupKey(layer))
     settled(pool)
     assert disk.peak_bytes <= pool_bytes
     assert pool.held_bytes == sum(disk.alive.values())
@@ -95,14 +95,14 @@ def test_memory_is_bounded_and_parts_in_use_stay(pool_bytes, layers, is_wide):
 def test_what_is_lent_is_not_held_and_comes_back(pool_bytes, kept_bytes, loans):
     disk = Disk()
     disk.may_read_again = True  # it is not told of what a loan drops
-    schedule = Schedule(LAYERS, EXPERTS, todo=(0, 1, 2), is_wide=True)
+    schedule = PrefetchPlan(LAYERS, EXPERTS, pending=(0, 1, 2), all_experts=True)
     kept_bytes = max(min(kept_bytes, pool_bytes), DENSE_BYTES)
-    pool = Pool(disk, schedule, pool_bytes)
+    pool = WeightCache(disk, schedule, pool_bytes)
     lent = 0
     for loan in loans:
-        pool.take(Key(0))  # and what is ahead is read while the loan is asked for
-        pool.release(Key(0))
-        may = pool.lend(loan, kept_bytes)
+        pool.take(GroupKey(0))  # and what is ahead is read while the loan is asked for
+        pool.release(GroupKey(0))
+        may = pool.reserve(loan, kept_bytes)
         assert may == (pool_bytes - loan >= kept_bytes)
         lent = loan if may else lent
         assert pool.held_bytes <= pool_bytes - lent
@@ -110,31 +110,31 @@ def test_what_is_lent_is_not_held_and_comes_back(pool_bytes, kept_bytes, loans):
         settled(pool)
         assert pool.held_bytes == sum(disk.num_bytes(key) for key in pool._entries)
         assert pool.held_bytes <= pool_bytes - lent
-    assert pool.lend(0, kept_bytes)
+    assert pool.reserve(0, kept_bytes)
     assert pool.free_bytes == pool_bytes - pool.held_bytes
 
 
 def cycle(pool, num_passes, *, layers=LAYERS):
     for _ in range(num_passes):
         for layer in range(layers):
-            pool.follow(Schedule(LAYERS, EXPERTS, layer))
-            pool.take(Key(layer))
+            pool.follow(PrefetchPlan(LAYERS, EXPERTS, layer))
+            pool.take(GroupKey(layer))
             settled(pool)
-            pool.release(Key(layer))
+            pool.release(GroupKey(layer))
 
 
 def test_a_pool_for_all_dense_parts_reads_each_once_however_many_tokens_are_written():
     disk, pool = pool_of(LAYERS * DENSE_BYTES + EXPERT_BYTES)
     for token in range(5):
         for layer in range(LAYERS):
-            pool.follow(Schedule(LAYERS, EXPERTS, layer))
-            pool.take(Key(layer))
-            pool.take(Key(layer, token % EXPERTS))
-            pool.release(Key(layer, token % EXPERTS))
-            pool.release(Key(layer))
+            pool.follow(PrefetchPlan(LAYERS, EXPERTS, layer))
+            pool.take(GroupKey(layer))
+            pool.take(GroupKey(layer, token % EXPERTS))
+            pool.release(GroupKey(layer, token % EXPERTS))
+            pool.release(GroupKey(layer))
     settled(pool)
     dense = [key for key in disk.read_keys if key.expert == DENSE]
-    assert sorted(dense) == [Key(layer) for layer in range(LAYERS)]
+    assert sorted(dense) == [GroupKey(layer) for layer in range(LAYERS)]
 
 
 def test_a_pool_one_part_short_does_not_read_everything_again():
@@ -146,52 +146,52 @@ def test_a_pool_one_part_short_does_not_read_everything_again():
 
 def test_the_next_layer_is_read_while_one_is_used():
     disk, pool = pool_of(EVERYTHING)
-    pool.follow(Schedule(LAYERS, EXPERTS, 0, todo=(1,), is_wide=True))
-    pool.take(Key(0))
+    pool.follow(PrefetchPlan(LAYERS, EXPERTS, 0, pending=(1,), all_experts=True))
+    pool.take(GroupKey(0))
     settled(pool)
-    wanted = [Key(0), Key(0, 1), *(Key(1, expert) for expert in (DENSE, 0, 1, 2))]
+    wanted = [GroupKey(0), GroupKey(0, 1), *(GroupKey(1, expert) for expert in (DENSE, 0, 1, 2))]
     assert sorted(disk.read_keys) == sorted(wanted)
-    assert pool.take(Key(1)).weights["key"] == Key(1)
+    assert pool.take(GroupKey(1)).weights["key"] == GroupKey(1)
     assert pool.done.num_hits == 1
 
 
 def test_reading_ahead_leaves_what_is_used_sooner():
     disk, pool = pool_of(DENSE_BYTES + EXPERTS * EXPERT_BYTES + 5)
-    pool.follow(Schedule(LAYERS, EXPERTS, 0, num_calls=1, todo=(0, 1, 2), is_wide=True))
-    for key in (Key(0), Key(0, 0), Key(0, 1), Key(0, 2)):
+    pool.follow(PrefetchPlan(LAYERS, EXPERTS, 0, num_calls=1, pending=(0, 1, 2), all_experts=True))
+    for key in (GroupKey(0), GroupKey(0, 0), GroupKey(0, 1), GroupKey(0, 2)):
         pool.take(key)
         pool.release(key)
     settled(pool)
     assert {key.layer for key in disk.alive} == {0}
-    pool.follow(Schedule(LAYERS, EXPERTS, 0, num_calls=0, is_wide=True))
+    pool.follow(PrefetchPlan(LAYERS, EXPERTS, 0, num_calls=0, all_experts=True))
     settled(pool)
-    assert Key(1) in disk.alive
+    assert GroupKey(1) in disk.alive
 
 
 def test_an_error_of_the_thread_comes_out_where_the_part_is_asked_for():
     disk, pool = pool_of(EVERYTHING)
-    disk.broken = {Key(0, 1), Key(1)}
-    pool.take(Key(0))
+    disk.broken = {GroupKey(0, 1), GroupKey(1)}
+    pool.take(GroupKey(0))
     with pytest.raises(CheckpointError, match="expert=1"):
-        pool.take(Key(0, 1))
-    pool.follow(Schedule(LAYERS, EXPERTS, 0, todo=(2,)))  # reads layer 1 ahead, and fails
+        pool.take(GroupKey(0, 1))
+    pool.follow(PrefetchPlan(LAYERS, EXPERTS, 0, pending=(2,)))  # reads layer 1 ahead, and fails
     settled(pool)
     with pytest.raises(CheckpointError, match="layer=1"):
-        pool.take(Key(1))
+        pool.take(GroupKey(1))
     disk.broken = set()
-    assert pool.take(Key(1)).weights["key"] == Key(1)
+    assert pool.take(GroupKey(1)).weights["key"] == GroupKey(1)
     settled(pool)
     assert pool.held_bytes == sum(disk.alive.values())
 
 
 def test_what_cannot_fit_is_refused_and_not_waited_for():
     _, pool = pool_of(2 * DENSE_BYTES + 5)
-    pool.take(Key(0))
-    pool.take(Key(1))
+    pool.take(GroupKey(0))
+    pool.take(GroupKey(1))
     with pytest.raises(PlacementError, match="layer 2 takes 30 bytes"):
-        pool.take(Key(2))
-    pool.release(Key(0))
-    assert pool.take(Key(2)).weights["key"] == Key(2)
+        pool.take(GroupKey(2))
+    pool.release(GroupKey(0))
+    assert pool.take(GroupKey(2)).weights["key"] == GroupKey(2)
 
 
 def test_an_interrupted_wait_leaves_a_pool_that_goes_on(monkeypatch):
@@ -203,19 +203,19 @@ def test_an_interrupted_wait_leaves_a_pool_that_goes_on(monkeypatch):
         monkeypatch.setattr(pool._changed, "wait", waiting)
         raise KeyboardInterrupt
 
-    pool.take(Key(2))
+    pool.take(GroupKey(2))
     monkeypatch.setattr(pool._changed, "wait", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        pool.take(Key(2, 0))
+        pool.take(GroupKey(2, 0))
     pool.release_all()
-    assert pool.take(Key(3)).weights["key"] == Key(3)
+    assert pool.take(GroupKey(3)).weights["key"] == GroupKey(3)
     settled(pool)
     assert disk.peak_bytes <= DENSE_BYTES + EXPERT_BYTES
 
 
 def test_no_thread_outlives_the_reading():
     _, pool = pool_of(EVERYTHING)
-    pool.take(Key(0))
+    pool.take(GroupKey(0))
     pool.close()
     assert pool._thread is None
     assert all(thread.name != "weights" for thread in threading.enumerate())

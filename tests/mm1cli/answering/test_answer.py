@@ -7,7 +7,7 @@ from commandline import FAMILIES, NOTES, write_files
 
 from engine.engine import Engine
 from mm1cli import output
-from mm1cli.answering.answer import Reader
+from mm1cli.answering.answer import Answerer
 from mm1cli.answering.prompt import frame_tokens
 from mm1cli.errors import BudgetError
 from mm1cli.ingest import read_corpus
@@ -40,10 +40,10 @@ def reader(engine, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # paths are in the prompt, so they must not change from run to run
     corpus = read_corpus(["notes"])
 
-    def make(plan: ReadingPlan = ReadingPlan.WHOLE, settings: Settings = SETTINGS) -> Reader:
+    def make(plan: ReadingPlan = ReadingPlan.WHOLE, settings: Settings = SETTINGS) -> Answerer:
         packed = pack(corpus, engine.tokenizer)
         make.packed = packed
-        return Reader(engine, packed, plan, settings, output.make_sink("text", True))
+        return Answerer(engine, packed, plan, settings, output.make_sink("text", True))
 
     return make
 
@@ -77,13 +77,13 @@ def test_a_streamed_model_answers_alike_and_says_what_it_read(checkpoints, tmp_p
         engine = Engine(checkpoints["minimax"], chunk_tokens=64, threads=1, pool_bytes=pool_bytes)
         packed = pack(corpus, engine.tokenizer)
         sink = output.make_sink("text", True)
-        reader = Reader(engine, packed, ReadingPlan.WHOLE, SETTINGS, sink)
+        reader = Answerer(engine, packed, ReadingPlan.WHOLE, SETTINGS, sink)
         answers.append([reader.answer(question) for question in QUESTIONS[:2]])
     resident, streamed = answers
     assert [told(one) for one in streamed] == [told(one) for one in resident]
     assert all(one.usage.weights_read_bytes is None for one in resident)
     read = [one.usage.weights_read_bytes for one in streamed]
-    assert all(read) and sum(read) <= engine.reading.read_bytes
+    assert all(read) and sum(read) <= engine.io_stats.read_bytes
     assert all(0 < one.usage.weights_hit_rate <= 1 for one in streamed)
 
 
@@ -111,7 +111,7 @@ def test_the_question_is_read_after_the_documents(reader, engine):
 
 def test_focus_reads_the_passages_it_names(reader, engine):
     """Red: `read` names text that was not in the context."""
-    answer = reader(ReadingPlan.FOCUS).answer(QUESTIONS[1])
+    answer = reader(ReadingPlan.RETRIEVAL).answer(QUESTIONS[1])
     text = engine.tokenizer.decode(engine.before_answer)
     sources = {doc.path: doc.blocks[0].text.split("\n") for doc in reader.packed.corpus.documents}
     for part in answer.read:
@@ -124,14 +124,14 @@ def test_focus_reads_the_passages_it_names(reader, engine):
 
 def test_focus_reads_fewer_passages_rather_than_overflow(reader, engine):
     """Red: a small context ends in an error, or is overrun."""
-    roomy = reader(ReadingPlan.FOCUS).answer(QUESTIONS[0])
+    roomy = reader(ReadingPlan.RETRIEVAL).answer(QUESTIONS[0])
     limit = roomy.usage.context_tokens + SETTINGS.max_tokens - 1
-    tight = reader(ReadingPlan.FOCUS, replace(SETTINGS, context_tokens=limit))
+    tight = reader(ReadingPlan.RETRIEVAL, replace(SETTINGS, context_tokens=limit))
     answer = tight.answer(QUESTIONS[0])
     assert 0 < len(answer.read) < len(roomy.read)
     assert answer.usage.context_tokens + SETTINGS.max_tokens <= limit
     with pytest.raises(BudgetError, match="lower --max-tokens"):
-        reader(ReadingPlan.FOCUS, replace(SETTINGS, context_tokens=20)).answer(QUESTIONS[0])
+        reader(ReadingPlan.RETRIEVAL, replace(SETTINGS, context_tokens=20)).answer(QUESTIONS[0])
 
 
 class Saying:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from engine.decode import Decoding
 from engine.engine import Engine
 from mm1cli.answering import json_schema
-from mm1cli.answering.generation import Writer, thinking_tokens
+from mm1cli.answering.generation import Generator, thinking_tokens
 from mm1cli.settings import Settings
 
 OPENED = tiny.CHATML.replace("assistant\n'", "assistant\n<think>\n'")
@@ -48,7 +48,7 @@ class Scripted(Engine):
             max_positions=rest["max_positions"] or 4096,
             stop_ids=frozenset({STOP, *stop_ids}),
             stop_texts=stop_texts,
-            constraint=constraint,
+            constraint=self.mask(constraint),
         )
 
 
@@ -73,7 +73,7 @@ def opened(tmp_path_factory):
 
 def write(engine, text, grammar=None, **changes):
     heard = Heard()
-    writer = Writer(
+    writer = Generator(
         engine,
         Settings(**{"max_tokens": 60, "think": "show"} | changes),
         on_token=heard.tokens.append,
@@ -82,7 +82,7 @@ def write(engine, text, grammar=None, **changes):
     )
     heard.context = engine.new_context()
     heard.context.extend(engine.tokenizer.encode("the cat"))
-    written = writer.write(heard.context, grammar)
+    written = writer.generate(heard.context, grammar)
     assert written is not None and engine.says("") is engine
     heard.read = engine.tokenizer.decode(heard.context.token_ids)
     return written, heard

@@ -9,7 +9,7 @@ from patience import ends_here, others_alive
 from engine.layers.norm import RMSNorm
 from engine.model import Layer, Model
 from mm1cli.answering import context_source
-from mm1cli.answering.in_order import in_turn
+from mm1cli.answering.in_order import in_order
 
 QUESTIONS = ("where is the rat?", "what did the bridge cost, “1904” or more?", "who sat on it?")
 RUNS = {
@@ -133,7 +133,7 @@ class Told:
 
 def test_who_has_not_the_turn_is_kept_and_its_progress_is_not():
     sink = Told()
-    first, second, third = in_turn(sink, ["a?", "b?", "c?"])
+    first, second, third = in_order(sink, ["a?", "b?", "c?"])
     second.token("b1")
     third.progress("judging", 1, 2, "passages")
     first.token("a1")

@@ -9,7 +9,7 @@ from engine.engine import Engine
 from mm1cli import output
 from mm1cli.answering import abstention
 from mm1cli.answering.abstention import is_refusal, not_found
-from mm1cli.answering.answer import Reader
+from mm1cli.answering.answer import Answerer
 from mm1cli.answering.prompt import frame_tokens
 from mm1cli.ingest import read_corpus
 from mm1cli.ingest.manifest import ReadingPlan
@@ -41,7 +41,7 @@ def ask(engine, tmp_path, monkeypatch):
 
     def run(plan: ReadingPlan, **changes):
         settings = replace(SETTINGS, **changes)
-        reader = Reader(engine, packed, plan, settings, output.make_sink("text", True))
+        reader = Answerer(engine, packed, plan, settings, output.make_sink("text", True))
         return reader.answer("how often did the cat sit?")
 
     return run
@@ -54,7 +54,7 @@ def count(text: str) -> list[int]:
 def test_off_reads_nothing_again(ask, engine):
     ask(ReadingPlan.WHOLE, focus="off")
     assert count(engine.before_answer) == [1] * 6
-    ask(ReadingPlan.FOCUS, focus="off")
+    ask(ReadingPlan.RETRIEVAL, focus="off")
     assert sorted(count(engine.before_answer)) == [0, 0, 0, 1, 1, 1]
 
 
@@ -72,8 +72,8 @@ def test_so_many_are_read_again_beside_the_whole_corpus(ask, engine, focus, num_
 
 
 def test_so_many_passages_are_read_where_not_everything_is(ask):
-    assert len(ask(ReadingPlan.FOCUS, focus="5").read) == 5
-    assert len(ask(ReadingPlan.FOCUS, focus="auto").read) == 3
+    assert len(ask(ReadingPlan.RETRIEVAL, focus="5").read) == 5
+    assert len(ask(ReadingPlan.RETRIEVAL, focus="auto").read) == 3
 
 
 def test_fewer_are_read_again_rather_than_overflow(ask, engine):
@@ -101,20 +101,20 @@ def test_what_no_passage_bears_out_is_not_found_and_the_models_words_are_kept(as
     """Red: a question without an answer is answered, or the user cannot see what was withheld."""
     free = ask(ReadingPlan.WHOLE)
     assert free.is_found and not free.words
-    monkeypatch.setattr(abstention, "MIN_LIFT", float("inf"))
+    monkeypatch.setattr(abstention, "MIN_SCORE_MARGIN", float("inf"))
     assert ask(ReadingPlan.WHOLE, always_answer=True).text == free.text
     answer = ask(ReadingPlan.WHOLE)
     tokens = answer.usage.corpus_tokens
     assert answer.text == f"Not found in the 6 documents read ({tokens:,} of {tokens:,} tokens)."
     assert answer.words == free.text and not answer.is_found and not answer.claims
-    focus = ask(ReadingPlan.FOCUS)
+    focus = ask(ReadingPlan.RETRIEVAL)
     read = focus.usage.read_tokens
     assert focus.text == f"Not found in the 3 documents read ({read:,} of {tokens:,} tokens)."
 
 
 def test_the_sentence_that_says_so_is_not_checked_as_if_it_were_a_claim(ask, monkeypatch):
     """Red: "914,220 of 914,220 tokens" stands in no document, and --strict-citations fails."""
-    monkeypatch.setattr(abstention, "MIN_LIFT", float("inf"))
+    monkeypatch.setattr(abstention, "MIN_SCORE_MARGIN", float("inf"))
     answer = ask(ReadingPlan.WHOLE, think="only")
     assert not answer.is_found and not answer.words
     assert not answer.unverified and answer.citations

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from mm1cli.code import as_json, facts_of
+from mm1cli.code import as_json, index_of
 from mm1cli.code.parsed import MAX_KEPT, MAX_SCOPE
 from mm1cli.ingest.corpus import Block, Corpus, Document
 from mm1cli.ingest.readers.reader import MIB
@@ -31,7 +31,7 @@ def corpus(**texts):
 
 
 def read(**texts):
-    facts = facts_of(corpus(**texts), limits=QUICK, num_workers=1)
+    facts = index_of(corpus(**texts), limits=QUICK, num_workers=1)
     assert len(facts.files) == len(texts)
     as_json(facts, definitions=True)
     return facts

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mm1cli.code import facts_of
+from mm1cli.code import index_of
 from mm1cli.code.repo_index import Definition
 from mm1cli.ingest import read_corpus
 
@@ -66,7 +66,7 @@ class Expected(ast.NodeVisitor):
 @pytest.fixture(scope="module")
 def read():
     corpus = read_corpus([str(path) for path in sample()])
-    return corpus, facts_of(corpus)
+    return corpus, index_of(corpus)
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from mm1cli.code import Mark, Status, as_json, facts_of, model_text, reading_order
+from mm1cli.code import Mark, Status, as_json, index_of, model_text, reading_order
 from mm1cli.ingest import read_corpus
 from mm1cli.output.facts import write_facts
 from mm1cli.output.text import Channel
@@ -90,7 +90,7 @@ def demo(tmp_path_factory):
         path.write_text(text)
     with contextlib.chdir(root):
         corpus = read_corpus(["."])
-        return corpus, facts_of(corpus, paths=["."])
+        return corpus, index_of(corpus, paths=["."])
 
 
 def golden(name, found):
@@ -111,7 +111,7 @@ def test_all_of_it_as_json(demo):
 def test_twice_the_same_and_with_one_worker_too(demo):
     """Red: the order of threads shows in what is told."""
     corpus, facts = demo
-    one, other = facts_of(corpus, num_workers=1), facts_of(corpus, num_workers=3)
+    one, other = index_of(corpus, num_workers=1), index_of(corpus, num_workers=3)
     assert one == other
     assert one.files == facts.files
 

@@ -356,9 +356,9 @@ def test_a_build_by_layers_says_what_a_stop_leaves_and_goes_on(
         if num_layers == 1:
             raise KeyboardInterrupt
 
-    turn = LayerWriter.turn
+    turn = LayerWriter.swap
     with monkeypatch.context() as patch:
-        patch.setattr(LayerWriter, "turn", stop)
+        patch.setattr(LayerWriter, "swap", stop)
         stopped = mm1(*run)
     assert stopped.code == 130
     assert stopped.err.splitlines()[-1] == (

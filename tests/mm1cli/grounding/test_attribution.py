@@ -5,15 +5,16 @@ from corpora import corpus
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.engine import Engine, Turn
-from mm1cli.answering.prompt import Laid
+from engine.api import Turn
+from engine.engine import Engine
+from mm1cli.answering.prompt import PromptMap
 from mm1cli.grounding import claims as claiming
-from mm1cli.grounding.attribution import Gain, attention, gains, support
-from mm1cli.grounding.claims import Carrier, carries, claims
+from mm1cli.grounding.attribution import LogProbGain, attention, attribute, gains
+from mm1cli.grounding.claims import Candidate, claims, supports
 from mm1cli.ingest.pack import pack
 from mm1cli.prompts import prompt
 from mm1cli.result import Claim
-from mm1cli.retrieval.passages import Ranked, as_judged, passages
+from mm1cli.retrieval.passages import Ranked, passages, with_heading
 
 QUESTION, ANSWER = "where is the rat?", "The rat is there."
 
@@ -35,7 +36,7 @@ def test_gain_is_the_likelihood_with_a_passage_less_that_without(engine):
     found = passages(corpus("The rat is there. It ate.", "1234567 words."))
     both = gains(engine, QUESTION, ANSWER, found)
     for gain, passage in zip(both, found, strict=True):
-        wanted = likelihood(engine, as_judged(passage)) - likelihood(engine, "")
+        wanted = likelihood(engine, with_heading(passage)) - likelihood(engine, "")
         assert gain.tokens == pytest.approx(wanted.tolist(), abs=1e-5)
         assert gain.mean == pytest.approx(float(wanted.mean()), abs=1e-5)
         assert gain.ends[-1] == len(ANSWER)
@@ -49,7 +50,7 @@ def test_the_gain_of_a_sentence_is_that_of_the_tokens_that_end_in_it(tokens, dat
     for _, length in tokens:
         at += length
         ends.append(at)
-    gain = Gain(tuple(value for value, _ in tokens), tuple(ends))
+    gain = LogProbGain(tuple(value for value, _ in tokens), tuple(ends))
     start = data.draw(st.integers(0, at))
     end = data.draw(st.integers(start, at))
     inside = [v for (v, _), e in zip(tokens, ends, strict=True) if start < e <= end]
@@ -63,13 +64,13 @@ def test_the_tokens_of_a_passage_are_found_wherever_it_stands(engine):
     packed = pack(texts, engine.tokenizer)
     rat = next(s for p in passages(texts) for s in p.spans(1) if "rat" in s.text)
     again = f"Once more: {rat.text} And: {rat.text}"
-    laid = Laid(5, ((400, again), (900, "nothing of the kind")))
+    laid = PromptMap(5, ((400, again), (900, "nothing of the kind")))
     tokens = laid.tokens(rat, packed, engine.tokenizer)
     ids = [0] * 5 + packed.ids()
     ids += [0] * (400 - len(ids)) + engine.tokenizer.encode(again)
     assert engine.tokenizer.decode([ids[at] for at in sorted(tokens)]).count(rat.text) == 3
     assert len(tokens) == len(set(tokens)) and max(tokens) < len(ids)
-    without = Laid(None, laid.pieces).tokens(rat, packed, engine.tokenizer)
+    without = PromptMap(None, laid.pieces).tokens(rat, packed, engine.tokenizer)
     assert sorted(without) == sorted(at for at in tokens if at >= 400)
 
 
@@ -92,7 +93,7 @@ def test_pieces_keep_their_order_and_each_gets_its_own_measures(engine):
     context.extend(engine.tokenizer.encode("abc"))
     places = [[0], [1], []]
     arguments = (context, QUESTION, ANSWER, engine.tokenizer.encode(ANSWER), pieces, places)
-    found_all = support(engine, *arguments)
+    found_all = attribute(engine, *arguments)
     assert [one.score for one in found_all] == [0.0, -1.0, -2.0]
     means = [one.gain.mean for one in found_all]
     assert len(set(means)) == 3
@@ -125,15 +126,19 @@ def test_pieces_keep_their_order_and_each_gets_its_own_measures(engine):
 def test_a_piece_carries_a_sentence_it_makes_likelier_and_whose_numbers_it_holds(
     text, sentence, gain, is_carried
 ):
-    assert carries(text, sentence, gain) == is_carried
+    assert supports(text, sentence, gain) == is_carried
 
 
 def test_every_sentence_is_a_claim_and_names_what_carries_it():
     """Red: an invented sentence stands beside a proven one and looks like it."""
     answer = "The cat sat. It cost 5 crowns."
     high = claiming.CLAIM_GAIN + 1
-    first = Gain((high, -high), (12, len(answer)))
-    second = Gain((-high, high), (12, len(answer)))
-    pieces = [Carrier(1, "A cat.", first), Carrier(2, "5 crowns.", second), Carrier(3, "6 crowns.")]
+    first = LogProbGain((high, -high), (12, len(answer)))
+    second = LogProbGain((-high, high), (12, len(answer)))
+    pieces = [
+        Candidate(1, "A cat.", first),
+        Candidate(2, "5 crowns.", second),
+        Candidate(3, "6 crowns."),
+    ]
     assert claims(answer, pieces) == (Claim(0, 12, (1,)), Claim(13, 30, (2,)))
     assert claims(answer, []) == (Claim(0, 12, ()), Claim(13, 30, ()))

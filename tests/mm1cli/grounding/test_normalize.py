@@ -5,7 +5,7 @@ import unicodedata
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mm1cli.grounding.normalize import Folded, fold
+from mm1cli.grounding.normalize import NormalizedText, normalize
 
 odd = (
     st.text()
@@ -17,14 +17,14 @@ odd = (
 @given(odd)
 def test_folding_twice_is_folding_once(text: str):
     """Red: a quote taken from the folded text is not found in it."""
-    assert fold(fold(text)) == fold(text)
-    assert "\n" not in fold(text) and "  " not in fold(text)
+    assert normalize(normalize(text)) == normalize(text)
+    assert "\n" not in normalize(text) and "  " not in normalize(text)
 
 
 @given(odd, st.data())
 def test_a_span_is_where_the_folded_text_is_from(text: str, data):
     """Red: a citation shows other words than were quoted."""
-    folded = Folded(text)
+    folded = NormalizedText(text)
     if not folded.text:
         return
     start = data.draw(st.integers(0, len(folded.text) - 1))
@@ -35,16 +35,16 @@ def test_a_span_is_where_the_folded_text_is_from(text: str, data):
         return
     first, last = span
     assert 0 <= first < last <= len(text)
-    assert fold(folded.text[start:end]) in fold(text[first:last])
+    assert normalize(folded.text[start:end]) in normalize(text[first:last])
     if text.isascii():
-        assert fold(folded.text[start:end]) == fold(text[first:last])
+        assert normalize(folded.text[start:end]) == normalize(text[first:last])
 
 
 def test_korean_and_indic_letters_that_join_are_found():
     """Red: text typed in pieces, as some systems do, cannot be cited."""
     for word in ("한국어", "কোন", "café", "ﬁnal"):
         text = f"So: {unicodedata.normalize('NFD', word)}, yes"
-        folded = Folded(text)
-        at = folded.text.index(fold(word))
-        span = folded.span(at, at + len(fold(word)))
-        assert span is not None and fold(text[slice(*span)]) == fold(word)
+        folded = NormalizedText(text)
+        at = folded.text.index(normalize(word))
+        span = folded.span(at, at + len(normalize(word)))
+        assert span is not None and normalize(text[slice(*span)]) == normalize(word)

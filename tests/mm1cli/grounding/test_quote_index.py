@@ -10,13 +10,14 @@ from corpora import corpora, corpus, document
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.constraints.word_boundaries import borders
+from engine.constraints.suffix_array import SuffixArray
+from engine.constraints.word_boundaries import word_boundaries
 from engine.engine import Engine
 from mm1cli import output
-from mm1cli.answering.answer import Reader
+from mm1cli.answering.answer import Answerer
 from mm1cli.grounding import quote_index
-from mm1cli.grounding.normalize import fold
-from mm1cli.grounding.quote_index import Quotable
+from mm1cli.grounding.normalize import normalize
+from mm1cli.grounding.quote_index import QuoteIndex
 from mm1cli.ingest import read_corpus
 from mm1cli.ingest.corpus import Corpus, Place
 from mm1cli.ingest.manifest import ReadingPlan
@@ -29,11 +30,11 @@ from mm1cli.settings import Settings
 def test_whatever_may_be_quoted_is_found_where_it_stands(corpus: Corpus, seed: int):
     """Red: a quotation written under the mask is not cited, or cited from another place."""
     draw = random.Random(seed)
-    blocks = [block for each in corpus.documents for block in each.blocks if fold(block.text)]
+    blocks = [block for each in corpus.documents for block in each.blocks if normalize(block.text)]
     if not blocks:
         return
-    text = fold(draw.choice(blocks).text)
-    begins, ends = borders(text)
+    text = normalize(draw.choice(blocks).text)
+    begins, ends = word_boundaries(text)
     starts = [at for at in range(len(text)) if begins[at]]
     if not starts:
         return
@@ -42,11 +43,11 @@ def test_whatever_may_be_quoted_is_found_where_it_stands(corpus: Corpus, seed: i
     if not stops:
         return
     quote = text[start : draw.choice(stops)]
-    found = Quotable(corpus).find(quote)
+    found = QuoteIndex(corpus).find(quote)
     assert found is not None
     assert any(found.block is block for block in found.document.blocks)
     assert found.text == found.block.text[found.start : found.end]
-    assert quote in fold(found.text)
+    assert quote in normalize(found.text)
     assert (found.status is CitationStatus.EXACT) == (found.text == quote)
     assert found.locator.first == found.block.first + found.block.text[: found.start].count("\n")
 
@@ -54,8 +55,8 @@ def test_whatever_may_be_quoted_is_found_where_it_stands(corpus: Corpus, seed: i
 @given(corpora(), st.text(max_size=8))
 def test_what_is_found_says_what_was_quoted(corpus: Corpus, quote: str):
     """Red: the program vouches for words that are not there."""
-    found = Quotable(corpus).find(quote)
-    assert found is None or fold(quote) in fold(found.text)
+    found = QuoteIndex(corpus).find(quote)
+    assert found is None or normalize(quote) in normalize(found.text)
 
 
 def test_no_quotation_crosses_a_page_or_a_document():
@@ -63,7 +64,7 @@ def test_no_quotation_crosses_a_page_or_a_document():
     parts = [replace(document("the cat", place=Place("page", 0)).blocks[0], text=text)
              for text in ("the cat sat", "on the mat")]  # fmt: skip
     both = Corpus((replace(document(""), blocks=tuple(parts)), document("and the hat")))
-    quotable = Quotable(both)
+    quotable = QuoteIndex(both)
     for quote in ("sat on", "mat and", "cat sat on the mat"):
         assert quotable.find(quote) is None
     assert quotable.find("cat sat") is not None
@@ -71,11 +72,11 @@ def test_no_quotation_crosses_a_page_or_a_document():
 
 def test_a_word_is_not_quoted_from_inside_another_and_exact_places_come_first():
     """Red: “able to swim” is vouched for by "unable to swim"."""
-    assert Quotable(corpus("unable to swim, it costs 48.2 million")).find("able to swim") is None
-    found = Quotable(corpus("un-able", "able to\nswim", "able to swim")).find("able to swim")
+    assert QuoteIndex(corpus("unable to swim, it costs 48.2 million")).find("able to swim") is None
+    found = QuoteIndex(corpus("un-able", "able to\nswim", "able to swim")).find("able to swim")
     assert found is not None
     assert (found.document.path, found.status) == ("2.md", CitationStatus.EXACT)
-    found = Quotable(corpus("unable", "able to\nswim")).find("able to swim")
+    found = QuoteIndex(corpus("unable", "able to\nswim")).find("able to swim")
     assert found is not None
     assert (found.status, found.locator.last) == (CitationStatus.NORMALISED, 2)
 
@@ -84,10 +85,10 @@ def test_a_word_is_not_quoted_from_inside_another_and_exact_places_come_first():
 def test_saved_quotes_that_were_changed_find_nothing_false(junk: bytes, at: int, byte: int):
     """Red: a context that somebody shared makes false quotes look true."""
     texts = corpus("the cat sat on the mat", "the cat was not there; the mat was")
-    saved = bytearray(Quotable(texts).dump())
+    saved = bytearray(QuoteIndex(texts).dump())
     saved[at % len(saved)] = byte
     for content in (junk, bytes(saved), bytes(saved[: at % len(saved)])):
-        quotable = Quotable(texts, content)
+        quotable = QuoteIndex(texts, content)
         found = quotable.find("the mat")
         assert found is None or found.text == "the mat"
         assert quotable.find("the cat was there") is None
@@ -128,7 +129,7 @@ def test_an_answer_cites_what_it_quotes(llama, tmp_path, monkeypatch, plan: Read
     )
     packed = pack(read_corpus(["notes"]), engine.tokenizer)
     settings = Settings(max_tokens=120, temperature=2.0, seed=3, quiet=True)
-    reader = Reader(engine, packed, plan, settings, output.make_sink("text", True))
+    reader = Answerer(engine, packed, plan, settings, output.make_sink("text", True))
     answer = reader.answer("where is the rat?")
     quoted = [one for one in answer.citations if one.kind is CitationKind.QUOTE]
     assert quoted, answer.text
@@ -138,7 +139,7 @@ def test_an_answer_cites_what_it_quotes(llama, tmp_path, monkeypatch, plan: Read
         assert block.text[one.start : one.end] == one.text
         assert block.locate(one.start, one.end) == one.locator
     for one in quoted:
-        assert f'"{fold(one.text)}"' in answer.text
+        assert f'"{normalize(one.text)}"' in answer.text
         assert one.status in {CitationStatus.EXACT, CitationStatus.NORMALISED}
     assert all(claim.replace(".", "").isdigit() for claim in answer.unverified), "free text only"
 
@@ -146,9 +147,9 @@ def test_an_answer_cites_what_it_quotes(llama, tmp_path, monkeypatch, plan: Read
 def test_quotes_are_saved_with_a_context_and_used_from_there(mm1, llama, notes, monkeypatch):
     """Red: the array is built again for every question, or a damaged one ends the run."""
     built = []
-    build = quote_index.Suffixes.build
+    build = SuffixArray.build
     monkeypatch.setattr(
-        quote_index.Suffixes, "build", lambda texts: built.append(len(texts)) or build(texts)
+        SuffixArray, "build", lambda texts: built.append(len(texts)) or build(texts)
     )
     assert mm1("context", "build", notes, "-o", "c", "--model", llama).code == 0
     assert len(built) == 1

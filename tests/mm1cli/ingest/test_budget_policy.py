@@ -7,7 +7,7 @@ from corpora import corpora, corpus
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.engine import Tokenizer
+from engine.tokenizer import Tokenizer
 from mm1cli.errors import BudgetError
 from mm1cli.ingest.budget_policy import POLICIES, fit
 from mm1cli.ingest.corpus import Corpus, Omission, Reason

@@ -50,7 +50,8 @@ def test_a_count_for_each_document_or_none_at_all():
 
 
 @pytest.mark.parametrize(
-    ("tokens", "plan"), [(10, ReadingPlan.WHOLE), (11, ReadingPlan.FOCUS), (0, ReadingPlan.WHOLE)]
+    ("tokens", "plan"),
+    [(10, ReadingPlan.WHOLE), (11, ReadingPlan.RETRIEVAL), (0, ReadingPlan.WHOLE)],
 )
 def test_a_corpus_that_fits_is_read_whole(tokens: int, plan: ReadingPlan):
     """Red: one token too many overflows the context, or one to spare is not used."""

@@ -2,7 +2,7 @@
 
 from mm1cli.ingest import Block, Document, Omission, Reason
 from mm1cli.ingest import containers as unfold_module
-from mm1cli.ingest.containers import Unfolding
+from mm1cli.ingest.containers import ContainerExpansion
 from mm1cli.ingest.readers import TEXT
 from mm1cli.ingest.readers.reader import Member, Reader, ReadError, Reading
 from mm1cli.ingest.sandbox import BrokeReaderError
@@ -17,8 +17,8 @@ def unfold(monkeypatch, members, **changes):
         return (box, "archive") if name.endswith("box") else real(name, head)
 
     monkeypatch.setattr(unfold_module, "choose", choose)
-    unfolding = Unfolding(sandbox=None, **changes)
-    return list(unfolding.unfold("box", b"x"))
+    unfolding = ContainerExpansion(sandbox=None, **changes)
+    return list(unfolding.expand("box", b"x"))
 
 
 def test_members_are_named_below_their_container(monkeypatch):
@@ -82,7 +82,7 @@ def test_lock_files_and_minified_code_are_called_so(monkeypatch):
 def test_text_is_read_in_this_process():
     """Red: each text file pays for a child."""
     assert not TEXT.sandboxed
-    (document,) = Unfolding(sandbox=None).unfold("a.txt", b"x")
+    (document,) = ContainerExpansion(sandbox=None).expand("a.txt", b"x")
     assert document.blocks == (Block("x", source=((0, 0),)),)
 
 
@@ -100,8 +100,8 @@ class Fragile:
 
 def test_a_file_that_breaks_its_reader_is_given_to_the_other():
     """Red: a PDF that crashes one library is lost, though the other reads it."""
-    (document,) = Unfolding(sandbox=Fragile(Reason.UNREADABLE)).unfold("a.pdf", b"%PDF-")
+    (document,) = ContainerExpansion(sandbox=Fragile(Reason.UNREADABLE)).expand("a.pdf", b"%PDF-")
     assert document.blocks[0].text == "by pypdf"
     assert document.warnings == ("read by pypdf: the usual reader failed (reader crashed)",)
-    (omission,) = Unfolding(sandbox=Fragile(Reason.TOO_LARGE)).unfold("a.pdf", b"%PDF-")
+    (omission,) = ContainerExpansion(sandbox=Fragile(Reason.TOO_LARGE)).expand("a.pdf", b"%PDF-")
     assert omission.reason is Reason.TOO_LARGE

@@ -4,7 +4,7 @@ import pytest
 from corpora import corpora
 from hypothesis import given
 
-from engine.engine import Tokenizer
+from engine.tokenizer import Tokenizer
 from mm1cli.ingest.corpus import Block, Corpus, Document, Place
 from mm1cli.ingest.pack import Origin, _layout, contents_text, document_text, pack, pack_all
 

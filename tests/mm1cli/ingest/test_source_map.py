@@ -11,7 +11,7 @@ import pytest
 from office import saved
 from reportlab.pdfgen.canvas import Canvas
 
-from engine.engine import Tokenizer
+from engine.tokenizer import Tokenizer
 from mm1cli.ingest import read_corpus
 from mm1cli.ingest.pack import document_text, pack
 

@@ -71,7 +71,7 @@ def answer(text: str, question: str = "Why?") -> Answer:
         text,
         (CITATION,),
         USAGE,
-        ReadingPlan.FOCUS,
+        ReadingPlan.RETRIEVAL,
         "stop",
         5,
         model_fingerprint="abc123",
@@ -170,9 +170,9 @@ def test_what_was_not_read_is_said_of_each_answer():
     """Red: a script takes an answer from a part for an answer from the whole."""
     for plan, read, expected in (
         (ReadingPlan.WHOLE, (), NOT_READ[:1]),
-        (ReadingPlan.FOCUS, (PassageRead("a.md", None, 11),), NOT_READ[:1]),
+        (ReadingPlan.RETRIEVAL, (PassageRead("a.md", None, 11),), NOT_READ[:1]),
         (
-            ReadingPlan.FOCUS,
+            ReadingPlan.RETRIEVAL,
             (PassageRead("a.md", None, 4), PassageRead("a.md", None, 2)),
             [NOT_READ[0], {**NOT_READ[1], "reason": "read in part", "tokens": 5}],
         ),

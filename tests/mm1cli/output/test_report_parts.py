@@ -21,7 +21,7 @@ from mm1cli.output.citation_context import (
     head_of,
 )
 from mm1cli.output.context_map import lane, segments
-from mm1cli.output.value_view import Laid, lay
+from mm1cli.output.value_view import ValueView, value_view
 from mm1cli.result import Answer, Citation, CitationKind, CitationStatus, PassageRead
 
 texts = st.text(st.sampled_from("ab \n"), min_size=1, max_size=40)
@@ -102,7 +102,7 @@ def test_focus_shows_the_parts_that_were_read():
         PassageRead("b", None, 31),
         PassageRead("gone", one.blocks[1].locate(0, 9), 2),
     )
-    answer = replace(sample_run.ANSWER, plan=ReadingPlan.FOCUS, read=read, citations=())
+    answer = replace(sample_run.ANSWER, plan=ReadingPlan.RETRIEVAL, read=read, citations=())
     spans = [(s.start * 0.55, (s.start + s.width) * 0.55) for s in lane(sources, answer).read]
     assert [tuple(map(round, span)) for span in spans] == [(4, 8), (14, 23), (24, 55)]
 
@@ -236,8 +236,8 @@ def test_a_length_in_inches_does_not_begin_a_quotation():
 
 
 def test_values_are_laid_out_by_their_shape():
-    assert lay({"a": None}) == Laid("fields", "", ("a",), ((Laid("text", "–"),),))
-    table = lay([{"a": 1}, {"b": True}])
+    assert value_view({"a": None}) == ValueView("fields", "", ("a",), ((ValueView("text", "–"),),))
+    table = value_view([{"a": 1}, {"b": True}])
     assert (table.shape, table.names) == ("table", ("a", "b"))
     assert [[cell.text for cell in row] for row in table.rows] == [["1", "–"], ["–", "true"]]
-    assert lay([{"a": 1}]).shape == "list" and lay([]).text == "[]"
+    assert value_view([{"a": 1}]).shape == "list" and value_view([]).text == "[]"

@@ -13,7 +13,7 @@ from reviewing import UTIL
 from mm1cli.output.code_view import SHARES, CodeView, heat
 from mm1cli.output.page import render
 from mm1cli.output.review_page import MOST_WHOLE_LINES, ReviewPage
-from mm1cli.surprisal import LineSurprise, TokenSurprise
+from mm1cli.surprisal import LineSurprisal, TokenSurprisal
 from mm1cli.surprisal.lexer import Kind
 
 CELL = re.compile(
@@ -128,8 +128,8 @@ def test_stretches_show_each_line_once_and_gaps_add_up(num_lines: int, places):
 )
 def test_marked_tokens_leave_the_line_as_it_is(before: str, token: str):
     line = f"{before}{token} rest"
-    told = TokenSurprise(token, len(before) + 1, Kind.OPERATOR, 9.0, 1.0, 8.0)
-    odd = LineSurprise("a.py", 1, 8.0, 0.01, line, (told,))
+    told = TokenSurprisal(token, len(before) + 1, Kind.OPERATOR, 9.0, 1.0, 8.0)
+    odd = LineSurprisal("a.py", 1, 8.0, 0.01, line, (told,))
     (row,) = CodeView([line], {1: 0.01}, frozenset(), {1: odd}).whole()
     assert "".join(text for text, _ in row.parts) == before.expandtabs() + f"{token} rest"
     assert [text for text, is_odd in row.parts if is_odd] == [token]

@@ -39,7 +39,7 @@ USAGE = Usage(
 
 
 def answer(text: str, stop_reason: str = "stop") -> Answer:
-    return Answer("Why?", text, (), USAGE, ReadingPlan.FOCUS, stop_reason, 0)
+    return Answer("Why?", text, (), USAGE, ReadingPlan.RETRIEVAL, stop_reason, 0)
 
 
 def citation(text: str, **changes: object) -> Citation:

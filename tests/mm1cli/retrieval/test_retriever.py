@@ -5,13 +5,20 @@ from corpora import corpora, corpus, document
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from engine.engine import Engine, Turn
+from engine.api import Turn
+from engine.engine import Engine
 from mm1cli.ingest.corpus import Corpus
 from mm1cli.prompts import prompt
-from mm1cli.retrieval.bm25 import Index
-from mm1cli.retrieval.passages import Passage, Ranked, as_judged, passages
-from mm1cli.retrieval.rerank import Judge
-from mm1cli.retrieval.retriever import BM25_WEIGHT, NUM_CANDIDATES, NUM_PASSAGES, Finder, apart
+from mm1cli.retrieval.bm25 import Bm25Index
+from mm1cli.retrieval.passages import Passage, Ranked, passages, with_heading
+from mm1cli.retrieval.rerank import Reranker
+from mm1cli.retrieval.retriever import (
+    BM25_WEIGHT,
+    NUM_CANDIDATES,
+    NUM_PASSAGES,
+    Retriever,
+    non_overlapping,
+)
 
 QUERY_SYNTAX = [
     '"',
@@ -39,7 +46,7 @@ QUERY_SYNTAX = [
 def test_any_question_gets_as_many_passages_as_there_are(corpus: Corpus, question: str, limit: int):
     """Red: a question with quotes or operators in it ends in an error, or in nothing to judge."""
     every = passages(corpus)
-    found = Index(every).search(question, limit)
+    found = Bm25Index(every).search(question, limit)
     assert len(found) == min(limit, len(every))
     assert len({id(passage) for passage in found}) == len(found)
 
@@ -47,7 +54,7 @@ def test_any_question_gets_as_many_passages_as_there_are(corpus: Corpus, questio
 def test_passages_that_share_words_come_first_whatever_their_accents_and_endings():
     """Red: the passage with the answer is never judged."""
     every = passages(corpus("Nothing here.", "Bakers rest.", "Cafés were BUILDING bridges."))
-    first, *others = Index(every).search("who built a bridge near the cafe?", 3)
+    first, *others = Bm25Index(every).search("who built a bridge near the cafe?", 3)
     assert first.text.startswith("Cafés")
     assert [other.document.path for other in others] == ["0.md", "1.md"]
 
@@ -55,7 +62,7 @@ def test_passages_that_share_words_come_first_whatever_their_accents_and_endings
 def test_the_name_of_a_file_counts():
     """Red: "what does tide_model do" misses tide_model.py."""
     files = (document("x = 1", "other.py", "python"), document("y = 2", "tide_model.py", "python"))
-    (best,) = Index(passages(Corpus(files))).search("what is in the tide_model?", 1)
+    (best,) = Bm25Index(passages(Corpus(files))).search("what is in the tide_model?", 1)
     assert best.document.path == "tide_model.py"
 
 
@@ -69,14 +76,14 @@ def test_the_judge_orders_by_the_likelihood_of_the_question(engine: Engine, llam
     question = "where did the cat sit?"
     candidates = passages(corpus("The mat.", "A hat and a rat, 1234567.", "the cat sat on the mat"))
     seen: list[tuple[int, int]] = []
-    ranked = Judge(engine).rank(question, candidates, lambda *progress: seen.append(progress))
+    ranked = Reranker(engine).rank(question, candidates, lambda *progress: seen.append(progress))
     assert seen == [(1, 3), (2, 3), (3, 3)]
     assert [one.score for one in ranked] == sorted((one.score for one in ranked), reverse=True)
 
     model, tokenizer = tiny.load_model(llama), engine.tokenizer
     asked = tokenizer.encode(question)
     for one in ranked:
-        text = as_judged(one.passage)
+        text = with_heading(one.passage)
         assert one.passage.text in text and one.passage.document.path in text
         before = tokenizer.encode_chat([Turn("user", (text, prompt("judge")))])
         log_p = torch.log_softmax(tiny.all_logits(model, before + asked, 64), dim=-1)
@@ -91,27 +98,27 @@ def test_the_title_of_a_document_counts_in_all_its_passages():
     """Red: of two contracts that read alike, the one asked about is not found."""
     lease = "Lease of unit {}.\n\n" + "Nothing of note is said here. " * 30 + "The rent is {}."
     files = [document(lease.format(n, n * 100), f"{n}.md") for n in (3, 7, 5)]
-    best = Index(passages(Corpus(tuple(files)))).search("what is the rent of unit 7?", 2)
+    best = Bm25Index(passages(Corpus(tuple(files)))).search("what is the rent of unit 7?", 2)
     assert {one.document.path for one in best} == {"7.md"}
 
 
 def test_evidence_is_found_and_judged_against_no_text_at_all(engine: Engine):
     """Red: what is shown is not the best, or a question nobody asked is answered."""
     texts = [f"The cat sat {n} times. It was fed on day {n}. A rat ran." for n in range(20)]
-    finder = Finder(engine, corpus(*texts))
+    finder = Retriever(engine, corpus(*texts))
     question = "how often did the cat sit?"
     found = finder.find(question, lambda *_: None)
-    judge = Judge(engine)
+    judge = Reranker(engine)
     assert len(found.passages) == NUM_CANDIDATES
     assert len(found.pieces) == NUM_PASSAGES, "of three sentences only two make a piece apart"
     assert list(found.pieces) == sorted(found.pieces, key=lambda one: -one.score)
-    words = Index(passages(corpus(*texts))).scored(question, NUM_CANDIDATES)
+    words = Bm25Index(passages(corpus(*texts))).scored(question, NUM_CANDIDATES)
     bm25 = {one.passage.text: one.score for one in words}
     order = [one.score + BM25_WEIGHT * bm25[one.passage.text] for one in found.passages]
     assert order == sorted(order, reverse=True)
     assert all(any(p.passage.overlaps(q.passage) for q in found.passages) for p in found.pieces)
     lift = max(one.score for one in found.passages) - judge.score(question, "")
-    assert found.lift == pytest.approx(lift, abs=1e-6)
+    assert found.score_margin == pytest.approx(lift, abs=1e-6)
     assert len(finder.find(question, lambda *_: None, num_passages=15).passages) == 15
 
 
@@ -126,7 +133,7 @@ def test_evidence_never_overlaps_and_the_best_is_always_in(spans, limit: int):
         Ranked(Passage(texts.documents[i], texts.documents[i].blocks[0], at, at + size), -rank)
         for rank, (i, at, size) in enumerate(spans)
     ]
-    chosen = apart(ranked, limit)
+    chosen = non_overlapping(ranked, limit)
     assert len(chosen) <= limit
     assert chosen[:1] == ranked[: min(limit, 1)]
     assert chosen == sorted(chosen, key=lambda one: -one.score)

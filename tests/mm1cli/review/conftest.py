@@ -9,7 +9,7 @@ import pytest
 from commandline import write_files
 from reviewing import MAIN, UTIL, git
 
-from mm1cli.answering.generation import Written
+from mm1cli.answering.generation import Generation
 from mm1cli.review import reviewer
 
 Script = Callable[[str, int, int], list[dict]]
@@ -26,14 +26,14 @@ def script(monkeypatch) -> Callable[[Script], list[str]]:
             def __init__(self, engine, settings, **_) -> None:
                 self._engine = engine
 
-            def write(self, context, grammar) -> Written:
+            def write(self, context, grammar) -> Generation:
                 prompts.append(self._engine.tokenizer.decode(context.token_ids))
                 *_, (first, last, path) = re.findall(
                     r"^Lines (\d+)-(\d+) of (.*):$", prompts[-1], re.MULTILINE
                 )
-                return Written(json.dumps({"findings": answers(path, int(first), int(last))}))
+                return Generation(json.dumps({"findings": answers(path, int(first), int(last))}))
 
-        monkeypatch.setattr(reviewer, "Writer", Scripted)
+        monkeypatch.setattr(reviewer, "Generator", Scripted)
         return prompts
 
     return install

@@ -56,9 +56,9 @@ def test_a_diff_of_git_leads_to_its_lines(changed, options):
     after = [o for o in options if o not in before]
     found = change(git(*before, "diff", "HEAD", *after))
     shown = {os.fsencode(name).decode().replace("\t", "\\t") for name in NAMES}
-    assert set(found.stretches) == {*shown, "new.py"}
+    assert set(found.hunks) == {*shown, "new.py"}
     for name in shown:
-        assert set().union(*(s.added for s in found.stretches[name])) == {20, 21}
+        assert set().union(*(s.added for s in found.hunks[name])) == {20, 21}
         assert found.touches(name, 20, 20) and not found.touches(name, 10, 15)
         assert found.touches(name, 30, 30), "a line was removed there"
         assert found.adds(name, 21) and not found.adds(name, 30)
@@ -83,7 +83,7 @@ def test_git_is_asked_for_what_changed_since_a_branch_was_left(changed):
     assert found.adds("plain.py", 21) and found.adds("plain.py", 41)
     assert "theirs.py" not in text
     ((prefix, text),) = changes.git_diff("main", ["sub dir"])
-    assert list(change(text, "sub dir", prefix=prefix).stretches) == ["sub dir/naïve ü.py"]
+    assert list(change(text, "sub dir", prefix=prefix).hunks) == ["sub dir/naïve ü.py"]
 
 
 def test_a_subfolder_of_the_repository_is_context_enough(changed, monkeypatch):
@@ -92,17 +92,17 @@ def test_a_subfolder_of_the_repository_is_context_enough(changed, monkeypatch):
     monkeypatch.chdir("sub dir")
     assert changes.offset_in_repository() == "sub dir/"
     found = change(text, offset=changes.offset_in_repository())
-    assert list(found.stretches) == ["naïve ü.py"]
+    assert list(found.hunks) == ["naïve ü.py"]
 
 
 def test_hunks_that_moved_are_found_and_those_that_are_gone_are_told(changed):
     """Red: findings are checked against lines the diff is not about."""
     text = git("diff", "HEAD", "--", "plain.py")
     write_files(Path(), {"plain.py": "# note\n\n" + NEW})
-    assert change(text).stretches["plain.py"][0].added == {22, 23}
+    assert change(text).hunks["plain.py"][0].added == {22, 23}
     write_files(Path(), {"plain.py": NEW.replace("line_20b", "other")})
     found = change(text)
-    assert all(not stretch.added for stretch in found.stretches.get("plain.py", ()))
+    assert all(not stretch.added for stretch in found.hunks.get("plain.py", ()))
     assert any("hunks are not in the file now" in why for _, why in found.elsewhere)
 
 
@@ -161,7 +161,7 @@ def test_modes_names_binaries_and_submodules_are_named_with_their_reason(changed
             assert told["linked one"] == "submodule", (form, more)
             assert told["photo.png"] == "format not supported" and told["new.py"] == "empty"
             assert told["moved.py"] == told["renamed.py"] == "renamed or its mode changed, no line"
-            assert not found.stretches and not found.lost
+            assert not found.hunks and not found.lost
 
 
 def test_files_that_are_not_here_are_lost_and_those_not_read_are_not(changed):

@@ -22,7 +22,7 @@ from mm1cli.output.review import as_json, write_review
 from mm1cli.output.sarif import sarif, sarif_text
 from mm1cli.output.text import Channel
 from mm1cli.review.checks import checked
-from mm1cli.review.finding import Category, Drop, Review, Severity
+from mm1cli.review.finding import Category, Rejection, Review, Severity
 from mm1cli.review.locate import FileText
 
 SCHEMA = json.loads((Path(__file__).parent / "sarif-2.1.0-rtm.5.json").read_text())
@@ -62,7 +62,7 @@ def review(path: str, code: str, title: str, explanation: str, fix: str | None) 
         plan="focus",
         findings=(one,),
         hidden=(two,),
-        dropped=Counter({Drop.NOT_THERE: 2}),
+        dropped=Counter({Rejection.NOT_THERE: 2}),
         not_reviewed=((path, "generated"),),
     )
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from reviewing import raw
 
 from mm1cli.review.checks import checked
-from mm1cli.review.finding import Drop, Finding
+from mm1cli.review.finding import Finding, Rejection
 from mm1cli.review.locate import FileText
 
 LINES = st.sampled_from(
@@ -29,9 +29,9 @@ def test_any_slice_is_found_where_it_is_said_to_be(text: str, data):
     first = text.count("\n", 0, start) + 1
     found = FileText(text).find(quote, first, text.count("\n", 0, end) + 1)
     if not bare(quote):
-        assert found is Drop.NOT_THERE
+        assert found is Rejection.NOT_THERE
         return
-    assert not isinstance(found, Drop)
+    assert not isinstance(found, Rejection)
     assert bare(text[found.start : found.end]) == bare(quote)
     lines = text.split("\n")[found.region.first - 1 : found.region.last]
     assert bare(quote) in bare("\n".join(lines))
@@ -45,7 +45,7 @@ def test_any_slice_is_found_where_it_is_said_to_be(text: str, data):
 def test_what_is_found_is_verbatim_in_the_file(text: str, quote: str, first: int, last: int):
     """Red: something the file does not say is shown as a quote from it."""
     found = FileText(text).find(quote, first, last)
-    if isinstance(found, Drop):
+    if isinstance(found, Rejection):
         return
     here = text[found.start : found.end]
     assert here and here in text
@@ -57,11 +57,11 @@ def test_a_quote_with_wrong_lines_moves_only_where_it_can_be_meant():
     text = FileText("def one():\n    return total\n\ndef two():\n    return total\n")
     assert text.find("    return total", 1, 2).region.first == 2
     assert text.find("    return total", 5, 5).region.first == 5
-    assert text.find("    return total", 90, 99) is Drop.AMBIGUOUS
+    assert text.find("    return total", 90, 99) is Rejection.AMBIGUOUS
     assert text.find("def two():", 90, 99).region.first == 4
-    assert text.find("return  total", 2, 2) is Drop.NOT_THERE
+    assert text.find("return  total", 2, 2) is Rejection.NOT_THERE
     assert text.find("    5 |    return total", 5, 5).region.first == 5
-    assert text.find("two", 90, 99) is Drop.AMBIGUOUS, "too little to know it again"
+    assert text.find("two", 90, 99) is Rejection.AMBIGUOUS, "too little to know it again"
 
 
 @given(FILES.filter(lambda text: text.strip() and "\x0c" not in text), st.data())

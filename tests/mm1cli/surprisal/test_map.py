@@ -10,8 +10,8 @@ from corpora import document
 from engine.engine import Engine
 from mm1cli.ingest.corpus import Corpus
 from mm1cli.ingest.pack import pack
-from mm1cli.surprisal import SurpriseMap, surprise_map
-from mm1cli.surprisal.reading import Kept
+from mm1cli.surprisal import SurprisalMap, surprisal_map
+from mm1cli.surprisal.reading import ScoreCache
 
 FIRST = '''"""Cats."""
 
@@ -46,18 +46,18 @@ def packed(engine: Engine):
 
 
 @pytest.fixture(scope="module")
-def whole(engine: Engine, packed) -> SurpriseMap:
-    return surprise_map(engine, packed)
+def whole(engine: Engine, packed) -> SurprisalMap:
+    return surprisal_map(engine, packed)
 
 
-def places(found: SurpriseMap) -> list[tuple[str, int]]:
+def places(found: SurprisalMap) -> list[tuple[str, int]]:
     return sorted((line.path, line.line) for line in found.top())
 
 
 EVERY = sorted((path, line) for path, lines in CODE.items() for line in lines)
 
 
-def test_every_line_of_code_is_ranked_once_and_no_other(whole: SurpriseMap):
+def test_every_line_of_code_is_ranked_once_and_no_other(whole: SurprisalMap):
     assert places(whole) == EVERY
     assert len(whole) == len(EVERY)
     assert whole.left_out == (("README.md", "not program text"), ("vendor/c.py", "vendored"))
@@ -65,7 +65,7 @@ def test_every_line_of_code_is_ranked_once_and_no_other(whole: SurpriseMap):
     assert window.paths == ("b.py", "a.py") and window.heads_of == ()
 
 
-def test_lines_come_by_their_score_with_the_tokens_that_made_it(whole: SurpriseMap):
+def test_lines_come_by_their_score_with_the_tokens_that_made_it(whole: SurprisalMap):
     lines = whole.top()
     assert [line.score for line in lines] == sorted((line.score for line in lines), reverse=True)
     assert len({round(line.score, 3) for line in lines}) > 10, "the model must tell them apart"
@@ -84,14 +84,14 @@ def test_lines_come_by_their_score_with_the_tokens_that_made_it(whole: SurpriseM
 
 def test_only_some_files_are_ranked_behind_heads_of_what_they_import(engine: Engine, packed):
     """Red: a change costs the whole repository, or is read without what it imports."""
-    found = surprise_map(engine, packed, only={"a.py"}, imports={"a.py": ["b.py"]})
+    found = surprisal_map(engine, packed, only={"a.py"}, imports={"a.py": ["b.py"]})
     assert places(found) == sorted(("a.py", line) for line in CODE["a.py"])
     (window,) = found.windows
     assert window.paths == ("a.py",) and window.heads_of == ("b.py",)
     assert found.left_out == ()
 
 
-def test_heat_is_the_same_order_for_one_file(whole: SurpriseMap):
+def test_heat_is_the_same_order_for_one_file(whole: SurprisalMap):
     heat = {(path, n): hot for path in CODE for n, hot in whole.heat(path).items()}
     assert sorted(heat) == EVERY
     top, *_, last = whole.top()
@@ -101,15 +101,15 @@ def test_heat_is_the_same_order_for_one_file(whole: SurpriseMap):
 
 
 @pytest.mark.parametrize("chunk_tokens", [25, 1000])  # fewer than 17 are read in float16
-def test_chunks_cannot_be_seen(llama, packed, whole: SurpriseMap, chunk_tokens: int):
-    other = surprise_map(Engine(llama, chunk_tokens=chunk_tokens), packed)
+def test_chunks_cannot_be_seen(llama, packed, whole: SurprisalMap, chunk_tokens: int):
+    other = surprisal_map(Engine(llama, chunk_tokens=chunk_tokens), packed)
     for got, want in zip(other.files, whole.files, strict=True):
         np.testing.assert_array_equal(got.lines, want.lines)
         np.testing.assert_allclose(got.scores, want.scores, atol=1e-3)
 
 
-def test_a_repository_larger_than_the_context_is_ranked_whole(engine, packed, whole: SurpriseMap):
-    found = surprise_map(engine, packed, window_tokens=150)
+def test_a_repository_larger_than_the_context_is_ranked_whole(engine, packed, whole: SurprisalMap):
+    found = surprisal_map(engine, packed, window_tokens=150)
     assert places(found) == EVERY
     assert len(found.windows) >= 3
     assert all(window.num_tokens <= 150 for window in found.windows)
@@ -118,15 +118,15 @@ def test_a_repository_larger_than_the_context_is_ranked_whole(engine, packed, wh
 
 def test_imported_heads_change_what_is_expected(engine: Engine, packed):
     """Red: files are read without what they import."""
-    alone = surprise_map(engine, packed, window_tokens=700)
-    helped = surprise_map(engine, packed, window_tokens=700, imports={"b.py": ["a.py"]})
+    alone = surprisal_map(engine, packed, window_tokens=700)
+    helped = surprisal_map(engine, packed, window_tokens=700, imports={"b.py": ["a.py"]})
     assert helped.windows[0].heads_of == ("a.py",)
     assert not np.allclose(alone.files[0].scores, helped.files[0].scores)
 
 
 def test_a_stopped_map_goes_on_where_it_was(engine: Engine, packed, tmp_path: Path):
     """Red: Ctrl-C costs everything; or what is kept differs from what is computed."""
-    cold = surprise_map(engine, packed, window_tokens=150)
+    cold = surprisal_map(engine, packed, window_tokens=150)
     calls = []
 
     def stop(done: int, total: int) -> None:
@@ -135,12 +135,12 @@ def test_a_stopped_map_goes_on_where_it_was(engine: Engine, packed, tmp_path: Pa
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        surprise_map(engine, packed, window_tokens=150, keep=tmp_path / "k", on_progress=stop)
-    resumed = surprise_map(engine, packed, window_tokens=150, keep=tmp_path / "k")
+        surprisal_map(engine, packed, window_tokens=150, keep=tmp_path / "k", on_progress=stop)
+    resumed = surprisal_map(engine, packed, window_tokens=150, keep=tmp_path / "k")
     assert 0 < resumed.reused_tokens < resumed.read_tokens
     for file in (tmp_path / "k").iterdir():
         assert file.suffix == ".f32"
-    again = surprise_map(engine, packed, window_tokens=150, keep=tmp_path / "k")
+    again = surprisal_map(engine, packed, window_tokens=150, keep=tmp_path / "k")
     assert again.reused_tokens == again.read_tokens
     for warm in (resumed, again):
         for got, want in zip(warm.files, cold.files, strict=True):
@@ -149,24 +149,24 @@ def test_a_stopped_map_goes_on_where_it_was(engine: Engine, packed, tmp_path: Pa
 
 
 def test_damaged_scores_are_computed_again(engine: Engine, packed, tmp_path: Path):
-    cold = surprise_map(engine, packed, keep=tmp_path)
+    cold = surprisal_map(engine, packed, keep=tmp_path)
     (file,) = tmp_path.iterdir()
     file.write_bytes(file.read_bytes()[:-4])
-    assert surprise_map(engine, packed, keep=tmp_path).top() == cold.top()
+    assert surprisal_map(engine, packed, keep=tmp_path).top() == cold.top()
 
 
 def test_only_scores_are_dropped(engine: Engine, packed, tmp_path: Path):
     """Red: the mm1.toml of a folder that is only read says which files are deleted."""
-    surprise_map(engine, packed, keep=tmp_path / "k")
+    surprisal_map(engine, packed, keep=tmp_path / "k")
     (tmp_path / "k" / "notes.f32").write_text("mine")
     (tmp_path / "link").symlink_to(tmp_path / "k")
-    Kept(tmp_path / "link", max_bytes=0).prune()
+    ScoreCache(tmp_path / "link", max_bytes=0).prune()
     assert len(list((tmp_path / "k").iterdir())) == 2
-    Kept(tmp_path / "k", max_bytes=0).prune()
+    ScoreCache(tmp_path / "k", max_bytes=0).prune()
     assert [file.name for file in (tmp_path / "k").iterdir()] == ["notes.f32"]
 
 
-def test_json_says_what_was_read(whole: SurpriseMap):
+def test_json_says_what_was_read(whole: SurprisalMap):
     found = json.loads(json.dumps(whole.as_json(4), allow_nan=False))
     assert [line["line"] for line in found["lines"]] == [line.line for line in whole.top(4)]
     assert found["lines"][0]["tokens"][0]["kind"] in {"first mention", "identifier", "keyword"}
@@ -176,7 +176,7 @@ def test_json_says_what_was_read(whole: SurpriseMap):
 
 
 def test_nothing_to_rank_is_no_error(engine: Engine):
-    found = surprise_map(engine, pack(Corpus(FILES[:1]), engine.tokenizer))
+    found = surprisal_map(engine, pack(Corpus(FILES[:1]), engine.tokenizer))
     assert len(found) == 0 and found.top() == [] and found.windows == ()
 
 
@@ -204,6 +204,6 @@ def test_a_glaring_slip_comes_first(mini_dir: Path, right: str, wrong: str, guil
     """Red: the surprise map is noise."""
     slip = document(BOX.replace(right, wrong), "box.py", "python")
     engine = Engine(mini_dir, threads=1)
-    first = surprise_map(engine, pack(Corpus((slip,)), engine.tokenizer)).top(1)[0]
+    first = surprisal_map(engine, pack(Corpus((slip,)), engine.tokenizer)).top(1)[0]
     assert wrong in first.text
     assert max(first.tokens, key=lambda token: token.excess).text == guilty

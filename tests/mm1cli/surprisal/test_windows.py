@@ -59,7 +59,7 @@ def test_every_token_is_scored_once_in_windows_that_fit(texts: list[str], limit:
     scored: dict[int, list[int]] = {number: [] for number in numbers}
     for window in Planner(packed, limit, imports).windows(numbers):
         assert 0 < len(window.ids(packed)) <= limit
-        for stretch in window.stretches:
+        for stretch in window.spans:
             assert 0 <= stretch.first <= stretch.scored < stretch.last
             scored[stretch.number] += range(stretch.scored, stretch.last)
     assert list(scored) == list(numbers)
@@ -88,7 +88,7 @@ def test_a_long_file_goes_on_behind_its_heads_and_the_lines_just_above():
     text = decode(second.head_ids)
     assert text == "Document: 0.py\n\nimport os\nimport sys\ndef first(a):\n"
     assert second.head_paths == ("0.py",)
-    (above,), (stretch,) = first.stretches, second.stretches
+    (above,), (stretch,) = first.spans, second.spans
     assert stretch.first < stretch.scored == above.last
     repeated = decode(packed.token_ids[0][stretch.first : stretch.scored])
     assert repeated.startswith("    step_") and repeated.endswith("\n")

@@ -8,7 +8,7 @@ from mm1cli.grounding.dates import dates
 from mm1cli.result import CitationStatus
 from mm1cli.retrieval.passages import passages
 from mm1cli.tables import contradictions, markdown
-from mm1cli.tables.cell import Interview
+from mm1cli.tables.cell import DocumentQA
 from mm1cli.tables.markdown import Cell
 
 PAPERS = {
@@ -152,8 +152,8 @@ def test_a_cell_holds_only_what_its_document_carries(llama, papers, monkeypatch,
     from mm1cli.ingest import read_corpus
     from mm1cli.settings import Settings
 
-    interview = Interview(Engine(llama, threads=1), Settings())
-    monkeypatch.setattr(interview, "write", lambda *given: (written, 1, 1))
+    interview = DocumentQA(Engine(llama, threads=1), Settings())
+    monkeypatch.setattr(interview, "generate", lambda *given: (written, 1, 1))
     monkeypatch.setattr(interview, "_baseline", lambda question: -1e9)
     document = read_corpus(["papers/a.md"]).documents[0]
     filled = interview.ask(document, "What did the bridge cost?")

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from office import packed, refusal
 
-from mm1cli.ingest.containers import Unfolding
+from mm1cli.ingest.containers import ContainerExpansion
 from mm1cli.ingest.corpus import Document, Reason
 from mm1cli.ingest.readers.archive import read_archive
 from mm1cli.ingest.readers.reader import MAX_MEMBERS, ReadError
@@ -278,7 +278,7 @@ def test_what_is_known_to_be_wrong_with_a_member_is_told_of_its_document():
     data = gzip.compress("Gr\u00fc\u00dfe \u6e2f".encode() * 90)
     cut = gzip.compress(b"")[:10] + data[10:-9]
     with Sandbox() as sandbox:
-        box, log = Unfolding(sandbox).unfold("log.txt.gz", cut)
+        box, log = ContainerExpansion(sandbox).expand("log.txt.gz", cut)
     assert isinstance(box, Document) and isinstance(log, Document)
     assert log.path == "log.txt.gz/log.txt" and "its end is missing" in log.warnings[0]
     assert log.encoding == "utf-8" and log.blocks[0].text.startswith("Gr\u00fc\u00dfe \u6e2f")
@@ -323,7 +323,7 @@ def test_archives_in_archives_add_up():
         }
     )
     with Sandbox() as sandbox:
-        outcomes = list(Unfolding(sandbox).unfold("all.zip", data))
+        outcomes = list(ContainerExpansion(sandbox).expand("all.zip", data))
     texts = {
         outcome.path: outcome.blocks[0].text
         for outcome in outcomes

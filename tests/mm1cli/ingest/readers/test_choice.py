@@ -4,7 +4,7 @@ import pptx
 import pytest
 from office import packed, saved
 
-from mm1cli.ingest.containers import Unfolding
+from mm1cli.ingest.containers import ContainerExpansion
 from mm1cli.ingest.corpus import Document
 from mm1cli.ingest.readers import HEAD_BYTES, READERS, choose
 from mm1cli.ingest.sandbox import Sandbox
@@ -96,7 +96,7 @@ def test_readers_work_in_the_child():
         "a.ipynb": b'{"cells": [{"cell_type": "code", "source": "x = 1"}]}',
     }
     with Sandbox() as sandbox:
-        (archive, *outcomes) = list(Unfolding(sandbox).unfold("all.zip", packed(files)))
+        (archive, *outcomes) = list(ContainerExpansion(sandbox).expand("all.zip", packed(files)))
     assert isinstance(archive, Document) and archive.kind == "archive"
     found = {outcome.path: [block.text for block in outcome.blocks] for outcome in outcomes}
     assert found == {
