@@ -26,7 +26,7 @@ def script(monkeypatch) -> Callable[[Script], list[str]]:
             def __init__(self, engine, settings, **_) -> None:
                 self._engine = engine
 
-            def write(self, context, grammar) -> Generation:
+            def generate(self, context, grammar) -> Generation:
                 prompts.append(self._engine.tokenizer.decode(context.token_ids))
                 *_, (first, last, path) = re.findall(
                     r"^Lines (\d+)-(\d+) of (.*):$", prompts[-1], re.MULTILINE
