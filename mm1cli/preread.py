@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Protocol
 from engine.engine import ContextPlan, Engine, StoreError
 from mm1cli.contexts import GB, ContextCache
 from mm1cli.ingest.pack import Packed
+from mm1cli.interrupts import defer_interrupts
 from mm1cli.output.sink import Sink
-from mm1cli.session import between_chunks
 
 if TYPE_CHECKING:
     from engine.context import Context
@@ -78,7 +78,7 @@ class Cached:
             return Fresh(engine).get(token_ids, document_ends, on_progress)
         folder = cache.folder_for(engine, token_ids)
         reached = 0
-        with between_chunks() as check:
+        with defer_interrupts() as check:
 
             def after_chunk(done: int, total: int) -> None:
                 nonlocal reached

@@ -1,15 +1,14 @@
 """What every command shares: settings, a sink, and one line and a code for what goes wrong."""
 
 import os
-import signal
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING
 
+from mm1cli import interrupts
 from mm1cli.errors import ExitCode, Mm1Error, UsageError
 from mm1cli.output import Format, make_sink, write_error
 from mm1cli.output.sink import Sink
@@ -20,10 +19,6 @@ if TYPE_CHECKING:
     from mm1cli.output.report import Report
 
 DEBUG = "MM1_DEBUG"
-
-
-class Terminated(BaseException):
-    """SIGTERM has come."""
 
 
 @contextmanager
@@ -47,8 +42,10 @@ def command(
     sink = make_sink("json" if as_json else "text", False)
     page: Report | None = None
     code = ExitCode.OK
+    failure: BaseException | None = None
     try:
         try:
+            interrupts.begin()
             format = _format(as_json, output_format, formats)
             sink = make_sink(format, bool(flags.get("quiet")))
             settings = load(flags, os.environ, Path.cwd())
@@ -60,23 +57,25 @@ def command(
                 page = _report(report, settings)
                 sink = Tee(page, sink)
             yield settings, sink
-        except Exception as error:
-            code = _exit_code(error)
+            interrupts.close()
+        except (Exception, KeyboardInterrupt, interrupts.Terminated) as error:
+            interrupts.close()
+            failure = error
+        if (stopped := interrupts.reason(failure)) is not None:
+            code, how = stopped
+            with interrupts.telling():
+                sink.error(_stopped(how, failure, saved), code)
+        elif isinstance(failure, Exception):
+            code = _exit_code(failure)
             if code is ExitCode.BROKEN_PIPE or (
                 code is ExitCode.INTERNAL
                 and DEBUG in os.environ
-                and not isinstance(error, Mm1Error)
+                and not isinstance(failure, Mm1Error)
             ):
-                raise
-            sink.error(_message(error, code), code)
-            if json_errors and not getattr(error, "is_on_stdout", False):
-                write_error(_message(error, code), code)
-        except KeyboardInterrupt as error:
-            code = ExitCode.INTERRUPTED
-            sink.error(_stopped("interrupted", error, saved), code)
-        except Terminated as error:
-            code = ExitCode.TERMINATED
-            sink.error(_stopped("terminated", error, saved), code)
+                raise failure
+            sink.error(_message(failure, code), code)
+            if json_errors and not getattr(failure, "is_on_stdout", False):
+                write_error(_message(failure, code), code)
         if page is not None and page.has_answers:
             code = _write(page, sink, code)
         sink.close()
@@ -89,29 +88,7 @@ def command(
         sys.exit(code)
 
 
-@contextmanager
-def between_chunks() -> Iterator[Callable[[], None]]:
-    """Ctrl-C waits until what this yields is called, where the work stands whole; a second one
-    does not wait."""
-    caught: list[int] = []
-
-    def note(number: int, _frame: FrameType | None) -> None:
-        if caught:
-            raise KeyboardInterrupt
-        caught.append(number)
-
-    def check() -> None:
-        if caught:
-            raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGINT, note)
-    try:
-        yield check
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-def _stopped(how: str, error: BaseException, saved: str) -> str:
+def _stopped(how: str, error: BaseException | None, saved: str) -> str:
     """What to do next; whoever it went through may have noted what is kept."""
     kept = [str(note) for note in getattr(error, "__notes__", ())]
     return "; ".join([how, *kept, saved])

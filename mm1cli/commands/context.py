@@ -20,11 +20,11 @@ from mm1cli.commands.reading import Sources, cache_root, read
 from mm1cli.contexts import GB, ContextCache, Kept, describe, remove
 from mm1cli.errors import BudgetError, InputError
 from mm1cli.ingest import kept as kept_corpus
+from mm1cli.interrupts import defer_interrupts
 from mm1cli.output.sink import RunInfo, Sink
 from mm1cli.output.text import safe_line
 from mm1cli.preread import layout, went_on
 from mm1cli.result import ReadingPlan
-from mm1cli.session import between_chunks
 from mm1cli.settings import Settings
 
 
@@ -63,7 +63,7 @@ def build(
         kept_corpus.NAME: kept_corpus.dumps(reading.packed, len(head), settings.model),
         quotes.NAME: quotes.Quotable(reading.packed.corpus).dump(),
     }
-    with between_chunks() as check:
+    with defer_interrupts() as check:
 
         def on_progress(done: int, total: int) -> None:
             sink.progress("prefill", done, total, "tokens")

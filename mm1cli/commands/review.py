@@ -25,6 +25,7 @@ from mm1cli.ingest.corpus import Corpus, Document, Omission
 from mm1cli.ingest.pack import MAX_CONTENTS_TOKENS, pack_all
 from mm1cli.ingest.selection import Selection
 from mm1cli.ingest.walk import STDIN
+from mm1cli.interrupts import defer_interrupts
 from mm1cli.output.sink import RunInfo, Sink
 from mm1cli.preread import Cached, Fresh
 from mm1cli.result import ReadingPlan
@@ -34,7 +35,6 @@ from mm1cli.review.changes import Change
 from mm1cli.review.finding import Drop, Finding, Pass, Review, Severity
 from mm1cli.review.passes import reviewed
 from mm1cli.review.reviewer import Frame, Reviewer
-from mm1cli.session import between_chunks
 from mm1cli.settings import Settings, replace_unset
 from mm1cli.surprise import LineSurprise, SurpriseMap, surprise_map
 
@@ -300,7 +300,7 @@ def _sorted_out(
 
 
 def _surprise(found: _Repository, engine: Engine, settings: Settings, sink: Sink) -> SurpriseMap:
-    with between_chunks() as check:
+    with defer_interrupts() as check:
 
         def on_progress(done: int, total: int) -> None:
             sink.progress("ranking lines", done, total, "tokens")
