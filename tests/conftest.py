@@ -2,6 +2,7 @@
 
 import os
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from mini import mini_dir as mini_dir
 
 from mm1cli.answering import abstention
 
+TESTS = Path(__file__).parent
 QUICK_EXAMPLES = 10  # of a property; --hypothesis-profile=full has as many as its test asks for
 
 for profile, most in (("quick", QUICK_EXAMPLES), ("full", 100)):
@@ -28,10 +30,13 @@ settings.load_profile("quick")
 
 
 def pytest_collection_modifyitems(items):
-    """A test's own `@settings` win over a profile: what a profile must decide is put into them."""
+    """Who works on the product waits for no training; and a test's own `@settings` win over a
+    profile, so what a profile must decide is put into them."""
     is_quick = settings.default.max_examples == QUICK_EXAMPLES
     most = QUICK_EXAMPLES if is_quick else sys.maxsize
     for item in items:
+        if item.path.relative_to(TESTS).parts[0] in {"training", "benchmarks"}:
+            item.add_marker("slow")
         test = getattr(item.obj, "__func__", item.obj)
         own = getattr(test, "_hypothesis_internal_use_settings", None)
         if own is not None:

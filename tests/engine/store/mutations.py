@@ -177,21 +177,21 @@ MUTATIONS = {
         "engine/store/layerwise.py",
         "if digest.hexdigest() != checksum:",
         "if False:",
-        "test_layers_hostile.py::test_a_forged_record_is_refused_before_anything_is_allocated",
+        "test_state_tensors_hostile.py::test_a_forged_record_is_refused_before_anything_is_allocated",
     ),
     "hidden-checksum": Mutation(
         "hidden states are held against their checksum",
         "engine/store/layerwise.py",
         "if self._hidden.checksum(num_layers) == checksum:",
         "if self._hidden.checksum(num_layers):",
-        "test_layers_hostile.py::test_damage_costs_one_layer_where_what_it_read_is_there",
+        "test_state_tensors_hostile.py::test_damage_costs_one_layer_where_what_it_read_is_there",
     ),
     "sealed-checksum": Mutation(
         "a file that has its name is held against its checksum",
         "engine/store/partial_file.py",
         "            tensors.load(path, self._expected, self._facts)\n",
         "            pass\n",
-        "test_layers_hostile.py::test_a_file_that_has_its_name_is_held_against_its_checksum",
+        "test_state_tensors_hostile.py::test_a_file_that_has_its_name_is_held_against_its_checksum",
     ),
     "sealed-once": Mutation(
         "a file that has its name is never written to",
@@ -199,7 +199,7 @@ MUTATIONS = {
         "        if not self.is_sealed:\n            first, last",
         "        if True:\n            self.path = self.final if self.is_sealed else self.path\n"
         "            first, last",
-        "test_layers_hostile.py::test_files_with_their_names_are_not_written_to_again",
+        "test_state_tensors_hostile.py::test_files_with_their_names_are_not_written_to_again",
     ),
     "layer-synced": Mutation(
         "what a layer left is on disk before it is said to be done",
@@ -234,7 +234,7 @@ MUTATIONS = {
         "engine/store/hidden_states.py",
         "1 - self._to if is_saved else self._to",
         "1 - self._to",
-        "test_layers.py::test_a_disk_that_fills_up_costs_nothing_that_was_read",
+        "test_state_tensors.py::test_a_disk_that_fills_up_costs_nothing_that_was_read",
     ),
     "sealed-synced": Mutation(
         "a file of all layers is on disk before it gets its name",
@@ -248,49 +248,49 @@ MUTATIONS = {
         "engine/store/partial_file.py",
         "if status.st_nlink != 1 and not may_have_names:",
         "if False:",
-        "test_layers_hostile.py::test_nothing_outside_is_written_to",
+        "test_state_tensors_hostile.py::test_nothing_outside_is_written_to",
     ),
     "made-anew": Mutation(
         "nor are hidden states written to such a file",
         "engine/store/hidden_states.py",
         "            self._path(parity).unlink(missing_ok=True)\n",
         "",
-        "test_layers_hostile.py::test_nothing_outside_is_written_to",
+        "test_state_tensors_hostile.py::test_nothing_outside_is_written_to",
     ),
     "layers-tokens": Mutation(
         "layers are used for just their tokens",
         "engine/store/layer_progress.py",
         "(found.num_tokens, found.chain) != (goal.num_tokens, goal.chain)",
         "found.num_tokens < goal.num_tokens",
-        "test_layers.py::test_layers_of_other_tokens_or_another_maker_are_not_used",
+        "test_state_tensors.py::test_layers_of_other_tokens_or_another_maker_are_not_used",
     ),
     "layers-maker": Mutation(
         "layers are used for just their model, grid and KV",
         "engine/store/layer_progress.py",
         "why = goal.maker.differs_in(found.maker)",
         'why = ""',
-        "test_layers.py::test_layers_of_other_tokens_or_another_maker_are_not_used",
+        "test_state_tensors.py::test_layers_of_other_tokens_or_another_maker_are_not_used",
     ),
     "layers-begin": Mutation(
         "layers are used behind just what they began with",
         "engine/store/store.py",
         "if begin is None or begin.tokens != found.first_token:",
         "if False:",
-        "test_layers_hostile.py::test_a_forged_record_is_refused_before_anything_is_allocated",
+        "test_state_tensors_hostile.py::test_a_forged_record_is_refused_before_anything_is_allocated",
     ),
     "layers-keep": Mutation(
         "what layers begin with stays as long as they do",
         "engine/store/store.py",
         "            writer.keep()  # so",
         "            pass  # so",
-        "test_layers.py::test_what_the_layers_begin_with_outlives_its_lender",
+        "test_state_tensors.py::test_what_the_layers_begin_with_outlives_its_lender",
     ),
     "layers-room": Mutation(
         "room for hidden states is asked for",
         "engine/store/store.py",
         "needed += layerwise.hidden_bytes(self._model, num_tokens - reused)",
         "needed += 0",
-        "test_layers.py::test_room_for_hidden_states_is_asked_for_before_the_work",
+        "test_state_tensors.py::test_room_for_hidden_states_is_asked_for_before_the_work",
     ),
     "layers-release": Mutation(
         "what a layer saved is released while it goes on",
@@ -332,7 +332,15 @@ def copy_of(root: Path) -> Path:
 
 
 def is_green(root: Path, *tests: str) -> bool:
-    command = [sys.executable, "-m", "pytest", "-x", "-p", "no:cacheprovider"]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-x",
+        "-p",
+        "no:cacheprovider",
+        "--hypothesis-profile=full",
+    ]
     done = subprocess.run(
         [*command, *(f"{HERE}/{test}" for test in tests)],
         cwd=root,

@@ -33,7 +33,6 @@ def test_a_random_model(shipped, llama, notes):
     assert_only_the_first_is_answered(told(shipped, llama, notes, *questions))
 
 
-@pytest.mark.slow
 @pytest.mark.mini
 def test_the_embedded_model(shipped, mini_dir, notes):
     """The notes make the first question likelier by 2.6 nats a token, the second less by 1.1."""
