@@ -170,6 +170,11 @@ _ALLOWED: dict[str, _Allowed] = {
 NAMES: tuple[str, ...] = tuple(_ALLOWED)
 
 
+def flags_of(parameters: Mapping[str, object]) -> dict[str, object]:
+    """The flags among a command's parameters (its `locals()`): what is a setting by its name."""
+    return {name: parameters[name] for name in NAMES if name in parameters}
+
+
 def load(
     flags: Mapping[str, object | None],
     environ: Mapping[str, str],
