@@ -69,7 +69,7 @@ Fit = Annotated[
     str | None,
     typer.Option(
         metavar="POLICY",
-        help="If it does not fit: focus, fail, drop-largest or head. [focus]",
+        help="If it does not fit: focus (retrieval), fail, drop-largest or head. [focus]",
         rich_help_panel=_READING,
     ),
 ]
@@ -77,7 +77,7 @@ Focus = Annotated[
     str | None,
     typer.Option(
         metavar="off|auto|N",
-        help="Read N passages again beside the question. [auto]",
+        help="Repeat the N best passages beside the question. [auto]",
         rich_help_panel=_READING,
     ),
 ]
@@ -189,7 +189,7 @@ Group = Annotated[
 Check = Annotated[
     bool | None,
     typer.Option(
-        "--check/--no-check", help="Measure the change of scores. [if it fits into memory]"
+        "--check/--no-check", help="Measure the change of logprobs. [if it fits into memory]"
     ),
 ]
 CheckText = Annotated[
@@ -263,7 +263,7 @@ Surprise = Annotated[
 Findings = Annotated[
     bool,
     typer.Option(
-        "--findings", help="Write findings with a small model, too.", rich_help_panel=_REVIEW
+        "--findings", help="Generate findings with a small model, too.", rich_help_panel=_REVIEW
     ),
 ]
 FailOn = Annotated[

@@ -17,7 +17,7 @@ from mm1cli.sink import NoteEvent, ProgressEvent, QuestionEvent, Sink, TokenEven
 QUESTIONS = ("where is the rat?", "what did the bridge cost, “1904” or more?", "who sat on it?")
 RUNS = {
     "answers": (),
-    "focus": ("--context-tokens",),  # too few: see `by_focus`
+    "retrieval": ("--context-tokens",),  # too few: see `by_retrieval`
     "schema": ("--schema", "name, year int", "--max-tokens", 60),
 }
 
@@ -61,7 +61,7 @@ def ask(mm1, model, notes, how):
     return [told(event) for event in ran.events if event["type"] != "progress"]
 
 
-def by_focus(mm1, model, notes):
+def by_retrieval(mm1, model, notes):
     """Adds a file; returns a length of context that has no room for all."""
     write_files(notes, {"long.md": "The rat is on a mat far away. " * 60})
     asked = [part for question in QUESTIONS for part in ("--ask", question)]
@@ -75,13 +75,13 @@ def by_focus(mm1, model, notes):
 def test_each_answer_is_told_in_its_order_as_if_asked_alone(
     mm1, checkpoints, notes, monkeypatch, passes, how
 ):
-    """With the quotation mask, with a schema, by focus: the events but progress are the same."""
+    """With the quotation mask, with a schema, by retrieval: all events but progress are equal."""
     model = checkpoints["minimax"]
-    if how == RUNS["focus"]:
-        how = (*how, by_focus(mm1, model, notes))
+    if how == RUNS["retrieval"]:
+        how = (*how, by_retrieval(mm1, model, notes))
     want = ask(mm1, model, notes, how)
     plans = {event["plan"] for event in want if event["type"] == "result"}
-    assert plans == {"focus" if "--context-tokens" in how else "whole"}
+    assert plans == {"retrieval" if "--context-tokens" in how else "whole"}
     assert sum(event["type"] == "token" for event in want) > 3 * 3
     num_alone = passes()
     monkeypatch.setattr(Model, "is_streamed", True)
