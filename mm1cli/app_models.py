@@ -17,12 +17,12 @@ _MACHINE = "Machine"
 
 Context = Annotated[
     str | None,
-    typer.Option(metavar="TOKENS", help="Such as 1M. [what the model knows]"),
+    typer.Option(metavar="TOKENS", help="Such as 1M. \\[what the model knows]"),
 ]
 Ram = Annotated[
     str | None,
     typer.Option(
-        metavar="SIZE", help="Memory, such as 512G. [what is free]", rich_help_panel=_MACHINE
+        metavar="SIZE", help="Memory, such as 512G. \\[what is free]", rich_help_panel=_MACHINE
     ),
 ]
 Gpus = Annotated[
@@ -36,7 +36,7 @@ Gpus = Annotated[
 ]
 Disk = Annotated[
     str | None,
-    typer.Option(metavar="SIZE", help="Room on disk. [what is free]", rich_help_panel=_MACHINE),
+    typer.Option(metavar="SIZE", help="Room on disk. \\[what is free]", rich_help_panel=_MACHINE),
 ]
 Weights = Annotated[
     str, typer.Option(metavar="PRECISION", help="As if they were: stored, int8 or int4.")

@@ -12,7 +12,7 @@ from mm1cli.output.text import Channel
 from mm1cli.review.finding import Review
 
 
-class Report(Terminal):
+class ReviewSink(Terminal):
     def __init__(self, format: str, *, quiet: bool) -> None:
         stdout = Channel.from_environment(sys.stdout, os.environ)
         aside = ActionsChannel(sys.stderr) if format == "github" else guarded(Channel(sys.stderr))

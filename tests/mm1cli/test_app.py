@@ -200,6 +200,13 @@ def test_help_imports_nothing_that_is_slow():
     assert imported("--help") - {"rich.table"} == set()  # typer draws its help with it
 
 
+def test_help_shows_defaults_and_brackets(mm1, monkeypatch):
+    """Red: what stands in brackets is taken for markup."""
+    monkeypatch.setenv("COLUMNS", "200")
+    shown = mm1("analyze", "--help").out
+    assert all(words in shown for words in ("[mini]", "[cpu]", "[auto]", "tags [str]", "[1024]"))
+
+
 def test_counting_imports_no_torch(llama, notes):
     """Red: `mm1 tokens` takes seconds to start."""
     assert "torch" not in imported("tokens", notes, "--model", llama)
