@@ -10,64 +10,12 @@ if __name__ == "__main__":  # python -m mm1cli.app
 
 import typer
 
+import mm1cli.options as o
 from mm1cli.app_models import models_app
 from mm1cli.errors import ExitCode, UsageError
-from mm1cli.options import (
-    AllowSecrets,
-    AlwaysAnswer,
-    Ask,
-    Baseline,
-    Category,
-    ChunkTokens,
-    ContextName,
-    ContextNames,
-    ContextPath,
-    ContextTokens,
-    Device,
-    Diff,
-    DryRun,
-    Exclude,
-    FailOn,
-    FilesFrom,
-    Findings,
-    Fit,
-    Focus,
-    Include,
-    Json,
-    Kv,
-    MaxCache,
-    MaxFindings,
-    MaxThinking,
-    MaxTokens,
-    Model,
-    NoCache,
-    Null,
-    Ocr,
-    OnlyPaths,
-    Output,
-    OutputFormat,
-    Paths,
-    Questions,
-    Quiet,
-    ReportFile,
-    ReviewFormat,
-    ReviewPaths,
-    Schema,
-    Seed,
-    Severity,
-    Strict,
-    StrictCitations,
-    Surprise,
-    Temperature,
-    Template,
-    TemplateName,
-    Think,
-    Threads,
-    TopP,
-    UpdateBaseline,
-)
 from mm1cli.output import Format, make_sink
 from mm1cli.session import command_scope
+from mm1cli.settings import flags_of
 
 app = typer.Typer(
     name="mm1",
@@ -85,67 +33,43 @@ app.add_typer(context_app, name="context")
 
 @app.command()
 def analyze(
-    paths: Paths = None,
-    ask: Ask = None,
-    template: Template = None,
-    dry_run: DryRun = False,
-    context_tokens: ContextTokens = None,
-    include: Include = None,
-    exclude: Exclude = None,
-    files_from: FilesFrom = None,
-    null: Null = False,
-    fit: Fit = None,
-    focus: Focus = None,
-    allow_secrets: AllowSecrets = None,
-    ocr: Ocr = None,
-    no_cache: NoCache = None,
-    max_cache: MaxCache = None,
-    strict: Strict = None,
-    model: Model = None,
-    device: Device = None,
-    threads: Threads = None,
-    chunk_tokens: ChunkTokens = None,
-    kv: Kv = None,
-    max_tokens: MaxTokens = None,
-    temperature: Temperature = None,
-    top_p: TopP = None,
-    seed: Seed = None,
-    schema: Schema = None,
-    think: Think = None,
-    max_thinking: MaxThinking = None,
-    always_answer: AlwaysAnswer = None,
-    strict_citations: StrictCitations = None,
-    as_json: Json = False,
-    output_format: OutputFormat = None,
-    report: ReportFile = None,
-    quiet: Quiet = None,
+    paths: o.Paths = None,
+    ask: o.Ask = None,
+    template: o.Template = None,
+    dry_run: o.DryRun = False,
+    context_tokens: o.ContextTokens = None,
+    include: o.Include = None,
+    exclude: o.Exclude = None,
+    files_from: o.FilesFrom = None,
+    null: o.Null = False,
+    fit: o.Fit = None,
+    focus: o.Focus = None,
+    allow_secrets: o.AllowSecrets = None,
+    ocr: o.Ocr = None,
+    no_cache: o.NoCache = None,
+    max_cache: o.MaxCache = None,
+    strict: o.Strict = None,
+    model: o.Model = None,
+    device: o.Device = None,
+    threads: o.Threads = None,
+    chunk_tokens: o.ChunkTokens = None,
+    kv: o.Kv = None,
+    max_tokens: o.MaxTokens = None,
+    temperature: o.Temperature = None,
+    top_p: o.TopP = None,
+    seed: o.Seed = None,
+    schema: o.Schema = None,
+    think: o.Think = None,
+    max_thinking: o.MaxThinking = None,
+    always_answer: o.AlwaysAnswer = None,
+    strict_citations: o.StrictCitations = None,
+    as_json: o.Json = False,
+    output_format: o.OutputFormat = None,
+    report: o.ReportFile = None,
+    quiet: o.Quiet = None,
 ) -> None:
     """Read documents and answer questions about them, with evidence."""
-    flags = {
-        "model": model,
-        "device": device,
-        "threads": threads,
-        "chunk_tokens": chunk_tokens,
-        "kv": kv,
-        "context_tokens": context_tokens,
-        "max_tokens": max_tokens,
-        "temperature": temperature,
-        "top_p": top_p,
-        "seed": seed,
-        "schema": schema,
-        "think": think,
-        "max_thinking": max_thinking,
-        "fit": fit,
-        "focus": focus,
-        "allow_secrets": allow_secrets,
-        "ocr": ocr,
-        "no_cache": no_cache,
-        "max_cache": max_cache,
-        "strict": strict,
-        "always_answer": always_answer,
-        "strict_citations": strict_citations,
-        "quiet": quiet,
-    }
+    flags = flags_of(locals())
     with command_scope(flags, as_json=as_json, output_format=output_format, report=report) as (
         settings,
         sink,
@@ -167,60 +91,43 @@ def analyze(
 
 @app.command()
 def review(
-    paths: ReviewPaths = None,
-    diff: Diff = False,
-    focus: Category = None,
-    severity: Severity = None,
-    max_findings: MaxFindings = None,
-    only_paths: OnlyPaths = None,
-    surprise: Surprise = False,
-    findings: Findings = False,
-    fail_on: FailOn = None,
-    baseline: Baseline = None,
-    update_baseline: UpdateBaseline = False,
-    context_tokens: ContextTokens = None,
-    include: Include = None,
-    exclude: Exclude = None,
-    files_from: FilesFrom = None,
-    null: Null = False,
-    fit: Fit = None,
-    allow_secrets: AllowSecrets = None,
-    no_cache: NoCache = None,
-    max_cache: MaxCache = None,
-    strict: Strict = None,
-    model: Model = None,
-    device: Device = None,
-    threads: Threads = None,
-    chunk_tokens: ChunkTokens = None,
-    max_tokens: MaxTokens = None,
-    temperature: Temperature = None,
-    top_p: TopP = None,
-    seed: Seed = None,
-    max_thinking: MaxThinking = None,
-    as_json: Json = False,
-    output_format: ReviewFormat = None,
-    report: ReportFile = None,
-    quiet: Quiet = None,
+    paths: o.ReviewPaths = None,
+    diff: o.Diff = False,
+    category: o.Category = None,
+    severity: o.Severity = None,
+    max_findings: o.MaxFindings = None,
+    only_paths: o.OnlyPaths = None,
+    surprise: o.Surprise = False,
+    findings: o.Findings = False,
+    fail_on: o.FailOn = None,
+    baseline: o.Baseline = None,
+    update_baseline: o.UpdateBaseline = False,
+    context_tokens: o.ContextTokens = None,
+    include: o.Include = None,
+    exclude: o.Exclude = None,
+    files_from: o.FilesFrom = None,
+    null: o.Null = False,
+    fit: o.Fit = None,
+    allow_secrets: o.AllowSecrets = None,
+    no_cache: o.NoCache = None,
+    max_cache: o.MaxCache = None,
+    strict: o.Strict = None,
+    model: o.Model = None,
+    device: o.Device = None,
+    threads: o.Threads = None,
+    chunk_tokens: o.ChunkTokens = None,
+    max_tokens: o.MaxTokens = None,
+    temperature: o.Temperature = None,
+    top_p: o.TopP = None,
+    seed: o.Seed = None,
+    max_thinking: o.MaxThinking = None,
+    as_json: o.Json = False,
+    output_format: o.ReviewFormat = None,
+    report: o.ReportFile = None,
+    quiet: o.Quiet = None,
 ) -> None:
     """Review a repository, or a change to it: what is improbable, and findings that are checked."""
-    flags = {
-        "model": model,
-        "device": device,
-        "threads": threads,
-        "chunk_tokens": chunk_tokens,
-        "context_tokens": context_tokens,
-        "max_tokens": max_tokens,
-        "temperature": temperature,
-        "top_p": top_p,
-        "seed": seed,
-        "max_thinking": max_thinking,
-        "fit": fit,
-        "allow_secrets": allow_secrets,
-        "no_cache": no_cache,
-        "max_cache": max_cache,
-        "strict": strict,
-        "quiet": quiet,
-    }
+    flags = flags_of(locals())
     formats: tuple[Format, ...] = ("text", "json", "jsonl", "sarif", "github", "markdown")
     with command_scope(
         flags, as_json=as_json, output_format=output_format, report=report, formats=formats
@@ -234,7 +141,7 @@ def review(
         sources = Sources(named, include or (), exclude or (), files_from, null)
         options = ReviewFlags(
             diff=diff,
-            category=focus or (),
+            category=category or (),
             severity=severity,
             max_findings=max_findings,
             paths=only_paths or (),
@@ -249,36 +156,26 @@ def review(
 
 @app.command()
 def tokens(
-    paths: Paths = None,
-    ask: Ask = None,
-    context_tokens: ContextTokens = None,
-    include: Include = None,
-    exclude: Exclude = None,
-    files_from: FilesFrom = None,
-    null: Null = False,
-    fit: Fit = None,
-    allow_secrets: AllowSecrets = None,
-    ocr: Ocr = None,
-    no_cache: NoCache = None,
-    strict: Strict = None,
-    model: Model = None,
-    max_tokens: MaxTokens = None,
-    as_json: Json = False,
-    output_format: OutputFormat = None,
-    quiet: Quiet = None,
+    paths: o.Paths = None,
+    ask: o.Ask = None,
+    context_tokens: o.ContextTokens = None,
+    include: o.Include = None,
+    exclude: o.Exclude = None,
+    files_from: o.FilesFrom = None,
+    null: o.Null = False,
+    fit: o.Fit = None,
+    allow_secrets: o.AllowSecrets = None,
+    ocr: o.Ocr = None,
+    no_cache: o.NoCache = None,
+    strict: o.Strict = None,
+    model: o.Model = None,
+    max_tokens: o.MaxTokens = None,
+    as_json: o.Json = False,
+    output_format: o.OutputFormat = None,
+    quiet: o.Quiet = None,
 ) -> None:
     """Count the tokens of documents: every file seen, read or left out and why."""
-    flags = {
-        "model": model,
-        "context_tokens": context_tokens,
-        "max_tokens": max_tokens,
-        "fit": fit,
-        "allow_secrets": allow_secrets,
-        "ocr": ocr,
-        "no_cache": no_cache,
-        "strict": strict,
-        "quiet": quiet,
-    }
+    flags = flags_of(locals())
     with command_scope(flags, as_json=as_json, output_format=output_format) as (settings, sink):
         from mm1cli.commands import tokens as counting
         from mm1cli.commands.reading import Sources
@@ -289,44 +186,29 @@ def tokens(
 
 @app.command()
 def ask(
-    context: ContextPath,
-    questions: Questions = None,
-    more: Ask = None,
-    model: Model = None,
-    device: Device = None,
-    threads: Threads = None,
-    focus: Focus = None,
-    max_tokens: MaxTokens = None,
-    temperature: Temperature = None,
-    top_p: TopP = None,
-    seed: Seed = None,
-    schema: Schema = None,
-    think: Think = None,
-    max_thinking: MaxThinking = None,
-    always_answer: AlwaysAnswer = None,
-    strict_citations: StrictCitations = None,
-    as_json: Json = False,
-    output_format: OutputFormat = None,
-    report: ReportFile = None,
-    quiet: Quiet = None,
+    context: o.ContextPath,
+    questions: o.Questions = None,
+    more: o.Ask = None,
+    model: o.Model = None,
+    device: o.Device = None,
+    threads: o.Threads = None,
+    focus: o.Focus = None,
+    max_tokens: o.MaxTokens = None,
+    temperature: o.Temperature = None,
+    top_p: o.TopP = None,
+    seed: o.Seed = None,
+    schema: o.Schema = None,
+    think: o.Think = None,
+    max_thinking: o.MaxThinking = None,
+    always_answer: o.AlwaysAnswer = None,
+    strict_citations: o.StrictCitations = None,
+    as_json: o.Json = False,
+    output_format: o.OutputFormat = None,
+    report: o.ReportFile = None,
+    quiet: o.Quiet = None,
 ) -> None:
     """Answer questions about a saved context; nothing is read again."""
-    flags = {
-        "model": model,
-        "device": device,
-        "threads": threads,
-        "focus": focus,
-        "max_tokens": max_tokens,
-        "temperature": temperature,
-        "top_p": top_p,
-        "seed": seed,
-        "schema": schema,
-        "think": think,
-        "max_thinking": max_thinking,
-        "always_answer": always_answer,
-        "strict_citations": strict_citations,
-        "quiet": quiet,
-    }
+    flags = flags_of(locals())
     with command_scope(flags, as_json=as_json, output_format=output_format, report=report) as (
         settings,
         sink,
@@ -338,41 +220,28 @@ def ask(
 
 @context_app.command("build")
 def build_context(
-    output: Output,
-    paths: Paths = None,
-    context_tokens: ContextTokens = None,
-    include: Include = None,
-    exclude: Exclude = None,
-    files_from: FilesFrom = None,
-    null: Null = False,
-    fit: Fit = None,
-    allow_secrets: AllowSecrets = None,
-    ocr: Ocr = None,
-    no_cache: NoCache = None,
-    strict: Strict = None,
-    model: Model = None,
-    device: Device = None,
-    threads: Threads = None,
-    chunk_tokens: ChunkTokens = None,
-    kv: Kv = None,
-    as_json: Json = False,
-    quiet: Quiet = None,
+    output: o.Output,
+    paths: o.Paths = None,
+    context_tokens: o.ContextTokens = None,
+    include: o.Include = None,
+    exclude: o.Exclude = None,
+    files_from: o.FilesFrom = None,
+    null: o.Null = False,
+    fit: o.Fit = None,
+    allow_secrets: o.AllowSecrets = None,
+    ocr: o.Ocr = None,
+    no_cache: o.NoCache = None,
+    strict: o.Strict = None,
+    model: o.Model = None,
+    device: o.Device = None,
+    threads: o.Threads = None,
+    chunk_tokens: o.ChunkTokens = None,
+    kv: o.Kv = None,
+    as_json: o.Json = False,
+    quiet: o.Quiet = None,
 ) -> None:
     """Read documents into a context and save it; the same command goes on after a stop."""
-    flags = {
-        "model": model,
-        "device": device,
-        "threads": threads,
-        "chunk_tokens": chunk_tokens,
-        "kv": kv,
-        "context_tokens": context_tokens,
-        "fit": fit,
-        "allow_secrets": allow_secrets,
-        "ocr": ocr,
-        "no_cache": no_cache,
-        "strict": strict,
-        "quiet": quiet,
-    }
+    flags = flags_of(locals())
     with command_scope(flags, json_errors=as_json) as (settings, sink):
         from mm1cli.commands import context
         from mm1cli.commands.reading import Sources
@@ -382,7 +251,7 @@ def build_context(
 
 
 @context_app.command("list")
-def list_contexts(as_json: Json = False) -> None:
+def list_contexts(as_json: o.Json = False) -> None:
     """The contexts that analyze keeps by itself, and what they take."""
     with command_scope({}, json_errors=as_json) as (settings, _):
         from mm1cli.commands import context
@@ -391,7 +260,7 @@ def list_contexts(as_json: Json = False) -> None:
 
 
 @context_app.command("show")
-def show_context(name: ContextName, as_json: Json = False) -> None:
+def show_context(name: o.ContextName, as_json: o.Json = False) -> None:
     """What a context holds and what made it."""
     with command_scope({}, json_errors=as_json) as (settings, _):
         from mm1cli.commands import context
@@ -400,7 +269,7 @@ def show_context(name: ContextName, as_json: Json = False) -> None:
 
 
 @context_app.command("verify")
-def verify_context(name: ContextName, as_json: Json = False) -> None:
+def verify_context(name: o.ContextName, as_json: o.Json = False) -> None:
     """Read every byte of a context and hold it against its checksum."""
     with command_scope({}, json_errors=as_json) as (settings, _):
         from mm1cli.commands import context
@@ -409,7 +278,7 @@ def verify_context(name: ContextName, as_json: Json = False) -> None:
 
 
 @context_app.command("rm")
-def remove_contexts(names: ContextNames) -> None:
+def remove_contexts(names: o.ContextNames) -> None:
     """Remove saved contexts."""
     with command_scope({}) as (settings, _):
         from mm1cli.commands import context
@@ -418,16 +287,16 @@ def remove_contexts(names: ContextNames) -> None:
 
 
 @context_app.command("gc")
-def collect_contexts(max_cache: MaxCache = None) -> None:
+def collect_contexts(max_cache: o.MaxCache = None) -> None:
     """Remove kept contexts, the longest unused first, until all fit --max-cache."""
-    with command_scope({"max_cache": max_cache}) as (settings, _):
+    with command_scope(flags_of(locals())) as (settings, _):
         from mm1cli.commands import context
 
         context.collect(settings, sys.stdout)
 
 
 @templates_app.command("list")
-def list_templates(as_json: Json = False) -> None:
+def list_templates(as_json: o.Json = False) -> None:
     """The templates there are: those of mm1, and your own."""
     with command_scope({}, json_errors=as_json):
         from mm1cli.commands import templates
@@ -436,7 +305,7 @@ def list_templates(as_json: Json = False) -> None:
 
 
 @templates_app.command("show")
-def show_template(name: TemplateName) -> None:
+def show_template(name: o.TemplateName) -> None:
     """Print a template: redirect it to a file, and change it."""
     with command_scope({}):
         from mm1cli.commands import templates

@@ -5,25 +5,9 @@ from typing import Annotated
 
 import typer
 
-from mm1cli.options import (
-    Check,
-    CheckText,
-    Chunks,
-    ChunkTokens,
-    Device,
-    Form,
-    GgufFile,
-    Group,
-    ImportForm,
-    Json,
-    Kv,
-    ModelName,
-    NewModel,
-    NoCache,
-    Quiet,
-    Threads,
-)
+import mm1cli.options as o
 from mm1cli.session import command_scope
+from mm1cli.settings import flags_of
 
 models_app = typer.Typer(
     help="List, fetch, plan, quantise, import and check models.", no_args_is_help=True
@@ -33,12 +17,12 @@ _MACHINE = "Machine"
 
 Context = Annotated[
     str | None,
-    typer.Option(metavar="TOKENS", help="Such as 1M. [what the model knows]"),
+    typer.Option(metavar="TOKENS", help="Such as 1M. \\[what the model knows]"),
 ]
 Ram = Annotated[
     str | None,
     typer.Option(
-        metavar="SIZE", help="Memory, such as 512G. [what is free]", rich_help_panel=_MACHINE
+        metavar="SIZE", help="Memory, such as 512G. \\[what is free]", rich_help_panel=_MACHINE
     ),
 ]
 Gpus = Annotated[
@@ -52,7 +36,7 @@ Gpus = Annotated[
 ]
 Disk = Annotated[
     str | None,
-    typer.Option(metavar="SIZE", help="Room on disk. [what is free]", rich_help_panel=_MACHINE),
+    typer.Option(metavar="SIZE", help="Room on disk. \\[what is free]", rich_help_panel=_MACHINE),
 ]
 Weights = Annotated[
     str, typer.Option(metavar="PRECISION", help="As if they were: stored, int8 or int4.")
@@ -77,7 +61,7 @@ _STARTS_ANEW = "nothing is kept; the same command starts anew"
 
 
 @models_app.command("list")
-def list_models(as_json: Json = False) -> None:
+def list_models(as_json: o.Json = False) -> None:
     """The models there are, and whether they are installed."""
     with command_scope({}, json_errors=as_json):
         from mm1cli.commands import models
@@ -86,7 +70,7 @@ def list_models(as_json: Json = False) -> None:
 
 
 @models_app.command()
-def show(name: ModelName, as_json: Json = False) -> None:
+def show(name: o.ModelName, as_json: o.Json = False) -> None:
     """What a model is: its family, layers and sizes."""
     with command_scope({}, json_errors=as_json):
         from mm1cli.commands import models
@@ -95,9 +79,9 @@ def show(name: ModelName, as_json: Json = False) -> None:
 
 
 @models_app.command()
-def pull(name: ModelName = "mini", quiet: Quiet = None) -> None:
+def pull(name: o.ModelName = "mini", quiet: o.Quiet = None) -> None:
     """Fetch a model once; everything afterwards is offline."""
-    with command_scope({"quiet": quiet}) as (_, sink):
+    with command_scope(flags_of(locals())) as (_, sink):
         from mm1cli.commands import models
 
         models.pull(name, sys.stdout, sink)
@@ -105,7 +89,7 @@ def pull(name: ModelName = "mini", quiet: Quiet = None) -> None:
 
 @models_app.command()
 def plan(
-    name: ModelName,
+    name: o.ModelName,
     context: Context = None,
     ram: Ram = None,
     gpu: Gpus = None,
@@ -113,21 +97,15 @@ def plan(
     weights: Weights = "stored",
     rate: RateOptions = None,
     measure: Measure = False,
-    device: Device = None,
-    threads: Threads = None,
-    chunk_tokens: ChunkTokens = None,
-    kv: Kv = None,
-    no_cache: NoCache = None,
-    as_json: Json = False,
+    device: o.Device = None,
+    threads: o.Threads = None,
+    chunk_tokens: o.ChunkTokens = None,
+    kv: o.Kv = None,
+    no_cache: o.NoCache = None,
+    as_json: o.Json = False,
 ) -> None:
     """What a context takes on a machine: bytes, driver, time. Needs no weights; exit 4 if none."""
-    flags = {
-        "device": device,
-        "threads": threads,
-        "chunk_tokens": chunk_tokens,
-        "kv": kv,
-        "no_cache": no_cache,
-    }
+    flags = flags_of(locals())
     with command_scope(flags, json_errors=as_json) as (settings, _):
         from mm1cli.commands import models_plan
 
@@ -137,17 +115,17 @@ def plan(
 
 @models_app.command()
 def quantize(
-    name: ModelName,
-    output: NewModel,
-    to: Form,
-    group: Group = None,
-    check: Check = None,
-    text: CheckText = None,
-    as_json: Json = False,
-    quiet: Quiet = None,
+    name: o.ModelName,
+    output: o.NewModel,
+    to: o.Form,
+    group: o.Group = None,
+    check: o.Check = None,
+    text: o.CheckText = None,
+    as_json: o.Json = False,
+    quiet: o.Quiet = None,
 ) -> None:
     """Write a model again with its matrices in int8 or int4, and say what that changed."""
-    with command_scope({"quiet": quiet}, json_errors=as_json, saved=_STARTS_ANEW) as (_, sink):
+    with command_scope(flags_of(locals()), json_errors=as_json, saved=_STARTS_ANEW) as (_, sink):
         from mm1cli.commands import weights
 
         weights.quantize(
@@ -157,22 +135,22 @@ def quantize(
 
 @models_app.command("import")
 def import_model(
-    file: GgufFile,
-    output: NewModel,
-    to: ImportForm = None,
-    group: Group = None,
-    as_json: Json = False,
-    quiet: Quiet = None,
+    file: o.GgufFile,
+    output: o.NewModel,
+    to: o.ImportForm = None,
+    group: o.Group = None,
+    as_json: o.Json = False,
+    quiet: o.Quiet = None,
 ) -> None:
     """Make a model of a GGUF file: MiniMax-01 and M1, or Llama-shaped."""
-    with command_scope({"quiet": quiet}, json_errors=as_json, saved=_STARTS_ANEW) as (_, sink):
+    with command_scope(flags_of(locals()), json_errors=as_json, saved=_STARTS_ANEW) as (_, sink):
         from mm1cli.commands import weights
 
         weights.import_gguf(file, output, to, group, sink, sys.stdout, as_json=as_json)
 
 
 @models_app.command()
-def verify(name: ModelName, chunk: Chunks = None, as_json: Json = False) -> None:
+def verify(name: o.ModelName, chunk: o.Chunks = None, as_json: o.Json = False) -> None:
     """Recompute a model's recorded outputs (expected.safetensors), or check its files."""
     with command_scope({}, json_errors=as_json):
         from mm1cli.commands import models

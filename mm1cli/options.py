@@ -1,4 +1,7 @@
-"""The options of the commands, each once: what it is called, what its help says."""
+"""The options of the commands, each once: what it is called, what its help says.
+
+`\\[` in a help text is a bracket; typer takes `[word]` for markup and shows nothing.
+"""
 
 from pathlib import Path
 from typing import Annotated
@@ -21,10 +24,10 @@ Ask = Annotated[
 ]
 Model = Annotated[
     str | None,
-    typer.Option(help="Name or folder of the model. [mini]", rich_help_panel=_MODEL),
+    typer.Option(help="Name or folder of the model. \\[mini]", rich_help_panel=_MODEL),
 ]
 Device = Annotated[
-    str | None, typer.Option(help="cpu, cuda, or cuda:0,cuda:1. [cpu]", rich_help_panel=_MODEL)
+    str | None, typer.Option(help="cpu, cuda, or cuda:0,cuda:1. \\[cpu]", rich_help_panel=_MODEL)
 ]
 Threads = Annotated[int | None, typer.Option(help="CPU threads.", rich_help_panel=_MODEL)]
 ChunkTokens = Annotated[
@@ -34,13 +37,13 @@ Kv = Annotated[
     str | None,
     typer.Option(
         metavar="DTYPE",
-        help="Keep keys and values in float32 or int8. [float32]",
+        help="Keep keys and values in float32 or int8. \\[float32]",
         rich_help_panel=_MODEL,
     ),
 ]
 ContextTokens = Annotated[
     int | None,
-    typer.Option(help="Largest context. [what the model knows]", rich_help_panel=_READING),
+    typer.Option(help="Largest context. \\[what the model knows]", rich_help_panel=_READING),
 ]
 Strict = Annotated[
     bool | None,
@@ -69,7 +72,7 @@ Fit = Annotated[
     str | None,
     typer.Option(
         metavar="POLICY",
-        help="If it does not fit: focus, fail, drop-largest or head. [focus]",
+        help="If it does not fit: focus (retrieval), fail, drop-largest or head. \\[focus]",
         rich_help_panel=_READING,
     ),
 ]
@@ -77,7 +80,7 @@ Focus = Annotated[
     str | None,
     typer.Option(
         metavar="off|auto|N",
-        help="Read N passages again beside the question. [auto]",
+        help="Repeat the N best passages beside the question. \\[auto]",
         rich_help_panel=_READING,
     ),
 ]
@@ -122,7 +125,7 @@ Schema = Annotated[
     str | None,
     typer.Option(
         metavar="FILE|FIELDS",
-        help="Answer in JSON: a JSON Schema, or `name, year int, tags [str]`.",
+        help="Answer in JSON: a JSON Schema, or `name, year int, tags \\[str]`.",
         rich_help_panel=_ANSWER,
     ),
 ]
@@ -130,7 +133,7 @@ Think = Annotated[
     str | None,
     typer.Option(
         metavar="HOW",
-        help="A model's thinking: hide, show or only. [hide]",
+        help="A model's thinking: hide, show or only. \\[hide]",
         rich_help_panel=_ANSWER,
     ),
 ]
@@ -181,7 +184,9 @@ GgufFile = Annotated[
 ]
 ImportForm = Annotated[
     str | None,
-    typer.Option("--to", metavar="FORM", help="int8, int4 or float32. [the nearest to the file's]"),
+    typer.Option(
+        "--to", metavar="FORM", help="int8, int4 or float32. \\[the nearest to the file's]"
+    ),
 ]
 Group = Annotated[
     int | None, typer.Option(help="int4: weights that share a scale; 32, 64 or 128. [64]")
@@ -189,11 +194,11 @@ Group = Annotated[
 Check = Annotated[
     bool | None,
     typer.Option(
-        "--check/--no-check", help="Measure the change of scores. [if it fits into memory]"
+        "--check/--no-check", help="Measure the change of logprobs. \\[if it fits into memory]"
     ),
 ]
 CheckText = Annotated[
-    Path | None, typer.Option("--text", metavar="FILE", help="Measure on this. [a text of mm1's]")
+    Path | None, typer.Option("--text", metavar="FILE", help="Measure on this. \\[a text of mm1's]")
 ]
 MaxCache = Annotated[
     float | None,
@@ -230,14 +235,14 @@ Category = Annotated[
     list[str] | None,
     typer.Option(
         "--focus",
-        help="security, bugs, api, tests, performance or docs. Repeat. [all]",
+        help="security, bugs, api, tests, performance or docs. Repeat. \\[all]",
         rich_help_panel=_REVIEW,
     ),
 ]
 Severity = Annotated[
     str | None,
     typer.Option(
-        help="Show from here up: low, medium, high or critical. [low]", rich_help_panel=_REVIEW
+        help="Show from here up: low, medium, high or critical. \\[low]", rich_help_panel=_REVIEW
     ),
 ]
 MaxFindings = Annotated[
@@ -263,7 +268,7 @@ Surprise = Annotated[
 Findings = Annotated[
     bool,
     typer.Option(
-        "--findings", help="Write findings with a small model, too.", rich_help_panel=_REVIEW
+        "--findings", help="Generate findings with a small model, too.", rich_help_panel=_REVIEW
     ),
 ]
 FailOn = Annotated[

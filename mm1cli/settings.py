@@ -120,14 +120,14 @@ class Settings:
     )
     # A JSON Schema the answer follows: a file or the short form; see answering/json_schema.py.
     schema: str | None = _text(None)
-    # What becomes of what a model writes between <think> and </think>, and how long it may be.
+    # What becomes of what a model generates between <think> and </think>, and how long it may be.
     think: str = _choice("hide", "show", "only")
     max_thinking: int = _whole(4096, 0, 2**31 - 1)
     seed: int = _whole(0, 0, 2**63 - 1)
     threads: int | None = _whole(None, 1, 1024)
     # What happens to documents that do not fit; see mm1cli/ingest/budget_policy.py.
     fit: str = _choice("focus", "fail", "drop-largest", "head")
-    # Passages read once more close to the question; see mm1cli/answering/prompt.py.
+    # Passages repeated beside the question; see mm1cli/answering/prompt.py.
     focus: str = _setting(
         "auto",
         _Allowed(
@@ -168,6 +168,11 @@ _ALLOWED: dict[str, _Allowed] = {
     entry.name: entry.metadata["allowed"] for entry in fields(Settings) if entry.metadata
 }
 NAMES: tuple[str, ...] = tuple(_ALLOWED)
+
+
+def flags_of(parameters: Mapping[str, object]) -> dict[str, object]:
+    """The flags among a command's parameters (its `locals()`): what is a setting by its name."""
+    return {name: parameters[name] for name in NAMES if name in parameters}
 
 
 def load(

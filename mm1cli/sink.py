@@ -1,4 +1,4 @@
-"""The one way out. Commands and `answer.py` speak to a `Sink`; which one is a matter of flags.
+"""The one way out. Commands and `answering` speak to a `Sink`; which one is a matter of flags.
 
 Sinks: `terminal.Terminal` (people), `events.JsonObject` (--json), `events.JsonLines`
 (--format jsonl), and `report.Report` (--report) beside one of these in a `tee.Tee`. Answers go to
@@ -6,16 +6,14 @@ stdout, everything else to stderr; text that comes from a model or a document is
 as markup, and its control characters are made visible.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
 
 from mm1cli.ingest.corpus import Corpus
 from mm1cli.ingest.manifest import Manifest
 from mm1cli.result import Answer, Citation
-
-if TYPE_CHECKING:
-    from mm1cli.review.finding import Review
+from mm1cli.review.finding import Review
 
 SCHEMA_VERSION = 1
 
@@ -28,44 +26,134 @@ class RunInfo:
     model: str
 
 
-class Sink(Protocol):
-    """Calls come in the order init, manifest, corpus, then any mix of progress, note, thinking,
-    token, citation and answer, then close. `token` pieces of one answer, joined, are that answer's
-    text; what the model thinks before it is never among them. No call may change its arguments.
-    `close` is called exactly once, also after an error, and leaves the terminal as it found it."""
+@dataclass(frozen=True, slots=True)
+class ManifestEvent:
+    """Every run has one; `show` says the user asked to see it (--dry-run, `mm1 tokens`)."""
 
-    def init(self, run: RunInfo) -> None: ...
+    manifest: Manifest
+    show: bool
+
+
+@dataclass(frozen=True, slots=True)
+class CorpusEvent:
+    """What citations point into, in the order of the context; `tokens[i]` are of document i.
+    Only a run that answers has one."""
+
+    corpus: Corpus
+    tokens: Sequence[int]
+
+
+@dataclass(frozen=True, slots=True)
+class NoteEvent:
+    """One line the user must know: what is left out, why a plan was chosen."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ProgressEvent:
+    """`stage` names the work ("reading", "prefill"); done == total ends it."""
+
+    stage: str
+    done: int
+    total: int
+    unit: str
+
+
+@dataclass(frozen=True, slots=True)
+class QuestionEvent:
+    """The tokens and citations that follow belong to this question (index from 0)."""
+
+    question: str
+    index: int
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class ThinkingEvent:
+    """A piece of what the model decodes before its answer; only if the user asked for it."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class TokenEvent:
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorEvent:
+    message: str
+    exit_code: int
+
+
+@dataclass(frozen=True, slots=True)
+class CloseEvent:
+    pass
+
+
+Event = (
+    RunInfo
+    | ManifestEvent
+    | CorpusEvent
+    | NoteEvent
+    | ProgressEvent
+    | QuestionEvent
+    | ThinkingEvent
+    | TokenEvent
+    | Citation
+    | Answer  # finished: its tokens and citations have come before
+    | Review  # the only answer of `mm1 review`
+    | ErrorEvent
+    | CloseEvent
+)
+
+
+class Sink(ABC):
+    """Events come in the order init, manifest, corpus, then any mix of progress, note, thinking,
+    token, citation and answer, then close. `token` pieces of one answer, joined, are that answer's
+    text; what the model thinks before it is never among them. No sink may change an event.
+    `close` comes exactly once, also after an error, and leaves the terminal as it found it."""
+
+    @abstractmethod
+    def emit(self, event: Event) -> None:
+        """Shows or keeps `event`; one that is of no use to this sink is ignored."""
+
+    def init(self, run: RunInfo) -> None:
+        self.emit(run)
 
     def manifest(self, manifest: Manifest, *, show: bool) -> None:
-        """Every run has one; `show` says the user asked to see it (--dry-run, `mm1 tokens`)."""
+        self.emit(ManifestEvent(manifest, show))
 
     def corpus(self, corpus: Corpus, tokens: Sequence[int]) -> None:
-        """What citations point into, in the order of the context; `tokens[i]` are of document i.
-        Only a run that answers has one."""
+        self.emit(CorpusEvent(corpus, tokens))
 
     def note(self, text: str) -> None:
-        """One line the user must know: what is left out, why a plan was chosen."""
+        self.emit(NoteEvent(text))
 
     def progress(self, stage: str, done: int, total: int, unit: str) -> None:
-        """`stage` names the work ("reading", "prefill"); done == total ends it."""
+        self.emit(ProgressEvent(stage, done, total, unit))
 
     def question(self, question: str, index: int, count: int) -> None:
-        """The tokens and citations that follow belong to this question (index from 0)."""
+        self.emit(QuestionEvent(question, index, count))
 
     def thinking(self, text: str) -> None:
-        """What the model writes before its answer, piece by piece; only if the user asked for it.
-        It comes before the tokens of the answer and is no part of it."""
+        self.emit(ThinkingEvent(text))
 
-    def token(self, text: str) -> None: ...
+    def token(self, text: str) -> None:
+        self.emit(TokenEvent(text))
 
-    def citation(self, citation: Citation) -> None: ...
+    def citation(self, citation: Citation) -> None:
+        self.emit(citation)
 
     def answer(self, answer: Answer) -> None:
-        """The finished answer; its tokens and citations have been sent before."""
+        self.emit(answer)
 
-    def review(self, review: "Review") -> None:
-        """What `mm1 review` found; the only answer of that command."""
+    def review(self, review: Review) -> None:
+        self.emit(review)
 
-    def error(self, message: str, exit_code: int) -> None: ...
+    def error(self, message: str, exit_code: int) -> None:
+        self.emit(ErrorEvent(message, exit_code))
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        self.emit(CloseEvent())

@@ -101,7 +101,7 @@ def hostile() -> Collected:
         index_of(corpus, num_workers=1),
         is_written=True,
         is_change=False,
-        plan="focus",
+        plan="retrieval",
         findings=(
             found(path, text, f"quoted = '{HOSTILE}'", 2, **words),
             found(path, text, "9" * 100, 3, **words),

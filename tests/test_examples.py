@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.rest, pytest.mark.mini]
 
 
 @pytest.mark.parametrize(
-    ("plan", "arguments"), [("whole", ()), ("focus", ("--context-tokens", 2000))]
+    ("plan", "arguments"), [("whole", ()), ("retrieval", ("--context-tokens", 2000))]
 )
 def test_the_builder_is_found_in_the_papers(mini_dir, tmp_path, plan: str, arguments):
     """Red: the first command in the README gives no evidence for its answer."""

@@ -8,9 +8,9 @@ path. Recall@k: one of the first k overlaps a gold passage. Of passages (some 70
 judge's order) and of pieces (two sentences from the best three passages, which is what is shown):
 `bm25 alone` orders the same passages, and all pieces there are, by plain FTS5 bm25 of their text;
 `search` is the order of the product's index, which also knows paths and headings. `--answers`
-questions are answered too (by focus): are the quotes exact, do gain and attention order the pieces
-better, does gain tell what carries a right answer from what does not. Intervals: Wilson, 95 %;
-bootstrap for AUROC. Thresholds are chosen on all but one question and tried on that one.
+questions are answered too (by retrieval): are the quotes exact, do gain and attention order the
+pieces better, does gain tell what carries a right answer from what does not. Intervals: Wilson,
+95 %; bootstrap for AUROC. Thresholds are chosen on all but one question and tried on that one.
 """
 
 import argparse
@@ -72,7 +72,7 @@ class Asked:
         ]
 
     def answer(self, question: Question, ranked: Result) -> Result:
-        """What the product answers by focus, and the gain of each piece for the right answer."""
+        """The product's answer by retrieval, and the gain of each piece for the right answer."""
         best = [self._ranked(ranked[unit]) for unit in ("passages", "pieces")]
         evidence = Evidence(best[0], best[1], ranked["lift"])
         settings = replace(Settings(), max_tokens=MAX_TOKENS)

@@ -53,8 +53,8 @@ def run(
     if manifest.plan is ReadingPlan.RETRIEVAL:
         sink.note(
             f"{manifest.tokens:,} tokens do not fit the {manifest.budget_tokens:,} that "
-            f"{settings.model} leaves for documents: reading by focus, the passages that fit each "
-            "question best"
+            f"{settings.model} leaves for documents: reading by retrieval, the passages that fit "
+            "each question best"
         )
     source = None if settings.no_cache else CachedContext(engine, cache(settings), sink)
     reader = Answerer(engine, reading.packed, manifest.plan, settings, sink, source)

@@ -46,7 +46,7 @@ def require_everything_read(manifest: Manifest) -> None:
     if manifest.plan is ReadingPlan.RETRIEVAL:
         raise InputLeftOutError(
             f"--strict: {manifest.tokens:,} tokens do not fit the budget of "
-            f"{manifest.budget_tokens:,}, so they were read by focus"
+            f"{manifest.budget_tokens:,}, so they were read by retrieval"
         )
 
 

@@ -1,8 +1,10 @@
 """`mm1 models plan`: what a context of a model takes on a machine, before anything is done."""
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from fractions import Fraction
 from typing import TextIO
 
 from engine import model_files
@@ -11,10 +13,12 @@ from mm1cli.errors import BudgetError, UsageError
 from mm1cli.models import library
 from mm1cli.output.plan_table import Table
 from mm1cli.settings import Settings
-from mm1cli.sizes import parse
 
 RATES = ("product", "attention", "memory", "int8", "int4", "read", "write", "link")
 WEIGHTS = ("stored", "int8", "int4")
+_POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4, "p": 5}
+_SIZE = re.compile(r"(\d+(?:\.\d+)?|\.\d+)\s*([kmgtp]?)(i?)b?", re.IGNORECASE | re.ASCII)
+_LARGEST = 2**62
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +39,7 @@ def run(name: str, asked: PlanFlags, settings: Settings, stdout: TextIO, *, as_j
     if asked.weights not in WEIGHTS:
         raise UsageError(f"--weights is {', '.join(WEIGHTS)}, not {ascii(asked.weights)[:40]}")
     num_tokens, ram = _size(asked.context, "--context"), _size(asked.ram, "--ram")
-    disk, gpus = _size(asked.disk, "--disk"), [parse(text, "--gpu") for text in asked.gpus]
+    disk, gpus = _size(asked.disk, "--disk"), [parse_size(text, "--gpu") for text in asked.gpus]
     told = _told_rates(asked.rates)
     found = model_files.plan(
         library.resolve(name),
@@ -79,8 +83,23 @@ def run(name: str, asked: PlanFlags, settings: Settings, stdout: TextIO, *, as_j
         raise BudgetError(f"{found.lacks}; {fitting if found.would_fit else 'use a smaller model'}")
 
 
+def parse_size(text: str, what: str) -> int:
+    """A whole number: k, M, G, T, P are powers of 1,000, Ki to Pi of 1,024; a B may follow.
+
+    Raises UsageError that names `what`.
+    """
+    match = _SIZE.fullmatch(text.strip().replace(",", "").replace("_", ""))
+    if match is not None:
+        number, unit, binary = match.groups()
+        power = (1024 if binary else 1000) ** _POWERS[unit.lower()]
+        value: int = round(Fraction(number) * power)
+        if 0 < value <= _LARGEST and (unit or not binary):
+            return value
+    raise UsageError(f"{what} is a size such as 512G, 80Gi or 1M, not {ascii(text)[:40]}")
+
+
 def _size(text: str | None, what: str) -> int | None:
-    return None if text is None else parse(text, what)
+    return None if text is None else parse_size(text, what)
 
 
 def _told_rates(texts: Sequence[str]) -> dict[str, float]:
@@ -91,5 +110,5 @@ def _told_rates(texts: Sequence[str]) -> dict[str, float]:
             raise UsageError(
                 f"--rate is NAME=SIZE with a NAME of {', '.join(RATES)}, not {ascii(text)[:40]}"
             )
-        values[name] = float(parse(value, f"--rate {name}"))
+        values[name] = float(parse_size(value, f"--rate {name}"))
     return values

@@ -115,7 +115,7 @@ def settle(
         )
     policy = cast(Policy, settings.fit)
     if settings.focus == "off" and policy == "focus":
-        policy = "fail"  # nothing may be read by focus
+        policy = "fail"  # nothing may be read by retrieval
     kept = fit(packed, budget, policy, tokenizer)
     if kept is not packed:
         sink.note(

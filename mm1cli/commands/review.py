@@ -158,7 +158,7 @@ def _read(
     )
     num_tokens = frame.num_tokens if frame is not None else 0
     contents = len(packed.contents_ids)
-    if num_tokens + contents >= limit:  # the documents are then read by focus, without contents
+    if num_tokens + contents >= limit:  # the documents are then read by retrieval, without contents
         packed = replace(packed, contents_ids=())
     reading = settle(model, packed, num_tokens, tokenizer, settings, sink)
     kept = {document.path for document in reading.packed.corpus.documents}
@@ -208,7 +208,7 @@ def _note_reading(found: _Repository, settings: Settings, sink: Sink, *, writes:
     manifest = found.reading.manifest
     if not writes and manifest.plan is ReadingPlan.RETRIEVAL:
         what = "the changed files are" if found.change is not None else "each file is"
-        sink.note(f"no question is asked, so nothing is read by focus: {what} read whole, in turn")
+        sink.note(f"no question is asked, so there is no retrieval: {what} read whole, in turn")
     if writes and manifest.plan is ReadingPlan.RETRIEVAL:
         sink.note(
             f"{manifest.tokens:,} tokens do not fit the {manifest.budget_tokens:,} that "

@@ -1,6 +1,6 @@
 """What to do with documents that do not fit the context, when the user says what to do.
 
-By default nothing is dropped: `analyze` then reads by focus, the passages that fit each question.
+By default nothing is dropped: `analyze` then retrieves the passages that fit each question.
 """
 
 from collections.abc import Iterator, Sequence

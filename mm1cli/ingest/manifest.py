@@ -13,7 +13,7 @@ from mm1cli.ingest.corpus import Corpus, Reason
 
 class ReadingPlan(StrEnum):
     WHOLE = "whole"  # every token of the corpus is in the context
-    RETRIEVAL = "focus"  # passages chosen for the question are in the context
+    RETRIEVAL = "retrieval"  # passages chosen for the question are in the context
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,9 +18,9 @@ def make_sink(format: Format, quiet: bool) -> Sink:
     if format == "text":
         return Terminal.from_environment(quiet)
     if format in ("sarif", "github", "markdown"):
-        from mm1cli.output.review_sinks import Report
+        from mm1cli.output.review_sinks import ReviewSink
 
-        return Report(format, quiet=quiet)
+        return ReviewSink(format, quiet=quiet)
     stdout = Channel.from_environment(sys.stdout, os.environ)
     # A program reads stdout; beside it, words without a bar or colour.
     stderr = guarded(Channel(sys.stderr))

@@ -8,26 +8,45 @@ on stderr in words, as by a run without a terminal.
 import json
 import math
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import fields, is_dataclass
 from enum import Enum
-from typing import TYPE_CHECKING
 
-from mm1cli.ingest.corpus import Corpus, Locator
+from mm1cli.ingest.corpus import Locator
 from mm1cli.ingest.manifest import Manifest, ReadingPlan
 from mm1cli.output.text import Channel
 from mm1cli.result import Answer, Citation
-from mm1cli.sink import SCHEMA_VERSION, RunInfo
-
-if TYPE_CHECKING:
-    from mm1cli.output.terminal import Terminal
-    from mm1cli.review.finding import Review
+from mm1cli.review.finding import Review
+from mm1cli.sink import (
+    SCHEMA_VERSION,
+    CloseEvent,
+    ErrorEvent,
+    Event,
+    ManifestEvent,
+    NoteEvent,
+    ProgressEvent,
+    QuestionEvent,
+    RunInfo,
+    Sink,
+    ThinkingEvent,
+    TokenEvent,
+)
 
 # JSON may hold these raw, but a terminal that shows it, or a reader that splits lines, must not
 # see them. They can stand only inside strings, where the escape means the same.
 _RAW_IN_JSON = (*range(0x7F, 0xA0), 0x2028, 0x2029, *range(0x202A, 0x202F), *range(0x2066, 0x206A))
 _RUNNER_WORD, _RUNNER_WORD_ESCAPED = "##[", r"##\u005b"  # GitHub's runner obeys it anywhere
 _ESCAPED_IN_JSON = {code: f"\\u{code:04x}" for code in _RAW_IN_JSON}
+# The `type` of events that are lines as they are.
+_TYPES: dict[type[Event], str] = {
+    RunInfo: "init",
+    NoteEvent: "note",
+    ProgressEvent: "progress",
+    QuestionEvent: "question",
+    ThinkingEvent: "thinking",
+    TokenEvent: "token",
+    Citation: "citation",
+    ErrorEvent: "error",
+}
 
 
 def plain(value: object) -> object:
@@ -67,10 +86,10 @@ def escaped(json_text: str) -> str:
     return text.translate(_ESCAPED_IN_JSON)
 
 
-class JsonObject:
-    """Implements `Sink`. Everything is kept until `close`, which writes the one object."""
+class JsonObject(Sink):
+    """Everything is kept until `close`, which writes the one object."""
 
-    def __init__(self, stdout: Channel, aside: "Terminal") -> None:
+    def __init__(self, stdout: Channel, aside: Sink) -> None:
         self._stdout = stdout
         self._aside = aside
         self._run: dict[str, object] = {}
@@ -81,50 +100,30 @@ class JsonObject:
         self._error: dict[str, object] | None = None
         self._review: dict[str, object] = {}
 
-    def init(self, run: RunInfo) -> None:
-        self._run = _run_json(run)
+    def emit(self, event: Event) -> None:
+        match event:
+            case RunInfo():
+                self._run = _fields(event)
+            case ManifestEvent():
+                self._manifest = event.manifest
+            case NoteEvent():
+                self._notes.append(event.text)
+            case QuestionEvent():
+                self._num_notes_before = len(self._notes)
+            case Answer():
+                notes = self._notes[self._num_notes_before :]
+                self._answers.append(_answer_json(event, self._manifest) | {"notes": notes})
+                self._num_notes_before = len(self._notes)
+            case Review():
+                self._review = _review_json(event)
+            case ErrorEvent():
+                self._error = _fields(event)
+        if isinstance(event, NoteEvent | ProgressEvent | ThinkingEvent | ErrorEvent | CloseEvent):
+            self._aside.emit(event)
+        if isinstance(event, CloseEvent):
+            self._write()
 
-    def manifest(self, manifest: Manifest, *, show: bool) -> None:  # noqa: ARG002 - always shown
-        self._manifest = manifest
-
-    def corpus(self, corpus: Corpus, tokens: Sequence[int]) -> None:
-        pass
-
-    def note(self, text: str) -> None:
-        self._notes.append(text)
-        self._aside.note(text)
-
-    def progress(self, stage: str, done: int, total: int, unit: str) -> None:
-        self._aside.progress(stage, done, total, unit)
-
-    def question(self, question: str, index: int, count: int) -> None:  # noqa: ARG002
-        self._num_notes_before = len(self._notes)
-
-    def thinking(self, text: str) -> None:
-        self._aside.thinking(text)
-
-    def token(self, text: str) -> None:
-        pass
-
-    def citation(self, citation: Citation) -> None:
-        pass
-
-    def answer(self, answer: Answer) -> None:
-        notes = self._notes[self._num_notes_before :]
-        self._answers.append(_answer_json(answer, self._manifest) | {"notes": notes})
-        self._num_notes_before = len(self._notes)
-
-    def review(self, review: "Review") -> None:
-        from mm1cli.output.review import as_json
-
-        self._review = as_json(review)
-
-    def error(self, message: str, exit_code: int) -> None:
-        self._error = {"message": message, "exit_code": int(exit_code)}
-        self._aside.error(message, exit_code)
-
-    def close(self) -> None:
-        self._aside.close()
+    def _write(self) -> None:
         whole: dict[str, object] = {"schema_version": SCHEMA_VERSION}
         if self._error is not None:
             whole["error"] = self._error
@@ -142,71 +141,45 @@ class JsonObject:
         write_line(self._stdout, whole)
 
 
-class JsonLines:
-    """Implements `Sink`. One object per call, as it happens; `quiet` leaves out progress."""
+class JsonLines(Sink):
+    """One object per event, as it happens; `quiet` leaves out progress."""
 
-    def __init__(self, stdout: Channel, aside: "Terminal", *, quiet: bool = False) -> None:
+    def __init__(self, stdout: Channel, aside: Sink, *, quiet: bool = False) -> None:
         self._stdout = stdout
         self._aside = aside
         self._quiet = quiet
         self._manifest: Manifest | None = None
 
-    def _event(self, kind: str, body: dict[str, object]) -> None:
+    def emit(self, event: Event) -> None:
+        match event:
+            case ManifestEvent():
+                self._manifest = event.manifest
+                self._write("manifest", event.manifest.as_json())
+            case Answer():
+                self._write("result", _answer_json(event, self._manifest))
+            case Review():
+                for finding in event.findings:
+                    self._write("finding", finding.as_json())
+                self._write("result", _review_json(event))
+            case ProgressEvent() if self._quiet:
+                pass
+            case _ if kind := _TYPES.get(type(event)):
+                self._write(kind, _fields(event))
+        if isinstance(event, ErrorEvent | CloseEvent):
+            self._aside.emit(event)
+
+    def _write(self, kind: str, body: dict[str, object]) -> None:
         write_line(self._stdout, {"type": kind, "schema_version": SCHEMA_VERSION} | body)
 
-    def init(self, run: RunInfo) -> None:
-        self._event("init", _run_json(run))
 
-    def manifest(self, manifest: Manifest, *, show: bool) -> None:  # noqa: ARG002 - always shown
-        self._manifest = manifest
-        self._event("manifest", manifest.as_json())
-
-    def corpus(self, corpus: Corpus, tokens: Sequence[int]) -> None:
-        pass
-
-    def note(self, text: str) -> None:
-        self._event("note", {"text": text})
-
-    def progress(self, stage: str, done: int, total: int, unit: str) -> None:
-        if not self._quiet:
-            self._event("progress", {"stage": stage, "done": done, "total": total, "unit": unit})
-
-    def question(self, question: str, index: int, count: int) -> None:
-        self._event("question", {"question": question, "index": index, "count": count})
-
-    def thinking(self, text: str) -> None:
-        self._event("thinking", {"text": text})
-
-    def token(self, text: str) -> None:
-        self._event("token", {"text": text})
-
-    def citation(self, citation: Citation) -> None:
-        self._event("citation", _fields(citation))
-
-    def answer(self, answer: Answer) -> None:
-        self._event("result", _answer_json(answer, self._manifest))
-
-    def review(self, review: "Review") -> None:
-        from mm1cli.output.review import as_json
-
-        for finding in review.findings:
-            self._event("finding", finding.as_json())
-        self._event("result", as_json(review))
-
-    def error(self, message: str, exit_code: int) -> None:
-        self._event("error", {"message": message, "exit_code": int(exit_code)})
-        self._aside.error(message, exit_code)
-
-    def close(self) -> None:
-        self._aside.close()
-
-
-def _fields(value: Answer | Citation) -> dict[str, object]:
+def _fields(value: Event) -> dict[str, object]:
     return {entry.name: getattr(value, entry.name) for entry in fields(value)}
 
 
-def _run_json(run: RunInfo) -> dict[str, object]:
-    return {"command": run.command, "model": run.model}
+def _review_json(review: Review) -> dict[str, object]:
+    from mm1cli.output.review import as_json
+
+    return as_json(review)
 
 
 def _answer_json(answer: Answer, manifest: Manifest | None) -> dict[str, object]:

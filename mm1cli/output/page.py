@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 MOST_LISTED = 3_000  # documents, and files that were left out
 FEW_DOCUMENTS = 40  # so many are listed without being asked for
 _QUOTE_CHARS = 1_500  # shown before the passage is opened
-_PLAN_WORDS = {ReadingPlan.WHOLE: "whole", ReadingPlan.RETRIEVAL: "by focus"}
+_PLAN_WORDS = {ReadingPlan.WHOLE: "whole", ReadingPlan.RETRIEVAL: "by retrieval"}
 _PROSE = frozenset({"markdown", "text", "pdf", "docx", "html", "epub", "e-mail", "mailbox", "rtf"})
 _STATUS_WORDS = {
     CitationStatus.EXACT: "verbatim in the file",

@@ -10,26 +10,21 @@ from collections.abc import Sequence
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from mm1cli.disk import sync_directory
 from mm1cli.errors import Mm1Error, UsageError
-from mm1cli.ingest.corpus import Corpus
-from mm1cli.ingest.manifest import Manifest
 from mm1cli.output.citation_context import Sources
 from mm1cli.output.page import Collected, Option, render
-from mm1cli.result import Answer, Citation
-from mm1cli.sink import RunInfo
-
-if TYPE_CHECKING:
-    from mm1cli.review.finding import Review
+from mm1cli.result import Answer
+from mm1cli.review.finding import Review
+from mm1cli.sink import CorpusEvent, ErrorEvent, Event, ManifestEvent, NoteEvent, RunInfo, Sink
 
 _OURS = b'<meta name="generator" content="mm1 report">'
 _HEAD_BYTES = 512
 
 
-class Report:
-    """Implements `Sink`; shows nothing. `write` puts the page in its place."""
+class Report(Sink):
+    """Shows nothing. `write` puts the page in its place."""
 
     def __init__(
         self, path: Path, *, made: datetime, version: str, options: Sequence[Option] = ()
@@ -52,44 +47,22 @@ class Report:
         except OSError as error:
             raise Mm1Error(f"{self.path}: the report cannot be written: {error.strerror}") from None
 
-    def init(self, run: RunInfo) -> None:
-        self._collected.run = run
-
-    def manifest(self, manifest: Manifest, *, show: bool) -> None:  # noqa: ARG002
-        self._collected.manifest = manifest
-
-    def corpus(self, corpus: Corpus, tokens: Sequence[int]) -> None:
-        self._collected.sources = Sources(corpus, tokens)
-
-    def note(self, text: str) -> None:
-        self._collected.notes.append(text)
-
-    def progress(self, stage: str, done: int, total: int, unit: str) -> None:
-        pass
-
-    def question(self, question: str, index: int, count: int) -> None:
-        pass
-
-    def thinking(self, text: str) -> None:
-        pass
-
-    def token(self, text: str) -> None:
-        pass
-
-    def citation(self, citation: Citation) -> None:
-        pass
-
-    def answer(self, answer: Answer) -> None:
-        self._collected.answers.append(answer)
-
-    def review(self, review: "Review") -> None:
-        self._collected.review = review
-
-    def error(self, message: str, exit_code: int) -> None:  # noqa: ARG002
-        self._collected.errors.append(message)
-
-    def close(self) -> None:
-        pass
+    def emit(self, event: Event) -> None:
+        match event:
+            case RunInfo():
+                self._collected.run = event
+            case ManifestEvent():
+                self._collected.manifest = event.manifest
+            case CorpusEvent():
+                self._collected.sources = Sources(event.corpus, event.tokens)
+            case NoteEvent():
+                self._collected.notes.append(event.text)
+            case Answer():
+                self._collected.answers.append(event)
+            case Review():
+                self._collected.review = event
+            case ErrorEvent():
+                self._collected.errors.append(event.message)
 
 
 def _checked(path: Path) -> Path:

@@ -106,7 +106,7 @@ def totals(review: Review) -> Iterator[str]:
 
 def _read(review: Review) -> str:
     files = len({one.path for one in review.passes})
-    how = "with the whole repository in context" if review.plan == "whole" else "by focus"
+    how = "with the whole repository in context" if review.plan == "whole" else "by retrieval"
     pieces, tokens = len(review.passes), sum(one.tokens for one in review.passes)
     return (
         f"reviewed {_count(files, 'file')} in {_count(pieces, 'piece')}, {how}; "

@@ -10,27 +10,21 @@ from mm1cli.output.github_escape import ActionsChannel, guarded
 from mm1cli.output.terminal import Terminal
 from mm1cli.output.text import Channel
 from mm1cli.review.finding import Review
-from mm1cli.sink import RunInfo
 
 
-class Report(Terminal):
+class ReviewSink(Terminal):
     def __init__(self, format: str, *, quiet: bool) -> None:
         stdout = Channel.from_environment(sys.stdout, os.environ)
         aside = ActionsChannel(sys.stderr) if format == "github" else guarded(Channel(sys.stderr))
         super().__init__(stdout, aside, quiet=quiet)
         self._format = format
-        self._run = RunInfo("review", "")
 
-    def init(self, run: RunInfo) -> None:
-        super().init(run)
-        self._run = run
-
-    def review(self, review: Review) -> None:
+    def _review(self, review: Review) -> None:
         self._progress.stop()
         if self._format == "sarif":
             from mm1cli.output.sarif import sarif_text
 
-            text = sarif_text(review, self._run.model)
+            text = sarif_text(review, self._model)
         elif self._format == "github":
             from mm1cli.output.github import annotations
 

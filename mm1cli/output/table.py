@@ -17,7 +17,7 @@ from mm1cli.output.text import (
 _NAMES_SHOWN = 3
 _NARROWEST_PATH_COLUMN = 12  # below it the kind gives way
 _WIDEST_PATH_COLUMN = 60  # a longer path in a pipe shifts its own row only
-_PLAN_WORDS = {ReadingPlan.WHOLE: "read whole", ReadingPlan.RETRIEVAL: "read by focus"}
+_PLAN_WORDS = {ReadingPlan.WHOLE: "read whole", ReadingPlan.RETRIEVAL: "read by retrieval"}
 
 
 def _write_totals(manifest: Manifest, channel: Channel) -> None:

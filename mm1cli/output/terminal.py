@@ -11,9 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
-from mm1cli.ingest.corpus import Corpus
 from mm1cli.ingest.manifest import Manifest
 from mm1cli.output.github_escape import guarded
 from mm1cli.output.links import Links
@@ -34,10 +32,20 @@ from mm1cli.output.text import (
     write_parts,
 )
 from mm1cli.result import Answer, Citation, CitationStatus, Claim, Usage
-from mm1cli.sink import RunInfo
-
-if TYPE_CHECKING:
-    from mm1cli.review.finding import Review
+from mm1cli.review.finding import Review
+from mm1cli.sink import (
+    CloseEvent,
+    ErrorEvent,
+    Event,
+    ManifestEvent,
+    NoteEvent,
+    ProgressEvent,
+    QuestionEvent,
+    RunInfo,
+    Sink,
+    ThinkingEvent,
+    TokenEvent,
+)
 
 PROGRESS_AFTER_S = 2.0
 _CLAIM_COLUMNS = 34  # enough to know a sentence by its beginning
@@ -48,8 +56,8 @@ _STATUS_WORDS = {
 }
 
 
-class Terminal:
-    """Implements `Sink`. Both channels are given, so nothing here looks at the environment."""
+class Terminal(Sink):
+    """Both channels are given, so nothing here looks at the environment."""
 
     def __init__(
         self,
@@ -82,10 +90,42 @@ class Terminal:
             quiet=quiet,
         )
 
-    def init(self, run: RunInfo) -> None:
-        self._model = run.model
+    def emit(self, event: Event) -> None:
+        match event:
+            case RunInfo():
+                self._model = event.model
+            case ManifestEvent():
+                self._manifest(event.manifest, show=event.show)
+            case NoteEvent() if not self._quiet:
+                with self._aside():
+                    write_led("note", Style.DIM, safe_line(event.text), self._stderr)
+            case ProgressEvent() if not self._quiet:
+                self._progress.update(event.stage, event.done, event.total, event.unit)
+            case QuestionEvent():
+                self._question(event)
+            case ThinkingEvent() if event.text:
+                self._progress.stop()
+                self._stderr.write(event.text, Style.DIM)
+                self._thinking_is_open = not event.text.endswith("\n")
+                self._needs_gap = True
+            case TokenEvent() if event.text:
+                self._token(event.text)
+            case Citation():
+                self._citation(event)
+            case Answer():
+                self._answer(event)
+            case Review():
+                self._review(event)
+            case ErrorEvent():
+                self._progress.stop()
+                self._end_thinking()
+                self._end_line()
+                write_led("error", Style.ERROR, safe_line(event.message), self._stderr)
+            case CloseEvent():
+                self._progress.stop()
+                self._end_line()
 
-    def manifest(self, manifest: Manifest, *, show: bool) -> None:
+    def _manifest(self, manifest: Manifest, *, show: bool) -> None:
         self._links = Links(manifest)
         if show:
             self._progress.stop()
@@ -94,43 +134,20 @@ class Terminal:
             with self._aside():
                 write_summary(manifest, self._stderr)
 
-    def corpus(self, corpus: Corpus, tokens: Sequence[int]) -> None:
-        pass
-
-    def note(self, text: str) -> None:
-        if self._quiet:
-            return
-        with self._aside():
-            write_led("note", Style.DIM, safe_line(text), self._stderr)
-
-    def progress(self, stage: str, done: int, total: int, unit: str) -> None:
-        if not self._quiet:
-            self._progress.update(stage, done, total, unit)
-
-    def question(self, question: str, index: int, count: int) -> None:
+    def _question(self, event: QuestionEvent) -> None:
         self._end_line()
         self._has_cited = self._has_answered = False
         self._has_text = self._is_json = False
-        if count == 1:
+        if event.count == 1:
             return
         self._progress.stop()
-        if index > 0:
+        if event.index > 0:
             self._needs_gap = False
             self._stdout.write("\n")
         self._leave_gap()
-        self._stdout.write(f"## {safe_line(' '.join(question.split()))}\n", Style.BOLD)
+        self._stdout.write(f"## {safe_line(' '.join(event.question.split()))}\n", Style.BOLD)
 
-    def thinking(self, text: str) -> None:
-        if not text:
-            return
-        self._progress.stop()
-        self._stderr.write(text, Style.DIM)
-        self._thinking_is_open = not text.endswith("\n")
-        self._needs_gap = True
-
-    def token(self, text: str) -> None:
-        if not text:
-            return
+    def _token(self, text: str) -> None:
         self._end_thinking()
         self._progress.stop()
         self._leave_gap()
@@ -145,7 +162,7 @@ class Terminal:
             self._thinking_is_open = False
             self._stderr.write("\n")
 
-    def citation(self, citation: Citation) -> None:
+    def _citation(self, citation: Citation) -> None:
         with self._aside():
             if not self._has_cited:
                 self._stderr.write("\n")
@@ -154,7 +171,7 @@ class Terminal:
             url = links.url(citation.path, citation.locator) if links is not None else None
             _write_citation(citation, url, self._stderr)
 
-    def answer(self, answer: Answer) -> None:
+    def _answer(self, answer: Answer) -> None:
         self._progress.stop()
         self._end_thinking()
         if not answer.text:
@@ -167,22 +184,12 @@ class Terminal:
         self._has_cited = self._needs_gap = False
         self._has_answered = True
 
-    def review(self, review: "Review") -> None:
+    def _review(self, review: Review) -> None:
         from mm1cli.output.review import write_review
 
         self._progress.stop()
         self._leave_gap()
         write_review(review, guarded(self._stdout))
-
-    def error(self, message: str, exit_code: int) -> None:  # noqa: ARG002 - the app exits with it
-        self._progress.stop()
-        self._end_thinking()
-        self._end_line()
-        write_led("error", Style.ERROR, safe_line(message), self._stderr)
-
-    def close(self) -> None:
-        self._progress.stop()
-        self._end_line()
 
     @contextmanager
     def _aside(self) -> Iterator[None]:

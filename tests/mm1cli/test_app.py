@@ -120,7 +120,7 @@ def test_the_same_run_twice_says_the_same(mm1, llama, notes):
     assert other.out != first.out, "another seed draws another answer"
 
 
-def test_a_corpus_that_does_not_fit_is_read_by_focus_and_the_run_says_so(mm1, llama, notes):
+def test_a_corpus_that_does_not_fit_is_read_by_retrieval_and_the_run_says_so(mm1, llama, notes):
     """Red: part of the input is left out of the context in silence."""
     write_files(notes, {"long.md": "The rat is on a mat far away. " * 200})
     common = ("--ask", ASK, "--model", llama, *SHORT)
@@ -128,11 +128,11 @@ def test_a_corpus_that_does_not_fit_is_read_by_focus_and_the_run_says_so(mm1, ll
     frame = POSITIONS - counted["manifest"]["budget_tokens"]
     small = ("--context-tokens", frame + 1200)
     ran = mm1("analyze", notes, *common, *small)
-    assert ran.code == 0 and "by focus" in ran.err
+    assert ran.code == 0 and "by retrieval" in ran.err
     told = mm1("analyze", notes, *common, *small, "--json").json
-    assert told["manifest"]["plan"] == told["answers"][0]["plan"] == "focus"
+    assert told["manifest"]["plan"] == told["answers"][0]["plan"] == "retrieval"
     assert told["manifest"]["fits"] is False
-    assert any("focus" in note for note in told["notes"])
+    assert any("retrieval" in note for note in told["notes"])
     parts, usage = told["answers"][0]["read"], told["usage"]
     assert parts and all(part["locator"] is not None for part in parts)
     assert usage["read_tokens"] == sum(part["tokens"] for part in parts) < usage["corpus_tokens"]
@@ -200,6 +200,13 @@ def test_help_imports_nothing_that_is_slow():
     assert imported("--help") - {"rich.table"} == set()  # typer draws its help with it
 
 
+def test_help_shows_defaults_and_brackets(mm1, monkeypatch):
+    """Red: what stands in brackets is taken for markup."""
+    monkeypatch.setenv("COLUMNS", "200")
+    shown = mm1("analyze", "--help").out
+    assert all(words in shown for words in ("[mini]", "[cpu]", "[auto]", "tags [str]", "[1024]"))
+
+
 def test_counting_imports_no_torch(llama, notes):
     """Red: `mm1 tokens` takes seconds to start."""
     assert "torch" not in imported("tokens", notes, "--model", llama)
@@ -239,7 +246,7 @@ def test_what_does_not_fit_is_dropped_only_by_a_stated_policy(mm1, llama, notes)
     write_files(notes, {"large.txt": "the rat sat on the mat. " * 3000})
     arguments = ("tokens", notes, "--model", llama, "--context-tokens", 6000, "--json")
     focus = mm1(*arguments).json["manifest"]
-    assert (focus["fit"], focus["fits"], focus["plan"]) == ("focus", False, "focus")
+    assert (focus["fit"], focus["fits"], focus["plan"]) == ("focus", False, "retrieval")
     failed = mm1(*arguments, "--fit", "fail")
     assert failed.code == 4
     assert "large.txt" in failed.json["error"]["message"]

@@ -197,7 +197,7 @@ def test_strict_is_5_if_anything_is_lost_and_the_answer_stands(mm1, llama, notes
     write_files(notes, {"long.md": "The rat is on a mat far away. " * 900})
     assert mm1("tokens", notes, "--model", llama, "--strict").code == 5
     ran = mm1("analyze", notes, *common)
-    assert ran.code == 5 and "focus" in ran.err.splitlines()[-1]
+    assert ran.code == 5 and "retrieval" in ran.err.splitlines()[-1]
 
 
 class Saying:

@@ -1,8 +1,10 @@
 """Red here means a streamed model answers otherwise, mixes answers, or is read too often."""
 
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
+import sample_run
 from commandline import POSITIONS, SHORT, write_files
 from patience import ends_here, others_alive
 
@@ -10,11 +12,12 @@ from engine.layers.norm import RMSNorm
 from engine.model import Layer, Model
 from mm1cli.answering import context_source
 from mm1cli.answering.in_order import in_order
+from mm1cli.sink import NoteEvent, ProgressEvent, QuestionEvent, Sink, TokenEvent
 
 QUESTIONS = ("where is the rat?", "what did the bridge cost, “1904” or more?", "who sat on it?")
 RUNS = {
     "answers": (),
-    "focus": ("--context-tokens",),  # too few: see `by_focus`
+    "retrieval": ("--context-tokens",),  # too few: see `by_retrieval`
     "schema": ("--schema", "name, year int", "--max-tokens", 60),
 }
 
@@ -58,7 +61,7 @@ def ask(mm1, model, notes, how):
     return [told(event) for event in ran.events if event["type"] != "progress"]
 
 
-def by_focus(mm1, model, notes):
+def by_retrieval(mm1, model, notes):
     """Adds a file; returns a length of context that has no room for all."""
     write_files(notes, {"long.md": "The rat is on a mat far away. " * 60})
     asked = [part for question in QUESTIONS for part in ("--ask", question)]
@@ -72,13 +75,13 @@ def by_focus(mm1, model, notes):
 def test_each_answer_is_told_in_its_order_as_if_asked_alone(
     mm1, checkpoints, notes, monkeypatch, passes, how
 ):
-    """With the quotation mask, with a schema, by focus: the events but progress are the same."""
+    """With the quotation mask, with a schema, by retrieval: all events but progress are equal."""
     model = checkpoints["minimax"]
-    if how == RUNS["focus"]:
-        how = (*how, by_focus(mm1, model, notes))
+    if how == RUNS["retrieval"]:
+        how = (*how, by_retrieval(mm1, model, notes))
     want = ask(mm1, model, notes, how)
     plans = {event["plan"] for event in want if event["type"] == "result"}
-    assert plans == {"focus" if "--context-tokens" in how else "whole"}
+    assert plans == {"retrieval" if "--context-tokens" in how else "whole"}
     assert sum(event["type"] == "token" for event in want) > 3 * 3
     num_alone = passes()
     monkeypatch.setattr(Model, "is_streamed", True)
@@ -121,38 +124,40 @@ def test_an_interrupt_stops_all_with_one_line(mm1, checkpoints, notes, monkeypat
     assert not others_alive()
 
 
-class Told:
-    """A sink that keeps the calls."""
-
+class Emitted(Sink):
     def __init__(self):
-        self.calls = []
+        self.events = []
 
-    def __getattr__(self, name):
-        return lambda *args, **kwargs: self.calls.append((name, *args))
+    def emit(self, event):
+        self.events.append(event)
 
 
-def test_who_has_not_the_turn_is_kept_and_its_progress_is_not():
-    sink = Told()
+def result(text):
+    return replace(sample_run.ANSWER, text=text)
+
+
+def test_who_has_not_the_turn_waits_and_its_progress_does_not():
+    sink = Emitted()
     first, second, third = in_order(sink, ["a?", "b?", "c?"])
     second.token("b1")
     third.progress("judging", 1, 2, "passages")
     first.token("a1")
-    third.answer("c!")
+    third.answer(result("c!"))
     first.progress("judging", 1, 2, "passages")
     second.note("of b")
-    first.answer("a!")
+    first.answer(result("a!"))
     second.token("b2")
-    second.answer("b!")
-    assert sink.calls == [
-        ("question", "a?", 0, 3),
-        ("token", "a1"),
-        ("progress", "judging", 1, 2, "passages"),
-        ("answer", "a!"),
-        ("question", "b?", 1, 3),
-        ("token", "b1"),
-        ("note", "of b"),
-        ("token", "b2"),
-        ("answer", "b!"),
-        ("question", "c?", 2, 3),
-        ("answer", "c!"),
+    second.answer(result("b!"))
+    assert sink.events == [
+        QuestionEvent("a?", 0, 3),
+        TokenEvent("a1"),
+        ProgressEvent("judging", 1, 2, "passages"),
+        result("a!"),
+        QuestionEvent("b?", 1, 3),
+        TokenEvent("b1"),
+        NoteEvent("of b"),
+        TokenEvent("b2"),
+        result("b!"),
+        QuestionEvent("c?", 2, 3),
+        result("c!"),
     ]

@@ -298,12 +298,12 @@ def test_reuse_is_said_in_every_run(mm1, llama, notes):
     assert said[1] == counts
     assert said[0] == [("0", counts[0][1]), counts[1]]
     assert all(one["usage"]["reused_tokens"] > 100 for one in again)
-    # By focus every question reads other passages, and nothing is reused.
+    # By retrieval every question reads other passages, and nothing is reused.
     (notes / "long.md").write_text("The rat is on a mat far away. " * 200)
     room = mm1(*run, "--dry-run", "--json").json["manifest"]["budget_tokens"]
-    by_focus = mm1(*run, "--context-tokens", POSITIONS - room + 1200)
-    assert re.findall(r"reused ([\d,]+) of", by_focus.err) == ["0", "0"]
-    assert "by focus" in by_focus.err
+    by_retrieval = mm1(*run, "--context-tokens", POSITIONS - room + 1200)
+    assert re.findall(r"reused ([\d,]+) of", by_retrieval.err) == ["0", "0"]
+    assert "by retrieval" in by_retrieval.err
 
 
 def test_a_context_in_memory_is_refused_with_the_sum_and_one_on_disk_is_read(

@@ -11,7 +11,7 @@ from engine.placement import machine_rates
 from engine.placement.machine_rates import Rates
 from engine.quantized.forms import Form
 from engine.quantized.quantize import quantize
-from mm1cli import sizes
+from mm1cli.commands.models_plan import parse_size
 from mm1cli.errors import UsageError
 
 REAL = Path(__file__).parents[4] / "shared" / "golden" / "m1-real"
@@ -136,16 +136,16 @@ def test_what_makes_no_sense_is_2(mm1, llama, arguments):
 def test_sizes_are_read_to_the_byte(number, unit):
     powers = {"": 1, "k": 1000, "M": 10**6, "G": 10**9, "GB": 10**9, "Ki": 1024, "MiB": 2**20}
     if number * powers[unit] <= 2**62:
-        assert sizes.parse(f"{number}{unit}", "--ram") == number * powers[unit]
-        assert sizes.parse(f"{number:,} {unit.lower()}", "--ram") == number * powers[unit]
+        assert parse_size(f"{number}{unit}", "--ram") == number * powers[unit]
+        assert parse_size(f"{number:,} {unit.lower()}", "--ram") == number * powers[unit]
 
 
 @pytest.mark.parametrize("text", ["", "G", "0", "1 1", "1e3", "inf", "1i", "-3", "9" * 30, "١G"])
 def test_what_is_no_size_is_refused(text):
     with pytest.raises(UsageError, match="--ram is a size"):
-        sizes.parse(text, "--ram")
+        parse_size(text, "--ram")
 
 
 def test_fractions_are_rounded():
-    assert sizes.parse("1.5G", "--ram") == 1_500_000_000
-    assert sizes.parse(".5Ki", "--ram") == 512
+    assert parse_size("1.5G", "--ram") == 1_500_000_000
+    assert parse_size(".5Ki", "--ram") == 512

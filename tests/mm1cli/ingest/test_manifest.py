@@ -30,7 +30,7 @@ def test_every_file_is_there_once_and_the_totals_add_up(corpus: Corpus, data, bu
     assert totals["seen"] == totals["read"] + totals["left_out"] == len(told["files"])
     assert totals["tokens"] == sum(entry["tokens"] for entry in told["files"]) == sum(tokens)
     assert told["fits"] is (sum(tokens) <= budget)
-    assert told["plan"] == ("whole" if told["fits"] else "focus")
+    assert told["plan"] == ("whole" if told["fits"] else "retrieval")
 
 
 def test_the_same_path_twice_is_two_entries():

@@ -139,7 +139,7 @@ def test_one_object_with_everything_in_it():
                 "answer": "Silt.",
                 "citations": [EXPECTED_CITATION],
                 "usage": expected_usage,
-                "plan": "focus",
+                "plan": "retrieval",
                 "stop_reason": "stop",
                 "seed": 5,
                 "model_fingerprint": "abc123",

@@ -139,7 +139,7 @@ def test_a_table_in_an_answer_is_a_table_with_its_footnotes():
     shown = page(sample_run.TABLE)
     assert "paper cost opened council minutes 48.2 million crowns1 21 September 20173" in shown.text
     assert "**" not in shown.text and "|" not in shown.text
-    assert "1,904 of 21,310 tokens read by focus" in shown.text
+    assert "1,904 of 21,310 tokens read by retrieval" in shown.text
     assert "The answer was cut off after 74 tokens (max tokens)." in shown.text
 
 

@@ -144,7 +144,7 @@ def test_the_usage_line():
     stage.sink.token("Silt.")
     stage.sink.answer(answer("Silt."))
     assert stage.err == (
-        "\nread 3,912 of 12,044 tokens (focus) · reused 0 of 4,190 · wrote 42 tokens"
+        "\nread 3,912 of 12,044 tokens (retrieval) · reused 0 of 4,190 · wrote 42 tokens"
         " · prefill 9.1 s, decode 2.0 s (21 tok/s) · mini\n"
     )
 
@@ -333,7 +333,7 @@ def test_the_table_adds_up():
     assert counts and sum(counts) == 12_044
     assert stage.out.endswith(
         "\n10 seen = 3 read + 7 left out; "
-        "12,044 tokens of 7,680 budget: does not fit, will be read by focus\n"
+        "12,044 tokens of 7,680 budget: does not fit, will be read by retrieval\n"
     )
 
 
@@ -341,7 +341,7 @@ def test_the_table_adds_up():
     ("budget", "words"),
     [
         (20_000, "fits, will be read whole"),
-        (7_680, "does not fit, will be read by focus"),
+        (7_680, "does not fit, will be read by retrieval"),
     ],
 )
 def test_the_totals_say_how_it_will_be_read(budget: int, words: str):

@@ -59,7 +59,7 @@ def review(path: str, code: str, title: str, explanation: str, fix: str | None) 
         None,
         is_written=True,
         is_change=False,
-        plan="focus",
+        plan="retrieval",
         findings=(one,),
         hidden=(two,),
         dropped=Counter({Rejection.NOT_THERE: 2}),
