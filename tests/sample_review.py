@@ -44,7 +44,7 @@ def surprise(documents: tuple[Document, ...], odd: dict[str, str]) -> SurprisalM
 
 
 def found(path: str, text: str, quote: str, line: int, **changes: object) -> Finding:
-    finding = checked(raw(quote, line, **changes), path, FileText(text), None)
+    finding = checked(raw(quote, line, **changes), path, FileText(document(text)), None)
     assert isinstance(finding, Finding)
     return finding
 

@@ -125,7 +125,7 @@ class Reviewer:
             self._sink.progress("reviewing", done, len(pieces), "pieces")
             path = piece.document.path
             if path not in texts:
-                texts = {path: FileText(piece.document.blocks[0].text)}
+                texts = {path: FileText(piece.document)}
             for raw in written(self._asked(base, piece, surprise)):
                 finding = checked(raw, path, texts[path], self._change)
                 if isinstance(finding, Rejection):
