@@ -50,6 +50,7 @@ from mm1cli.options import (
     Questions,
     Quiet,
     ReportFile,
+    ReviewFocus,
     ReviewFormat,
     ReviewPaths,
     Schema,
@@ -169,7 +170,8 @@ def analyze(
 def review(
     paths: ReviewPaths = None,
     diff: Diff = False,
-    focus: Category = None,
+    category: Category = None,
+    refused: ReviewFocus = None,  # noqa: ARG001
     severity: Severity = None,
     max_findings: MaxFindings = None,
     only_paths: OnlyPaths = None,
@@ -234,7 +236,7 @@ def review(
         sources = Sources(named, include or (), exclude or (), files_from, null)
         options = ReviewFlags(
             diff=diff,
-            category=focus or (),
+            category=category or (),
             severity=severity,
             max_findings=max_findings,
             paths=only_paths or (),

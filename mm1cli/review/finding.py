@@ -24,7 +24,7 @@ class Severity(StrEnum):
 
 
 class Category(StrEnum):
-    """What a finding is about; the value is also what `--focus` takes."""
+    """What a finding is about; the value is also what `--category` takes."""
 
     SECURITY = "security"
     BUGS = "bugs"

@@ -242,15 +242,17 @@ def test_severity_and_max_findings_show_less_and_say_so(review, script):
     assert told.code == 1, "what is not shown fails, too"
 
 
-def test_focus_names_what_the_model_looks_for(review, script):
-    """Red: --focus changes nothing, or the model may still answer with other categories."""
+def test_a_category_names_what_the_model_looks_for(review, script):
+    """Red: --category changes nothing, or the model may still answer with other categories."""
     prompts = script(lambda *_: [])
-    assert review("--focus", "security", "--focus", "bugs").code == 0
+    assert review("--category", "security", "--category", "bugs").code == 0
     for prompt in prompts:
         assert "- security: " in prompt and "- docs: " not in prompt
         assert '"category": {"enum": ["security", "bugs"]}' in prompt
-    ran = review("--focus", "style")
+    ran = review("--category", "style")
     assert ran.code == 2 and "security, bugs" in ran.err
+    ran = review("--focus", "security")
+    assert ran.code == 2 and "--category" in ran.err, "its name until now"
 
 
 def test_what_people_did_not_write_is_not_reviewed(review, script):
