@@ -1,4 +1,4 @@
-"""What was asked of a review: the command line's words, checked."""
+"""The options of a review: the command line's words, checked."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -62,7 +62,7 @@ def review(path: str, code: str, title: str, explanation: str, fix: str | None) 
         plan="focus",
         findings=(one,),
         hidden=(two,),
-        dropped=Counter({Rejection.NOT_THERE: 2}),
+        rejected=Counter({Rejection.NOT_THERE: 2}),
         not_reviewed=((path, "generated"),),
     )
 

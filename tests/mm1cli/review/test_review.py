@@ -165,12 +165,12 @@ def test_a_report_is_written_beside_any_format_and_before_it_fails(
     assert ran.code == 2 and ran.out == ""
 
 
-def test_what_does_not_fit_is_read_by_focus_and_the_run_says_so(review, script):
+def test_what_does_not_fit_is_read_behind_the_map_and_the_run_says_so(review, script):
     """Red: a large repository is cut in silence, or a file is reviewed without its imports."""
     prompts = script(lambda *_: [])
     write_files(Path(), {"large.py": "".join(f"x_{n} = {n}\n" for n in range(3000))})
     ran = review("--paths", "main.py", "--paths", "util.py")
-    assert ran.code == 0 and "do not fit" in ran.err and "by focus" in ran.out
+    assert ran.code == 0 and "do not fit" in ran.err and "behind the repository's map" in ran.out
     (prompt,) = (text for text in prompts if "of main.py:" in text)
     assert "Defined in util.py:\ndef clamp(value, low, high):\n" in prompt
 
