@@ -77,8 +77,8 @@ def contains(text: str, quote: str) -> bool:
 
 def quotations(text: str) -> list[str]:
     """What `text` puts in quotation marks, single words and titles left out."""
-    found = api.quotations(text)
-    return [quote for quote in found if len(quote.split()) >= _FEWEST_QUOTED_WORDS]
+    quotes = api.quotations(text)
+    return [quote for quote in quotes if len(quote.split()) >= _FEWEST_QUOTED_WORDS]
 
 
 def unfinished(text: str) -> str:

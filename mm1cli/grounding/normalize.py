@@ -89,8 +89,8 @@ class CodeText(NormalizedText):
         for line in self.source.strip().split("\n"):
             if start > begin:
                 yield start - 1, start, "\n"
-            kept = line.rstrip(" \t\r\f\v")
-            yield start, start + len(kept), kept
+            trimmed = line.rstrip(" \t\r\f\v")
+            yield start, start + len(trimmed), trimmed
             start += len(line) + 1
 
 
