@@ -28,7 +28,7 @@ check: $(STAMP)
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
-bench: $(STAMP)  ## the measurements of docs/log.md on this machine
+bench: $(STAMP)  ## the measurements of benchmarks/LOG.md on this machine
 	$(BIN)/python -m benchmarks.prefill
 	$(BIN)/python -m benchmarks.lightning
 	$(BIN)/python -m benchmarks.startup

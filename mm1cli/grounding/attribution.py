@@ -98,7 +98,7 @@ def attribute(
     evidence: Sequence[Ranked],
     places: Sequence[Sequence[int]],
 ) -> list[Attributed]:
-    """`evidence` in its order. Gain and attention do not change it: see docs/log.md.
+    """`evidence` in its order. Gain and attention do not change it: see benchmarks/LOG.md.
 
     `answer_ids` came after `before`, in which each passage stands at the tokens `places`.
     """

@@ -1,7 +1,8 @@
 """Which sentence of an answer is supported by which evidence.
 
 Evidence supports a sentence if it lacks none of its numbers and raises its logprob by `CLAIM_GAIN`,
-contains it word for word, or contains all its quotations. The threshold is measured: docs/log.md.
+contains it word for word, or contains all its quotations. The threshold is measured:
+benchmarks/LOG.md.
 """
 
 import re

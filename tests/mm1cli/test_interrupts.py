@@ -27,7 +27,7 @@ BODY = (
     f"{CAUGHT}"
     "import os, time\n"
     "from mm1cli.output.terminal import Terminal\n"
-    "from mm1cli.session import command\n"
+    "from mm1cli.session import command_scope\n"
     "def press(*_, **__): os.kill(os.getpid(), signal.SIGINT)\n"
 )
 
@@ -107,7 +107,8 @@ STUCK = "lambda _: (press(), press(), time.sleep(60))"  # as where nobody reads 
         ("with command_scope({}): lost()", SAVED),
         ("with command_scope({}), interrupts.defer_interrupts() as check: check(); press()", SAVED),
         (
-            "with command_scope({}), interrupts.defer_interrupts(): press(); press(); time.sleep(60)",
+            "with command_scope({}), interrupts.defer_interrupts(): press(); press();"
+            " time.sleep(60)",
             SAVED,
         ),
         ("with command_scope({}):\n  try: press()\n  finally: press(); time.sleep(60)", AT_ONCE),
