@@ -94,6 +94,7 @@ def review(
     paths: o.ReviewPaths = None,
     diff: o.Diff = False,
     category: o.Category = None,
+    refused: o.ReviewFocus = None,
     severity: o.Severity = None,
     max_findings: o.MaxFindings = None,
     only_paths: o.OnlyPaths = None,

@@ -222,6 +222,13 @@ ReviewPaths = Annotated[
         show_default=False,
     ),
 ]
+
+
+def _refuse_focus(value: str | None) -> None:
+    if value is not None:
+        raise typer.BadParameter("for a review this option is --category")
+
+
 Diff = Annotated[
     bool,
     typer.Option(
@@ -234,11 +241,12 @@ Diff = Annotated[
 Category = Annotated[
     list[str] | None,
     typer.Option(
-        "--focus",
+        "--category",
         help="security, bugs, api, tests, performance or docs. Repeat. \\[all]",
         rich_help_panel=_REVIEW,
     ),
 ]
+ReviewFocus = Annotated[str | None, typer.Option("--focus", hidden=True, callback=_refuse_focus)]
 Severity = Annotated[
     str | None,
     typer.Option(

@@ -44,7 +44,7 @@ def surprise(documents: tuple[Document, ...], odd: dict[str, str]) -> SurprisalM
 
 
 def found(path: str, text: str, quote: str, line: int, **changes: object) -> Finding:
-    finding = checked(raw(quote, line, **changes), path, FileText(text), None)
+    finding = checked(raw(quote, line, **changes), path, FileText(document(text)), None)
     assert isinstance(finding, Finding)
     return finding
 
@@ -80,7 +80,7 @@ def sample(**changes: object) -> Collected:
             found("src/util.py", UTIL, mean, 12, fix="return fmean(values)"),
             found("long.py", LONG, "value_150 = 150", 150, severity="low", title="A constant"),
         ),
-        dropped=Counter({Rejection.NOT_THERE: 2, Rejection.OUTSIDE: 1}),
+        rejected=Counter({Rejection.NOT_THERE: 2, Rejection.OUTSIDE: 1}),
         surprise=surprise(documents[:3], {"src/util.py": "sum", "long.py": "value_40"}),
         not_reviewed=(("README.md", "not source code"), ("photo.png", "binary")),
         added={"src/util.py": frozenset({12})},

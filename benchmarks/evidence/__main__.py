@@ -28,6 +28,7 @@ from benchmarks.quality.work import Result, Work
 from mm1cli.answering.answer import Answerer
 from mm1cli.grounding import citations
 from mm1cli.grounding.attribution import gains
+from mm1cli.grounding.quote_index import QuoteIndex
 from mm1cli.ingest.manifest import ReadingPlan
 from mm1cli.ingest.pack import Packed, pack
 from mm1cli.output import make_sink
@@ -94,12 +95,12 @@ class Asked:
             if citation.kind is CitationKind.EVIDENCE:
                 gold = self.library.is_gold(question, by_text[citation.path, citation.text])
                 cited.append([gold, citation.score, citation.gain, citation.attention])
-        source = citations.TextSearch(self.library.corpus)
+        quotable = QuoteIndex(self.library.corpus)
         return {
             "text": answer.words or answer.text,
             "is_found": answer.is_found,
             "cited": cited,
-            "exact": [self._is_exact(citation.text, source) for citation in answer.citations],
+            "exact": [self._is_exact(citation.text, quotable) for citation in answer.citations],
             "unverified": len(answer.unverified),
             "right": self._right(question, pieces),
         }
@@ -107,9 +108,9 @@ class Asked:
     def _ranked(self, judged: Sequence[Sequence[Any]]) -> tuple[Ranked, ...]:
         return tuple(Ranked(self.library.at(*place), score) for _, score, *place in judged)
 
-    def _is_exact(self, text: str, source: citations.TextSearch) -> bool:
-        found = source.find(text)
-        return found is not None and found.status is CitationStatus.EXACT
+    def _is_exact(self, text: str, quotable: QuoteIndex) -> bool:
+        match = quotable.find_anywhere(text)
+        return match is not None and match.status is CitationStatus.EXACT
 
     def _right(self, question: Question, pieces: Sequence[Passage]) -> list[list[object]]:
         """[gold, gain, numbers held] of each piece for the answer written by hand."""

@@ -27,6 +27,7 @@ from engine.tokenizer import Tokenizer
 from mm1cli.answering.answer import Answerer
 from mm1cli.answering.prompt import frame_tokens
 from mm1cli.grounding import citations
+from mm1cli.grounding.quote_index import QuoteIndex
 from mm1cli.ingest.manifest import ReadingPlan
 from mm1cli.ingest.pack import Packed, pack
 from mm1cli.output import make_sink
@@ -56,24 +57,24 @@ def measure(subject: Subject, question: Question, max_tokens: int) -> Result:
     settings = replace(Settings(), max_tokens=max_tokens)
     sink = make_sink("json", quiet=True)  # never closed, so it prints nothing
     answer = Answerer(subject.engine, packed, plan, settings, sink).answer(question.text)
-    source = citations.TextSearch(read)
+    quotable = QuoteIndex(read)
     # Evidence has the judge's score; a quotation that was found in the source has none.
     shown = [citation.text for citation in answer.citations if citation.score]
     written = citations.quotations(answer.text)
     quotes = shown + written
     return {
         "plan": str(plan),
-        "shown_exact": [is_exact(source, quote) for quote in shown],
-        "written_exact": [is_exact(source, quote) for quote in written],
+        "shown_exact": [is_exact(quotable, quote) for quote in shown],
+        "written_exact": [is_exact(quotable, quote) for quote in written],
         "holds": [question.holds_answer(quote) for quote in quotes],
         "text_holds": question.holds_answer(answer.text),
         "unverified": bool(answer.unverified),
     }
 
 
-def is_exact(source: citations.TextSearch, quote: str) -> bool:
-    found = source.find(quote)
-    return found is not None and found.status is CitationStatus.EXACT
+def is_exact(quotable: QuoteIndex, quote: str) -> bool:
+    match = quotable.find_anywhere(quote)
+    return match is not None and match.status is CitationStatus.EXACT
 
 
 def put(table: Table, column: str, results: Sequence[Result]) -> None:

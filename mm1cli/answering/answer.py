@@ -86,7 +86,6 @@ class Answerer:
         self._focus = Focus.of(settings.focus)
         self._finder = finder or Retriever(engine, packed.corpus)
         self._num_quotes = num_quotes
-        self._source = citations.TextSearch(packed.corpus)
         self._quotable = quotable or QuoteIndex(packed.corpus)
         self._documents = source or Uncached(engine)
         self._shared: Context | None = None  # the whole corpus, read once
@@ -185,7 +184,7 @@ class Answerer:
         supported = attribute(
             self._engine, before, question, words or said, written.token_ids, pieces, places
         )
-        cited, unverified = _check(said, supported, self._source, self._quotable)
+        cited, unverified = _check(said, supported, self._quotable)
         if self._grammar is not None:
             unverified += json_schema.unknown_dates(text, self._packed.corpus)
         for citation in cited:
@@ -300,7 +299,7 @@ class Answerer:
 
 
 def _check(
-    text: str, evidence: Sequence[Attributed], source: citations.TextSearch, quotable: QuoteIndex
+    text: str, evidence: Sequence[Attributed], quotable: QuoteIndex
 ) -> tuple[list[Citation], list[str]]:
     """Evidence and quotations as citations, each found in the source; and what is not there."""
     cited = [
@@ -318,7 +317,7 @@ def _check(
     quoted = []
     unverified = []
     for quote in citations.quotations(text):
-        if found := quotable.find(quote) or source.find(quote):
+        if found := quotable.find(quote) or quotable.find_anywhere(quote):
             quoted.append(found)
         else:
             unverified.append(quote)
@@ -326,7 +325,7 @@ def _check(
         quoted.append(found)
     for number, found in enumerate(quoted, len(cited) + 1):
         cited.append(citations.cite(number, found, found.status, CitationKind.QUOTE))
-    unverified += [n for n in citations.numbers(text) if not source.has_number(n)]
+    unverified += [n for n in citations.numbers(text) if not quotable.has_number(n)]
     return cited, unverified
 
 

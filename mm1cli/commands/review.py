@@ -53,10 +53,10 @@ class _Repository:
 
 def run(sources: Sources, options: ReviewFlags, settings: Settings, sink: Sink) -> None:
     settings = replace_unset(settings, max_tokens=ANSWER_TOKENS)
-    asked = checked(options)
+    chosen = checked(options)
     sink.init(RunInfo("review", settings.model))
     sources, diffs, base = _change(sources, options)
-    if diffs is not None and not any(len(found) for _, found in diffs):
+    if diffs is not None and not any(len(patch_set) for _, patch_set in diffs):
         sink.note("the change is empty; nothing to review")
         sink.review(Review(None, is_written=True, is_change=True, plan="nothing"))
         return
@@ -70,23 +70,23 @@ def run(sources: Sources, options: ReviewFlags, settings: Settings, sink: Sink) 
     if not writes and (options.fail_on or options.baseline):
         flag = "--fail-on" if options.fail_on else "--baseline"
         raise UsageError(f"{flag} is about findings: {too_small}")
-    found = _read(sources, diffs, asked, settings, sink, model, writes=writes)
-    sink.manifest(found.reading.manifest, show=False)
-    packed = found.reading.packed
+    repository = _read(sources, diffs, chosen, settings, sink, model, writes=writes)
+    sink.manifest(repository.reading.manifest, show=False)
+    packed = repository.reading.packed
     sink.corpus(packed.corpus, [len(ids) for ids in packed.token_ids])
-    require_documents(found.reading.manifest)
+    require_documents(repository.reading.manifest)
     if base:
         sink.note(f"reviewing what changed since {base}; files git does not know are not in it")
-    _note_reading(found, settings, sink, writes=writes)
-    review = _review(found, asked, options, settings, sink, writes=writes)
+    _note_reading(repository, settings, sink, writes=writes)
+    review = _review(repository, chosen, options, settings, sink, writes=writes)
     sink.review(review)
     if options.update_baseline and options.baseline is not None:
-        _update(options.baseline, asked, review, found, sink)
+        _update(options.baseline, chosen, review, repository, sink)
     if not writes:
         sink.note(too_small)
     if settings.strict:
-        require_everything_read(found.reading.manifest)
-    _fail_on(asked.fail_on, review, is_update=options.update_baseline)
+        require_everything_read(repository.reading.manifest)
+    _fail_on(chosen.fail_on, review, is_update=options.update_baseline)
 
 
 def _change(
@@ -101,9 +101,9 @@ def _change(
         if paths and changes.is_revision(paths[0]):
             base = paths.pop(0)
         paths = paths or ["."]
-        asked = changes.git_diff(base, paths)
-        found = [((prefix,), patches.parse(text)) for prefix, text in asked]
-        return replace(sources, paths=paths), [*found], base
+        diffs = changes.git_diff(base, paths)
+        parsed = [((prefix,), patches.parse(text)) for prefix, text in diffs]
+        return replace(sources, paths=paths), [*parsed], base
     if STDIN not in paths:
         return sources, None, ""
     if sources.files_from == STDIN:
@@ -117,7 +117,7 @@ def _change(
 def _read(
     sources: Sources,
     diffs: list[tuple[Sequence[str], PatchSet]] | None,
-    asked: ReviewOptions,
+    chosen: ReviewOptions,
     settings: Settings,
     sink: Sink,
     model: Path,
@@ -126,30 +126,30 @@ def _read(
 ) -> _Repository:
     everything = list(outcomes(sources, settings, sink))
     corpus = Corpus(
-        tuple(one for one in everything if isinstance(one, Document)),
-        tuple(one for one in everything if isinstance(one, Omission)),
+        tuple(outcome for outcome in everything if isinstance(outcome, Document)),
+        tuple(outcome for outcome in everything if isinstance(outcome, Omission)),
     )
     facts = index_of(corpus, paths=sources.paths, num_workers=settings.threads)
     corpus = reordered(corpus, reading_order(corpus, facts.graph))
     prefixes = changes.prefixes_of(sources.paths)
 
     def is_chosen(path: str) -> bool:
-        return asked.only is None or _is_chosen(path, asked.only, prefixes)
+        return chosen.only is None or _is_chosen(path, chosen.only, prefixes)
 
     change = None
     if diffs is not None:
         change = changes.change_of(diffs, corpus, changes.offset_in_repository())
         _require_fit(change)
         change = change.only(is_chosen)
-    documents, left = reviewed(corpus, facts, asked.named, change)
-    documents = [one for one in documents if is_chosen(one.path)]
+    documents, left = reviewed(corpus, facts, chosen.named, change)
+    documents = [document for document in documents if is_chosen(document.path)]
     tokenizer = open_tokenizer(model)
     limit = settings.context_tokens or max_positions(model)
     if change is not None and not writes:
         _require_room(change, tokenizer, limit)
     settings = _with_room(settings, limit)
     frame = (
-        PromptBudget(tokenizer, settings, limit, asked.category, facts, change) if writes else None
+        PromptBudget(tokenizer, settings, limit, chosen.category, facts, change) if writes else None
     )
     packed = pack_all(
         (*corpus.documents, *corpus.omissions),
@@ -158,11 +158,11 @@ def _read(
     )
     num_tokens = frame.num_tokens if frame is not None else 0
     contents = len(packed.contents_ids)
-    if num_tokens + contents >= limit:  # the documents are then read by retrieval, without contents
+    if num_tokens + contents >= limit:  # retrieval then, without contents
         packed = replace(packed, contents_ids=())
     reading = settle(model, packed, num_tokens, tokenizer, settings, sink)
-    kept = {document.path for document in reading.packed.corpus.documents}
-    documents = [one for one in documents if one.path in kept]
+    read = {document.path for document in reading.packed.corpus.documents}
+    documents = [document for document in documents if document.path in read]
     return _Repository(reading, facts, change, documents, tuple(left), frame)
 
 
@@ -204,97 +204,99 @@ def _is_chosen(path: str, only: Selection, prefixes: Sequence[str]) -> bool:
     return any(not only.leaves_out(name, is_folder=False) for name in names)
 
 
-def _note_reading(found: _Repository, settings: Settings, sink: Sink, *, writes: bool) -> None:
-    manifest = found.reading.manifest
+def _note_reading(repository: _Repository, settings: Settings, sink: Sink, *, writes: bool) -> None:
+    manifest = repository.reading.manifest
     if not writes and manifest.plan is ReadingPlan.RETRIEVAL:
-        what = "the changed files are" if found.change is not None else "each file is"
-        sink.note(f"no question is asked, so there is no retrieval: {what} read whole, in turn")
+        what = "the changed files are" if repository.change is not None else "each file is"
+        sink.note(f"no question is asked, so nothing is retrieved: {what} read whole, in turn")
     if writes and manifest.plan is ReadingPlan.RETRIEVAL:
         sink.note(
             f"{manifest.tokens:,} tokens do not fit the {manifest.budget_tokens:,} that "
-            f"{settings.model} leaves for the repository: each piece is read behind the "
+            f"{settings.model} leaves for the repository: each chunk is read behind the "
             "repository's map and what its file imports"
         )
-    if found.change is not None and found.change.elsewhere:
-        named = ", ".join(f"{path} ({why})" for path, why in found.change.elsewhere[:5])
-        more = len(found.change.elsewhere) - 5
+    if repository.change is not None and repository.change.elsewhere:
+        named = ", ".join(f"{path} ({why})" for path, why in repository.change.elsewhere[:5])
+        more = len(repository.change.elsewhere) - 5
         sink.note(f"changed, and not reviewed: {named}" + (f" and {more} more" if more > 0 else ""))
 
 
 def _review(
-    found: _Repository,
-    asked: ReviewOptions,
+    repository: _Repository,
+    chosen: ReviewOptions,
     options: ReviewFlags,
     settings: Settings,
     sink: Sink,
     *,
     writes: bool,
 ) -> Review:
-    manifest = found.reading.manifest
+    manifest = repository.reading.manifest
     plan = str(manifest.plan) if writes else "surprise"
     shown = Review(
-        found.facts,
+        repository.facts,
         is_written=writes,
-        is_change=found.change is not None,
+        is_change=repository.change is not None,
         plan=plan,
-        not_reviewed=found.not_reviewed,
-        reports_facts=not writes and found.change is None,
-        added={} if found.change is None else found.change.added,
+        not_reviewed=repository.not_reviewed,
+        reports_facts=not writes and repository.change is None,
+        added={} if repository.change is None else repository.change.added,
     )
-    if not found.documents:
+    if not repository.documents:
         sink.note("no source code to review among what was read")
         return shown
-    limit = settings.context_tokens or max_positions(found.reading.model)
+    limit = settings.context_tokens or max_positions(repository.reading.model)
     num_tokens = limit
-    if found.frame is not None and manifest.plan is ReadingPlan.WHOLE:
-        num_tokens = min(limit, manifest.tokens + found.frame.num_tokens)
-    engine = open_engine(found.reading.model, settings, sink, num_tokens)
+    if repository.frame is not None and manifest.plan is ReadingPlan.WHOLE:
+        num_tokens = min(limit, manifest.tokens + repository.frame.num_tokens)
+    engine = open_engine(repository.reading.model, settings, sink, num_tokens)
     surprise = None
     if options.surprise or not writes:
-        surprise = _surprise(found, engine, settings, sink)
-        surprising = _surprising(surprise, found, options)
+        surprise = _surprise(repository, engine, settings, sink)
+        surprising = _surprising(surprise, repository, options)
         shown = replace(shown, surprise=surprise, surprising=tuple(surprising))
-    if not writes or found.frame is None:
+    if not writes or repository.frame is None:
         return shown
     source = Uncached(engine) if settings.no_cache else CachedContext(engine, cache(settings), sink)
     reviewer = Reviewer(
         engine,
-        found.reading.packed,
+        repository.reading.packed,
         manifest.plan,
-        found.frame,
-        found.facts,
-        found.change,
+        repository.frame,
+        repository.facts,
+        repository.change,
         _with_room(settings, limit),
         sink,
         source,
     )
-    findings = reviewer.review(found.documents, surprise)
-    return _sorted_out(shown, findings, reviewer.dropped, reviewer.passes, asked, options)
+    findings = reviewer.review(repository.documents, surprise)
+    return _sorted_out(shown, findings, reviewer.rejected, reviewer.passes, chosen, options)
 
 
 def _sorted_out(
     shown: Review,
     findings: Sequence[Finding],
-    dropped: Counter[Rejection],
-    passes: Sequence[ReviewCall],
-    asked: ReviewOptions,
+    rejected: Counter[Rejection],
+    calls: Sequence[ReviewCall],
+    chosen: ReviewOptions,
     options: ReviewFlags,
 ) -> Review:
-    new, hidden = baseline.split(findings, asked.known)
+    new, hidden = baseline.split(findings, chosen.known)
     most = len(new) if options.max_findings is None else options.max_findings
-    severe = [one for one in new if one.severity.rank >= asked.severity.rank]
-    mild = [one for one in new if one.severity.rank < asked.severity.rank]
+    severe = [finding for finding in new if finding.severity.rank >= chosen.severity.rank]
+    mild = [finding for finding in new if finding.severity.rank < chosen.severity.rank]
     return replace(
         shown,
         findings=tuple(severe[:most]),
         hidden=tuple(hidden),
         below=(*severe[most:], *mild),
-        dropped=dropped,
-        passes=tuple(passes),
+        rejected=rejected,
+        calls=tuple(calls),
     )
 
 
-def _surprise(found: _Repository, engine: Engine, settings: Settings, sink: Sink) -> SurprisalMap:
+def _surprise(
+    repository: _Repository, engine: Engine, settings: Settings, sink: Sink
+) -> SurprisalMap:
     with defer_interrupts() as check:
 
         def on_progress(done: int, total: int) -> None:
@@ -303,36 +305,36 @@ def _surprise(found: _Repository, engine: Engine, settings: Settings, sink: Sink
 
         return surprisal_map(
             engine,
-            found.reading.packed,
-            only={document.path for document in found.documents},
+            repository.reading.packed,
+            only={document.path for document in repository.documents},
             window_tokens=settings.context_tokens,
-            imports=found.facts.graph.uses,
+            imports=repository.facts.graph.uses,
             keep=None if settings.no_cache else cache_root(settings) / "surprise",
             on_progress=on_progress,
         )
 
 
 def _surprising(
-    surprise: SurprisalMap, found: _Repository, options: ReviewFlags
+    surprise: SurprisalMap, repository: _Repository, options: ReviewFlags
 ) -> list[LineSurprisal]:
     most = min(SURPRISING_LINES, max(round(SURPRISING_SHARE * len(surprise)), 3))
     if options.max_findings is not None:
         most = options.max_findings
-    if found.change is None:
+    if repository.change is None:
         return surprise.top(most)
-    lines = (one for one in surprise.top() if found.change.adds(one.path, one.line))
+    lines = (one for one in surprise.top() if repository.change.adds(one.path, one.line))
     return [one for one, _ in zip(lines, range(most), strict=False)]
 
 
 def _update(
-    path: Path, asked: ReviewOptions, review: Review, found: _Repository, sink: Sink
+    path: Path, chosen: ReviewOptions, review: Review, repository: _Repository, sink: Sink
 ) -> None:
     """A change is only part of its files, so nothing of them is forgotten then."""
     whole = frozenset[str]()
     if not review.is_change:
-        whole = frozenset(document.path for document in found.documents)
+        whole = frozenset(document.path for document in repository.documents)
     findings = (*review.findings, *review.below, *review.hidden)
-    entries = baseline.updated(asked.known, findings, whole)
+    entries = baseline.updated(chosen.known, findings, whole)
     baseline.save(path, entries)
     sink.note(f"{path} now knows {len(entries):,} findings")
 
@@ -340,10 +342,11 @@ def _update(
 def _fail_on(least: Severity | None, review: Review, *, is_update: bool) -> None:
     if least is None or is_update:
         return
-    found = [one for one in (*review.findings, *review.below) if one.severity.rank >= least.rank]
-    if found:
-        first = found[0]
+    everything = (*review.findings, *review.below)
+    severe = [finding for finding in everything if finding.severity.rank >= least.rank]
+    if severe:
+        first = severe[0]
         raise FindingsError(
-            f"--fail-on {least}: {len(found):,} findings of that severity or above, first "
+            f"--fail-on {least}: {len(severe):,} findings of that severity or above, first "
             f"{first.path}:{first.first}; fix them, or accept them with --update-baseline"
         )

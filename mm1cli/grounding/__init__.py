@@ -1,1 +1,1 @@
-"""What is proved: quotations found in the source, attribution, claims, dates."""
+"""What is proved: quotations matched to the source, attribution, claims, dates."""

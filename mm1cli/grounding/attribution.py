@@ -1,8 +1,8 @@
-"""What an answer rests on, asked of the model once the answer is written.
+"""What an answer rests on, measured with the model once the answer is decoded.
 
 Two measures of a passage. Gain: log p(answer | question, passage) less log p(answer | question),
 in nats per token of the answer; it can also be taken of one sentence of it. Attention: the share
-that went to the passage wherever it stood in the context, while the answer was read.
+that the answer's tokens give to the passage wherever it stands in the context.
 """
 
 from bisect import bisect_left
@@ -19,7 +19,7 @@ MAX_SCORED_TOKENS = 2048  # of an answer; what follows has no gain
 
 @dataclass(frozen=True, slots=True)
 class LogProbGain:
-    """How much likelier one passage makes each token of an answer, in nats; and where they end."""
+    """By how many nats a passage raises the logprob of each token of an answer, and their ends."""
 
     tokens: tuple[float, ...]
     ends: tuple[int, ...]
@@ -45,18 +45,18 @@ def gains(
         return None
     ends = tuple(end for _, end in tokenizer.offsets(answer)[: len(ids)])
 
-    def asked(text: str) -> list[int]:
+    def prompt_ids(text: str) -> list[int]:
         parts = (text, prompt("question"), question)
         return tokenizer.encode_chat([Turn("system", (prompt("system"),)), Turn("user", parts)])
 
-    def likelihood(before: list[int]) -> list[float]:
+    def logprobs(before: list[int]) -> list[float]:
         context = engine.new_context()
         context.extend(before)
         return context.score(ids).tolist()
 
-    prompts = [asked(text) for text in ("", *map(with_heading, passages))]
+    prompts = [prompt_ids(text) for text in ("", *map(with_heading, passages))]
     most = max(map(len, prompts)) + len(ids)
-    without, *given = engine.map_requests([partial(likelihood, before) for before in prompts], most)
+    without, *given = engine.map_requests([partial(logprobs, before) for before in prompts], most)
     return [
         LogProbGain(tuple(a - b for a, b in zip(with_it, without, strict=True)), ends)
         for with_it in given
@@ -72,16 +72,16 @@ def attention(
 
     None where there is no answer, or no layer that looks at everything.
     """
-    found = context.attention(answer_ids[:MAX_SCORED_TOKENS]) if answer_ids else None
-    if found is None:
+    received = context.attention(answer_ids[:MAX_SCORED_TOKENS]) if answer_ids else None
+    if received is None:
         return None
-    shares = found.tolist()
+    shares = received.tolist()
     return [sum(shares[token] for token in tokens) for tokens in places]
 
 
 @dataclass(frozen=True, slots=True)
 class Attributed:
-    """A piece of evidence with all that was measured of it; None where that was not possible."""
+    """A passage with all that was measured of it; None where that was not possible."""
 
     passage: Passage
     score: float
@@ -95,18 +95,18 @@ def attribute(
     question: str,
     answer: str,
     answer_ids: Sequence[int],
-    pieces: Sequence[Ranked],
+    evidence: Sequence[Ranked],
     places: Sequence[Sequence[int]],
 ) -> list[Attributed]:
-    """`pieces` in their order. Gain and attention do not change it: see benchmarks/LOG.md.
+    """`evidence` in its order. Gain and attention do not change it: see benchmarks/LOG.md.
 
-    `answer_ids` came after `before`, in which each piece stands at the tokens `places`.
+    `answer_ids` came after `before`, in which each passage stands at the tokens `places`.
     """
-    nothing = [None] * len(pieces)
-    passages = [one.passage for one in pieces]
-    found: Sequence[LogProbGain | None] = gains(engine, question, answer, passages) or nothing
+    nothing = [None] * len(evidence)
+    passages = [ranked.passage for ranked in evidence]
+    raised: Sequence[LogProbGain | None] = gains(engine, question, answer, passages) or nothing
     shares: Sequence[float | None] = attention(before, answer_ids, places) or nothing
     return [
-        Attributed(one.passage, one.score, gain, share)
-        for one, gain, share in zip(pieces, found, shares, strict=True)
+        Attributed(ranked.passage, ranked.score, gain, share)
+        for ranked, gain, share in zip(evidence, raised, shares, strict=True)
     ]

@@ -1,13 +1,12 @@
-"""Finds quoted text in the source: exactly, or after the normalisation of `fold`; never fuzzily."""
+"""What an answer quotes and counts, and a citation of the place that says it."""
 
 import re
 import unicodedata
 from dataclasses import dataclass
-from functools import cached_property
 
 from engine import api
-from mm1cli.grounding.normalize import NormalizedText, normalize
-from mm1cli.ingest.corpus import Block, Corpus, Document, Locator
+from mm1cli.grounding.normalize import normalize
+from mm1cli.ingest.corpus import Block, Document, Locator
 from mm1cli.result import Citation, CitationKind, CitationStatus
 from mm1cli.retrieval.passages import Passage
 
@@ -64,31 +63,6 @@ def cite(
     )
 
 
-class TextSearch:
-    """The text of a corpus, searchable for quotes and numbers."""
-
-    def __init__(self, corpus: Corpus) -> None:
-        self._blocks = [
-            _Searched(document, block) for document in corpus.documents for block in document.blocks
-        ]
-
-    def find(self, quote: str) -> QuoteMatch | None:
-        """The first place where `quote` stands, exact matches before normalised ones."""
-        for searched in self._blocks:
-            if (at := searched.block.text.find(quote)) >= 0 and quote:
-                document, block = searched.document, searched.block
-                return QuoteMatch(document, block, at, at + len(quote), CitationStatus.EXACT)
-        target = normalize(quote)
-        for searched in self._blocks:
-            if target and (found := searched.find(target)):
-                return found
-        return None
-
-    def has_number(self, number: str) -> bool:
-        """Whether `number` stands somewhere as a number of its own: 8.2 is not in 48.2."""
-        return any(contains_number(searched.folded.text, number) for searched in self._blocks)
-
-
 def contains_number(text: str, number: str) -> bool:
     """Whether `number` stands in `text` as a number of its own."""
     # A point or comma before it belongs to a number, unless a letter stands before that: p.12.
@@ -103,8 +77,8 @@ def contains(text: str, quote: str) -> bool:
 
 def quotations(text: str) -> list[str]:
     """What `text` puts in quotation marks, single words and titles left out."""
-    found = api.quotations(text)
-    return [quote for quote in found if len(quote.split()) >= _FEWEST_QUOTED_WORDS]
+    quotes = api.quotations(text)
+    return [quote for quote in quotes if len(quote.split()) >= _FEWEST_QUOTED_WORDS]
 
 
 def unfinished(text: str) -> str:
@@ -117,20 +91,3 @@ def numbers(text: str) -> list[str]:
     """The numbers in `text`, once each; those that only count a list's items are left out."""
     unmarked = _LIST_MARK.sub("", unicodedata.normalize("NFKC", text))
     return list(dict.fromkeys(_NUMBER.findall(unmarked)))
-
-
-@dataclass(frozen=True)
-class _Searched:
-    document: Document
-    block: Block
-
-    @cached_property
-    def folded(self) -> NormalizedText:
-        return NormalizedText(self.block.text)
-
-    def find(self, target: str) -> QuoteMatch | None:
-        at = self.folded.text.find(target)
-        span = self.folded.span(at, at + len(target)) if at >= 0 else None
-        if span is None:
-            return None
-        return QuoteMatch(self.document, self.block, *span, CitationStatus.NORMALISED)

@@ -1,7 +1,8 @@
-"""Which sentence of an answer is carried by which piece of evidence.
+"""Which sentence of an answer is supported by which evidence.
 
-A piece carries a sentence if it lacks none of its numbers and makes it likelier by `CLAIM_GAIN`,
-says it word for word, or holds all its quotations. The threshold is measured: benchmarks/LOG.md.
+Evidence supports a sentence if it lacks none of its numbers and raises its logprob by `CLAIM_GAIN`,
+contains it word for word, or contains all its quotations. The threshold is measured:
+benchmarks/LOG.md.
 """
 
 import re
@@ -31,7 +32,7 @@ class Candidate:
 
 
 def supports(text: str, sentence: str, gain: float | None) -> bool:
-    """Whether a piece of evidence of this text, with this gain for `sentence`, carries it."""
+    """Whether evidence of this text, with this gain for `sentence`, supports it."""
     if not all(citations.contains_number(text, number) for number in citations.numbers(sentence)):
         return False
     if (gain is not None and gain >= CLAIM_GAIN) or contains_verbatim(text, sentence):
@@ -41,7 +42,7 @@ def supports(text: str, sentence: str, gain: float | None) -> bool:
 
 
 def contains_verbatim(text: str, sentence: str) -> bool:
-    """Whether `text` has the words of `sentence`, all of them and in one piece, whatever their
+    """Whether `text` has the words of `sentence`, all of them and in one run, whatever their
     case. Two words are too few to say anything."""
     words = normalize(sentence).casefold().strip(" .!?")
     if len(words.split()) < _FEWEST_WORDS:
@@ -49,11 +50,15 @@ def contains_verbatim(text: str, sentence: str) -> bool:
     return re.search(rf"(?<!\w){re.escape(words)}(?!\w)", normalize(text).casefold()) is not None
 
 
-def claims(answer: str, pieces: Sequence[Candidate]) -> tuple[Claim, ...]:
-    """The sentences of `answer`, each with the numbers of the pieces that carry it."""
-    found = []
+def claims(answer: str, candidates: Sequence[Candidate]) -> tuple[Claim, ...]:
+    """The sentences of `answer`, each with the numbers of the candidates that support it."""
+    supported = []
     for start, end in sentences(answer):
         sentence = answer[start:end]
-        numbers = [p.number for p in pieces if supports(p.text, sentence, p.gain_over(start, end))]
-        found.append(Claim(start, end, tuple(numbers)))
-    return tuple(found)
+        numbers = [
+            candidate.number
+            for candidate in candidates
+            if supports(candidate.text, sentence, candidate.gain_over(start, end))
+        ]
+        supported.append(Claim(start, end, tuple(numbers)))
+    return tuple(supported)

@@ -1,12 +1,17 @@
-"""The one normalisation that quotes are compared in, and the way back to the text as it is.
+"""The normalisations that quotes are compared in, and the way back to the text as it is.
 
-NFKC, then every run of white space as one space, none at the ends. Case, punctuation and words
-count, so a dropped "not" is another text.
+Prose: NFKC, then every run of white space as one space, none at the ends. Code: white space at the
+ends of lines, and around the whole, is dropped. Case, punctuation and words count in both, so a
+dropped "not" is another text.
 """
 
+import re
 import unicodedata
+from bisect import bisect_right
 from collections.abc import Iterator
 from functools import cached_property
+
+_PLAIN = re.compile(r"[!-~]+(?: [!-~]+){0,99}(?![^\x00-\x7f])")  # NFKC and `split` leave it alone
 
 
 def normalize(text: str) -> str:
@@ -14,7 +19,7 @@ def normalize(text: str) -> str:
 
 
 class NormalizedText:
-    """`source` folded; the map back is made when it is first asked for, because it is slow."""
+    """`source` normalised as prose; the map back is made when it is first asked for: it is slow."""
 
     def __init__(self, source: str) -> None:
         self.source = source
@@ -26,37 +31,79 @@ class NormalizedText:
     def span(self, start: int, end: int) -> tuple[int, int] | None:
         """Where `text[start:end]`, which is not empty, stands in `source`.
 
-        Characters that fold together stand together. None where the map fails: it is made of
-        pieces, and NFKC of the whole could differ from that of its pieces.
+        Characters that change together stand together. None where the map fails: it is made of
+        segments, and NFKC of the whole could differ from that of its segments.
         """
-        text, origins = self._mapped
-        if end > len(origins) or text[start:end] != self.text[start:end]:
+        mapped = self._mapped[0]
+        if end > len(mapped) or mapped[start:end] != self.text[start:end]:
             return None
-        return origins[start][0], origins[end - 1][1]
+        return self._origin(start)[0], self._origin(end - 1)[1]
+
+    def _origin(self, at: int) -> tuple[int, int]:
+        _, starts, spans = self._mapped
+        segment = bisect_right(starts, at) - 1
+        start, end, is_verbatim = spans[segment]
+        offset = start + at - starts[segment]
+        return (offset, offset + 1) if is_verbatim else (start, end)
 
     @cached_property
-    def _mapped(self) -> tuple[str, list[tuple[int, int]]]:
-        """The folded text, and for each of its characters where it came from."""
-        characters: list[str] = []
-        origins: list[tuple[int, int]] = []
+    def _mapped(self) -> tuple[str, list[int], list[tuple[int, int, bool]]]:
+        """The normalised text; where each segment begins in it; (start, end) of the segment in
+        `source`, and whether it stands there unchanged."""
+        texts: list[str] = []
+        starts: list[int] = []
+        spans: list[tuple[int, int, bool]] = []
+        length = 0
+        for start, end, text in self._segments():
+            is_verbatim = text == self.source[start:end]
+            if spans and is_verbatim and spans[-1][1:] == (start, True):
+                spans[-1] = (spans[-1][0], end, True)
+            else:
+                starts.append(length)
+                spans.append((start, end, is_verbatim))
+            texts.append(text)
+            length += len(text)
+        return "".join(texts), starts, spans
+
+    def _segments(self) -> Iterator[tuple[int, int, str]]:
+        """(start, end) in `source`, ascending, and what stands for it in the normalised text."""
+        is_after_space = True
         for start, end in _clusters(self.source):
-            for new in unicodedata.normalize("NFKC", self.source[start:end]):
-                if new.isspace():
-                    if not characters or characters[-1] == " ":
-                        continue
-                    new = " "
-                characters.append(new)
-                origins.append((start, end))
-        return "".join(characters), origins
+            text = normalize(f".{self.source[start:end]}.")[1:-1]  # the space at its ends counts
+            if is_after_space:
+                text = text.removeprefix(" ")
+            if text:
+                is_after_space = text.endswith(" ")
+                yield start, end, text
+
+
+class CodeText(NormalizedText):
+    """`source` normalised as code."""
+
+    @cached_property
+    def text(self) -> str:
+        return self._mapped[0]
+
+    def _segments(self) -> Iterator[tuple[int, int, str]]:
+        begin = start = len(self.source) - len(self.source.lstrip())
+        for line in self.source.strip().split("\n"):
+            if start > begin:
+                yield start - 1, start, "\n"
+            trimmed = line.rstrip(" \t\r\f\v")
+            yield start, start + len(trimmed), trimmed
+            start += len(line) + 1
 
 
 def _clusters(text: str) -> Iterator[tuple[int, int]]:
-    """A character with those after it that NFKC may join to it, one after the other."""
+    """Plain words, or a character with those after it that NFKC may join to it."""
     start = 0
-    for end in range(1, len(text) + 1):
-        if not (end < len(text) and _joins(text[end])):
-            yield start, end
-            start = end
+    while start < len(text):
+        plain = _PLAIN.match(text, start)
+        end = plain.end() if plain else start + 1
+        while not plain and end < len(text) and _joins(text[end]):
+            end += 1
+        yield start, end
+        start = end
 
 
 def _joins(character: str) -> bool:

@@ -20,10 +20,10 @@ _COMMANDS = {
 def annotations(review: Review) -> str:
     """One line a finding, the worst first, then one with the sums."""
     lines = [_annotation(finding) for finding in review.findings]
-    told = "; ".join(totals(review)) or "nothing was reviewed"
+    sums = "; ".join(totals(review)) or "nothing was reviewed"
     if not review.is_written:
-        told = f"no findings were written: the model is too small; {told}"
-    lines.append(f"::notice title=mm1 review::{_value(told)}")
+        sums = f"no findings were written: the model is too small; {sums}"
+    lines.append(f"::notice title=mm1 review::{_value(sums)}")
     return "".join(f"{line}\n" for line in lines)
 
 

@@ -30,13 +30,13 @@ def as_json(review: Review) -> dict[str, object]:
             "shown": len(review.findings),
             "hidden_by_baseline": len(review.hidden),
             "not_shown": len(review.below),
-            "dropped": {drop.value: count for drop, count in sorted(review.dropped.items())},
+            "dropped": {why.value: count for why, count in sorted(review.rejected.items())},
         },
         "plan": review.plan,
         "is_change": review.is_change,
         "read": [
             {"path": p.path, "first": p.first, "last": p.last, "tokens": p.tokens}
-            for p in review.passes
+            for p in review.calls
         ],
         "not_reviewed": [{"path": path, "why": why} for path, why in review.not_reviewed],
         "surprise": None if review.surprise is None else _surprise_json(review),
@@ -92,11 +92,11 @@ def totals(review: Review) -> Iterator[str]:
             if found
         ]
         yield "; ".join([f"{_count(len(review.findings), 'finding')}{parts}", *more])
-        if review.dropped:
-            reasons = [f"{count:,} {drop}" for drop, count in sorted(review.dropped.items())]
-            total = sum(review.dropped.values())
+        if review.rejected:
+            reasons = [f"{count:,} {why}" for why, count in sorted(review.rejected.items())]
+            total = sum(review.rejected.values())
             yield f"{total:,} dropped, as the program could not confirm them: {', '.join(reasons)}"
-        if review.passes:
+        if review.calls:
             yield _read(review)
     if review.not_reviewed:
         whys = sorted({why for _, why in review.not_reviewed})
@@ -105,11 +105,15 @@ def totals(review: Review) -> Iterator[str]:
 
 
 def _read(review: Review) -> str:
-    files = len({one.path for one in review.passes})
-    how = "with the whole repository in context" if review.plan == "whole" else "by retrieval"
-    pieces, tokens = len(review.passes), sum(one.tokens for one in review.passes)
+    files = len({one.path for one in review.calls})
+    how = (
+        "with the whole repository in context"
+        if review.plan == "whole"
+        else "behind the repository's map"
+    )
+    chunks, tokens = len(review.calls), sum(one.tokens for one in review.calls)
     return (
-        f"reviewed {_count(files, 'file')} in {_count(pieces, 'piece')}, {how}; "
+        f"reviewed {_count(files, 'file')} in {_count(chunks, 'chunk')}, {how}; "
         f"{tokens:,} tokens read for them"
     )
 

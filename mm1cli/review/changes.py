@@ -45,13 +45,13 @@ class Hunk:
         gone: dict[int, list[str]] = {}
         for before, line in self.removed:
             gone.setdefault(before, []).append(line)
-        pieces = []
+        lines = []
         for number in range(self.first, self.first + len(self.lines) + 1):
-            pieces += [f"     -|{line}\n" for line in gone.get(number, ())]
+            lines += [f"     -|{line}\n" for line in gone.get(number, ())]
             if number - self.first < len(self.lines):
                 mark = "+" if number in self.added else " "
-                pieces.append(f"{number:5}{mark}|{self.lines[number - self.first]}\n")
-        return "".join(pieces)
+                lines.append(f"{number:5}{mark}|{self.lines[number - self.first]}\n")
+        return "".join(lines)
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,14 +22,14 @@ def checked(
     raw: dict[str, Any], path: str, text: FileText, change: Change | None
 ) -> Finding | Rejection:
     """The model names lines; where its quote stands is what counts."""
-    found = text.find(raw["quote"], raw["first_line"], raw["last_line"])
-    if isinstance(found, Rejection):
-        return found
-    region = found.region
+    match = text.find(raw["quote"], raw["first_line"], raw["last_line"])
+    if isinstance(match, Rejection):
+        return match
+    region = match.region
     if change is not None and not change.touches(path, region.first, region.last):
         return Rejection.OUTSIDE
     category = Category(raw["category"])
-    fix, patch = _fixed(raw["fix"], path, text, found)
+    fix, patch = _fixed(raw["fix"], path, text, match)
     return Finding(
         path=path,
         first=region.first,
@@ -38,7 +38,7 @@ def checked(
         category=category,
         title=_one_line(raw["title"]) or f"a remark on {category}",
         explanation=_one_line(raw["explanation"]),
-        quote=text.text[found.start : found.end],
+        quote=text.text[match.start : match.end],
         region=region,
         fingerprint=baseline.fingerprint(path, category, text, region.first, region.last),
         fix=fix,
@@ -48,11 +48,11 @@ def checked(
 
 
 def _fixed(
-    fix: str | None, path: str, text: FileText, spot: Match
+    fix: str | None, path: str, text: FileText, match: Match
 ) -> tuple[str | None, str | None]:
     if fix is None:
         return None, None
-    after = text.text[: spot.start] + fix + text.text[spot.end :]
+    after = text.text[: match.start] + fix + text.text[match.end :]
     patch = unified_diff(path, text.text, after)
     return (fix, patch) if patch else (None, None)
 

@@ -1,4 +1,4 @@
-"""What the model is asked about, a piece at a time, and what else it reads for it."""
+"""What the model is asked about, a chunk at a time, and what else it reads for it."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -32,30 +32,30 @@ class Chunk:
 
 
 def reviewed(
-    corpus: Corpus, facts: RepoIndex, focus: Sequence[Category], change: Change | None
+    corpus: Corpus, facts: RepoIndex, categories: Sequence[Category], change: Change | None
 ) -> tuple[list[Document], list[tuple[str, str]]]:
     """The documents that are reviewed, in corpus order, and (path, why) of those that are not.
 
     A whole repository: source that people wrote here, with its documentation if that is named in
-    `focus`. A change: every text file it touches that people wrote here.
+    `categories`. A change: every text file it touches that people wrote here.
     """
     by_path = {file.path: file for file in facts.files}
-    found, left = [], []
+    chosen, left = [], []
     for document in corpus.documents:
         if change is not None and document.path not in change.hunks:
             continue
-        why = _why_not(document, by_path[document.path], focus, is_changed=change is not None)
+        why = _why_not(document, by_path[document.path], categories, is_changed=change is not None)
         if why:
             left.append((document.path, why))
         else:
-            found.append(document)
+            chosen.append(document)
     if change is not None:
         left += change.elsewhere
-    return found, left
+    return chosen, left
 
 
 def _why_not(
-    document: Document, file: FileFacts, focus: Sequence[Category], *, is_changed: bool
+    document: Document, file: FileFacts, categories: Sequence[Category], *, is_changed: bool
 ) -> str:
     not_own = [mark.value for mark in file.marks if mark is not Mark.TEST]
     if not_own:
@@ -64,7 +64,7 @@ def _why_not(
         return "not plain text"
     if is_changed or file.is_code:
         return ""
-    if document.kind in _DOCUMENT_KINDS and Category.DOCS in focus:
+    if document.kind in _DOCUMENT_KINDS and Category.DOCS in categories:
         return ""
     return "not source code"
 
@@ -76,14 +76,14 @@ def chunks(
     encoder: Encoder,
     max_tokens: int,
 ) -> Iterator[Chunk]:
-    """Pieces of at most `max_tokens`; a line that is longer alone is shown cut. They end before a
+    """Chunks of at most `max_tokens`; a line that is longer alone is shown cut. They end before a
     definition where one begins in their last half."""
     lines = document.blocks[0].text.split("\n")
     if lines and not lines[-1]:
         lines.pop()
     if not lines:
         return
-    added = {line for s in changed(change, document.path) for line in s.added}
+    added = {line for hunk in changed(change, document.path) for line in hunk.added}
     room = min(MAX_LINE_CHARS, max_tokens)
     shown = [
         f"{number:5}{'+' if number in added else ' '}|{line[:room]}\n"
@@ -113,17 +113,17 @@ def changed(change: Change | None, path: str) -> tuple[Hunk, ...]:
 
 def _ranges(change: Change, path: str, num_lines: int) -> list[tuple[int, int]]:
     """The lines around the hunks; those that meet are one."""
-    found: list[tuple[int, int]] = []
-    for stretch in sorted(change.hunks[path], key=lambda s: s.first):
-        first = max(stretch.first - _AROUND_LINES, 1)
-        last = min(stretch.last + _AROUND_LINES, num_lines)
+    ranges: list[tuple[int, int]] = []
+    for hunk in sorted(change.hunks[path], key=lambda hunk: hunk.first):
+        first = max(hunk.first - _AROUND_LINES, 1)
+        last = min(hunk.last + _AROUND_LINES, num_lines)
         if first > last:
             first = last
-        if found and first <= found[-1][1] + 1:
-            found[-1] = (found[-1][0], max(last, found[-1][1]))
+        if ranges and first <= ranges[-1][1] + 1:
+            ranges[-1] = (ranges[-1][0], max(last, ranges[-1][1]))
         else:
-            found.append((first, last))
-    return found
+            ranges.append((first, last))
+    return ranges
 
 
 def imported_heads(
@@ -135,19 +135,19 @@ def imported_heads(
 ) -> str:
     """The first lines of what the files that `path` imports define, for a model that cannot read
     them whole."""
-    found = ""
+    heads = ""
     targets = [*facts.graph.uses.get(path, ()), *facts.graph.deferred.get(path, ())]
     for target in targets:
         document = documents.get(target)
         if document is None or len(document.blocks) != 1:
             continue
         lines = document.blocks[0].text.split("\n")
-        heads = [
+        defining = [
             lines[d.first - 1].rstrip()[:_MAX_HEAD_CHARS]
             for d in facts.definitions_in.get(target, ())
             if d.first <= len(lines)
         ]
-        longer = found + "".join(f"{line}\n" for line in (f"Defined in {target}:", *heads))
-        if heads and len(encoder.encode_batch([longer])[0]) <= max_tokens:
-            found = longer
-    return found
+        longer = heads + "".join(f"{line}\n" for line in (f"Defined in {target}:", *defining))
+        if defining and len(encoder.encode_batch([longer])[0]) <= max_tokens:
+            heads = longer
+    return heads

@@ -24,7 +24,7 @@ class Severity(StrEnum):
 
 
 class Category(StrEnum):
-    """What a finding is about; the value is also what `--focus` takes."""
+    """What a finding is about; the value is also what `--category` takes."""
 
     SECURITY = "security"
     BUGS = "bugs"
@@ -45,7 +45,7 @@ class Rejection(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Region:
-    """Characters of a file: lines and columns count from 1; `end_column` is one behind the last."""
+    """As SARIF has it: lines and columns count from 1; `end_column` is one behind the last."""
 
     first: int
     column: int
@@ -121,8 +121,8 @@ class Review:
     findings: tuple[Finding, ...] = ()
     hidden: tuple[Finding, ...] = ()
     below: tuple[Finding, ...] = ()
-    dropped: Counter[Rejection] = field(default_factory=Counter)
-    passes: tuple[ReviewCall, ...] = ()
+    rejected: Counter[Rejection] = field(default_factory=Counter)
+    calls: tuple[ReviewCall, ...] = ()
     surprise: "SurprisalMap | None" = None
     surprising: tuple["LineSurprisal", ...] = ()
     not_reviewed: tuple[tuple[str, str], ...] = ()
@@ -164,9 +164,9 @@ def schema(categories: Sequence[Category], max_findings: int) -> dict[str, Any]:
 
 def unified_diff(path: str, before: str, after: str) -> str:
     """As `git apply` takes it; "" where nothing changes."""
-    pieces = []
+    lines = []
     for line in difflib.unified_diff(
         before.splitlines(keepends=True), after.splitlines(keepends=True), f"a/{path}", f"b/{path}"
     ):
-        pieces.append(line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n")
-    return "".join(pieces)
+        lines.append(line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n")
+    return "".join(lines)

@@ -8,13 +8,16 @@ at the only place in the file that has it; else nowhere.
 import re
 from bisect import bisect_right
 from dataclasses import dataclass
+from itertools import islice
 
+from mm1cli.grounding.normalize import CodeText
+from mm1cli.grounding.quote_index import QuoteIndex
+from mm1cli.ingest.corpus import Corpus, Document
 from mm1cli.review.finding import Region, Rejection
 
 _FEWEST_VISIBLE = 6  # of a quote that is found elsewhere than it was said to be
-_MOST_PLACES = 10_000
+_MOST_MATCHES = 10_000
 _NUMBERED = re.compile(r"^ *\d+[+ ]?\|", re.MULTILINE)
-_LINE_END = re.compile(r"[ \t\r\f\v]+(?=\n|\Z)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,33 +30,33 @@ class Match:
 
 
 class FileText:
-    """A file's text, ready to be searched. Lines are what newlines end, as in locators."""
+    """A text file, ready to be searched. Lines are what newlines end, as in locators."""
 
-    def __init__(self, text: str) -> None:
-        self.text = text
-        self.lines = text.split("\n")
+    def __init__(self, document: Document) -> None:
+        self.text = document.blocks[0].text
+        self.lines = self.text.split("\n")
         self._starts = [0]
         for line in self.lines:
             self._starts.append(self._starts[-1] + len(line) + 1)
-        self._bare, self._offsets = _bare(text)
+        self._index = QuoteIndex(Corpus((document,)), normalized=CodeText)
 
     def find(self, quote: str, first: int, last: int) -> Match | Rejection:
         """The place of `quote`, which the model says is in lines `first` to `last`."""
-        wanted = _bare(quote.replace("\r\n", "\n"))[0].strip()
-        places = self._places(wanted) if wanted else []
-        if not places and _NUMBERED.sub("", wanted) != wanted:
-            wanted = _NUMBERED.sub("", wanted).strip()  # line numbers, as the model was shown them
-            places = self._places(wanted) if wanted else []
-        if not places:
+        quote = CodeText(quote).text
+        # The model may copy the line numbers it was shown.
+        matches = self._matches(quote) or self._matches(_NUMBERED.sub("", quote))
+        if not matches:
             return Rejection.NOT_THERE
-        near = [p for p in places if p.region.last >= first and p.region.first <= max(first, last)]
+        near = [m for m in matches if m.region.last >= first and m.region.first <= max(first, last)]
         if near:
-            return min(near, key=lambda p: abs(p.region.first - first))
-        if len(places) == 1 and len("".join(wanted.split())) >= _FEWEST_VISIBLE:
-            return places[0]
+            return min(near, key=lambda match: abs(match.region.first - first))
+        only = matches[0]
+        num_visible = len("".join(self.text[only.start : only.end].split()))
+        if len(matches) == 1 and num_visible >= _FEWEST_VISIBLE:
+            return only
         return Rejection.AMBIGUOUS
 
-    def region(self, start: int, end: int) -> Region:
+    def _region(self, start: int, end: int) -> Region:
         first, last = self._line(start), self._line(max(end - 1, start))
         return Region(
             first + 1, start - self._starts[first] + 1, last + 1, end - self._starts[last] + 1
@@ -68,32 +71,9 @@ class FileText:
         code = self.code(first, last)
         return 1 + sum(self.code(at, at + last - first) == code for at in range(1, first))
 
-    def _places(self, wanted: str) -> list[Match]:
-        found: list[Match] = []
-        at = self._bare.find(wanted)
-        while at >= 0 and len(found) < _MOST_PLACES:
-            start = self._offset(at)
-            end = self._offset(at + len(wanted) - 1) + 1
-            found.append(Match(start, end, self.region(start, end)))
-            at = self._bare.find(wanted, at + 1)
-        return found
+    def _matches(self, quote: str) -> list[Match]:
+        spans = [(m.start, m.end) for m in islice(self._index.find_all(quote), _MOST_MATCHES)]
+        return [Match(start, end, self._region(start, end)) for start, end in spans]
 
     def _line(self, offset: int) -> int:
         return bisect_right(self._starts, offset) - 1
-
-    def _offset(self, bare: int) -> int:
-        index = bisect_right(self._offsets, (bare, 1 << 62)) - 1
-        bare_start, start = self._offsets[index]
-        return start + bare - bare_start
-
-
-def _bare(text: str) -> tuple[str, list[tuple[int, int]]]:
-    """`text` without white space at the ends of lines; breakpoints (offset there, offset here)."""
-    pieces, offsets, at, length = [], [(0, 0)], 0, 0
-    for match in _LINE_END.finditer(text):
-        pieces.append(text[at : match.start()])
-        length += match.start() - at
-        at = match.end()
-        offsets.append((length, at))
-    pieces.append(text[at:])
-    return "".join(pieces), offsets

@@ -1,4 +1,4 @@
-"""What was asked of a review: the command line's words, checked."""
+"""The options of a review: the command line's words, checked."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -31,7 +31,7 @@ class ReviewFlags:
 
 @dataclass(frozen=True, slots=True)
 class ReviewOptions:
-    """`ReviewFlags`, checked. `focus` is all where none is `named`."""
+    """`ReviewFlags`, checked. `category` is all where none is `named`."""
 
     named: tuple[Category, ...]
     category: tuple[Category, ...]
@@ -57,7 +57,7 @@ def checked(options: ReviewFlags) -> ReviewOptions:
             only = Selection.of(options.paths, ())
         except UsageError:
             raise UsageError("--paths takes patterns such as '*.py' or 'src/'") from None
-    named = tuple(_one_of(Category, "--focus", name) for name in dict.fromkeys(options.category))
+    named = tuple(_one_of(Category, "--category", name) for name in dict.fromkeys(options.category))
     return ReviewOptions(
         named,
         named or tuple(Category),

@@ -70,24 +70,24 @@ def _submodule(line: re.Match[str]) -> str:
 def _with_usual_headers(text: str) -> str:
     """As git writes it with the prefixes a/ and b/: other headers of names with blanks in them
     cannot be split. The names stay whole behind these prefixes."""
-    kept: list[str] = []
+    lines: list[str] = []
     header: list[str] | None = None
     for line in text.split("\n"):
         if header is not None and line.startswith(("diff --git ", "@@ ", "GIT binary", "Binary ")):
-            kept += _usual(header)
+            lines += _usual(header)
             header = None
         if line.startswith("diff --git ") and not _USUAL_HEADER.match(line):
             header = []
-        (kept if header is None else header).append(line)
-    return "\n".join(kept if header is None else [*kept, *_usual(header)])
+        (lines if header is None else header).append(line)
+    return "\n".join(lines if header is None else [*lines, *_usual(header)])
 
 
 def _usual(header: Sequence[str]) -> list[str]:
-    found = {key: line[len(key) :] for line in header for key in _NAMING if line.startswith(key)}
+    names = {key: line[len(key) :] for line in header for key in _NAMING if line.startswith(key)}
     both = header[0].removeprefix("diff --git ")
     halves = both[: len(both) // 2], both[len(both) // 2 + 1 :]
-    source = found.get("--- ", found.get("rename from ", halves[0]))
-    target = found.get("+++ ", found.get("rename to ", halves[1]))
+    source = names.get("--- ", names.get("rename from ", halves[0]))
+    target = names.get("+++ ", names.get("rename to ", halves[1]))
     source, target = (name.rstrip("\t") for name in (source, target))
     named = [name for name in (source, target) if name != DEV_NULL] * 2
     lines = [f"diff --git {_prefixed('a/', named[0])} {_prefixed('b/', named[-1])}"]

@@ -1,8 +1,8 @@
-"""Asks the model about each piece of what is reviewed, and keeps what can be checked.
+"""Asks the model about each chunk of what is reviewed, and returns what can be checked.
 
-Where the repository fits the context it is read once and forked for each piece; else each piece is
+Where the repository fits the context it is read once and forked for each chunk; else each chunk is
 read behind the repository's map and the heads of what its file imports. A change is read whole
-before its pieces, in both cases.
+before its chunks, in both cases.
 """
 
 import json
@@ -29,16 +29,16 @@ from mm1cli.sink import Sink
 from mm1cli.surprisal import SurprisalMap
 
 CHUNK_TOKENS = 2048
-_PIECE_SHARE, _MAP_SHARE, _HEADS_SHARE = 8, 16, 16  # of the context
+_CHUNK_SHARE, _MAP_SHARE, _HEADS_SHARE = 8, 16, 16  # of the context
 _MAP_TOKENS = 4096
-_FINDINGS_A_PIECE = 8
-_HINTS = 10  # improbable lines named for a piece
+_FINDINGS_PER_CHUNK = 8
+_HINTS = 10  # improbable lines named for a chunk
 _HINT_TOKENS = 128
 _SURPRISING_SHARE = 0.05
 
 
 class PromptBudget:
-    """The tokens a pass needs beside documents. Raises BudgetError, with the sum, where the change
+    """The tokens a call needs beside documents. Raises BudgetError, with the sum, where the change
     leaves no room for it."""
 
     def __init__(
@@ -46,16 +46,16 @@ class PromptBudget:
         tokenizer: Tokenizer,
         settings: Settings,
         limit: int,
-        focus: Sequence[Category],
+        categories: Sequence[Category],
         facts: RepoIndex,
         change: Change | None,
     ) -> None:
         def count(text: str) -> int:
             return len(tokenizer.encode(text))
 
-        self.schema = schema(focus, _FINDINGS_A_PIECE)
-        self.instruction = _instruction(focus, self.schema, is_change=change is not None)
-        self.piece_tokens = min(CHUNK_TOKENS, max(limit // _PIECE_SHARE, 64))
+        self.schema = schema(categories, _FINDINGS_PER_CHUNK)
+        self.instruction = _instruction(categories, self.schema, is_change=change is not None)
+        self.piece_tokens = min(CHUNK_TOKENS, max(limit // _CHUNK_SHARE, 64))
         self.heads_tokens = limit // _HEADS_SHARE
         self.map = model_text(facts, min(_MAP_TOKENS, limit // _MAP_SHARE), count)
         self.change = "" if change is None else f"\n{change.text}"
@@ -101,7 +101,7 @@ class Reviewer:
             on_progress=sink.progress,
         )
         self._documents = {document.path: document for document in packed.corpus.documents}
-        self.dropped: Counter[Rejection] = Counter()
+        self.rejected: Counter[Rejection] = Counter()
         self.passes: list[ReviewCall] = []
 
     def review(
@@ -109,35 +109,35 @@ class Reviewer:
     ) -> list[Finding]:
         """The findings in `documents`, each once, the worst first."""
         tokenizer = self._engine.tokenizer
-        pieces = [
-            piece
+        todo = [
+            chunk
             for document in documents
-            for piece in chunks.chunks(
+            for chunk in chunks.chunks(
                 document, self._facts, self._change, tokenizer, self._frame.piece_tokens
             )
         ]
-        if not pieces:
+        if not todo:
             return []
         base = self._base()
-        found: dict[tuple[str, int, int, str], Finding] = {}
+        findings: dict[tuple[str, int, int, str], Finding] = {}
         texts: dict[str, FileText] = {}
-        for done, piece in enumerate(pieces):
-            self._sink.progress("reviewing", done, len(pieces), "pieces")
-            path = piece.document.path
+        for done, chunk in enumerate(todo):
+            self._sink.progress("reviewing", done, len(todo), "chunks")
+            path = chunk.document.path
             if path not in texts:
-                texts = {path: FileText(piece.document.blocks[0].text)}
-            for raw in written(self._asked(base, piece, surprise)):
+                texts = {path: FileText(chunk.document)}
+            for raw in written(self._asked(base, chunk, surprise)):
                 finding = checked(raw, path, texts[path], self._change)
                 if isinstance(finding, Rejection):
-                    self.dropped[finding] += 1
+                    self.rejected[finding] += 1
                     continue
                 key = (path, finding.first, finding.last, finding.category.value)
-                if key in found:
-                    self.dropped[Rejection.REPEATED] += 1
+                if key in findings:
+                    self.rejected[Rejection.REPEATED] += 1
                     continue
-                found[key] = finding
-        self._sink.progress("reviewing", len(pieces), len(pieces), "pieces")
-        return sorted(found.values(), key=lambda finding: finding.order)
+                findings[key] = finding
+        self._sink.progress("reviewing", len(todo), len(todo), "chunks")
+        return sorted(findings.values(), key=lambda finding: finding.order)
 
     def _base(self) -> Context:
         """A context that has read all that the pieces share."""
@@ -187,9 +187,11 @@ def _turns(shown_map: str, change: str, last: Sequence[str]) -> list[Turn]:
     return [Turn("system", (prompt("system"),)), Turn("user", parts)]
 
 
-def _instruction(focus: Sequence[Category], answer: dict[str, object], *, is_change: bool) -> str:
+def _instruction(
+    categories: Sequence[Category], answer: dict[str, object], *, is_change: bool
+) -> str:
     about = dict(line.split(": ", 1) for line in prompt("review_focus").splitlines())
-    lines = [f"{category}: {about[category.value]}" for category in focus]
+    lines = [f"{category}: {about[category.value]}" for category in categories]
     only = "Only what the change (lines marked +) brings counts.\n" if is_change else ""
     return (
         f"\n{prompt('review')}\n{only}"
@@ -198,12 +200,12 @@ def _instruction(focus: Sequence[Category], answer: dict[str, object], *, is_cha
     )
 
 
-def _hint(surprise: SurprisalMap, piece: chunks.Chunk) -> str:
-    heat = surprise.heat(piece.document.path)
+def _hint(surprise: SurprisalMap, chunk: chunks.Chunk) -> str:
+    heat = surprise.heat(chunk.document.path)
     hot = [
         (share, line)
         for line, share in heat.items()
-        if piece.first <= line <= piece.last and share >= 1 - _SURPRISING_SHARE
+        if chunk.first <= line <= chunk.last and share >= 1 - _SURPRISING_SHARE
     ]
     if not hot:
         return ""

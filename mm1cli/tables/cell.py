@@ -16,6 +16,7 @@ from mm1cli.answering import abstention
 from mm1cli.answering.generation import Generator
 from mm1cli.answering.prompt import as_prompt_text, messages
 from mm1cli.grounding import citations
+from mm1cli.grounding.quote_index import QuoteIndex
 from mm1cli.ingest.corpus import Corpus, Document
 from mm1cli.retrieval.bm25 import Bm25Index
 from mm1cli.retrieval.passages import Passage, Ranked, passages
@@ -53,7 +54,7 @@ class DocumentQA:
         self._engine, self._settings = engine, settings
         self._judge = Reranker(engine)
         self._indices: dict[str, Bm25Index] = {}
-        self._sources: dict[str, citations.TextSearch] = {}
+        self._quotable: dict[str, QuoteIndex] = {}
         self._baselines: dict[str, float] = {}
 
     def ask(self, document: Document, question: str, max_tokens: int = CELL_TOKENS) -> CellAnswer:
@@ -107,11 +108,11 @@ class DocumentQA:
 
     def unverified(self, document: Document, text: str) -> list[str]:
         """The quotations and numbers of `text` that the document does not have."""
-        if document.path not in self._sources:
-            self._sources[document.path] = citations.TextSearch(Corpus((document,)))
-        source = self._sources[document.path]
-        quotes = [quote for quote in citations.quotations(text) if source.find(quote) is None]
-        return quotes + [n for n in citations.numbers(text) if not source.has_number(n)]
+        if document.path not in self._quotable:
+            self._quotable[document.path] = QuoteIndex(Corpus((document,)))
+        quotable = self._quotable[document.path]
+        quotes = [q for q in citations.quotations(text) if quotable.find_anywhere(q) is None]
+        return quotes + [n for n in citations.numbers(text) if not quotable.has_number(n)]
 
     def _baseline(self, question: str) -> float:
         """Mean log-likelihood of the question without any text, nats per token."""

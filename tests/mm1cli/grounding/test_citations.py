@@ -5,7 +5,8 @@ from corpora import corpora, corpus, document
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from mm1cli.grounding.citations import TextSearch, numbers, quotations, unfinished
+from mm1cli.grounding.citations import numbers, quotations, unfinished
+from mm1cli.grounding.quote_index import QuoteIndex
 from mm1cli.ingest.corpus import Corpus, Place
 from mm1cli.result import CitationStatus
 
@@ -22,7 +23,7 @@ def test_whatever_stands_in_a_document_is_found_exactly(corpus: Corpus, data):
     text = data.draw(st.sampled_from(texts))
     start = data.draw(st.integers(0, len(text) - 1))
     quote = text[start : data.draw(st.integers(start + 1, len(text)))]
-    found = TextSearch(corpus).find(quote)
+    found = QuoteIndex(corpus).find_anywhere(quote)
     assert found is not None and found.status is CitationStatus.EXACT
     assert found.text == quote and found.block.text[found.start : found.end] == quote
     assert found.locator.first == found.block.first + found.block.text[: found.start].count("\n")
@@ -31,7 +32,7 @@ def test_whatever_stands_in_a_document_is_found_exactly(corpus: Corpus, data):
 @given(corpora(), st.text(max_size=6))
 def test_what_is_found_says_the_same_as_the_quote(corpus: Corpus, quote: str):
     """Red: the program vouches for words that are not there."""
-    found = TextSearch(corpus).find(quote)
+    found = QuoteIndex(corpus).find_anywhere(quote)
     if found is not None:
         assert " ".join(unicodedata.normalize("NFKC", quote).split()) in " ".join(
             unicodedata.normalize("NFKC", found.text).split()
@@ -43,7 +44,7 @@ def test_spacing_and_letter_forms_do_not_matter(quoted: list[str], space: str, d
     """Red: a quote over a line break of a PDF, with a ligature or accent, is called invented."""
     text = space.join(quoted).replace("ffi", "ﬃ")
     text = unicodedata.normalize("NFD", text) if decomposed else text
-    found = TextSearch(corpus("Before.", f"So: {text}, it says.")).find(" ".join(quoted))
+    found = QuoteIndex(corpus("Before.", f"So: {text}, it says.")).find_anywhere(" ".join(quoted))
     assert found is not None
     assert found.text == text
     assert found.document.path == "1.md"
@@ -65,20 +66,20 @@ def test_spacing_and_letter_forms_do_not_matter(quoted: list[str], space: str, d
 )
 def test_another_word_case_number_or_mark_is_not_found(quote: str):
     """Red: a dropped "not" passes as a quote."""
-    assert TextSearch(corpus(SENTENCE)).find(quote) is None
+    assert QuoteIndex(corpus(SENTENCE)).find_anywhere(quote) is None
 
 
 def test_an_exact_match_later_on_beats_a_normalised_one():
     """Red: the user is told that the spacing differs, though it does not."""
-    found = TextSearch(corpus("the\nold quay", "at the old quay")).find("the old quay")
+    found = QuoteIndex(corpus("the\nold quay", "at the old quay")).find_anywhere("the old quay")
     assert found is not None
     assert (found.document.path, found.status) == ("1.md", CitationStatus.EXACT)
 
 
 def test_a_locator_counts_from_where_its_block_begins():
     """Red: citations of page 3 say line 2 of the document."""
-    source = TextSearch(Corpus((document("one\ntwo\nthree\n", first=10, place=Place("page", 2)),)))
-    found = source.find("two three")
+    source = QuoteIndex(Corpus((document("one\ntwo\nthree\n", first=10, place=Place("page", 2)),)))
+    found = source.find_anywhere("two three")
     assert found is not None
     assert (found.locator.first, found.locator.last, found.locator.place.index) == (11, 12, 2)
 
@@ -104,13 +105,13 @@ def test_a_locator_counts_from_where_its_block_begins():
 )
 def test_a_number_stands_only_where_it_stands_alone(number: str, text: str, is_there: bool):
     """Red: an invented figure is vouched for, or a true one is called invented."""
-    assert TextSearch(corpus(text)).has_number(number) is is_there
+    assert QuoteIndex(corpus(text)).has_number(number) is is_there
 
 
 @given(st.integers(0, 10**6), st.integers(0, 10**6))
 def test_a_number_is_found_among_others_only_if_it_is_one_of_them(number: int, other: int):
     """Red: a part of another number passes as the number."""
-    assert TextSearch(corpus(f"From {other:,} to x.")).has_number(f"{number:,}") is (
+    assert QuoteIndex(corpus(f"From {other:,} to x.")).has_number(f"{number:,}") is (
         number == other
     )
 

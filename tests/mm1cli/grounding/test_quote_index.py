@@ -72,7 +72,9 @@ def test_no_quotation_crosses_a_page_or_a_document():
 
 def test_a_word_is_not_quoted_from_inside_another_and_exact_places_come_first():
     """Red: “able to swim” is vouched for by "unable to swim"."""
-    assert QuoteIndex(corpus("unable to swim, it costs 48.2 million")).find("able to swim") is None
+    index = QuoteIndex(corpus("unable to swim, it costs 48.2 million"))
+    assert index.find("able to swim") is None
+    assert index.find_anywhere("able to swim") is not None, "for what was decoded without the mask"
     found = QuoteIndex(corpus("un-able", "able to\nswim", "able to swim")).find("able to swim")
     assert found is not None
     assert (found.document.path, found.status) == ("2.md", CitationStatus.EXACT)

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+from corpora import document
 from hypothesis import given
 from hypothesis import strategies as st
 from reviewing import raw
@@ -17,7 +18,9 @@ CODE = ["def one():", "    return total", "", "def two():", "    return total"]
 
 
 def finding(lines: list[str], line: int, **changes):
-    return checked(raw(lines[line - 1], line, **changes), "a.py", FileText("\n".join(lines)), None)
+    return checked(
+        raw(lines[line - 1], line, **changes), "a.py", FileText(document("\n".join(lines))), None
+    )
 
 
 @given(st.lists(st.sampled_from(["", "# note", "x = 1"]), max_size=5), st.integers(0, 3))
@@ -37,7 +40,7 @@ def test_other_code_files_and_categories_are_not_known():
         finding(CODE, 1),
         finding(CODE, 2, category="security"),
         finding([*CODE[:1], "    return total + 1"], 2),
-        checked(raw(CODE[1], 2), "b.py", FileText("\n".join(CODE)), None),
+        checked(raw(CODE[1], 2), "b.py", FileText(document("\n".join(CODE))), None),
     ]
     entries = baseline.updated([], [known], frozenset())
     new, hidden = baseline.split([known, *others], entries)

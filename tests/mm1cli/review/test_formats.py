@@ -50,7 +50,7 @@ words = st.lists(st.sampled_from([*HOSTILE, "plain words", " "]), min_size=1, ma
 
 def review(path: str, code: str, title: str, explanation: str, fix: str | None) -> Review:
     """Two findings, one of them hidden, on the first line of `code` that has something."""
-    text = FileText(f"before\n{code}\nquoted_line = 1\nafter\n")
+    text = FileText(document(f"before\n{code}\nquoted_line = 1\nafter\n"))
     line = text.lines.index("quoted_line = 1") + 1
     changes = {"title": title, "explanation": explanation, "fix": fix, "category": "security"}
     one = checked(raw("quoted_line = 1", line, **changes), path, text, None)
@@ -62,7 +62,7 @@ def review(path: str, code: str, title: str, explanation: str, fix: str | None) 
         plan="retrieval",
         findings=(one,),
         hidden=(two,),
-        dropped=Counter({Rejection.NOT_THERE: 2}),
+        rejected=Counter({Rejection.NOT_THERE: 2}),
         not_reviewed=((path, "generated"),),
     )
 
@@ -153,7 +153,7 @@ def test_code_fits_a_narrow_terminal_and_shows_what_it_is_about(columns: int):
         is_written=True,
         is_change=False,
         plan="whole",
-        findings=(checked(raw("part_2 + part_3", 1), "a.py", FileText(code), None),),
+        findings=(checked(raw("part_2 + part_3", 1), "a.py", FileText(document(code)), None),),
         surprise=found,
         surprising=tuple(found.top(1)),
     )
@@ -204,7 +204,7 @@ def test_json_has_every_field_and_the_sums(told: Review):
 @pytest.mark.parametrize("severity", Severity)
 def test_every_severity_has_its_level(severity: Severity):
     """Red: a critical finding is shown as a remark."""
-    text = FileText("x = 1\n")
+    text = FileText(document("x = 1\n"))
     found = checked(raw("x = 1", 1, severity=severity.value), "a.py", text, None)
     told = Review(None, is_written=True, is_change=False, plan="whole", findings=(found,))
     levels = {"low": "note", "medium": "warning", "high": "error", "critical": "error"}

@@ -2,6 +2,7 @@
 
 import subprocess
 
+from corpora import document
 from hypothesis import given
 from hypothesis import strategies as st
 from reviewing import raw
@@ -27,7 +28,7 @@ def test_any_slice_is_found_where_it_is_said_to_be(text: str, data):
     end = data.draw(st.integers(start, len(text)))
     quote = text[start:end]
     first = text.count("\n", 0, start) + 1
-    found = FileText(text).find(quote, first, text.count("\n", 0, end) + 1)
+    found = FileText(document(text)).find(quote, first, text.count("\n", 0, end) + 1)
     if not bare(quote):
         assert found is Rejection.NOT_THERE
         return
@@ -44,7 +45,7 @@ def test_any_slice_is_found_where_it_is_said_to_be(text: str, data):
 @given(FILES, st.text(max_size=20), st.integers(1, 20), st.integers(1, 20))
 def test_what_is_found_is_verbatim_in_the_file(text: str, quote: str, first: int, last: int):
     """Red: something the file does not say is shown as a quote from it."""
-    found = FileText(text).find(quote, first, last)
+    found = FileText(document(text)).find(quote, first, last)
     if isinstance(found, Rejection):
         return
     here = text[found.start : found.end]
@@ -54,7 +55,7 @@ def test_what_is_found_is_verbatim_in_the_file(text: str, quote: str, first: int
 
 def test_a_quote_with_wrong_lines_moves_only_where_it_can_be_meant():
     """Red: findings point at one of several equal lines by chance."""
-    text = FileText("def one():\n    return total\n\ndef two():\n    return total\n")
+    text = FileText(document("def one():\n    return total\n\ndef two():\n    return total\n"))
     assert text.find("    return total", 1, 2).region.first == 2
     assert text.find("    return total", 5, 5).region.first == 5
     assert text.find("    return total", 90, 99) is Rejection.AMBIGUOUS
@@ -62,6 +63,13 @@ def test_a_quote_with_wrong_lines_moves_only_where_it_can_be_meant():
     assert text.find("return  total", 2, 2) is Rejection.NOT_THERE
     assert text.find("    5 |    return total", 5, 5).region.first == 5
     assert text.find("two", 90, 99) is Rejection.AMBIGUOUS, "too little to know it again"
+
+
+def test_a_line_of_blanks_takes_no_longer_than_its_length():
+    """Red: one hostile line holds a review up for minutes."""
+    blanks = " " * 200_000
+    text = FileText(document(f"x = 1{blanks}y{blanks}\n"))
+    assert text.find(f"x = 1{blanks}y", 1, 1).end == 200_006
 
 
 @given(FILES.filter(lambda text: text.strip() and "\x0c" not in text), st.data())
@@ -73,7 +81,7 @@ def test_a_patch_does_to_the_file_what_the_fix_says(tmp_path_factory, text: str,
     quote = text.split("\n")[line - 1].strip()
     fix = data.draw(st.sampled_from(["y = 2", "", "y = 2\nz = 3", quote]))
     name = "a file.py"
-    found = checked(raw(quote, line, fix=fix), name, FileText(text), None)
+    found = checked(raw(quote, line, fix=fix), name, FileText(document(text)), None)
     assert isinstance(found, Finding)
     if fix == quote:
         assert found.patch is None and found.fix is None

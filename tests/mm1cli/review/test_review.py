@@ -165,12 +165,12 @@ def test_a_report_is_written_beside_any_format_and_before_it_fails(
     assert ran.code == 2 and ran.out == ""
 
 
-def test_what_does_not_fit_is_read_by_retrieval_and_the_run_says_so(review, script):
+def test_what_does_not_fit_is_read_behind_the_map_and_the_run_says_so(review, script):
     """Red: a large repository is cut in silence, or a file is reviewed without its imports."""
     prompts = script(lambda *_: [])
     write_files(Path(), {"large.py": "".join(f"x_{n} = {n}\n" for n in range(3000))})
     ran = review("--paths", "main.py", "--paths", "util.py")
-    assert ran.code == 0 and "do not fit" in ran.err and "by retrieval" in ran.out
+    assert ran.code == 0 and "do not fit" in ran.err and "behind the repository's map" in ran.out
     (prompt,) = (text for text in prompts if "of main.py:" in text)
     assert "Defined in util.py:\ndef clamp(value, low, high):\n" in prompt
 
@@ -242,15 +242,17 @@ def test_severity_and_max_findings_show_less_and_say_so(review, script):
     assert told.code == 1, "what is not shown fails, too"
 
 
-def test_focus_names_what_the_model_looks_for(review, script):
-    """Red: --focus changes nothing, or the model may still answer with other categories."""
+def test_a_category_names_what_the_model_looks_for(review, script):
+    """Red: --category changes nothing, or the model may still answer with other categories."""
     prompts = script(lambda *_: [])
-    assert review("--focus", "security", "--focus", "bugs").code == 0
+    assert review("--category", "security", "--category", "bugs").code == 0
     for prompt in prompts:
         assert "- security: " in prompt and "- docs: " not in prompt
         assert '"category": {"enum": ["security", "bugs"]}' in prompt
-    ran = review("--focus", "style")
+    ran = review("--category", "style")
     assert ran.code == 2 and "security, bugs" in ran.err
+    ran = review("--focus", "security")
+    assert ran.code == 2 and "--category" in ran.err, "its name until now"
 
 
 def test_what_people_did_not_write_is_not_reviewed(review, script):
