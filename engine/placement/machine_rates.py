@@ -18,6 +18,7 @@ from pathlib import Path
 import torch
 
 import kernels
+from engine import durable
 from engine.quantized.forms import Form
 from kernels import Int4Weight, Int8Weight
 from kernels.quantized import Weight
@@ -88,10 +89,8 @@ def kept(file: Path, key: str, measure: Callable[[], Rates], *, again: bool = Fa
     found[key] = {"date": measured.date, **asdict(measured.rates)}
     with suppress(OSError):
         file.parent.mkdir(parents=True, exist_ok=True)
-        beside = file.with_name(f"{file.name}.{os.getpid()}")
-        beside.unlink(missing_ok=True)  # a link would be written through
-        beside.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-        beside.replace(file)
+        text = json.dumps(found, indent=1) + "\n"
+        durable.write(file, lambda part: part.write_text(text, encoding="utf-8"), sync=False)
     return measured
 
 
