@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from engine.config import ModelConfig
-from engine.placement.flops import next_token, of_layer, prefill
+from engine.placement.flops import of_layer, of_model
 from engine.placement.machine import Machine
 from engine.placement.plan import DeviceBytes, Driver, Placement, gb
 from engine.placement.run_bytes import (
@@ -18,7 +18,7 @@ from engine.placement.run_bytes import (
     routers_bytes,
 )
 from engine.placement.stages import Cost, Load, split
-from engine.placement.weight_bytes import ModelParts, Precision, shapes
+from engine.placement.weight_bytes import ModelParts, Precision
 
 # Threads' stacks, widened weights, scratch of the matrix libraries, holes that allocators
 # keep: measured at 40 MB beside a pool of 33. Of little room it is half.
@@ -108,8 +108,8 @@ def _split(run: RunSpec, rooms: tuple[int | None, ...]) -> tuple[DeviceBytes, ..
     stages = [(0, len(layers))]
     if len(known) > 1:
         costs = tuple(
-            Cost(w.total_bytes + k + s, of_layer(run.config, layer, run.num_tokens))
-            for layer, w, k, s in zip(layers, weights.layers, kv, states, strict=True)
+            Cost(w.total_bytes + k + s, of_layer(run.config, index, max(run.num_tokens, 1)).total)
+            for index, (w, k, s) in enumerate(zip(weights.layers, kv, states, strict=True))
         )
         stages = split(Load(costs, embedding, last, activations), known)
     devices = []
@@ -284,10 +284,9 @@ def _missed(run: RunSpec, on_disk: ModelParts, cache_bytes: int) -> int:
 
 
 def _work(run: RunSpec) -> dict[str, Any]:
-    found = shapes(run.config)
     return {
-        "prefill_operations": prefill(run.config, found, run.num_tokens),
-        "token_operations": next_token(run.config, found, run.num_tokens),
+        "prefill_flops": of_model(run.config, run.num_tokens),
+        "token_flops": of_model(run.config, 1, before=run.num_tokens),
         "num_chunks": run.num_chunks,
     }
 
