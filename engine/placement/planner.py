@@ -173,7 +173,7 @@ def _streamed(run: RunSpec, machine: Machine) -> Placement:
     hidden, staged = run.hidden_bytes(), 2 * _largest_part(on_disk)
     if gpu is None:
         # On disk if memory would not leave the pool enough to read each weight once.
-        in_memory = device.total_bytes + hidden + enough_pool(pooled) <= machine.ram_bytes
+        in_memory = device.total_bytes + hidden + pooled.enough_cache_bytes <= machine.ram_bytes
         kept = hidden if in_memory else 0
         device = replace(device, activation_bytes=device.activation_bytes + kept)
     else:
@@ -189,7 +189,7 @@ def _streamed(run: RunSpec, machine: Machine) -> Placement:
         devices = (device, helper)
         # The system keeps files it has read in memory that nobody else takes.
         cache_bytes += max(machine.ram_bytes - helper.total_bytes, 0)
-    reads_once = device.pool_bytes >= enough_pool(pooled)
+    reads_once = device.pool_bytes >= pooled.enough_cache_bytes
     spill = 0 if in_memory else hidden
     saved = run.kv_all_bytes() if run.is_mapped else 0
     return Placement(
@@ -206,29 +206,16 @@ def _streamed(run: RunSpec, machine: Machine) -> Placement:
         token_read_bytes=_missed(run, on_disk, cache_bytes)
         + _kv_of_token(run, room - device.total_bytes),
         token_memory_bytes=_token_memory(run, weights),
-        why=_why_streamed(run, machine, weights, enough_pool(pooled), reads_once),
+        why=_why_streamed(run, machine, weights, pooled.enough_cache_bytes, reads_once),
         **_work(run),
     )
 
 
 def _pool(run: RunSpec, free_bytes: int, parts: ModelParts) -> int:
     """As much as there is, never less than the work takes nor more than there are weights."""
-    least = least_pool(parts, run.config.num_experts_per_token)
+    least = parts.least_cache_bytes(run.config.num_experts_per_token)
     free_bytes -= min(_OTHER_BYTES, max(free_bytes, 0) // 2)
     return min(max(free_bytes, least), parts.layers_bytes)
-
-
-def least_pool(parts: ModelParts, num_chosen: int) -> int:
-    """A layer's dense part and the experts of one token."""
-    return max(
-        layer.dense_bytes + min(num_chosen, layer.num_experts) * layer.expert_bytes
-        for layer in parts.layers
-    )
-
-
-def enough_pool(parts: ModelParts) -> int:
-    """A layer, and the part of the next one that is being read: then each weight is read once."""
-    return max(layer.total_bytes + layer.largest_bytes for layer in parts.layers)
 
 
 def _read_for_chunks(run: RunSpec, on_disk: ModelParts, pooled: ModelParts, pool_bytes: int) -> int:

@@ -122,7 +122,7 @@ class RunSpec:
         return 2 * self.config.num_kv_heads * head_bytes
 
     def _packing_bytes(self) -> int:
-        """The largest matrix once more, while `Model.settle` changes its layout."""
+        """The largest matrix once more, while `Model.prepare_for_inference` changes its layout."""
         plain = [shape for shape in self.plain_matrices.values() if len(shape) == 2]
         head_bytes = 4 * self.config.vocab_size * self.config.hidden_size
         return max([head_bytes, *(self.dtype.itemsize * prod(shape) for shape in plain)])
@@ -153,7 +153,7 @@ def on_disk_bytes(run: RunSpec) -> ModelParts:
 
 def cached_bytes(run: RunSpec) -> ModelParts:
     """The weights as they are kept when read on demand: dense parts as products use them, experts
-    as stored where that is narrower; see engine/parts.py."""
+    as stored where that is narrower; see engine/streamed/weight_groups.py."""
     item_bytes = min(run.precision.item_bytes, run.dtype.itemsize)
 
     def num_bytes(name: str, shape: Shape) -> int:
