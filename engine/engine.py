@@ -292,7 +292,7 @@ class Engine:
         num_tokens: int,
         shared: "protocols.Context | None" = None,
     ) -> "list[T]":
-        """See `engine.scheduler.together`; for work that uses contexts of this engine.
+        """See `engine.scheduler.run_shared`; for work that uses contexts of this engine.
 
         Each reads and writes at most `num_tokens`, in a context of its own or in forks of `shared`.
         """
@@ -306,7 +306,7 @@ class Engine:
         return run_shared(self._model, works, work_bytes)
 
     def map_requests(self, works: "Sequence[Callable[[], T]]", num_tokens: int) -> "list[T]":
-        """The results of `works`: `together` where passes are dear, else one after another."""
+        """The results of `works`: `run_shared` where passes are dear, else one after another."""
         return (
             self.run_shared(works, num_tokens) if self.is_streamed else [work() for work in works]
         )
