@@ -186,10 +186,10 @@ def load(
 
     With `stages` each layer's weights are on its stage's device instead.
 
-    `Model.settle` then makes it fast; without that it can be trained, unless it is quantised.
-    Products run in `dtype`; norms, router and head stay float32; what the checkpoint has in int8
-    or int4 stays so. `on_progress` gets bytes done and in all, as if all were float32. Raises
-    CheckpointError before allocating if a shape or dtype is not the config's.
+    `Model.prepare_for_inference` then makes it fast; without that it can be trained, unless it is
+    quantised. Matmuls run in `dtype`; norms, router and head stay float32; what the checkpoint has
+    in int8 or int4 stays so. `on_progress` gets bytes done and in all, as if all were float32.
+    Raises CheckpointError before allocating if a shape or dtype is not the config's.
     """
     model = meta_model(checkpoint, config, stages)
     sources = family_named(config.family).sources(config)

@@ -114,19 +114,19 @@ class PrefillRequest:
 
 
 @torch.inference_mode()
-def layer_major_batch(model: Model, stretches: Sequence[PrefillRequest]) -> list[list[Chunk]]:
-    """What `chunk_major` yields for each of `stretches`, bit by bit, with one pass over the layers.
+def layer_major_batch(model: Model, requests: Sequence[PrefillRequest]) -> list[list[Chunk]]:
+    """What `chunk_major` yields for each of `requests`, bit by bit, with one pass over the layers.
 
-    Hidden states are kept in memory until the end: all tokens of all stretches.
+    Hidden states are kept in memory until the end: all tokens of all requests.
     """
-    hidden = [[one.embed(model, *border) for border in one.borders()] for one in stretches]
+    hidden = [[one.embed(model, *border) for border in one.borders()] for one in requests]
     for index, layer in enumerate(model.each_layer(sum(map(len, hidden)))):
-        for stretch, rows in zip(stretches, hidden, strict=True):
-            for number, (first, last) in enumerate(stretch.borders()):
-                rows[number] = layer(rows[number], stretch.states[index], first)
-                if stretch.on_chunk is not None:
-                    stretch.on_chunk(index, last)
+        for request, rows in zip(requests, hidden, strict=True):
+            for number, (first, last) in enumerate(request.borders()):
+                rows[number] = layer(rows[number], request.states[index], first)
+                if request.on_chunk is not None:
+                    request.on_chunk(index, last)
     return [
-        [(last, row) for (_, last), row in zip(stretch.borders(), rows, strict=True)]
-        for stretch, rows in zip(stretches, hidden, strict=True)
+        [(last, row) for (_, last), row in zip(request.borders(), rows, strict=True)]
+        for request, rows in zip(requests, hidden, strict=True)
     ]
