@@ -24,7 +24,7 @@ OnScores = Callable[[TokenScores], None]
 class Context:
     """Starts empty. `token_ids` is what the model has read; `logits` scores the next token.
 
-    The chunk size fixes the grid of the products, so two contexts of the same tokens and chunk
+    The chunk size fixes the grid of the matmuls, so two contexts of the same tokens and chunk
     size are equal bit by bit. For `kv_dtype` see `Model.empty_states`.
     """
 
@@ -88,7 +88,7 @@ class Context:
         """Reads more tokens. `on_progress` gets (tokens done, tokens in all) after each chunk.
 
         `on_scores` gets the likelihoods of each chunk's tokens as they came, chunk by chunk, which
-        costs the head's product for every token; the context is the same bit by bit without it.
+        costs the head's matmul for every token; the context is the same bit by bit without it.
         If either raises, the context stands whole at that chunk border and can go on.
         An error inside a chunk leaves it unusable, and every later call says so. Where the model
         is streamed, all tokens are one such chunk, and progress is that of all layers together.

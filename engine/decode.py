@@ -161,7 +161,7 @@ class EagerDecodeLoop:
 
 
 class Decoding:
-    """An answer being written: iterate for its text, piece by piece, as it is decided.
+    """An answer being generated: iterate for its text, piece by piece, as it is decided.
 
     The pieces joined are the whole answer, without stop text. The context grows by the tokens
     written, the final one excepted, by the time the iteration ends, or is closed.

@@ -5,7 +5,7 @@ time. Layer-major runs every chunk through one layer before the next layer: each
 however long the context is, and the hidden states of the whole context are kept in between.
 
 One grid for every prefill: borders at multiples of the chunk size from position 0, so that a
-context grown in several steps computes the same products as one grown at once, and both drivers
+context grown in several steps computes the same matmuls as one grown at once, and both drivers
 give the same bits. A batch of contexts shares a layer-major pass; they do not meet in a matmul:
 each has its own rows, so its hidden states and final states are bit by bit those it would have
 alone.

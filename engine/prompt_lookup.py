@@ -29,7 +29,7 @@ MOST_DRAFTED = 7  # with the token before them 8 rows: from there on rows cost a
 _LONGEST_MATCH = 32
 _LANES = 16  # elementwise functions round a last, shorter vector in another way
 _COST_PER_ROW = (
-    0.2  # in steps of one row, from float16 products of 1 and 8 rows (`benchmarks.linear`)
+    0.2  # in steps of one row, from float16 matmuls of 1 and 8 rows (`benchmarks.linear`)
 )
 
 
@@ -50,7 +50,7 @@ def supports(context: Context) -> bool:
 
 
 def _is_exact(module: torch.nn.Module) -> bool:
-    """Whether products with the weights of `module` itself give a row the bits it has alone."""
+    """Whether matmuls with the weights of `module` itself give a row the bits it has alone."""
     weights = [getattr(module, name, None) for name in MATRICES]
     return all(
         weight is None

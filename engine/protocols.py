@@ -127,7 +127,7 @@ class StopReason(StrEnum):
 
 
 class Decoding(Protocol):
-    """An answer being written: iterate for its text. Closing the iterator ends it.
+    """An answer being generated: iterate for its text. Closing the iterator ends it.
 
     The context has grown by the tokens written, perhaps without the last one, when it has ended.
     """

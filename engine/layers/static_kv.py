@@ -1,4 +1,4 @@
-"""One softmax layer's keys and values while tokens are written one at a time, at fixed addresses.
+"""One softmax layer's keys and values while tokens are decoded one at a time, at fixed addresses.
 
 Nothing here depends on how many tokens there are but a number on the device, so a step that appends
 and attends can be recorded once in a CUDA graph and replayed for every token.

@@ -156,7 +156,7 @@ def of_model(config: ModelConfig, found: Mapping[str, Shape], bytes_of: BytesOf)
 
 
 def fp16_copies_bytes(config: ModelConfig, memory_bytes: int) -> int:
-    """Bytes of float16 copies of the matrices, which make writing faster; 0 where there is no room.
+    """Bytes of float16 copies of the matrices, which speed up decoding; 0 where there is no room.
 
     A question of the model and of a machine's `memory_bytes`, not of what is free just now: the
     same run is to write the same text tomorrow. Where experts are most of the weights, copies of

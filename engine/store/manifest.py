@@ -34,7 +34,7 @@ class Compatibility:
     """All that decides a state beside the tokens: contexts that differ in it are never mixed.
 
     `fingerprint` is the model's (config, tensor index, tokenizer), `chunk_tokens` the grid of its
-    products, `kv` what keys and values are kept in: a dtype of floats, `INT8_KV`, or `NO_KV` where
+    matmuls, `kv` what keys and values are kept in: a dtype of floats, `INT8_KV`, or `NO_KV` where
     no layer has them.
     """
 

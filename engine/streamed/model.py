@@ -170,7 +170,7 @@ class StreamedModel(Model):
     """What `stream` makes. Hidden states of `spill_over_bytes` or more go to files in `folder`."""
 
     pool: WeightCache
-    least_bytes = kept_bytes = 0  # of the pool, whatever is lent
+    least_bytes = kept_bytes = 0  # of the pool, whatever is reserved
     folder: Path | None = None
     spill_over_bytes = 0
 

@@ -62,13 +62,13 @@ class WeightGroup:
     _used: torch.cuda.Event | None = None
 
     def note_use(self) -> None:
-        """Called when the last product with these weights has been started."""
+        """Called when the last matmul with these weights has been started."""
         tensors = [getattr(weight, "scales", weight) for weight in self.weights.values()]
         if any(isinstance(x, Tensor) and x.is_cuda for x in tensors):
             self._used = torch.cuda.current_stream().record_event()
 
     def wait(self) -> None:
-        """Returns when all products with these weights are done."""
+        """Returns when all matmuls with these weights are done."""
         if self._used is not None:
             self._used.synchronize()
 
@@ -101,7 +101,7 @@ class WeightGroups:
     """The parts of all layers of `checkpoint`, which `checkpoint.meta_model` has accepted.
 
     `layers` are on the meta device. On a GPU what is read passes through pinned memory and a stream
-    of its own, so that copies run beside products.
+    of its own, so that copies run beside matmuls.
     """
 
     def __init__(
@@ -250,7 +250,7 @@ class WeightGroups:
     def _moved(self, piece: TensorPiece, start: int) -> int:
         """How far behind `start` of a buffer of pages it lies, so that it can be read directly."""
         past = self._shards.bypasses_page_cache(piece.names[0])
-        # What products use where it lies gives other bits where it does not begin a cache line.
+        # What matmuls use where it lies gives other bits where it does not begin a cache line.
         alignment = ALIGNMENT if piece.dtype == self._dtype else piece.dtype.itemsize
         if not is_large(piece.num_bytes) or past % alignment:
             return 0
