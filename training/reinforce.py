@@ -211,7 +211,7 @@ class Reinforcement:
         states = self.model.empty_states(differentiable=True)
         for state in states:
             if isinstance(state, DifferentiableKV):
-                state.global_from = window_mask.border(len(prompt))
+                state.global_attention_from = window_mask.border(len(prompt))
         hidden: Tensor = self.model(torch.tensor(prompt, device=device), states, 0)[-1:]
         total = torch.zeros((), device=device)
         for answer, advantage in zip(drawn, gain, strict=True):

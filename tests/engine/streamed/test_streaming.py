@@ -189,7 +189,8 @@ def test_parts_take_what_is_counted(directory):
     reader = model.pool._reader
     precision = placement.stored_precision(Checkpoint(directory), model.config)
     run = RunSpec(model.config, 60, 16, torch.float32, torch.float32, False, precision)
-    assert 0 < reader._staging.num_bytes + len(reader._wide) <= run.reading_bytes()
+    norm = 4 * max(model.config.hidden_size, model.config.attention_size)  # too small to be planned
+    assert 0 < reader._staging.num_bytes + len(reader._wide) <= run.reading_bytes() + norm
     assert len(model.pool._entries) == (1 + model.config.num_experts) * model.config.num_layers
 
 
