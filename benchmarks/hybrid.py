@@ -34,10 +34,10 @@ from engine.api import ContextPlan, EngineError
 from engine.config import Mixer, ModelConfig
 from engine.engine import Engine
 from engine.families import read_config
+from engine.placement.flops import of_model
 from mm1cli.models import library
 from mm1cli.output.progress import Progress
 from mm1cli.output.text import Channel, clock_time
-from training.cost import mixer_flops
 
 LENGTHS = (8_192, 65_536, 262_144, 1_000_000)
 QUESTION_TOKENS, DECODE_TOKENS = 32, 16
@@ -58,29 +58,6 @@ class Task:
     threads: int
     flop_s: float | None
     kv: str | None = None  # as `Engine` takes it
-
-
-def prefill_flops(config: ModelConfig, num_tokens: int) -> int:
-    """Operations that have to be done: two per weight and token; unseen keys cost none."""
-    experts = max(config.num_experts_per_token, 1)
-    total = num_tokens * config.num_layers * 6 * config.hidden_size * config.mlp_size * experts
-    size, key_values = config.attention_size, config.num_kv_heads * config.head_dim
-    for layer in config.layers:
-        if layer.mixer is Mixer.LIGHTNING:
-            total += mixer_flops(config, Mixer.LIGHTNING, num_tokens)
-            continue
-        products = 2 * size + 2 * key_values + (size if layer.softmax.output_gate else 0)
-        window = layer.softmax.window_tokens
-        seen = window + layer.softmax.sink_tokens if window else num_tokens
-        total += num_tokens * 2 * config.hidden_size * products
-        total += 4 * size * num_pairs(num_tokens, seen)
-    return total + 2 * config.hidden_size * config.vocab_size
-
-
-def num_pairs(num_tokens: int, seen: int) -> int:
-    """Queries times keys where each token sees itself and those before it, `seen` at most."""
-    full = min(num_tokens, seen)
-    return full * (full + 1) // 2 + (num_tokens - full) * full
 
 
 def stops_at(config: ModelConfig) -> int | None:
@@ -131,7 +108,7 @@ def measure(task: Task) -> Row:
     product = machine.product_flops(3)
     before = sum(chunk["last"] - chunk["first"] for chunk in journal.chunks)
     flop_s = task.flop_s or _trial(engine, ids)
-    left = prefill_flops(engine.config, task.tokens) * (1 - before / task.tokens)
+    left = of_model(engine.config, task.tokens).total * (1 - before / task.tokens)
     what = f"{task.name}, {task.tokens:,} tokens"
     if not journal.reaches(task.tokens):
         done = f", {before:,} read before" if before else ""
@@ -172,7 +149,7 @@ def measure(task: Task) -> Row:
         "prefill_tok_s": task.tokens / prefill_s,
         "last_chunks_tok_s": _last_rate(journal.chunks),
         "product_gflop_s": product / 1e9,
-        "share_of_product_rate": prefill_flops(engine.config, task.tokens) / prefill_s / product,
+        "share_of_product_rate": of_model(engine.config, task.tokens).total / prefill_s / product,
         "peak_bytes": max(chunk["peak_bytes"] for chunk in journal.chunks),
         "load_peak_bytes": load_peak_bytes,
         "saved_bytes": sum(p.stat().st_size for p in saved.rglob("*") if p.is_file()),
@@ -185,7 +162,7 @@ def _trial(engine: Engine, ids: list[int]) -> float:
     """Operations per second over a short beginning."""
     count = min(TRIAL_TOKENS, len(ids))
     took = machine.seconds(lambda: engine.new_context().extend(ids[:count]))
-    return prefill_flops(engine.config, count) / took
+    return of_model(engine.config, count).total / took
 
 
 def _last_rate(chunks: Sequence[Row]) -> float:
@@ -274,7 +251,7 @@ def run(tasks: Sequence[Task], *, beyond: bool) -> Iterator[Row]:
         except EngineError as error:
             yield row | {"left_out": str(error)}
             continue
-        rates[task.name] = prefill_flops(config, task.tokens) / row["prefill_s"]
+        rates[task.name] = of_model(config, task.tokens).total / row["prefill_s"]
         yield row
 
 

@@ -17,24 +17,12 @@ from transformers import LlamaForCausalLM
 from transformers.cache_utils import DynamicCache
 
 from benchmarks import machine
-from engine.config import ModelConfig
 from engine.engine import Engine
+from engine.placement.flops import of_model
 from mm1cli.models import library
 
 LENGTHS = (512, 2048)
 DECODE_TOKENS = 32
-
-
-def prefill_flops(config: ModelConfig, num_tokens: int) -> float:
-    """Operations of the products: two per weight and token, causal attention, one row of head."""
-    per_layer = (
-        (config.num_heads + 2 * config.num_kv_heads) * config.head_dim * config.hidden_size
-        + config.attention_size * config.hidden_size
-        + 3 * config.mlp_size * config.hidden_size
-    )
-    attention = 2 * config.attention_size * num_tokens  # two products over num_tokens / 2 keys
-    per_token = config.num_layers * (2 * per_layer + attention)
-    return num_tokens * per_token + 2 * config.hidden_size * config.vocab_size
 
 
 class Ours:
@@ -98,7 +86,7 @@ def main() -> None:
                 "tokens": length,
                 "engine": name,
                 "prefill_tok_s": length / best_prefill[name],
-                "share_of_product_rate": prefill_flops(config, length)
+                "share_of_product_rate": of_model(config, length).total
                 / best_prefill[name]
                 / product,
                 "decode_tok_s": DECODE_TOKENS / best_decode[name],

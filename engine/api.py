@@ -181,9 +181,13 @@ def saved_context(folder: Path) -> SavedContext:
     from engine.store.manifest import OpenedContext
 
     manifest = OpenedContext.read(folder).manifest
-    maker = manifest.compatibility
+    compatibility = manifest.compatibility
     return SavedContext(
-        folder, manifest.num_tokens, maker.fingerprint, maker.chunk_tokens, maker.kv
+        folder,
+        manifest.num_tokens,
+        compatibility.fingerprint,
+        compatibility.chunk_tokens,
+        compatibility.kv,
     )
 
 

@@ -34,7 +34,7 @@ DTYPES = {
     "BF16": torch.bfloat16,
 }
 STORED_DTYPES = {**DTYPES, "I8": torch.int8, "U8": torch.uint8}
-_SAMPLED, _NUMBERS = 512, 4096  # so many tensors, so many numbers of each, are in the fingerprint
+_SAMPLED, _NUMBERS = 512, 4096  # so many tensors, so many elements of each, are in the fingerprint
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,9 +122,9 @@ class Checkpoint:
             yield part[start : start + num_rows]
 
     def fingerprint(self) -> bytes:
-        """Of names, dtypes, shapes, and of `_SAMPLED` tensors some numbers of the middle row.
+        """Of names, dtypes, shapes, and of `_SAMPLED` tensors some elements of the middle row.
 
-        All numbers would take as long as loading them; these tell models apart that were trained
+        All elements would take as long as loading them; these tell models apart that were trained
         differently. The same whichever shards hold the tensors. Raises CheckpointError.
         """
         lines = (f"{n} {i.dtype} {i.shape}\n" for n, i in sorted(self.tensors.items()))
@@ -143,7 +143,7 @@ class Checkpoint:
 
 
 def _sample(file: Any, name: str, shape: tuple[int, ...]) -> bytes:  # noqa: ANN401
-    """Up to `_NUMBERS` numbers: of a matrix those of its middle row."""
+    """Up to `_NUMBERS` elements: of a matrix those of its middle row."""
     if not all(shape):
         return b""
     middle = [slice(size // 2, size // 2 + 1) for size in shape[:-1]]
@@ -186,10 +186,10 @@ def load(
 
     With `stages` each layer's weights are on its stage's device instead.
 
-    `Model.settle` then makes it fast; without that it can be trained, unless it is quantised.
-    Products run in `dtype`; norms, router and head stay float32; what the checkpoint has in int8
-    or int4 stays so. `on_progress` gets bytes done and in all, as if all were float32. Raises
-    CheckpointError before allocating if a shape or dtype is not the config's.
+    `Model.prepare_for_inference` then makes it fast; without that it can be trained, unless it is
+    quantised. Matmuls run in `dtype`; norms, router and head stay float32; what the checkpoint has
+    in int8 or int4 stays so. `on_progress` gets bytes done and in all, as if all were float32.
+    Raises CheckpointError before allocating if a shape or dtype is not the config's.
     """
     model = meta_model(checkpoint, config, stages)
     sources = family_named(config.family).sources(config)
@@ -298,12 +298,12 @@ def build_weight(
 
 
 def keep_in_fp32(name: str) -> bool:
-    """Whether the parameter is kept in float32 whatever dtype products run in."""
+    """Whether the parameter is kept in float32 whatever dtype matmuls run in."""
     return "norm" in name or name.endswith("router") or name == "head.weight"
 
 
 def weight_bytes(config: ModelConfig, name: str, shape: tuple[int, ...], dtype: torch.dtype) -> int:
-    """What `load` takes for a parameter of this name and shape where products run in `dtype`."""
+    """What `load` takes for a parameter of this name and shape where matmuls run in `dtype`."""
     form = config.quantization.form_of(name)
     if form is Form.PLAIN:
         return prod(shape) * (4 if keep_in_fp32(name) else dtype.itemsize)

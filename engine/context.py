@@ -24,7 +24,7 @@ OnScores = Callable[[TokenScores], None]
 class Context:
     """Starts empty. `token_ids` is what the model has read; `logits` scores the next token.
 
-    The chunk size fixes the grid of the products, so two contexts of the same tokens and chunk
+    The chunk size fixes the grid of the matmuls, so two contexts of the same tokens and chunk
     size are equal bit by bit. For `kv_dtype` see `Model.empty_states`.
     """
 
@@ -37,7 +37,7 @@ class Context:
         self._model = model
         self._states = model.empty_states(kv_dtype=kv_dtype)
         self._between_chunks = True
-        self._ahead: tuple[Sequence[int], Tensor] | None = None
+        self._draft: tuple[Sequence[int], Tensor] | None = None
         self.chunk_tokens = chunk_tokens
         self.token_ids: list[int] = []
         self.logits: Tensor | None = None  # [vocab] float32, None while unknown
@@ -88,7 +88,7 @@ class Context:
         """Reads more tokens. `on_progress` gets (tokens done, tokens in all) after each chunk.
 
         `on_scores` gets the likelihoods of each chunk's tokens as they came, chunk by chunk, which
-        costs the head's product for every token; the context is the same bit by bit without it.
+        costs the head's matmul for every token; the context is the same bit by bit without it.
         If either raises, the context stands whole at that chunk border and can go on.
         An error inside a chunk leaves it unusable, and every later call says so. Where the model
         is streamed, all tokens are one such chunk, and progress is that of all layers together.
@@ -111,7 +111,7 @@ class Context:
         twin = Context.__new__(Context)
         twin._model = self._model
         twin._states = [state.fork() for state in self._states]
-        twin._between_chunks, twin._ahead = True, None
+        twin._between_chunks, twin._draft = True, None
         twin.chunk_tokens = self.chunk_tokens
         twin.token_ids = list(self.token_ids)
         twin.logits = self.logits
@@ -132,14 +132,14 @@ class Context:
                 state.keeps_last = True
         ids = torch.tensor(token_ids, device=self._model.device)
         logits = self._model.logits(self._model(ids, self._states, len(self)))
-        self._ahead = (token_ids, logits)
+        self._draft = (token_ids, logits)
         return logits
 
     @torch.inference_mode()
     def accept(self, num_tokens: int) -> None:
         """Of the tokens that were read ahead the first `num_tokens`, at least one, stay."""
-        assert self._ahead is not None and 0 < num_tokens <= len(self._ahead[0])
-        (token_ids, logits), self._ahead = self._ahead, None
+        assert self._draft is not None and 0 < num_tokens <= len(self._draft[0])
+        (token_ids, logits), self._draft = self._draft, None
         for state in self._states:
             assert not isinstance(state, DifferentiableKV)
             state.cut(len(token_ids) - num_tokens)
@@ -165,8 +165,8 @@ class Context:
         """
         self._check()
         for state in self._states:
-            if isinstance(state, KVCache) and state.global_from is None:
-                state.global_from = len(self)
+            if isinstance(state, KVCache) and state.global_attention_from is None:
+                state.global_attention_from = len(self)
 
     @torch.inference_mode()
     def score(self, token_ids: Sequence[int]) -> Tensor:
@@ -191,23 +191,18 @@ class Context:
         twin = self.fork()
         caches = [state for state in twin.states if isinstance(state, KVCache)]
         for cache in caches:
-            cache.mass = torch.zeros(len(self), device=cache.device)
+            cache.attention_received = torch.zeros(len(self), device=cache.device)
         for _ in twin.chunks(token_ids):
             pass
-        masses = [cache.mass for cache in caches if cache.mass is not None and cache.mass.any()]
-        if not masses:
+        received = [
+            cache.attention_received
+            for cache in caches
+            if cache.attention_received is not None and cache.attention_received.any()
+        ]
+        if not received:
             return None
-        total = len(masses) * len(token_ids) * self._model.config.num_heads
-        return torch.stack([mass.to(masses[0].device) for mass in masses]).sum(dim=0) / total
-
-    @torch.inference_mode()
-    def extend_scored(self, token_ids: Sequence[int]) -> Tensor:
-        """`extend`, and log p of each of `token_ids` [T] as it came, in nats, on the CPU."""
-        if self.logits is None:
-            raise EngineError("an empty context gives no token a likelihood")
-        found = [torch.empty(0)]
-        self.extend(token_ids, on_scores=lambda scores: found.append(scores.log_p))
-        return torch.cat(found)
+        total = len(received) * len(token_ids) * self._model.config.num_heads
+        return torch.stack([one.to(received[0].device) for one in received]).sum(dim=0) / total
 
     @torch.inference_mode()
     def chunks(
@@ -226,7 +221,7 @@ class Context:
         start, total = len(self), len(token_ids)
         grid = (self._model, self._states, token_ids, start, self.chunk_tokens)
         chunks = chunk_major(*grid)
-        job = scheduler.current_task(self._model)
+        task = scheduler.current_task(self._model)
         by_layer = self._is_by_layer
         if by_layer and total:
 
@@ -235,10 +230,10 @@ class Context:
                     share = (layer + (reached - start) / total) / self._model.config.num_layers
                     on_progress(min(int(total * share), total - 1), total)
 
-            if job is None or between is not None:
+            if task is None or between is not None:
                 chunks = layer_major(*grid, between=between, on_chunk=on_chunk)
             else:
-                chunks = job.read(PrefillRequest(*grid[1:], on_chunk=on_chunk))
+                chunks = task.read(PrefillRequest(*grid[1:], on_chunk=on_chunk))
         elif isinstance(self._model, StagedModel) and self._spans_chunks(total):
             chunks = pipelined(self._model, PrefillRequest(*grid[1:]))
         try:

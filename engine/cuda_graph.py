@@ -216,7 +216,7 @@ class GraphDecodeLoop:
         self._tokens: list[int] = []
         self._ready: deque[int] = deque()
         self._current: Batch | None = None
-        self._ahead: Batch | None = None
+        self._queued: Batch | None = None
 
     def next(self) -> int:
         if not self._tokens:
@@ -229,7 +229,7 @@ class GraphDecodeLoop:
     def finish(self, num_read: int) -> None:
         stepper, self._stepper = self._stepper, None
         if stepper is not None:
-            batches = [batch for batch in (self._current, self._ahead) if batch is not None]
+            batches = [batch for batch in (self._current, self._queued) if batch is not None]
             stepper.commit(self._tokens[self._before : num_read], batches)
 
     @torch.inference_mode()
@@ -239,16 +239,16 @@ class GraphDecodeLoop:
         token = self._sampler.choose(self._context.logits).view(1)
         host, wait = to_host(token)
         self._renew(token)
-        self._ahead = self._start()
+        self._queued = self._start()
         wait()
         self._ready.extend(host.tolist())
 
     def _read_on(self) -> None:
-        if self._ahead is None:
+        if self._queued is None:
             self._context_reads_all()
-        self._current, self._ahead = self._ahead, None
+        self._current, self._queued = self._queued, None
         assert self._current is not None, "more tokens than the limit"
-        self._ahead = self._start()
+        self._queued = self._start()
         self._current.wait()
         self._ready.extend(self._current.drawn.tolist())
 
@@ -258,7 +258,7 @@ class GraphDecodeLoop:
         self.finish(num_read)
         self._before, self._current = num_read, None
         self._renew(torch.tensor(self._tokens[-1:], device=self._context.model.device))
-        self._ahead = self._start()
+        self._queued = self._start()
 
     def _renew(self, token: Tensor) -> None:
         limit = max(self._limit - 1 - self._before, 0)

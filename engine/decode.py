@@ -117,8 +117,8 @@ class DecodeLoop(Protocol):
 class EagerDecodeLoop:
     """Extends the context by a token when the next one is asked for, and never later.
 
-    With `ahead` the context reads drafts, too, and is not to be used before `finish`; what is drawn
-    is the same.
+    With `speculative` the context reads drafts, too, and is not to be used before `finish`; what is
+    drawn is the same.
     """
 
     def __init__(
@@ -126,10 +126,10 @@ class EagerDecodeLoop:
         context: Context,
         sampler: Sampler,
         constraint: Constraint | None = None,
-        ahead: SpeculativeReader | None = None,
+        speculative: SpeculativeReader | None = None,
     ) -> None:
         self._context, self._sampler, self._constraint = context, sampler, constraint
-        self._ahead = ahead
+        self._speculative = speculative
         self._last: int | None = None
 
     def next(self) -> int:
@@ -150,18 +150,18 @@ class EagerDecodeLoop:
         return self._last
 
     def _logits_after(self, last: int) -> Tensor | None:
-        if self._ahead is not None:
-            return self._ahead.logits_after(last)
+        if self._speculative is not None:
+            return self._speculative.logits_after(last)
         self._context.extend([last])
         return self._context.logits
 
     def finish(self, num_read: int) -> None:
-        if self._ahead is not None:
-            self._ahead.finish(num_read)
+        if self._speculative is not None:
+            self._speculative.finish(num_read)
 
 
 class Decoding:
-    """An answer being written: iterate for its text, piece by piece, as it is decided.
+    """An answer being generated: iterate for its text, piece by piece, as it is decided.
 
     The pieces joined are the whole answer, without stop text. The context grows by the tokens
     written, the final one excepted, by the time the iteration ends, or is closed.
@@ -188,17 +188,17 @@ class Decoding:
         self._stop_ids, self._stop_texts = stop_ids, tuple(filter(None, stop_texts))
         self._start, self._num_read = len(context), 0
         self._loops = False  # and is on its way to the end because of it
-        self._ahead: SpeculativeReader | None = None
+        self._speculative: SpeculativeReader | None = None
         self.token_ids: list[int] = []
         self.stop_reason: StopReason | None = None
 
     @property
     def num_drafted(self) -> int:
-        return self._ahead.num_drafted if self._ahead is not None else 0
+        return self._speculative.num_drafted if self._speculative is not None else 0
 
     @property
     def num_accepted(self) -> int:
-        return self._ahead.num_accepted if self._ahead is not None else 0
+        return self._speculative.num_accepted if self._speculative is not None else 0
 
     def __iter__(self) -> Generator[str, None, None]:
         draws = self._begin()
@@ -213,10 +213,12 @@ class Decoding:
         if self._ending is not None:
             self._ending.begin(limit)
         if self._constraint is not None or not cuda_graph.supports(self._context):
-            self._ahead = (
+            self._speculative = (
                 SpeculativeReader(self._context) if prompt_lookup.supports(self._context) else None
             )
-            return EagerDecodeLoop(self._context, self._sampler, self._constraint, self._ahead)
+            return EagerDecodeLoop(
+                self._context, self._sampler, self._constraint, self._speculative
+            )
         return cuda_graph.GraphDecodeLoop(self._context, self._sampler, limit)
 
     def _pieces(self, draws: DecodeLoop) -> Iterator[str]:

@@ -1,29 +1,50 @@
 """Files that are there whole or not at all, also after a kill, a full disk or a power loss."""
 
 import os
-from collections.abc import Callable
-from contextlib import suppress
+import re
+import secrets
+import stat
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-_PART = ".part"
+PART = r"\.mm1-[0-9a-f]{16}\.part"  # names that a killed `write` leaves
+
+_KEPT_SHARE = 0.8  # of the cap, after the oldest were dropped
 
 
-def write(path: Path, fill: Callable[[Path], object]) -> None:
-    """Puts at `path` what `fill` writes into the path it is given, replacing what was there."""
-    part = path.with_name(path.name + _PART)
+def write(
+    path: Path, fill: Callable[[Path], object], *, sync: bool = True, is_private: bool = True
+) -> None:
+    """Puts at `path` what `fill` writes to the path it is given, replacing what was there.
+
+    With `sync` it is on disk when this returns. Only the owner may read it, unless not
+    `is_private`: then the umask says. Any number of processes may write to one path. Raises
+    OSError, and what `fill` raises; nothing is left of it then.
+    """
+    part = path.with_name(f".mm1-{secrets.token_hex(8)}.part")
     try:
+        descriptor = os.open(
+            part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600 if is_private else 0o666
+        )
+        mode = os.fstat(descriptor).st_mode
+        os.close(descriptor)
         fill(part)
-        sync(part)
+        if part.stat().st_mode != mode:  # safetensors puts a file of its own there
+            part.chmod(stat.S_IMODE(mode))
+        if sync:
+            sync_file(part)
         part.replace(path)
     except BaseException:
         with suppress(OSError):
             part.unlink(missing_ok=True)
         raise
-    sync_folder(path.parent)
+    if sync:
+        sync_folder(path.parent)
 
 
 def put(path: Path, offset: int, content: bytes | memoryview) -> None:
-    """Overwrites bytes of the file at `path` from `offset` on; certain only after `sync`."""
+    """Overwrites bytes of the file at `path` from `offset` on; certain only after `sync_file`."""
     descriptor = os.open(path, os.O_WRONLY | os.O_NOFOLLOW)
     try:
         left = memoryview(content)
@@ -34,14 +55,16 @@ def put(path: Path, offset: int, content: bytes | memoryview) -> None:
         os.close(descriptor)
 
 
-def sync(path: Path) -> None:
+def sync_file(path: Path) -> None:
     """Returns when the bytes of the file at `path` are on disk."""
-    with path.open("rb") as file:
+    with path.open("r+b") as file:  # Windows syncs only what may be written to
         os.fsync(file.fileno())
 
 
 def sync_folder(folder: Path) -> None:
     """Makes renames and removals in `folder` last."""
+    if os.name == "nt":  # opens no folders
+        return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -51,5 +74,47 @@ def sync_folder(folder: Path) -> None:
 
 def remove_parts(folder: Path) -> None:
     """Removes what a killed `write` left; nobody else may be writing there."""
-    for part in folder.glob(f"*{_PART}"):
+    for part in folder.glob("*.part"):
         part.unlink(missing_ok=True)
+
+
+def drop_oldest(folders: Iterable[Path], own: re.Pattern[str], max_bytes: int) -> None:
+    """If all files in `folders` are too large together, removes those not used for longest.
+
+    Only plain files with names like `own`, or that a killed `write` left, count and go, and none
+    behind a link: where a cache lies may be said by the mm1.toml of a folder one only wants to
+    read, and lead to others' files.
+    """
+    entries = []
+    for folder in folders:
+        with suppress(OSError):
+            for path in () if folder.is_symlink() else folder.iterdir():
+                with suppress(OSError):
+                    status = path.lstat()
+                    is_own = own.fullmatch(path.name) or re.fullmatch(PART, path.name)
+                    if is_own and stat.S_ISREG(status.st_mode):
+                        entries.append((status.st_mtime, status.st_size, path))
+    total = sum(size for _, size, _ in entries)
+    if total <= max_bytes:
+        return
+    for _, size, path in sorted(entries):
+        if total <= _KEPT_SHARE * max_bytes:
+            return
+        with suppress(OSError):
+            path.unlink()
+            total -= size
+
+
+@contextmanager
+def locked(path: Path, on_wait: Callable[[], object]) -> Iterator[None]:
+    """Holds the lock file; the system lets go of it however this process ends."""
+    import filelock  # takes 50 ms, which most commands need not spend
+
+    lock = filelock.FileLock(path)
+    try:
+        held = lock.acquire(blocking=False)
+    except filelock.Timeout:
+        on_wait()
+        held = lock.acquire()
+    with held:
+        yield

@@ -38,10 +38,10 @@ class Engine:
     How it lies on `device` with a context of `num_tokens`, which `is_mapped` if it will be saved
     while it grows, is planned first (`placement`) and refused if it cannot be done. Several devices
     ("cuda:0,cuda:1") share the layers; "cuda" is the first GPU, or all where that is too small.
-    Keys and values are kept in `kv`: int8, or the dtype of the products, as without it.
+    Keys and values are kept in `kv`: int8, or the dtype of the matmuls, as without it.
     `on_progress` gets bytes loaded and in all. `fingerprint` is a hash of config, tensor index and
     tokenizer: engines with the same one read and write alike.
-    `dtype_reason` says why products run in the dtype they run in. Raises EngineError in one line
+    `dtype_reason` says why matmuls run in the dtype they run in. Raises EngineError in one line
     (see engine/errors.py).
 
     Weights that do not fit stay on disk, and layers are read when they are reached. What memory is
@@ -93,12 +93,12 @@ class Engine:
         self.dtype_reason = (
             "bfloat16: native on GPUs, states and accumulators float32"
             if on_gpu
-            else "float32: CPU products in bfloat16 are slower and less exact"
+            else "float32: CPU matmuls in bfloat16 are slower and less exact"
         )
         self.kv = kv or _name(dtype)
         if self.kv not in (INT8_KV, _name(dtype)):
             raise EngineError(
-                f"KV in {kv} was asked for, but on {device} products run in {_name(dtype)}; use "
+                f"KV in {kv} was asked for, but on {device} matmuls run in {_name(dtype)}; use "
                 f"{_name(dtype)} or {INT8_KV}"
             )
         self._dtype, self._places, self._shares = dtype, places, device != "cuda"
@@ -292,7 +292,7 @@ class Engine:
         num_tokens: int,
         shared: "protocols.Context | None" = None,
     ) -> "list[T]":
-        """See `engine.scheduler.together`; for work that uses contexts of this engine.
+        """See `engine.scheduler.run_shared`; for work that uses contexts of this engine.
 
         Each reads and writes at most `num_tokens`, in a context of its own or in forks of `shared`.
         """
@@ -306,7 +306,7 @@ class Engine:
         return run_shared(self._model, works, work_bytes)
 
     def map_requests(self, works: "Sequence[Callable[[], T]]", num_tokens: int) -> "list[T]":
-        """The results of `works`: `together` where passes are dear, else one after another."""
+        """The results of `works`: `run_shared` where passes are dear, else one after another."""
         return (
             self.run_shared(works, num_tokens) if self.is_streamed else [work() for work in works]
         )

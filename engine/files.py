@@ -36,7 +36,11 @@ def read_json(path: Path) -> dict[str, Any]:
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
     """Puts `value` at `path`, on disk when this returns."""
     text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
-    durable.write(path, lambda part: part.write_text(text, encoding="utf-8", newline="\n"))
+    durable.write(
+        path,
+        lambda part: part.write_text(text, encoding="utf-8", newline="\n"),
+        is_private=False,
+    )
 
 
 @contextmanager

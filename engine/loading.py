@@ -28,7 +28,7 @@ def open_model(
     spill_folder: Path | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Model:
-    """The model as `planned`, settled; streamed with `pool_bytes` where these are given.
+    """The model as `planned`, prepared for inference; streamed with `pool_bytes` if given.
 
     Hidden states of a context that a streamed model reads go to `spill_folder`, if there is one,
     where they would take memory that weights have more use of.

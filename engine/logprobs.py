@@ -1,4 +1,4 @@
-"""What the model thinks of each token as it comes: the price is the head's product for every row.
+"""What the model thinks of each token as it comes: the price is the head's matmul for every row.
 
 Logits are made a few rows at a time, so that memory does not grow with chunk times vocabulary.
 """

@@ -180,7 +180,7 @@ class Model(nn.Module):
     def prepare_for_inference(self, *, few_rows: bool = False) -> None:
         """Trades training for speed, once the weights are in place.
 
-        The head becomes a float32 matrix of its own, and matrices take the layout that products
+        The head becomes a float32 matrix of its own, and matrices take the layout that matmuls
         are fastest with on this device; quantised ones are no parameters and stay as they are. For
         `few_rows` see `kernels.prepack`.
         """

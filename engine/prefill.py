@@ -5,7 +5,7 @@ time. Layer-major runs every chunk through one layer before the next layer: each
 however long the context is, and the hidden states of the whole context are kept in between.
 
 One grid for every prefill: borders at multiples of the chunk size from position 0, so that a
-context grown in several steps computes the same products as one grown at once, and both drivers
+context grown in several steps computes the same matmuls as one grown at once, and both drivers
 give the same bits. A batch of contexts shares a layer-major pass; they do not meet in a matmul:
 each has its own rows, so its hidden states and final states are bit by bit those it would have
 alone.
@@ -114,19 +114,19 @@ class PrefillRequest:
 
 
 @torch.inference_mode()
-def layer_major_batch(model: Model, stretches: Sequence[PrefillRequest]) -> list[list[Chunk]]:
-    """What `chunk_major` yields for each of `stretches`, bit by bit, with one pass over the layers.
+def layer_major_batch(model: Model, requests: Sequence[PrefillRequest]) -> list[list[Chunk]]:
+    """What `chunk_major` yields for each of `requests`, bit by bit, with one pass over the layers.
 
-    Hidden states are kept in memory until the end: all tokens of all stretches.
+    Hidden states are kept in memory until the end: all tokens of all requests.
     """
-    hidden = [[one.embed(model, *border) for border in one.borders()] for one in stretches]
+    hidden = [[one.embed(model, *border) for border in one.borders()] for one in requests]
     for index, layer in enumerate(model.each_layer(sum(map(len, hidden)))):
-        for stretch, rows in zip(stretches, hidden, strict=True):
-            for number, (first, last) in enumerate(stretch.borders()):
-                rows[number] = layer(rows[number], stretch.states[index], first)
-                if stretch.on_chunk is not None:
-                    stretch.on_chunk(index, last)
+        for request, rows in zip(requests, hidden, strict=True):
+            for number, (first, last) in enumerate(request.borders()):
+                rows[number] = layer(rows[number], request.states[index], first)
+                if request.on_chunk is not None:
+                    request.on_chunk(index, last)
     return [
-        [(last, row) for (_, last), row in zip(stretch.borders(), rows, strict=True)]
-        for stretch, rows in zip(stretches, hidden, strict=True)
+        [(last, row) for (_, last), row in zip(request.borders(), rows, strict=True)]
+        for request, rows in zip(requests, hidden, strict=True)
     ]

@@ -29,7 +29,7 @@ MOST_DRAFTED = 7  # with the token before them 8 rows: from there on rows cost a
 _LONGEST_MATCH = 32
 _LANES = 16  # elementwise functions round a last, shorter vector in another way
 _COST_PER_ROW = (
-    0.2  # in steps of one row, from float16 products of 1 and 8 rows (`benchmarks.linear`)
+    0.2  # in steps of one row, from float16 matmuls of 1 and 8 rows (`benchmarks.linear`)
 )
 
 
@@ -50,7 +50,7 @@ def supports(context: Context) -> bool:
 
 
 def _is_exact(module: torch.nn.Module) -> bool:
-    """Whether products with the weights of `module` itself give a row the bits it has alone."""
+    """Whether matmuls with the weights of `module` itself give a row the bits it has alone."""
     weights = [getattr(module, name, None) for name in MATRICES]
     return all(
         weight is None
@@ -157,7 +157,7 @@ class SpeculativeReader:
     def __init__(self, context: Context) -> None:
         self._context, self._start = context, len(context)
         self._lookup, self._pace = NgramIndex(context.token_ids), DraftLength()
-        self._ahead: Tensor | None = None  # logits after each token that is being read
+        self._verified: Tensor | None = None  # logits after each token that is being read
         self._drafted: list[int] = []
         self._num_agreed = self._length = 0
         self.num_drafted = self.num_accepted = 0
@@ -165,10 +165,10 @@ class SpeculativeReader:
     def logits_after(self, token_id: int) -> Tensor | None:
         """Scores of what follows `token_id`, which was written."""
         self._lookup.push(token_id)
-        if self._ahead is not None:
+        if self._verified is not None:
             if self._drafted[self._num_agreed : self._num_agreed + 1] == [token_id]:
                 self._num_agreed += 1
-                return self._ahead[self._num_agreed]
+                return self._verified[self._num_agreed]
             self._settle(self._num_agreed + 1)
         length, draft = self._lookup.draft(MOST_DRAFTED)
         draft = draft[: self._pace.num_drafted(length)] if draft else draft
@@ -176,12 +176,12 @@ class SpeculativeReader:
             self._context.extend([token_id])
             return self._context.logits
         self._drafted, self._num_agreed, self._length = draft, 0, length
-        self._ahead = self._context.verify_draft([token_id, *draft])
-        return self._ahead[0]
+        self._verified = self._context.verify_draft([token_id, *draft])
+        return self._verified[0]
 
     def finish(self, num_read: int) -> None:
         """Leaves the context behind the first `num_read` tokens that were written."""
-        if self._ahead is not None:
+        if self._verified is not None:
             self._settle(self._start + num_read - len(self._context))
 
     def _settle(self, num_kept: int) -> None:
@@ -191,4 +191,4 @@ class SpeculativeReader:
         self.num_drafted += len(self._drafted)
         self.num_accepted += self._num_agreed
         self._context.accept(num_kept)
-        self._ahead, self._drafted = None, []
+        self._verified, self._drafted = None, []

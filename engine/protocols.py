@@ -127,7 +127,7 @@ class StopReason(StrEnum):
 
 
 class Decoding(Protocol):
-    """An answer being written: iterate for its text. Closing the iterator ends it.
+    """An answer being generated: iterate for its text. Closing the iterator ends it.
 
     The context has grown by the tokens written, perhaps without the last one, when it has ended.
     """
@@ -267,7 +267,7 @@ class Capabilities:
     has_quotes: bool  # Quotes are held while an answer is written; else they are not
     has_attention: bool  # Context.attention; else it is None
     can_save: bool  # build_context and open_context
-    prefers_batches: bool  # works cost less in `together` than one after another
+    prefers_batches: bool  # works cost less in `run_shared` than one after another
 
 
 class Engine(Protocol):
@@ -327,7 +327,7 @@ class Engine(Protocol):
         """
 
     def map_requests(self, works: Sequence[Callable[[], T]], num_tokens: int) -> list[T]:
-        """`together` where that is preferred, else one after another."""
+        """`run_shared` where that is preferred, else one after another."""
 
     def context_name(self, token_ids: Sequence[int]) -> str:
         """A file name that only these tokens and this engine have."""

@@ -9,12 +9,11 @@ nothing beside it. Vectors stay float32. Tensors that are the parent's bit by bi
 """
 
 import hashlib
-import json
 import os
-import shutil
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
+from shutil import copyfile
 from typing import Any
 
 import torch
@@ -26,7 +25,7 @@ from engine import durable
 from engine.checkpoint import Checkpoint, meta_model
 from engine.errors import CheckpointError
 from engine.families import family_named, family_of
-from engine.files import read_json
+from engine.files import read_json, write_json
 from kernels import Int4Weight, Int8Weight
 
 FORMS = ("int8", "bfloat16", "int4")
@@ -157,13 +156,13 @@ def apply_delta(
     for shard in sorted(set(kept.values())):
         _link(parent / shard, target / f"parent-{shard}")
     new = {name: changed[name].contiguous() for name in names if name in changed}
-    durable.write(target / _CHANGED, partial(_save, new))
+    durable.write(target / _CHANGED, partial(_save, new), is_private=False)
     index = {name: f"parent-{kept[name]}" if name in kept else _CHANGED for name in names}
-    _write_json(target / "model.safetensors.index.json", {"metadata": {}, "weight_map": index})
-    _write_json(target / "config.json", manifest["config"])
+    write_json(target / "model.safetensors.index.json", {"metadata": {}, "weight_map": index})
+    write_json(target / "config.json", manifest["config"])
     for file in TOKENIZER_FILES:
         if (parent / file).exists():
-            durable.write(target / file, partial(shutil.copyfile, parent / file))
+            durable.write(target / file, partial(copyfile, parent / file), is_private=False)
     meta_model(Checkpoint(target), config)
     result = fingerprint_of(target, note)
     if manifest.get("result", result) != result:
@@ -181,13 +180,8 @@ def _save(tensors: dict[str, Tensor], path: Path) -> None:
     save_file(tensors, path, {"format": "pt"})
 
 
-def _write_json(path: Path, value: Mapping[str, Any]) -> None:
-    text = json.dumps(value, indent=2) + "\n"
-    durable.write(path, lambda part: part.write_text(text, encoding="utf-8"))
-
-
 def _link(source: Path, target: Path) -> None:
     try:
         os.link(source.resolve(), target)
     except OSError:  # another disk, or one without links
-        durable.write(target, partial(shutil.copyfile, source))
+        durable.write(target, partial(copyfile, source), is_private=False)

@@ -14,10 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from engine.config import Mixer
 from engine.layers.lightning import LightningAttention, LightningState
 from engine.model import Layer, Model
-from training import cost
+from engine.placement import flops
 from training.command import Prepared, TrainingInputs, main
 from training.convert import (
     RECIPE_HELP,
@@ -114,9 +113,10 @@ class Alignment:
         return {"variance_explained": mean, "by_layer": explained}
 
     def flops_per_sequence(self, num_tokens: int) -> int:
-        learned = cost.mixer_flops(self.model.config, Mixer.LIGHTNING, num_tokens)
-        teacher = cost.forward_flops(self.teacher.config, num_tokens, head=False)
-        return teacher + 3 * len(self.mixers) * learned
+        config = self.model.config
+        learned = sum(flops.of_mixer(config, x, num_tokens).total for x in self.mixers)
+        teacher = flops.of_model(self.teacher.config, num_tokens, num_scored=0)
+        return teacher.total + 3 * learned
 
     def _error(self, index: int, seen: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
         """Mean squared error of layer `index`, and the variance of all it is to imitate.

@@ -25,6 +25,7 @@ def save(directory: Path, step: int, tensors: Mapping[str, Tensor], facts: dict[
     durable.write(directory / name, lambda part: save_file(whole, part))
     pointer = json.dumps({"step": step, "tensors": name, **facts})
     durable.write(directory / _POINTER, lambda part: part.write_text(pointer, encoding="utf-8"))
+    durable.remove_parts(directory)
     for old in directory.glob("checkpoint-*.safetensors*"):
         if old.name != name:
             old.unlink()

@@ -20,9 +20,12 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Sequence
+from functools import partial
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import IO, Any
+
+from engine import durable
 
 FEWEST_CHARACTERS = 400  # less is a frame, a redirect or a list of links
 _FEWEST_FILES = 8  # a line that so many share, and half of all, is no prose
@@ -165,26 +168,21 @@ def command(arguments: Sequence[str] | None = None) -> None:
     if not options.packages and not options.folder:
         parser.error("give --packages or --folder")
     try:
-        _write(options)
+        durable.write(options.out, partial(_write, options), is_private=False)
     except OSError as error:
         parser.exit(2, f"{parser.prog}: {error}\n")
 
 
-def _write(options: argparse.Namespace) -> None:
-    part = options.out.with_name(options.out.name + ".part")
+def _write(options: argparse.Namespace, target: Path) -> None:
     seen: set[bytes] = set()
-    try:
-        with (
-            tempfile.TemporaryDirectory() as temporary,
-            lzma.open(part, "wt", encoding="utf-8") as out,
-        ):
-            for folder in options.folder:
-                _write_package(out, folder, folder.name, seen)
-            for package in options.packages:
-                _write_package(out, download(package, Path(temporary)), package, seen)
-        part.replace(options.out)
-    finally:
-        part.unlink(missing_ok=True)
+    with (
+        tempfile.TemporaryDirectory() as temporary,
+        lzma.open(target, "wt", encoding="utf-8") as out,
+    ):
+        for folder in options.folder:
+            _write_package(out, folder, folder.name, seen)
+        for package in options.packages:
+            _write_package(out, download(package, Path(temporary)), package, seen)
 
 
 def _write_package(out: IO[str], folder: Path, package: str, seen: set[bytes]) -> None:

@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from engine.checkpoint import Checkpoint, load
 from engine.families import read_config
 from engine.model import Model
-from training import chunked_loss, cost, window_mask
+from engine.placement import flops
+from training import chunked_loss, window_mask
 from training.command import Prepared, TrainingInputs, main
 from training.data import Sequences
 from training.schedule import Schedule
@@ -117,11 +118,15 @@ class Distillation:
         return {"nll": nll, "parent_nll": parent_nll, "kl": divergence_mean}
 
     def flops_per_sequence(self, num_tokens: int) -> int:
-        """A frozen product costs its forward twice, a learned one three times."""
+        """A frozen matmul costs its forward twice, a learned one three times."""
         config = self.model.config
-        forward = cost.forward_flops(config, num_tokens, head=True)
-        mixers = sum(cost.mixer_flops(config, x.mixer, num_tokens) for x in config.layers)
-        return cost.forward_flops(self.teacher.config, num_tokens, head=True) + 2 * forward + mixers
+        teacher, forward = (
+            flops.of_model(each, num_tokens, num_scored=num_tokens).total
+            for each in (self.teacher.config, config)
+        )
+        layers = range(config.num_layers)
+        mixers = sum(flops.of_mixer(config, index, num_tokens).total for index in layers)
+        return teacher + 2 * forward + mixers
 
     @torch.no_grad()
     def _teacher_hidden(self, token_ids: Tensor) -> Tensor:

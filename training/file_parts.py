@@ -7,8 +7,11 @@ DIR/part-00/0000.bin ...
 import hashlib
 import json
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
+
+from engine import durable
 
 _MANIFEST = "manifest.json"
 
@@ -51,16 +54,19 @@ def join(directory: Path, target: Path) -> list[str]:
     for name, entry in found.items():
         if Path(name).name != name:
             raise ValueError(f"{directory}: bad name {name!r}")
-        whole = hashlib.sha256()
-        with (target / f"{name}.part").open("wb") as file:
-            for piece in entry["pieces"]:
-                block = _read(directory, piece)
-                whole.update(block)
-                file.write(block)
-        if whole.hexdigest() != entry["sha256"]:
-            raise ValueError(f"{directory}: {name} is not what was packed")
-        (target / f"{name}.part").replace(target / name)
+        durable.write(target / name, partial(_join, directory, name, entry), is_private=False)
     return list(found)
+
+
+def _join(directory: Path, name: str, entry: Mapping[str, Any], target: Path) -> None:
+    whole = hashlib.sha256()
+    with target.open("wb") as file:
+        for piece in entry["pieces"]:
+            block = _read(directory, piece)
+            whole.update(block)
+            file.write(block)
+    if whole.hexdigest() != entry["sha256"]:
+        raise ValueError(f"{directory}: {name} is not what was packed")
 
 
 def _read(directory: Path, piece: Mapping[str, str]) -> bytes:

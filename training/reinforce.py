@@ -26,8 +26,9 @@ from engine.context import Context
 from engine.decode import Decoding, Sampler, Sampling
 from engine.layers.kv_cache import DifferentiableKV
 from engine.model import Model
+from engine.placement import flops
 from engine.tokenizer import Tokenizer
-from training import cispo, cost, sft_loss, window_mask
+from training import cispo, sft_loss, window_mask
 from training.command import Prepared, TrainingInputs, main
 from training.data import Sequences
 from training.data_mixture import Mixture
@@ -155,9 +156,10 @@ class Reinforcement:
 
     def flops_per_sequence(self, num_tokens: int) -> int:
         """The prompt read to draw and read to learn, every answer as long as it may be."""
-        config = self.model.config
-        answers = self.rules.group * cost.forward_flops(config, self.rules.max_tokens, head=True)
-        return 4 * cost.forward_flops(config, num_tokens, head=False) + 5 * answers
+        config, most = self.model.config, self.rules.max_tokens
+        prompt = flops.of_model(config, num_tokens, num_scored=0).total
+        answer = flops.of_model(config, most, before=num_tokens, num_scored=most).total
+        return 4 * prompt + 5 * self.rules.group * answer
 
     def _parts(self, token_ids: Tensor, is_answer: Tensor) -> tuple[list[int], str]:
         """The prompt's tokens and the right answer's text."""
@@ -209,7 +211,7 @@ class Reinforcement:
         states = self.model.empty_states(differentiable=True)
         for state in states:
             if isinstance(state, DifferentiableKV):
-                state.global_from = window_mask.border(len(prompt))
+                state.global_attention_from = window_mask.border(len(prompt))
         hidden: Tensor = self.model(torch.tensor(prompt, device=device), states, 0)[-1:]
         total = torch.zeros((), device=device)
         for answer, advantage in zip(drawn, gain, strict=True):

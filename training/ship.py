@@ -28,9 +28,9 @@ from engine.families import family_of
 from engine.quantized.scores import ScoreError, score_error
 from engine.tokenizer import Tokenizer
 from engine.weight_delta import MANIFEST, apply_delta, read
-from mm1cli.disk import sha256_of
 from mm1cli.models import library
 from mm1cli.models.delta import CARD
+from mm1cli.models.fetch import sha256_of
 from training import shards
 from training.card import Facts, Run, card
 from training.data import Reader

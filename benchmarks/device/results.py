@@ -2,12 +2,12 @@
 
 import hashlib
 import json
-import os
 import platform
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ import torch
 from benchmarks import machine
 from benchmarks.device import ceilings, targets
 from benchmarks.device.bench import Row
+from engine import durable
 
 _SOURCES = ("kernels", "engine", "benchmarks/device")
 _HIDDEN = frozenset({"peer", "failures", "limit", "repeats", "tokens"})
@@ -119,8 +120,11 @@ class Results:
             "steps": self.steps,
             "targets": [target.row() for target in self.targets],
         }
-        _replace(self.path, json.dumps(whole, indent=1) + "\n")
-        _replace(self.folder / "results.md", self.table())
+        texts = {self.path: json.dumps(whole, indent=1) + "\n"}
+        texts[self.folder / "results.md"] = self.table()
+        for path, text in texts.items():
+            fill = partial(Path.write_text, data=text, encoding="utf-8")
+            durable.write(path, fill, is_private=False)
 
     def table(self) -> str:
         tflops, gb_s = ceilings.of(self.known)
@@ -164,12 +168,3 @@ def _spelled(value: object) -> str:
     if isinstance(value, float):
         return f"{value:.2e}" if 0 < abs(value) < 1e-3 else f"{value:,.3f}".rstrip("0").rstrip(".")
     return str(value).replace("|", "/").replace("\n", " ")
-
-
-def _replace(path: Path, text: str) -> None:
-    temporary = path.with_suffix(".tmp")
-    with temporary.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)

@@ -17,8 +17,6 @@ from itertools import pairwise
 from pathlib import Path
 from statistics import fmean
 
-import torch
-
 from benchmarks.quality.command import Command, left_out, main, positive
 from benchmarks.quality.haystack import Haystack
 from benchmarks.quality.heldout import QUESTIONS, TEXT
@@ -74,7 +72,8 @@ def curve(subject: Subject, ids: Sequence[int]) -> Result:
 def _nats(subject: Subject, ids: Sequence[int]) -> list[float]:
     context = subject.engine.new_context()
     context.extend(ids[:1])
-    found: list[float] = torch.neg(context.extend_scored(ids[1:])).tolist()
+    found: list[float] = []
+    context.extend(ids[1:], on_scores=lambda scores: found.extend((-scores.log_p).tolist()))
     return found
 
 

@@ -29,7 +29,7 @@ from engine.checkpoint import Checkpoint
 from engine.config import Mixer, ModelConfig
 from engine.families import read_config
 from engine.prefill import layer_major
-from engine.streamed.model import StreamedModel, demand, hidden_bytes, parts_of, stream
+from engine.streamed.model import StreamedModel, parts_of, stream
 from engine.streamed.weight_groups import DENSE, GroupKey, WeightGroup, WeightGroups
 
 CPU = torch.device("cpu")
@@ -163,8 +163,13 @@ def _nothing_read() -> Iterator[None]:
 def _planned_bytes(
     checkpoint: Checkpoint, config: ModelConfig, num_tokens: int, pool_bytes: int
 ) -> int:
-    planned = placement.plan(config, num_tokens, num_tokens, torch.float32)
-    needed = demand(checkpoint, config, device=CPU, dtype=torch.float32)
-    hidden = hidden_bytes(config, num_tokens, torch.float32)
-    others = planned.total_bytes - planned.weights_bytes
-    return pool_bytes + needed.shared + needed.working + others + hidden
+    planned = placement.plan(
+        config,
+        num_tokens,
+        num_tokens,
+        torch.float32,
+        precision=placement.stored_precision(checkpoint, config),
+        machine=placement.Machine(0),
+        streams=True,
+    )
+    return planned.total_bytes - planned.pool_bytes + pool_bytes + planned.spill_bytes

@@ -74,6 +74,7 @@ def convert(
         durable.write(
             folder / "tokenizer.json",
             lambda part: part.write_text(tokenizer, encoding="utf-8", newline="\n"),
+            is_private=False,
         )
         write_json(folder / "tokenizer_config.json", settings)
         write_json(folder / "config.json", raw)

@@ -20,9 +20,9 @@ class KVCache:
 
     Of dtype torch.int8 it keeps `Int8Tensor`. Forks share the blocks that are full; only the last,
     unfinished one is copied, which has room for no more tokens than `capacity` says. Queries at
-    positions from `global_from` on see everything, also in layers with a window. `mass` [n]
-    float32, once it is set, sums up the attention that queries which see everything give to the
-    first n tokens.
+    positions from `global_attention_from` on see everything, also in layers with a window.
+    `attention_received` [n] float32, once it is set, sums up the attention that queries which see
+    everything give to the first n tokens.
     """
 
     implementation: ClassVar[str | None] = None  # of the attention over it; None: what is fastest
@@ -34,8 +34,8 @@ class KVCache:
         self._dtype, self._device = dtype, device
         self._blocks: list[tuple[Rows, Rows]] = []
         self.num_tokens = 0
-        self.global_from: int | None = None
-        self.mass: Tensor | None = None
+        self.global_attention_from: int | None = None
+        self.attention_received: Tensor | None = None
 
     @classmethod
     def empty(
@@ -175,7 +175,7 @@ class KVCache:
         twin.num_tokens = full * BLOCK_TOKENS
         for keys, values in self.segments()[full:]:
             twin._append(keys, values)
-        twin.global_from = self.global_from
+        twin.global_attention_from = self.global_attention_from
         return twin
 
     @property
@@ -240,7 +240,7 @@ class DifferentiableKV(KVCache):
         _, num_kv_heads, head_dim = self._shape
         twin = DifferentiableKV(num_kv_heads, head_dim, self._dtype, self._device)
         twin._blocks, twin.num_tokens = list(self._blocks), self.num_tokens
-        twin.global_from = self.global_from
+        twin.global_attention_from = self.global_attention_from
         return twin
 
 

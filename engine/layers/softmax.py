@@ -74,7 +74,8 @@ class SoftmaxAttention(nn.Module):
             marked = state.global_mask[start : start + num_tokens].view(num_tokens, -1)  # [T, B]
             marked = marked.repeat_interleave(q.shape[1] // marked.shape[1], dim=1)  # [T, B * H]
             return torch.where(marked[..., None], attention(q, state.segments()), near)
-        border = start + num_tokens if state.global_from is None else state.global_from
+        border = state.global_attention_from
+        border = start + num_tokens if border is None else border
         local = min(max(border - start, 0), num_tokens)  # so many queries see the window only
         outs = []
         if local:
@@ -87,9 +88,9 @@ class SoftmaxAttention(nn.Module):
         return torch.cat(outs) if len(outs) > 1 else outs[0]
 
     def _watch(self, q: Tensor, state: KVCache) -> None:
-        if state.mass is not None:
-            mass = kernels.attention_received(q, state.segments(), self.scale)
-            state.mass += mass[: len(state.mass)]
+        if state.attention_received is not None:
+            received = kernels.attention_received(q, state.segments(), self.scale)
+            state.attention_received += received[: len(state.attention_received)]
 
     def _grown(self, q: Tensor, start: int | Tensor) -> Tensor:
         """q [T, H, D] times the logarithmic factor of its position, 1 at positions trained for."""

@@ -1,4 +1,4 @@
-"""One softmax layer's keys and values while tokens are written one at a time, at fixed addresses.
+"""One softmax layer's keys and values while tokens are decoded one at a time, at fixed addresses.
 
 Nothing here depends on how many tokens there are but a number on the device, so a step that appends
 and attends can be recorded once in a CUDA graph and replayed for every token.
@@ -30,7 +30,7 @@ class StaticKVCache:
             [*cache.segments(self._first_position), *self._new], torch.zeros_like(position)
         )
         # Later queries see everything once any does.
-        self._sees_all = cache.global_from is not None
+        self._is_global = cache.global_attention_from is not None
 
     @staticmethod
     def capacity(num_tokens: int, num_blocks: int) -> int:
@@ -51,7 +51,7 @@ class StaticKVCache:
 
     def attend(self, q: Tensor, scale: float, options: SoftmaxOptions) -> Tensor:
         """Attention of q [1, H, D] at the position over all tokens up to it, as `options` say."""
-        window = None if self._sees_all else options.window_tokens or None
+        window = None if self._is_global else options.window_tokens or None
         return kernels.attention_of_blocks(
             q, self._keys, scale, window=window, sinks=options.sink_tokens if window else 0
         )

@@ -69,7 +69,7 @@ class _Lines:
 
 
 class _Pipeline:
-    """The threads of all stages, each with states of its own, ahead of those of `stretches`.
+    """The threads of all stages, each with states of its own, ahead of those of `requests`.
 
     A state that runs ahead begins as a shallow copy: constant states are replaced and never written
     into, and keys and values are only appended to blocks that both have. So a copy of it taken
@@ -77,10 +77,10 @@ class _Pipeline:
     the stage appends.
     """
 
-    def __init__(self, model: StagedModel, stretches: Sequence[PrefillRequest]) -> None:
-        self._model, self._stretches = model, stretches
-        self._ahead = [[copy(state) for state in stretch.states] for stretch in stretches]
-        self.num_chunks = sum(1 for stretch in stretches for _ in stretch.borders())
+    def __init__(self, model: StagedModel, requests: Sequence[PrefillRequest]) -> None:
+        self._model, self._requests = model, requests
+        self._states = [[copy(state) for state in request.states] for request in requests]
+        self.num_chunks = sum(1 for request in requests for _ in request.borders())
         self._lines = _Lines(len(model.stages))
         self._error: BaseException | None = None
         self._modes = torch.is_inference_mode_enabled(), torch.is_grad_enabled()
@@ -123,9 +123,9 @@ class _Pipeline:
 
     def _incoming(self, number: int) -> Iterator[_Passing]:
         if number == 0:
-            for which, stretch in enumerate(self._stretches):
-                for first, last in stretch.borders():
-                    hidden = stretch.embed(self._model, first, last)
+            for which, request in enumerate(self._requests):
+                for first, last in request.borders():
+                    hidden = request.embed(self._model, first, last)
                     yield _Passing(which, first, last, hidden, [])
             return
         for _ in range(self.num_chunks):
@@ -133,38 +133,38 @@ class _Pipeline:
 
     def _pass(self, number: int, passing: _Passing) -> None:
         stage = self._model.stages[number]
-        states = self._ahead[passing.which][stage.first : stage.last]
+        states = self._states[passing.which][stage.first : stage.last]
         passing.hidden = self._model.run(stage, passing.hidden, states, passing.first)
         passing.states += [copy(state) for state in states]
 
 
 def by_stage(
-    model: StagedModel, stretches: Sequence[PrefillRequest]
+    model: StagedModel, requests: Sequence[PrefillRequest]
 ) -> Iterator[tuple[int, int, Tensor]]:
-    """What `chunk_major` yields for each of `stretches`, bit by bit, with which of them it is.
+    """What `chunk_major` yields for each of `requests`, bit by bit, with which of them it is.
 
-    After each yield the states of that stretch stand at the position reached, although stages are
+    After each yield the states of that request stand at the position reached, although stages are
     ahead of it; between yields they do not agree. If any stage fails all end, and its error is
     raised. When iteration ends, or is closed, no stage works any more.
     """
-    pipeline = _Pipeline(model, stretches)
+    pipeline = _Pipeline(model, requests)
     try:
         pipeline.start()
         for _ in range(pipeline.num_chunks):
             passing = pipeline.next()
-            states = stretches[passing.which].states
+            states = requests[passing.which].states
             for state, reached in zip(states, passing.states, strict=True):
                 vars(state).update(vars(reached))
             yield passing.which, passing.last, passing.hidden
     finally:
         pipeline.stop()
-        for stretch in stretches:
-            for state in stretch.states:
+        for request in requests:
+            for state in request.states:
                 if isinstance(state, KVCache):
                     state.cut(0)
 
 
-def pipelined(model: StagedModel, stretch: PrefillRequest) -> Iterator[tuple[int, Tensor]]:
-    """`by_stage` for one stretch: in place of `chunk_major` where there are chunks enough."""
-    for _, last, hidden in by_stage(model, [stretch]):
+def pipelined(model: StagedModel, request: PrefillRequest) -> Iterator[tuple[int, Tensor]]:
+    """`by_stage` for one request: in place of `chunk_major` where there are chunks enough."""
+    for _, last, hidden in by_stage(model, [request]):
         yield last, hidden

@@ -59,7 +59,7 @@ def _lightning(config: ModelConfig, kind: LayerConfig, rows: int) -> int:
     block = min(rows, BLOCK_TOKENS)
     states = size * config.head_dim // block  # one per block, spread over its tokens
     scores = config.num_heads * block
-    # Products make what they are given contiguous first.
+    # Matmuls make what they are given contiguous first.
     within = 2 * scores + 2 * size
     joined = scores + 4 * size + states
     decays = scores * block  # of the pairs in a block

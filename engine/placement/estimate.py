@@ -37,7 +37,7 @@ def estimate_times(placement: Placement, rates: Rates) -> TimeEstimate:
 
     work = placement.prefill_flops
     compute_s = _sum(
-        seconds(work.products, rates.product, "product"),
+        seconds(work.matmuls, rates.product, "product"),
         seconds(work.attention, rates.attention, "attention"),
     )
     stages = max(len(placement.computing), 1)

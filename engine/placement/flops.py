@@ -1,27 +1,35 @@
 """How much a run computes, in floating-point operations: a multiplication, or an addition."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
+from typing import Self
 
 from engine.config import LayerConfig, Mixer, ModelConfig
-from engine.placement.weight_bytes import Shape, is_matrix
+from engine.placement.weight_bytes import is_matrix, shapes
 from kernels.lightning.chunked import BLOCK_TOKENS
 
 
 @dataclass(frozen=True, slots=True)
 class Flops:
-    """`dense`: products with weights every token meets; `experts`: with those it is routed to;
-    `lightning`: linear attention; `softmax`: attention that grows with the square of the length."""
+    """`dense`: matmuls with weights every token meets; `experts`: with those it is routed to;
+    `lightning`: linear attention; `softmax`: attention over all keys, or over a window's."""
 
-    dense: int
-    experts: int
-    lightning: int
-    softmax: int
+    dense: int = 0
+    experts: int = 0
+    lightning: int = 0
+    softmax: int = 0
+
+    def __add__(self, other: Self) -> "Flops":
+        return Flops(
+            self.dense + other.dense,
+            self.experts + other.experts,
+            self.lightning + other.lightning,
+            self.softmax + other.softmax,
+        )
 
     @property
-    def products(self) -> int:
-        """What runs as products with weights."""
+    def matmuls(self) -> int:
+        """What runs as matmuls with weights."""
         return self.dense + self.experts
 
     @property
@@ -30,73 +38,52 @@ class Flops:
 
     @property
     def total(self) -> int:
-        return self.products + self.attention
+        return self.matmuls + self.attention
 
 
-def prefill(config: ModelConfig, found: Mapping[str, Shape], num_tokens: int) -> Flops:
-    """Of reading `num_tokens`; `found` are the parameters' shapes. The head runs for one token."""
-    dense, experts = _weights(config, found)
-    blocks = 4 * BLOCK_TOKENS + 4 * config.head_dim
-    softmax = sum(_seen_by_all(kind, num_tokens) for kind in config.layers)
-    return Flops(
-        dense * num_tokens + _head(config),
-        experts * num_tokens,
-        config.count(Mixer.LIGHTNING) * num_tokens * config.attention_size * blocks,
-        4 * config.attention_size * softmax,
-    )
+def of_model(
+    config: ModelConfig, num_tokens: int, *, before: int = 0, num_scored: int = 1
+) -> Flops:
+    """The forward of `num_tokens` after `before`, with logits for `num_scored` of them."""
+    head = 2 * config.vocab_size * config.hidden_size * num_scored
+    layers = (of_layer(config, index, num_tokens, before) for index in range(config.num_layers))
+    return sum(layers, Flops(dense=head))
 
 
-def next_token(config: ModelConfig, found: Mapping[str, Shape], num_tokens: int) -> Flops:
-    """Of one token after `num_tokens`."""
-    dense, experts = _weights(config, found)
-    softmax = sum(_seen(kind, num_tokens + 1) for kind in config.layers)
-    return Flops(
-        dense + _head(config),
-        experts,
-        config.count(Mixer.LIGHTNING) * config.attention_size * 4 * config.head_dim,
-        4 * config.attention_size * softmax,
-    )
+def of_layer(config: ModelConfig, index: int, num_tokens: int, before: int = 0) -> Flops:
+    """As `of_model`, of one layer."""
+    mlp = _of_weights(config, f"layers.{index}.mlp.", num_tokens)
+    return of_mixer(config, index, num_tokens, before) + mlp
 
 
-def of_layer(config: ModelConfig, kind: LayerConfig, num_tokens: int) -> float:
-    """Of one layer for one token, the mean over a prefill of `num_tokens`."""
-    width, heads = config.hidden_size, config.attention_size
-    mlp = 3 * width * (config.mlp_size * max(config.num_experts_per_token, 1))
-    mlp += 3 * width * config.shared_mlp_size
+def of_mixer(config: ModelConfig, index: int, num_tokens: int, before: int = 0) -> Flops:
+    """As `of_model`, of one layer's mixer."""
+    weights = _of_weights(config, f"layers.{index}.mixer.", num_tokens)
+    kind = config.layers[index]
     if kind.mixer is Mixer.LIGHTNING:
-        # q, k, v, gate, out; then k^T v and q S of each head.
-        return 2.0 * (5 * width * heads + mlp + 2 * heads * config.head_dim)
-    keys = _seen_by_all(kind, num_tokens) / max(num_tokens, 1)
-    matrices = 2 + kind.softmax.output_gate + 2 * config.num_kv_heads / config.num_heads
-    return 2.0 * (matrices * width * heads + mlp + 2 * heads * keys)
+        # Inside a block all keys at once, of which a token by itself has none; then the state.
+        block = min(BLOCK_TOKENS, num_tokens) if num_tokens > 1 else 0
+        per_token = 4 * config.attention_size * (block + config.head_dim)
+        return weights + Flops(lightning=num_tokens * per_token)
+    pairs = _num_pairs(kind, before + num_tokens) - _num_pairs(kind, before)
+    return weights + Flops(softmax=4 * config.attention_size * pairs)
 
 
-def _weights(config: ModelConfig, found: Mapping[str, Shape]) -> tuple[int, int]:
-    """Per token: of the dense matrices and of the experts it is routed to."""
+def _of_weights(config: ModelConfig, within: str, num_tokens: int) -> Flops:
     dense = experts = 0
-    for name, shape in found.items():
-        if not (is_matrix(name) or name.endswith(("router", "shared_coefficient"))):
+    for name, shape in shapes(config).items():
+        if not name.startswith(within):
             continue
         if len(shape) == 3:
             experts += 2 * prod(shape[1:]) * config.num_experts_per_token
-        else:
+        elif is_matrix(name) or name.endswith(("router", "shared_coefficient")):
             dense += 2 * prod(shape)
-    return dense, experts
+    return Flops(num_tokens * dense, num_tokens * experts)
 
 
-def _head(config: ModelConfig) -> int:
-    return 2 * config.vocab_size * config.hidden_size
-
-
-def _seen(kind: LayerConfig, num_tokens: int) -> int:
-    """Keys that the last of `num_tokens` looks at."""
-    if kind.mixer is Mixer.LIGHTNING:
-        return 0
+def _num_pairs(kind: LayerConfig, num_tokens: int) -> int:
+    """Queries times keys: each token sees itself and those before it, of a window at most its
+    tokens and the sinks."""
     window = kind.softmax.window_tokens
-    return min(num_tokens, window + kind.softmax.sink_tokens) if window else num_tokens
-
-
-def _seen_by_all(kind: LayerConfig, num_tokens: int) -> int:
-    """Keys that all of `num_tokens` look at, each at those before it and itself."""
-    most = _seen(kind, num_tokens)
+    most = min(num_tokens, window + kind.softmax.sink_tokens) if window else num_tokens
     return most * (most + 1) // 2 + (num_tokens - most) * most

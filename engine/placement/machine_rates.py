@@ -1,6 +1,6 @@
 """What a machine does per second, measured and kept; what was not measured is not known.
 
-Short runs of the products that decide, with the kernels that will run: a few seconds in all. They
+Short runs of the matmuls that decide, with the kernels that will run: a few seconds in all. They
 say what can be reached, not what a whole run reaches.
 """
 
@@ -18,11 +18,12 @@ from pathlib import Path
 import torch
 
 import kernels
+from engine import durable
 from engine.quantized.forms import Form
 from kernels import Int4Weight, Int8Weight
 from kernels.quantized import Weight
 
-_ROWS, _WIDTH = 1024, 2048  # a prefill chunk and a matrix, for the product rate
+_ROWS, _WIDTH = 1024, 2048  # a prefill chunk and a matrix, for the matmul rate
 _HEADS, _HEAD_DIM, _QUERIES, _KEYS = 8, 128, 512, 8192
 _WIDE_ROWS, _WIDE = 32_768, 4096  # 134 million weights: more than a cache holds
 _PROBE_BYTES = 256 * 2**20
@@ -34,7 +35,7 @@ _MOST_S = 2.0
 class Rates:
     """Per second; None where nobody has measured it.
 
-    `product`: operations of products of many rows with weights; `attention`: of softmax attention
+    `product`: operations of matmuls of many rows with weights; `attention`: of softmax attention
     over a long history; `memory`, `int8`, `int4`: bytes of plain, int8 and int4 weights that one
     row is multiplied with; `read`, `write`: bytes from and to disk, nothing being cached; `link`:
     bytes from memory to the GPU.
@@ -88,10 +89,8 @@ def kept(file: Path, key: str, measure: Callable[[], Rates], *, again: bool = Fa
     found[key] = {"date": measured.date, **asdict(measured.rates)}
     with suppress(OSError):
         file.parent.mkdir(parents=True, exist_ok=True)
-        beside = file.with_name(f"{file.name}.{os.getpid()}")
-        beside.unlink(missing_ok=True)  # a link would be written through
-        beside.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-        beside.replace(file)
+        text = json.dumps(found, indent=1) + "\n"
+        durable.write(file, lambda part: part.write_text(text, encoding="utf-8"), sync=False)
     return measured
 
 
@@ -127,7 +126,7 @@ def disk_key(read: Path, written: Path) -> str:
 
 
 def of_device(device: torch.device) -> Rates:
-    """Products, attention and memory of `device`, in the dtype products run in there."""
+    """Matmuls, attention and memory of `device`, in the dtype matmuls run in there."""
     dtype = torch.float32 if device.type == "cpu" else torch.bfloat16
     with torch.inference_mode():
         product = _product(device, dtype)

@@ -22,7 +22,7 @@ def trim_malloc(*, is_scarce: bool = False) -> None:
     another drops would also fill a heap each with holes. Where memory `is_scarce` the states of a
     small context are large, too. Only glibc has the switches.
     """
-    # oneDNN compiles a product for each number of rows and keeps up to 1,024, 0.1 to 0.5 MB each.
+    # oneDNN compiles a product for each M and keeps up to 1,024, 0.1 to 0.5 MB each.
     # It looks at this when the first is kept.
     if os.environ.get(_KEPT_PRODUCTS, _MANY_KEPT) == _MANY_KEPT:
         os.environ[_KEPT_PRODUCTS] = _FEW_KEPT if is_scarce else _MANY_KEPT

@@ -72,7 +72,7 @@ class Placement:
     included, and `prefill_written_bytes` go there; `token_read_bytes` come from disk and
     `token_memory_bytes` from memory for one token after it, experts being chosen evenly.
     `load_bytes` are read once before. `fp16_copies_bytes` of the weights are second copies in
-    float16, which make writing faster. `why` is the reason for the driver, in one line.
+    float16, which make decoding faster. `why` is the reason for the driver, in one line.
     """
 
     devices: tuple[DeviceBytes, ...]

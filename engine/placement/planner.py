@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from engine.config import ModelConfig
-from engine.placement.flops import next_token, of_layer, prefill
+from engine.placement.flops import of_layer, of_model
 from engine.placement.machine import Machine
 from engine.placement.plan import DeviceBytes, Driver, Placement, gb
 from engine.placement.run_bytes import (
@@ -18,7 +18,7 @@ from engine.placement.run_bytes import (
     routers_bytes,
 )
 from engine.placement.stages import Cost, Load, split
-from engine.placement.weight_bytes import ModelParts, Precision, shapes
+from engine.placement.weight_bytes import ModelParts, Precision
 
 # Threads' stacks, widened weights, scratch of the matrix libraries, holes that allocators
 # keep: measured at 40 MB beside a pool of 33. Of little room it is half.
@@ -108,8 +108,8 @@ def _split(run: RunSpec, rooms: tuple[int | None, ...]) -> tuple[DeviceBytes, ..
     stages = [(0, len(layers))]
     if len(known) > 1:
         costs = tuple(
-            Cost(w.total_bytes + k + s, of_layer(run.config, layer, run.num_tokens))
-            for layer, w, k, s in zip(layers, weights.layers, kv, states, strict=True)
+            Cost(w.total_bytes + k + s, of_layer(run.config, index, max(run.num_tokens, 1)).total)
+            for index, (w, k, s) in enumerate(zip(weights.layers, kv, states, strict=True))
         )
         stages = split(Load(costs, embedding, last, activations), known)
     devices = []
@@ -173,7 +173,7 @@ def _streamed(run: RunSpec, machine: Machine) -> Placement:
     hidden, staged = run.hidden_bytes(), 2 * _largest_part(on_disk)
     if gpu is None:
         # On disk if memory would not leave the pool enough to read each weight once.
-        in_memory = device.total_bytes + hidden + enough_pool(pooled) <= machine.ram_bytes
+        in_memory = device.total_bytes + hidden + pooled.enough_cache_bytes <= machine.ram_bytes
         kept = hidden if in_memory else 0
         device = replace(device, activation_bytes=device.activation_bytes + kept)
     else:
@@ -189,7 +189,7 @@ def _streamed(run: RunSpec, machine: Machine) -> Placement:
         devices = (device, helper)
         # The system keeps files it has read in memory that nobody else takes.
         cache_bytes += max(machine.ram_bytes - helper.total_bytes, 0)
-    reads_once = device.pool_bytes >= enough_pool(pooled)
+    reads_once = device.pool_bytes >= pooled.enough_cache_bytes
     spill = 0 if in_memory else hidden
     saved = run.kv_all_bytes() if run.is_mapped else 0
     return Placement(
@@ -206,29 +206,16 @@ def _streamed(run: RunSpec, machine: Machine) -> Placement:
         token_read_bytes=_missed(run, on_disk, cache_bytes)
         + _kv_of_token(run, room - device.total_bytes),
         token_memory_bytes=_token_memory(run, weights),
-        why=_why_streamed(run, machine, weights, enough_pool(pooled), reads_once),
+        why=_why_streamed(run, machine, weights, pooled.enough_cache_bytes, reads_once),
         **_work(run),
     )
 
 
 def _pool(run: RunSpec, free_bytes: int, parts: ModelParts) -> int:
     """As much as there is, never less than the work takes nor more than there are weights."""
-    least = least_pool(parts, run.config.num_experts_per_token)
+    least = parts.least_cache_bytes(run.config.num_experts_per_token)
     free_bytes -= min(_OTHER_BYTES, max(free_bytes, 0) // 2)
     return min(max(free_bytes, least), parts.layers_bytes)
-
-
-def least_pool(parts: ModelParts, num_chosen: int) -> int:
-    """A layer's dense part and the experts of one token."""
-    return max(
-        layer.dense_bytes + min(num_chosen, layer.num_experts) * layer.expert_bytes
-        for layer in parts.layers
-    )
-
-
-def enough_pool(parts: ModelParts) -> int:
-    """A layer, and the part of the next one that is being read: then each weight is read once."""
-    return max(layer.total_bytes + layer.largest_bytes for layer in parts.layers)
 
 
 def _read_for_chunks(run: RunSpec, on_disk: ModelParts, pooled: ModelParts, pool_bytes: int) -> int:
@@ -265,7 +252,7 @@ def _kv_of_token(run: RunSpec, left_bytes: int | None) -> int:
 
 
 def _token_memory(run: RunSpec, weights: ModelParts) -> int:
-    """What products with one row, attention over all keys and the states move for one token."""
+    """What matmuls with one row, attention over all keys and the states move for one token."""
     states = sum(run.state_bytes(layer) for layer in run.config.layers)  # read and written
     head = 4 * run.config.vocab_size * run.config.hidden_size
     active = weights.active_bytes(run.config.num_experts_per_token)
@@ -284,10 +271,9 @@ def _missed(run: RunSpec, on_disk: ModelParts, cache_bytes: int) -> int:
 
 
 def _work(run: RunSpec) -> dict[str, Any]:
-    found = shapes(run.config)
     return {
-        "prefill_flops": prefill(run.config, found, run.num_tokens),
-        "token_flops": next_token(run.config, found, run.num_tokens),
+        "prefill_flops": of_model(run.config, run.num_tokens),
+        "token_flops": of_model(run.config, 1, before=run.num_tokens),
         "num_chunks": run.num_chunks,
     }
 

@@ -30,7 +30,7 @@ _FORESEEING = ("mlp.router", "mlp_norm.weight")
 class RunSpec:
     """What is asked for: a context of `num_tokens`, read in chunks, and how it is kept.
 
-    `dtype` is what products run in, `kv_dtype` what keys and values are kept in. Of a context that
+    `dtype` is what matmuls run in, `kv_dtype` what keys and values are kept in. Of a context that
     `is_mapped` (saved while it grows) they are pages of a file, and only blocks that are not saved
     yet are counted. `precision` is what the checkpoint has its plain weights in; `config` says
     which are not plain, and what they are in.
@@ -51,7 +51,7 @@ class RunSpec:
 
     @property
     def held_as(self) -> str:
-        """What the matrices are in when products use them: a dtype, or forms such as int4/64."""
+        """What the matrices are in when matmuls use them: a dtype, or forms such as int4/64."""
         if self.config.quantization != UNQUANTIZED:
             return str(self.config.quantization)
         return Precision.of(self.dtype)
@@ -122,7 +122,7 @@ class RunSpec:
         return 2 * self.config.num_kv_heads * head_bytes
 
     def _packing_bytes(self) -> int:
-        """The largest matrix once more, while `Model.settle` changes its layout."""
+        """The largest matrix once more, while `Model.prepare_for_inference` changes its layout."""
         plain = [shape for shape in self.plain_matrices.values() if len(shape) == 2]
         head_bytes = 4 * self.config.vocab_size * self.config.hidden_size
         return max([head_bytes, *(self.dtype.itemsize * prod(shape) for shape in plain)])
@@ -140,7 +140,7 @@ def work_bytes(
 
 
 def resident_bytes(run: RunSpec) -> ModelParts:
-    """The weights as products use them; a tied head is a float32 matrix of its own."""
+    """The weights as matmuls use them; a tied head is a float32 matrix of its own."""
     parts = _parts(run, lambda name, shape: weight_bytes(run.config, name, shape, run.dtype))
     tied = 4 * run.config.vocab_size * run.config.hidden_size if run.config.tied_embeddings else 0
     return ModelParts(parts.fixed_bytes + tied, parts.layers)
@@ -152,8 +152,8 @@ def on_disk_bytes(run: RunSpec) -> ModelParts:
 
 
 def cached_bytes(run: RunSpec) -> ModelParts:
-    """The weights as they are kept when read on demand: dense parts as products use them, experts
-    as stored where that is narrower; see engine/parts.py."""
+    """The weights as they are kept when read on demand: dense parts as matmuls use them, experts
+    as stored where that is narrower; see engine/streamed/weight_groups.py."""
     item_bytes = min(run.precision.item_bytes, run.dtype.itemsize)
 
     def num_bytes(name: str, shape: Shape) -> int:

@@ -13,10 +13,10 @@ from math import inf
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """Of one layer: the bytes it and its states take, and the operations of a token."""
+    """Of one layer: the bytes it and its states take, and the operations of a prefill."""
 
     num_bytes: int
-    flops: float
+    flops: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +35,7 @@ class Load:
         total += self.before if first == 0 else 0
         return total + (self.behind if last == len(self.layers) else 0)
 
-    def flops(self, first: int, last: int) -> float:
-        """For a token."""
+    def flops(self, first: int, last: int) -> int:
         return sum(layer.flops for layer in self.layers[first:last])
 
 

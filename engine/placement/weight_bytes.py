@@ -67,6 +67,10 @@ class LayerParts:
     def largest_bytes(self) -> int:
         return max(self.dense_bytes, self.expert_bytes)
 
+    def active_bytes(self, chosen: int) -> int:
+        """What one token needs, `chosen` experts among it."""
+        return self.dense_bytes + min(chosen, self.num_experts) * self.expert_bytes
+
 
 @dataclass(frozen=True, slots=True)
 class ModelParts:
@@ -93,10 +97,17 @@ class ModelParts:
 
     def active_bytes(self, chosen: int) -> int:
         """What one token needs of the layers, `chosen` experts in each."""
-        return sum(
-            layer.dense_bytes + min(chosen, layer.num_experts) * layer.expert_bytes
-            for layer in self.layers
-        )
+        return sum(layer.active_bytes(chosen) for layer in self.layers)
+
+    def least_cache_bytes(self, chosen: int) -> int:
+        """Room to run any layer: its dense part and the experts of one token."""
+        return max(layer.active_bytes(chosen) for layer in self.layers)
+
+    @property
+    def enough_cache_bytes(self) -> int:
+        """Room to read each weight once however many chunks there are: a layer, and the part of
+        the next one that is being read."""
+        return max(layer.total_bytes + layer.largest_bytes for layer in self.layers)
 
 
 def is_large(num_bytes: int) -> bool:
@@ -145,7 +156,7 @@ def of_model(config: ModelConfig, found: Mapping[str, Shape], bytes_of: BytesOf)
 
 
 def fp16_copies_bytes(config: ModelConfig, memory_bytes: int) -> int:
-    """Bytes of float16 copies of the matrices, which make writing faster; 0 where there is no room.
+    """Bytes of float16 copies of the matrices, which speed up decoding; 0 where there is no room.
 
     A question of the model and of a machine's `memory_bytes`, not of what is free just now: the
     same run is to write the same text tomorrow. Where experts are most of the weights, copies of
@@ -159,7 +170,9 @@ def fp16_copies_bytes(config: ModelConfig, memory_bytes: int) -> int:
         for name, shape in found.items()
         if len(shape) == 2 and is_matrix(name) and config.quantization.form_of(name) is Form.PLAIN
     ]
-    halves = 2 * (sum(sizes) + config.vocab_size * config.hidden_size)
-    held = sum(Precision.FLOAT32.stored_bytes(config, name, shape) for name, shape in found.items())
-    has_room = held + halves <= memory_bytes / 2
-    return halves if has_room else 0
+    copies = 2 * (sum(sizes) + config.vocab_size * config.hidden_size)
+    resident = sum(
+        Precision.FLOAT32.stored_bytes(config, name, shape) for name, shape in found.items()
+    )
+    has_room = resident + copies <= memory_bytes / 2
+    return copies if has_room else 0

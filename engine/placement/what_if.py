@@ -20,7 +20,7 @@ from engine.store.state_tensors import kv_dtype
 
 @dataclass(frozen=True, slots=True)
 class PlanRequest:
-    """How a context would be read on `machine`; `kv` is "int8", or None for the products' dtype.
+    """How a context would be read on `machine`; `kv` is "int8", or None for the matmuls' dtype.
 
     `precision` is what the checkpoint's plain weights are stored in.
     """

@@ -3,10 +3,10 @@
 Memory: a slice of one tensor at a time, whatever the size of the model.
 """
 
-import shutil
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from shutil import copyfile
 
 from engine import durable
 from engine.checkpoint import Checkpoint, meta_model
@@ -60,7 +60,7 @@ def quantize(
         write_json(folder / "config.json", {**raw, KEY: quantization.as_json()})
         for path in sorted(source.iterdir()):
             if _comes_along(path):
-                durable.write(folder / path.name, partial(shutil.copyfile, path))
+                durable.write(folder / path.name, partial(copyfile, path), is_private=False)
     return written
 
 

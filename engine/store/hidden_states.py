@@ -70,7 +70,7 @@ class HiddenStateFiles:
 
     def sync(self) -> None:
         """Returns when what was put since the last turn is on disk."""
-        durable.sync(self._path(self._to))
+        durable.sync_file(self._path(self._to))
 
     def checksum(self, num_layers: int) -> str:
         """Of what is on disk behind so many layers. Raises StoreError if it cannot be read."""

@@ -84,10 +84,12 @@ class LayerProgress:
         layers = tuple(checked_hash(one) for one in body["layers"])
         checked_int(len(layers), 1, _MAX_LAYERS)
         before, behind = (checked_hash(one) for one in body["hidden"])
-        maker = Compatibility(str(body["fingerprint"]), grid, str(body["kv"]))
+        compatibility = Compatibility(str(body["fingerprint"]), grid, str(body["kv"]))
         dtype = str(body["dtype"])
         chain = checked_hash(body["chain"])
-        return cls(maker, num_tokens, chain, first_token, states, dtype, layers, (before, behind))
+        return cls(
+            compatibility, num_tokens, chain, first_token, states, dtype, layers, (before, behind)
+        )
 
 
 def find(folder: Path, goal: LayerProgress, num_layers: int) -> tuple[LayerProgress | None, str]:

@@ -31,10 +31,10 @@ _FORMAT = "mm1 context"
 
 @dataclass(frozen=True, slots=True)
 class Compatibility:
-    """All that decides a state beside the tokens: contexts of other makers are never mixed.
+    """All that decides a state beside the tokens: contexts that differ in it are never mixed.
 
     `fingerprint` is the model's (config, tensor index, tokenizer), `chunk_tokens` the grid of its
-    products, `kv` what keys and values are kept in: a dtype of floats, `INT8_KV`, or `NO_KV` where
+    matmuls, `kv` what keys and values are kept in: a dtype of floats, `INT8_KV`, or `NO_KV` where
     no layer has them.
     """
 
@@ -54,10 +54,11 @@ class Compatibility:
 
 
 class TokenHashChain:
-    """A hash of the maker and all tokens up to each segment's end: equal only for equal pasts."""
+    """At each segment's end a hash of `compatibility` and of all tokens before it."""
 
-    def __init__(self, maker: Compatibility, token_ids: Sequence[int]) -> None:
-        first = f"{checked_json.VERSION} {maker.fingerprint} {maker.chunk_tokens} {maker.kv}"
+    def __init__(self, compatibility: Compatibility, token_ids: Sequence[int]) -> None:
+        key = (compatibility.fingerprint, compatibility.chunk_tokens, compatibility.kv)
+        first = " ".join(map(str, (checked_json.VERSION, *key)))
         self._links = [hashlib.sha256(first.encode()).digest()]
         self._tokens = np.asarray(token_ids, dtype="<i4")
 
@@ -146,12 +147,12 @@ class Manifest:
             if Path(name).name != name or name.startswith("."):
                 raise ValueError(f"attachment {name!r:.40}")
             attachments[name] = (checked_int(size, 0, 2**40), checked_hash(digest))
-        maker = Compatibility(
+        compatibility = Compatibility(
             str(body["fingerprint"]),
             checked_int(body["chunk_tokens"], 1, MAX_TOKENS),
             str(body["kv"]),
         )
-        return cls(maker, num_tokens, saved_tokens, states, chain, attachments)
+        return cls(compatibility, num_tokens, saved_tokens, states, chain, attachments)
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+from engine import durable
 from engine.errors import StoreError
 from engine.store import layer_progress
 from engine.store.manifest import FINISHED, PARTIAL, Manifest
@@ -30,6 +31,7 @@ _OF_LAYERS = (
 _OWN = re.compile(
     rf"({_TELLING.pattern}|{re.escape(FINISHED)}|{re.escape(PARTIAL)}|attachments/{_HASH}-[^/]+)"
     rf"(\.part)?|{_OF_LAYERS}|{LOCK}|{_USED}|({'|'.join(AREAS)}|{_LAYERS})/"
+    rf"|(({'|'.join(AREAS)}|{_LAYERS})/)?{durable.PART}"
 )
 _OWN_LINK = re.compile(rf"{_LAYERS}|{_OF_LAYERS}")  # builds take these away, unfollowed
 

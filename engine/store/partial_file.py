@@ -77,7 +77,7 @@ class PartialSafetensors:
     def sync(self) -> None:
         """Returns when what was put is on disk."""
         if self._exists and not self.is_sealed:
-            durable.sync(self.path)
+            durable.sync_file(self.path)
 
     def seal(self) -> None:
         """Gives the file its checksum and its name. All tensors were put."""
@@ -85,7 +85,7 @@ class PartialSafetensors:
             return
         checksum = tensors.checksum({name: self.get(name) for name in self._expected})
         durable.put(self.path, 0, tensors.layout(self._expected, self._facts, checksum)[0])
-        durable.sync(self.path)
+        durable.sync_file(self.path)
         self.path.replace(self.final)
         self.is_sealed = True
 

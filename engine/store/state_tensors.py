@@ -13,7 +13,7 @@ STATE_EVERY_TOKENS = 16_384
 
 
 def kv_dtype(kv: str) -> torch.dtype | None:
-    """What `Model.empty_states` takes for a maker's `kv`; None is the model's own dtype."""
+    """What `Model.empty_states` takes for `Compatibility.kv`; None is the model's own dtype."""
     return torch.int8 if kv == INT8_KV else None
 
 

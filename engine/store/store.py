@@ -65,11 +65,11 @@ class BuildResult:
 
 
 class Store:
-    """The saved context in `folder`, as `model` and `maker` make it."""
+    """The saved context in `folder`, as `model` and `compatibility` make it."""
 
-    def __init__(self, folder: Path, model: Model, maker: Compatibility) -> None:
+    def __init__(self, folder: Path, model: Model, compatibility: Compatibility) -> None:
         self.folder = folder
-        self._model, self._maker = model, maker
+        self._model, self._compatibility = model, compatibility
 
     def build(
         self,
@@ -134,7 +134,7 @@ class Store:
         Raises StoreError with the reason if it is damaged or was made otherwise.
         """
         saved = OpenedContext.read(self.folder)
-        if why := self._maker.differs_in(saved.manifest.compatibility):
+        if why := self._compatibility.differs_in(saved.manifest.compatibility):
             raise StoreError(f"{self.folder}: {why}; build it again")
         try:
             return self._restore(saved, saved.manifest.num_tokens, check=check)
@@ -145,7 +145,11 @@ class Store:
 
     def _begin(self, reuse: Reuse | None, saving: DiskFailurePolicy) -> Context:
         if reuse is None:
-            return Context(self._model, self._maker.chunk_tokens, kv_dtype=kv_dtype(self._maker.kv))
+            return Context(
+                self._model,
+                self._compatibility.chunk_tokens,
+                kv_dtype=kv_dtype(self._compatibility.kv),
+            )
         saving.do(partial(self._bring, reuse))
         return self._restore(reuse.saved, reuse.tokens, check=True)
 
@@ -171,7 +175,7 @@ class Store:
         """Reads what is left; returns the number of layers that were done, and why not more."""
         start, total = len(context), len(plan.token_ids)
         saving.do(partial(self._check_room, total, start))
-        writer = saving.do(lambda: Writer(self.folder, self._maker, plan, context, reuse))
+        writer = saving.do(lambda: Writer(self.folder, self._compatibility, plan, context, reuse))
         layers: LayerWriter | None = None
         num_layers = 0
 
@@ -215,16 +219,16 @@ class Store:
         if passed is None:
             writer.keep()  # so that what the layers begin with stays as long as they do
         goal = self._goal(plan, len(context), writer.checkpoints())
-        chain = TokenHashChain(self._maker, plan.token_ids)
+        chain = TokenHashChain(self._compatibility, plan.token_ids)
         return LayerWriter(self.folder, context, goal, chain, passed, saving)
 
     def _goal(
         self, plan: ContextPlan, first_token: int, states: Sequence[int] = ()
     ) -> LayerProgress:
         total = len(plan.token_ids)
-        chain = TokenHashChain(self._maker, plan.token_ids).at(total)
+        chain = TokenHashChain(self._compatibility, plan.token_ids).at(total)
         dtype = str(self._model.dtype).removeprefix("torch.")
-        return LayerProgress(self._maker, total, chain, first_token, tuple(states), dtype)
+        return LayerProgress(self._compatibility, total, chain, first_token, tuple(states), dtype)
 
     def _find_layers(
         self, plan: ContextPlan, reuse: Reuse | None, why: str
@@ -263,7 +267,7 @@ class Store:
                 continue
             try:
                 saved = OpenedContext.read(folder, name)
-                if reason := self._maker.differs_in(saved.manifest.compatibility):
+                if reason := self._compatibility.differs_in(saved.manifest.compatibility):
                     raise StoreError(f"{folder}: {reason}")
                 tokens = saved.reusable(wanted, needs_state=self._needs_state)
             except StoreError as error:
@@ -291,7 +295,7 @@ class Store:
         return any(not isinstance(s, KVCache) for s in self._model.empty_states())
 
     def _restore(self, saved: OpenedContext, position: int, *, check: bool) -> Context:
-        states = self._model.empty_states(kv_dtype=kv_dtype(self._maker.kv))
+        states = self._model.empty_states(kv_dtype=kv_dtype(self._compatibility.kv))
         caches = {i: s for i, s in enumerate(states) if isinstance(s, KVCache)}
         for index, (first, last) in enumerate(saved.manifest.segments):
             if first >= position:
@@ -309,7 +313,9 @@ class Store:
         if self._needs_state or position == saved.manifest.num_tokens:
             logits = self._restore_states(saved, position, states, check=check)
         token_ids = saved.token_ids[:position].tolist()
-        return Context.restored(self._model, self._maker.chunk_tokens, states, token_ids, logits)
+        return Context.restored(
+            self._model, self._compatibility.chunk_tokens, states, token_ids, logits
+        )
 
     def _restore_states(
         self, saved: OpenedContext, position: int, states: list[LayerState], *, check: bool
@@ -325,7 +331,7 @@ class Store:
         return found["logits"].to(self._model.head_device)
 
     def _check_room(self, num_tokens: int, reused: int) -> None:
-        kv = self._maker.kv
+        kv = self._compatibility.kv
         needed = num_bytes(self._model, num_tokens, kv) - num_bytes(self._model, reused, kv)
         needed += layerwise.hidden_bytes(self._model, num_tokens - reused)
         needed -= held_bytes(self.folder)

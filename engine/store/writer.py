@@ -41,13 +41,14 @@ class Writer:
     def __init__(
         self,
         folder: Path,
-        maker: Compatibility,
+        compatibility: Compatibility,
         plan: ContextPlan,
         context: Context,
         reuse: Reuse | None,
     ) -> None:
-        self._folder, self._maker, self._plan, self._context = folder, maker, plan, context
-        self._chain = TokenHashChain(maker, plan.token_ids)
+        self._folder, self._compatibility = folder, compatibility
+        self._plan, self._context = plan, context
+        self._chain = TokenHashChain(compatibility, plan.token_ids)
         self._saved_tokens = len(context) // SEGMENT_TOKENS * SEGMENT_TOKENS
         known = reuse.saved.manifest.states if reuse is not None else ()
         at_end = [len(plan.token_ids)] if len(context) == len(plan.token_ids) else []
@@ -56,7 +57,7 @@ class Writer:
         fixed = sum(t.nbytes for t in fixed_tensors(context.states).values())
         self._fixed_bytes, self._kv_bytes = fixed, kv_bytes_per_token(context.states)
         self._every = checkpoint_every(context.states)
-        size = maker.chunk_tokens
+        size = compatibility.chunk_tokens
         self._ends = {end // size * size for end in plan.document_ends}
         if not self._has_end:
             self._write_tokens()
@@ -83,7 +84,7 @@ class Writer:
         """The positions at which `after_chunk` would save a state, and the end."""
         start, end = len(self._context), len(self._plan.token_ids)
         found: list[int] = []
-        for _, reached in grid(start, end, self._maker.chunk_tokens):
+        for _, reached in grid(start, end, self._compatibility.chunk_tokens):
             if self._is_checkpoint(reached, [*self._states, *found]):
                 found.append(reached)
         return [*found, end]
@@ -169,7 +170,7 @@ class Writer:
     def _manifest(self, name: str) -> Manifest:
         kept = self._plan.attachments if name == FINISHED else {}
         return Manifest(
-            self._maker,
+            self._compatibility,
             num_tokens=len(self._plan.token_ids),
             saved_tokens=self._saved_tokens,
             states=tuple(self._states),

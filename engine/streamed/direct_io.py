@@ -3,7 +3,7 @@
 Files are read, not mapped: through a mapping a cloud disk gave 0.2 to 0.8 GB/s, `preadv` 1.3 and
 more. What is large goes past the system's page cache (O_DIRECT) where that is possible: the cache
 cannot keep what is larger than memory, and copying out of it takes 0.6 to 1.2 s of a processor per
-GB, which products want at the same time, against 0.05. Nothing read here counts as this process's
+GB, which matmuls want at the same time, against 0.05. Nothing read here counts as this process's
 memory but the buffers it is given.
 """
 

@@ -170,7 +170,7 @@ class StreamedModel(Model):
     """What `stream` makes. Hidden states of `spill_over_bytes` or more go to files in `folder`."""
 
     pool: WeightCache
-    least_bytes = kept_bytes = 0  # of the pool, whatever is lent
+    least_bytes = kept_bytes = 0  # of the pool, whatever is reserved
     folder: Path | None = None
     spill_over_bytes = 0
 
@@ -186,10 +186,8 @@ class StreamedModel(Model):
         return self.pool.reserve(num_bytes, self.least_bytes if at_any_cost else self.kept_bytes)
 
     def activations(self, num_tokens: int) -> Activations:
-        width, num_bytes = (
-            self.config.hidden_size,
-            hidden_bytes(self.config, num_tokens, self.dtype),
-        )
+        width = self.config.hidden_size
+        num_bytes = num_tokens * width * self.dtype.itemsize
         if self.folder is None or num_bytes < self.spill_over_bytes:
             return Activations(num_tokens, width, self.dtype)
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -201,52 +199,12 @@ class StreamedModel(Model):
         return self.pool.done
 
 
-@dataclass(frozen=True, slots=True)
-class Demand:
-    """Bytes a streamed model takes. `shared`: embedding, norm, head and routers; `working`: beside
-    the pool while a part is read; the pool: at `least`, `enough` to read each part once however
-    many chunks there are, and at most to some use (`all_parts`)."""
-
-    shared: int
-    working: int
-    least: int
-    enough: int
-    all_parts: int
-
-    @classmethod
-    def of(cls, parts: WeightGroups, config: ModelConfig, dtype: torch.dtype) -> Self:
-        matrix = config.vocab_size * config.hidden_size
-        router = 4 * (config.num_experts + 1) * config.hidden_size if config.num_experts else 0
-        dense = [parts.num_bytes(GroupKey(layer)) for layer in range(config.num_layers)]
-        num_experts, chosen = config.num_experts, config.num_experts_per_token
-        expert = [parts.num_bytes(GroupKey(n, 0)) if num_experts else 0 for n in range(len(dense))]
-        return cls(
-            shared=matrix * (dtype.itemsize + 4) + 4 * config.hidden_size + len(dense) * router,
-            working=parts.working_bytes,
-            least=max(d + chosen * e for d, e in zip(dense, expert, strict=True)),
-            enough=max(d + num_experts * e + max(d, e) for d, e in zip(dense, expert, strict=True)),
-            all_parts=sum(d + num_experts * e for d, e in zip(dense, expert, strict=True)),
-        )
-
-
-def demand(
-    checkpoint: Checkpoint, config: ModelConfig, *, device: torch.device, dtype: torch.dtype
-) -> Demand:
-    """What streaming this checkpoint takes. Raises as `checkpoint.meta_model` does."""
-    return Demand.of(parts_of(checkpoint, config, device=device, dtype=dtype), config, dtype)
-
-
 def parts_of(
     checkpoint: Checkpoint, config: ModelConfig, *, device: torch.device, dtype: torch.dtype
 ) -> WeightGroups:
     """Raises as `checkpoint.meta_model` does."""
     model = meta_model(checkpoint, config)
     return WeightGroups(checkpoint, config, _layers(model), device=device, dtype=dtype)
-
-
-def hidden_bytes(config: ModelConfig, num_tokens: int, dtype: torch.dtype) -> int:
-    """Of the hidden states of so many tokens between two layers."""
-    return num_tokens * config.hidden_size * dtype.itemsize
 
 
 def stream(
@@ -260,21 +218,21 @@ def stream(
 ) -> StreamedModel:
     """The model with `pool_bytes` of its layers' weights in memory at a time; for inference only.
 
-    `Model.settle` is still to be called, for the head. `on_progress` gets bytes done and in all, of
-    what is read now. Raises CheckpointError before allocating if a shape or dtype is not the
-    config's, and PlacementError if `pool_bytes` is too little for any layer.
+    `Model.prepare_for_inference` is still to be called, for the head. `on_progress` gets bytes done
+    and in all, of what is read now. Raises CheckpointError before allocating if a shape or dtype is
+    not the config's, and PlacementError if `pool_bytes` is too little for any layer.
     """
     trim_malloc(is_scarce=True)
     parts = parts_of(checkpoint, config, device=device, dtype=dtype)
     with torch.device("meta"):
         model = StreamedModel(config)
     layers = _layers(model)
-    needed = Demand.of(parts, config, dtype)
-    if pool_bytes < needed.least:
+    least_bytes = parts.sizes.least_cache_bytes(config.num_experts_per_token)
+    if pool_bytes < least_bytes:
         raise PlacementError(
             f"{pool_bytes / 2**20:,.1f} MiB are left for weights that are read on demand, but a "
             "layer's dense part and the experts of one token take "
-            f"{needed.least / 2**20:,.1f} MiB; read less, or free memory"
+            f"{least_bytes / 2**20:,.1f} MiB; read less, or free memory"
         )
     del model.layers
     parameters = dict(model.named_parameters())
@@ -294,8 +252,8 @@ def stream(
     model.pool = WeightCache(parts, PrefetchPlan(config.num_layers, config.num_experts), pool_bytes)
     # Work that shares a pass saves more reading than the room it takes, but not if a pass then has
     # to read a part more than once.
-    model.least_bytes = needed.least
-    model.kept_bytes = max(min(needed.enough, pool_bytes * 7 // 8), needed.least)
+    model.least_bytes = least_bytes
+    model.kept_bytes = max(min(parts.sizes.enough_cache_bytes, pool_bytes * 7 // 8), least_bytes)
     model.layers = StreamedLayers(layers, model.pool, routers)
     return model.eval()
 

@@ -1,9 +1,9 @@
 """A model's layers in parts that are read when they are needed: the dense part, and each expert.
 
-The dense part (norms, mixer, router, shared or dense MLP) is kept as it is used: settled, as
-`Model.settle` would. An expert is kept as the checkpoint has it where that is narrower than the
-products' dtype, because twice as many fit; products widen it block by block. What the checkpoint
-has in int8 or int4 stays so in either.
+The dense part (norms, mixer, router, shared or dense MLP) is kept as
+`Model.prepare_for_inference` leaves it. An expert is kept as the checkpoint has it where that is
+narrower than the matmuls' dtype, because twice as many fit; matmuls upcast it block by block. What
+the checkpoint has in int8 or int4 stays so in either.
 """
 
 import mmap
@@ -28,7 +28,14 @@ from engine.checkpoint import (
 from engine.config import ModelConfig
 from engine.families import family_named
 from engine.model import Layer
-from engine.placement.weight_bytes import ALIGNMENT, PAGE_BYTES, is_large, pooled_bytes
+from engine.placement.weight_bytes import (
+    ALIGNMENT,
+    PAGE_BYTES,
+    LayerParts,
+    ModelParts,
+    is_large,
+    pooled_bytes,
+)
 from engine.quantized.forms import Form, is_matrix
 from engine.streamed.direct_io import DirectReader
 from kernels.quantized import Weight
@@ -55,13 +62,13 @@ class WeightGroup:
     _used: torch.cuda.Event | None = None
 
     def note_use(self) -> None:
-        """Called when the last product with these weights has been started."""
+        """Called when the last matmul with these weights has been started."""
         tensors = [getattr(weight, "scales", weight) for weight in self.weights.values()]
         if any(isinstance(x, Tensor) and x.is_cuda for x in tensors):
             self._used = torch.cuda.current_stream().record_event()
 
     def wait(self) -> None:
-        """Returns when all products with these weights are done."""
+        """Returns when all matmuls with these weights are done."""
         if self._used is not None:
             self._used.synchronize()
 
@@ -94,7 +101,7 @@ class WeightGroups:
     """The parts of all layers of `checkpoint`, which `checkpoint.meta_model` has accepted.
 
     `layers` are on the meta device. On a GPU what is read passes through pinned memory and a stream
-    of its own, so that copies run beside products.
+    of its own, so that copies run beside matmuls.
     """
 
     def __init__(
@@ -151,18 +158,21 @@ class WeightGroups:
         )
 
     @property
-    def working_bytes(self) -> int:
-        """What reading takes beside the parts: one tensor as stored, and one as it is packed."""
-        dense = [m for key, ms in self._matrices.items() if key.expert == DENSE for m in ms]
-        packed = [matrix.pieces[0].num_bytes for matrix in dense if self._is_packed(matrix)]
-        staged = [
-            self._shards.num_bytes(name)
-            for key in self._matrices
-            for piece in self._pieces(key)
-            for name in piece.names
-            if not self._is_direct(name, piece.dtype)
-        ]
-        return max(packed, default=0) + max(staged, default=0) * self._staging.depth
+    def sizes(self) -> ModelParts:
+        """What the parts of each layer take in memory."""
+        count = self._num_experts
+        layers = (key.layer for key in self._matrices if key.expert == DENSE)
+        return ModelParts(
+            0,
+            tuple(
+                LayerParts(
+                    self.num_bytes(GroupKey(layer)),
+                    self.num_bytes(GroupKey(layer, 0)) if count else 0,
+                    count,
+                )
+                for layer in layers
+            ),
+        )
 
     def read(self, key: GroupKey, dropped: list[WeightGroup]) -> WeightGroup:
         """On the device when it returns. Raises CheckpointError if a file can no longer be read."""
@@ -240,7 +250,7 @@ class WeightGroups:
     def _moved(self, piece: TensorPiece, start: int) -> int:
         """How far behind `start` of a buffer of pages it lies, so that it can be read directly."""
         past = self._shards.bypasses_page_cache(piece.names[0])
-        # What products use where it lies gives other bits where it does not begin a cache line.
+        # What matmuls use where it lies gives other bits where it does not begin a cache line.
         alignment = ALIGNMENT if piece.dtype == self._dtype else piece.dtype.itemsize
         if not is_large(piece.num_bytes) or past % alignment:
             return 0

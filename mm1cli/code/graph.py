@@ -18,10 +18,6 @@ class Graph:
     def used_by(self, path: str) -> tuple[str, ...]:
         return (*self.uses.get(path, _NONE), *self.deferred.get(path, _NONE))
 
-    @property
-    def num_edges(self) -> int:
-        return sum(map(len, self.uses.values())) + sum(map(len, self.deferred.values()))
-
     def cycles(self) -> tuple[tuple[str, ...], ...]:
         """Groups of two and more files that import each other, deferred imports left aside."""
         nodes = sorted(self.uses, key=lambda path: path.encode("utf-8", "surrogateescape"))

@@ -11,20 +11,19 @@ import json
 import os
 import platform
 import re
-import tempfile
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from mm1cli.disk import drop_oldest
+from engine import durable
 from mm1cli.ingest.readers.reader import MIB, Reader, ReadError, Reading
 from mm1cli.ingest.wire_format import reading_from, reply_of
 
 FORMAT = 1
 MAX_BYTES = 2048 * MIB
 _MAX_ENTRY_BYTES = 256 * MIB
-_OWN = re.compile(r"[0-9a-f]{64}-[^/]+\.json|tmp\w{8}\.part")
+_OWN = re.compile(r"[0-9a-f]{64}-[^/]+\.json")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,20 +67,12 @@ class Cache:
             return
         with suppress(OSError):
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            descriptor, temporary = tempfile.mkstemp(dir=path.parent, suffix=".part")
-            try:
-                with os.fdopen(descriptor, "wb") as file:
-                    file.write(content)
-                os.replace(temporary, path)  # noqa: PTH105 - both are strings of mkstemp's kind
-            except BaseException:
-                with suppress(OSError):
-                    Path(temporary).unlink()
-                raise
+            durable.write(path, lambda part: part.write_bytes(content), sync=False)
 
     def prune(self) -> None:
         """Drops the entries that were of no use for longest, if all together are too large."""
         if not self.folder.is_symlink():
-            drop_oldest(self.folder.glob("[0-9a-f]" * 2), _OWN, self.max_bytes)
+            durable.drop_oldest(self.folder.glob("[0-9a-f]" * 2), _OWN, self.max_bytes)
 
     def _path(self, sha256: str, reader: Reader) -> Path:
         return self.folder / sha256[:2] / f"{sha256}-{reader.name}-{reader.version}.json"

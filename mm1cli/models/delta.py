@@ -13,8 +13,8 @@ from typing import Any, Final
 
 from engine.api import EngineError
 from engine.model_files import apply_delta
-from mm1cli.disk import sha256_of
 from mm1cli.errors import ModelError
+from mm1cli.models.fetch import sha256_of
 
 SHIPPED: Final = "manifest.json"
 CARD: Final = "MODEL_CARD.md"

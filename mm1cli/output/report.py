@@ -4,14 +4,12 @@ The path is tried before the work begins, and the page is put there whole, by a 
 report of ours, or an empty file, is replaced.
 """
 
-import os
 import tempfile
 from collections.abc import Sequence
-from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
-from mm1cli.disk import sync_directory
+from engine import durable
 from mm1cli.errors import Mm1Error, UsageError
 from mm1cli.output.citation_context import Sources
 from mm1cli.output.page import Collected, Option, render
@@ -43,7 +41,7 @@ class Report(Sink):
         """The page of all that was answered so far, whole or not at all. Raises Mm1Error."""
         content = render(self._collected).encode("utf-8", "backslashreplace")
         try:
-            _put(content, self._target)
+            durable.write(self._target, lambda part: part.write_bytes(content), is_private=False)
         except OSError as error:
             raise Mm1Error(f"{self.path}: the report cannot be written: {error.strerror}") from None
 
@@ -93,21 +91,3 @@ def _is_ours(path: Path) -> bool:
     with path.open("rb") as file:
         head = file.read(_HEAD_BYTES)
     return not head or _OURS in head
-
-
-def _put(content: bytes, target: Path) -> None:
-    descriptor, name = tempfile.mkstemp(prefix=f".{target.name[:60]}.", dir=target.parent)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        mask = os.umask(0)
-        os.umask(mask)
-        Path(name).chmod(0o666 & ~mask)  # mkstemp's files are for their owner alone
-        Path(name).replace(target)
-    except BaseException:
-        with suppress(OSError):
-            Path(name).unlink()
-        raise
-    sync_directory(target.parent)

@@ -6,13 +6,11 @@ aside, with a count for code that stands in the file more than once. No line num
 
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from engine import durable
 from mm1cli.errors import UsageError
 from mm1cli.review.finding import Category, Finding
 from mm1cli.review.locate import FileText
@@ -79,16 +77,7 @@ def save(path: Path, entries: Sequence[Entry]) -> None:
     """Whole or not at all. Raises UsageError."""
     text = json.dumps({"version": VERSION, "findings": entries}, indent=2, ensure_ascii=True)
     try:
-        descriptor, part = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                file.write(text + "\n")
-            Path(part).chmod(0o644)
-            Path(part).replace(path)
-        except BaseException:
-            with suppress(OSError):
-                Path(part).unlink()
-            raise
+        durable.write(path, lambda part: part.write_text(text + "\n", "utf-8"), is_private=False)
     except OSError as error:
         raise UsageError(f"--baseline {path}: cannot be written ({error.strerror})") from None
 

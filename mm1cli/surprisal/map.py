@@ -9,8 +9,6 @@ import numpy as np
 from mm1cli.surprisal.lexer import Kind
 from mm1cli.surprisal.lines import KINDS, FileLines, Floats, Recipe, rank_shares
 
-SHOWN_TOKENS = 5
-
 
 @dataclass(frozen=True, slots=True)
 class TokenSurprisal:

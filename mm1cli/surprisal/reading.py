@@ -2,7 +2,6 @@
 
 import os
 import re
-import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -11,14 +10,14 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from engine import durable
 from engine.api import Engine, TokenScores
-from mm1cli.disk import drop_oldest
 
 Scores = npt.NDArray[np.float32]  # [3, T]: log p, entropy, best log p, in nats
 OnProgress = Callable[[int, int], None]
 
 MAX_BYTES = 512 << 20
-_OWN = re.compile(r"[0-9a-f]{12}-[0-9a-f]{20}\.f32|tmp\w{8}\.part")
+_OWN = re.compile(r"[0-9a-f]{12}-[0-9a-f]{20}\.f32")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,14 +45,13 @@ class ScoreCache:
     def put(self, name: str, scores: Scores) -> None:
         with suppress(OSError):
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            descriptor, part = tempfile.mkstemp(dir=self.folder, suffix=".part")
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(scores.astype("<f4").tobytes())
-            Path(part).replace(self.folder / f"{name}.f32")
+            content = scores.astype("<f4").tobytes()
+            path = self.folder / f"{name}.f32"
+            durable.write(path, lambda part: part.write_bytes(content), sync=False)
 
     def prune(self) -> None:
         """Drops what was of no use for longest, if all together are too large."""
-        drop_oldest([self.folder], _OWN, self.max_bytes)
+        durable.drop_oldest([self.folder], _OWN, self.max_bytes)
 
 
 @dataclass(slots=True)

@@ -3,31 +3,10 @@
 from dataclasses import replace
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from tiny import LIGHTNING, WINDOWED, llama_config, mm1_config, write_checkpoint
+from tiny import llama_config, mm1_config, write_checkpoint
 
 from benchmarks import hybrid, machine
 from engine.families import read_config
-
-
-@given(st.integers(1, 60), st.integers(1, 80))
-def test_pairs_are_those_that_tokens_see(num_tokens, seen):
-    assert hybrid.num_pairs(num_tokens, seen) == sum(
-        min(position + 1, seen) for position in range(num_tokens)
-    )
-
-
-@settings(deadline=None, max_examples=20)
-@given(st.integers(200, 2000))
-def test_windows_and_lightning_cost_the_same_for_every_token(tmp_path_factory, num_tokens):
-    kinds = {"local": LIGHTNING, "near": WINDOWED}
-    folder = tmp_path_factory.mktemp("config")
-    write_checkpoint(folder, mm1_config(layer_kinds=kinds, layers=["local", "near"]))
-    config = read_config(folder)
-    one, two = (hybrid.prefill_flops(config, n * num_tokens) for n in (1, 2))
-    head = 2 * config.hidden_size * config.vocab_size
-    assert two - head == pytest.approx(2 * (one - head), rel=0.02)
 
 
 @pytest.fixture

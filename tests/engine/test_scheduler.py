@@ -16,7 +16,7 @@ from engine.decode import Decoding, Sampler, Sampling
 from engine.families import read_config
 from engine.layers.kv_cache import KVCache
 from engine.pipeline_parallel.model import Stage
-from engine.scheduler import pieces, run_shared
+from engine.scheduler import run_shared
 from engine.threads import STACK_BYTES
 from engine.tokenizer import Tokenizer
 
@@ -133,10 +133,7 @@ def test_answers_written_together_are_those_written_alone(model, tokenizer, ques
     @ends
     def compare():
         answers = [asked(base, tokenizer, one) for one in questions]
-        texts = [""] * len(questions)
-        for which, piece in pieces(model, [written for _, _, written in answers]):
-            assert piece
-            texts[which] += piece
+        texts = run_shared(model, [lambda w=written: "".join(w) for _, _, written in answers])
         for (context, decoding, _), text, (facts, tensors) in zip(
             answers, texts, want, strict=True
         ):
@@ -177,8 +174,7 @@ def test_a_streamed_model_is_passed_as_often_as_its_longest_answer_needs(
     asked_for = [question("the cat sat on the mat", 9), question("a", 4), question("rat?", 6)]
     answers = [asked(base, tokenizer, one) for one in asked_for]
     passes = count_passes(minimax, monkeypatch)
-    for _ in pieces(minimax, [written for _, _, written in answers]):
-        pass
+    run_shared(minimax, [lambda w=written: list(w) for _, _, written in answers])
     # The questions, and each token of the longest answer but its last, which nothing follows.
     assert passes() == 1 + 8
     assert [len(decoding.token_ids) for _, decoding, _ in answers] == [9, 4, 6]
@@ -189,21 +185,14 @@ def test_text_comes_while_it_is_written(minimax, tokenizer):
     base = documents(minimax)
     answers = [asked(base, tokenizer, question(text, 20)) for text in ("cat", "rat")]
     counts = []
-    for _ in pieces(minimax, [written for _, _, written in answers]):
-        counts.append([len(decoding.token_ids) for _, decoding, _ in answers])
+
+    def write(written):
+        for _ in written:
+            counts.append([len(decoding.token_ids) for _, decoding, _ in answers])
+
+    run_shared(minimax, [lambda w=written: write(w) for _, _, written in answers])
     assert all(abs(one - other) <= 1 for one, other in counts), "one waits for the other's end"
     assert min(map(max, counts)) < 10, "nothing is told before all is written"
-
-
-@ends
-def test_an_early_end_ends_all(minimax, tokenizer):
-    base = documents(minimax)
-    answers = [asked(base, tokenizer, question(text, 50)) for text in ("cat", "rat")]
-    stream = pieces(minimax, [written for _, _, written in answers])
-    next(stream)
-    stream.close()
-    assert not others_alive()
-    assert all(len(decoding.token_ids) < 50 for _, decoding, _ in answers)
 
 
 @ends
@@ -344,5 +333,4 @@ def test_another_models_contexts_are_read_as_ever(minimax, model):
 @ends
 def test_nothing_to_do_is_done(minimax):
     assert run_shared(minimax, []) == []
-    assert list(pieces(minimax, [])) == []
     assert run_shared(minimax, [lambda: run_shared(minimax, [])]) == [[]]

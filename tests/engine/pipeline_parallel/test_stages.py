@@ -16,7 +16,7 @@ from engine.pipeline_parallel.model import Stage
 from engine.placement import Gpu, Machine, plan
 from engine.placement.stages import Cost, Load, split
 
-COSTS = st.builds(Cost, st.integers(0, 12), st.integers(1, 9).map(float))
+COSTS = st.builds(Cost, st.integers(0, 12), st.integers(1, 9))
 LOADS = st.builds(
     Load,
     st.lists(COSTS, min_size=1, max_size=7).map(tuple),
@@ -28,7 +28,7 @@ ROOMS = st.lists(st.integers(1, 40), min_size=1, max_size=4)
 
 
 def slowest(load, layers):
-    return max(load.operations(*part) for part in layers)
+    return max(load.flops(*part) for part in layers)
 
 
 @settings(max_examples=120, deadline=None)

@@ -83,10 +83,10 @@ def test_a_million_tokens_hold_what_the_published_sizes_say(config):
 def test_operations_are_those_of_the_published_sizes(config):
     long = planned(config, None).prefill_flops
     # 45.9 billion parameters meet a token; the head, which runs once, is no part of it.
-    assert long.products / TOKENS == pytest.approx(2 * 45.9e9, rel=0.01)
+    assert long.matmuls / TOKENS == pytest.approx(2 * 45.9e9, rel=0.01)
     assert long.softmax / long.total == pytest.approx(0.64, abs=0.01)
     even = planned(config, None, 560_000).prefill_flops
-    assert even.softmax == pytest.approx(even.products, rel=0.05)
+    assert even.softmax == pytest.approx(even.matmuls, rel=0.05)
     steps = planned(config, None, 0).token_flops
     assert steps.softmax == 4 * 8192 * 10
 
@@ -166,7 +166,7 @@ def test_no_time_is_told_without_its_rates(config):
     known = Rates(product=4e14, attention=2e14, memory=3e12, read=7e9, link=5e10)
     found_times = estimate_times(found, known)
     work = found.prefill_flops
-    assert found_times.compute_s == pytest.approx(work.products / 4e14 + work.attention / 2e14)
+    assert found_times.compute_s == pytest.approx(work.matmuls / 4e14 + work.attention / 2e14)
     assert found_times.disk_s == pytest.approx(found.prefill_read_bytes / 7e9)
     assert found_times.prefill_s == max(found_times.compute_s, found_times.disk_s)
     assert found_times.token_s > found.token_read_bytes / 7e9

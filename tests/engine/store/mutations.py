@@ -53,14 +53,14 @@ MUTATIONS = {
     "sync-name": Mutation(
         "a file's name is synced before a manifest stands on it",
         "engine/durable.py",
-        "    sync_folder(path.parent)\n",
+        "        sync_folder(path.parent)\n",
         "",
         "test_power_loss.py",
     ),
     "whole-or-not": Mutation(
         "a file gets its name only when it is whole",
         "engine/durable.py",
-        "part = path.with_name(path.name + _PART)",
+        'part = path.with_name(f".mm1-{secrets.token_hex(8)}.part")',
         "part = path",
         "test_kills.py",
     ),
@@ -239,7 +239,7 @@ MUTATIONS = {
     "sealed-synced": Mutation(
         "a file of all layers is on disk before it gets its name",
         "engine/store/partial_file.py",
-        "        durable.sync(self.path)\n        self.path.replace",
+        "        durable.sync_file(self.path)\n        self.path.replace",
         "        self.path.replace",
         "test_power_loss.py",
     ),

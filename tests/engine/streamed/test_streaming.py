@@ -28,9 +28,10 @@ from engine.engine import Engine
 from engine.errors import CheckpointError, EngineError, PlacementError
 from engine.families import family_named, read_config
 from engine.placement import Machine, Precision
+from engine.placement.run_bytes import RunSpec
 from engine.quantized.forms import KEY, Form
 from engine.quantized.quantize import quantize
-from engine.streamed.model import demand, parts_of, stream
+from engine.streamed.model import parts_of, stream
 from engine.streamed.weight_groups import DENSE, GroupKey, WeightGroups
 from kernels import Int8Weight
 
@@ -96,11 +97,16 @@ def directory(request, tmp_path_factory):
     return model_dir(folder, CONFIGS[name], is_half=precision == "bfloat16")
 
 
+def least_and_most(checkpoint, config):
+    sizes = parts_of(checkpoint, config, **CPU).sizes
+    return sizes.least_cache_bytes(config.num_experts_per_token), sizes.layers_bytes
+
+
 def streamed(directory, share=0.0, **options):
     """With room for the least (share 0) up to for everything (share 1)."""
     checkpoint, config = Checkpoint(directory), read_config(directory)
-    needed = demand(checkpoint, config, **CPU)
-    pool_bytes = needed.least + int(share * (needed.all_parts - needed.least))
+    least, most = least_and_most(checkpoint, config)
+    pool_bytes = least + int(share * (most - least))
     model = stream(checkpoint, config, pool_bytes=pool_bytes, **CPU, **options)
     model.prepare_for_inference()
     return model
@@ -135,7 +141,7 @@ def test_every_bit_is_that_of_the_resident_model(directory, share, count, num_st
 
 def test_read_past_the_page_cache_every_bit_is_the_same(directory, monkeypatch):
     """Where a tensor lies in its memory goes by where it lies in its file."""
-    monkeypatch.setattr(placement.parts, "_LARGE_BYTES", 1)
+    monkeypatch.setattr(placement.weight_bytes, "_LARGE_BYTES", 1)
     prompt, steps = list(range(4, 90)), [9, 10]
     wanted = logits(resident(directory), prompt, steps)
     assert torch.equal(logits(streamed(directory, 0.3), prompt, steps), wanted)
@@ -143,7 +149,9 @@ def test_read_past_the_page_cache_every_bit_is_the_same(directory, monkeypatch):
 
 def test_experts_that_are_large_are_read_past_the_page_cache(tmp_path, monkeypatch):
     """Red: each is copied out of the cache, which takes a processor from the products."""
-    monkeypatch.setattr(placement.parts, "_LARGE_BYTES", 2 * placement.parts.PAGE_BYTES)
+    monkeypatch.setattr(
+        placement.weight_bytes, "_LARGE_BYTES", 2 * placement.weight_bytes.PAGE_BYTES
+    )
     directory = model_dir(tmp_path, minimax_config(intermediate_size=600))
     prompt, steps = list(range(4, 90)), [9]
     wanted, read = logits(resident(directory), prompt, steps), {}
@@ -179,7 +187,10 @@ def test_parts_take_what_is_counted(directory):
         assert entry.part.buffer is None or entry.part.buffer.nbytes == parts.num_bytes(key)
         assert entry.num_bytes == parts.num_bytes(key)
     reader = model.pool._reader
-    assert reader._staging.num_bytes + len(reader._wide) == parts.working_bytes
+    precision = placement.stored_precision(Checkpoint(directory), model.config)
+    run = RunSpec(model.config, 60, 16, torch.float32, torch.float32, False, precision)
+    norm = 4 * max(model.config.hidden_size, model.config.attention_size)  # too small to be planned
+    assert 0 < reader._staging.num_bytes + len(reader._wide) <= run.reading_bytes() + norm
     assert len(model.pool._entries) == (1 + model.config.num_experts) * model.config.num_layers
 
 
@@ -212,7 +223,7 @@ def test_with_room_for_all_each_weight_is_read_once(tmp_path):
 def test_a_long_context_reads_a_layer_once_however_many_chunks(tmp_path):
     """Red here means the point of going layer by layer is lost."""
     directory = model_dir(tmp_path, minimax_config())
-    one_layer = demand(Checkpoint(directory), read_config(directory), **CPU).all_parts // 4
+    one_layer = least_and_most(Checkpoint(directory), read_config(directory))[1] // 4
     reads = []
     for num_tokens in (64, 640):
         model = stream(
@@ -295,7 +306,7 @@ def test_hidden_states_are_spilled_where_they_are_large(tmp_path, monkeypatch):
 def test_too_little_room_is_refused_before_anything_is_read(tmp_path, monkeypatch):
     directory = model_dir(tmp_path, minimax_config())
     checkpoint, config = Checkpoint(directory), read_config(directory)
-    least = demand(checkpoint, config, **CPU).least
+    least, _ = least_and_most(checkpoint, config)
     monkeypatch.setattr(
         "engine.streamed.direct_io.DirectReader.read_into", lambda *_: pytest.fail("read")
     )
@@ -329,21 +340,21 @@ def test_an_engine_streams_what_does_not_fit_and_says_what_it_read(tmp_path, mon
     assert whole.io_stats is None
     how = (whole.config, 80, 1024, torch.float32)
     resident = placement.plan(*how, precision=Precision.BFLOAT16)
-    needed = demand(Checkpoint(directory), whole.config, **CPU)
+    needed, _ = least_and_most(Checkpoint(directory), whole.config)
     disk = Machine(0, disk_bytes=2**40)
     least = placement.plan(*how, precision=Precision.BFLOAT16, machine=disk, streams=True)
     others = least.total_bytes - least.pool_bytes
-    room = others + 80 * 32 * 4 + 3 * needed.least
-    assert resident.total_bytes > room and least.pool_bytes == needed.least
+    room = others + 80 * 32 * 4 + 3 * needed
+    assert resident.total_bytes > room and least.pool_bytes == needed
     monkeypatch.setattr(placement.memory, "available_bytes", lambda device: room)
     engine = Engine(directory, num_tokens=80)
     assert answer(engine) == answer(whole) != []
-    assert needed.least <= engine._model.pool._pool_bytes <= 3 * needed.least
+    assert needed <= engine._model.pool._pool_bytes <= 3 * needed
     assert engine.io_stats.num_reads > 0
     assert 0 < engine.io_stats.hit_rate <= 1
     with pytest.raises(PlacementError, match=r"needs .* = weights .* read less"):
         engine.check_memory(100_000)
-    tight = others + needed.least // 2
+    tight = others + needed // 2
     monkeypatch.setattr(placement.memory, "available_bytes", lambda device: tight)
     with pytest.raises(PlacementError, match=r"needs .* = weights .* read less"):
         Engine(directory, num_tokens=80)

@@ -82,7 +82,7 @@ def test_a_page_that_fails_at_the_end_loses_no_answer(mm1, llama, notes, tmp_pat
     def fail(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("mm1cli.output.report.os.fsync", fail)
+    monkeypatch.setattr("engine.durable.os.fsync", fail)
     page = tmp_path / "out.html"
     arguments = ("analyze", notes, "--ask", ASK, "--model", llama, *SHORT, "--no-cache")
     ran = mm1(*arguments, "--report", page, "--json")

@@ -207,7 +207,7 @@ def test_an_exception_in_any_stage_leaves_nothing_and_the_next_pull_works(tiny, 
 PULL_AND_WAIT = """
 import sys, time
 from pathlib import Path
-from mm1cli import library
+from mm1cli.models import library
 
 library.MINI = library.Wheel(**eval(sys.argv[1]))
 

@@ -7,8 +7,8 @@ import pytest
 from engine.config import Mixer
 from engine.families import family_named, family_of
 from engine.weight_delta import read
-from mm1cli.disk import sha256_of
 from mm1cli.models import delta, library
+from mm1cli.models.fetch import sha256_of
 
 MODELS = {model.name: model for model in delta.in_package()}
 

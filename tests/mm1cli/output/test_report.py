@@ -304,7 +304,7 @@ def test_a_failed_write_leaves_the_old_report_and_no_rubbish(tmp_path, monkeypat
     def fail(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("mm1cli.output.report.os.fsync", fail)
+    monkeypatch.setattr("engine.durable.os.fsync", fail)
     with pytest.raises(Mm1Error, match="No space left on device"):
         sink.write()
     assert path.read_bytes() == before
