@@ -180,7 +180,7 @@ def _patched(wrong, right, x, weight):
 def test_without_llvmlite_it_is_not_used(monkeypatch):
     for name in ("kernels.linear.jit_ir", "kernels.jit.builder", "llvmlite"):
         monkeypatch.setitem(sys.modules, name, None)
-    monkeypatch.delattr(sys.modules["kernels.linear"], "lowered")
+    monkeypatch.delattr(sys.modules["kernels.linear"], "jit_ir")
     assert not jit.is_usable.__wrapped__(0)
     assert not dequantize_int4.is_usable.__wrapped__(32)
 

@@ -184,10 +184,10 @@ def test_gradients_pass():
 @pytest.mark.parametrize("module", MODULES)
 def test_without_llvmlite_it_is_not_used(monkeypatch, module):
     package = module.__name__.rpartition(".")[0]
-    import_module(f"{package}.lowered")
-    for name in (f"{package}.lowered", "kernels.jit.builder", "llvmlite"):
+    import_module(f"{package}.jit_ir")
+    for name in (f"{package}.jit_ir", "kernels.jit.builder", "llvmlite"):
         monkeypatch.setitem(sys.modules, name, None)
-    monkeypatch.delattr(sys.modules[package], "lowered")
+    monkeypatch.delattr(sys.modules[package], "jit_ir")
     assert not module.is_usable.__wrapped__()
 
 
