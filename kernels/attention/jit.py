@@ -5,7 +5,6 @@ for many rows and heads, takes several times as long, and rounds a row in anothe
 """
 
 from collections.abc import Iterable, Iterator
-from functools import cache
 
 import torch
 from torch import Tensor
@@ -14,7 +13,6 @@ from kernels.attention.int8 import Int8Tensor, Rows
 from kernels.jit import run
 
 Piece = tuple[Rows, Rows]  # keys and values [n, G, D], both float32 or both int8
-_MOST_ERROR = 1e-5
 _LARGEST_HEAD = 256
 _TILE_KEYS = 4096
 _VECTOR = 16
@@ -92,29 +90,24 @@ def _tiles(pieces: Iterable[Piece]) -> Iterator[Piece]:
             yield keys[tile], values[tile]
 
 
-@cache
-def is_usable(head_dim: int) -> bool:
+@run.probed
+def is_usable(head_dim: int) -> Iterator[run.Check]:
     """Whether heads of this size are served here, rightly, and each query as if it were alone."""
     if head_dim % _VECTOR or head_dim > _LARGEST_HEAD:
-        return False
+        raise RuntimeError(f"attention: no JIT for heads of {head_dim}")
     generator = torch.Generator().manual_seed(head_dim)
     q = torch.randn(3, 2, 3, head_dim, generator=generator)
     keys, values = torch.randn(2, 700, 2, head_dim, generator=generator)
     pieces = [(keys[:300], values[:300]), (keys[300:], values[300:])]
     scale = head_dim**-0.5
-    try:
-        got = attention(q, pieces, 700, scale)
-        last = attention(q[2:], pieces, 700, scale)
-        fewer = [*pieces[:1], (keys[300:-2], values[300:-2])]
-        first = attention(q[:1], fewer, 698, scale)
-        coded = [(Int8Tensor.quantize(keys), Int8Tensor.quantize(values))]
-        of_codes = attention(q, coded, 700, scale)
-        widened = attention(q, [(k.dequantize(), v.dequantize()) for k, v in coded], 700, scale)
-    except run.UNAVAILABLE:
-        return False
     scores = scale * torch.einsum("tgrd,ngd->tgrn", q.double(), keys.double())
     scores[0, :, :, -2:] = scores[1, :, :, -1:] = -torch.inf
     want = torch.einsum("tgrn,ngd->tgrd", scores.softmax(-1), values.double())
-    error = (got.double() - want).square().mean() / want.square().mean()
-    is_alone = torch.equal(got[2:], last) and torch.equal(got[:1], first)
-    return bool(error.sqrt() < _MOST_ERROR) and is_alone and torch.equal(of_codes, widened)
+    got = attention(q, pieces, 700, scale)
+    yield got, want, 1e-5
+    yield attention(q[2:], pieces, 700, scale), got[2:], 0.0
+    fewer = [*pieces[:1], (keys[300:-2], values[300:-2])]
+    yield attention(q[:1], fewer, 698, scale), got[:1], 0.0
+    int8 = Int8Tensor.quantize(keys), Int8Tensor.quantize(values)
+    dense = int8[0].dequantize(), int8[1].dequantize()
+    yield attention(q, [int8], 700, scale), attention(q, [dense], 700, scale), 0.0

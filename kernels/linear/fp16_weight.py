@@ -11,19 +11,19 @@ writes. `benchmarks.linear` shows the rates, and those of other products.
 """
 
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from kernels.jit import run
 from kernels.linear import onednn
 
 SMALL_M = 16  # from 64 rows on float32 is faster, measured on two cores with AVX2 and AVX-512
 _LARGEST = 65_504.0  # of float16
 _SMALLEST_RMS = 2.0**-13  # so that numbers too small for float16 are lost below its rounding
-_MOST_ERROR = 2.0**-11
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,21 +66,17 @@ def linear(x: Tensor, weight: PackedWeight) -> Tensor:
     return out.to(x.dtype)
 
 
-@lru_cache(maxsize=1)
-def is_usable() -> bool:
+@run.probed
+def is_usable() -> Iterator[run.Check]:
     """Whether FBGEMM's product is there, right, and gives each row what it gives it alone."""
     generator = torch.Generator().manual_seed(0)
     weight = torch.randn(200, 576, generator=generator)  # no multiple of a tile
     rows = torch.randn(SMALL_M, 576, generator=generator)
-    try:
-        half = _halved(weight)
-        got = torch.ops.quantized.linear_dynamic_fp16(rows, half)
-        alone = [torch.ops.quantized.linear_dynamic_fp16(row[None], half) for row in rows]
-    except (AttributeError, NotImplementedError, RuntimeError):
-        return False
-    want = rows.double() @ weight.double().T
-    error = (got.double() - want).square().mean() / want.square().mean()
-    return bool(error.sqrt() < _MOST_ERROR) and torch.equal(got, torch.cat(alone))
+    half = _halved(weight)
+    got = torch.ops.quantized.linear_dynamic_fp16(rows, half)
+    yield got, rows.double() @ weight.double().T, 2.0**-11
+    alone = [torch.ops.quantized.linear_dynamic_fp16(row[None], half) for row in rows]
+    yield got, torch.cat(alone), 0.0
 
 
 def _halved(weight: Tensor) -> Any:  # noqa: ANN401

@@ -9,7 +9,7 @@ Whether that code can be made, is right and independent of the rows is probed, n
 is not, and for many rows, which are limited by arithmetic and not by reading, blocks.py serves.
 """
 
-from functools import cache
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -22,7 +22,6 @@ from kernels.quantized import Int4Weight, Int8Weight, QuantizedWeight
 SMALL_M = 24  # from there on blocks are as fast with int4; with int8 from 64 on
 _CHUNK_BYTES = 2**15  # of weights that a thread takes at a time
 _MOST_SUMS = 2**16  # of groups, on each thread's stack
-_MOST_ERROR = 1e-5
 _PROBED = (7, 5, 18)  # rows, outputs, groups: all tiles, whole vectors and what is left
 
 
@@ -51,22 +50,17 @@ def has_product(weight: QuantizedWeight) -> bool:
     )
 
 
-@cache
-def is_usable(group: int) -> bool:
+@run.probed
+def is_usable(group: int) -> Iterator[run.Check]:
     """Whether int4 weights in groups of `group`, or int8 weights if it is 0, can be multiplied."""
     num_rows, num_out, num_groups = _PROBED
     width = num_groups * group if group else 90
     generator = torch.Generator().manual_seed(group)
     x = torch.randn(num_rows, width, generator=generator)
     weight = _random(num_out, width, group, generator)
-    try:
-        got = _product(x, weight)
-    except run.UNAVAILABLE:
-        return False
-    want = x.double() @ weight.dequantize(torch.float64).T
-    error = (got.double() - want).square().mean() / want.square().mean()
-    alone = [_product(row[None], weight) for row in x]
-    return bool(error.sqrt() < _MOST_ERROR) and torch.equal(got, torch.cat(alone))
+    got = _product(x, weight)
+    yield got, x.double() @ weight.dequantize(torch.float64).T, 1e-5
+    yield got, torch.cat([_product(row[None], weight) for row in x]), 0.0
 
 
 def _product(x: Tensor, weight: QuantizedWeight) -> Tensor:
