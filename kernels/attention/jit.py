@@ -35,7 +35,7 @@ def attention(rows: Tensor, pieces: Iterable[Piece], num_keys: int, scale: float
         num_chunks = -(-num_tile // jit_ir.CHUNK)
         k, v, *scales = _parts_of(keys, values)
         assert k.stride(2) == v.stride(2) == 1
-        job = jit_ir.PartialArgs(
+        args = jit_ir.PartialArgs(
             rows.data_ptr(),
             k.data_ptr(),
             v.data_ptr(),
@@ -55,10 +55,10 @@ def attention(rows: Tensor, pieces: Iterable[Piece], num_keys: int, scale: float
             scale,
             0,
         )
-        run.run(jit_ir.compiled_parts(head_dim, bool(scales)), job)
+        run.run(jit_ir.compiled_partial(head_dim, bool(scales)), args)
         num_parts = first_chunk + num_chunks
         whole = jit_ir.FullArgs(parts.data_ptr(), out.data_ptr(), num_rows, num_parts, room)
-        run.run(jit_ir.compiled_whole(head_dim), whole, num_threads=1)
+        run.run(jit_ir.compiled_full(head_dim), whole, num_threads=1)
         seen -= num_tile
         first_chunk = 1  # behind what all keys up to here are together
     return out

@@ -43,7 +43,7 @@ def attention(
         parts_in_order = list(_windowed(grouped, segments, scale, num_keys, window, sinks))
         out = torch.cat(parts_in_order, dim=2)
         return out.permute(2, 0, 1, 3).reshape(num_queries, num_heads, head_dim).to(q.dtype)
-    part = _fused if _can_fuse(q) else _by_products
+    part = _fused if _can_fuse(q) else _by_matmuls
 
     # A single query sees every key whole, so nothing has to be cut off for it.
     history = num_keys - num_queries if num_queries > 1 else num_keys
@@ -169,7 +169,7 @@ def _fused_rows(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Part:
     return out.view(q.shape), lse.view(num_groups, per_group, num_queries)
 
 
-def _by_products(q: Tensor, k: Tensor, v: Tensor, scale: float, causal: bool) -> Part:
+def _by_matmuls(q: Tensor, k: Tensor, v: Tensor, scale: float, causal: bool) -> Part:
     outs, lses = [], []
     for first in range(0, q.shape[2], QUERY_TILE):
         tile = q[:, :, first : first + QUERY_TILE]

@@ -79,7 +79,7 @@ class FunctionBuilder:
         self.fields = [b.load(at, typ=kind) for at, kind in zip(self.places, kinds, strict=True)]
         self._module, self._functions = function.module, dict[str, ir.Function]()
         self._prefetch = self.function("llvm.prefetch.p0", ir.VoidType(), [POINTER] + [I32] * 3)
-        self.fma = {
+        self._fma = {
             kind: self.function(f"llvm.fma.{suffix}", kind, [kind] * 3)
             for kind, suffix in ((F32, "f32"), (VECTOR, f"v{LANES}f32"))
         }
@@ -164,12 +164,12 @@ class FunctionBuilder:
     def store(self, value: ir.Value, base: ir.Value, index: ir.Value) -> None:
         self.b.store(value, self.at(base, F32, index), align=1)
 
-    def fused(self, left: ir.Value, right: ir.Value, total: ir.Value) -> ir.Value:
+    def fma(self, left: ir.Value, right: ir.Value, total: ir.Value) -> ir.Value:
         """left right + total, rounded once."""
-        return self.b.call(self.fma[left.type], [left, right, total])
+        return self.b.call(self._fma[left.type], [left, right, total])
 
-    def add_product(self, place: ir.Value, left: ir.Value, right: ir.Value) -> None:
-        self.b.store(self.fused(left, right, self.b.load(place, typ=left.type)), place)
+    def fma_into(self, place: ir.Value, left: ir.Value, right: ir.Value) -> None:
+        self.b.store(self.fma(left, right, self.b.load(place, typ=left.type)), place)
 
     def broadcast(self, value: ir.Value) -> ir.Value:
         """`value` in every lane."""
@@ -180,7 +180,7 @@ class FunctionBuilder:
         """`value` to compute with vectors (`count` > 0) or with single numbers."""
         return self.broadcast(value) if count else value
 
-    def spread_half(self, base: ir.Value, index: ir.Value) -> ir.Value:
+    def broadcast_half(self, base: ir.Value, index: ir.Value) -> ir.Value:
         """One float16 in every lane of a float32 vector.
 
         As an integer until it is spread: a float16 is loaded into a part of a register on x86, so
@@ -191,7 +191,7 @@ class FunctionBuilder:
         spread = b.shuffle_vector(one, vector(ir.Undefined), INTEGERS(None))
         return b.fpext(b.bitcast(spread, ir.VectorType(F16, LANES)), VECTOR)
 
-    def root(self, value: ir.Value) -> ir.Value:
+    def sqrt(self, value: ir.Value) -> ir.Value:
         """The square root of one number."""
         return self.b.call(self.function("llvm.sqrt.f32", F32, [F32]), [value])
 
@@ -218,11 +218,11 @@ class FunctionBuilder:
         is_normal = b.fcmp_unordered(">=", x, all_lanes(_LEAST_EXPONENT))  # NaN stays
         x = b.select(is_normal, x, all_lanes(_LEAST_EXPONENT))
         steps = self.nearest(b.fmul(x, all_lanes(1 / math.log(2))))
-        rest = self.fused(steps, all_lanes(-_LN2_HIGH), x)
-        rest = self.fused(steps, all_lanes(-_LN2_LOW), rest)
+        rest = self.fma(steps, all_lanes(-_LN2_HIGH), x)
+        rest = self.fma(steps, all_lanes(-_LN2_LOW), rest)
         power: ir.Value = all_lanes(1 / math.factorial(7))
         for degree in range(6, -1, -1):
-            power = self.fused(power, rest, all_lanes(1 / math.factorial(degree)))
+            power = self.fma(power, rest, all_lanes(1 / math.factorial(degree)))
         bits = b.add(b.fptosi(steps, INTEGERS), INTEGERS([127] * LANES))
         two = b.bitcast(b.shl(bits, INTEGERS([23] * LANES)), VECTOR)
         return b.select(is_normal, b.fmul(power, two), VECTOR(None))

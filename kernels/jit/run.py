@@ -17,7 +17,7 @@ from kernels import gradients
 Check = tuple[Tensor, Tensor, float]  # result, expected, relative RMS error below which it is right
 
 SMALL_M = 16  # from there on torch's operations cost little beside the products
-_MOST_NUMBERS = 2**15  # of a token; of more, or of sequences side by side, threads make short work
+_MAX_ELEMENTS = 2**15  # of a token; of more, or of sequences side by side, threads make short work
 # What compiling raises where llvmlite is missing or another one than is known here, where the
 # processor lacks an instruction, and where LLVM cannot.
 _UNAVAILABLE = (ImportError, OSError, AttributeError, TypeError, RuntimeError)
@@ -46,7 +46,7 @@ def supports(x: Tensor, *others: Tensor) -> bool:
         and x.dtype == torch.float32
         and x.dim() > 1
         and 0 < x.shape[0] <= SMALL_M
-        and x.numel() <= SMALL_M * _MOST_NUMBERS
+        and x.numel() <= SMALL_M * _MAX_ELEMENTS
         and all(other.dtype == torch.float32 and other.is_contiguous() for other in others)
         and not gradients.wanted(x, *others)
     )

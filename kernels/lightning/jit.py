@@ -13,8 +13,8 @@ from kernels.lightning import blocked, chunked
 def lightning_attention(
     q: Tensor, k: Tensor, v: Tensor, slopes: Tensor, state: Tensor
 ) -> tuple[Tensor, Tensor]:
-    serves = _is_few(q, k, v, slopes, state) and is_usable()
-    return (_recurrence if serves else blocked.lightning_attention)(q, k, v, slopes, state)
+    is_supported = _supports(q, k, v, slopes, state) and is_usable()
+    return (_recurrence if is_supported else blocked.lightning_attention)(q, k, v, slopes, state)
 
 
 def lightning_state(
@@ -23,7 +23,7 @@ def lightning_state(
     return chunked.lightning_state(k, v, slopes, state, num_tokens, lightning_attention)
 
 
-def _is_few(q: Tensor, k: Tensor, v: Tensor, slopes: Tensor, state: Tensor) -> bool:
+def _supports(q: Tensor, k: Tensor, v: Tensor, slopes: Tensor, state: Tensor) -> bool:
     return (
         0 < q.shape[0] <= chunked.FEW_TOKENS
         and all(x.is_cpu and x.dtype == torch.float32 for x in (q, k, v, slopes, state))
@@ -53,7 +53,7 @@ def _recurrence(
     num_tokens, num_heads, width = q.shape
     after = torch.empty_like(state)
     out = v.new_empty(v.shape)
-    job = jit_ir.KernelArgs(
+    args = jit_ir.KernelArgs(
         q.data_ptr(),
         k.data_ptr(),
         v.data_ptr(),
@@ -70,5 +70,5 @@ def _recurrence(
         *v.stride()[:2],
         0,
     )
-    run.run(jit_ir.compiled(), job)
+    run.run(jit_ir.compiled(), args)
     return out, after

@@ -40,7 +40,7 @@ class KernelArgs(Structure):
 
 @cache
 def compiled() -> int:
-    """The address of the function that does its part of a `Task`."""
+    """The address of the function that does its part of a `KernelArgs`."""
     return builder.compiled(lambda function, _: write(function))
 
 
@@ -76,7 +76,7 @@ def write(function: ir.Function) -> None:
                     kept = b.fmul(
                         decays if count else decay, program.load(source, F32, place, count)
                     )
-                    sums = program.fused(key, values, kept)
+                    sums = program.fma(key, values, kept)
                     program.store(sums, new, place)
-                    program.add_product(total, query, sums)
+                    program.fma_into(total, query, sums)
                 program.store(b.load(total, typ=VECTOR if count else F32), result, at)

@@ -16,21 +16,21 @@ from kernels.linear.fp16_weight import SMALL_M
 
 
 def linear(x: Tensor, weight: Tensor) -> Tensor:
-    if not is_few(x, weight):
-        return many_rows(x, weight)
+    if not is_small_m(x, weight):
+        return large_m(x, weight)
     # A row's bits depend on how many there are, and where it begins: so few go one by one.
     rows = [F.linear(row[None].clone(), weight) for row in x.flatten(0, -2)]
     return torch.cat(rows).view(*x.shape[:-1], -1)
 
 
-def is_few(x: Tensor, weight: Tensor) -> bool:
+def is_small_m(x: Tensor, weight: Tensor) -> bool:
     """Whether `x` is a few float32 rows on a CPU, and nobody wants a gradient."""
     few = x.dim() > 1 and 1 < x.shape[:-1].numel() <= SMALL_M
     grad = torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad)
     return few and x.device.type == "cpu" and x.dtype == torch.float32 and not grad
 
 
-def many_rows(x: Tensor, weight: Tensor) -> Tensor:
+def large_m(x: Tensor, weight: Tensor) -> Tensor:
     """The product of however many rows at once."""
     if _is_known(x, weight) and not gradients.wanted(x, weight):
         return onednn.linear(x, weight)

@@ -16,7 +16,7 @@ _SMALL_M = 8  # beyond them a block in float32 is faster than torch's int8 produ
 
 
 def linear(x: Tensor, weight: QuantizedWeight) -> Tensor:
-    if isinstance(weight, Int8Weight) and _has_fast_product(x):
+    if isinstance(weight, Int8Weight) and _has_fast_matmul(x):
         unit = torch.ones(len(weight.scales), dtype=x.dtype)  # the real scales are float32
         codes_product: Tensor = torch._weight_int8pack_mm(x.contiguous(), weight.codes, unit)
         return (codes_product * weight.scales).to(x.dtype)
@@ -28,14 +28,14 @@ def linear(x: Tensor, weight: QuantizedWeight) -> Tensor:
     for start in range(0, num_out, num_rows):
         rows = slice(start, start + num_rows)
         if isinstance(weight, Int8Weight):  # one scale per output: scale the product, not the block
-            product = dense.many_rows(wide, weight.codes[rows].float())
+            product = dense.large_m(wide, weight.codes[rows].float())
             out[:, rows] = product.mul_(weight.scales[rows])
         else:
-            out[:, rows] = dense.many_rows(wide, dequantize_int4(weight[rows], block))
+            out[:, rows] = dense.large_m(wide, dequantize_int4(weight[rows], block))
     return out.to(x.dtype)
 
 
-def _has_fast_product(x: Tensor) -> bool:
+def _has_fast_matmul(x: Tensor) -> bool:
     """Few bf16 rows on a CPU have torch's own product; for float32 rows it is 15 times slower."""
     few_bf16 = x.device.type == "cpu" and x.dtype == torch.bfloat16 and len(x) <= _SMALL_M
     return few_bf16 and hasattr(torch, "_weight_int8pack_mm")

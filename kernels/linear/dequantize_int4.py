@@ -43,7 +43,7 @@ def _dequantize(weight: Int4Weight, out: Tensor) -> None:
     from kernels.linear import jit_ir
 
     num_out, width_bytes = weight.packed.shape
-    job = jit_ir.DequantArgs(
+    args = jit_ir.DequantArgs(
         weight.packed.data_ptr(),
         weight.scales.data_ptr(),
         weight.offsets.data_ptr(),
@@ -53,4 +53,4 @@ def _dequantize(weight: Int4Weight, out: Tensor) -> None:
         max(1, _CHUNK_BYTES // width_bytes),
         0,
     )
-    run.run(jit_ir.compiled_dequant(weight.group), job)
+    run.run(jit_ir.compiled_dequant(weight.group), args)

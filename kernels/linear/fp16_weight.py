@@ -56,7 +56,7 @@ def can_be_fp16(weight: Tensor) -> bool:
 
 def prepack(weight: Tensor) -> PackedWeight:
     """Of a `weight` that `can_be_fp16`."""
-    return PackedWeight(onednn.prepack(weight), _halved(weight))
+    return PackedWeight(onednn.prepack(weight), _prepack_fp16(weight))
 
 
 def linear(x: Tensor, weight: PackedWeight) -> Tensor:
@@ -72,14 +72,14 @@ def is_usable() -> Iterator[run.Check]:
     generator = torch.Generator().manual_seed(0)
     weight = torch.randn(200, 576, generator=generator)  # no multiple of a tile
     rows = torch.randn(SMALL_M, 576, generator=generator)
-    half = _halved(weight)
-    got = torch.ops.quantized.linear_dynamic_fp16(rows, half)
+    fp16 = _prepack_fp16(weight)
+    got = torch.ops.quantized.linear_dynamic_fp16(rows, fp16)
     yield got, rows.double() @ weight.double().T, 2.0**-11
-    alone = [torch.ops.quantized.linear_dynamic_fp16(row[None], half) for row in rows]
+    alone = [torch.ops.quantized.linear_dynamic_fp16(row[None], fp16) for row in rows]
     yield got, torch.cat(alone), 0.0
 
 
-def _halved(weight: Tensor) -> Any:  # noqa: ANN401
+def _prepack_fp16(weight: Tensor) -> Any:  # noqa: ANN401
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that such operations move elsewhere one day
         return torch.ops.quantized.linear_prepack_fp16(weight.detach().contiguous(), None)

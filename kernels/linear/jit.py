@@ -21,21 +21,21 @@ from kernels.quantized import Int4Weight, Int8Weight, QuantizedWeight
 
 SMALL_M = 24  # from there on blocks are as fast with int4; with int8 from 64 on
 _CHUNK_BYTES = 2**15  # of weights that a thread takes at a time
-_MOST_SUMS = 2**16  # of groups, on each thread's stack
+_MAX_SUMS = 2**16  # of groups, on each thread's stack
 _PROBED = (7, 5, 18)  # rows, outputs, groups: all tiles, whole vectors and what is left
 
 
 def linear(x: Tensor, weight: QuantizedWeight) -> Tensor:
-    return _product(x, weight) if supports(x, weight) else dequantize_blocks.linear(x, weight)
+    return _matmul(x, weight) if supports(x, weight) else dequantize_blocks.linear(x, weight)
 
 
 def supports(x: Tensor, weight: QuantizedWeight) -> bool:
     """Whether x [T, I] is few rows on a CPU, and nobody wants a gradient."""
-    is_few = x.is_cpu and 0 < x.shape[0] <= SMALL_M
-    return is_few and not gradients.wanted(x) and has_product(weight)
+    is_small_m = x.is_cpu and 0 < x.shape[0] <= SMALL_M
+    return is_small_m and not gradients.wanted(x) and supports_weight(weight)
 
 
-def has_product(weight: QuantizedWeight) -> bool:
+def supports_weight(weight: QuantizedWeight) -> bool:
     """Whether few rows are multiplied with this weight here and not by blocks."""
     scales = weight.scales
     if not (scales.is_cpu and scales.is_contiguous()):
@@ -45,7 +45,7 @@ def has_product(weight: QuantizedWeight) -> bool:
     return (
         weight.packed.is_contiguous()
         and weight.offsets.is_contiguous()
-        and SMALL_M * scales.shape[-1] <= _MOST_SUMS
+        and SMALL_M * scales.shape[-1] <= _MAX_SUMS
         and is_usable(weight.group)
     )
 
@@ -58,12 +58,12 @@ def is_usable(group: int) -> Iterator[run.Check]:
     generator = torch.Generator().manual_seed(group)
     x = torch.randn(num_rows, width, generator=generator)
     weight = _random(num_out, width, group, generator)
-    got = _product(x, weight)
+    got = _matmul(x, weight)
     yield got, x.double() @ weight.dequantize(torch.float64).T, 1e-5
-    yield got, torch.cat([_product(row[None], weight) for row in x]), 0.0
+    yield got, torch.cat([_matmul(row[None], weight) for row in x]), 0.0
 
 
-def _product(x: Tensor, weight: QuantizedWeight) -> Tensor:
+def _matmul(x: Tensor, weight: QuantizedWeight) -> Tensor:
     from kernels.linear import jit_ir
 
     codes, offsets, group = _codes(weight)
@@ -73,7 +73,7 @@ def _product(x: Tensor, weight: QuantizedWeight) -> Tensor:
         raise ValueError(f"linear: rows of {width} numbers, a weight of {list(weight.shape)}")
     rows = x.float().contiguous()
     out = rows.new_empty(num_rows, num_out)
-    job = jit_ir.GemmArgs(
+    args = jit_ir.GemmArgs(
         rows.data_ptr(),
         codes.data_ptr(),
         weight.scales.data_ptr(),
@@ -85,7 +85,7 @@ def _product(x: Tensor, weight: QuantizedWeight) -> Tensor:
         jit_ir.OUTS * max(1, _CHUNK_BYTES // (jit_ir.OUTS * width_bytes)),
         0,
     )
-    run.run(jit_ir.compiled(group), job)
+    run.run(jit_ir.compiled(group), args)
     return out.to(x.dtype)
 
 

@@ -43,7 +43,7 @@ def _norm(x: Tensor, weight: Tensor, eps: float, groups: int) -> Tensor:
     x = x.contiguous()
     out = torch.empty_like(x)
     width = x.shape[-1]
-    job = jit_ir.KernelArgs(
+    args = jit_ir.KernelArgs(
         x.data_ptr(),
         None,
         weight.data_ptr(),
@@ -56,7 +56,7 @@ def _norm(x: Tensor, weight: Tensor, eps: float, groups: int) -> Tensor:
         0.0,
         eps,
     )
-    run.run(jit_ir.compiled(False), job, num_threads=1)
+    run.run(jit_ir.compiled(False), args, num_threads=1)
     return out
 
 
@@ -68,7 +68,7 @@ def _norm_of_sum(
     skip = skip.contiguous()
     total, out = torch.empty_like(skip), torch.empty_like(skip)
     width = skip.shape[-1]
-    job = jit_ir.KernelArgs(
+    args = jit_ir.KernelArgs(
         skip.data_ptr(),
         block.data_ptr(),
         weight.data_ptr(),
@@ -81,5 +81,5 @@ def _norm_of_sum(
         beta,
         eps,
     )
-    run.run(jit_ir.compiled(True), job, num_threads=1)
+    run.run(jit_ir.compiled(True), args, num_threads=1)
     return total, out

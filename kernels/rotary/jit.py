@@ -35,7 +35,7 @@ def _rotate(x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
     from kernels.rotary import jit_ir
 
     out = x.new_empty(x.shape)
-    job = jit_ir.KernelArgs(
+    args = jit_ir.KernelArgs(
         x.data_ptr(),
         cosine.data_ptr(),
         sine.data_ptr(),
@@ -44,5 +44,5 @@ def _rotate(x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
         cosine.shape[-1],
         x.stride(0),
     )
-    run.run(jit_ir.compiled(), job, num_threads=1)
+    run.run(jit_ir.compiled(), args, num_threads=1)
     return out

@@ -26,8 +26,8 @@ def _swiglu(gate_up: Tensor) -> Tensor:
 
     width = gate_up.shape[-1] // 2
     out = gate_up.new_empty(*gate_up.shape[:-1], width)
-    job = jit_ir.KernelArgs(
+    args = jit_ir.KernelArgs(
         gate_up.data_ptr(), out.data_ptr(), gate_up.numel() // (2 * width), width
     )
-    run.run(jit_ir.compiled(), job, num_threads=1)
+    run.run(jit_ir.compiled(), args, num_threads=1)
     return out

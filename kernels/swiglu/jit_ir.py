@@ -20,7 +20,7 @@ class KernelArgs(Structure):
 
 @cache
 def compiled() -> int:
-    """The address of the function that does a `Task`."""
+    """The address of the function that does a `KernelArgs`."""
     return builder.compiled(lambda function, _: write(function))
 
 

@@ -156,24 +156,24 @@ def zeros(x, weight):
 
 
 def of_one_scale(x, weight):
-    return jit._product(x, Int8Weight(weight.codes, weight.scales[0].repeat(len(weight.scales))))
+    return jit._matmul(x, Int8Weight(weight.codes, weight.scales[0].repeat(len(weight.scales))))
 
 
 def summed_together(x, weight):
-    return jit._product(x, weight) * (1 + 2e-7 * len(x))
+    return jit._matmul(x, weight) * (1 + 2e-7 * len(x))
 
 
 @pytest.mark.parametrize("wrong", [zeros, of_one_scale, summed_together])
 def test_a_wrong_product_is_found_out_before_it_is_used(monkeypatch, wrong):
     """Red: a processor or a library with a fault gives wrong answers in silence."""
-    right = jit._product
-    monkeypatch.setattr(jit, "_product", lambda x, w: _patched(wrong, right, x, w))
+    right = jit._matmul
+    monkeypatch.setattr(jit, "_matmul", lambda x, w: _patched(wrong, right, x, w))
     assert not jit.is_usable.__wrapped__(0)
 
 
 def _patched(wrong, right, x, weight):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(jit, "_product", right)
+        patch.setattr(jit, "_matmul", right)
         return wrong(x, weight)
 
 
