@@ -243,7 +243,7 @@ def linear(
 
 
 def is_batch_invariant(weight: Weight | PackedWeight) -> bool:
-    """Whether `linear` gives each of up to 16 float32 rows the bits it gives it alone, on a CPU."""
+    """Whether `linear` gives each of M <= 16 float32 rows the bits it gives it alone, on a CPU."""
     if isinstance(weight, Tensor | PackedWeight):
         return isinstance(weight, PackedWeight)
     return _linear_jit.supports_weight(weight)
@@ -281,7 +281,7 @@ def rms_norm_of_sum(
 
 
 def rotate(x: Tensor, cosine: Tensor, sine: Tensor, *, implementation: str | None = None) -> Tensor:
-    """Turns the pairs (i, i + R / 2) of each head's first R dimensions   (arXiv 2104.09864).
+    """Rotates the pairs (i, i + R / 2) of each head's first R dimensions   (arXiv 2104.09864).
 
     Shapes: x [T, ..., H, D]; cosine, sine float32 [T, 1, R / 2] of each position, R <= D, or with
     as many dimensions as x. Returns [T, ..., H, D] in x's dtype, x is not changed.
@@ -302,9 +302,9 @@ def swiglu(gate_up: Tensor, *, implementation: str | None = None) -> Tensor:
 def prepack(weight: Tensor, *, small_m: bool = False) -> Tensor | PackedWeight:
     """`weight` [O, I] in the layout `linear` is fastest with here, or `weight` itself.
 
-    With `small_m` also in float16, where that keeps what the weight is: products of at most 16
-    rows are then rounded to about 2e-4 of their size, take half the time, and give each row what
-    it would give it alone. Half as much memory again.
+    With `small_m` also in float16, where that keeps what the weight is: matmuls of M up to 16
+    are then rounded to about 2e-4 of their size, take half the time, and are batch-invariant. Half
+    as much memory again.
     For inference: a packed weight has no gradient and can only be given to `linear`.
     """
     if small_m and _fp16_weight.can_be_fp16(weight):

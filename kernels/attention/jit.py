@@ -1,7 +1,7 @@
-"""Attention of few queries over keys and values where they lie, on CPUs, by machine code.
+"""Attention of few queries over keys and values where they lie, on CPUs, by the JIT (jit_ir.py).
 
-See lowered.py. A product of few rows is limited by reading the keys; PyTorch's fused kernel is made
-for many rows and heads, takes several times as long, and rounds a row in another way beside others.
+A matmul of small M is limited by reading the keys; PyTorch's fused kernel is made for many queries
+and heads, takes several times as long, and is not batch-invariant.
 """
 
 from collections.abc import Iterable, Iterator
@@ -57,8 +57,8 @@ def attention(rows: Tensor, pieces: Iterable[Piece], num_keys: int, scale: float
         )
         run.run(jit_ir.compiled_partial(head_dim, bool(scales)), args)
         num_parts = first_chunk + num_chunks
-        whole = jit_ir.FullArgs(parts.data_ptr(), out.data_ptr(), num_rows, num_parts, room)
-        run.run(jit_ir.compiled_full(head_dim), whole, num_threads=1)
+        merge = jit_ir.FullArgs(parts.data_ptr(), out.data_ptr(), num_rows, num_parts, room)
+        run.run(jit_ir.compiled_full(head_dim), merge, num_threads=1)
         seen -= num_tile
         first_chunk = 1  # behind what all keys up to here are together
     return out
@@ -92,7 +92,7 @@ def _tiles(pieces: Iterable[Piece]) -> Iterator[Piece]:
 
 @run.probed
 def is_usable(head_dim: int) -> Iterator[run.Check]:
-    """Whether heads of this size are served here, rightly, and each query as if it were alone."""
+    """For heads of this size, and whether each query has the bits it has alone."""
     if head_dim % _VECTOR or head_dim > _LARGEST_HEAD:
         raise RuntimeError(f"attention: no JIT for heads of {head_dim}")
     generator = torch.Generator().manual_seed(head_dim)

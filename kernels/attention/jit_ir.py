@@ -1,4 +1,4 @@
-"""Machine code for the attention of few float32 queries over many keys, made by LLVM.
+"""JIT of the attention of few float32 queries over many keys.
 
 Keys are cut into chunks. For each query, head and chunk there is the largest score m, the sum l of
 e^(score - m), and the sum of e^(score - m) times values; of these parts the whole is put together
@@ -19,12 +19,12 @@ from kernels.jit import builder
 from kernels.jit.builder import F32, I8, I32, I64, INTEGERS, LANES, VECTOR, FunctionBuilder
 
 CHUNK = 256  # keys; their values are in the cache when the second half of the work begins
-EXTRA = LANES  # numbers of a part beyond its sum of values: m, l, and room
+EXTRA = LANES  # elements of a part beyond its sum of values: m, l, and room
 _LOWEST = -3e38  # a score of nothing
 
 
 class PartialArgs(Structure):
-    """Parts of all queries and heads over keys that lie together. Strides are in numbers."""
+    """Parts of all queries and heads over keys that lie together. Strides are in elements."""
 
     _fields_ = (
         ("queries", c_void_p),  # [T, G, R, D]

@@ -1,4 +1,4 @@
-"""Tokens gathered by expert, one product per expert that was chosen at all."""
+"""Tokens gathered by expert, one matmul per expert that was chosen at all."""
 
 import torch
 import torch.nn.functional as F
@@ -8,7 +8,7 @@ from kernels.experts.stack import ExpertStack
 from kernels.linear import dense, jit, upcast_blocks
 from kernels.quantized import Weight
 
-# Heights of products of up to, and of more than, so many rows: code is kept for each, 0.5 MB.
+# M is rounded up, more so from here on: oneDNN keeps code for each M, 0.5 MB.
 _LARGE_M = 128
 _STEP, _LARGE_STEP = 16, 32
 
@@ -35,7 +35,7 @@ def experts(
 
 
 def _rows(x: Tensor, tokens: Tensor) -> Tensor:
-    """`x[tokens]`; of many also some of the first, so that there are few heights to compile for."""
+    """`x[tokens]`; of many also some of the first, so that there are few M to compile for."""
     if x.is_cpu and len(tokens) > jit.SMALL_M:
         step = _STEP if len(tokens) <= _LARGE_M else _LARGE_STEP
         tokens = F.pad(tokens, (0, -len(tokens) % step))

@@ -38,7 +38,7 @@ def compiled(write: Callable[[ir.Function, bool], None]) -> int:
     """
     features, needed = llvm.get_host_cpu_features(), _NEEDED.get(platform.machine().lower())
     if needed is None or not all(features.get(name) for name in needed):
-        raise RuntimeError(f"no fused products or no float16 on this {platform.machine()}")
+        raise RuntimeError(f"no FMA or no float16 on this {platform.machine()}")
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
     machine = llvm.Target.from_default_triple().create_target_machine(
@@ -127,7 +127,7 @@ class FunctionBuilder:
         b.position_at_end(after)
 
     def columns(self, width: ir.Value) -> Iterator[tuple[ir.Value, int]]:
-        """Where to begin with what is done to 0 .. `width` - 1, LANES numbers or (0) one a time."""
+        """The starts of what is done to 0 .. `width` - 1, LANES elements or (0) one at a time."""
         whole = self.aligned_end(I64(0), width, LANES)
         for start, stop, count in ((I64(0), whole, LANES), (whole, width, 0)):
             with self.loop(start, stop, count or 1) as at:
@@ -152,7 +152,7 @@ class FunctionBuilder:
         return self.b.gep(base, [index], source_etype=kind)
 
     def load(self, base: ir.Value, kind: ir.Type, index: ir.Value, count: int = 0) -> ir.Value:
-        """One number, or a vector of `count`, from any address."""
+        """One element, or a vector of `count`, from any address."""
         typ = ir.VectorType(kind, count) if count else kind
         return self.b.load(self.at(base, kind, index), typ=typ, align=1)
 
@@ -177,7 +177,7 @@ class FunctionBuilder:
         return self.b.shuffle_vector(one, VECTOR(ir.Undefined), INTEGERS(None))
 
     def broadcast_if_vector(self, value: ir.Value, count: int) -> ir.Value:
-        """`value` to compute with vectors (`count` > 0) or with single numbers."""
+        """`value` to compute with vectors (`count` > 0) or with scalars."""
         return self.broadcast(value) if count else value
 
     def broadcast_half(self, base: ir.Value, index: ir.Value) -> ir.Value:
@@ -192,7 +192,7 @@ class FunctionBuilder:
         return b.fpext(b.bitcast(spread, ir.VectorType(F16, LANES)), VECTOR)
 
     def sqrt(self, value: ir.Value) -> ir.Value:
-        """The square root of one number."""
+        """The square root of a scalar."""
         return self.b.call(self.function("llvm.sqrt.f32", F32, [F32]), [value])
 
     def sigmoid(self, x: ir.Value) -> ir.Value:
@@ -203,7 +203,7 @@ class FunctionBuilder:
         return b.fdiv(b.select(is_positive, one, power), b.fadd(one, power))
 
     def silu(self, x: ir.Value) -> ir.Value:
-        """x sigmoid(x) of a vector, or of one number."""
+        """x sigmoid(x) of a vector, or of a scalar."""
         if x.type == VECTOR:
             return self.b.fmul(x, self.sigmoid(x))
         return self.b.extract_element(self.silu(self.broadcast(x)), I32(0))
@@ -233,7 +233,7 @@ class FunctionBuilder:
         return self.b.fsub(self.b.fadd(value, large), large)
 
     def array(self, count: ir.Value) -> ir.Value:
-        """Room for `count` numbers on the stack; called at the function's beginning."""
+        """Room for `count` elements on the stack; called at the function's beginning."""
         typed = self.b.alloca(F32, count)  # others can be stored to than what it was made for
         return self.b.inttoptr(self.b.ptrtoint(typed, I64), POINTER)
 
@@ -243,7 +243,7 @@ class FunctionBuilder:
     def horizontal_reduce(
         self, value: ir.Value, join: Callable[[ir.Value, ir.Value], ir.Value]
     ) -> ir.Value:
-        """A vector's first half of lanes joined with its second, until there is one number."""
+        """A vector's first half of lanes joined with its second, until there is one element."""
         b, count = self.b, LANES
         while count > 1:
             count //= 2

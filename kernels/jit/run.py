@@ -1,4 +1,4 @@
-"""Running machine code on the threads that torch's own operations run on.
+"""Runs what the JIT made on the threads that torch's own operations run on.
 
 A second pool beside torch's would fight it: OpenMP's threads spin for a while after each operation,
 waiting for the next, and hold the cores.
@@ -16,7 +16,7 @@ from kernels import gradients
 
 Check = tuple[Tensor, Tensor, float]  # result, expected, relative RMS error below which it is right
 
-SMALL_M = 16  # from there on torch's operations cost little beside the products
+SMALL_M = 16  # from there on torch's operations cost little beside the matmuls
 _MAX_ELEMENTS = 2**15  # of a token; of more, or of sequences side by side, threads make short work
 # What compiling raises where llvmlite is missing or another one than is known here, where the
 # processor lacks an instruction, and where LLVM cannot.
@@ -40,7 +40,7 @@ def run(address: int, argument: ctypes.Structure, num_threads: int | None = None
 
 def supports(x: Tensor, *others: Tensor) -> bool:
     """Whether `x` [T, ...] is of few tokens, float32 and on a CPU, the others are float32 and lie
-    together, and nobody wants a gradient: what machine code for few rows asks for."""
+    together, and nobody wants a gradient: what the JIT asks for."""
     return (
         x.is_cpu
         and x.dtype == torch.float32

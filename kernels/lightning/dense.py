@@ -1,5 +1,5 @@
 """What comes before and after the attention of a Lightning layer, in torch's own operations; norms
-and rotations of few rows on a CPU are machine code."""
+and ropes of few tokens on a CPU go through the JIT."""
 
 import torch
 import torch.nn.functional as F

@@ -1,4 +1,4 @@
-"""Lightning Attention of few tokens on CPUs by machine code (lowered.py), else by blocked.py."""
+"""Lightning Attention of few tokens on CPUs by the JIT (jit_ir.py), else by blocked.py."""
 
 from collections.abc import Iterator
 

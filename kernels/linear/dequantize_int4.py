@@ -1,7 +1,7 @@
-"""int4 weights as float32, a block at a time, for products of many rows on CPUs.
+"""int4 weights as float32, a block at a time, for matmuls of large M on CPUs.
 
-One pass by machine code (see lowered.py) where it can be made and is right, else by torch, which
-takes several times as long: as the result is the same, bit by bit, either may serve.
+One pass by the JIT (jit_ir.py) where it can be made and is right, else by torch, which takes
+several times as long: as the result is the same, bit by bit, either may serve.
 """
 
 from collections.abc import Iterator

@@ -1,12 +1,12 @@
-"""Products of few rows with int8 and int4 weights on CPUs, at the speed of reading the weights.
+"""Matmuls of small M with int8 and int4 weights on CPUs, at the speed of reading the weights.
 
-The codes become float32 in registers, by machine code that is made at the first product (see
-lowered.py). Rows and sums are float32, nothing is rounded beyond that; what a row gives does not
-depend, bit by bit, on the rows beside it or on the number of threads. Weights are read where they
-lie, at any address.
+The codes become float32 in registers, by the JIT (jit_ir.py), which compiles at the first matmul.
+x and sums are float32, nothing is rounded beyond that; what a row gives does not depend, bit by
+bit, on the rows beside it or on the number of threads. Weights are read where they lie, at any
+address.
 
-Whether that code can be made, is right and independent of the rows is probed, not assumed. Where it
-is not, and for many rows, which are limited by arithmetic and not by reading, blocks.py serves.
+Whether that code can be made, is right and batch-invariant is probed, not assumed. Where it is not,
+and for large M, which is limited by arithmetic and not by reading, dequantize_blocks.py serves.
 """
 
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ from kernels.quantized import Int4Weight, Int8Weight, QuantizedWeight
 SMALL_M = 24  # from there on blocks are as fast with int4; with int8 from 64 on
 _CHUNK_BYTES = 2**15  # of weights that a thread takes at a time
 _MAX_SUMS = 2**16  # of groups, on each thread's stack
-_PROBED = (7, 5, 18)  # rows, outputs, groups: all tiles, whole vectors and what is left
+_PROBED = (7, 5, 18)  # M, outputs, groups: all tiles, whole vectors and what is left
 
 
 def linear(x: Tensor, weight: QuantizedWeight) -> Tensor:
@@ -30,13 +30,13 @@ def linear(x: Tensor, weight: QuantizedWeight) -> Tensor:
 
 
 def supports(x: Tensor, weight: QuantizedWeight) -> bool:
-    """Whether x [T, I] is few rows on a CPU, and nobody wants a gradient."""
+    """Whether x [M, I] is of small M on a CPU, and nobody wants a gradient."""
     is_small_m = x.is_cpu and 0 < x.shape[0] <= SMALL_M
     return is_small_m and not gradients.wanted(x) and supports_weight(weight)
 
 
 def supports_weight(weight: QuantizedWeight) -> bool:
-    """Whether few rows are multiplied with this weight here and not by blocks."""
+    """Whether small M is multiplied with this weight here and not by blocks."""
     scales = weight.scales
     if not (scales.is_cpu and scales.is_contiguous()):
         return False
@@ -70,7 +70,7 @@ def _matmul(x: Tensor, weight: QuantizedWeight) -> Tensor:
     num_rows, width = x.shape
     num_out, width_bytes = codes.shape
     if width != (2 * width_bytes if group else width_bytes):
-        raise ValueError(f"linear: rows of {width} numbers, a weight of {list(weight.shape)}")
+        raise ValueError(f"linear: rows of {width} elements, a weight of {list(weight.shape)}")
     rows = x.float().contiguous()
     out = rows.new_empty(num_rows, num_out)
     args = jit_ir.GemmArgs(

@@ -1,7 +1,7 @@
-"""Machine code for products of few float32 rows with int8 and int4 weights, made by LLVM, and for
-turning int4 weights into float32 before a product of many rows.
+"""JIT of matmuls of small M in float32 with int8 and int4 weights, and of dequantising int4 weights
+before a matmul of large M.
 
-A vector of codes is read, turned into float32 in registers and multiplied: weights are read once,
+A vector of codes is read, made float32 in registers and multiplied: weights are read once,
 as they are stored, one after the other. Each output has an accumulator of LANES lanes (int8: two);
 with int4 a group's products of codes are scaled and added to it, and so are the offsets times the
 sums of the rows' groups. Codes are taken from the middle of their range, or else the two sums would
@@ -10,7 +10,7 @@ be large and nearly cancel each other:
     out = sum_g scale_g sum_j (code_j - 8) x_j  +  sum_g (offset_g + 8 scale_g) sum_j x_j
 
 The order of every sum is fixed by what is written here, not by an optimiser, and the same in all
-tiles: it does not depend on how many rows, outputs or threads there are, so neither do the bits.
+tiles: it does not depend on M or on how many outputs or threads there are, so neither do the bits.
 
 With int4 OUTS outputs are computed together, so that x is loaded once for all, and the codes of the
 next ones asked for meanwhile: processors foresee one run of addresses, not several beside each
@@ -32,7 +32,7 @@ _INT8_ACCUMULATORS = 2  # or else each addition waits for the one before
 
 
 class GemmArgs(Structure):
-    """One product. Threads take `chunk` outputs at a time from `next` on, until none are left.
+    """One GEMM. Threads take `chunk` outputs at a time from `next` on, until none are left.
 
     `chunk` is a multiple of OUTS.
     """
@@ -58,7 +58,7 @@ def compiled(group: int) -> int:
 
 
 class DequantArgs(Structure):
-    """Of int4 weights to plain numbers, shared as a `GemmArgs` is."""
+    """Of int4 weights to float32, shared as a `GemmArgs` is."""
 
     _fields_ = (
         ("codes", c_void_p),
@@ -100,7 +100,7 @@ def write(function: ir.Function, group: int, has_many_registers: bool) -> None:
         tiles = ((4, 2), (2, 2), (1, OUTS)) if has_many_registers else ((2, 1), (1, 2))
         _Int4Gemm(function, group).write(tiles)
         return
-    # Few rows wait for the memory, which is fastest along one run of addresses.
+    # At small M threads wait for the memory, which is fastest along one run of addresses.
     heights = (8, 4, 2, 1) if has_many_registers else (2, 1)
     _Int8Gemm(function).write([(height, 1) for height in heights])
 
@@ -129,8 +129,8 @@ class _Gemm(FunctionBuilder):
     def tile(
         self, outs: Sequence[ir.Value], rows: Sequence[ir.Value], start: int
     ) -> list[list[ir.Value]]:
-        """The product of each of `outs` with each of `rows`; the first is number `start` of those
-        that were prepared."""
+        """The dot product of each of `outs` with each of `rows`; the first is number `start` of
+        those that were prepared."""
         raise NotImplementedError
 
     def write(self, tiles: Sequence[tuple[int, int]]) -> None:

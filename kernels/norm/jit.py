@@ -1,7 +1,7 @@
-"""Norms of few rows on CPUs by machine code (see lowered.py), one call instead of ten of torch's.
+"""Norms of few tokens on CPUs by the JIT (jit_ir.py), one call instead of ten of torch's.
 
-While tokens are written a row takes a tenth of a microsecond, and each of torch's operations ten
-times as long to begin. What is not served, plain.py is.
+In decode a token takes a tenth of a microsecond, and each of torch's operations ten times as long
+to begin. What the JIT does not support goes to plain.py.
 """
 
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Machine code for norms of few float32 rows, made by LLVM.
+"""JIT of norms of few float32 rows.
 
 A row's squares are summed in LANES lanes and then in one order, so its bits do not depend on the
 rows beside it.
@@ -14,7 +14,7 @@ from kernels.jit.builder import F32, I64, VECTOR, FunctionBuilder
 
 
 class KernelArgs(Structure):
-    """Norms of `rows` x `groups` stretches of `width` numbers."""
+    """Norms of `rows` x `groups` stretches of `width` elements."""
 
     _fields_ = (
         ("x", c_void_p),  # [rows, groups, width]

@@ -1,4 +1,4 @@
-"""Rotation of a few tokens' heads on CPUs by machine code (see lowered.py), else by plain.py.
+"""Rope of a few tokens' heads on CPUs by the JIT (jit_ir.py), else by plain.py.
 
 Both round alike, product by product and then sum, so the bits are the same.
 """

@@ -1,4 +1,4 @@
-"""Machine code for the rotation of a few tokens' heads, made by LLVM; number by number."""
+"""JIT of the rope of a few tokens' heads, element by element."""
 
 from ctypes import Structure, c_int64, c_void_p
 from functools import cache
@@ -10,7 +10,7 @@ from kernels.jit.builder import F32, I64, FunctionBuilder
 
 
 class KernelArgs(Structure):
-    """Heads of a token lie together, tokens `stride` numbers apart."""
+    """Heads of a token lie together, tokens `stride` elements apart."""
 
     _fields_ = (
         ("x", c_void_p),

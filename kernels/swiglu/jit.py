@@ -1,4 +1,4 @@
-"""silu(gate) up of few rows on CPUs by machine code (see lowered.py), else by plain.py."""
+"""silu(gate) up of few tokens on CPUs by the JIT (jit_ir.py), else by plain.py."""
 
 from collections.abc import Iterator
 

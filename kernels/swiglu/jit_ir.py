@@ -1,4 +1,4 @@
-"""Machine code for silu(gate) up of few float32 rows, made by LLVM; number by number."""
+"""JIT of silu(gate) up of few float32 rows, element by element."""
 
 from ctypes import Structure, c_int64, c_void_p
 from functools import cache

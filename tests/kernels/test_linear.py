@@ -28,7 +28,7 @@ def test_what_cannot_be_packed_is_left_as_it_is():
         assert kernels.prepack(weight) is weight
 
 
-@pytest.mark.skipif(not fp16_weight.is_usable(), reason="no product of few rows here")
+@pytest.mark.skipif(not fp16_weight.is_usable(), reason="no small-M matmul here")
 @pytest.mark.parametrize(("width", "out"), [(16, 8), (33, 7), (576, 960), (1536, 576)])
 def test_float16_weights_round_few_rows_only_and_each_as_if_alone(width, out):
     """Red: what is written depends on how many tokens were read at once, or prefill is rounded."""

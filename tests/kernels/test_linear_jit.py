@@ -12,7 +12,7 @@ import kernels
 from kernels.linear import dequantize_blocks, dequantize_int4, jit, naive
 from kernels.quantized import GROUPS, Int4Weight, Int8Weight
 
-pytestmark = pytest.mark.skipif(not jit.is_usable(0), reason="no machine code for this processor")
+pytestmark = pytest.mark.skipif(not jit.is_usable(0), reason="no JIT for this processor")
 
 KINDS = (0, *GROUPS)  # columns of a group; 0 is int8
 
@@ -147,7 +147,7 @@ def test_what_it_does_not_serve_goes_by_blocks(monkeypatch):
 def test_rows_of_another_width_are_refused(group):
     """Red: memory beyond the rows is read."""
     x, weight = inputs(group, 2, 4, 96)
-    with pytest.raises(ValueError, match=r"rows of 64 numbers, a weight of \[4, 96\]"):
+    with pytest.raises(ValueError, match=r"rows of 64 elements, a weight of \[4, 96\]"):
         kernels.linear(x[:, :64], weight)
 
 
@@ -185,7 +185,7 @@ def test_without_llvmlite_it_is_not_used(monkeypatch):
     assert not dequantize_int4.is_usable.__wrapped__(32)
 
 
-def test_a_processor_without_fused_products_is_not_served(monkeypatch):
+def test_a_processor_without_fma_is_not_served(monkeypatch):
     from kernels.jit.builder import llvm
 
     features = llvm.get_host_cpu_features()

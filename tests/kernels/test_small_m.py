@@ -24,7 +24,7 @@ from kernels.swiglu import naive as naive_swiglu
 MODULES = (lightning, norm, rotary, swiglu)
 
 pytestmark = pytest.mark.skipif(
-    not all(module.is_usable() for module in MODULES), reason="no machine code for this processor"
+    not all(module.is_usable() for module in MODULES), reason="no JIT for this processor"
 )
 ROWS = st.integers(1, run.SMALL_M)
 SEED = st.integers(0, 2**31)
