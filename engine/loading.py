@@ -59,7 +59,7 @@ def open_model(
         )
         spilled = planned.spill_bytes or placement.available_bytes(torch.device("cpu"))
         model.folder, model.spill_over_bytes = spill_folder, spilled // _SPILLED_SHARE
-    model.prepare_for_inference(few_rows=planned.fp16_copies_bytes > 0)
+    model.prepare_for_inference(small_m=planned.fp16_copies_bytes > 0)
     return model
 
 

@@ -177,19 +177,19 @@ class Model(nn.Module):
             scored = weight.float() if isinstance(weight, Tensor) else weight
             return kernels.linear(self.norm(hidden).float(), scored)
 
-    def prepare_for_inference(self, *, few_rows: bool = False) -> None:
+    def prepare_for_inference(self, *, small_m: bool = False) -> None:
         """Trades training for speed, once the weights are in place.
 
         The head becomes a float32 matrix of its own, and matrices take the layout that matmuls
         are fastest with on this device; quantised ones are no parameters and stay as they are. For
-        `few_rows` see `kernels.prepack`.
+        `small_m` see `kernels.prepack`.
         """
         self.requires_grad_(False)
-        _set(self.head, "weight", kernels.prepack(self.head.weight.float(), few_rows=few_rows))
+        _set(self.head, "weight", kernels.prepack(self.head.weight.float(), small_m=small_m))
         for module in self.modules():
             for name, parameter in list(module.named_parameters(recurse=False)):
                 if name in MATRICES:
-                    _set(module, name, kernels.prepack(parameter, few_rows=few_rows))
+                    _set(module, name, kernels.prepack(parameter, small_m=small_m))
 
     def suppressed_ids(self) -> Tensor:
         """Mask [vocab] of ids whose embedding row is all zero: never trained, never to be sampled.

@@ -17,9 +17,9 @@ from kernels import rotary as _rotary
 from kernels import swiglu as _swiglu
 from kernels.attention import Int8Tensor, KeyBlocks, Segments
 from kernels.experts import ExpertStack
-from kernels.linear import fp16_weight as _half
-from kernels.linear import jit as _fused
-from kernels.linear import onednn as _packed
+from kernels.linear import fp16_weight as _fp16_weight
+from kernels.linear import jit as _linear_jit
+from kernels.linear import onednn as _onednn
 from kernels.linear.fp16_weight import PackedWeight
 from kernels.quantized import Int4Weight, Int8Weight, Weight
 
@@ -99,21 +99,21 @@ def lightning_inputs(
     *,
     silu: bool = False,
     norm: tuple[Tensor, Tensor, float] | None = None,
-    turn: tuple[Tensor, Tensor] | None = None,
+    rope: tuple[Tensor, Tensor] | None = None,
     scale: float = 1.0,
     implementation: str | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """q, k, v for `lightning_attention` from the fused rows [q_h|k_h|v_h] of each head h.
 
     In this order, each if asked for: silu of all three; with `norm` (q weight, k weight, eps)
-    RMSNorm of q and k over a head's channels (arXiv 1910.07467, eq. 4); with `turn` (cosine, sine)
+    RMSNorm of q and k over a head's channels (arXiv 1910.07467, eq. 4); with `rope` (cosine, sine)
     rotation of their pairs (i, i + R / 2) (arXiv 2104.09864); `scale` times q.
 
     Shapes: qkv [T, H 3 D]; weights [D]; cosine, sine [T, 1, R / 2] float32, R <= D. Returns three
     [T, H, D] in qkv's dtype, perhaps views of it; qkv is not changed.
     """
     choice = _lightning.INPUTS.choose(qkv.device, qkv.dtype, implementation)
-    return choice.function(qkv, num_heads, silu, norm, turn, scale)
+    return choice.function(qkv, num_heads, silu, norm, rope, scale)
 
 
 def lightning_output(
@@ -229,7 +229,7 @@ def linear(
     Returns [..., O] in x's dtype.
     """
     if isinstance(weight, PackedWeight):
-        return _half.linear(x, weight)
+        return _fp16_weight.linear(x, weight)
     if not isinstance(weight, Tensor):
         quantized = _linear.QUANTIZED.choose(x.device, x.dtype, implementation)
         if x.dim() == 2:
@@ -237,16 +237,16 @@ def linear(
         product = quantized.function(x.reshape(-1, x.shape[-1]), weight)
         return product.view(*x.shape[:-1], -1)
     if implementation is None and weight.is_mkldnn:
-        implementation = "packed"
+        implementation = "onednn"
     choice = _linear.REGISTRY.choose(x.device, x.dtype, implementation)
     return choice.function(x, weight)
 
 
 def is_batch_invariant(weight: Weight | PackedWeight) -> bool:
-    """Whether `linear` gives each of up to 16 float32 rows the bits it gives it alone, on a CPU."""
+    """Whether `linear` gives each of M <= 16 float32 rows the bits it gives it alone, on a CPU."""
     if isinstance(weight, Tensor | PackedWeight):
         return isinstance(weight, PackedWeight)
-    return _fused.has_product(weight)
+    return _linear_jit.supports_weight(weight)
 
 
 def rms_norm(
@@ -281,7 +281,7 @@ def rms_norm_of_sum(
 
 
 def rotate(x: Tensor, cosine: Tensor, sine: Tensor, *, implementation: str | None = None) -> Tensor:
-    """Turns the pairs (i, i + R / 2) of each head's first R dimensions   (arXiv 2104.09864).
+    """Rotates the pairs (i, i + R / 2) of each head's first R dimensions   (arXiv 2104.09864).
 
     Shapes: x [T, ..., H, D]; cosine, sine float32 [T, 1, R / 2] of each position, R <= D, or with
     as many dimensions as x. Returns [T, ..., H, D] in x's dtype, x is not changed.
@@ -299,14 +299,14 @@ def swiglu(gate_up: Tensor, *, implementation: str | None = None) -> Tensor:
     return choice.function(gate_up)
 
 
-def prepack(weight: Tensor, *, few_rows: bool = False) -> Tensor | PackedWeight:
+def prepack(weight: Tensor, *, small_m: bool = False) -> Tensor | PackedWeight:
     """`weight` [O, I] in the layout `linear` is fastest with here, or `weight` itself.
 
-    With `few_rows` also in float16, where that keeps what the weight is: products of at most 16
-    rows are then rounded to about 2e-4 of their size, take half the time, and give each row what
-    it would give it alone. Half as much memory again.
+    With `small_m` also in float16, where that keeps what the weight is: matmuls of M up to 16
+    are then rounded to about 2e-4 of their size, take half the time, and are batch-invariant. Half
+    as much memory again.
     For inference: a packed weight has no gradient and can only be given to `linear`.
     """
-    if few_rows and _half.can_be_fp16(weight):
-        return _half.prepack(weight)
-    return _packed.prepack(weight) if _packed.can_prepack(weight) else weight
+    if small_m and _fp16_weight.can_be_fp16(weight):
+        return _fp16_weight.prepack(weight)
+    return _onednn.prepack(weight) if _onednn.can_prepack(weight) else weight

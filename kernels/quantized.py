@@ -1,6 +1,6 @@
-"""Weights in eight or four bits, with the scales that turn them back into numbers.
+"""Weights in eight or four bits, with the scales that dequantise them.
 
-int8: one scale per row (one output), symmetric, so that a product is scaled once, after its sum.
+int8: one scale per row (one output), symmetric, so that a matmul is scaled once, after its sum.
 
 int4: groups of 32, 64 or 128 along a row, each with a scale and an offset, w = scale code + offset.
 The offset costs two bytes per group (0.13 to 0.5 bits a weight) and buys two things: all sixteen
@@ -152,7 +152,7 @@ Weight: TypeAlias = Tensor | QuantizedWeight
 
 
 def dequantized(weight: Weight, dtype: torch.dtype) -> Tensor:
-    """`weight` as plain numbers of `dtype`."""
+    """`weight` as a plain tensor of `dtype`."""
     return weight.to(dtype) if isinstance(weight, Tensor) else weight.dequantize(dtype)
 
 

@@ -113,7 +113,7 @@ def ours(directory: Path, length: int, clock: Clock) -> dict[str, float]:
 
     config = read_config(directory)
     model = load(Checkpoint(directory), config, device=torch.device("cpu"), dtype=torch.float32)
-    model.prepare_for_inference(few_rows=fp16_copies_bytes(config, placement.physical_bytes()) > 0)
+    model.prepare_for_inference(small_m=fp16_copies_bytes(config, placement.physical_bytes()) > 0)
     ids = token_ids(length, config.vocab_size)
     warm, context = Context(model, 1024), Context(model, 1024)
     warm.extend(ids[:64])

@@ -122,7 +122,7 @@ class LightningAttention(nn.Module):
             num_sequences * self.num_heads,
             silu=self.options.silu,
             norm=self._qk_norm(),
-            turn=self._turn(start, hidden),
+            rope=self._turn(start, hidden),
             scale=self.options.scale,
         )
 

@@ -1,9 +1,9 @@
 """Attention of a few queries over all keys, each query as if it were alone, bit by bit.
 
-By machine code where it can be made (fused.py), else by PyTorch's kernel. Then the keys a query
-sees are cut at a multiple of 64 positions. Before the cut it shares one product with the queries
+By the JIT where it is usable (jit.py), else by PyTorch's kernel. Then the keys a query
+sees are cut at a multiple of 64 positions. Before the cut it shares one matmul with the queries
 beside it, so that reading a few tokens at once reads the keys once; behind it every query has a
-product of its own, as each sees one key more. Where the cut is depends on the query's position
+matmul of its own, as each sees one key more. Where the cut is depends on the query's position
 alone, and whether sharing changes a row's bits is probed, so that reading tokens at once leaves
 what reading them one by one leaves.
 """

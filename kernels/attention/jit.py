@@ -1,11 +1,10 @@
-"""Attention of few queries over keys and values where they lie, on CPUs, by machine code.
+"""Attention of few queries over keys and values where they lie, on CPUs, by the JIT (jit_ir.py).
 
-See lowered.py. A product of few rows is limited by reading the keys; PyTorch's fused kernel is made
-for many rows and heads, takes several times as long, and rounds a row in another way beside others.
+A matmul of small M is limited by reading the keys; PyTorch's fused kernel is made for many queries
+and heads, takes several times as long, and is not batch-invariant.
 """
 
 from collections.abc import Iterable, Iterator
-from functools import cache
 
 import torch
 from torch import Tensor
@@ -14,7 +13,6 @@ from kernels.attention.int8 import Int8Tensor, Rows
 from kernels.jit import run
 
 Piece = tuple[Rows, Rows]  # keys and values [n, G, D], both float32 or both int8
-_MOST_ERROR = 1e-5
 _LARGEST_HEAD = 256
 _TILE_KEYS = 4096
 _VECTOR = 16
@@ -37,7 +35,7 @@ def attention(rows: Tensor, pieces: Iterable[Piece], num_keys: int, scale: float
         num_chunks = -(-num_tile // jit_ir.CHUNK)
         k, v, *scales = _parts_of(keys, values)
         assert k.stride(2) == v.stride(2) == 1
-        job = jit_ir.PartialArgs(
+        args = jit_ir.PartialArgs(
             rows.data_ptr(),
             k.data_ptr(),
             v.data_ptr(),
@@ -57,10 +55,10 @@ def attention(rows: Tensor, pieces: Iterable[Piece], num_keys: int, scale: float
             scale,
             0,
         )
-        run.run(jit_ir.compiled_parts(head_dim, bool(scales)), job)
+        run.run(jit_ir.compiled_partial(head_dim, bool(scales)), args)
         num_parts = first_chunk + num_chunks
-        whole = jit_ir.FullArgs(parts.data_ptr(), out.data_ptr(), num_rows, num_parts, room)
-        run.run(jit_ir.compiled_whole(head_dim), whole, num_threads=1)
+        merge = jit_ir.FullArgs(parts.data_ptr(), out.data_ptr(), num_rows, num_parts, room)
+        run.run(jit_ir.compiled_full(head_dim), merge, num_threads=1)
         seen -= num_tile
         first_chunk = 1  # behind what all keys up to here are together
     return out
@@ -92,29 +90,24 @@ def _tiles(pieces: Iterable[Piece]) -> Iterator[Piece]:
             yield keys[tile], values[tile]
 
 
-@cache
-def is_usable(head_dim: int) -> bool:
-    """Whether heads of this size are served here, rightly, and each query as if it were alone."""
+@run.probed
+def is_usable(head_dim: int) -> Iterator[run.Check]:
+    """For heads of this size, and whether each query has the bits it has alone."""
     if head_dim % _VECTOR or head_dim > _LARGEST_HEAD:
-        return False
+        raise RuntimeError(f"attention: no JIT for heads of {head_dim}")
     generator = torch.Generator().manual_seed(head_dim)
     q = torch.randn(3, 2, 3, head_dim, generator=generator)
     keys, values = torch.randn(2, 700, 2, head_dim, generator=generator)
     pieces = [(keys[:300], values[:300]), (keys[300:], values[300:])]
     scale = head_dim**-0.5
-    try:
-        got = attention(q, pieces, 700, scale)
-        last = attention(q[2:], pieces, 700, scale)
-        fewer = [*pieces[:1], (keys[300:-2], values[300:-2])]
-        first = attention(q[:1], fewer, 698, scale)
-        coded = [(Int8Tensor.quantize(keys), Int8Tensor.quantize(values))]
-        of_codes = attention(q, coded, 700, scale)
-        widened = attention(q, [(k.dequantize(), v.dequantize()) for k, v in coded], 700, scale)
-    except run.UNAVAILABLE:
-        return False
     scores = scale * torch.einsum("tgrd,ngd->tgrn", q.double(), keys.double())
     scores[0, :, :, -2:] = scores[1, :, :, -1:] = -torch.inf
     want = torch.einsum("tgrn,ngd->tgrd", scores.softmax(-1), values.double())
-    error = (got.double() - want).square().mean() / want.square().mean()
-    is_alone = torch.equal(got[2:], last) and torch.equal(got[:1], first)
-    return bool(error.sqrt() < _MOST_ERROR) and is_alone and torch.equal(of_codes, widened)
+    got = attention(q, pieces, 700, scale)
+    yield got, want, 1e-5
+    yield attention(q[2:], pieces, 700, scale), got[2:], 0.0
+    fewer = [*pieces[:1], (keys[300:-2], values[300:-2])]
+    yield attention(q[:1], fewer, 698, scale), got[:1], 0.0
+    int8 = Int8Tensor.quantize(keys), Int8Tensor.quantize(values)
+    dense = int8[0].dequantize(), int8[1].dequantize()
+    yield attention(q, [int8], 700, scale), attention(q, [dense], 700, scale), 0.0

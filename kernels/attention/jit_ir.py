@@ -1,4 +1,4 @@
-"""Machine code for the attention of few float32 queries over many keys, made by LLVM.
+"""JIT of the attention of few float32 queries over many keys.
 
 Keys are cut into chunks. For each query, head and chunk there is the largest score m, the sum l of
 e^(score - m), and the sum of e^(score - m) times values; of these parts the whole is put together
@@ -19,12 +19,12 @@ from kernels.jit import builder
 from kernels.jit.builder import F32, I8, I32, I64, INTEGERS, LANES, VECTOR, FunctionBuilder
 
 CHUNK = 256  # keys; their values are in the cache when the second half of the work begins
-EXTRA = LANES  # numbers of a part beyond its sum of values: m, l, and room
+EXTRA = LANES  # elements of a part beyond its sum of values: m, l, and room
 _LOWEST = -3e38  # a score of nothing
 
 
 class PartialArgs(Structure):
-    """Parts of all queries and heads over keys that lie together. Strides are in numbers."""
+    """Parts of all queries and heads over keys that lie together. Strides are in elements."""
 
     _fields_ = (
         ("queries", c_void_p),  # [T, G, R, D]
@@ -65,17 +65,17 @@ class FullArgs(Structure):
 
 
 @cache
-def compiled_parts(head_dim: int, is_int8: bool) -> int:
+def compiled_partial(head_dim: int, is_int8: bool) -> int:
     """The address of the function that does its part of a `PartialArgs`."""
-    return builder.compiled(lambda function, _: write_parts(function, head_dim, is_int8))
+    return builder.compiled(lambda function, _: write_partial(function, head_dim, is_int8))
 
 
 @cache
-def compiled_whole(head_dim: int) -> int:
-    return builder.compiled(lambda function, _: write_whole(function, head_dim))
+def compiled_full(head_dim: int) -> int:
+    return builder.compiled(lambda function, _: write_full(function, head_dim))
 
 
-def write_parts(function: ir.Function, head_dim: int, is_int8: bool) -> None:
+def write_partial(function: ir.Function, head_dim: int, is_int8: bool) -> None:
     program = _Attention(function, 6, 16)
     b = program.b
     queries, keys, values, parts, key_scales, value_scales = program.fields[:6]
@@ -92,7 +92,7 @@ def write_parts(function: ir.Function, head_dim: int, is_int8: bool) -> None:
     ):
         group, chunk = b.srem(unit, num_groups), b.sdiv(unit, num_groups)
         first_key = b.mul(chunk, I64(CHUNK))
-        in_chunk = program.least(b.sub(num_keys, first_key), I64(CHUNK))
+        in_chunk = program.minimum(b.sub(num_keys, first_key), I64(CHUNK))
         k = program.at(keys, kind, b.add(b.mul(first_key, key_stride), b.mul(group, key_group)))
         v = program.at(
             values, kind, b.add(b.mul(first_key, value_stride), b.mul(group, value_group))
@@ -111,7 +111,7 @@ def write_parts(function: ir.Function, head_dim: int, is_int8: bool) -> None:
             program.loop(I64(0), per_group, 1) as head,
         ):
             visible = b.sub(b.add(seen, query), first_key)
-            count = program.least(visible, in_chunk)
+            count = program.minimum(visible, in_chunk)
             row = b.add(b.mul(b.add(b.mul(query, num_groups), group), per_group), head)
             q = program.vectors(program.at(queries, F32, b.mul(row, I64(head_dim))), head_dim)
             top = program.scores(q, k, key_stride, count, scale, scores)
@@ -125,7 +125,7 @@ def write_parts(function: ir.Function, head_dim: int, is_int8: bool) -> None:
             program.store(total, part, I64(head_dim + 1))
 
 
-def write_whole(function: ir.Function, head_dim: int) -> None:
+def write_full(function: ir.Function, head_dim: int) -> None:
     program = _Attention(function, 2, 3)
     b = program.b
     parts, out, num_rows, num_chunks, room = program.fields
@@ -135,7 +135,7 @@ def write_whole(function: ir.Function, head_dim: int) -> None:
         top, total = program.local(F32(_LOWEST)), program.local(VECTOR(None))
         with program.loop(I64(0), num_chunks, 1) as chunk:
             at = b.add(b.mul(chunk, I64(stride)), I64(head_dim))
-            b.store(program.larger(b.load(top, typ=F32), program.load(of_row, F32, at)), top)
+            b.store(program.maximum(b.load(top, typ=F32), program.load(of_row, F32, at)), top)
         sums = [program.local(VECTOR(None)) for _ in range(0, head_dim, LANES)]
         highest = program.broadcast(b.load(top, typ=F32))
         with program.loop(I64(0), num_chunks, 1) as chunk:
@@ -144,9 +144,9 @@ def write_whole(function: ir.Function, head_dim: int) -> None:
                 program.broadcast(program.load(part, F32, I64(head_dim + at))) for at in (0, 1)
             )
             share = program.exponential(b.fsub(own, highest))
-            program.add_product(total, share, own_total)
+            program.fma_into(total, share, own_total)
             for one, numbers in zip(sums, program.vectors(part, head_dim), strict=True):
-                program.add_product(one, share, numbers)
+                program.fma_into(one, share, numbers)
         for at, one in enumerate(sums):
             values = b.load(one, typ=VECTOR)
             program.store(values, of_row, I64(at * LANES))
@@ -194,18 +194,20 @@ class _Attention(FunctionBuilder):
         with self.loop(I64(0), count, LANES) as tile:
             sums = []
             for lane in range(LANES):
-                key = self.least(b.add(tile, I64(lane)), last)  # none is read behind the last
+                key = self.minimum(b.add(tile, I64(lane)), last)  # none is read behind the last
                 numbers = self.vectors(self.at(keys, F32, b.mul(key, stride)), LANES * len(q))
                 total = b.fmul(q[0], numbers[0])
                 for one, number in zip(q[1:], numbers[1:], strict=True):
-                    total = self.fused(one, number, total)
+                    total = self.fma(one, number, total)
                 sums.append(total)
             found = b.fmul(self.lane_sums(sums), scale)
-            is_there = b.icmp_signed("<", self.lane_numbers(), self.spread_int(b.sub(count, tile)))
+            is_there = b.icmp_signed(
+                "<", self.lane_indices(), self.broadcast_int(b.sub(count, tile))
+            )
             found = b.select(is_there, found, VECTOR([_LOWEST] * LANES))
             self.store(found, scores, tile)
-            b.store(self.larger(b.load(top, typ=VECTOR), found), top)
-        return self.horizontal_reduce(b.load(top, typ=VECTOR), self.larger)
+            b.store(self.maximum(b.load(top, typ=VECTOR), found), top)
+        return self.horizontal_reduce(b.load(top, typ=VECTOR), self.maximum)
 
     def exponentials(self, scores: ir.Value, count: ir.Value, top: ir.Value) -> ir.Value:
         """Replaces each of `scores` s by e^(s - top), and returns their sum."""
@@ -224,7 +226,7 @@ class _Attention(FunctionBuilder):
             weight = self.broadcast(self.load(weights, F32, key))
             numbers = self.vectors(self.at(values, F32, self.b.mul(key, stride)), head_dim)
             for one, number in zip(sums, numbers, strict=True):
-                self.add_product(one, weight, number)
+                self.fma_into(one, weight, number)
         return [self.b.load(one, typ=VECTOR) for one in sums]
 
     def vectors(self, base: ir.Value, count: int) -> list[ir.Value]:
@@ -246,17 +248,17 @@ class _Attention(FunctionBuilder):
             width = half
         return values[0]
 
-    def larger(self, left: ir.Value, right: ir.Value) -> ir.Value:
+    def maximum(self, left: ir.Value, right: ir.Value) -> ir.Value:
         return self.b.select(self.b.fcmp_ordered(">", left, right), left, right)
 
-    def least(self, left: ir.Value, right: ir.Value) -> ir.Value:
+    def minimum(self, left: ir.Value, right: ir.Value) -> ir.Value:
         return self.b.select(self.b.icmp_signed("<", left, right), left, right)
 
-    def spread_int(self, value: ir.Value) -> ir.Value:
+    def broadcast_int(self, value: ir.Value) -> ir.Value:
         narrow = self.b.trunc(value, I32)
         one = self.b.insert_element(INTEGERS(ir.Undefined), narrow, I32(0))
         return self.b.shuffle_vector(one, INTEGERS(ir.Undefined), INTEGERS(None))
 
     @staticmethod
-    def lane_numbers() -> ir.Constant:
+    def lane_indices() -> ir.Constant:
         return INTEGERS(list(range(LANES)))

@@ -2,7 +2,7 @@
 
 The keys fall into the history, which every query sees whole, and the last T, which each query
 sees up to itself. Each part gives (out, log-sum-exp); joining parts is exact, so where the keys are
-cut does not matter. On a CPU in float32 a part is PyTorch's fused kernel, else products over tiles.
+cut does not matter. On a CPU in float32 a part is PyTorch's fused kernel, else matmuls over tiles.
 With a window, each tile of queries is one such part over the few keys it can see.
 """
 
@@ -43,7 +43,7 @@ def attention(
         parts_in_order = list(_windowed(grouped, segments, scale, num_keys, window, sinks))
         out = torch.cat(parts_in_order, dim=2)
         return out.permute(2, 0, 1, 3).reshape(num_queries, num_heads, head_dim).to(q.dtype)
-    part = _fused if _can_fuse(q) else _by_products
+    part = _fused if _can_fuse(q) else _by_matmuls
 
     # A single query sees every key whole, so nothing has to be cut off for it.
     history = num_keys - num_queries if num_queries > 1 else num_keys
@@ -131,7 +131,7 @@ def _join(parts: list[Part]) -> Part:
 
 
 def _can_fuse(q: Tensor) -> bool:
-    # The fused kernel's log-sum-exp has no gradient, so training takes the products.
+    # The fused kernel's log-sum-exp has no gradient, so training takes the matmuls.
     grad = torch.is_grad_enabled() and q.requires_grad
     return q.device.type == "cpu" and q.dtype == torch.float32 and not grad
 
@@ -159,7 +159,7 @@ def _fused(
 
 
 def _fused_rows(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Part:
-    """As `_fused` where every query sees every key: the heads of a group are rows of one product,
+    """As `_fused` where every query sees every key: the heads of a group are rows of one matmul,
     so keys and values are read once for all of them."""
     num_groups, per_group, num_queries, head_dim = q.shape
     rows = q.reshape(num_groups, 1, per_group * num_queries, head_dim)
@@ -169,7 +169,7 @@ def _fused_rows(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Part:
     return out.view(q.shape), lse.view(num_groups, per_group, num_queries)
 
 
-def _by_products(q: Tensor, k: Tensor, v: Tensor, scale: float, causal: bool) -> Part:
+def _by_matmuls(q: Tensor, k: Tensor, v: Tensor, scale: float, causal: bool) -> Part:
     outs, lses = [], []
     for first in range(0, q.shape[2], QUERY_TILE):
         tile = q[:, :, first : first + QUERY_TILE]

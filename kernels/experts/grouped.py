@@ -1,4 +1,4 @@
-"""Tokens gathered by expert, one product per expert that was chosen at all."""
+"""Tokens gathered by expert, one matmul per expert that was chosen at all."""
 
 import torch
 import torch.nn.functional as F
@@ -8,9 +8,9 @@ from kernels.experts.stack import ExpertStack
 from kernels.linear import dense, jit, upcast_blocks
 from kernels.quantized import Weight
 
-# Heights of products of up to, and of more than, so many rows: code is kept for each, 0.5 MB.
-_TALL_ROWS = 128
-_STEP, _TALL_STEP = 16, 32
+# M is rounded up, more so from here on: oneDNN keeps code for each M, 0.5 MB.
+_LARGE_M = 128
+_STEP, _LARGE_STEP = 16, 32
 
 
 def experts(
@@ -26,8 +26,8 @@ def experts(
         gate_up.hint(chosen)
     for expert in chosen:
         tokens, slots = (expert_ids == expert).nonzero(as_tuple=True)
-        gate, up = _product(_rows(x, tokens), gate_up[expert]).chunk(2, dim=-1)  # [t, F] each
-        routed = _product(F.silu(gate) * up, down[expert])[: len(tokens)]  # [t, D]
+        gate, up = _matmul(_rows(x, tokens), gate_up[expert]).chunk(2, dim=-1)  # [t, F] each
+        routed = _matmul(F.silu(gate) * up, down[expert])[: len(tokens)]  # [t, D]
         weight = expert_weights[tokens, slots].float()[:, None]
         # A token meets an expert once, so no two rows of one index_add collide.
         out.index_add_(0, tokens, routed.float() * weight)
@@ -35,14 +35,14 @@ def experts(
 
 
 def _rows(x: Tensor, tokens: Tensor) -> Tensor:
-    """`x[tokens]`; of many also some of the first, so that there are few heights to compile for."""
+    """`x[tokens]`; of many also some of the first, so that there are few M to compile for."""
     if x.is_cpu and len(tokens) > jit.SMALL_M:
-        step = _STEP if len(tokens) <= _TALL_ROWS else _TALL_STEP
+        step = _STEP if len(tokens) <= _LARGE_M else _LARGE_STEP
         tokens = F.pad(tokens, (0, -len(tokens) % step))
     return x[tokens]
 
 
-def _product(x: Tensor, weight: Weight) -> Tensor:
+def _matmul(x: Tensor, weight: Weight) -> Tensor:
     if not isinstance(weight, Tensor):
         return jit.linear(x, weight)
     return dense.linear(x, weight) if weight.dtype == x.dtype else upcast_blocks.linear(x, weight)

@@ -38,7 +38,7 @@ def compiled(write: Callable[[ir.Function, bool], None]) -> int:
     """
     features, needed = llvm.get_host_cpu_features(), _NEEDED.get(platform.machine().lower())
     if needed is None or not all(features.get(name) for name in needed):
-        raise RuntimeError(f"no fused products or no float16 on this {platform.machine()}")
+        raise RuntimeError(f"no FMA or no float16 on this {platform.machine()}")
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
     machine = llvm.Target.from_default_triple().create_target_machine(
@@ -79,7 +79,7 @@ class FunctionBuilder:
         self.fields = [b.load(at, typ=kind) for at, kind in zip(self.places, kinds, strict=True)]
         self._module, self._functions = function.module, dict[str, ir.Function]()
         self._prefetch = self.function("llvm.prefetch.p0", ir.VoidType(), [POINTER] + [I32] * 3)
-        self.fma = {
+        self._fma = {
             kind: self.function(f"llvm.fma.{suffix}", kind, [kind] * 3)
             for kind, suffix in ((F32, "f32"), (VECTOR, f"v{LANES}f32"))
         }
@@ -127,7 +127,7 @@ class FunctionBuilder:
         b.position_at_end(after)
 
     def columns(self, width: ir.Value) -> Iterator[tuple[ir.Value, int]]:
-        """Where to begin with what is done to 0 .. `width` - 1, LANES numbers or (0) one a time."""
+        """The starts of what is done to 0 .. `width` - 1, LANES elements or (0) one at a time."""
         whole = self.aligned_end(I64(0), width, LANES)
         for start, stop, count in ((I64(0), whole, LANES), (whole, width, 0)):
             with self.loop(start, stop, count or 1) as at:
@@ -152,7 +152,7 @@ class FunctionBuilder:
         return self.b.gep(base, [index], source_etype=kind)
 
     def load(self, base: ir.Value, kind: ir.Type, index: ir.Value, count: int = 0) -> ir.Value:
-        """One number, or a vector of `count`, from any address."""
+        """One element, or a vector of `count`, from any address."""
         typ = ir.VectorType(kind, count) if count else kind
         return self.b.load(self.at(base, kind, index), typ=typ, align=1)
 
@@ -164,12 +164,12 @@ class FunctionBuilder:
     def store(self, value: ir.Value, base: ir.Value, index: ir.Value) -> None:
         self.b.store(value, self.at(base, F32, index), align=1)
 
-    def fused(self, left: ir.Value, right: ir.Value, total: ir.Value) -> ir.Value:
+    def fma(self, left: ir.Value, right: ir.Value, total: ir.Value) -> ir.Value:
         """left right + total, rounded once."""
-        return self.b.call(self.fma[left.type], [left, right, total])
+        return self.b.call(self._fma[left.type], [left, right, total])
 
-    def add_product(self, place: ir.Value, left: ir.Value, right: ir.Value) -> None:
-        self.b.store(self.fused(left, right, self.b.load(place, typ=left.type)), place)
+    def fma_into(self, place: ir.Value, left: ir.Value, right: ir.Value) -> None:
+        self.b.store(self.fma(left, right, self.b.load(place, typ=left.type)), place)
 
     def broadcast(self, value: ir.Value) -> ir.Value:
         """`value` in every lane."""
@@ -177,10 +177,10 @@ class FunctionBuilder:
         return self.b.shuffle_vector(one, VECTOR(ir.Undefined), INTEGERS(None))
 
     def broadcast_if_vector(self, value: ir.Value, count: int) -> ir.Value:
-        """`value` to compute with vectors (`count` > 0) or with single numbers."""
+        """`value` to compute with vectors (`count` > 0) or with scalars."""
         return self.broadcast(value) if count else value
 
-    def spread_half(self, base: ir.Value, index: ir.Value) -> ir.Value:
+    def broadcast_half(self, base: ir.Value, index: ir.Value) -> ir.Value:
         """One float16 in every lane of a float32 vector.
 
         As an integer until it is spread: a float16 is loaded into a part of a register on x86, so
@@ -191,8 +191,8 @@ class FunctionBuilder:
         spread = b.shuffle_vector(one, vector(ir.Undefined), INTEGERS(None))
         return b.fpext(b.bitcast(spread, ir.VectorType(F16, LANES)), VECTOR)
 
-    def root(self, value: ir.Value) -> ir.Value:
-        """The square root of one number."""
+    def sqrt(self, value: ir.Value) -> ir.Value:
+        """The square root of a scalar."""
         return self.b.call(self.function("llvm.sqrt.f32", F32, [F32]), [value])
 
     def sigmoid(self, x: ir.Value) -> ir.Value:
@@ -203,7 +203,7 @@ class FunctionBuilder:
         return b.fdiv(b.select(is_positive, one, power), b.fadd(one, power))
 
     def silu(self, x: ir.Value) -> ir.Value:
-        """x sigmoid(x) of a vector, or of one number."""
+        """x sigmoid(x) of a vector, or of a scalar."""
         if x.type == VECTOR:
             return self.b.fmul(x, self.sigmoid(x))
         return self.b.extract_element(self.silu(self.broadcast(x)), I32(0))
@@ -218,11 +218,11 @@ class FunctionBuilder:
         is_normal = b.fcmp_unordered(">=", x, all_lanes(_LEAST_EXPONENT))  # NaN stays
         x = b.select(is_normal, x, all_lanes(_LEAST_EXPONENT))
         steps = self.nearest(b.fmul(x, all_lanes(1 / math.log(2))))
-        rest = self.fused(steps, all_lanes(-_LN2_HIGH), x)
-        rest = self.fused(steps, all_lanes(-_LN2_LOW), rest)
+        rest = self.fma(steps, all_lanes(-_LN2_HIGH), x)
+        rest = self.fma(steps, all_lanes(-_LN2_LOW), rest)
         power: ir.Value = all_lanes(1 / math.factorial(7))
         for degree in range(6, -1, -1):
-            power = self.fused(power, rest, all_lanes(1 / math.factorial(degree)))
+            power = self.fma(power, rest, all_lanes(1 / math.factorial(degree)))
         bits = b.add(b.fptosi(steps, INTEGERS), INTEGERS([127] * LANES))
         two = b.bitcast(b.shl(bits, INTEGERS([23] * LANES)), VECTOR)
         return b.select(is_normal, b.fmul(power, two), VECTOR(None))
@@ -233,7 +233,7 @@ class FunctionBuilder:
         return self.b.fsub(self.b.fadd(value, large), large)
 
     def array(self, count: ir.Value) -> ir.Value:
-        """Room for `count` numbers on the stack; called at the function's beginning."""
+        """Room for `count` elements on the stack; called at the function's beginning."""
         typed = self.b.alloca(F32, count)  # others can be stored to than what it was made for
         return self.b.inttoptr(self.b.ptrtoint(typed, I64), POINTER)
 
@@ -243,7 +243,7 @@ class FunctionBuilder:
     def horizontal_reduce(
         self, value: ir.Value, join: Callable[[ir.Value, ir.Value], ir.Value]
     ) -> ir.Value:
-        """A vector's first half of lanes joined with its second, until there is one number."""
+        """A vector's first half of lanes joined with its second, until there is one element."""
         b, count = self.b, LANES
         while count > 1:
             count //= 2

@@ -1,22 +1,26 @@
-"""Running machine code on the threads that torch's own operations run on.
+"""Runs what the JIT made on the threads that torch's own operations run on.
 
 A second pool beside torch's would fight it: OpenMP's threads spin for a while after each operation,
 waiting for the next, and hold the cores.
 """
 
 import ctypes
-from functools import cache, lru_cache
+from collections.abc import Callable, Iterator
+from functools import cache, lru_cache, wraps
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from kernels import gradients
 
-SMALL_M = 16  # from there on torch's operations cost little beside the products
-_MOST_NUMBERS = 2**15  # of a token; of more, or of sequences side by side, threads make short work
-# What making code raises where llvmlite is missing or another one than is known here, where the
+Check = tuple[Tensor, Tensor, float]  # result, expected, relative RMS error below which it is right
+
+SMALL_M = 16  # from there on torch's operations cost little beside the matmuls
+_MAX_ELEMENTS = 2**15  # of a token; of more, or of sequences side by side, threads make short work
+# What compiling raises where llvmlite is missing or another one than is known here, where the
 # processor lacks an instruction, and where LLVM cannot.
-UNAVAILABLE = (ImportError, OSError, AttributeError, TypeError, RuntimeError)
+_UNAVAILABLE = (ImportError, OSError, AttributeError, TypeError, RuntimeError)
 
 
 def run(address: int, argument: ctypes.Structure, num_threads: int | None = None) -> None:
@@ -34,18 +38,41 @@ def run(address: int, argument: ctypes.Structure, num_threads: int | None = None
         _function(address)(ctypes.addressof(argument))
 
 
-def supports(x: torch.Tensor, *others: torch.Tensor) -> bool:
+def supports(x: Tensor, *others: Tensor) -> bool:
     """Whether `x` [T, ...] is of few tokens, float32 and on a CPU, the others are float32 and lie
-    together, and nobody wants a gradient: what machine code for few rows asks for."""
+    together, and nobody wants a gradient: what the JIT asks for."""
     return (
         x.is_cpu
         and x.dtype == torch.float32
         and x.dim() > 1
         and 0 < x.shape[0] <= SMALL_M
-        and x.numel() <= SMALL_M * _MOST_NUMBERS
+        and x.numel() <= SMALL_M * _MAX_ELEMENTS
         and all(other.dtype == torch.float32 and other.is_contiguous() for other in others)
         and not gradients.wanted(x, *others)
     )
+
+
+def probed(checks: Callable[..., Iterator[Check]]) -> Callable[..., bool]:
+    """Whether all of `checks` can be made and hold, found out once for each argument.
+
+    Where the error allowed is 0, the bits must be the same.
+    """
+
+    @cache
+    @wraps(checks)
+    def is_usable(*args: object) -> bool:
+        try:
+            return all(_holds(*check) for check in checks(*args))
+        except _UNAVAILABLE:
+            return False
+
+    return is_usable
+
+
+def _holds(result: Tensor, expected: Tensor, most_error: float) -> bool:
+    if not most_error:
+        return torch.equal(result, expected)
+    return bool((result.double() - expected).norm() < most_error * expected.norm())
 
 
 @cache

@@ -6,11 +6,11 @@ from kernels.registry import HAS_TRITON, Registry, on_first_call
 
 _HALF_OR_SINGLE = (torch.float32, torch.bfloat16, torch.float16)
 _Norm = tuple[Tensor, Tensor, float] | None
-_Turn = tuple[Tensor, Tensor] | None
+_Rope = tuple[Tensor, Tensor] | None
 
 REGISTRY = Registry[[Tensor, Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]("lightning")
 STATE = Registry[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]("lightning_state")
-INPUTS = Registry[[Tensor, int, bool, _Norm, _Turn, float], tuple[Tensor, Tensor, Tensor]](
+INPUTS = Registry[[Tensor, int, bool, _Norm, _Rope, float], tuple[Tensor, Tensor, Tensor]](
     "lightning_inputs"
 )
 OUTPUT = Registry[[Tensor, Tensor, Tensor, float, int], Tensor]("lightning_output")
@@ -31,8 +31,8 @@ if HAS_TRITON:
         )
 
 _ANYWHERE = ("cpu", "cuda")
-REGISTRY.add("fused", jit.lightning_attention, devices=("cpu",), dtypes=_HALF_OR_SINGLE)
-STATE.add("fused", jit.lightning_state, devices=("cpu",), dtypes=_HALF_OR_SINGLE)
+REGISTRY.add("jit", jit.lightning_attention, devices=("cpu",), dtypes=_HALF_OR_SINGLE)
+STATE.add("jit", jit.lightning_state, devices=("cpu",), dtypes=_HALF_OR_SINGLE)
 REGISTRY.add("blocked", blocked.lightning_attention, devices=("cpu",), dtypes=_HALF_OR_SINGLE)
 REGISTRY.add("chunked", chunked.lightning_attention, devices=_ANYWHERE, dtypes=_HALF_OR_SINGLE)
 STATE.add("chunked", chunked.lightning_state, devices=_ANYWHERE, dtypes=_HALF_OR_SINGLE)

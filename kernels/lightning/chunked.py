@@ -1,10 +1,10 @@
-"""Lightning Attention in blocks: products inside a block, the state between blocks.
+"""Lightning Attention in blocks: matmuls inside a block, the state between blocks.
 
 For a block of m tokens, i, j = 1..m, slope s (arXiv 2401.04658, algorithm 1):
     O  = (Q e^(-s i)) S + ((Q K^T) [i >= j] e^(-s (i - j))) V
     S' = e^(-s m) S + (K e^(-s (m - j)))^T V
 Every exponent is <= 0, so nothing overflows at any length. State and sums are float32; so are the
-products, except under autocast, which training on a GPU uses.
+matmuls, except under autocast, which training on a GPU uses.
 """
 
 from collections.abc import Callable

@@ -1,5 +1,5 @@
 """What comes before and after the attention of a Lightning layer, in torch's own operations; norms
-and rotations of few rows on a CPU are machine code."""
+and ropes of few tokens on a CPU go through the JIT."""
 
 import torch
 import torch.nn.functional as F
@@ -14,7 +14,7 @@ def lightning_inputs(
     num_heads: int,
     silu: bool,
     norm: tuple[Tensor, Tensor, float] | None,
-    turn: tuple[Tensor, Tensor] | None,
+    rope: tuple[Tensor, Tensor] | None,
     scale: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
     if silu:
@@ -23,8 +23,8 @@ def lightning_inputs(
     if norm is not None:
         q_weight, k_weight, eps = norm
         q, k = rms_norm(q, q_weight, eps, 1), rms_norm(k, k_weight, eps, 1)
-    if turn is not None:
-        q, k = rotate(q, *turn), rotate(k, *turn)
+    if rope is not None:
+        q, k = rotate(q, *rope), rotate(k, *rope)
     if scale != 1.0:
         q = q * scale
     return q, k, v

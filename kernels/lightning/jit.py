@@ -1,6 +1,6 @@
-"""Lightning Attention of few tokens on CPUs by machine code (lowered.py), else by blocked.py."""
+"""Lightning Attention of few tokens on CPUs by the JIT (jit_ir.py), else by blocked.py."""
 
-from functools import cache
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -9,14 +9,12 @@ from kernels import gradients
 from kernels.jit import run
 from kernels.lightning import blocked, chunked
 
-_MOST_ERROR = 1e-5
-
 
 def lightning_attention(
     q: Tensor, k: Tensor, v: Tensor, slopes: Tensor, state: Tensor
 ) -> tuple[Tensor, Tensor]:
-    serves = _is_few(q, k, v, slopes, state) and is_usable()
-    return (_recurrence if serves else blocked.lightning_attention)(q, k, v, slopes, state)
+    is_supported = _supports(q, k, v, slopes, state) and is_usable()
+    return (_recurrence if is_supported else blocked.lightning_attention)(q, k, v, slopes, state)
 
 
 def lightning_state(
@@ -25,7 +23,7 @@ def lightning_state(
     return chunked.lightning_state(k, v, slopes, state, num_tokens, lightning_attention)
 
 
-def _is_few(q: Tensor, k: Tensor, v: Tensor, slopes: Tensor, state: Tensor) -> bool:
+def _supports(q: Tensor, k: Tensor, v: Tensor, slopes: Tensor, state: Tensor) -> bool:
     return (
         0 < q.shape[0] <= chunked.FEW_TOKENS
         and all(x.is_cpu and x.dtype == torch.float32 for x in (q, k, v, slopes, state))
@@ -36,22 +34,15 @@ def _is_few(q: Tensor, k: Tensor, v: Tensor, slopes: Tensor, state: Tensor) -> b
     )
 
 
-@cache
-def is_usable() -> bool:
-    """Whether it can be made, and is right."""
+@run.probed
+def is_usable() -> Iterator[run.Check]:
     generator = torch.Generator().manual_seed(0)
     q, k = torch.randn(2, 3, 2, 35, generator=generator)
     v = torch.randn(3, 2, 37, generator=generator)
     state = torch.randn(2, 35, 37, generator=generator)
     arguments = (q, k, v, torch.tensor([0.5, 1e-3]), state)
-    try:
-        got = _recurrence(*arguments)
-    except run.UNAVAILABLE:
-        return False
-    return all(
-        bool((one - other).norm() < _MOST_ERROR * other.norm())
-        for one, other in zip(got, chunked.lightning_attention(*arguments), strict=True)
-    )
+    both = zip(_recurrence(*arguments), chunked.lightning_attention(*arguments), strict=True)
+    yield from ((got, want, 1e-5) for got, want in both)
 
 
 def _recurrence(
@@ -62,7 +53,7 @@ def _recurrence(
     num_tokens, num_heads, width = q.shape
     after = torch.empty_like(state)
     out = v.new_empty(v.shape)
-    job = jit_ir.KernelArgs(
+    args = jit_ir.KernelArgs(
         q.data_ptr(),
         k.data_ptr(),
         v.data_ptr(),
@@ -79,5 +70,5 @@ def _recurrence(
         *v.stride()[:2],
         0,
     )
-    run.run(jit_ir.compiled(), job)
+    run.run(jit_ir.compiled(), args)
     return out, after

@@ -1,4 +1,4 @@
-"""Machine code for Lightning Attention of few float32 tokens, made by LLVM: the recurrence itself.
+"""JIT of Lightning Attention of few float32 tokens: the recurrence itself.
 
 Tokens go one by one, so what they give does not depend on how many come at once. A head's state is
 read and written once for each token; threads take heads.
@@ -14,7 +14,7 @@ from kernels.jit.builder import F32, I32, I64, VECTOR, FunctionBuilder
 
 
 class KernelArgs(Structure):
-    """Strides are in numbers. Threads take a head at a time from `next` on."""
+    """Strides are in elements. Threads take a head at a time from `next` on."""
 
     _fields_ = (
         ("q", c_void_p),  # [T, H, D]
@@ -40,7 +40,7 @@ class KernelArgs(Structure):
 
 @cache
 def compiled() -> int:
-    """The address of the function that does its part of a `Task`."""
+    """The address of the function that does its part of a `KernelArgs`."""
     return builder.compiled(lambda function, _: write(function))
 
 
@@ -76,7 +76,7 @@ def write(function: ir.Function) -> None:
                     kept = b.fmul(
                         decays if count else decay, program.load(source, F32, place, count)
                     )
-                    sums = program.fused(key, values, kept)
+                    sums = program.fma(key, values, kept)
                     program.store(sums, new, place)
-                    program.add_product(total, query, sums)
+                    program.fma_into(total, query, sums)
                 program.store(b.load(total, typ=VECTOR if count else F32), result, at)

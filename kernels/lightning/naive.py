@@ -30,7 +30,7 @@ def lightning_inputs(
     num_heads: int,
     silu: bool,
     norm: tuple[Tensor, Tensor, float] | None,
-    turn: tuple[Tensor, Tensor] | None,
+    rope: tuple[Tensor, Tensor] | None,
     scale: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
     qkv = qkv.double()
@@ -41,16 +41,16 @@ def lightning_inputs(
         q_weight, k_weight, eps = norm
         q = q / (q.square().mean(-1, keepdim=True) + eps).sqrt() * q_weight.double()
         k = k / (k.square().mean(-1, keepdim=True) + eps).sqrt() * k_weight.double()
-    if turn is not None:
-        angle = torch.complex(*(x.double() for x in turn))  # [T, 1, R / 2]
+    if rope is not None:
+        angle = torch.complex(*(x.double() for x in rope))  # [T, 1, R / 2]
         q, k = _rotate(q, angle), _rotate(k, angle)
     return q * scale, k, v
 
 
 def _rotate(x: Tensor, angle: Tensor) -> Tensor:
     half = angle.shape[-1]
-    turned = torch.complex(x[..., :half], x[..., half : 2 * half]) * angle
-    return torch.cat([turned.real, turned.imag, x[..., 2 * half :]], dim=-1)
+    rotated = torch.complex(x[..., :half], x[..., half : 2 * half]) * angle
+    return torch.cat([rotated.real, rotated.imag, x[..., 2 * half :]], dim=-1)
 
 
 def lightning_output(out: Tensor, gate: Tensor, weight: Tensor, eps: float, groups: int) -> Tensor:

@@ -46,13 +46,13 @@ def lightning_inputs(
     num_heads: int,
     silu: bool,
     norm: tuple[Tensor, Tensor, float] | None,
-    turn: tuple[Tensor, Tensor] | None,
+    rope: tuple[Tensor, Tensor] | None,
     scale: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    changed = silu or norm is not None or turn is not None or scale != 1.0
+    changed = silu or norm is not None or rope is not None or scale != 1.0
     if not changed or gradients.wanted(qkv, *(norm or ())[:2]):
-        return dense.lightning_inputs(qkv, num_heads, silu, norm, turn, scale)
-    return triton_layer.lightning_inputs(_dense_channels(qkv), num_heads, silu, norm, turn, scale)
+        return dense.lightning_inputs(qkv, num_heads, silu, norm, rope, scale)
+    return triton_layer.lightning_inputs(_dense_channels(qkv), num_heads, silu, norm, rope, scale)
 
 
 def lightning_output(out: Tensor, gate: Tensor, weight: Tensor, eps: float, groups: int) -> Tensor:

@@ -4,7 +4,7 @@ Reads the state once, writes it once, and multiplies nothing but float32. For de
 verification of a few drafted tokens; for float32 and float16, for which bfloat16 products would
 not do, it takes any number of tokens.
 
-One machine code serves every number of tokens, and a token's rounding is fixed by hand where a
+One compilation serves every number of tokens, and a token's rounding is fixed by hand where a
 compiler could choose. So T tokens at once give the bits that T calls of one token give, and
 `lightning_state` of the first n gives the bits of the state after them.
 """

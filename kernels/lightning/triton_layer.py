@@ -23,17 +23,17 @@ def lightning_inputs(
     num_heads: int,
     silu: bool,
     norm: tuple[Tensor, Tensor, float] | None,
-    turn: tuple[Tensor, Tensor] | None,
+    rope: tuple[Tensor, Tensor] | None,
     scale: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """`qkv` has dense channels. The results are views of one new tensor of fused rows."""
     num_tokens, head_dim = qkv.shape[0], qkv.shape[1] // (3 * num_heads)
     fused = torch.empty(num_tokens, num_heads, 3 * head_dim, dtype=qkv.dtype, device=qkv.device)
     q_weight, k_weight, eps = norm or (qkv, qkv, 0.0)
-    cosine, sine = (x.contiguous() for x in turn) if turn else (qkv, qkv)
+    cosine, sine = (x.contiguous() for x in rope) if rope else (qkv, qkv)
     inputs[num_tokens, triton.cdiv(num_heads, _BLOCK_HEADS)](
         qkv, fused, q_weight, k_weight, cosine, sine, eps, scale, qkv.stride(0),
-        H=num_heads, D=head_dim, HALF=cosine.shape[-1] if turn else 0, SILU=silu,
+        H=num_heads, D=head_dim, HALF=cosine.shape[-1] if rope else 0, SILU=silu,
         NORM=norm is not None, BLOCK_H=_BLOCK_HEADS, BLOCK_D=triton.next_power_of_2(head_dim),
         num_warps=_NUM_WARPS,
     )  # fmt: skip
@@ -92,15 +92,15 @@ def _query_or_key(
         inverse_rms = 1.0 / tl.sqrt(tl.sum(x * x, axis=1, keep_dims=True) / D + eps)
         x = x * inverse_rms * tl.load(weight + d, mask=d < D, other=0.0).to(tl.float32)
     if HALF:
-        turned = d < 2 * HALF
+        rotated = d < 2 * HALF
         partner = tl.where(d < HALF, d + HALF, d - HALF)
-        other = _activated(rows + partner, inside & turned, SILU)
+        other = _activated(rows + partner, inside & rotated, SILU)
         if NORM:
-            other_weight = tl.load(weight + partner, mask=turned, other=0.0)
+            other_weight = tl.load(weight + partner, mask=rotated, other=0.0)
             other = other * inverse_rms * other_weight.to(tl.float32)
         angle = tl.where(d < HALF, d, d - HALF)
-        cos = tl.load(cosine + angle, mask=turned, other=1.0)
-        sin = tl.load(sine + angle, mask=turned, other=0.0)
+        cos = tl.load(cosine + angle, mask=rotated, other=1.0)
+        sin = tl.load(sine + angle, mask=rotated, other=0.0)
         x = x * cos + tl.where(d < HALF, -other, other) * sin
     return x
 
@@ -152,7 +152,7 @@ def _compilations(dtype: str, num_heads: int, head_dim: int) -> list[Compilation
         _compilation(
             f"lightning inputs {which} {dtype} {num_heads} x {head_dim}", inputs, dtype, x, 4
         )
-        for which, x in (("silu", plain), ("norm turn", every))
+        for which, x in (("silu", plain), ("norm rope", every))
     ]
     for groups in (1, 4):
         size = num_heads * head_dim // groups

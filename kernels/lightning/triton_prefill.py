@@ -10,7 +10,7 @@ blocks with the state in registers. So q, k, v and the output move once, k and v
 the last twice, and no block's state at all. Memory beyond the result: a state for each head and
 group but the last, in all under `_NUM_PROGRAMS` tiles, 4 MiB, at any length.
 
-Every exponent is <= 0; decays multiply float32 values; sums are float32. Products take the state
+Every exponent is <= 0; decays multiply float32 values; sums are float32. Matmuls take the state
 and the scores rounded to bfloat16, as the output is. What goes into the state is split into a high
 and a low bfloat16 part, exact to 2^-16, so that the state is that of the recurrence.
 """
@@ -99,7 +99,7 @@ def _constants(
     k_stride: tuple[int, ...],
     v_stride: tuple[int, ...],
 ) -> dict[str, int]:
-    """What the machine code is made for. Strides are in it, since addresses then need no registers.
+    """What a kernel is compiled for. Strides are among it, since addresses then need no registers.
 
     They are the same for every chunk of every prefill of a model.
     """

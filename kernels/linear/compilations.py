@@ -1,4 +1,4 @@
-"""Every kernel of products with int8 and int4 weights, as it is launched."""
+"""Every kernel of matmuls with int8 and int4 weights, as it is launched."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -13,7 +13,7 @@ from kernels.quantized import GROUPS
 # The hardest last: a quick check compiles the last one listed of each kernel.
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
-_SMALL, _LARGE = 1, 1000  # rows that take each kind of tile
+_SMALL, _LARGE = 1, 1000  # M that takes each kind of tile
 
 _WEIGHTS: dict[str, dict[str, str | None]] = {
     "int8": {"weight_ptr": "*i8", "scale_ptr": "*fp32", "offset_ptr": None},

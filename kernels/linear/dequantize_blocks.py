@@ -1,6 +1,6 @@
-"""Products with int8 and int4 weights in plain torch, for CPUs.
+"""Matmuls with int8 and int4 weights in plain torch, for CPUs.
 
-A block of rows at a time is turned into plain numbers and multiplied, while it is in the cache:
+A block of outputs at a time is dequantised and multiplied, while it is in the cache:
 memory beyond weight and result stays at one block. Sums are float32, as CPUs have no fast bf16.
 """
 
@@ -12,11 +12,11 @@ from kernels.linear.dequantize_int4 import dequantize_int4
 from kernels.quantized import Int8Weight, QuantizedWeight
 
 _BLOCK_ELEMENTS = 2**20  # 4 MB of float32; measured on two AVX2 cores: 2**18 and 2**22 are slower
-_SMALL_M = 8  # beyond them a block in float32 is faster than torch's int8 product
+_SMALL_M = 8  # beyond it a block in float32 is faster than torch's int8 matmul
 
 
 def linear(x: Tensor, weight: QuantizedWeight) -> Tensor:
-    if isinstance(weight, Int8Weight) and _has_fast_product(x):
+    if isinstance(weight, Int8Weight) and _has_fast_matmul(x):
         unit = torch.ones(len(weight.scales), dtype=x.dtype)  # the real scales are float32
         codes_product: Tensor = torch._weight_int8pack_mm(x.contiguous(), weight.codes, unit)
         return (codes_product * weight.scales).to(x.dtype)
@@ -27,15 +27,15 @@ def linear(x: Tensor, weight: QuantizedWeight) -> Tensor:
     block = wide.new_empty(0 if isinstance(weight, Int8Weight) else num_rows, width)
     for start in range(0, num_out, num_rows):
         rows = slice(start, start + num_rows)
-        if isinstance(weight, Int8Weight):  # one scale per output: scale the product, not the block
-            product = dense.many_rows(wide, weight.codes[rows].float())
+        if isinstance(weight, Int8Weight):  # one scale per output: scale the result, not the block
+            product = dense.large_m(wide, weight.codes[rows].float())
             out[:, rows] = product.mul_(weight.scales[rows])
         else:
-            out[:, rows] = dense.many_rows(wide, dequantize_int4(weight[rows], block))
+            out[:, rows] = dense.large_m(wide, dequantize_int4(weight[rows], block))
     return out.to(x.dtype)
 
 
-def _has_fast_product(x: Tensor) -> bool:
-    """Few bf16 rows on a CPU have torch's own product; for float32 rows it is 15 times slower."""
+def _has_fast_matmul(x: Tensor) -> bool:
+    """At small M bf16 has torch's own matmul on a CPU; for float32 it is 15 times slower."""
     few_bf16 = x.device.type == "cpu" and x.dtype == torch.bfloat16 and len(x) <= _SMALL_M
     return few_bf16 and hasattr(torch, "_weight_int8pack_mm")

@@ -1,10 +1,10 @@
-"""int4 weights as float32, a block at a time, for products of many rows on CPUs.
+"""int4 weights as float32, a block at a time, for matmuls of large M on CPUs.
 
-One pass by machine code (see lowered.py) where it can be made and is right, else by torch, which
-takes several times as long: as the result is the same, bit by bit, either may serve.
+One pass by the JIT (jit_ir.py) where it can be made and is right, else by torch, which takes
+several times as long: as the result is the same, bit by bit, either may serve.
 """
 
-from functools import cache
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -24,17 +24,14 @@ def dequantize_int4(weight: Int4Weight, out: Tensor) -> Tensor:
     return plain.copy_(weight.dequantize())
 
 
-@cache
-def is_usable(group: int) -> bool:
+@run.probed
+def is_usable(group: int) -> Iterator[run.Check]:
     """Whether int4 weights in groups of `group` come out as they should."""
     generator = torch.Generator().manual_seed(group)
     weight = Int4Weight.quantize(torch.randn(5, 3 * group, generator=generator), group)
     out = torch.empty(weight.shape)
-    try:
-        _dequantize(weight, out)
-    except run.UNAVAILABLE:
-        return False
-    return torch.equal(out, weight.dequantize())
+    _dequantize(weight, out)
+    yield out, weight.dequantize(), 0.0
 
 
 def _is_together(weight: Int4Weight) -> bool:
@@ -46,7 +43,7 @@ def _dequantize(weight: Int4Weight, out: Tensor) -> None:
     from kernels.linear import jit_ir
 
     num_out, width_bytes = weight.packed.shape
-    job = jit_ir.DequantArgs(
+    args = jit_ir.DequantArgs(
         weight.packed.data_ptr(),
         weight.scales.data_ptr(),
         weight.offsets.data_ptr(),
@@ -56,4 +53,4 @@ def _dequantize(weight: Int4Weight, out: Tensor) -> None:
         max(1, _CHUNK_BYTES // width_bytes),
         0,
     )
-    run.run(jit_ir.compiled_dequant(weight.group), job)
+    run.run(jit_ir.compiled_dequant(weight.group), args)

@@ -1,34 +1,34 @@
-"""Products of few float32 rows with weights rounded to float16: half the bytes of float32 to read.
+"""Matmuls of small M in float32 with weights rounded to float16: half the bytes of float32 to read.
 
-A product of few rows takes as long as reading its weights. FBGEMM's product reads them as float16,
-multiplies and adds in float32, and sums each result in one order however many rows there are: what
-a row gives does not depend on the rows beside it, bit by bit. Speculation rests on that, as do runs
-that are the same whether tokens come one by one or a few at a time.
+A matmul of small M takes as long as reading its weights. FBGEMM's reads them as float16, multiplies
+and adds in float32, and sums each result in one order whatever M is: what a row gives does not
+depend on the rows beside it, bit by bit. Speculation rests on that, as do runs that are the same
+whether tokens come one by one or a few at a time.
 
-Whether the operation is there, right and independent of the rows is probed, not assumed. How fast
-it is, is not probed: a choice by the clock would differ from run to run, and so would what a model
-writes. `benchmarks.linear` shows the rates, and those of other products.
+Whether the operation is there, right and batch-invariant is probed, not assumed. How fast it is, is
+not probed: a choice by the clock would differ from run to run, and so would what a model generates.
+`benchmarks.linear` shows the rates, and those of other matmuls.
 """
 
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from kernels.jit import run
 from kernels.linear import onednn
 
-SMALL_M = 16  # from 64 rows on float32 is faster, measured on two cores with AVX2 and AVX-512
+SMALL_M = 16  # from M = 64 on float32 is faster, measured on two cores with AVX2 and AVX-512
 _LARGEST = 65_504.0  # of float16
-_SMALLEST_RMS = 2.0**-13  # so that numbers too small for float16 are lost below its rounding
-_MOST_ERROR = 2.0**-11
+_SMALLEST_RMS = 2.0**-13  # so that elements too small for float16 are lost below its rounding
 
 
 @dataclass(frozen=True, slots=True)
 class PackedWeight:
-    """A matrix [O, I] twice: `blocked` in float32 for many rows, `fp16` in float16 for few.
+    """A matrix [O, I] twice: `blocked` in float32 for large M, `fp16` in float16 for small M.
 
     For inference on a CPU; it can only be given to `linear`.
     """
@@ -46,7 +46,7 @@ class PackedWeight:
 
 
 def can_be_fp16(weight: Tensor) -> bool:
-    """Whether `weight` keeps what it is in float16, and this machine has the product."""
+    """Whether `weight` keeps what it is in float16, and this machine has the matmul."""
     if not (onednn.can_prepack(weight) and is_usable()):
         return False
     norm = float(torch.linalg.vector_norm(weight.detach()))
@@ -56,7 +56,7 @@ def can_be_fp16(weight: Tensor) -> bool:
 
 def prepack(weight: Tensor) -> PackedWeight:
     """Of a `weight` that `can_be_fp16`."""
-    return PackedWeight(onednn.prepack(weight), _halved(weight))
+    return PackedWeight(onednn.prepack(weight), _prepack_fp16(weight))
 
 
 def linear(x: Tensor, weight: PackedWeight) -> Tensor:
@@ -66,24 +66,20 @@ def linear(x: Tensor, weight: PackedWeight) -> Tensor:
     return out.to(x.dtype)
 
 
-@lru_cache(maxsize=1)
-def is_usable() -> bool:
-    """Whether FBGEMM's product is there, right, and gives each row what it gives it alone."""
+@run.probed
+def is_usable() -> Iterator[run.Check]:
+    """Whether FBGEMM's matmul is there, right and batch-invariant."""
     generator = torch.Generator().manual_seed(0)
     weight = torch.randn(200, 576, generator=generator)  # no multiple of a tile
     rows = torch.randn(SMALL_M, 576, generator=generator)
-    try:
-        half = _halved(weight)
-        got = torch.ops.quantized.linear_dynamic_fp16(rows, half)
-        alone = [torch.ops.quantized.linear_dynamic_fp16(row[None], half) for row in rows]
-    except (AttributeError, NotImplementedError, RuntimeError):
-        return False
-    want = rows.double() @ weight.double().T
-    error = (got.double() - want).square().mean() / want.square().mean()
-    return bool(error.sqrt() < _MOST_ERROR) and torch.equal(got, torch.cat(alone))
+    fp16 = _prepack_fp16(weight)
+    got = torch.ops.quantized.linear_dynamic_fp16(rows, fp16)
+    yield got, rows.double() @ weight.double().T, 2.0**-11
+    alone = [torch.ops.quantized.linear_dynamic_fp16(row[None], fp16) for row in rows]
+    yield got, torch.cat(alone), 0.0
 
 
-def _halved(weight: Tensor) -> Any:  # noqa: ANN401
+def _prepack_fp16(weight: Tensor) -> Any:  # noqa: ANN401
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that such operations move elsewhere one day
         return torch.ops.quantized.linear_prepack_fp16(weight.detach().contiguous(), None)

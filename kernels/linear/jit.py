@@ -1,15 +1,15 @@
-"""Products of few rows with int8 and int4 weights on CPUs, at the speed of reading the weights.
+"""Matmuls of small M with int8 and int4 weights on CPUs, at the speed of reading the weights.
 
-The codes become float32 in registers, by machine code that is made at the first product (see
-lowered.py). Rows and sums are float32, nothing is rounded beyond that; what a row gives does not
-depend, bit by bit, on the rows beside it or on the number of threads. Weights are read where they
-lie, at any address.
+The codes become float32 in registers, by the JIT (jit_ir.py), which compiles at the first matmul.
+x and sums are float32, nothing is rounded beyond that; what a row gives does not depend, bit by
+bit, on the rows beside it or on the number of threads. Weights are read where they lie, at any
+address.
 
-Whether that code can be made, is right and independent of the rows is probed, not assumed. Where it
-is not, and for many rows, which are limited by arithmetic and not by reading, blocks.py serves.
+Whether that code can be made, is right and batch-invariant is probed, not assumed. Where it is not,
+and for large M, which is limited by arithmetic and not by reading, dequantize_blocks.py serves.
 """
 
-from functools import cache
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -21,23 +21,22 @@ from kernels.quantized import Int4Weight, Int8Weight, QuantizedWeight
 
 SMALL_M = 24  # from there on blocks are as fast with int4; with int8 from 64 on
 _CHUNK_BYTES = 2**15  # of weights that a thread takes at a time
-_MOST_SUMS = 2**16  # of groups, on each thread's stack
-_MOST_ERROR = 1e-5
-_PROBED = (7, 5, 18)  # rows, outputs, groups: all tiles, whole vectors and what is left
+_MAX_SUMS = 2**16  # of groups, on each thread's stack
+_PROBED = (7, 5, 18)  # M, outputs, groups: all tiles, whole vectors and what is left
 
 
 def linear(x: Tensor, weight: QuantizedWeight) -> Tensor:
-    return _product(x, weight) if supports(x, weight) else dequantize_blocks.linear(x, weight)
+    return _matmul(x, weight) if supports(x, weight) else dequantize_blocks.linear(x, weight)
 
 
 def supports(x: Tensor, weight: QuantizedWeight) -> bool:
-    """Whether x [T, I] is few rows on a CPU, and nobody wants a gradient."""
-    is_few = x.is_cpu and 0 < x.shape[0] <= SMALL_M
-    return is_few and not gradients.wanted(x) and has_product(weight)
+    """Whether x [M, I] is of small M on a CPU, and nobody wants a gradient."""
+    is_small_m = x.is_cpu and 0 < x.shape[0] <= SMALL_M
+    return is_small_m and not gradients.wanted(x) and supports_weight(weight)
 
 
-def has_product(weight: QuantizedWeight) -> bool:
-    """Whether few rows are multiplied with this weight here and not by blocks."""
+def supports_weight(weight: QuantizedWeight) -> bool:
+    """Whether small M is multiplied with this weight here and not by blocks."""
     scales = weight.scales
     if not (scales.is_cpu and scales.is_contiguous()):
         return False
@@ -46,40 +45,35 @@ def has_product(weight: QuantizedWeight) -> bool:
     return (
         weight.packed.is_contiguous()
         and weight.offsets.is_contiguous()
-        and SMALL_M * scales.shape[-1] <= _MOST_SUMS
+        and SMALL_M * scales.shape[-1] <= _MAX_SUMS
         and is_usable(weight.group)
     )
 
 
-@cache
-def is_usable(group: int) -> bool:
+@run.probed
+def is_usable(group: int) -> Iterator[run.Check]:
     """Whether int4 weights in groups of `group`, or int8 weights if it is 0, can be multiplied."""
     num_rows, num_out, num_groups = _PROBED
     width = num_groups * group if group else 90
     generator = torch.Generator().manual_seed(group)
     x = torch.randn(num_rows, width, generator=generator)
     weight = _random(num_out, width, group, generator)
-    try:
-        got = _product(x, weight)
-    except run.UNAVAILABLE:
-        return False
-    want = x.double() @ weight.dequantize(torch.float64).T
-    error = (got.double() - want).square().mean() / want.square().mean()
-    alone = [_product(row[None], weight) for row in x]
-    return bool(error.sqrt() < _MOST_ERROR) and torch.equal(got, torch.cat(alone))
+    got = _matmul(x, weight)
+    yield got, x.double() @ weight.dequantize(torch.float64).T, 1e-5
+    yield got, torch.cat([_matmul(row[None], weight) for row in x]), 0.0
 
 
-def _product(x: Tensor, weight: QuantizedWeight) -> Tensor:
+def _matmul(x: Tensor, weight: QuantizedWeight) -> Tensor:
     from kernels.linear import jit_ir
 
     codes, offsets, group = _codes(weight)
     num_rows, width = x.shape
     num_out, width_bytes = codes.shape
     if width != (2 * width_bytes if group else width_bytes):
-        raise ValueError(f"linear: rows of {width} numbers, a weight of {list(weight.shape)}")
+        raise ValueError(f"linear: rows of {width} elements, a weight of {list(weight.shape)}")
     rows = x.float().contiguous()
     out = rows.new_empty(num_rows, num_out)
-    job = jit_ir.GemmArgs(
+    args = jit_ir.GemmArgs(
         rows.data_ptr(),
         codes.data_ptr(),
         weight.scales.data_ptr(),
@@ -91,7 +85,7 @@ def _product(x: Tensor, weight: QuantizedWeight) -> Tensor:
         jit_ir.OUTS * max(1, _CHUNK_BYTES // (jit_ir.OUTS * width_bytes)),
         0,
     )
-    run.run(jit_ir.compiled(group), job)
+    run.run(jit_ir.compiled(group), args)
     return out.to(x.dtype)
 
 

@@ -1,7 +1,7 @@
-"""Machine code for products of few float32 rows with int8 and int4 weights, made by LLVM, and for
-turning int4 weights into float32 before a product of many rows.
+"""JIT of matmuls of small M in float32 with int8 and int4 weights, and of dequantising int4 weights
+before a matmul of large M.
 
-A vector of codes is read, turned into float32 in registers and multiplied: weights are read once,
+A vector of codes is read, made float32 in registers and multiplied: weights are read once,
 as they are stored, one after the other. Each output has an accumulator of LANES lanes (int8: two);
 with int4 a group's products of codes are scaled and added to it, and so are the offsets times the
 sums of the rows' groups. Codes are taken from the middle of their range, or else the two sums would
@@ -10,7 +10,7 @@ be large and nearly cancel each other:
     out = sum_g scale_g sum_j (code_j - 8) x_j  +  sum_g (offset_g + 8 scale_g) sum_j x_j
 
 The order of every sum is fixed by what is written here, not by an optimiser, and the same in all
-tiles: it does not depend on how many rows, outputs or threads there are, so neither do the bits.
+tiles: it does not depend on M or on how many outputs or threads there are, so neither do the bits.
 
 With int4 OUTS outputs are computed together, so that x is loaded once for all, and the codes of the
 next ones asked for meanwhile: processors foresee one run of addresses, not several beside each
@@ -32,7 +32,7 @@ _INT8_ACCUMULATORS = 2  # or else each addition waits for the one before
 
 
 class GemmArgs(Structure):
-    """One product. Threads take `chunk` outputs at a time from `next` on, until none are left.
+    """One GEMM. Threads take `chunk` outputs at a time from `next` on, until none are left.
 
     `chunk` is a multiple of OUTS.
     """
@@ -53,12 +53,12 @@ class GemmArgs(Structure):
 
 @cache
 def compiled(group: int) -> int:
-    """The address of the function that does its part of a `Task`; `group` is 0 for int8."""
+    """The address of the function that does its part of a `GemmArgs`; `group` is 0 for int8."""
     return builder.compiled(lambda function, has_many: write(function, group, has_many))
 
 
 class DequantArgs(Structure):
-    """Of int4 weights to plain numbers, shared as a `Task` is."""
+    """Of int4 weights to float32, shared as a `GemmArgs` is."""
 
     _fields_ = (
         ("codes", c_void_p),
@@ -85,24 +85,24 @@ def write_dequant(function: ir.Function, group: int) -> None:
     with program.work_stealing_loop(program.places[-1], chunk, num_out) as (first, end):
         group_end = b.mul(end, num_groups)
         with program.loop(b.mul(first, num_groups), group_end, 1) as at:
-            scale, offset = (program.spread_half(base, at) for base in (scales, offsets))
+            scale, offset = (program.broadcast_half(base, at) for base in (scales, offsets))
             byte, column = b.mul(at, I64(half)), b.mul(at, I64(group))
             for part in range(0, half, LANES):
                 both = program.load(codes, I8, b.add(byte, I64(part)), LANES)
                 integers = b.zext(both, INTEGERS)
                 for bit, start in ((0, part), (4, part + half)):
-                    numbers = program.fused(_four_bits(b, integers, bit, 0.0), scale, offset)
+                    numbers = program.fma(_four_bits(b, integers, bit, 0.0), scale, offset)
                     program.store(numbers, plain, b.add(column, I64(start)))
 
 
 def write(function: ir.Function, group: int, has_many_registers: bool) -> None:
     if group:
         tiles = ((4, 2), (2, 2), (1, OUTS)) if has_many_registers else ((2, 1), (1, 2))
-        _Int4Product(function, group).write(tiles)
+        _Int4Gemm(function, group).write(tiles)
         return
-    # Few rows wait for the memory, which is fastest along one run of addresses.
+    # At small M threads wait for the memory, which is fastest along one run of addresses.
     heights = (8, 4, 2, 1) if has_many_registers else (2, 1)
-    _Int8Product(function).write([(height, 1) for height in heights])
+    _Int8Gemm(function).write([(height, 1) for height in heights])
 
 
 def _four_bits(b: ir.IRBuilder, integers: ir.Value, bit: int, less: float) -> ir.Value:
@@ -117,7 +117,7 @@ def _four_bits(b: ir.IRBuilder, integers: ir.Value, bit: int, less: float) -> ir
     return b.fsub(b.bitcast(bits, VECTOR), VECTOR([2.0**exponent + less] * LANES))
 
 
-class _Product(FunctionBuilder):
+class _Gemm(FunctionBuilder):
     def __init__(self, function: ir.Function) -> None:
         super().__init__(function, 5, 5)
         self.x, self.codes, self.scales, self.offsets, self.out = self.fields[:5]
@@ -129,8 +129,8 @@ class _Product(FunctionBuilder):
     def tile(
         self, outs: Sequence[ir.Value], rows: Sequence[ir.Value], start: int
     ) -> list[list[ir.Value]]:
-        """The product of each of `outs` with each of `rows`; the first is number `start` of those
-        that were prepared."""
+        """The dot product of each of `outs` with each of `rows`; the first is number `start` of
+        those that were prepared."""
         raise NotImplementedError
 
     def write(self, tiles: Sequence[tuple[int, int]]) -> None:
@@ -167,7 +167,7 @@ class _Product(FunctionBuilder):
         return self.at(base, kind, self.b.mul(row, width))
 
 
-class _Int8Product(_Product):
+class _Int8Gemm(_Gemm):
     def tile(
         self,
         outs: Sequence[ir.Value],
@@ -192,7 +192,7 @@ class _Int8Product(_Product):
                         integers = b.sext(self.load(code, I8, column, LANES), INTEGERS)
                         numbers = b.sitofp(integers, VECTOR)
                         for x, accumulator in zip(columns, of_out, strict=True):
-                            self.add_product(accumulator, numbers, x)
+                            self.fma_into(accumulator, numbers, x)
             begun = stop
         totals: list[list[tuple[ir.Value, ir.Value]]] = []
         for number, out in enumerate(outs):
@@ -207,13 +207,13 @@ class _Int8Product(_Product):
             for code, of_out in zip(codes, totals, strict=True):
                 value = b.sitofp(self.load(code, I8, column), F32)
                 for x, (total, _) in zip(xs, of_out, strict=True):
-                    self.add_product(total, value, self.load(x, F32, column))
+                    self.fma_into(total, value, self.load(x, F32, column))
         return [
             [b.fmul(scale, b.load(total, typ=F32)) for total, scale in of_out] for of_out in totals
         ]
 
 
-class _Int4Product(_Product):
+class _Int4Gemm(_Gemm):
     def __init__(self, function: ir.Function, group: int) -> None:
         super().__init__(function)
         self.group, b = group, self.b
@@ -246,7 +246,7 @@ class _Int4Product(_Product):
                         for base in (scales, offsets)
                     )
                     self.store(scale, places[0], group)
-                    self.store(self.fused(scale, eight, offset), places[1], group)
+                    self.store(self.fma(scale, eight, offset), places[1], group)
 
     def prepared(self, number: int) -> tuple[ir.Value, ir.Value]:
         """Where the scales, and the weights that code 8 is, of an output in work are."""
@@ -271,13 +271,13 @@ class _Int4Product(_Product):
                 spread = self.broadcast(self.load(scale, F32, group))
                 products = self.group_products(group, code, xs)
                 for accumulator, product in zip(of_out, products, strict=True):
-                    self.add_product(accumulator, spread, product)
+                    self.fma_into(accumulator, spread, product)
         whole = self.aligned_end(I64(0), self.groups, LANES)
         with self.loop(I64(0), whole, LANES) as group:
             for middle, of_out in zip(middles, accumulators, strict=True):
                 numbers = self.load(middle, F32, group, LANES)
                 for accumulator, of_row in zip(of_out, sums, strict=True):
-                    self.add_product(accumulator, numbers, self.load(of_row, F32, group, LANES))
+                    self.fma_into(accumulator, numbers, self.load(of_row, F32, group, LANES))
         totals = [
             [self.local(self.lane_sum(b.load(one, typ=VECTOR))) for one in of_out]
             for of_out in accumulators
@@ -286,7 +286,7 @@ class _Int4Product(_Product):
             for middle, of_out in zip(middles, totals, strict=True):
                 number = self.load(middle, F32, group)
                 for total, of_row in zip(of_out, sums, strict=True):
-                    self.add_product(total, number, self.load(of_row, F32, group))
+                    self.fma_into(total, number, self.load(of_row, F32, group))
         return [[b.load(total, typ=F32) for total in of_out] for of_out in totals]
 
     def group_products(
@@ -306,6 +306,6 @@ class _Int4Product(_Product):
                     products[number] = (
                         b.fmul(numbers, columns)
                         if so_far is None
-                        else self.fused(numbers, columns, so_far)
+                        else self.fma(numbers, columns, so_far)
                     )
         return products

@@ -1,7 +1,7 @@
-"""Products with weights that stay int8 or int4 in memory, and the tiles experts share with them.
+"""Matmuls with weights that stay int8 or int4 in memory, and the tiles experts share with them.
 
 Weights are the left operand of every tile product, [outputs, columns] x [columns, rows]: what is
-turned from codes into numbers is then in the registers a tensor core reads it from. Rows of weights
+dequantised from codes is then in the registers a tensor core reads it from. Rows of weights
 are numbered through the whole stack in int64. A weight without scales is plain, with scales alone
 int8, with offsets too int4 (packed as `kernels.quantized` says).
 """
@@ -34,9 +34,9 @@ class Blocks:
 
 
 def tile_blocks(num_rows: int, dtype: torch.dtype) -> Blocks:
-    """For products of about `num_rows` rows with one weight.
+    """For a matmul of M of about `num_rows` with one weight.
 
-    Beyond 16 rows tiles are large ones: up to about 300 rows reading the weight takes longer than
+    Beyond M = 16 tiles are large ones: up to about M = 300 reading the weight takes longer than
     multiplying by it on an H100, the empty rows of a tile included.
     """
     if dtype == torch.float32:  # for checking: no tensor core multiplies float32 exactly

@@ -1,7 +1,7 @@
-"""Products with weights kept in a narrower float than the rows: bf16 weights, float32 rows.
+"""Matmuls with weights kept in a narrower float than x: bf16 weights, float32 x.
 
-A block of rows at a time is widened into one small buffer and multiplied while it is in the cache:
-a whole expert of MiniMax-M1 widened into fresh memory costs seven times its product with one row.
+A block of outputs at a time is widened into one small buffer and multiplied while it is in the
+cache: a whole expert of MiniMax-M1 widened into fresh memory costs seven times its matmul at M = 1.
 """
 
 from torch import Tensor
@@ -16,7 +16,7 @@ _EVEN_ROWS = 16
 
 
 def linear(x: Tensor, weight: Tensor) -> Tensor:
-    """x [T, I] with weight [O, I] of another dtype: the bits of a product with the widened one."""
+    """x [M, I] with weight [O, I] of another dtype: the bits of a matmul with the widened one."""
     num_out, width = weight.shape
     out = x.new_empty(len(x), num_out)
     num_rows = max(1, _BLOCK_ELEMENTS // width // _PANEL_ROWS) * _PANEL_ROWS

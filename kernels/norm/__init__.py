@@ -16,9 +16,9 @@ if HAS_TRITON:
     SUM_REGISTRY.add(
         "triton", on_first_call(_MODULE, "rms_norm_of_sum"), devices=("cuda",), dtypes=_FLOATS
     )
-REGISTRY.add("fused", jit.rms_norm, devices=("cpu",), dtypes=_FLOATS)
+REGISTRY.add("jit", jit.rms_norm, devices=("cpu",), dtypes=_FLOATS)
 REGISTRY.add("plain", plain.rms_norm, devices=("cpu", "cuda"), dtypes=_FLOATS)
 REGISTRY.add("naive", naive.rms_norm, devices=("cpu", "cuda"), dtypes=(torch.float64,))
-SUM_REGISTRY.add("fused", jit.rms_norm_of_sum, devices=("cpu",), dtypes=_FLOATS)
+SUM_REGISTRY.add("jit", jit.rms_norm_of_sum, devices=("cpu",), dtypes=_FLOATS)
 SUM_REGISTRY.add("plain", plain.rms_norm_of_sum, devices=("cpu", "cuda"), dtypes=_FLOATS)
 SUM_REGISTRY.add("naive", naive.rms_norm_of_sum, devices=("cpu", "cuda"), dtypes=(torch.float64,))

@@ -1,4 +1,4 @@
-"""Machine code for norms of few float32 rows, made by LLVM.
+"""JIT of norms of few float32 rows.
 
 A row's squares are summed in LANES lanes and then in one order, so its bits do not depend on the
 rows beside it.
@@ -14,7 +14,7 @@ from kernels.jit.builder import F32, I64, VECTOR, FunctionBuilder
 
 
 class KernelArgs(Structure):
-    """Norms of `rows` x `groups` stretches of `width` numbers."""
+    """Norms of `rows` x `groups` stretches of `width` elements."""
 
     _fields_ = (
         ("x", c_void_p),  # [rows, groups, width]
@@ -33,7 +33,7 @@ class KernelArgs(Structure):
 
 @cache
 def compiled(of_sum: bool) -> int:
-    """The address of the function that does a `Task`."""
+    """The address of the function that does a `KernelArgs`."""
     return builder.compiled(lambda function, _: write(function, of_sum))
 
 
@@ -55,12 +55,12 @@ def write(function: ir.Function, of_sum: bool) -> None:
             if of_sum:
                 numbers = b.fmul(program.broadcast_if_vector(alpha, count), numbers)
                 added = program.load(block, F32, place, count)
-                numbers = program.fused(program.broadcast_if_vector(beta, count), added, numbers)
+                numbers = program.fma(program.broadcast_if_vector(beta, count), added, numbers)
                 program.store(numbers, total, place)
-            program.add_product(lanes if count else square, numbers, numbers)
+            program.fma_into(lanes if count else square, numbers, numbers)
         mean = b.fadd(program.lane_sum(b.load(lanes, typ=VECTOR)), b.load(square, typ=F32))
         mean = b.fdiv(mean, b.sitofp(width, F32))
-        scale = b.fdiv(F32(1.0), program.root(b.fadd(mean, eps)))
+        scale = b.fdiv(F32(1.0), program.sqrt(b.fadd(mean, eps)))
         for at, count in program.columns(width):
             place = b.add(first, at)
             numbers = b.fmul(

@@ -1,9 +1,9 @@
-"""Rotation of a few tokens' heads on CPUs by machine code (see lowered.py), else by plain.py.
+"""Rope of a few tokens' heads on CPUs by the JIT (jit_ir.py), else by plain.py.
 
 Both round alike, product by product and then sum, so the bits are the same.
 """
 
-from functools import cache
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -23,24 +23,19 @@ def _has_form(x: Tensor, cosine: Tensor) -> bool:
     return x.dim() == 3 and x.stride()[1:] == (x.shape[2], 1) and cosine.shape[:2] == (len(x), 1)
 
 
-@cache
-def is_usable() -> bool:
-    """Whether it can be made, and is right."""
+@run.probed
+def is_usable() -> Iterator[run.Check]:
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(2, 3, 50, generator=generator)
     cosine, sine = torch.randn(2, 2, 1, 18, generator=generator)
-    try:
-        got = _rotate(x[:, :2], cosine, sine)
-    except run.UNAVAILABLE:
-        return False
-    return torch.equal(got, plain.rotate(x[:, :2], cosine, sine))
+    yield _rotate(x[:, :2], cosine, sine), plain.rotate(x[:, :2], cosine, sine), 0.0
 
 
 def _rotate(x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
     from kernels.rotary import jit_ir
 
     out = x.new_empty(x.shape)
-    job = jit_ir.KernelArgs(
+    args = jit_ir.KernelArgs(
         x.data_ptr(),
         cosine.data_ptr(),
         sine.data_ptr(),
@@ -49,5 +44,5 @@ def _rotate(x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
         cosine.shape[-1],
         x.stride(0),
     )
-    run.run(jit_ir.compiled(), job, num_threads=1)
+    run.run(jit_ir.compiled(), args, num_threads=1)
     return out

@@ -1,4 +1,4 @@
-"""Machine code for the rotation of a few tokens' heads, made by LLVM; number by number."""
+"""JIT of the rope of a few tokens' heads, element by element."""
 
 from ctypes import Structure, c_int64, c_void_p
 from functools import cache
@@ -10,7 +10,7 @@ from kernels.jit.builder import F32, I64, FunctionBuilder
 
 
 class KernelArgs(Structure):
-    """Heads of a token lie together, tokens `stride` numbers apart."""
+    """Heads of a token lie together, tokens `stride` elements apart."""
 
     _fields_ = (
         ("x", c_void_p),
@@ -27,7 +27,7 @@ class KernelArgs(Structure):
 
 @cache
 def compiled() -> int:
-    """The address of the function that does a `Task`."""
+    """The address of the function that does a `KernelArgs`."""
     return builder.compiled(lambda function, _: write(function))
 
 
@@ -42,14 +42,14 @@ def write(function: ir.Function) -> None:
         within = b.mul(head, head_dim)
         source = program.at(x, F32, b.add(b.mul(token, stride), within))
         target = program.at(out, F32, b.add(b.mul(b.mul(token, heads), head_dim), within))
-        turns = b.mul(token, half)
+        angles = b.mul(token, half)
         for at, count in program.columns(half):
             first = program.load(source, F32, at, count)
             second = program.load(source, F32, b.add(at, half), count)
-            cos, sin = (program.load(one, F32, b.add(turns, at), count) for one in (cosine, sine))
+            cos, sin = (program.load(one, F32, b.add(angles, at), count) for one in (cosine, sine))
             program.store(b.fsub(b.fmul(first, cos), b.fmul(second, sin)), target, at)
-            turned = b.fadd(b.fmul(second, cos), b.fmul(first, sin))
-            program.store(turned, target, b.add(at, half))
+            rotated = b.fadd(b.fmul(second, cos), b.fmul(first, sin))
+            program.store(rotated, target, b.add(at, half))
         passed = b.add(half, half)
         for at, count in program.columns(b.sub(head_dim, passed)):
             place = b.add(passed, at)

@@ -1,4 +1,4 @@
-"""Machine code for silu(gate) up of few float32 rows, made by LLVM; number by number."""
+"""JIT of silu(gate) up of few float32 rows, element by element."""
 
 from ctypes import Structure, c_int64, c_void_p
 from functools import cache
@@ -20,7 +20,7 @@ class KernelArgs(Structure):
 
 @cache
 def compiled() -> int:
-    """The address of the function that does a `Task`."""
+    """The address of the function that does a `KernelArgs`."""
     return builder.compiled(lambda function, _: write(function))
 
 

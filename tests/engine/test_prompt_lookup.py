@@ -37,7 +37,7 @@ def model(request, tmp_path_factory):
         quantize(directory, directory / "small", QUANTISED[request.param])
         directory = directory / "small"
     loaded = load_model(directory)
-    loaded.prepare_for_inference(few_rows=True)
+    loaded.prepare_for_inference(small_m=True)
     return loaded
 
 
@@ -172,7 +172,7 @@ def test_an_answer_may_end_inside_a_draft(model):
 
 def test_models_whose_products_depend_on_the_rows_beside_are_not_served(tmp_path):
     narrow = load_model(write_checkpoint(tmp_path / "narrow", llama_config(intermediate_size=24)))
-    narrow.prepare_for_inference(few_rows=True)
+    narrow.prepare_for_inference(small_m=True)
     plain = load_model(write_checkpoint(tmp_path / "plain", llama_config(**WIDE)))
     plain.prepare_for_inference()
     assert not prompt_lookup.supports(Context(narrow, 64))

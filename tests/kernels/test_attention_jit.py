@@ -8,7 +8,7 @@ from measure import relative_rms
 
 from kernels.attention import Int8Tensor, few_queries, jit, naive
 
-pytestmark = pytest.mark.skipif(not jit.is_usable(16), reason="no machine code for this processor")
+pytestmark = pytest.mark.skipif(not jit.is_usable(16), reason="no JIT for this processor")
 
 
 def inputs(num_queries, num_keys, num_groups, per_group, head_dim, seed=0):

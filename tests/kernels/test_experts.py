@@ -44,23 +44,23 @@ class Fetched(kernels.ExpertStack):
     """Hands out experts, and notes what it was told and asked for."""
 
     def __init__(self, stack):
-        self.stack, self.announced, self.fetched = stack, [], []
+        self.stack, self.hinted, self.fetched = stack, [], []
 
-    def announce(self, experts):
-        self.announced = list(experts)
+    def hint(self, experts):
+        self.hinted = list(experts)
 
     def __getitem__(self, expert):
         self.fetched.append(expert)
         return self.stack[expert]
 
 
-def test_a_stack_that_is_fetched_is_asked_once_for_each_expert_in_the_order_announced():
+def test_a_stack_that_is_fetched_is_asked_once_for_each_expert_in_the_order_hinted():
     x, ids, weights, gate_up, down = inputs(3, num_experts=64)
     stacks = Fetched(gate_up), Fetched(down)
     out = kernels.experts(x, ids, weights, *stacks)
     assert torch.equal(out, grouped.experts(x, ids, weights, gate_up, down))
     chosen = sorted(set(ids.flatten().tolist()))
-    assert stacks[0].announced == stacks[0].fetched == stacks[1].fetched == chosen
+    assert stacks[0].hinted == stacks[0].fetched == stacks[1].fetched == chosen
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])

@@ -1,4 +1,4 @@
-"""Red here means that machine code is no longer made, and all goes slowly, in silence."""
+"""Red here means that nothing is compiled any more, and all goes slowly, in silence."""
 
 import subprocess
 import sys
@@ -6,14 +6,14 @@ import sys
 import pytest
 import torch
 
-from kernels.attention import jit as fused_attention
+from kernels.attention import jit as attention_jit
 from kernels.jit import run
-from kernels.lightning import jit as fused_lightning
+from kernels.lightning import jit as lightning_jit
 from kernels.linear import dequantize_int4, jit
-from kernels.norm import jit as fused_norm
+from kernels.norm import jit as norm_jit
 from kernels.quantized import GROUPS
-from kernels.rotary import jit as fused_rotary
-from kernels.swiglu import jit as fused_swiglu
+from kernels.rotary import jit as rotary_jit
+from kernels.swiglu import jit as swiglu_jit
 
 needs_avx2 = pytest.mark.skipif(
     torch.backends.cpu.get_cpu_capability() not in ("AVX2", "AVX512"), reason="another processor"
@@ -24,8 +24,8 @@ needs_avx2 = pytest.mark.skipif(
 def test_processors_with_avx2_are_served():
     assert all(jit.is_usable(group) for group in (0, *GROUPS))
     assert all(dequantize_int4.is_usable(group) for group in GROUPS)
-    assert all(fused_attention.is_usable(head_dim) for head_dim in (16, 64, 128))
-    for module in (fused_lightning, fused_norm, fused_rotary, fused_swiglu):
+    assert all(attention_jit.is_usable(head_dim) for head_dim in (16, 64, 128))
+    for module in (lightning_jit, norm_jit, rotary_jit, swiglu_jit):
         assert module.is_usable(), module.__name__
 
 

@@ -28,12 +28,12 @@ def test_what_cannot_be_packed_is_left_as_it_is():
         assert kernels.prepack(weight) is weight
 
 
-@pytest.mark.skipif(not fp16_weight.is_usable(), reason="no product of few rows here")
+@pytest.mark.skipif(not fp16_weight.is_usable(), reason="no small-M matmul here")
 @pytest.mark.parametrize(("width", "out"), [(16, 8), (33, 7), (576, 960), (1536, 576)])
 def test_float16_weights_round_few_rows_only_and_each_as_if_alone(width, out):
     """Red: what is written depends on how many tokens were read at once, or prefill is rounded."""
     x, weight = torch.randn(40, width), torch.randn(out, width)
-    packed = kernels.prepack(weight, few_rows=True)
+    packed = kernels.prepack(weight, small_m=True)
     assert isinstance(packed, kernels.PackedWeight) and packed.shape == weight.shape
     want = naive.linear(x, weight)
     assert relative_rms(kernels.linear(x, packed), want) < 1e-5
@@ -47,7 +47,7 @@ def test_float16_weights_round_few_rows_only_and_each_as_if_alone(width, out):
 def test_weights_float16_cannot_hold_stay_float32(scale):
     """Red: products are infinite, or zero."""
     x, weight = torch.randn(1, 64), scale * torch.randn(32, 64)
-    packed = kernels.prepack(weight, few_rows=True)
+    packed = kernels.prepack(weight, small_m=True)
     assert not isinstance(packed, kernels.PackedWeight)
     assert relative_rms(kernels.linear(x, packed), naive.linear(x, weight)) < 1e-5
 
@@ -62,10 +62,10 @@ def test_few_rows_of_plain_weights_go_one_by_one():
 def test_rows_keep_their_bits_in_a_taller_product_and_where_the_weight_is_cut(shape):
     """Red: experts whose rows are rounded up, or who are read in blocks, write something else."""
     x, weight = torch.randn(100, shape[1]), torch.randn(shape)
-    whole = dense.many_rows(x, weight)
+    whole = dense.large_m(x, weight)
     assert relative_rms(whole, naive.linear(x, weight)) < 1e-5
-    assert torch.equal(dense.many_rows(x[:37].clone(), weight), whole[:37])
-    halves = [dense.many_rows(x, part) for part in (weight[:64], weight[64:])]
+    assert torch.equal(dense.large_m(x[:37].clone(), weight), whole[:37])
+    halves = [dense.large_m(x, part) for part in (weight[:64], weight[64:])]
     assert torch.equal(torch.cat(halves, dim=1), whole)
 
 

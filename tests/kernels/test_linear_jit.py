@@ -12,7 +12,7 @@ import kernels
 from kernels.linear import dequantize_blocks, dequantize_int4, jit, naive
 from kernels.quantized import GROUPS, Int4Weight, Int8Weight
 
-pytestmark = pytest.mark.skipif(not jit.is_usable(0), reason="no machine code for this processor")
+pytestmark = pytest.mark.skipif(not jit.is_usable(0), reason="no JIT for this processor")
 
 KINDS = (0, *GROUPS)  # columns of a group; 0 is int8
 
@@ -147,7 +147,7 @@ def test_what_it_does_not_serve_goes_by_blocks(monkeypatch):
 def test_rows_of_another_width_are_refused(group):
     """Red: memory beyond the rows is read."""
     x, weight = inputs(group, 2, 4, 96)
-    with pytest.raises(ValueError, match=r"rows of 64 numbers, a weight of \[4, 96\]"):
+    with pytest.raises(ValueError, match=r"rows of 64 elements, a weight of \[4, 96\]"):
         kernels.linear(x[:, :64], weight)
 
 
@@ -156,36 +156,36 @@ def zeros(x, weight):
 
 
 def of_one_scale(x, weight):
-    return jit._product(x, Int8Weight(weight.codes, weight.scales[0].repeat(len(weight.scales))))
+    return jit._matmul(x, Int8Weight(weight.codes, weight.scales[0].repeat(len(weight.scales))))
 
 
 def summed_together(x, weight):
-    return jit._product(x, weight) * (1 + 2e-7 * len(x))
+    return jit._matmul(x, weight) * (1 + 2e-7 * len(x))
 
 
 @pytest.mark.parametrize("wrong", [zeros, of_one_scale, summed_together])
 def test_a_wrong_product_is_found_out_before_it_is_used(monkeypatch, wrong):
     """Red: a processor or a library with a fault gives wrong answers in silence."""
-    right = jit._product
-    monkeypatch.setattr(jit, "_product", lambda x, w: _patched(wrong, right, x, w))
+    right = jit._matmul
+    monkeypatch.setattr(jit, "_matmul", lambda x, w: _patched(wrong, right, x, w))
     assert not jit.is_usable.__wrapped__(0)
 
 
 def _patched(wrong, right, x, weight):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(jit, "_product", right)
+        patch.setattr(jit, "_matmul", right)
         return wrong(x, weight)
 
 
 def test_without_llvmlite_it_is_not_used(monkeypatch):
     for name in ("kernels.linear.jit_ir", "kernels.jit.builder", "llvmlite"):
         monkeypatch.setitem(sys.modules, name, None)
-    monkeypatch.delattr(sys.modules["kernels.linear"], "lowered")
+    monkeypatch.delattr(sys.modules["kernels.linear"], "jit_ir")
     assert not jit.is_usable.__wrapped__(0)
     assert not dequantize_int4.is_usable.__wrapped__(32)
 
 
-def test_a_processor_without_fused_products_is_not_served(monkeypatch):
+def test_a_processor_without_fma_is_not_served(monkeypatch):
     from kernels.jit.builder import llvm
 
     features = llvm.get_host_cpu_features()

@@ -24,7 +24,7 @@ from kernels.swiglu import naive as naive_swiglu
 MODULES = (lightning, norm, rotary, swiglu)
 
 pytestmark = pytest.mark.skipif(
-    not all(module.is_usable() for module in MODULES), reason="no machine code for this processor"
+    not all(module.is_usable() for module in MODULES), reason="no JIT for this processor"
 )
 ROWS = st.integers(1, run.SMALL_M)
 SEED = st.integers(0, 2**31)
@@ -184,10 +184,10 @@ def test_gradients_pass():
 @pytest.mark.parametrize("module", MODULES)
 def test_without_llvmlite_it_is_not_used(monkeypatch, module):
     package = module.__name__.rpartition(".")[0]
-    import_module(f"{package}.lowered")
-    for name in (f"{package}.lowered", "kernels.jit.builder", "llvmlite"):
+    import_module(f"{package}.jit_ir")
+    for name in (f"{package}.jit_ir", "kernels.jit.builder", "llvmlite"):
         monkeypatch.setitem(sys.modules, name, None)
-    monkeypatch.delattr(sys.modules[package], "lowered")
+    monkeypatch.delattr(sys.modules[package], "jit_ir")
     assert not module.is_usable.__wrapped__()
 
 
