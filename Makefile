@@ -3,12 +3,13 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+PYTEST := $(BIN)/python -m pytest -n 2 --dist worksteal
 
-.PHONY: help demo test check bench train-smoke clean
+.PHONY: help demo test test-rest test-all test-avx2 check bench train-smoke clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -19,8 +20,17 @@ $(STAMP): pyproject.toml constraints.txt
 demo: $(STAMP)  ## answer a question about the documents in examples/papers
 	$(BIN)/mm1 analyze examples/papers --ask "When did the crossing open to the public?"
 
-test: $(STAMP) check  ## lint, types, import rule and every test
-	$(BIN)/python -m pytest -n 2 -m "not slow"
+test: $(STAMP) check  ## lint, types, import rules and the product's tests, ten examples a property
+	$(PYTEST) -m "not slow and not rest"
+
+test-rest: $(STAMP)  ## what `make test` leaves out: training, benchmarks, all examples of properties
+	$(PYTEST) --hypothesis-profile=full -m "not slow and (rest or hypothesis)"
+
+test-all: test test-rest  ## both; what CI runs
+
+test-avx2: $(STAMP)  ## kernels and engine as torch runs them on a processor without AVX-512
+	ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 \
+	$(PYTEST) -m "not slow" tests/kernels tests/engine tests/parity
 
 check: $(STAMP)
 	$(BIN)/ruff check .
@@ -28,7 +38,7 @@ check: $(STAMP)
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
-bench: $(STAMP)  ## the measurements of docs/log.md on this machine
+bench: $(STAMP)  ## the measurements of benchmarks/LOG.md on this machine
 	$(BIN)/python -m benchmarks.prefill
 	$(BIN)/python -m benchmarks.lightning
 	$(BIN)/python -m benchmarks.startup

@@ -1,8 +1,12 @@
 """The command line: typer wiring only. Importing this must not import torch."""
 
-import signal
 import sys
-from types import FrameType
+
+if __name__ == "__main__":  # python -m mm1cli.app
+    from mm1cli.__main__ import main as entry
+
+    entry()
+    sys.exit()
 
 import typer
 
@@ -63,7 +67,7 @@ from mm1cli.options import (
     UpdateBaseline,
 )
 from mm1cli.output import Format, make_sink
-from mm1cli.session import Terminated, command_scope
+from mm1cli.session import command_scope
 
 app = typer.Typer(
     name="mm1",
@@ -440,15 +444,10 @@ def show_template(name: TemplateName) -> None:
         templates.show(name, sys.stdout)
 
 
-def _terminate(_signal: int, _frame: FrameType | None) -> None:
-    raise Terminated
-
-
-def main() -> None:
-    """Entry point of `mm1`: usage errors in one line, too."""
-    signal.signal(signal.SIGTERM, _terminate)
+def run() -> None:
+    """What `mm1cli.__main__` runs: usage errors in one line, too."""
     try:
-        app(standalone_mode=False)
+        sys.exit(app(standalone_mode=False))
     except typer.Abort:
         sys.exit(ExitCode.INTERRUPTED)
     except Exception as error:
@@ -460,3 +459,10 @@ def main() -> None:
             sink.error(f"{message.rstrip('.')}; see mm1 --help", ExitCode.USAGE)
             sink.close()
         sys.exit(ExitCode.USAGE)
+
+
+def main() -> None:
+    """As `mm1cli.__main__`, for scripts installed when this was the entry point."""
+    from mm1cli.__main__ import main as entry
+
+    entry()

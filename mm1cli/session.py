@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engine.api import EngineError, GrammarError, PlacementError, RoomError, StoreError
+from mm1cli import interrupts
 from mm1cli.errors import ExitCode, Mm1Error, UsageError
 from mm1cli.output import Format, make_sink, write_error
 from mm1cli.output.tee import Tee
@@ -26,10 +27,6 @@ _ENGINE_CODES = (  # the first that fits
     (StoreError, ExitCode.INPUT),
     (EngineError, ExitCode.MODEL),
 )
-
-
-class Terminated(BaseException):
-    """SIGTERM has come."""
 
 
 @contextmanager
@@ -53,8 +50,10 @@ def command_scope(
     sink = make_sink("json" if as_json else "text", False)
     page: Report | None = None
     code = ExitCode.OK
+    failure: BaseException | None = None
     try:
         try:
+            interrupts.begin()
             format = _format(as_json, output_format, formats)
             sink = make_sink(format, bool(flags.get("quiet")))
             settings = load(flags, os.environ, Path.cwd())
@@ -66,23 +65,25 @@ def command_scope(
                 page = _report(report, settings)
                 sink = Tee(page, sink)
             yield settings, sink
-        except Exception as error:
-            code = _exit_code(error)
+            interrupts.close()
+        except (Exception, KeyboardInterrupt, interrupts.Terminated) as error:
+            interrupts.close()
+            failure = error
+        if (stopped := interrupts.reason(failure)) is not None:
+            code, how = stopped
+            with interrupts.telling():
+                sink.error(_stopped(how, failure, saved), code)
+        elif isinstance(failure, Exception):
+            code = _exit_code(failure)
             if code is ExitCode.BROKEN_PIPE or (
                 code is ExitCode.INTERNAL
                 and DEBUG in os.environ
-                and not isinstance(error, Mm1Error)
+                and not isinstance(failure, Mm1Error)
             ):
-                raise
-            sink.error(_message(error, code), code)
-            if json_errors and not getattr(error, "is_on_stdout", False):
-                write_error(_message(error, code), code)
-        except KeyboardInterrupt as error:
-            code = ExitCode.INTERRUPTED
-            sink.error(_stopped("interrupted", error, saved), code)
-        except Terminated as error:
-            code = ExitCode.TERMINATED
-            sink.error(_stopped("terminated", error, saved), code)
+                raise failure
+            sink.error(_message(failure, code), code)
+            if json_errors and not getattr(failure, "is_on_stdout", False):
+                write_error(_message(failure, code), code)
         if page is not None and page.has_answers:
             code = _write(page, sink, code)
         sink.close()
@@ -95,7 +96,7 @@ def command_scope(
         sys.exit(code)
 
 
-def _stopped(how: str, error: BaseException, saved: str) -> str:
+def _stopped(how: str, error: BaseException | None, saved: str) -> str:
     """What to do next; whoever it went through may have noted what is kept."""
     kept = [str(note) for note in getattr(error, "__notes__", ())]
     return "; ".join([how, *kept, saved])

@@ -30,7 +30,7 @@ SHORT = ("--max-tokens", 12, "--threads", 1)
 # A process that was started in the background of a shell inherits that Ctrl-C is ignored.
 MAIN = (
     "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
-    "from mm1cli.app import main; main()"
+    "from mm1cli.__main__ import main; main()"
 )
 
 

@@ -1,9 +1,12 @@
 """Every test gets its own home: no test sees the user's settings, caches or models."""
 
 import os
+import sys
+from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"  # see kernels/interpreted.py
@@ -11,6 +14,37 @@ if not torch.cuda.is_available():
 from mini import mini_dir as mini_dir
 
 from mm1cli.answering import abstention
+
+TESTS = Path(__file__).parent
+QUICK_EXAMPLES = 10  # of a property; --hypothesis-profile=full has as many as its test asks for
+
+for profile, most in (("quick", QUICK_EXAMPLES), ("full", 100)):
+    settings.register_profile(
+        profile,
+        max_examples=most,
+        deadline=None,
+        suppress_health_check=[HealthCheck.too_slow],  # a loaded machine is no fault of a test
+        print_blob=True,
+    )
+settings.load_profile("quick")
+
+
+def pytest_collection_modifyitems(items):
+    """Who works on the product waits for no training; and a test's own `@settings` win over a
+    profile, so what a profile must decide is put into them."""
+    is_quick = settings.default.max_examples == QUICK_EXAMPLES
+    most = QUICK_EXAMPLES if is_quick else sys.maxsize
+    for item in items:
+        if item.path.relative_to(TESTS).parts[0] in {"training", "benchmarks"}:
+            item.add_marker("rest")
+        test = getattr(item.obj, "__func__", item.obj)
+        own = getattr(test, "_hypothesis_internal_use_settings", None)
+        if own is not None:
+            test._hypothesis_internal_use_settings = settings(
+                own,
+                max_examples=min(own.max_examples, most),
+                suppress_health_check={*own.suppress_health_check, HealthCheck.too_slow},
+            )
 
 
 @pytest.fixture(autouse=True)

@@ -12,8 +12,9 @@ from mm1cli.answering import json_schema
 
 PAPERS = Path(__file__).parents[1] / "examples" / "papers"
 
+pytestmark = [pytest.mark.rest, pytest.mark.mini]
 
-@pytest.mark.mini
+
 @pytest.mark.parametrize(
     ("plan", "arguments"), [("whole", ()), ("focus", ("--context-tokens", 2000))]
 )
@@ -30,7 +31,6 @@ def test_the_builder_is_found_in_the_papers(mini_dir, tmp_path, plan: str, argum
     assert told["answer"].strip()
 
 
-@pytest.mark.mini
 def test_json_of_the_papers_follows_its_schema(mini_dir, tmp_path):
     """Red: the JSON in the README is not what comes out."""
     fields = "builder, cost float: million crowns, opened date, late bool"

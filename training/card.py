@@ -169,7 +169,7 @@ def _results(facts: Facts) -> str:
         parts.append(f"`python -m benchmarks.quality`, {when}, {machine.get('cpu', '')}:")
         parts += found
     else:
-        parts.append(f"Quality (docs/quality.md) of {facts.name}: not measured.")
+        parts.append(f"Quality (benchmarks/quality/quality.md) of {facts.name}: not measured.")
     return "\n\n".join(parts)
 
 

@@ -1,7 +1,8 @@
 """A trained hybrid as a folder that `mm1 models pull` makes a model of, with its model card.
 
     python -m training.ship --student RUN/model --parent DIR --out mm1cli/models/NAME
-        [--runs RUN ...] [--text text.jsonl.xz] [--quality docs/quality.json] [--int4 PATTERN ...]
+        [--runs RUN ...] [--text text.jsonl.xz] [--int4 PATTERN ...]
+        [--quality benchmarks/quality/quality.json]
 
 It holds the tensors that differ from the parent's (engine/weight_delta.py), in int8, config.json,
 MODEL_CARD.md, and a manifest with the sha256 of each and of the parent. The parent must be `mini`
@@ -193,7 +194,7 @@ def command(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--licence", default=library.MINI_FACTS["licence"])
     parser.add_argument("--runs", type=Path, nargs="*", default=[], help="all stages, in order")
     parser.add_argument("--text", type=Path, help="records, to measure rounding on held-out ones")
-    parser.add_argument("--quality", type=Path, help="docs/quality.json with this model in it")
+    parser.add_argument("--quality", type=Path, help="quality.json with this model in it")
     parser.add_argument("--int4", nargs="*", default=[], help="patterns of names of tensors")
     parser.add_argument("--limits", default="", help="one more line for the card")
     parser.add_argument("--threads", type=int, default=1)

@@ -1,4 +1,4 @@
-"""All tables, within a budget of time, written to docs/quality.md and docs/quality.json.
+"""All tables, within a budget of time, written to quality.md and quality.json beside this file.
 
     python -m benchmarks.quality [--model DIR ...] [--minutes 30] [--with "needle --lengths 1024"]
 
@@ -27,7 +27,6 @@ from benchmarks.quality import (
     ruler,
 )
 from benchmarks.quality.command import (
-    ROOT,
     Command,
     add_common_options,
     exits,
@@ -117,7 +116,7 @@ def _parser() -> argparse.ArgumentParser:
         "--with", dest="given", action="append", default=[], metavar='"TABLE --OPTION ..."'
     )
     parser.add_argument("--remark", default="", help="what a reader should know of this run")
-    parser.add_argument("--out", type=Path, default=ROOT / "docs", help="folder of the two files")
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent, help="of the two files")
     return parser
 
 

@@ -1,4 +1,4 @@
-"""docs/quality.md and docs/quality.json: all tables of one run and what they rest on."""
+"""quality.md and quality.json in one folder: all tables of one run and what they rest on."""
 
 import json
 from collections.abc import Mapping, Sequence

@@ -286,8 +286,8 @@ def _missed(run: RunSpec, on_disk: ModelParts, cache_bytes: int) -> int:
 def _work(run: RunSpec) -> dict[str, Any]:
     found = shapes(run.config)
     return {
-        "prefill_operations": prefill(run.config, found, run.num_tokens),
-        "token_operations": next_token(run.config, found, run.num_tokens),
+        "prefill_flops": prefill(run.config, found, run.num_tokens),
+        "token_flops": next_token(run.config, found, run.num_tokens),
         "num_chunks": run.num_chunks,
     }
 

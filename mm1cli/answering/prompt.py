@@ -52,7 +52,8 @@ class Focus:
         if self.is_off:
             return []
         if self.num_passages is None or are_passages_read:
-            return [one.passage.text for one in evidence.pieces[:1]]  # more is worse: docs/log.md
+            # More is worse: benchmarks/LOG.md.
+            return [one.passage.text for one in evidence.pieces[:1]]
         best = evidence.passages[: self.num_passages]
         return [as_prompt_text(one.passage) for one in reversed(best)]
 

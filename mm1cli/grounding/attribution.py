@@ -98,7 +98,7 @@ def attribute(
     pieces: Sequence[Ranked],
     places: Sequence[Sequence[int]],
 ) -> list[Attributed]:
-    """`pieces` in their order. Gain and attention do not change it: see docs/log.md.
+    """`pieces` in their order. Gain and attention do not change it: see benchmarks/LOG.md.
 
     `answer_ids` came after `before`, in which each piece stands at the tokens `places`.
     """

@@ -1,7 +1,7 @@
 """Which sentence of an answer is carried by which piece of evidence.
 
 A piece carries a sentence if it lacks none of its numbers and makes it likelier by `CLAIM_GAIN`,
-says it word for word, or holds all its quotations. The threshold is measured, see docs/log.md.
+says it word for word, or holds all its quotations. The threshold is measured: benchmarks/LOG.md.
 """
 
 import re

@@ -137,12 +137,13 @@ class Sandbox:
             _kill_with_its_own(child)
 
     def _running(self) -> "subprocess.Popen[bytes]":
-        if self._is_aborted:
-            raise BrokeReaderError(Reason.UNREADABLE, "the run was stopped")
-        if self._child is None or self._child.poll() is not None:
+        if not self._is_aborted and (self._child is None or self._child.poll() is not None):
             self._kill()
             self._child = _start(self._child_module)
             self._has_started = False
+        if self._child is None or self._is_aborted:  # perhaps while the child was started
+            self._kill()
+            raise BrokeReaderError(Reason.UNREADABLE, "the run was stopped")
         return self._child
 
     def _await_start(self, child: "subprocess.Popen[bytes]") -> None:

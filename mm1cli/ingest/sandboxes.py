@@ -19,6 +19,7 @@ class Sandboxes:
         self._mine = threading.local()
         self._lock = threading.Lock()
         self._made: list[Sandbox] = []
+        self._is_aborted = False
         self._threads = ThreadPoolExecutor(max(num_threads, 1), thread_name_prefix="sandbox")
 
     def __enter__(self) -> Self:
@@ -27,6 +28,7 @@ class Sandboxes:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is not None:
             with self._lock:
+                self._is_aborted = True
                 for sandbox in self._made:
                     sandbox.abort()
         self._threads.shutdown(cancel_futures=True)
@@ -43,6 +45,8 @@ class Sandboxes:
             sandbox = self._mine.sandbox = self._make()
             with self._lock:
                 self._made.append(sandbox)
+                if self._is_aborted:
+                    sandbox.abort()
         return sandbox
 
 

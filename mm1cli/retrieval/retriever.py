@@ -13,7 +13,7 @@ from mm1cli.retrieval.passages import Ranked, passages
 from mm1cli.retrieval.rerank import Reranker
 
 NUM_CANDIDATES = 12  # passages the model judges
-BM25_WEIGHT = 0.2  # nats for a point of bm25, in the order of passages; see docs/log.md
+BM25_WEIGHT = 0.2  # nats for a point of bm25, in the order of passages; see benchmarks/LOG.md
 NUM_PASSAGES = 3  # of these, passages whose sentences it judges
 NUM_PIECES = 5  # of evidence that are told apart
 PIECE_SENTENCES = 2  # "It cost 48 million." needs the sentence before it

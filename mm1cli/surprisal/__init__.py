@@ -1,4 +1,4 @@
-"""Which lines of program text are improbable for their surroundings. See docs/surprise.md.
+"""Which lines of program text are improbable for their surroundings. See docs/surprisal.md.
 
 surprise_map(engine, pack(corpus, engine.tokenizer)).top(20)
 """

@@ -105,7 +105,7 @@ class Spoken:
     def fork(self):
         return Spoken(self.engine, self.token_ids)
 
-    def attend_globally(self):
+    def end_of_documents(self):
         pass
 
     @property

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.surprisal import __main__ as command
@@ -130,7 +130,6 @@ def test_pieces_are_the_same_every_time_and_halves_share_no_file(own_files, tiny
 lines_with_scores = st.lists(st.integers(0, 4), min_size=4, max_size=30)
 
 
-@settings(deadline=None)
 @given(lines_with_scores, st.integers(0, 3), st.integers(1, 90))
 def test_a_bug_stands_among_lines_without_bugs(scores: list[int], bug: int, first: int):
     numbers = list(range(first, first + len(scores)))
@@ -161,7 +160,6 @@ def test_the_score_is_chosen_by_what_it_finds():
     assert best({"x": bad, "y": good}) == "y" == best({"y": good, "x": bad})
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(0, 5), max_size=30), st.lists(st.integers(0, 5), max_size=30))
 def test_counts_give_probabilities(known: list[int], own: list[int]):
     others = ngram.trained([known], 6)

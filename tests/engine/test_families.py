@@ -108,21 +108,6 @@ def test_every_option_of_our_own_family_arrives(tmp_path):
     assert (config.lightning_norm_eps, config.postnorm) == (1e-4, True)
 
 
-def test_the_options_of_a_kind_do_not_do_anything_but_be_read_or_refused(tmp_path_factory):
-    @settings(max_examples=200, deadline=None)
-    @given(
-        base=st.sampled_from([LIGHTNING, WINDOWED]),
-        changes=st.dictionaries(st.sampled_from(sorted({*LIGHTNING, *WINDOWED})), ODD, max_size=3),
-    )
-    def check(base, changes):
-        try:
-            read(tmp_path_factory.getbasetemp(), only(base | changes))
-        except EngineError as error:
-            assert str(error).isprintable()
-
-    check()
-
-
 @pytest.mark.skipif(not REAL.is_dir(), reason="../shared/golden/m1-real is absent")
 def test_the_real_minimax_m1():
     config = read_config(REAL)
@@ -253,6 +238,20 @@ KEYS = sorted(
     {*minimax_config(), *hf_spelling(minimax_config()), *llama_config(), *mm1_config()}
     | {"rope_scaling", "rope_parameters", "lightning_norm_eps", "attention_bias"}
 )
+
+
+@settings(max_examples=200)
+@given(
+    base=st.sampled_from([LIGHTNING, WINDOWED]),
+    changes=st.dictionaries(st.sampled_from(sorted({*LIGHTNING, *WINDOWED})), ODD, max_size=3),
+)
+def test_the_options_of_a_kind_do_not_do_anything_but_be_read_or_refused(
+    tmp_path_factory, base, changes
+):
+    try:
+        read(tmp_path_factory.getbasetemp(), only(base | changes))
+    except EngineError as error:
+        assert str(error).isprintable()
 
 
 @settings(max_examples=400, deadline=None)

@@ -2,9 +2,8 @@
 
 import io
 import os
-import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -59,9 +58,8 @@ def no_settings(monkeypatch, tmp_path) -> None:
 
 
 @pytest.fixture
-def mm1(monkeypatch, capsys, no_settings) -> Iterator[Callable[..., Ran]]:
+def mm1(monkeypatch, capsys, no_settings) -> Callable[..., Ran]:
     """Runs `mm1 ARGS` in this process."""
-    on_sigterm = signal.getsignal(signal.SIGTERM)
 
     def run(*arguments: object, stdin: bytes | None = None) -> Ran:
         text = Untouchable() if stdin is None else io.TextIOWrapper(io.BytesIO(stdin))
@@ -69,11 +67,10 @@ def mm1(monkeypatch, capsys, no_settings) -> Iterator[Callable[..., Ran]]:
         monkeypatch.setattr(sys, "argv", ["mm1", *map(str, arguments)])
         code = 0
         try:
-            app.main()
+            app.run()
         except SystemExit as end:
             code = int(end.code or 0)
         captured = capsys.readouterr()
         return Ran(code, captured.out, captured.err)
 
-    yield run
-    signal.signal(signal.SIGTERM, on_sigterm)
+    return run

@@ -188,7 +188,7 @@ def imported(*arguments: object) -> set[str]:
         f"heavy = {HEAVY!r}\n"
         "atexit.register(lambda: sys.stderr.write(json.dumps([n for n in heavy"
         " if n in sys.modules])))\n"
-        "from mm1cli.app import main; main()"
+        "from mm1cli.__main__ import main; main()"
     )
     with start(*arguments, program=code) as process:
         _, err = process.communicate(timeout=60)

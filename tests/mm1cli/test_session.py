@@ -284,5 +284,6 @@ def test_a_reader_that_went_away_is_silent(llama, notes):
         process.stdout.close()
         err = process.stderr.read()
         process.wait(timeout=60)
-    assert err == ""
+    # A slow machine tells of its progress; of the pipe nothing is said.
+    assert all(line.startswith("reading ") for line in err.splitlines())
     assert process.returncode == 141

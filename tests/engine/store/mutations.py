@@ -332,7 +332,15 @@ def copy_of(root: Path) -> Path:
 
 
 def is_green(root: Path, *tests: str) -> bool:
-    command = [sys.executable, "-m", "pytest", "-x", "-p", "no:cacheprovider"]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-x",
+        "-p",
+        "no:cacheprovider",
+        "--hypothesis-profile=full",
+    ]
     done = subprocess.run(
         [*command, *(f"{HERE}/{test}" for test in tests)],
         cwd=root,

@@ -3,7 +3,7 @@
 from itertools import pairwise
 
 from corpora import corpus as texts
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mm1cli.code.graph import Graph, components
@@ -55,7 +55,6 @@ def cycles_of(graph):
     }
 
 
-@settings(deadline=None)
 @given(corpora, edges, edges)
 def test_every_document_once_and_definitions_before_uses(corpus, now, later):
     """Red: a file is lost or read twice, or comes before one that it imports for no reason."""
@@ -70,7 +69,6 @@ def test_every_document_once_and_definitions_before_uses(corpus, now, later):
                 assert at[target] < at[path] or target in cycles[path]
 
 
-@settings(deadline=None)
 @given(corpora, edges, edges)
 def test_a_cycle_is_read_in_one_piece(corpus, now, later):
     """Red: files that belong together are torn apart."""
@@ -81,14 +79,12 @@ def test_a_cycle_is_read_in_one_piece(corpus, now, later):
         assert places == list(range(places[0], places[0] + len(group)))
 
 
-@settings(deadline=None)
 @given(corpora, corpora, edges)
 def test_the_order_of_the_corpus_does_not_matter(one, other, now):
     """Red: the same repository, named in another way, shares no prefix with its saved context."""
     assert ordered(one, graph_from(now)) == ordered(other, graph_from(now))
 
 
-@settings(deadline=None)
 @given(corpora, edges, edges, edges, edges, st.sampled_from(NAMES))
 def test_one_changed_file_leaves_the_prefix_before_it(corpus, now, later, now_2, later_2, changed):
     """Red: an edit to one file's imports makes the model read again what was before it."""
