@@ -13,6 +13,7 @@ from pathlib import Path
 from benchmarks import machine
 from engine.engine import Engine
 from mm1cli.answering.answer import Answerer
+from mm1cli.answering.question import Question
 from mm1cli.ingest import read_corpus
 from mm1cli.ingest.manifest import ReadingPlan
 from mm1cli.ingest.pack import pack
@@ -65,7 +66,7 @@ def main() -> None:
         counts = dict.fromkeys(("answer", "first_quote", "any_quote", "bm25"), 0)
         total_s = 0.0
         for question, wanted in QUESTIONS.items():
-            answer = reader.answer(question)
+            answer = reader.answer(Question(question))
             quotes = [citation.text for citation in answer.citations]
             best = index.search(question, NUM_CANDIDATES)[0]
             counts["answer"] += holds(answer.text, wanted)

@@ -26,6 +26,7 @@ from benchmarks.quality.subject import Subject
 from benchmarks.quality.table import Table
 from benchmarks.quality.work import Result, Work
 from mm1cli.answering.answer import Answerer
+from mm1cli.answering.question import Question as ProductQuestion
 from mm1cli.grounding import citations
 from mm1cli.grounding.attribution import gains
 from mm1cli.grounding.quote_index import QuoteIndex
@@ -87,7 +88,7 @@ class Asked:
             finder=Known(evidence),
             num_quotes=NUM_PIECES,
         )
-        answer = reader.answer(question.text)
+        answer = reader.answer(ProductQuestion(question.text))
         pieces = [one.passage for one in evidence.pieces]
         by_text = {(one.document.path, one.text): one for one in pieces}
         cited = []

@@ -26,6 +26,7 @@ from benchmarks.quality.work import Key, Result, Work
 from engine.tokenizer import Tokenizer
 from mm1cli.answering.answer import Answerer
 from mm1cli.answering.prompt import frame_tokens
+from mm1cli.answering.question import Question as Asked
 from mm1cli.grounding import citations
 from mm1cli.grounding.quote_index import QuoteIndex
 from mm1cli.ingest.manifest import ReadingPlan
@@ -56,7 +57,8 @@ def measure(subject: Subject, question: Question, max_tokens: int) -> Result:
     plan = plan_for(packed, tokenizer, question.text, subject.trained_tokens, max_tokens)
     settings = replace(Settings(), max_tokens=max_tokens)
     sink = make_sink("json", quiet=True)  # never closed, so it prints nothing
-    answer = Answerer(subject.engine, packed, plan, settings, sink).answer(question.text)
+    answerer = Answerer(subject.engine, packed, plan, settings, sink)
+    answer = answerer.answer(Asked(question.text))
     quotable = QuoteIndex(read)
     # Evidence has the judge's score; a quotation that was found in the source has none.
     shown = [citation.text for citation in answer.citations if citation.score]

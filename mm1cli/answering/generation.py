@@ -41,6 +41,10 @@ class Generation:
     num_drafted: int = 0
     num_accepted: int = 0
 
+    @property
+    def num_tokens(self) -> int:
+        return self.num_thinking_tokens + len(self.token_ids)
+
 
 def thinking_tokens(tokenizer: Tokenizer, settings: Settings) -> int:
     """What to set aside for thinking: nothing for a model that does not say it thinks."""

@@ -6,6 +6,7 @@ also when the whole corpus is in the context.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 from engine.api import Piece, Tokenizer, Turn
 from mm1cli.ingest.pack import Packed
@@ -62,16 +63,6 @@ def as_prompt_text(passage: Passage) -> str:
     return f"{passage.document.path}, {passage.locator}:\n{passage.text}\n\n"
 
 
-def joined(texts: Sequence[str]) -> str:
-    return "\n".join(texts)
-
-
-def messages(documents: Sequence[str], question: str, again: str = "") -> list[Turn]:
-    """The prompt; `again` is read once more, close to the question."""
-    after = (prompt("documents_end"), again, prompt("question"), question)
-    return [Turn("system", (prompt("system"),)), Turn("user", (*documents, *after))]
-
-
 @dataclass(frozen=True, slots=True)
 class PromptMap:
     """Where text stands in a context: documents from token `documents_at` on, if they are in it,
@@ -97,37 +88,100 @@ class PromptMap:
         return list(found)
 
 
-def layout(head_ids: Sequence[int], packed: Packed) -> tuple[list[int], list[int]]:
-    """The tokens of the prompt up to the last document, and where each document ends."""
-    token_ids = [*head_ids, *packed.ids()]
-    ends, at = [], len(head_ids) + len(packed.contents_ids)
-    for ids in packed.token_ids:
-        at += len(ids)
-        ends.append(at)
-    return token_ids, ends
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A part of a prompt in tokens, and its texts (not the markup), each with its first token."""
+
+    token_ids: list[int]
+    texts: tuple[tuple[int, str], ...]
+
+    @classmethod
+    def of(cls, pieces: Sequence[Piece], tokenizer: Tokenizer) -> "Section":
+        token_ids: list[int] = []
+        texts = []
+        for piece in pieces:
+            if not piece.is_markup:
+                texts.append((len(token_ids), piece.text))
+            token_ids += tokenizer.encode_piece(piece)
+        return cls(token_ids, tuple(texts))
+
+    def split(self, num_texts: int) -> tuple[list[int], list[int]]:
+        """The tokens before text number `num_texts`, and from it on."""
+        at = self.texts[num_texts][0]
+        return self.token_ids[:at], self.token_ids[at:]
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """A chat up to where its answer begins: what stands before the documents whatever is asked,
+    the documents, and the rest."""
+
+    head: Section
+    documents: Packed | Section
+    rest: Section
+
+    @property
+    def prefix(self) -> list[int]:
+        """The tokens up to the last document."""
+        documents = self.documents
+        ids = documents.ids() if isinstance(documents, Packed) else documents.token_ids
+        return [*self.head.token_ids, *ids]
+
+    @property
+    def document_ends(self) -> list[int]:
+        """Where each packed document ends in `prefix`."""
+        if not isinstance(self.documents, Packed):
+            return []
+        at = len(self.head.token_ids) + len(self.documents.contents_ids)
+        return list(accumulate(map(len, self.documents.token_ids), initial=at))[1:]
+
+    @property
+    def token_ids(self) -> list[int]:
+        return [*self.prefix, *self.rest.token_ids]
+
+    @property
+    def map(self) -> PromptMap:
+        at = len(self.head.token_ids)
+        if isinstance(self.documents, Packed):
+            end = at + len(self.documents.contents_ids) + self.documents.num_tokens
+            return PromptMap(at, (*self.head.texts, *_moved(self.rest, end)))
+        end = at + len(self.documents.token_ids)
+        passages = _moved(self.documents, at)
+        return PromptMap(None, (*self.head.texts, *passages, *_moved(self.rest, end)))
+
+
+def lay_out(tokenizer: Tokenizer, documents: Packed | Sequence[str], *rest: str) -> Prompt:
+    """The prompt about `documents`, packed or as texts; `rest` stands behind the words that end
+    them. Empty texts give no tokens."""
+    texts = () if isinstance(documents, Packed) else tuple(documents)
+    parts = (*texts, prompt("documents_end"), *rest)
+    pieces = tokenizer.chat([Turn("system", (prompt("system"),)), Turn("user", parts)])
+    # Every text that is not empty is one piece, in their order: the first is the system prompt.
+    places = [number for number, piece in enumerate(pieces) if not piece.is_markup]
+    first, end = places[1], places[1 + sum(map(bool, texts))]
+    laid = Section.of(pieces[first:end], tokenizer)
+    return Prompt(
+        Section.of(pieces[:first], tokenizer),
+        documents if isinstance(documents, Packed) else laid,
+        Section.of(pieces[end:], tokenizer),
+    )
+
+
+def question_prompt(
+    tokenizer: Tokenizer,
+    documents: Packed | Sequence[str],
+    question: str,
+    again: Sequence[str] = (),
+) -> Prompt:
+    """`again` is read once more, close to the question."""
+    return lay_out(tokenizer, documents, "\n".join(again), prompt("question"), question)
 
 
 def frame_tokens(tokenizer: Tokenizer, questions: Sequence[str], focus: str = "auto") -> int:
     """Tokens of a prompt beside its documents, for the longest question, evidence included."""
-    asked = (messages([], question) for question in questions or [""])
-    longest = max(len(tokenizer.encode_chat(turn)) for turn in asked)
-    return longest + Focus.of(focus).reserved_tokens
+    prompts = (question_prompt(tokenizer, (), question) for question in questions or [""])
+    return max(len(one.token_ids) for one in prompts) + Focus.of(focus).reserved_tokens
 
 
-def head_ids(tokenizer: Tokenizer) -> list[int]:
-    """The tokens of a prompt before its documents, whatever the question."""
-    pieces = tokenizer.chat(messages([], ""))
-    before = pieces[: pieces.index(Piece(prompt("documents_end"), False))]
-    return [i for piece in before for i in tokenizer.encode_piece(piece)]
-
-
-def prompt_map(
-    tokenizer: Tokenizer, pieces: Sequence[Piece], start: int, documents_at: int | None
-) -> PromptMap:
-    """Where the texts of `pieces` stand, the first of which begins at token `start`."""
-    laid = []
-    for piece in pieces:
-        if not piece.is_markup:
-            laid.append((start, piece.text))
-        start += len(tokenizer.encode_piece(piece))
-    return PromptMap(documents_at, tuple(laid))
+def _moved(section: Section, by: int) -> tuple[tuple[int, str], ...]:
+    return tuple((by + at, text) for at, text in section.texts)

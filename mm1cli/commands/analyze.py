@@ -4,43 +4,36 @@ from collections.abc import Sequence
 
 from mm1cli.answering.answer import Answerer
 from mm1cli.answering.context_source import CachedContext
-from mm1cli.commands import templates as tabling
+from mm1cli.commands import templates as tables
 from mm1cli.commands.checks import (
     require_documents,
     require_everything_read,
-    require_questions_with_text,
     require_verified,
 )
 from mm1cli.commands.opening import cache, open_engine
+from mm1cli.commands.questions import settle
 from mm1cli.commands.reading import Sources, read
 from mm1cli.errors import UsageError
 from mm1cli.ingest.manifest import ReadingPlan
-from mm1cli.settings import Settings, replace_unset
+from mm1cli.settings import Settings
 from mm1cli.sink import RunInfo, Sink
-from mm1cli.tables import templates
 
 
 def run(
     sources: Sources,
-    questions: Sequence[str],
+    asks: Sequence[str],
     settings: Settings,
     sink: Sink,
     template_name: str | None = None,
 ) -> None:
-    if template_name is not None:
-        template = templates.load(template_name)
-        if template.kind != "answer":
-            tabling.run(template, sources, questions, settings, sink)
-            return
-        require_questions_with_text(questions)
-        questions = template.questions(questions)
-        if template.schema:
-            settings = replace_unset(settings, schema=template.schema)
-    if not questions:
+    asked = settle(asks, template_name, settings)
+    if asked.table is not None:
+        tables.run(asked.table, sources, asked, settings, sink)
+        return
+    if not asked.questions:
         raise UsageError('no question; add --ask "...", or --dry-run to see what would be read')
-    require_questions_with_text(questions)
     sink.init(RunInfo("analyze", settings.model))
-    reading = read(sources, questions, settings, sink)
+    reading = read(sources, asked.questions, settings, sink)
     manifest = reading.manifest
     sink.manifest(manifest, show=False)
     sink.corpus(reading.packed.corpus, [len(ids) for ids in reading.packed.token_ids])
@@ -57,8 +50,10 @@ def run(
             "each question best"
         )
     source = None if settings.no_cache else CachedContext(engine, cache(settings), sink)
-    reader = Answerer(engine, reading.packed, manifest.plan, settings, sink, source)
-    unverified = [one for answer in reader.answers(questions) for one in answer.unverified]
+    answerer = Answerer(
+        engine, reading.packed, manifest.plan, settings, sink, source, schema=asked.schema
+    )
+    unverified = [one for answer in answerer.answers(asked.questions) for one in answer.unverified]
     if settings.strict:
         require_everything_read(manifest)
     if settings.strict_citations:

@@ -10,7 +10,8 @@ from engine.api import StoreError, open_tokenizer, saved_attachment, saved_conte
 from mm1cli.answering import json_schema
 from mm1cli.answering.answer import Answerer
 from mm1cli.answering.context_source import SavedContextSource
-from mm1cli.commands.checks import require_questions_with_text, require_verified
+from mm1cli.answering.question import Question, check
+from mm1cli.commands.checks import require_verified
 from mm1cli.commands.opening import open_engine
 from mm1cli.errors import UsageError
 from mm1cli.grounding import quote_index
@@ -23,16 +24,16 @@ from mm1cli.sink import RunInfo, Sink
 STDIN = "-"
 
 
-def run(folder: Path, questions: Sequence[str], settings: Settings, sink: Sink) -> None:
+def run(folder: Path, texts: Sequence[str], settings: Settings, sink: Sink) -> None:
     """Each question is answered from a fork, so their order never matters.
 
-    "-" among `questions` stands for the lines of standard input, read as they come.
+    "-" among `texts` stands for the lines of standard input, read as they come.
     """
-    if not questions:
+    if not texts:
         raise UsageError("no question; add one, or - to read one a line from standard input")
-    require_questions_with_text([q for q in questions if q != STDIN])
-    if settings.schema:
-        json_schema.load(settings.schema)  # a mistake in it is told before anything is opened
+    check([text for text in texts if text != STDIN])
+    # A mistake in it is told before anything is opened.
+    schema = json_schema.load(settings.schema) if settings.schema else None
     saved = saved_context(folder)
     token_ids = saved_tokens(folder)
     content = saved_attachment(folder, corpus_file.NAME)
@@ -54,24 +55,27 @@ def run(folder: Path, questions: Sequence[str], settings: Settings, sink: Sink) 
     with suppress(StoreError):  # made by an mm1 that kept none, or damaged: they are made again
         saved_quotes = saved_attachment(folder, quote_index.NAME)
     quotable = quote_index.QuoteIndex(found.packed.corpus, saved_quotes)
-    reader = Answerer(engine, found.packed, ReadingPlan.WHOLE, settings, sink, source, quotable)
+    answerer = Answerer(
+        engine, found.packed, ReadingPlan.WHOLE, settings, sink, source, quotable, schema=schema
+    )
     unverified: list[str] = []
-    if STDIN not in questions:
-        unverified += [one for answer in reader.answers(questions) for one in answer.unverified]
+    if STDIN not in texts:
+        questions = [Question(text, schema) for text in texts]
+        unverified += [one for answer in answerer.answers(questions) for one in answer.unverified]
     else:  # each is answered before the next line is there
-        for index, question in enumerate(_all(questions, sys.stdin)):
-            sink.question(question, index, index + 1)
-            unverified += reader.answer(question).unverified
+        for index, text in enumerate(_all(texts, sys.stdin)):
+            sink.question(text, index, index + 1)
+            unverified += answerer.answer(Question(text, schema)).unverified
     if settings.strict_citations:
         require_verified(unverified)
 
 
-def _all(questions: Sequence[str], stdin: Iterable[str]) -> Iterator[str]:
-    for question in questions:
-        if question != STDIN:
-            yield question
+def _all(texts: Sequence[str], stdin: Iterable[str]) -> Iterator[str]:
+    for text in texts:
+        if text != STDIN:
+            yield text
             continue
         for line in stdin:
             if line.strip():
-                require_questions_with_text([line])
+                check([line])
                 yield line.strip()

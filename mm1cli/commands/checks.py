@@ -1,24 +1,15 @@
-"""The rules that decide a run's exit code: of its questions, its manifest, its answers."""
+"""The rules that decide a run's exit code: of its manifest, its answers."""
 
 from collections import Counter
 from collections.abc import Sequence
 
-from mm1cli.errors import CitationError, InputError, InputLeftOutError, UsageError
+from mm1cli.errors import CitationError, InputError, InputLeftOutError
 from mm1cli.ingest.corpus import Reason
 from mm1cli.ingest.manifest import Manifest, ReadingPlan
 from mm1cli.result import in_quotes
 
 # The user's own rules leave these out; they are in the manifest, and no loss.
 _CHOSEN = frozenset({Reason.DUPLICATE, Reason.EXCLUDED, Reason.HIDDEN, Reason.IGNORED})
-
-
-def require_questions_with_text(questions: Sequence[str]) -> None:
-    """Raises UsageError if one is blank, or came in bytes that are not text."""
-    for question in questions:
-        if not question.strip():
-            raise UsageError(f"--ask {question!r} is empty; write a question")
-        if any("\ud800" <= character <= "\udfff" for character in question):
-            raise UsageError(f"--ask {question!r} is not valid Unicode; check the encoding")
 
 
 def require_documents(manifest: Manifest) -> None:

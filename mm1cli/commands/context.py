@@ -15,7 +15,7 @@ from engine.api import (
 )
 from mm1cli.answering.context_cache import GB, CacheEntry, check_removable, describe, remove
 from mm1cli.answering.context_source import resumed_note
-from mm1cli.answering.prompt import head_ids, layout
+from mm1cli.answering.prompt import question_prompt
 from mm1cli.commands.checks import require_documents, require_everything_read
 from mm1cli.commands.opening import cache, open_engine
 from mm1cli.commands.reading import Sources, read
@@ -54,10 +54,10 @@ def build(
             "or use --fit"
         )
     engine = open_engine(reading.model, settings, sink, manifest.tokens, is_mapped=True)
-    head = head_ids(engine.tokenizer)
-    token_ids, ends = layout(head, reading.packed)
+    prompt = question_prompt(engine.tokenizer, reading.packed, "")
+    token_ids, num_head = prompt.prefix, len(prompt.head.token_ids)
     attachments = {
-        kept_corpus.NAME: kept_corpus.dumps(reading.packed, len(head), settings.model),
+        kept_corpus.NAME: kept_corpus.dumps(reading.packed, num_head, settings.model),
         quote_index.NAME: quote_index.QuoteIndex(reading.packed.corpus).dump(),
     }
     with defer_interrupts() as check:
@@ -68,7 +68,7 @@ def build(
 
         built = engine.build_context(
             output,
-            ContextPlan(token_ids, ends, attachments),
+            ContextPlan(token_ids, prompt.document_ends, attachments),
             others=cache(settings).alike(engine),
             on_progress=on_progress,
             on_wait=lambda: sink.note(f"another mm1 is building {output}; waiting for it"),

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import cast
 
 from engine.api import Tokenizer, max_positions, open_tokenizer
-from mm1cli.answering import json_schema
 from mm1cli.answering.generation import thinking_tokens
 from mm1cli.answering.prompt import frame_tokens
+from mm1cli.answering.question import Question
 from mm1cli.commands.opening import cache_root, ensure_model
 from mm1cli.errors import BudgetError, UsageError
 from mm1cli.ingest.budget_policy import Policy, fit
@@ -64,14 +64,15 @@ class Reading:
     manifest: Manifest
 
 
-def read(sources: Sources, questions: Sequence[str], settings: Settings, sink: Sink) -> Reading:
+def read(
+    sources: Sources, questions: Sequence[Question], settings: Settings, sink: Sink
+) -> Reading:
     """Reads and counts everything, without loading the model's weights.
 
     The budget is what the context leaves beside the prompt, the list of contents, the longest
     question and the answer. Raises BudgetError for --fit fail, or if the budget is nothing.
     """
-    form = json_schema.load(settings.schema) if settings.schema else None
-    asked = [json_schema.question_with_schema(question, form) for question in questions]
+    asked = [question.prompt_text for question in questions]
     with closing(outcomes(sources, settings, sink)) as found:
         model = ensure_model(settings, sink)
         tokenizer = open_tokenizer(model)

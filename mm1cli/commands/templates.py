@@ -1,18 +1,16 @@
 """`mm1 templates` and `mm1 analyze --template`."""
 
 import json
-from collections.abc import Sequence
 from typing import TextIO
 
 from mm1cli.commands.checks import (
     require_documents,
     require_everything_read,
-    require_questions_with_text,
     require_verified,
 )
 from mm1cli.commands.opening import open_engine
+from mm1cli.commands.questions import Asked
 from mm1cli.commands.reading import Sources, read
-from mm1cli.errors import UsageError
 from mm1cli.settings import Settings
 from mm1cli.sink import RunInfo, Sink
 from mm1cli.tables import templates
@@ -39,22 +37,16 @@ def show(name: str, out: TextIO) -> None:
     out.write(templates.load(name).content)
 
 
-def run(
-    template: Template, sources: Sources, asks: Sequence[str], settings: Settings, sink: Sink
-) -> None:
+def run(template: Template, sources: Sources, asked: Asked, settings: Settings, sink: Sink) -> None:
     """A template whose answer is a table."""
-    if settings.schema:
-        raise UsageError(f"--template {template.name} makes a table; it goes without --schema")
-    require_questions_with_text(asks)
-    questions = [*template.aspects(asks).values(), *template.questions(asks)]
     sink.init(RunInfo("analyze", settings.model))
-    reading = read(sources, questions, settings, sink)
+    reading = read(sources, asked.questions, settings, sink)
     sink.manifest(reading.manifest, show=False)
     sink.corpus(reading.packed.corpus, [len(ids) for ids in reading.packed.token_ids])
     require_documents(reading.manifest)
     engine = open_engine(reading.model, settings, sink)
     sink.question(f"{template.name}: {template.description}", 0, 1)
-    answer = TableFiller(engine, reading.packed, settings, sink).answer(template, asks)
+    answer = TableFiller(engine, reading.packed, settings, sink).answer(template, asked.asks)
     if settings.strict:
         require_everything_read(reading.manifest)
     if settings.strict_citations:

@@ -9,10 +9,10 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 
-from engine.api import Context, Engine, Piece, Tokenizer, Turn
+from engine.api import Context, Engine, Tokenizer
 from mm1cli.answering.context_source import ContextSource
 from mm1cli.answering.generation import Generator, thinking_tokens
-from mm1cli.answering.prompt import head_ids, layout
+from mm1cli.answering.prompt import Prompt, lay_out
 from mm1cli.code import RepoIndex, model_text
 from mm1cli.errors import BudgetError
 from mm1cli.ingest.corpus import Document
@@ -60,7 +60,7 @@ class PromptBudget:
         self.map = model_text(facts, min(_MAP_TOKENS, limit // _MAP_SHARE), count)
         self.change = "" if change is None else f"\n{change.text}"
         answer = settings.max_tokens + thinking_tokens(tokenizer, settings)
-        prompt_tokens = len(tokenizer.encode_chat(_turns("", "", (self.instruction,))))
+        prompt_tokens = len(lay_out(tokenizer, (), self.instruction).token_ids)
         piece_tokens = self.piece_tokens + self.heads_tokens + _HINT_TOKENS
         beside = prompt_tokens + count(self.map) + piece_tokens + answer
         self.change_tokens = count(self.change)
@@ -141,22 +141,24 @@ class Reviewer:
 
     def _base(self) -> Context:
         """A context that has read all that the pieces share."""
-        tokenizer = self._engine.tokenizer
-        pieces = tokenizer.chat(_turns(self._frame.map, self._frame.change, ("",)))
-        at = pieces.index(Piece(prompt("documents_end"), False))
-        shared = [text for text in (self._frame.map, self._frame.change) if text]
-        between = [Piece(prompt("documents_end"), False), *(Piece(t, False) for t in shared)]
-        ids = [i for piece in between for i in tokenizer.encode_piece(piece)]
+        laid, num_shared = self._prompt(self._frame.instruction)
+        shared, _ = laid.rest.split(num_shared)
         if self._plan is ReadingPlan.WHOLE:
-            token_ids, ends = layout(head_ids(tokenizer), self._packed)
-            context = self._source.get(token_ids, ends, self._on_prefill).context.fork()
+            found = self._source.get(laid.prefix, laid.document_ends, self._on_prefill)
+            context = found.context.fork()
             context.end_of_documents()
-            context.extend(ids)
+            context.extend(shared)
             return context
         context = self._engine.new_context()
-        head = [i for piece in pieces[:at] for i in tokenizer.encode_piece(piece)]
-        context.extend([*head, *ids], self._on_prefill)
+        context.extend([*laid.prefix, *shared], self._on_prefill)
         return context
+
+    def _prompt(self, *last: str) -> tuple[Prompt, int]:
+        """With the number of texts behind the documents that all pieces share."""
+        documents = self._packed if self._plan is ReadingPlan.WHOLE else ()
+        shared = (self._frame.map, self._frame.change)
+        laid = lay_out(self._engine.tokenizer, documents, *shared, *last)
+        return laid, 1 + sum(map(bool, shared))
 
     def _asked(self, base: Context, piece: chunks.Chunk, surprise: SurprisalMap | None) -> str:
         tokenizer = self._engine.tokenizer
@@ -169,10 +171,8 @@ class Reviewer:
         title = f"\nLines {piece.first}-{piece.last} of {path}:\n"
         hint = "" if surprise is None else _hint(surprise, piece)
         last = (heads, title, piece.text, hint, self._frame.instruction)
-        pieces = tokenizer.chat(_turns(self._frame.map, self._frame.change, last))
-        first = next(text for text in last if text)
-        at = pieces.index(Piece(first, False))
-        ids = [i for one in pieces[at:] for i in tokenizer.encode_piece(one)]
+        laid, num_shared = self._prompt(*last)
+        _, ids = laid.rest.split(num_shared)
         context = base.fork()
         context.extend(ids)
         self.passes.append(ReviewCall(path, piece.first, piece.last, len(ids)))
@@ -180,11 +180,6 @@ class Reviewer:
 
     def _on_prefill(self, done: int, total: int) -> None:
         self._sink.progress("prefill", done, total, "tokens")
-
-
-def _turns(shown_map: str, change: str, last: Sequence[str]) -> list[Turn]:
-    parts = (prompt("documents_end"), *(text for text in (shown_map, change, *last) if text))
-    return [Turn("system", (prompt("system"),)), Turn("user", parts)]
 
 
 def _instruction(

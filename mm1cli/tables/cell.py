@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from engine.api import Engine, StopReason
 from mm1cli.answering import abstention
 from mm1cli.answering.generation import Generator
-from mm1cli.answering.prompt import as_prompt_text, messages
+from mm1cli.answering.prompt import as_prompt_text, question_prompt
 from mm1cli.grounding import citations
 from mm1cli.grounding.quote_index import QuoteIndex
 from mm1cli.ingest.corpus import Corpus, Document
@@ -80,9 +80,9 @@ class DocumentQA:
     ) -> tuple[str, int, int]:
         """One line of the model's, and the tokens it read and wrote."""
         engine = self._engine
-        asked = messages([as_prompt_text(one) for one in near], question, again)
+        texts = [as_prompt_text(one) for one in near]
         context = engine.new_context()
-        context.extend(engine.tokenizer.encode_chat(asked))
+        context.extend(question_prompt(engine.tokenizer, texts, question, [again]).token_ids)
         num_context = len(context)
         writer = Generator(
             engine,

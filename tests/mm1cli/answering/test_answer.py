@@ -9,6 +9,7 @@ from engine.engine import Engine
 from mm1cli import output
 from mm1cli.answering.answer import Answerer
 from mm1cli.answering.prompt import frame_tokens
+from mm1cli.answering.question import Question
 from mm1cli.errors import BudgetError
 from mm1cli.ingest import read_corpus
 from mm1cli.ingest.manifest import ReadingPlan
@@ -55,11 +56,11 @@ def told(answer):
 
 def test_the_corpus_is_read_once_and_every_answer_is_as_if_asked_alone(reader):
     """Red: a later question is answered from another state, or pays for the corpus again."""
-    alone = {question: reader().answer(question) for question in QUESTIONS}
+    alone = {question: reader().answer(Question(question)) for question in QUESTIONS}
     for order in (QUESTIONS, QUESTIONS[::-1]):
         together = reader()
         for index, question in enumerate(order):
-            answer = together.answer(question)
+            answer = together.answer(Question(question))
             assert told(answer) == told(alone[question])
             usage = answer.usage
             if index == 0:
@@ -78,7 +79,7 @@ def test_a_streamed_model_answers_alike_and_says_what_it_read(checkpoints, tmp_p
         packed = pack(corpus, engine.tokenizer)
         sink = output.make_sink("text", True)
         reader = Answerer(engine, packed, ReadingPlan.WHOLE, SETTINGS, sink)
-        answers.append([reader.answer(question) for question in QUESTIONS[:2]])
+        answers.append([reader.answer(Question(question)) for question in QUESTIONS[:2]])
     resident, streamed = answers
     assert [told(one) for one in streamed] == [told(one) for one in resident]
     assert all(one.usage.weights_read_bytes is None for one in resident)
@@ -89,7 +90,7 @@ def test_a_streamed_model_answers_alike_and_says_what_it_read(checkpoints, tmp_p
 
 def test_whole_means_every_token_of_every_document_in_order(reader, engine):
     """Red: the manifest counts tokens that the model never saw."""
-    answer = reader().answer(QUESTIONS[0])
+    answer = reader().answer(Question(QUESTIONS[0]))
     packed = reader.packed
     documents = [token_id for ids in packed.token_ids for token_id in ids]
     context = engine.before_answer
@@ -104,14 +105,14 @@ def test_whole_means_every_token_of_every_document_in_order(reader, engine):
 
 def test_the_question_is_read_after_the_documents(reader, engine):
     """Red: the model answers without having read the question, or before the documents."""
-    reader().answer(QUESTIONS[1])
+    reader().answer(Question(QUESTIONS[1]))
     text = engine.tokenizer.decode(engine.before_answer)
     assert text.rindex("rat ate that") < text.rindex(QUESTIONS[1])
 
 
 def test_focus_reads_the_passages_it_names(reader, engine):
     """Red: `read` names text that was not in the context."""
-    answer = reader(ReadingPlan.RETRIEVAL).answer(QUESTIONS[1])
+    answer = reader(ReadingPlan.RETRIEVAL).answer(Question(QUESTIONS[1]))
     text = engine.tokenizer.decode(engine.before_answer)
     sources = {doc.path: doc.blocks[0].text.split("\n") for doc in reader.packed.corpus.documents}
     for part in answer.read:
@@ -124,14 +125,16 @@ def test_focus_reads_the_passages_it_names(reader, engine):
 
 def test_focus_reads_fewer_passages_rather_than_overflow(reader, engine):
     """Red: a small context ends in an error, or is overrun."""
-    roomy = reader(ReadingPlan.RETRIEVAL).answer(QUESTIONS[0])
+    roomy = reader(ReadingPlan.RETRIEVAL).answer(Question(QUESTIONS[0]))
     limit = roomy.usage.context_tokens + SETTINGS.max_tokens - 1
     tight = reader(ReadingPlan.RETRIEVAL, replace(SETTINGS, context_tokens=limit))
-    answer = tight.answer(QUESTIONS[0])
+    answer = tight.answer(Question(QUESTIONS[0]))
     assert 0 < len(answer.read) < len(roomy.read)
     assert answer.usage.context_tokens + SETTINGS.max_tokens <= limit
     with pytest.raises(BudgetError, match="lower --max-tokens"):
-        reader(ReadingPlan.RETRIEVAL, replace(SETTINGS, context_tokens=20)).answer(QUESTIONS[0])
+        reader(ReadingPlan.RETRIEVAL, replace(SETTINGS, context_tokens=20)).answer(
+            Question(QUESTIONS[0])
+        )
 
 
 class Saying:
@@ -152,7 +155,7 @@ def test_what_the_answer_says_is_held_against_the_documents(reader, engine, monk
     text = "It cost 48.2 crowns, not 47: “the cat sat on the bridge” and “it fell into the sea”."
     text = text.replace("the cat sat", "The cat sat")
     monkeypatch.setattr(engine, "decode", lambda context, **options: Saying(text))
-    answer = reader().answer(QUESTIONS[1])
+    answer = reader().answer(Question(QUESTIONS[1]))
     assert answer.text == text
     assert answer.unverified == ("it fell into the sea", "47")
     assert answer.citations[-1].text == "The cat sat on the bridge"
@@ -161,5 +164,5 @@ def test_what_the_answer_says_is_held_against_the_documents(reader, engine, monk
     assert cited == answer.citations[-1]
     text = "It says “The cat sat on the bri"
     monkeypatch.setattr(engine, "decode", lambda context, **options: Saying(text))
-    answer = reader().answer(QUESTIONS[1])
+    answer = reader().answer(Question(QUESTIONS[1]))
     assert (answer.citations[-1].text, answer.unverified) == ("The cat sat on the", ())

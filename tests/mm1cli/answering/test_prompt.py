@@ -11,6 +11,7 @@ from mm1cli.answering import abstention
 from mm1cli.answering.abstention import is_refusal, not_found
 from mm1cli.answering.answer import Answerer
 from mm1cli.answering.prompt import frame_tokens
+from mm1cli.answering.question import Question
 from mm1cli.ingest import read_corpus
 from mm1cli.ingest.manifest import ReadingPlan
 from mm1cli.ingest.pack import pack
@@ -42,7 +43,7 @@ def ask(engine, tmp_path, monkeypatch):
     def run(plan: ReadingPlan, **changes):
         settings = replace(SETTINGS, **changes)
         reader = Answerer(engine, packed, plan, settings, output.make_sink("text", True))
-        return reader.answer("how often did the cat sit?")
+        return reader.answer(Question("how often did the cat sit?"))
 
     return run
 

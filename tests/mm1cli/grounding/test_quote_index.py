@@ -15,6 +15,7 @@ from engine.constraints.word_boundaries import word_boundaries
 from engine.engine import Engine
 from mm1cli import output
 from mm1cli.answering.answer import Answerer
+from mm1cli.answering.question import Question
 from mm1cli.grounding import quote_index
 from mm1cli.grounding.normalize import normalize
 from mm1cli.grounding.quote_index import QuoteIndex
@@ -132,7 +133,7 @@ def test_an_answer_cites_what_it_quotes(llama, tmp_path, monkeypatch, plan: Read
     packed = pack(read_corpus(["notes"]), engine.tokenizer)
     settings = Settings(max_tokens=120, temperature=2.0, seed=3, quiet=True)
     reader = Answerer(engine, packed, plan, settings, output.make_sink("text", True))
-    answer = reader.answer("where is the rat?")
+    answer = reader.answer(Question("where is the rat?"))
     quoted = [one for one in answer.citations if one.kind is CitationKind.QUOTE]
     assert quoted, answer.text
     documents = {each.path: each for each in packed.corpus.documents}

@@ -1,0 +1,138 @@
+"""The prompt stage: from a question and its evidence to a context that ends where the answer
+begins."""
+
+import time
+from collections.abc import Sequence
+from copy import copy
+from dataclasses import dataclass, replace
+
+from engine.api import Context, Engine
+from mm1cli.answering.context_source import ContextSource, Uncached
+from mm1cli.answering.generation import thinking_tokens
+from mm1cli.answering.prompt import Focus, PromptMap, as_prompt_text, question_prompt
+from mm1cli.errors import BudgetError
+from mm1cli.ingest.manifest import ReadingPlan
+from mm1cli.ingest.pack import Packed
+from mm1cli.result import PassageRead
+from mm1cli.retrieval.passages import Passage
+from mm1cli.retrieval.retriever import Evidence
+from mm1cli.settings import Settings
+from mm1cli.sink import Sink
+
+
+@dataclass(frozen=True, slots=True)
+class Prefilled:
+    """A context that ends where the answer begins, how much of it was there, what is in it and
+    where."""
+
+    context: Context
+    reused_tokens: int
+    parts: tuple[PassageRead, ...]
+    map: PromptMap
+    seconds: float = 0.0
+
+    @property
+    def read_tokens(self) -> int:
+        return sum(part.tokens for part in self.parts)
+
+
+class Prefiller:
+    """Reads prompts about one corpus. Where it is read whole, that is done once."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        packed: Packed,
+        plan: ReadingPlan,
+        settings: Settings,
+        sink: Sink,
+        source: ContextSource | None = None,
+    ) -> None:
+        """`source` is where the context of the documents comes from; None reads them."""
+        self._engine, self._packed, self._plan = engine, packed, plan
+        self._settings, self._sink = settings, sink
+        self._source = source or Uncached(engine)
+        self._focus = Focus.of(settings.focus)
+        self._documents: Context | None = None
+        self._was_there = 0  # tokens of it that the next question need not have read
+
+    @property
+    def limit(self) -> int:
+        return self._settings.context_tokens or self._engine.max_positions
+
+    @property
+    def answer_tokens(self) -> int:
+        thinking = thinking_tokens(self._engine.tokenizer, self._settings)
+        return self._settings.max_tokens + thinking
+
+    def with_sink(self, sink: Sink) -> "Prefiller":
+        """This for one question, whose answer `sink` is told; whoever is next reuses more."""
+        twin = copy(self)
+        twin._sink = sink
+        self._was_there = len(self._documents or ())
+        return twin
+
+    def documents(self) -> Context | None:
+        """What all questions share, read now if it was not yet; None where they share nothing."""
+        if self._documents is None and self._plan is ReadingPlan.WHOLE:
+            prompt = question_prompt(self._engine.tokenizer, self._packed, "")
+            found = self._source.get(prompt.prefix, prompt.document_ends, self._on_prefill)
+            self._documents, self._was_there = found.context, found.reused_tokens
+        return self._documents
+
+    def prefill(self, question: str, evidence: Evidence) -> Prefilled:
+        """Raises BudgetError where not even one passage fits."""
+        began = time.perf_counter()
+        documents = self.documents()
+        if documents is None:
+            read = self._retrieved(question, evidence)
+        else:
+            read = self._whole(documents, question, evidence)
+        return replace(read, seconds=time.perf_counter() - began)
+
+    def _whole(self, documents: Context, question: str, evidence: Evidence) -> Prefilled:
+        """Everything: the corpus is forked for each question."""
+        context = documents.fork()
+        reused, self._was_there = self._was_there, len(context)
+        context.end_of_documents()
+        again = self._focus.repeated_evidence(evidence, are_passages_read=False)
+        room = self.limit - len(context) - self.answer_tokens
+        while True:
+            prompt = question_prompt(self._engine.tokenizer, self._packed, question, again)
+            if len(prompt.rest.token_ids) <= room or not again:
+                break
+            again = again[1:]  # the best stand last
+        if len(again) < (self._focus.num_passages or 0):
+            self._sink.note(f"the context has room to read {len(again)} passages again, not more")
+        context.extend(prompt.rest.token_ids)
+        read = zip(self._packed.corpus.documents, self._packed.token_ids, strict=True)
+        parts = tuple(PassageRead(document.path, None, len(ids)) for document, ids in read)
+        return Prefilled(context, reused, parts, prompt.map)
+
+    def _retrieved(self, question: str, evidence: Evidence) -> Prefilled:
+        """The best passages, as many as the context holds, the best one next to the question."""
+        best = [one.passage for one in evidence.passages[: self._focus.top_k]]
+        again = self._focus.repeated_evidence(evidence, are_passages_read=True)
+        for count in range(len(best), 0, -1):
+            texts = [as_prompt_text(passage) for passage in reversed(best[:count])]
+            prompt = question_prompt(self._engine.tokenizer, texts, question, again)
+            if len(prompt.token_ids) + self.answer_tokens <= self.limit:
+                break
+        else:
+            raise BudgetError(
+                f"one passage, the question and {self._settings.max_tokens:,} tokens of answer "
+                f"need more than the context of {self.limit:,} tokens; lower --max-tokens"
+            )
+        context = self._engine.new_context()
+        context.extend(prompt.token_ids, self._on_prefill)
+        return Prefilled(context, 0, self._passages_read(best[:count]), prompt.map)
+
+    def _passages_read(self, passages: Sequence[Passage]) -> tuple[PassageRead, ...]:
+        tokenizer = self._engine.tokenizer
+        return tuple(
+            PassageRead(one.document.path, one.locator, len(tokenizer.encode(one.text)))
+            for one in passages
+        )
+
+    def _on_prefill(self, done: int, total: int) -> None:
+        self._sink.progress("prefill", done, total, "tokens")

@@ -1,0 +1,43 @@
+"""From --ask, --template and --schema to questions that are checked once."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mm1cli.answering import json_schema
+from mm1cli.answering.json_schema import Schema
+from mm1cli.answering.question import Question, check
+from mm1cli.errors import UsageError
+from mm1cli.settings import Settings, replace_unset
+from mm1cli.tables import templates
+from mm1cli.tables.templates import Template
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """`table` is the template whose answer is a table, filled for `asks`; `questions` are then the
+    longest that the model will read."""
+
+    asks: Sequence[str]
+    questions: list[Question]
+    schema: Schema | None
+    table: Template | None = None
+
+
+def settle(asks: Sequence[str], template_name: str | None, settings: Settings) -> Asked:
+    """Raises UsageError for what cannot be asked."""
+    check(asks)
+    if template_name is None:
+        return _asked(asks, asks, settings)
+    template = templates.load(template_name)
+    if template.kind == "answer":
+        texts = template.questions(asks)
+        return _asked(asks, texts, replace_unset(settings, schema=template.schema))
+    if settings.schema:
+        raise UsageError(f"--template {template.name} makes a table; it goes without --schema")
+    texts = [*template.aspects(asks).values(), *template.questions(asks)]
+    return Asked(asks, [Question(text) for text in texts], None, template)
+
+
+def _asked(asks: Sequence[str], texts: Sequence[str], settings: Settings) -> Asked:
+    schema = json_schema.load(settings.schema) if settings.schema else None
+    return Asked(asks, [Question(text, schema) for text in texts], schema)
