@@ -59,9 +59,11 @@ def test_a_norm_of_a_sum_is_the_definition(rows, width, alpha, seed):
     x, block, weight = loud(rows, width, seed=seed), loud(rows, width, seed=1), random(width)
     arguments = (alpha, 0.25, weight, 1e-3)
     total, normed = kernels.rms_norm_of_sum(x, block, *arguments)
-    want_total, want = naive_norm.rms_norm_of_sum(x, block, *arguments)
-    assert relative_rms(total, want_total) < 2e-7
-    assert relative_rms(normed, want) < 1e-6
+    want_total, _ = naive_norm.rms_norm_of_sum(x, block, *arguments)
+    # Two sums may nearly cancel, so over what is added up.
+    size = alpha * x.norm() + 0.25 * block.norm()
+    assert (total.double() - want_total).norm() < 2e-7 * size
+    assert relative_rms(normed, naive_norm.rms_norm(total, weight, 1e-3, 1)) < 1e-6
     assert torch.equal(normed, kernels.rms_norm(total, weight, 1e-3))
     for at in range(rows):
         row = slice(at, at + 1)
@@ -74,9 +76,10 @@ def test_a_norm_of_a_sum_is_the_definition(rows, width, alpha, seed):
 def test_swiglu_is_the_definition_and_a_row_has_the_bits_it_has_alone(rows, width, size, seed):
     x = size * random(rows, 2 * width, seed=seed)
     got = kernels.swiglu(x)
-    tiny = torch.finfo(torch.float32).tiny  # a denormal number cannot be within 1e-6 of anything
     want = naive_swiglu.swiglu(x)
-    assert relative_rms(got, want) < 1e-6 or (got - want).abs().max() < tiny
+    # A sigmoid that is no normal number may be 0, and a denormal result is off by more than 1e-6.
+    lost = 2 * torch.finfo(torch.float32).tiny * (1 + (x[:, :width] * x[:, width:]).abs())
+    assert relative_rms(got, want) < 1e-6 or ((got - want).abs() <= lost).all()
     assert torch.equal(got, by_row(swiglu.swiglu, x))
 
 
@@ -137,9 +140,9 @@ def test_the_recurrence_is_the_definition_and_tokens_have_the_bits_they_have_alo
     assert torch.equal(state, before)
     want, want_after = naive_lightning.lightning_attention(q, k, v, slopes, state)
     # Single sums may come out near zero, so over what is added up.
-    size = (q.norm() * want_after.norm() / (heads * width) ** 0.5).item()
-    assert (got.double() - want).norm().item() < 2e-6 * max(size, want.norm().item())
-    assert relative_rms(after, want_after) < 1e-6
+    sizes = naive_lightning.lightning_attention(q.abs(), k.abs(), v.abs(), slopes, state.abs())
+    assert (got.double() - want).norm() < 1e-6 * sizes[0].norm()
+    assert (after.double() - want_after).norm() < 1e-6 * sizes[1].norm()
     for at in range(tokens):
         one = slice(at, at + 1)
         out, state = kernels.lightning_attention(q[one], k[one], v[one], slopes, state)
