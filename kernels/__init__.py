@@ -127,7 +127,7 @@ def lightning_output(
 ) -> Tensor:
     """sigmoid(gate) * out / rms(out) * weight, the rms over all heads' channels, in float32.
 
-    With `groups`, each of so many equal stretches of the channels has its own rms.
+    With `groups`, each of so many equal groups of the channels has its own rms.
     Shapes: out [T, H, E]; gate [T, H E], before the sigmoid; weight [H E]. Returns [T, H E] in
     out's dtype.
     """
@@ -254,7 +254,7 @@ def rms_norm(
 ) -> Tensor:
     """x / rms(x) * weight over the last dimension   (arXiv 1910.07467, eq. 4), in float32.
 
-    With `groups`, each of so many equal stretches of the last dimension has its own rms.
+    With `groups`, each of so many equal groups of the last dimension has its own rms.
     Shapes: x [..., D]; weight [D]. Returns [..., D] in x's dtype.
     """
     choice = _norm.REGISTRY.choose(x.device, x.dtype, implementation)

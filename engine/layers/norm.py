@@ -8,7 +8,7 @@ from engine.config import Residual
 class RMSNorm(nn.Module):
     """x / rms(x) * weight over the last dimension, in float32 (arXiv 1910.07467, eq. 4).
 
-    With `groups`, each of so many equal stretches of the last dimension has its own rms.
+    With `groups`, each of so many equal groups of the last dimension has its own rms.
     """
 
     def __init__(self, size: int, eps: float, groups: int = 1) -> None:

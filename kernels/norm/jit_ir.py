@@ -14,7 +14,7 @@ from kernels.jit.builder import F32, I64, VECTOR, FunctionBuilder
 
 
 class KernelArgs(Structure):
-    """Norms of `rows` x `groups` stretches of `width` elements."""
+    """Norms of `rows` x `groups` runs of `width` elements."""
 
     _fields_ = (
         ("x", c_void_p),  # [rows, groups, width]

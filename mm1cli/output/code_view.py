@@ -72,12 +72,12 @@ class CodeView:
     added: frozenset[int]
     odd: Mapping[int, "LineSurprisal"]
 
-    def around(self, stretches: Iterable[tuple[int, int]], anchors: str = "") -> list[Row]:
+    def around(self, spans: Iterable[tuple[int, int]], anchors: str = "") -> list[Row]:
         """The lines of `hunks` (first, last) marked, a few beside each, gaps as such. With
         `anchors` each odd line can be linked to, by that and its number."""
         marked: set[int] = set()
         shown: set[int] = set()
-        for first, last in stretches:
+        for first, last in spans:
             marked.update(range(first, min(last, len(self.lines)) + 1))
             shown.update(range(first - AROUND_LINES, last + AROUND_LINES + 1))
         found: list[Row] = []

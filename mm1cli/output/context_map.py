@@ -11,7 +11,7 @@ from mm1cli.result import Answer, Citation, CitationKind
 NUM_HEATS = 4
 _NARROWEST = 0.06  # documents narrower than this share a segment, so there are at most 1,700
 _NARROWEST_NUMBERED = 4.0  # room for its number
-_GAP = 0.05  # stretches this close are drawn as one
+_GAP = 0.05  # spans this close are drawn as one
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ class Evidence:
     """`passages` by judgement and bm25 together, `pieces` (runs of sentences from the best of them)
     by judgement, each best first.
 
-    `lift` is how much likelier a passage makes the question, in nats per token of it: the highest
+    `score_margin` is how much likelier a passage makes the question, in nats per token of it: the highest
     score over that of no text at all.
     """
 
@@ -70,8 +70,8 @@ class Retriever:
             spans,
             lambda done, total: on_progress("finding evidence", done, total, "quotes"),
         )
-        lift = judged[0].score - self._judge.score(question, "") if judged else 0.0
-        return Evidence(tuple(ranked), tuple(non_overlapping(pieces, NUM_PIECES)), lift)
+        margin = judged[0].score - self._judge.score(question, "") if judged else 0.0
+        return Evidence(tuple(ranked), tuple(non_overlapping(pieces, NUM_PIECES)), margin)
 
 
 def non_overlapping(ranked: Sequence[Ranked], limit: int) -> list[Ranked]:

@@ -1,4 +1,4 @@
-"""What is read at once: as many whole files as fit, else stretches of one file behind its heads.
+"""What is read at once: as many whole files as fit, else line spans of one file behind its heads.
 
 Every token of every file is scored in exactly one window. A window begins with the heads (imports,
 definitions) of the files that the first one imports; a later stretch of a long file begins with
@@ -100,13 +100,13 @@ class Planner:
         """Windows that score documents `numbers`, in this order."""
         head_ids: tuple[int, ...] = ()
         head_paths: tuple[str, ...] = ()
-        stretches: list[LineSpan] = []
+        spans: list[LineSpan] = []
         room = 0
         for number in numbers:
             size = len(self.packed.token_ids[number])
             if size > room:
-                if stretches:
-                    yield Window(head_ids, head_paths, tuple(stretches))
+                if spans:
+                    yield Window(head_ids, head_paths, tuple(spans))
                 document = self.packed.corpus.documents[number]
                 head_ids, head_paths = self.heads_of_imports(document)
                 *done, last = self._cut(number, len(head_ids))
@@ -115,13 +115,13 @@ class Planner:
                 if last.first:
                     window = self._window(document, last, head_ids, head_paths)
                     head_ids, head_paths = window.head_ids, window.head_paths
-                stretches = [last]
+                spans = [last]
                 room = self.limit - len(head_ids) - (last.last - last.first)
             else:
-                stretches.append(LineSpan(number, 0, 0, size))
+                spans.append(LineSpan(number, 0, 0, size))
                 room -= size
-        if stretches:
-            yield Window(head_ids, head_paths, tuple(stretches))
+        if spans:
+            yield Window(head_ids, head_paths, tuple(spans))
 
     def _window(
         self,
@@ -135,7 +135,7 @@ class Planner:
         return Window(self._heads_above(document, stretch), (document.path,), (stretch,))
 
     def _cut(self, number: int, num_heads: int) -> list[LineSpan]:
-        """The stretches of one document; borders are at beginnings of lines where there are any."""
+        """The spans of one document; borders are at beginnings of lines where there are any."""
         size = len(self.packed.token_ids[number])
         if num_heads + size <= self.limit:
             return [LineSpan(number, 0, 0, size)]
