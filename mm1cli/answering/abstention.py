@@ -1,9 +1,10 @@
 """When to say that the documents do not answer a question, and how.
 
 Some passage must make the question likelier than no passage does, by `MIN_SCORE_MARGIN`. Zero is
-the conservative choice: measured (benchmarks/LOG.md), a small model's margin does not tell documents
-that answer from documents about the same things, and an answer that is withheld is worse than one
-whose evidence can be looked at. A model that itself says that it found nothing is believed.
+the conservative choice: measured (benchmarks/LOG.md), a small model's margin does not tell
+documents that answer from documents about the same things, and an answer that is withheld is worse
+than one whose evidence can be looked at. A model that itself says that it found nothing is
+believed.
 """
 
 from mm1cli.retrieval.retriever import Evidence

@@ -24,8 +24,8 @@ class Evidence:
     """`passages` by judgement and bm25 together, `pieces` (runs of sentences from the best of them)
     by judgement, each best first.
 
-    `score_margin` is how much likelier a passage makes the question, in nats per token of it: the highest
-    score over that of no text at all.
+    `score_margin` is how much likelier a passage makes the question, in nats per token of it: the
+    highest score over that of no text at all.
     """
 
     passages: tuple[Ranked, ...]
