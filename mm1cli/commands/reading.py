@@ -86,8 +86,8 @@ def read(
         frame = answer_tokens + frame_tokens(tokenizer, asked, settings.focus)
         limit = settings.context_tokens or max_positions(model)
         packed = pack_all(found, tokenizer, min(MAX_CONTENTS_TOKENS, limit // _CONTENTS_SHARE))
-    found = settle(model, packed, frame, tokenizer, settings, sink)
-    return replace(found, manifest=replace(found.manifest, is_searched=is_searched))
+    reading = settle(model, packed, frame, tokenizer, settings, sink)
+    return replace(reading, manifest=replace(reading.manifest, is_searched=is_searched))
 
 
 def outcomes(
