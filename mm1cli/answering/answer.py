@@ -11,31 +11,22 @@ from copy import copy
 from dataclasses import dataclass, replace
 from functools import partial
 
-from engine.api import Engine, IoStats
+from engine.api import Engine
 from mm1cli.answering import abstention, json_schema
+from mm1cli.answering.check import check, claims_of
 from mm1cli.answering.context_source import ContextSource
 from mm1cli.answering.generation import Generation, Generator
 from mm1cli.answering.in_order import in_order
 from mm1cli.answering.json_schema import Schema
+from mm1cli.answering.meter import Meter
 from mm1cli.answering.prefill import Prefilled, Prefiller
 from mm1cli.answering.prompt import Focus, question_prompt
 from mm1cli.answering.question import Question
-from mm1cli.grounding import citations
 from mm1cli.grounding.attribution import Attributed, attribute
-from mm1cli.grounding.claims import Candidate, claims
 from mm1cli.grounding.quote_index import QuoteIndex
 from mm1cli.ingest.manifest import ReadingPlan
 from mm1cli.ingest.pack import Packed
-from mm1cli.result import (
-    Answer,
-    Citation,
-    CitationKind,
-    CitationStatus,
-    Claim,
-    Usage,
-    unverified_note,
-)
-from mm1cli.retrieval.passages import with_heading
+from mm1cli.result import Answer, Citation, Claim, Usage, unverified_note
 from mm1cli.retrieval.retriever import Evidence, Retriever
 from mm1cli.settings import Settings
 from mm1cli.sink import Sink
@@ -124,7 +115,8 @@ class Answerer:
             partial(self._with_sink(sink).answer, question)
             for question, sink in zip(questions, sinks, strict=True)
         ]
-        return self._engine.run_shared(works, self._most_tokens(questions), documents)
+        shared = None if documents is None else documents.context
+        return self._engine.run_shared(works, self._most_tokens(questions), shared)
 
     def _most_tokens(self, questions: Sequence[Question]) -> int:
         """What a question and its answer add to what all share."""
@@ -143,14 +135,16 @@ class Answerer:
 
     def answer(self, question: Question) -> Answer:
         """Streams one answer and its citations to the sink, and returns it whole."""
-        began, io_before = time.perf_counter(), self._engine.io_stats
+        meter = Meter(self._engine)
         evidence = self._finder.find(question.text, self._sink.progress, self._focus.top_k)
         read = self._prefiller.prefill(question.prompt_text, evidence)
         reply = self._generate(read, evidence)
         attributed = self._attribute(question, evidence, read, reply)
         checked = self._check(reply, attributed)
         self._tell(reply, checked)
-        usage = self._usage(read, reply, began, io_before)
+        meter.note_prefill(len(read.context), read.reused_tokens, read.seconds)
+        meter.note_generation(reply.generation, reply.seconds)
+        usage = meter.usage(self._packed.num_tokens, read.read_tokens)
         answer = self._answer(question, read, reply, checked, usage)
         self._sink.answer(answer)
         return answer
@@ -198,11 +192,11 @@ class Answerer:
         )
 
     def _check(self, reply: _Reply, evidence: Sequence[Attributed]) -> _Checked:
-        cited, unverified = _cited(reply.said, evidence, self._quotable)
+        cited, unverified = check(reply.said, evidence, self._quotable)
         if self._grammar is not None:
             unverified += json_schema.unknown_dates(reply.text, self._packed.corpus)
         has_claims = reply.is_found and self._grammar is None
-        carried = _claims(reply.text, cited, evidence) if has_claims else ()
+        carried = claims_of(reply.text, cited, evidence) if has_claims else ()
         return _Checked(tuple(cited), tuple(unverified), carried)
 
     def _tell(self, reply: _Reply, checked: _Checked) -> None:
@@ -212,27 +206,6 @@ class Answerer:
             self._sink.note(f"the model's own words, which no passage bears out: {words.strip()}")
         if checked.unverified:
             self._sink.note(unverified_note(checked.unverified))
-
-    def _usage(
-        self, read: Prefilled, reply: _Reply, began: float, io_before: IoStats | None
-    ) -> Usage:
-        generation, io = reply.generation, self._engine.io_stats
-        if io is not None and io_before is not None:
-            io = io.since(io_before)
-        return Usage(
-            corpus_tokens=self._packed.num_tokens,
-            read_tokens=read.read_tokens,
-            context_tokens=len(read.context),
-            reused_tokens=read.reused_tokens,
-            output_tokens=generation.num_tokens,
-            prefill_s=read.seconds,
-            decode_s=reply.seconds,
-            total_s=time.perf_counter() - began,
-            drafted_tokens=generation.num_drafted,
-            accepted_tokens=generation.num_accepted,
-            weights_read_bytes=None if io is None else io.read_bytes,
-            weights_hit_rate=None if io is None else io.hit_rate,
-        )
 
     def _answer(
         self, question: Question, read: Prefilled, reply: _Reply, checked: _Checked, usage: Usage
@@ -255,47 +228,3 @@ class Answerer:
             thinking=reply.generation.thinking,
             words=reply.words,
         )
-
-
-def _cited(
-    text: str, evidence: Sequence[Attributed], quotable: QuoteIndex
-) -> tuple[list[Citation], list[str]]:
-    """The evidence, then what `text` quotes, as citations; and what it says that is not there."""
-    """Evidence and quotations as citations, each found in the source; and what is not there."""
-    cited = [
-        citations.cite(
-            number,
-            one.passage,
-            CitationStatus.EXACT,
-            CitationKind.EVIDENCE,
-            score=one.score,
-            gain=None if one.gain is None else one.gain.mean,
-            attention=one.attention,
-        )
-        for number, one in enumerate(evidence, 1)
-    ]
-    quoted = []
-    unverified = []
-    for quote in citations.quotations(text):
-        if found := quotable.find(quote) or quotable.find_anywhere(quote):
-            quoted.append(found)
-        else:
-            unverified.append(quote)
-    if found := quotable.find(citations.unfinished(text)):
-        quoted.append(found)
-    for number, found in enumerate(quoted, len(cited) + 1):
-        cited.append(citations.cite(number, found, found.status, CitationKind.QUOTE))
-    unverified += [n for n in citations.numbers(text) if not quotable.has_number(n)]
-    return cited, unverified
-
-
-def _claims(
-    text: str, cited: Sequence[Citation], evidence: Sequence[Attributed]
-) -> tuple[Claim, ...]:
-    """Evidence stands first among the citations, in the same order."""
-    pieces = [
-        Candidate(citation.number, with_heading(one.passage), one.gain)
-        for citation, one in zip(cited, evidence, strict=False)
-    ]
-    pieces += [Candidate(citation.number, citation.text) for citation in cited[len(evidence) :]]
-    return claims(text, pieces)

@@ -7,7 +7,7 @@ from copy import copy
 from dataclasses import dataclass, replace
 
 from engine.api import Context, Engine
-from mm1cli.answering.context_source import ContextSource, Uncached
+from mm1cli.answering.context_source import ContextSource, PrefixContext, Uncached
 from mm1cli.answering.generation import thinking_tokens
 from mm1cli.answering.prompt import Focus, PromptMap, as_prompt_text, question_prompt
 from mm1cli.errors import BudgetError
@@ -53,7 +53,7 @@ class Prefiller:
         self._settings, self._sink = settings, sink
         self._source = source or Uncached(engine)
         self._focus = Focus.of(settings.focus)
-        self._documents: Context | None = None
+        self._documents: PrefixContext | None = None
         self._was_there = 0  # tokens of it that the next question need not have read
 
     @property
@@ -69,15 +69,15 @@ class Prefiller:
         """This for one question, whose answer `sink` is told; whoever is next reuses more."""
         twin = copy(self)
         twin._sink = sink
-        self._was_there = len(self._documents or ())
+        self._was_there = 0 if self._documents is None else len(self._documents.context)
         return twin
 
-    def documents(self) -> Context | None:
+    def documents(self) -> PrefixContext | None:
         """What all questions share, read now if it was not yet; None where they share nothing."""
         if self._documents is None and self._plan is ReadingPlan.WHOLE:
             prompt = question_prompt(self._engine.tokenizer, self._packed, "")
             found = self._source.get(prompt.prefix, prompt.document_ends, self._on_prefill)
-            self._documents, self._was_there = found.context, found.reused_tokens
+            self._documents, self._was_there = found, found.reused_tokens
         return self._documents
 
     def prefill(self, question: str, evidence: Evidence) -> Prefilled:
@@ -87,7 +87,7 @@ class Prefiller:
         if documents is None:
             read = self._retrieved(question, evidence)
         else:
-            read = self._whole(documents, question, evidence)
+            read = self._whole(documents.context, question, evidence)
         return replace(read, seconds=time.perf_counter() - began)
 
     def _whole(self, documents: Context, question: str, evidence: Evidence) -> Prefilled:

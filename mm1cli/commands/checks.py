@@ -34,6 +34,11 @@ def require_everything_read(manifest: Manifest) -> None:
             f"--strict: {len(lost):,} of {len(manifest.entries):,} left out, "
             f"first {lost[0].path} ({lost[0].reason})"
         )
+    if manifest.is_searched:
+        raise InputLeftOutError(
+            f"--strict: of {manifest.tokens:,} tokens this template reads the sentences it finds; "
+            "no run of it reads all"
+        )
     if manifest.plan is ReadingPlan.RETRIEVAL:
         raise InputLeftOutError(
             f"--strict: {manifest.tokens:,} tokens do not fit the budget of "

@@ -22,6 +22,10 @@ class Asked:
     schema: Schema | None
     table: Template | None = None
 
+    @property
+    def is_searched(self) -> bool:
+        return self.table is not None and self.table.is_searched
+
 
 def settle(asks: Sequence[str], template_name: str | None, settings: Settings) -> Asked:
     """Raises UsageError for what cannot be asked."""

@@ -4,7 +4,7 @@ import shutil
 import sys
 from collections.abc import Generator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
@@ -65,12 +65,18 @@ class Reading:
 
 
 def read(
-    sources: Sources, questions: Sequence[Question], settings: Settings, sink: Sink
+    sources: Sources,
+    questions: Sequence[Question],
+    settings: Settings,
+    sink: Sink,
+    *,
+    is_searched: bool = False,
 ) -> Reading:
     """Reads and counts everything, without loading the model's weights.
 
     The budget is what the context leaves beside the prompt, the list of contents, the longest
-    question and the answer. Raises BudgetError for --fit fail, or if the budget is nothing.
+    question and the answer; see `Manifest` for `is_searched`. Raises BudgetError for --fit fail,
+    or if the budget is nothing.
     """
     asked = [question.prompt_text for question in questions]
     with closing(outcomes(sources, settings, sink)) as found:
@@ -80,7 +86,8 @@ def read(
         frame = answer_tokens + frame_tokens(tokenizer, asked, settings.focus)
         limit = settings.context_tokens or max_positions(model)
         packed = pack_all(found, tokenizer, min(MAX_CONTENTS_TOKENS, limit // _CONTENTS_SHARE))
-    return settle(model, packed, frame, tokenizer, settings, sink)
+    reading = settle(model, packed, frame, tokenizer, settings, sink)
+    return replace(reading, manifest=replace(reading.manifest, is_searched=is_searched))
 
 
 def outcomes(

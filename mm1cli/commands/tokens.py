@@ -19,7 +19,9 @@ def run(
 ) -> None:
     asked = settle(asks, template_name, settings)
     sink.init(RunInfo(command, settings.model))
-    manifest = read(sources, asked.questions, settings, sink).manifest
+    manifest = read(
+        sources, asked.questions, settings, sink, is_searched=asked.is_searched
+    ).manifest
     sink.manifest(manifest, show=True)
     require_documents(manifest)
     if settings.strict:

@@ -36,11 +36,13 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """`budget_tokens` is what the model's context leaves for documents."""
+    """`budget_tokens` is what the model's context leaves for documents; with `is_searched` only
+    passages of them are read in any case."""
 
     entries: tuple[Entry, ...]
     budget_tokens: int
     policy: str = "focus"  # for what does not fit
+    is_searched: bool = False
 
     @property
     def read(self) -> tuple[Entry, ...]:
@@ -66,7 +68,8 @@ class Manifest:
     @property
     def plan(self) -> ReadingPlan:
         """How the corpus is read: all of it where it fits, else passages found by the question."""
-        return ReadingPlan.WHOLE if self.fits else ReadingPlan.RETRIEVAL
+        is_whole = self.fits and not self.is_searched
+        return ReadingPlan.WHOLE if is_whole else ReadingPlan.RETRIEVAL
 
     def as_json(self) -> dict[str, object]:
         return {

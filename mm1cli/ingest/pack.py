@@ -72,6 +72,11 @@ class Packed:
         """Of the documents alone."""
         return sum(map(len, self.token_ids))
 
+    def apart(self) -> Iterator["Packed"]:
+        """Each document as a corpus of its own."""
+        for document, ids in zip(self.corpus.documents, self.token_ids, strict=True):
+            yield Packed(Corpus((document,)), (ids,), (), self.encoder)
+
     def ids(self) -> list[int]:
         """All of them, as they stand in the context."""
         return [*self.contents_ids, *(i for ids in self.token_ids for i in ids)]

@@ -1,29 +1,39 @@
 """One question to one document: a short text, and the sentence of that document which carries it.
 
-The evidence is chosen as for any answer: bm25, then likelihood of the question given the sentence.
-A document is silent on a question if even its best sentence makes the question no likelier than no
-text at all does. What the model writes stays only if it came to an end, says more than the question
+The stages are those of any answer (`mm1cli.answering`), over one document: no other is in the
+context, so that a cell cannot be filled from its neighbour's. Where everything fits, a document is
+read whole once and forked for each question; else the passages that share words with the question
+are read. A document is silent if even its best sentence makes the question no likelier than no text
+at all does. What the model decodes stays only if it came to an end, says more than the question
 did, mostly in words of what it read, and has no number or quotation that the document has not; else
 the sentence itself fills the cell.
 """
 
 import re
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from engine.api import Engine, StopReason
 from mm1cli.answering import abstention
-from mm1cli.answering.generation import Generator
-from mm1cli.answering.prompt import as_prompt_text, question_prompt
-from mm1cli.grounding import citations
+from mm1cli.answering.check import check
+from mm1cli.answering.context_source import ContextSource
+from mm1cli.answering.generation import Generation, Generator
+from mm1cli.answering.meter import Meter
+from mm1cli.answering.prefill import Prefilled, Prefiller
+from mm1cli.answering.prompt import Focus
+from mm1cli.grounding.attribution import Attributed
 from mm1cli.grounding.quote_index import QuoteIndex
-from mm1cli.ingest.corpus import Corpus, Document
+from mm1cli.ingest.manifest import ReadingPlan
+from mm1cli.ingest.pack import Packed
+from mm1cli.result import Citation
 from mm1cli.retrieval.bm25 import Bm25Index
-from mm1cli.retrieval.passages import Passage, Ranked, passages
+from mm1cli.retrieval.passages import Passage, passages
 from mm1cli.retrieval.rerank import Reranker
+from mm1cli.retrieval.retriever import Evidence
 from mm1cli.settings import Settings
+from mm1cli.sink import Sink
 
-NUM_PASSAGES = 3  # whose sentences are judged, and which are read for the text
 QUOTE_SENTENCES = 2
 CELL_TOKENS = 48  # of the longest text in a table's cell
 _WHOLE = frozenset({StopReason.END, StopReason.STOP_TEXT})
@@ -36,89 +46,122 @@ _STEM = 5  # letters by which forms of one word are taken for one
 
 @dataclass(frozen=True, slots=True)
 class CellAnswer:
-    """`best` is None where the document is silent; `text` is then empty. The model was shown
-    `read`, to judge them and in the context of the text, `context_tokens` long; `output_tokens`
-    were decoded."""
+    """Nothing is cited, and `text` is empty, where the document is silent. The first citation is
+    the sentence `best`, quotations follow. `judged` are the passages whose sentences were ranked.
+    """
 
-    text: str
-    best: Ranked | None
-    read: tuple[Passage, ...] = ()
-    context_tokens: int = 0
-    output_tokens: int = 0
+    text: str = ""
+    citations: tuple[Citation, ...] = ()
+    best: Passage | None = None
+    judged: tuple[Passage, ...] = ()
 
 
-class DocumentQA:
-    """Asks documents one by one, with one model. What a question or a document needs is kept."""
+class CellStages:
+    """What the cells of a table share: a model, how its contexts are read, what a question needs,
+    what all of it cost."""
 
-    def __init__(self, engine: Engine, settings: Settings) -> None:
-        self._engine, self._settings = engine, settings
-        self._judge = Reranker(engine)
-        self._indices: dict[str, Bm25Index] = {}
-        self._quotable: dict[str, QuoteIndex] = {}
+    def __init__(
+        self,
+        engine: Engine,
+        plan: ReadingPlan,
+        settings: Settings,
+        sink: Sink,
+        meter: Meter,
+        source: ContextSource | None = None,
+        max_tokens: int = CELL_TOKENS,
+    ) -> None:
+        self.engine, self.plan, self.sink, self.source = engine, plan, sink, source
+        max_tokens = min(max_tokens, settings.max_tokens)
+        self.settings = replace(settings, max_tokens=max_tokens, think="hide")
+        self.meter, self.judge = meter, Reranker(engine)
         self._baselines: dict[str, float] = {}
 
-    def ask(self, document: Document, question: str, max_tokens: int = CELL_TOKENS) -> CellAnswer:
-        found = self.index(document).search(question, NUM_PASSAGES)
-        spans = [span for passage in found for span in passage.spans(QUOTE_SENTENCES)]
-        ranked = self._judge.rank(question, spans, lambda done, total: None)  # noqa: ARG005
-        if not ranked or ranked[0].score <= self._baseline(question):
-            return CellAnswer("", None, tuple(found))
-        best = ranked[0]
-        # The passage that holds the best sentence stands next to the question.
-        near = sorted(found, key=lambda passage: passage.overlaps(best.passage))
-        text, num_context, num_written = self.generate(
-            near, best.passage.text, question, min(max_tokens, self._settings.max_tokens)
-        )
-        if abstention.is_refusal(text):
-            return CellAnswer("", None, tuple(found), num_context, num_written)
-        if not _is_carried(text, question, near) or self.unverified(document, text):
-            text = best.passage.text
-        return CellAnswer(text, best, tuple(found), num_context, num_written)
+    def baseline(self, question: str) -> float:
+        """Mean log-likelihood of the question without any text, nats per token."""
+        if question not in self._baselines:
+            self._baselines[question] = self.judge.score(question, "")
+        return self._baselines[question]
 
-    def generate(
-        self, near: Sequence[Passage], again: str, question: str, max_tokens: int
-    ) -> tuple[str, int, int]:
-        """One line of the model's, and the tokens it read and wrote."""
-        engine = self._engine
-        texts = [as_prompt_text(one) for one in near]
-        context = engine.new_context()
-        context.extend(question_prompt(engine.tokenizer, texts, question, [again]).token_ids)
-        num_context = len(context)
-        writer = Generator(
-            engine,
-            replace(self._settings, max_tokens=max_tokens, think="hide"),
+    def prefiller(self, packed: Packed) -> Prefiller:
+        return Prefiller(self.engine, packed, self.plan, self.settings, self.sink, self.source)
+
+    def generate(self, read: Prefilled, quotable: QuoteIndex) -> str:
+        """One line, whose quotations stand in what is `quotable`."""
+        began = time.perf_counter()
+        generator = Generator(
+            self.engine,
+            self.settings,
             on_token=lambda text: None,  # noqa: ARG005
             on_thinking=lambda text: None,  # noqa: ARG005
             on_progress=lambda *told: None,  # noqa: ARG005
             stop_texts=("\n",),
+            quotable=lambda: quotable.suffixes,
         )
-        written = writer.generate(context)
-        num_written = len(written.token_ids) + written.num_thinking_tokens
-        text = written.text.strip()
-        if written.stop_reason == StopReason.LOOP:
-            text = ""
-        elif written.stop_reason not in _WHOLE:
-            text = "".join(_SENTENCE.findall(text)).strip()
-        return text, num_context, num_written
+        generation = generator.generate(read.context.fork())
+        self.meter.note_prefill(len(read.context), read.reused_tokens, read.seconds)
+        self.meter.note_generation(generation, time.perf_counter() - began)
+        return _line(generation)
 
-    def index(self, document: Document) -> Bm25Index:
-        if document.path not in self._indices:
-            self._indices[document.path] = Bm25Index(passages(Corpus((document,))))
-        return self._indices[document.path]
 
-    def unverified(self, document: Document, text: str) -> list[str]:
-        """The quotations and numbers of `text` that the document does not have."""
-        if document.path not in self._quotable:
-            self._quotable[document.path] = QuoteIndex(Corpus((document,)))
-        quotable = self._quotable[document.path]
-        quotes = [q for q in citations.quotations(text) if quotable.find_anywhere(q) is None]
-        return quotes + [n for n in citations.numbers(text) if not quotable.has_number(n)]
+class DocumentQA:
+    """Asks one document, which is all of `packed`."""
 
-    def _baseline(self, question: str) -> float:
-        """Mean log-likelihood of the question without any text, nats per token."""
-        if question not in self._baselines:
-            self._baselines[question] = self._judge.score(question, "")
-        return self._baselines[question]
+    def __init__(self, stages: CellStages, packed: Packed) -> None:
+        self._stages = stages
+        self._index = Bm25Index(passages(packed.corpus))
+        self._quotable = QuoteIndex(packed.corpus)
+        self._prefiller = stages.prefiller(packed)
+        self._has_read = False
+
+    def ask(self, question: str) -> CellAnswer:
+        evidence = self._retrieve(question)
+        judged = tuple(one.passage for one in evidence.passages)
+        is_wanted = self._stages.settings.always_answer or abstention.is_answerable(evidence)
+        if not evidence.pieces or not is_wanted:
+            return CellAnswer(judged=judged)
+        read = self._prefiller.prefill(question, evidence)
+        self._has_read = True
+        text = self._stages.generate(read, self._quotable)
+        if abstention.is_refusal(text):
+            return CellAnswer(judged=judged)
+        best = evidence.pieces[0]
+        carrier = [Attributed(best.passage, best.score, None, None)]
+        cited, unverified = check(text, carrier, self._quotable)
+        if unverified or not _is_carried(text, question, judged):
+            text, cited = best.passage.text, cited[:1]
+        return CellAnswer(text, tuple(cited), best.passage, judged)
+
+    def finish(self) -> None:
+        """Reads what the plan says is read, where every question was left without an answer."""
+        began = time.perf_counter()
+        if not self._has_read and (found := self._prefiller.documents()) is not None:
+            seconds = time.perf_counter() - began
+            self._stages.meter.note_prefill(len(found.context), found.reused_tokens, seconds)
+
+    def _retrieve(self, question: str) -> Evidence:
+        """As for any answer, but that passages are not judged, only their sentences: a table asks
+        much. The passage that holds the best sentence comes first."""
+        stages = self._stages
+        top_k = Focus.of(stages.settings.focus).top_k
+        found = self._index.scored(question, top_k)
+        spans = [span for one in found for span in one.passage.spans(QUOTE_SENTENCES)]
+        ranked = stages.judge.rank(question, spans, lambda done, total: None)  # noqa: ARG005
+        if not ranked:
+            return Evidence((), (), 0.0)
+        best = ranked[0]
+        found.sort(key=lambda one: not one.passage.overlaps(best.passage))
+        margin = best.score - stages.baseline(question)
+        return Evidence(tuple(found), tuple(ranked), margin)
+
+
+def _line(generation: Generation) -> str:
+    """Of what did not come to an end only whole sentences."""
+    text = generation.text.strip()
+    if generation.stop_reason == StopReason.LOOP:
+        return ""
+    if generation.stop_reason in _WHOLE:
+        return text
+    return "".join(_SENTENCE.findall(text)).strip()
 
 
 def _is_carried(text: str, question: str, near: Sequence[Passage]) -> bool:

@@ -2,45 +2,59 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from engine.api import Engine, Turn
+from mm1cli.answering.check import check
+from mm1cli.answering.context_source import ContextSource
+from mm1cli.answering.meter import Meter
 from mm1cli.grounding.dates import Date, dates
+from mm1cli.grounding.quote_index import QuoteIndex
 from mm1cli.ingest.manifest import ReadingPlan
 from mm1cli.ingest.pack import Packed
-from mm1cli.result import Answer, PassageRead, Usage, unverified_note
+from mm1cli.result import Answer, PassageRead, unverified_note
 from mm1cli.retrieval.bm25 import Bm25Index
 from mm1cli.retrieval.passages import Passage, Ranked, passages
 from mm1cli.retrieval.rerank import Reranker
+from mm1cli.retrieval.retriever import Evidence
 from mm1cli.settings import Settings
 from mm1cli.sink import Sink
 from mm1cli.tables import contradictions, markdown
-from mm1cli.tables.cell import CellAnswer, DocumentQA
+from mm1cli.tables.cell import CELL_TOKENS, CellAnswer, CellStages, DocumentQA
 from mm1cli.tables.markdown import Cell, Row, Sources
 from mm1cli.tables.templates import Template
 
 _FEWEST_JUDGED = 4  # times the rows a table may have: so many candidates the model sees
-_SUMMARY_TOKENS = 160
+SUMMARY_TOKENS = 160
 
 
 class TableFiller:
     """Fills the table of one template from one corpus."""
 
-    def __init__(self, engine: Engine, packed: Packed, settings: Settings, sink: Sink) -> None:
-        self._engine, self._packed, self._settings, self._sink = engine, packed, settings, sink
-        self._interview = DocumentQA(engine, settings)
-        self._documents = [document for document in packed.corpus.documents if document.blocks]
+    def __init__(
+        self,
+        engine: Engine,
+        packed: Packed,
+        plan: ReadingPlan,
+        settings: Settings,
+        sink: Sink,
+        source: ContextSource | None = None,
+    ) -> None:
+        """`plan` is how each document is read for its cells, `source` where its context comes from;
+        None reads it."""
+        self._engine, self._packed, self._plan = engine, packed, plan
+        self._settings, self._sink, self._source = settings, sink, source
+        self._meter = Meter(engine)
         self._sources = Sources()
         self._text = ""
         self._columns: list[str] = []
         self._rows: list[Row] = []
         self._read: dict[tuple[str, int, int], PassageRead] = {}
-        self._num_context = self._num_written = 0
         self._unverified: list[str] = []
 
     def answer(self, template: Template, asks: Sequence[str]) -> Answer:
-        """Streams the table to the sink, and returns it whole."""
-        began = time.perf_counter()
+        """Streams the table and its citations to the sink, and returns it whole."""
         fill: dict[str, Callable[[Template, Sequence[str]], None]] = {
             "table": self._table,
             "summary": self._summary,
@@ -50,18 +64,21 @@ class TableFiller:
         fill[template.kind](template, asks)
         for line in self._sources.markdown():
             self._say(line)
+        for citation in self._sources.citations:
+            self._sink.citation(citation)
         if self._unverified:
             self._sink.note(unverified_note(self._unverified))
+        read = tuple(self._read.values())
         answer = Answer(
             question=" / ".join([template.name, *asks]),
             text=self._text,
             citations=tuple(self._sources.citations),
-            usage=self._usage(time.perf_counter() - began),
-            plan=ReadingPlan.RETRIEVAL,
+            usage=self._meter.usage(self._packed.num_tokens, sum(part.tokens for part in read)),
+            plan=self._plan,
             stop_reason="end",
             seed=self._settings.seed,
             model_fingerprint=self._engine.fingerprint,
-            read=tuple(self._read.values()),
+            read=read,
             unverified=tuple(self._unverified),
             is_found=bool(self._sources.citations),
             value={"template": template.name} | markdown.value(self._columns, self._rows),
@@ -70,49 +87,58 @@ class TableFiller:
         return answer
 
     def _table(self, template: Template, asks: Sequence[str]) -> None:
-        aspects = template.aspects(asks)
-        self._begin(["Document", *aspects])
-        for number, document in enumerate(self._documents):
-            cells = []
-            for at, question in enumerate(aspects.values()):
-                cells.append(self._cell(self._interview.ask(document, question)))
-                done = number * len(aspects) + at + 1
-                self._progress("filling the table", done, len(self._documents) * len(aspects))
-            self._add([Cell(document.path), *cells])
+        self._by_document(template.aspects(asks), "filling the table", CELL_TOKENS)
 
     def _summary(self, template: Template, asks: Sequence[str]) -> None:
-        aspects = template.aspects(asks)
-        self._begin(["Document", *aspects])
-        said: list[Passage] = []
-        for number, document in enumerate(self._documents, 1):
-            cells = []
-            for question in aspects.values():
-                filled = self._interview.ask(document, question, _SUMMARY_TOKENS)
-                cells.append(self._cell(filled))
-                said += [filled.best.passage] if filled.best else []
-            self._progress("summarising", number, len(self._documents))
-            self._add([Cell(document.path), *cells])
+        said = self._by_document(template.aspects(asks), "summarising", SUMMARY_TOKENS)
         if len(said) > 1:
             self._overall(template.questions(asks)[0], said)
+
+    def _by_document(
+        self, aspects: Mapping[str, str], stage: str, max_tokens: int
+    ) -> list[Passage]:
+        """A row for each document, a column for each aspect; returns the sentences cited."""
+        stages = self._stages(self._plan, self._settings, max_tokens)
+        self._begin(["Document", *aspects])
+        documents = [one for one in self._packed.apart() if one.corpus.documents[0].blocks]
+        said: list[Passage] = []
+        for number, packed in enumerate(documents):
+            document = DocumentQA(stages, packed)
+            cells = []
+            for at, question in enumerate(aspects.values()):
+                answered = document.ask(question)
+                cells.append(self._cell(answered))
+                said += [answered.best] if answered.best else []
+                done = number * len(aspects) + at + 1
+                self._progress(stage, done, len(documents) * len(aspects))
+            document.finish()
+            self._note_document(packed)
+            self._add([Cell(packed.corpus.documents[0].path), *cells])
+        return said
+
+    def _stages(self, plan: ReadingPlan, settings: Settings, max_tokens: int) -> CellStages:
+        engine, sink, source = self._engine, self._sink, self._source
+        return CellStages(engine, plan, settings, sink, self._meter, source, max_tokens)
 
     def _overall(self, question: str, said: Sequence[Passage]) -> None:
         """What all say together, from the sentence of each; as many as the context holds."""
         tokenizer, limit = self._engine.tokenizer, self._limit() // 2
-        kept: list[Passage] = []
+        kept: list[Ranked] = []
         for passage in said:
             limit -= len(tokenizer.encode(passage.text)) + 32
             if limit > 0:
-                kept.append(passage)
-        text, num_context, num_written = self._interview.generate(
-            kept, "", question, min(_SUMMARY_TOKENS, self._settings.max_tokens)
-        )
-        self._num_context += num_context
-        self._num_written += num_written
-        if text:
-            self._unverified += set.intersection(
-                *(set(self._interview.unverified(document, text)) for document in self._documents)
-            )
-            self._say(f"\n{text}\n")
+                kept.insert(0, Ranked(passage, 0.0))  # the first ones stand first in the prompt
+        if not kept:
+            return
+        settings = replace(self._settings, focus=str(len(kept)))
+        stages = self._stages(ReadingPlan.RETRIEVAL, settings, SUMMARY_TOKENS)
+        read = stages.prefiller(self._packed).prefill(question, Evidence(tuple(kept), (), 0.0))
+        quotable = QuoteIndex(self._packed.corpus)
+        if text := stages.generate(read, quotable):
+            cited, unverified = check(text, (), quotable)
+            self._unverified += unverified
+            marks = "".join(f" [{self._sources.add(one)}]" for one in cited)
+            self._say(f"\n{text}{marks}\n")
 
     def _timeline(self, template: Template, asks: Sequence[str]) -> None:
         sentences = list(_sentences(self._packed))
@@ -177,8 +203,9 @@ class TableFiller:
         """p(Yes) of p(Yes) and p(No)."""
         tokenizer = self._engine.tokenizer
         told = f"One: {pair.one.text}\n\nAnother: {pair.other.text}\n\n"
-        context = self._engine.new_context()
+        began, context = time.perf_counter(), self._engine.new_context()
         context.extend(tokenizer.encode_chat([Turn("user", (told, question))]))
+        self._meter.note_prefill(len(context), 0, time.perf_counter() - began)
         yes, no = (sum(context.score(tokenizer.encode(word)).tolist()) for word in ("Yes", "No"))
         return 1 / (1 + math.exp(min(no - yes, 700)))
 
@@ -189,13 +216,18 @@ class TableFiller:
             part = PassageRead(one.document.path, one.locator, num_tokens)
             self._read[part.path, id(one.block), one.start] = part
 
-    def _cell(self, filled: CellAnswer) -> Cell:
-        self._num_context += filled.context_tokens
-        self._num_written += filled.output_tokens
-        self._note_read(filled.read)
-        if filled.best is None:
+    def _note_document(self, packed: Packed) -> None:
+        if self._plan is ReadingPlan.WHOLE:
+            path = packed.corpus.documents[0].path
+            self._read[path, 0, 0] = PassageRead(path, None, packed.num_tokens)
+
+    def _cell(self, answered: CellAnswer) -> Cell:
+        if self._plan is not ReadingPlan.WHOLE:
+            self._note_read(answered.judged)
+        if not answered.citations:
             return Cell("", is_found=False)
-        return Cell(filled.text, (self._sources.cite(filled.best.passage, filled.best.score),))
+        numbers = dict.fromkeys(self._sources.add(citation) for citation in answered.citations)
+        return Cell(answered.text, tuple(numbers))
 
     def _begin(self, columns: list[str]) -> None:
         self._columns = columns
@@ -218,18 +250,6 @@ class TableFiller:
 
     def _limit(self) -> int:
         return self._settings.context_tokens or self._engine.max_positions
-
-    def _usage(self, total_s: float) -> Usage:
-        return Usage(
-            corpus_tokens=self._packed.num_tokens,
-            read_tokens=sum(part.tokens for part in self._read.values()),
-            context_tokens=self._num_context,
-            reused_tokens=0,
-            output_tokens=self._num_written,
-            prefill_s=0.0,
-            decode_s=0.0,
-            total_s=total_s,
-        )
 
 
 def _sentences(packed: Packed) -> Iterator[Passage]:

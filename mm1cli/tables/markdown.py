@@ -1,7 +1,7 @@
 """Answers with rows and columns: what a cell holds, and a table as Markdown and as a value."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mm1cli.grounding import citations
 from mm1cli.result import Citation, CitationKind, CitationStatus
@@ -40,21 +40,18 @@ class Sources:
 
     def __init__(self) -> None:
         self.citations: list[Citation] = []
-        self._numbers: dict[tuple[str, int, int, int], int] = {}
+        self._numbers: dict[tuple[str, int | None, int | None, int | None], int] = {}
 
     def cite(self, passage: Passage, score: float) -> int:
-        document = passage.document
-        key = (document.path, id(passage.block), passage.start, passage.end)
+        exact, evidence = CitationStatus.EXACT, CitationKind.EVIDENCE
+        return self.add(citations.cite(0, passage, exact, evidence, score=score))
+
+    def add(self, citation: Citation) -> int:
+        """Its number here, whatever it was before."""
+        key = (citation.path, citation.block, citation.start, citation.end)
         if key not in self._numbers:
             self._numbers[key] = len(self.citations) + 1
-            citation = citations.cite(
-                self._numbers[key],
-                passage,
-                CitationStatus.EXACT,
-                CitationKind.EVIDENCE,
-                score=score,
-            )
-            self.citations.append(citation)
+            self.citations.append(replace(citation, number=self._numbers[key]))
         return self._numbers[key]
 
     def markdown(self) -> Iterator[str]:

@@ -39,6 +39,11 @@ class Template:
     columns: Mapping[str, str] = field(default_factory=dict)
     limit: int = 20
 
+    @property
+    def is_searched(self) -> bool:
+        """The program finds the sentences that the model is shown, however much would fit."""
+        return self.kind in {"timeline", "contradictions"}
+
     def questions(self, asks: Sequence[str]) -> list[str]:
         """What to ask, once for each of `asks`. Raises UsageError if one is needed and missing."""
         if SLOT in self.question and not asks and self.kind == "answer":

@@ -17,7 +17,7 @@ from engine.store.layerwise import LayerWriter
 from mm1cli.answering import context_source
 
 SECOND = "what did the bridge cost?"
-PAPERS = Path(__file__).parents[2] / "examples" / "papers"
+PAPERS = Path(__file__).parents[3] / "examples" / "papers"
 
 
 @pytest.fixture(autouse=True)

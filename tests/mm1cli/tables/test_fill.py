@@ -1,16 +1,25 @@
 """Red here means a table says what its documents do not, or leaves a cell without its source."""
 
 import pytest
-from commandline import write_files
+from commandline import POSITIONS, write_files
 from corpora import corpus
 
+from engine.engine import Engine
+from mm1cli.answering import abstention, context_source
+from mm1cli.answering.meter import Meter
 from mm1cli.grounding.dates import dates
-from mm1cli.result import CitationStatus
+from mm1cli.ingest import read_corpus
+from mm1cli.ingest.manifest import ReadingPlan
+from mm1cli.ingest.pack import pack
+from mm1cli.output import make_sink
+from mm1cli.result import CitationKind, CitationStatus
 from mm1cli.retrieval.passages import passages
+from mm1cli.settings import Settings
 from mm1cli.tables import contradictions, markdown
-from mm1cli.tables.cell import DocumentQA
+from mm1cli.tables.cell import CellStages, DocumentQA
 from mm1cli.tables.markdown import Cell
 
+QUICK = ("--max-tokens", 8, "--threads", 1)
 PAPERS = {
     "a.md": "The bridge cost 48 million crowns in all. The bridge was opened on 3 May 1904.\n",
     "b.md": "The bridge cost 52 million crowns in all. The ferry was not stopped in June 1905.\n",
@@ -24,8 +33,7 @@ def papers(no_settings, tmp_path):
 
 
 def ask(mm1, model, papers, *more):
-    short = ("--max-tokens", 8, "--threads", 1)
-    ran = mm1("analyze", "papers", "--model", model, *short, "--json", *more)
+    ran = mm1("analyze", "papers", "--model", model, *QUICK, "--json", *more)
     assert ran.code == 0, ran.err
     (answer,) = ran.json["answers"]
     return answer
@@ -102,6 +110,105 @@ def test_what_the_model_was_shown_is_reported(mm1, llama, papers, template):
     assert {part["path"] for part in answer["read"]} == {f"papers/{name}" for name in PAPERS}
 
 
+@pytest.mark.parametrize("template", ["compare", "summary"])
+def test_what_fits_is_read_whole_a_document_at_a_time(mm1, llama, papers, template):
+    """Red: the run says it reads everything, and the model is shown a few passages."""
+    ran = mm1("analyze", "papers", "--model", llama, *QUICK, "--json", "--template", template)
+    manifest, (answer,) = ran.json["manifest"], ran.json["answers"]
+    assert manifest["plan"] == answer["plan"] == "whole"
+    sizes = {entry["path"]: entry["tokens"] for entry in manifest["files"]}
+    assert {part["path"]: part["tokens"] for part in answer["read"]} == sizes
+    assert all(part["locator"] is None for part in answer["read"])
+    usage = answer["usage"]
+    assert usage["read_tokens"] == usage["corpus_tokens"] == sum(sizes.values())
+    assert usage["context_tokens"] - usage["reused_tokens"] > usage["corpus_tokens"]
+    assert usage["prefill_s"] > 0 and usage["decode_s"] > 0 and usage["output_tokens"] > 0
+
+
+def test_a_silent_document_has_an_empty_cell_and_is_read_all_the_same(
+    mm1, llama, papers, monkeypatch
+):
+    """Red: a cell is filled from a document that says nothing of it, or "whole" is not true."""
+    monkeypatch.setattr(abstention, "MIN_SCORE_MARGIN", float("inf"))
+    monkeypatch.delenv("MM1_ALWAYS_ANSWER", raising=False)
+    one = ("--template", "compare", "--ask", "the bridge")
+    answer = ask(mm1, llama, papers, *one)
+    assert not answer["is_found"] and not answer["citations"]
+    assert [row["the bridge"]["text"] for row in answer["value"]["rows"]] == [None] * 3
+    usage = answer["usage"]
+    assert usage["read_tokens"] == usage["corpus_tokens"] <= usage["context_tokens"]
+    assert ask(mm1, llama, papers, *one, "--always-answer")["is_found"]
+
+
+@pytest.fixture
+def too_long(mm1, llama, papers):
+    """Arguments for a run over papers that do not fit."""
+    write_files(papers, {"long.md": "The rat is on a mat far away from it all. " * 90})
+    how = ("analyze", "papers", "--model", llama, *QUICK, "--template", "compare")
+    how = (*how, "--ask", "the bridge", "--json")
+    manifest = mm1(*how, "--dry-run").json["manifest"]
+    limit = POSITIONS - manifest["budget_tokens"] + manifest["totals"]["tokens"] - 200
+    return (*how, "--context-tokens", limit)
+
+
+def test_what_does_not_fit_is_read_by_passages(mm1, too_long):
+    """Red: the model is shown what the run does not count, or more than the context holds."""
+    ran = mm1(*too_long)
+    manifest, (answer,) = ran.json["manifest"], ran.json["answers"]
+    assert manifest["plan"] == answer["plan"] == "focus"
+    usage = answer["usage"]
+    assert 0 < usage["read_tokens"] < usage["corpus_tokens"]
+    assert all(part["locator"] is not None for part in answer["read"])
+    assert [left["reason"] for left in answer["not_read"] if left["path"] == "papers/long.md"]
+    assert usage["reused_tokens"] == 0 and usage["prefill_s"] > 0
+
+
+def test_a_second_run_reads_no_document_again(mm1, llama, papers, monkeypatch):
+    """Red: what was read once is read for each column, or for each run."""
+    monkeypatch.setattr(context_source, "FEWEST_SAVED_TOKENS", 16)
+    one = ("--template", "compare", "--ask", "the bridge")
+    runs = [ask(mm1, llama, papers, *one) for _ in range(2)]
+    assert runs[0]["usage"]["reused_tokens"] == 0
+    assert runs[1]["usage"]["reused_tokens"] > runs[1]["usage"]["corpus_tokens"]
+    assert runs[0]["value"] == runs[1]["value"]
+    two = ask(mm1, llama, papers, *one, "--ask", "the ferry", "--no-cache")["usage"]
+    assert two["reused_tokens"] > 0
+
+
+def test_strict_is_about_what_the_table_read(mm1, llama, papers, too_long):
+    """Red: a table of a part of the input passes as one of all of it."""
+    how = ("analyze", "papers/a.md", "papers/b.md", "--model", llama, *QUICK, "--strict")
+    assert mm1(*how, "--template", "compare").code == 0
+    for template in ("timeline", "contradictions"):
+        ran = mm1(*how, "--template", template, "--json")
+        assert ran.code == 5 and ran.json["manifest"]["plan"] == "focus"
+    assert mm1(*too_long, "--strict").code == 5
+
+
+def test_strict_citations_is_about_the_words_of_a_table(mm1, llama, papers, monkeypatch):
+    """Red: a summary of all documents invents a number, and the run passes."""
+    monkeypatch.setattr(CellStages, "generate", lambda *given: "It cost 99 crowns in all.")
+    how = ("analyze", "papers", "--model", llama, *QUICK, "--template", "summary")
+    monkeypatch.setattr(CellStages, "baseline", lambda *given: -1e9)
+    assert mm1(*how).code == 0
+    ran = mm1(*how, "--strict-citations")
+    assert ran.code == 6 and "“99”" in ran.err
+
+
+@pytest.mark.parametrize("template", ["compare", "timeline", "contradictions"])
+def test_every_citation_of_a_table_is_an_event(mm1, llama, papers, template):
+    """Red: a program that follows the events learns of sources only at the end."""
+    how = ("analyze", "papers", "--model", llama, *QUICK, "--format", "jsonl")
+    events = mm1(*how, "--template", template).events
+    *_, result = (event for event in events if event["type"] == "result")
+    sent = [event for event in events if event["type"] == "citation"]
+    assert sent
+    assert [one["number"] for one in sent] == [one["number"] for one in result["citations"]]
+    assert [one["text"] for one in sent] == [one["text"] for one in result["citations"]]
+    kinds = [event["type"] for event in events if event["type"] in {"token", "citation", "result"}]
+    assert kinds == sorted(kinds, key=["token", "citation", "result"].index)
+
+
 def test_people_see_the_table_on_stdout_and_can_pipe_it(mm1, llama, papers):
     """Red: `> table.md` does not hold the quotes."""
     ran = mm1("analyze", "papers", "--model", llama, "--threads", 1, "--template", "timeline")
@@ -135,6 +242,39 @@ def test_a_table_and_a_schema_are_two_shapes(mm1, papers, template):
     assert ran.code == 2 and "without --schema" in ran.err
 
 
+class Saying:
+    """A decoding that says what it is told to."""
+
+    token_ids = (1, 2)
+    stop_reason, num_drafted, num_accepted = "end", 0, 0
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def __iter__(self):
+        return iter(self._text.partition(" "))
+
+
+@pytest.fixture
+def document(llama, papers, monkeypatch):
+    """One paper, asked with a model that says `document.text`; `constraints` are those of what it
+    decoded. Every question has an answer."""
+    engine = Engine(llama, threads=1)
+
+    def decode(context, **options):
+        document.constraints.append(options["constraint"])
+        return Saying(document.text)
+
+    monkeypatch.setattr(engine, "decode", decode)
+    sink = make_sink("json", True)
+    stages = CellStages(engine, ReadingPlan.WHOLE, Settings(), sink, Meter(engine))
+    monkeypatch.setattr(stages, "baseline", lambda question: -1e9)
+    packed = pack(read_corpus(["papers/a.md"]), engine.tokenizer)
+    document = DocumentQA(stages, packed)
+    document.stages, document.constraints = stages, []
+    return document
+
+
 @pytest.mark.parametrize(
     ("written", "kept"),
     [
@@ -146,24 +286,34 @@ def test_a_table_and_a_schema_are_two_shapes(mm1, papers, template):
         ("Not found in the documents.", None),
     ],
 )
-def test_a_cell_holds_only_what_its_document_carries(llama, papers, monkeypatch, written, kept):
+def test_a_cell_holds_only_what_its_document_carries(document, monkeypatch, written, kept):
     """Red: an invented figure stands in a table beside a true quote."""
-    from engine.engine import Engine
-    from mm1cli.ingest import read_corpus
-    from mm1cli.settings import Settings
-
-    interview = DocumentQA(Engine(llama, threads=1), Settings())
-    monkeypatch.setattr(interview, "generate", lambda *given: (written, 1, 1))
-    monkeypatch.setattr(interview, "_baseline", lambda question: -1e9)
-    document = read_corpus(["papers/a.md"]).documents[0]
-    filled = interview.ask(document, "What did the bridge cost?")
+    document.text = written
+    cell = document.ask("What did the bridge cost?")
     if kept is None:
-        assert filled.best is None and filled.text == ""
+        assert cell.best is None and cell.text == "" and not cell.citations
         return
-    assert filled.best is not None
-    assert filled.text == (written if kept else filled.best.passage.text)
-    monkeypatch.setattr(interview, "_baseline", lambda question: 0.0)
-    assert interview.ask(document, "What did the bridge cost?").best is None
+    assert cell.best is not None
+    assert cell.text == (written if kept else cell.best.text)
+    assert cell.citations[0].text == cell.best.text
+    monkeypatch.setattr(abstention, "MIN_SCORE_MARGIN", 0.0)
+    monkeypatch.setattr(document.stages, "baseline", lambda question: 0.0)
+    assert document.ask("What did the bridge cost?").best is None
+
+
+def test_a_cell_quotes_only_its_own_document(document):
+    """Red: a quotation in a cell stands nowhere, in another document, or is not cited."""
+    document.text = "It “cost 48 million crowns” in all."
+    cell = document.ask("What did the bridge cost?")
+    assert cell.text == document.text
+    assert [one.text for one in cell.citations[1:]] == ["cost 48 million crowns"]
+    assert cell.citations[1].kind is CitationKind.QUOTE
+    document.text = "The bridge “cost 52 million crowns” in all."
+    cell = document.ask("What did the bridge cost?")
+    assert cell.text == cell.best.text and len(cell.citations) == 1
+    for constraint in document.constraints:
+        allowed = constraint.suffixes().text
+        assert b"48 million" in allowed and b"52 million" not in allowed
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,54 @@
+"""The last stage: what an answer says, held against the documents."""
+
+from collections.abc import Sequence
+
+from mm1cli.grounding import citations, claims
+from mm1cli.grounding.attribution import Attributed
+from mm1cli.grounding.claims import Candidate
+from mm1cli.grounding.quote_index import QuoteIndex
+from mm1cli.result import Citation, CitationKind, CitationStatus, Claim
+from mm1cli.retrieval.passages import with_heading
+
+
+def check(
+    text: str, evidence: Sequence[Attributed], quotable: QuoteIndex
+) -> tuple[list[Citation], list[str]]:
+    """The evidence, then what `text` quotes, as citations numbered from 1; and the quotations and
+    numbers of `text` that stand nowhere."""
+    cited = [
+        citations.cite(
+            number,
+            one.passage,
+            CitationStatus.EXACT,
+            CitationKind.EVIDENCE,
+            score=one.score,
+            gain=None if one.gain is None else one.gain.mean,
+            attention=one.attention,
+        )
+        for number, one in enumerate(evidence, 1)
+    ]
+    quoted = []
+    unverified = []
+    for quote in citations.quotations(text):
+        if found := quotable.find(quote) or quotable.find_anywhere(quote):
+            quoted.append(found)
+        else:
+            unverified.append(quote)
+    if found := quotable.find(citations.unfinished(text)):
+        quoted.append(found)
+    for number, found in enumerate(quoted, len(cited) + 1):
+        cited.append(citations.cite(number, found, found.status, CitationKind.QUOTE))
+    unverified += [n for n in citations.numbers(text) if not quotable.has_number(n)]
+    return cited, unverified
+
+
+def claims_of(
+    text: str, cited: Sequence[Citation], evidence: Sequence[Attributed]
+) -> tuple[Claim, ...]:
+    """`cited` is what `check` gave: evidence stands first, in the same order."""
+    pieces = [
+        Candidate(citation.number, with_heading(one.passage), one.gain)
+        for citation, one in zip(cited, evidence, strict=False)
+    ]
+    pieces += [Candidate(citation.number, citation.text) for citation in cited[len(evidence) :]]
+    return claims.claims(text, pieces)
