@@ -2,12 +2,6 @@
 
 import sys
 
-if __name__ == "__main__":  # python -m mm1cli.app
-    from mm1cli.__main__ import main as entry
-
-    entry()
-    sys.exit()
-
 import typer
 
 import mm1cli.options as o
@@ -331,8 +325,5 @@ def run() -> None:
         sys.exit(ExitCode.USAGE)
 
 
-def main() -> None:
-    """As `mm1cli.__main__`, for scripts installed when this was the entry point."""
-    from mm1cli.__main__ import main as entry
-
-    entry()
+if __name__ == "__main__":  # python -m mm1cli.app; `mm1` itself comes by __main__.py
+    run()

@@ -47,7 +47,7 @@ def work(tmp_path, monkeypatch, model) -> Path:
         f"    def generate(self, *_): return Generation(json.dumps({{'findings': [{said!r}]}}))\n"
         "reviewer.Generator = Scripted\n"
         "review.SMALL_PARAMETERS = 0\n"
-        "app.main()\n"
+        "app.run()\n"
     )
     program = f"#!/bin/sh\nPYTHONPATH='{SOURCES}:{os.environ.get('PYTHONPATH', '')}' "
     program += f"exec '{sys.executable}' '{programs}/run.py' \"$@\"\n"
