@@ -181,7 +181,7 @@ def test_weights_and_states_are_touched_by_their_own_thread_alone(directory, mon
     real = staged.send
     monkeypatch.setattr(
         staged,
-        "hand_over",
+        "send",
         lambda hidden, device: handed.append((tuple(hidden.shape), device)) or real(hidden, device),
     )
     context = Context(model, 8)

@@ -155,7 +155,7 @@ def test_what_does_not_fit_is_read_by_passages(mm1, too_long):
     """Red: the model is shown what the run does not count, or more than the context holds."""
     ran = mm1(*too_long)
     manifest, (answer,) = ran.json["manifest"], ran.json["answers"]
-    assert manifest["plan"] == answer["plan"] == "focus"
+    assert manifest["plan"] == answer["plan"] == "retrieval"
     usage = answer["usage"]
     assert 0 < usage["read_tokens"] < usage["corpus_tokens"]
     assert all(part["locator"] is not None for part in answer["read"])
@@ -181,7 +181,7 @@ def test_strict_is_about_what_the_table_read(mm1, llama, papers, too_long):
     assert mm1(*how, "--template", "compare").code == 0
     for template in ("timeline", "contradictions"):
         ran = mm1(*how, "--template", template, "--json")
-        assert ran.code == 5 and ran.json["manifest"]["plan"] == "focus"
+        assert ran.code == 5 and ran.json["manifest"]["plan"] == "retrieval"
     assert mm1(*too_long, "--strict").code == 5
 
 
