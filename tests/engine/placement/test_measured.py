@@ -49,6 +49,9 @@ def most(measuring):
     return found
 
 
+pytestmark = pytest.mark.rest
+
+
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory):
     directory = write_checkpoint(tmp_path_factory.mktemp("measured") / "m", CONFIG)

@@ -10,6 +10,7 @@ import pytest
 HERE = Path(__file__).parent
 
 
+@pytest.mark.rest
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="kills forked children")
 def test_a_kill_at_every_operation_leaves_the_old_or_the_new_context(tmp_path):
     root = HERE.parents[2]

@@ -8,7 +8,10 @@ from pathlib import Path
 import pytest
 
 HERE = Path(__file__).parent
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="limits memory as Linux does")
+pytestmark = [
+    pytest.mark.rest,
+    pytest.mark.skipif(sys.platform != "linux", reason="limits memory as Linux does"),
+]
 
 
 def child(*arguments):
