@@ -130,9 +130,10 @@ def test_an_interrupted_pull_keeps_the_parent_and_leaves_nothing_else(shipped, d
     with pytest.raises(KeyboardInterrupt):
         library.pull(str(shipped), interrupt)
     assert {path.name for path in data.iterdir()} == {".lock", "mini"}
-    (data / ".pull-killed").mkdir()
+    (data / ".pull-0123abcd").mkdir()  # as one that was killed leaves it
+    (data / ".pull-notes").mkdir()  # somebody's
     library.pull(str(shipped), ignore)
-    assert {path.name for path in data.iterdir()} == {".lock", "mini", NAME}
+    assert {path.name for path in data.iterdir()} == {".lock", ".pull-notes", "mini", NAME}
 
 
 def test_one_that_comes_with_mm1_is_listed_and_pulled_on_first_use(shipped, data, monkeypatch):
