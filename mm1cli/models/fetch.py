@@ -79,10 +79,12 @@ def _explain_pip(wheel: Wheel, log: str) -> str:
 
 
 def _tree_bytes(folder: Path) -> int:
+    """Of files in it, while somebody else makes and removes files and folders there."""
     total = 0
-    for path in folder.rglob("*"):
-        with contextlib.suppress(FileNotFoundError):
-            total += path.stat().st_size if path.is_file() else 0
+    for parent, _, names in os.walk(folder):  # goes round what has vanished, as rglob does not
+        for name in names:
+            with contextlib.suppress(OSError):
+                total += os.lstat(Path(parent, name)).st_size
     return total
 
 

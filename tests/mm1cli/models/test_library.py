@@ -323,3 +323,28 @@ def test_importing_the_library_loads_nothing_heavy():
     program = f"import sys, mm1cli.models.library; print(*({heavy!r} & set(sys.modules)))"
     output = subprocess.check_output([sys.executable, "-c", program], text=True)
     assert output.split() == []
+
+
+def test_folders_that_vanish_while_they_are_counted_end_nothing(tmp_path):
+    """Red: pip tidies up while a download is watched, and the first run ends in an error."""
+    import threading
+
+    from mm1cli.models import fetch
+
+    is_over = threading.Event()
+
+    def churn() -> None:
+        while not is_over.is_set():
+            for number in range(20):
+                (tmp_path / f"a{number}" / "b" / "c").mkdir(parents=True, exist_ok=True)
+            for number in range(20):
+                for part in ("b/c", "b", ""):
+                    (tmp_path / f"a{number}" / part).rmdir()
+
+    thread = threading.Thread(target=churn)
+    thread.start()
+    try:
+        assert {fetch._tree_bytes(tmp_path) for _ in range(1000)} == {0}
+    finally:
+        is_over.set()
+        thread.join()
