@@ -50,7 +50,7 @@ class Asked:
     subject: Subject
     library: Library
     packed: Packed
-    finder: Retriever
+    retriever: Retriever
 
     @classmethod
     def of(cls, subject: Subject, library: Library) -> "Asked":
@@ -59,7 +59,7 @@ class Asked:
 
     def rank(self, question: Question) -> Result:
         """Evidence as the product finds it, each as [gold, score, document, block, start, end]."""
-        evidence = self.finder.find(question.text, lambda *_: None)
+        evidence = self.retriever.find(question.text, lambda *_: None)
         return {
             "lift": evidence.score_margin,
             "passages": self._judged(question, evidence.passages),
@@ -85,7 +85,7 @@ class Asked:
             ReadingPlan.RETRIEVAL,
             settings,
             sink,
-            finder=Known(evidence),
+            retriever=Known(evidence),
             num_quotes=NUM_PIECES,
         )
         answer = reader.answer(ProductQuestion(question.text))
@@ -130,7 +130,7 @@ class Asked:
 
 
 class Known(Retriever):
-    """A finder of what was found before."""
+    """A retriever of what was found before."""
 
     def __init__(self, evidence: Evidence) -> None:
         self._evidence = evidence

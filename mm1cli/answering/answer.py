@@ -66,18 +66,18 @@ class Answerer:
         sink: Sink,
         source: ContextSource | None = None,
         quotable: QuoteIndex | None = None,
-        finder: Retriever | None = None,
+        retriever: Retriever | None = None,
         num_quotes: int = NUM_QUOTES,
         schema: Schema | None = None,
     ) -> None:
         """`source` is where the context of the documents comes from; None reads them. `quotable`
-        is what may be quoted from them, and `finder` finds evidence in them, if they are at hand
+        is what may be quoted from them, and `retriever` finds evidence in them, if they are at hand
         already. `schema` is that of every question.
         """
         self._engine, self._packed, self._plan = engine, packed, plan
         self._settings, self._sink = settings, sink
         self._focus = Focus.of(settings.focus)
-        self._finder = finder or Retriever(engine, packed.corpus)
+        self._retriever = retriever or Retriever(engine, packed.corpus)
         self._num_quotes = num_quotes
         self._quotable = quotable or QuoteIndex(packed.corpus)
         self._prefiller = Prefiller(engine, packed, plan, settings, sink, source)
@@ -123,7 +123,7 @@ class Answerer:
         tokenizer, prefiller = self._engine.tokenizer, self._prefiller
         num_head = len(question_prompt(tokenizer, (), "").head.token_ids)
         longest = max(len(tokenizer.encode(question.prompt_text)) for question in questions)
-        passages = self._finder.most_tokens(self._focus.top_k)
+        passages = self._retriever.most_tokens(self._focus.top_k)
         return min(passages + num_head + longest + prefiller.answer_tokens, prefiller.limit)
 
     def _with_sink(self, sink: Sink) -> "Answerer":
@@ -136,7 +136,7 @@ class Answerer:
     def answer(self, question: Question) -> Answer:
         """Streams one answer and its citations to the sink, and returns it whole."""
         meter = Meter(self._engine)
-        evidence = self._finder.find(question.text, self._sink.progress, self._focus.top_k)
+        evidence = self._retriever.find(question.text, self._sink.progress, self._focus.top_k)
         read = self._prefiller.prefill(question.prompt_text, evidence)
         reply = self._generate(read, evidence)
         attributed = self._attribute(question, evidence, read, reply)

@@ -27,7 +27,7 @@ class Asked:
         return self.table is not None and self.table.is_searched
 
 
-def settle(asks: Sequence[str], template_name: str | None, settings: Settings) -> Asked:
+def parse(asks: Sequence[str], template_name: str | None, settings: Settings) -> Asked:
     """Raises UsageError for what cannot be asked."""
     check(asks)
     if template_name is None:

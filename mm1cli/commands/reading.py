@@ -86,7 +86,7 @@ def read(
         frame = answer_tokens + frame_tokens(tokenizer, asked, settings.focus)
         limit = settings.context_tokens or max_positions(model)
         packed = pack_all(found, tokenizer, min(MAX_CONTENTS_TOKENS, limit // _CONTENTS_SHARE))
-    reading = settle(model, packed, frame, tokenizer, settings, sink)
+    reading = fit_to_budget(model, packed, frame, tokenizer, settings, sink)
     return replace(reading, manifest=replace(reading.manifest, is_searched=is_searched))
 
 
@@ -103,7 +103,7 @@ def outcomes(
     )
 
 
-def settle(
+def fit_to_budget(
     model: Path,
     packed: Packed,
     frame_tokens: int,

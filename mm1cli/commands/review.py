@@ -13,7 +13,7 @@ from mm1cli.answering.context_source import CachedContext, Uncached
 from mm1cli.code import RepoIndex, index_of, reading_order, reordered
 from mm1cli.commands.checks import require_documents, require_everything_read
 from mm1cli.commands.opening import cache, cache_root, ensure_model, open_engine
-from mm1cli.commands.reading import Reading, Sources, outcomes, settle
+from mm1cli.commands.reading import Reading, Sources, fit_to_budget, outcomes
 from mm1cli.errors import BudgetError, FindingsError, InputError, UsageError
 from mm1cli.ingest.corpus import Corpus, Document, Omission
 from mm1cli.ingest.manifest import ReadingPlan
@@ -160,7 +160,7 @@ def _read(
     contents = len(packed.contents_ids)
     if num_tokens + contents >= limit:  # retrieval then, without contents
         packed = replace(packed, contents_ids=())
-    reading = settle(model, packed, num_tokens, tokenizer, settings, sink)
+    reading = fit_to_budget(model, packed, num_tokens, tokenizer, settings, sink)
     read = {document.path for document in reading.packed.corpus.documents}
     documents = [document for document in documents if document.path in read]
     return _Repository(reading, facts, change, documents, tuple(left), frame)

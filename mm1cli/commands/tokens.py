@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from mm1cli.commands.checks import require_documents, require_everything_read
-from mm1cli.commands.questions import settle
+from mm1cli.commands.questions import parse
 from mm1cli.commands.reading import Sources, read
 from mm1cli.settings import Settings
 from mm1cli.sink import RunInfo, Sink
@@ -17,7 +17,7 @@ def run(
     sink: Sink,
     template_name: str | None = None,
 ) -> None:
-    asked = settle(asks, template_name, settings)
+    asked = parse(asks, template_name, settings)
     sink.init(RunInfo(command, settings.model))
     manifest = read(
         sources, asked.questions, settings, sink, is_searched=asked.is_searched

@@ -38,7 +38,7 @@ class Retriever:
 
     def __init__(self, engine: Engine, corpus: Corpus) -> None:
         self._index = Bm25Index(passages(corpus))
-        self._judge = Reranker(engine)
+        self._reranker = Reranker(engine)
 
     def most_tokens(self, num_passages: int) -> int:
         """So many passages have fewer: a token is at least a byte."""
@@ -56,7 +56,7 @@ class Retriever:
         """
         candidates = self._index.scored(question, max(NUM_CANDIDATES, num_passages))
         bm25 = {id(one.passage): one.score for one in candidates}
-        judged = self._judge.rank(
+        judged = self._reranker.rank(
             question,
             [one.passage for one in candidates],
             lambda done, total: on_progress("judging passages", done, total, "passages"),
@@ -65,12 +65,12 @@ class Retriever:
         spans = [
             span for one in ranked[:NUM_PASSAGES] for span in one.passage.spans(PIECE_SENTENCES)
         ]
-        pieces = self._judge.rank(
+        pieces = self._reranker.rank(
             question,
             spans,
             lambda done, total: on_progress("finding evidence", done, total, "quotes"),
         )
-        margin = judged[0].score - self._judge.score(question, "") if judged else 0.0
+        margin = judged[0].score - self._reranker.score(question, "") if judged else 0.0
         return Evidence(tuple(ranked), tuple(non_overlapping(pieces, NUM_PIECES)), margin)
 
 

@@ -73,13 +73,13 @@ class CellStages:
         self.engine, self.plan, self.sink, self.source = engine, plan, sink, source
         max_tokens = min(max_tokens, settings.max_tokens)
         self.settings = replace(settings, max_tokens=max_tokens, think="hide")
-        self.meter, self.judge = meter, Reranker(engine)
+        self.meter, self.reranker = meter, Reranker(engine)
         self._baselines: dict[str, float] = {}
 
     def baseline(self, question: str) -> float:
         """Mean log-likelihood of the question without any text, nats per token."""
         if question not in self._baselines:
-            self._baselines[question] = self.judge.score(question, "")
+            self._baselines[question] = self.reranker.score(question, "")
         return self._baselines[question]
 
     def prefiller(self, packed: Packed) -> Prefiller:
@@ -145,7 +145,7 @@ class DocumentQA:
         top_k = Focus.of(stages.settings.focus).top_k
         found = self._index.scored(question, top_k)
         spans = [span for one in found for span in one.passage.spans(QUOTE_SENTENCES)]
-        ranked = stages.judge.rank(question, spans, lambda done, total: None)  # noqa: ARG005
+        ranked = stages.reranker.rank(question, spans, lambda done, total: None)  # noqa: ARG005
         if not ranked:
             return Evidence((), (), 0.0)
         best = ranked[0]

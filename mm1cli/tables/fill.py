@@ -164,9 +164,8 @@ class TableFiller:
         most = _FEWEST_JUDGED * limit
         if is_asked and len(unique) > most:
             unique = Bm25Index(unique).search(question, most)
-        judge = Reranker(self._engine)
         self._note_read(unique[:most])
-        return judge.rank(
+        return Reranker(self._engine).rank(
             question,
             unique[:most],
             lambda done, total: self._progress("ranking dates", done, total),

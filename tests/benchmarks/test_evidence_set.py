@@ -89,7 +89,7 @@ def test_what_is_measured_is_the_products_own_and_is_not_measured_twice(library,
     assert cache.read_text().count("\n{") == lines
 
     world = Asked.of(subject, library)
-    found = world.finder.find(asked[0].text, lambda *_: None)
+    found = world.retriever.find(asked[0].text, lambda *_: None)
     ranked = world.rank(asked[0])
     assert [one[1] for one in ranked["passages"]] == [one.score for one in found.passages]
     assert world._ranked(ranked["pieces"]) == found.pieces

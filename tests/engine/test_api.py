@@ -8,7 +8,7 @@ import sys
 import pytest
 from tiny import llama_config, write_checkpoint
 
-from engine import api, protocols
+from engine import api, model_files, protocols
 from engine.api import Quotes, open_engine
 from engine.errors import RoomError
 
@@ -19,6 +19,10 @@ NAMES = """
     Tokenizer TokenizerError Turn check_schema max_positions num_parameters open_engine
     open_tokenizer quotation_spans quotations saved_attachment saved_context saved_tokens
     suffix_array unfinished_quotation verify_context why_foreign
+"""
+FILES = """
+    Form ModelFacts USUAL apply_delta check_score_memory check_tensors facts gguf_parts import_gguf
+    plan quantize score_error verify
 """
 HEAVY = ("torch", "numpy", "tokenizers", "jinja2", "llguidance", "gguf", "safetensors")
 
@@ -32,6 +36,12 @@ def test_the_exported_names_are_these():
     """Red: who stands behind the same door must have more, or may have less. Say so there first."""
     assert api.__all__ == NAMES.split()
     assert all(hasattr(api, name) for name in api.__all__)
+
+
+def test_the_other_door_has_these():
+    imported = {"Mapping", "OnProgress", "Path", "Sequence", "TYPE_CHECKING", "dataclass"}
+    public = {name for name in vars(model_files) if not name.startswith("_")}
+    assert sorted(public - imported) == sorted(FILES.split())
 
 
 @pytest.mark.parametrize("module", ["engine.api", "engine.model_files", "engine.protocols"])
