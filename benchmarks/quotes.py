@@ -9,6 +9,9 @@ model would that knows them, and the time of the mask is taken apart from everyt
 first token (what can begin a quotation is kept, and was asked for before), the second, and those
 after it; in microseconds. `free` is a token outside of quotations. All times are of the processor,
 so that other work on the machine counts little.
+
+Last, what it takes to find a quotation in a corpus of one block (the array built before): the first
+and the next one, and a line of code in a file that has a line of 20,000 blanks.
 """
 
 import argparse
@@ -16,6 +19,7 @@ import gzip
 import random
 import re
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import median
 
@@ -24,7 +28,9 @@ from engine.constraints.quote_constraint import QuoteConstraint, QuoteTokens
 from engine.constraints.suffix_array import SuffixArray
 from engine.constraints.vocabulary import token_bytes
 from engine.tokenizer import Tokenizer
-from mm1cli.grounding.normalize import normalize
+from mm1cli.grounding.normalize import CodeText, normalize
+from mm1cli.grounding.quote_index import QuoteIndex
+from mm1cli.ingest.corpus import Block, Corpus, Document
 from mm1cli.models import library
 
 SIZES = (10_000, 100_000, 1_000_000)
@@ -55,6 +61,7 @@ def main() -> None:
     )
     for size in SIZES:
         rows.append(_writing(_first(paragraphs, counts, size), size, tokenizer, tokens, arguments))
+    rows += _finding(_first(paragraphs, counts, SIZES[-1]))
     machine.print_result("quotes", rows)
 
 
@@ -144,6 +151,32 @@ def _writing(
     slowest = max(max(each) for each in took.values())
     print(f"{size:>9,}  " + "  ".join(f"{us:>7.0f}" for us in (*middle.values(), slowest)))
     return {"tokens": size, **middle, "slowest_us": slowest}
+
+
+def _finding(text: list[str]) -> list[Row]:
+    prose = QuoteIndex(_corpus("\n\n".join(text)))
+    assert prose.suffixes
+    code = QuoteIndex(_corpus("x = 1\n" + " " * 20_000 + "y\nz = 2\n"), normalized=CodeText)
+    words = text[len(text) // 2]
+    finds: Sequence[tuple[str, Callable[[], object]]] = (
+        ("first quote in one block", lambda: prose.find(words)),
+        ("next quote in it", lambda: prose.find(words)),
+        ("code beside 20,000 blanks", lambda: next(code.find_all("z = 2"), None)),
+    )
+    rows: list[Row] = []
+    print(f"\n{'':<26}  {'ms':>8}")
+    for name, find in finds:
+        began = time.process_time()
+        assert find() is not None
+        milliseconds = (time.process_time() - began) * 1e3
+        rows.append({"find": name, "ms": milliseconds})
+        print(f"{name:<26}  {milliseconds:>8.2f}")
+    return rows
+
+
+def _corpus(text: str) -> Corpus:
+    """One document of one block."""
+    return Corpus((Document("0.txt", "text", len(text), "0" * 64, "none", (Block(text),)),))
 
 
 def _quote(text: list[str], tokenizer: Tokenizer, chance: random.Random) -> list[int]:
