@@ -1,5 +1,6 @@
 """How much a run computes, in floating-point operations: a multiplication, or an addition."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
 from typing import Self
@@ -45,40 +46,55 @@ def of_model(
     config: ModelConfig, num_tokens: int, *, before: int = 0, num_scored: int = 1
 ) -> Flops:
     """The forward of `num_tokens` after `before`, with logits for `num_scored` of them."""
-    head = 2 * config.vocab_size * config.hidden_size * num_scored
-    layers = (of_layer(config, index, num_tokens, before) for index in range(config.num_layers))
-    return sum(layers, Flops(dense=head))
+    head = Flops(dense=2 * config.vocab_size * config.hidden_size * num_scored)
+    return sum(of_layers(config, num_tokens, before), head)
 
 
-def of_layer(config: ModelConfig, index: int, num_tokens: int, before: int = 0) -> Flops:
-    """As `of_model`, of one layer."""
-    mlp = _of_weights(config, f"layers.{index}.mlp.", num_tokens)
-    return of_mixer(config, index, num_tokens, before) + mlp
+def of_layers(config: ModelConfig, num_tokens: int, before: int = 0) -> list[Flops]:
+    """As `of_model`, of each layer."""
+    weights = _weights(config)
+    layers = []
+    for index in range(config.num_layers):
+        dense, experts = weights[f"layers.{index}.mlp"]
+        mlp = Flops(num_tokens * dense, num_tokens * experts)
+        layers.append(_of_mixer(config, weights, index, num_tokens, before) + mlp)
+    return layers
 
 
 def of_mixer(config: ModelConfig, index: int, num_tokens: int, before: int = 0) -> Flops:
     """As `of_model`, of one layer's mixer."""
-    weights = _of_weights(config, f"layers.{index}.mixer.", num_tokens)
+    return _of_mixer(config, _weights(config), index, num_tokens, before)
+
+
+Weights = Mapping[str, tuple[int, int]]  # FLOPs of a token with "layers.N.mixer": dense, experts
+
+
+def _of_mixer(
+    config: ModelConfig, weights: Weights, index: int, num_tokens: int, before: int
+) -> Flops:
+    dense, experts = weights[f"layers.{index}.mixer"]
+    matmuls = Flops(num_tokens * dense, num_tokens * experts)
     kind = config.layers[index]
     if kind.mixer is Mixer.LIGHTNING:
         # Inside a block all keys at once, of which a token by itself has none; then the state.
         block = min(BLOCK_TOKENS, num_tokens) if num_tokens > 1 else 0
         per_token = 4 * config.attention_size * (block + config.head_dim)
-        return weights + Flops(lightning=num_tokens * per_token)
+        return matmuls + Flops(lightning=num_tokens * per_token)
     pairs = _num_pairs(kind, before + num_tokens) - _num_pairs(kind, before)
-    return weights + Flops(softmax=4 * config.attention_size * pairs)
+    return matmuls + Flops(softmax=4 * config.attention_size * pairs)
 
 
-def _of_weights(config: ModelConfig, within: str, num_tokens: int) -> Flops:
-    dense = experts = 0
+def _weights(config: ModelConfig) -> Weights:
+    found: dict[str, tuple[int, int]] = {}
     for name, shape in shapes(config).items():
-        if not name.startswith(within):
-            continue
+        part = ".".join(name.split(".")[:3])
+        dense, experts = found.get(part, (0, 0))
         if len(shape) == 3:
             experts += 2 * prod(shape[1:]) * config.num_experts_per_token
         elif is_matrix(name) or name.endswith(("router", "shared_coefficient")):
             dense += 2 * prod(shape)
-    return Flops(num_tokens * dense, num_tokens * experts)
+        found[part] = (dense, experts)
+    return found
 
 
 def _num_pairs(kind: LayerConfig, num_tokens: int) -> int:

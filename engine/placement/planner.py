@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from engine.config import ModelConfig
-from engine.placement.flops import of_layer, of_model
+from engine.placement.flops import of_layers, of_model
 from engine.placement.machine import Machine
 from engine.placement.plan import DeviceBytes, Driver, Placement, gb
 from engine.placement.run_bytes import (
@@ -108,8 +108,14 @@ def _split(run: RunSpec, rooms: tuple[int | None, ...]) -> tuple[DeviceBytes, ..
     stages = [(0, len(layers))]
     if len(known) > 1:
         costs = tuple(
-            Cost(w.total_bytes + k + s, of_layer(run.config, index, max(run.num_tokens, 1)).total)
-            for index, (w, k, s) in enumerate(zip(weights.layers, kv, states, strict=True))
+            Cost(w.total_bytes + k + s, flops.total)
+            for w, k, s, flops in zip(
+                weights.layers,
+                kv,
+                states,
+                of_layers(run.config, max(run.num_tokens, 1)),
+                strict=True,
+            )
         )
         stages = split(Load(costs, embedding, last, activations), known)
     devices = []

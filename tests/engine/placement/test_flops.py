@@ -9,7 +9,7 @@ from tiny import LIGHTNING, WINDOWED, llama_config, mm1_config, write_checkpoint
 
 from engine.config import Mixer
 from engine.families import read_config
-from engine.placement.flops import of_layer, of_mixer, of_model
+from engine.placement.flops import of_layers, of_mixer, of_model
 
 SHIPPED = Path(__file__).parents[3] / "mm1cli" / "models" / "mini-hybrid"
 BLOCK = 128
@@ -70,7 +70,7 @@ def test_windows_and_lightning_cost_the_same_for_every_token(tmp_path):
 def test_a_model_is_its_layers_and_a_layer_its_mixer_and_its_mlp(tmp_path):
     write_checkpoint(tmp_path, llama_config())
     config = read_config(tmp_path)
-    layers = [of_layer(config, index, 20, 5) for index in range(config.num_layers)]
+    layers = of_layers(config, 20, 5)
     whole = of_model(config, 20, before=5, num_scored=0)
     assert whole.total == sum(layer.total for layer in layers)
     mlp = 20 * 6 * config.hidden_size * config.mlp_size
