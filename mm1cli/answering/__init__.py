@@ -1,1 +1,1 @@
-"""What is asked and written: prompt, context, generation, abstention, the answer."""
+"""What is asked and answered: prompt, context, generation, abstention, the answer."""

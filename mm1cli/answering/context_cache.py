@@ -87,14 +87,17 @@ class ContextCache:
             if folder.name.endswith(_GONE):  # of a removal that was killed
                 with suppress(InputError):
                     remove(folder)
-        kept = sorted(self, key=lambda one: one.used_s)
-        gone = []
-        for one in kept:
-            if self.num_bytes() <= self.max_bytes:
-                break
+        gone: list[CacheEntry] = []
+        num_bytes = self.num_bytes()
+        if num_bytes <= self.max_bytes:
+            return gone
+        for one in sorted(self, key=lambda one: one.used_s):
             with suppress(InputError):
                 if one.folder != keep and remove(one.folder):
                     gone.append(one)
+                    num_bytes = self.num_bytes()  # files that contexts share may stay
+            if num_bytes <= self.max_bytes:
+                break
         return gone
 
     def num_bytes(self) -> int:

@@ -31,7 +31,7 @@ OnProgress = Callable[[str, int, int, str], None]
 @dataclass(slots=True)
 class Generation:
     """`token_ids` are those of the answer; `num_thinking_tokens` came before. Of `num_drafted`
-    tokens guessed from the context `num_accepted` were written."""
+    tokens guessed from the context `num_accepted` were accepted."""
 
     text: str = ""
     thinking: str = ""
@@ -54,7 +54,7 @@ def thinking_tokens(tokenizer: Tokenizer, settings: Settings) -> int:
 
 
 class Generator:
-    """Writes what follows a context. With `quotable`, quotations can only be text of it."""
+    """Decodes what follows a context. With `quotable`, quotations can only be text of it."""
 
     def __init__(
         self,
@@ -70,7 +70,7 @@ class Generator:
         self._engine, self._settings, self._stop_texts = engine, settings, stop_texts
         self._quotable = quotable
         self._on_token, self._on_thinking, self._on_progress = on_token, on_thinking, on_progress
-        self._written = Generation()
+        self._generation = Generation()
         self._has_thought = self._is_silent = False
         self._rest = ""  # of the answer, that came in one piece with the end of the thinking
 
@@ -81,7 +81,7 @@ class Generator:
 
         A silent answer is told to nobody but the caller; the thinking before it is.
         """
-        self._written, self._rest, self._has_thought = Generation(), "", False
+        self._generation, self._rest, self._has_thought = Generation(), "", False
         self._is_silent = is_silent
         tokenizer = self._engine.tokenizer
         open_ids = tokenizer.encode_markup(OPEN)
@@ -93,13 +93,13 @@ class Generator:
                 context.extend(open_ids)
                 self._think(context)
         elif self._detect_thinking(context):
-            return self._written
+            return self._generation
         if self._settings.think != "only":
             self._answer(context, grammar)
-        return self._written
+        return self._generation
 
     def _detect_thinking(self, context: Context) -> bool:
-        """Writes until it is clear whether the model thinks. True if what came was the answer;
+        """Decodes until it is clear whether the model thinks. True if what came was the answer;
         else the context stands behind the thinking."""
         begin = len(context)
         decoding = self._decode(context)
@@ -128,12 +128,12 @@ class Generator:
         return True
 
     def _think(self, context: Context, begun: str = "", num_begun: int = 0) -> None:
-        engine, settings, written = self._engine, self._settings, self._written
+        engine, settings, generation = self._engine, self._settings, self._generation
         self._has_thought = True
         begun, is_over, self._rest = begun.partition(CLOSE)
         self._emit_thinking(begun)
         if is_over:
-            written.num_thinking_tokens = num_begun
+            generation.num_thinking_tokens = num_begun
             return
         close_ids = engine.tokenizer.encode_markup(CLOSE)
         limit = settings.context_tokens or engine.max_positions
@@ -164,10 +164,10 @@ class Generator:
             self._rest = engine.tokenizer.decode(ids).rpartition(CLOSE)[2]
         else:
             context.extend(close_ids)
-        written.num_thinking_tokens = num_begun + len(ids)
+        generation.num_thinking_tokens = num_begun + len(ids)
 
     def _emit_thinking(self, text: str) -> None:
-        self._written.thinking += text
+        self._generation.thinking += text
         if self._settings.think != "hide":
             self._on_thinking(text)
 
@@ -200,20 +200,20 @@ class Generator:
     def _emit(self, text: str) -> None:
         if self._settings.think == "only":
             return
-        if self._has_thought and not self._written.text:
+        if self._has_thought and not self._generation.text:
             text = text.lstrip()  # the lines between the tag and the answer
         if text:
-            self._written.text += text
+            self._generation.text += text
             if not self._is_silent:
                 self._on_token(text)
 
     def _end(self, decoding: Decoding) -> None:
-        self._written.token_ids = list(decoding.token_ids)
-        self._written.stop_reason = str(decoding.stop_reason or "end")
-        self._written.num_drafted += decoding.num_drafted
-        self._written.num_accepted += decoding.num_accepted
+        self._generation.token_ids = list(decoding.token_ids)
+        self._generation.stop_reason = str(decoding.stop_reason or "end")
+        self._generation.num_drafted += decoding.num_drafted
+        self._generation.num_accepted += decoding.num_accepted
 
 
 def _feed_remaining(context: Context, start: int, token_ids: list[int]) -> None:
-    """Reads what was written from `start` on: the last token has often not been read."""
+    """Reads what was decoded from `start` on: the last token has often not been read."""
     context.extend(token_ids[len(context) - start :])

@@ -269,7 +269,7 @@ def _review(
         source,
     )
     findings = reviewer.review(repository.documents, surprise)
-    return _sorted_out(shown, findings, reviewer.rejected, reviewer.passes, chosen, options)
+    return _sorted_out(shown, findings, reviewer.rejected, reviewer.calls, chosen, options)
 
 
 def _sorted_out(

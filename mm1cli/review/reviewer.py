@@ -55,14 +55,14 @@ class PromptBudget:
 
         self.schema = schema(categories, _FINDINGS_PER_CHUNK)
         self.instruction = _instruction(categories, self.schema, is_change=change is not None)
-        self.piece_tokens = min(CHUNK_TOKENS, max(limit // _CHUNK_SHARE, 64))
+        self.chunk_tokens = min(CHUNK_TOKENS, max(limit // _CHUNK_SHARE, 64))
         self.heads_tokens = limit // _HEADS_SHARE
         self.map = model_text(facts, min(_MAP_TOKENS, limit // _MAP_SHARE), count)
         self.change = "" if change is None else f"\n{change.text}"
         answer = settings.max_tokens + thinking_tokens(tokenizer, settings)
         prompt_tokens = len(lay_out(tokenizer, (), self.instruction).token_ids)
-        piece_tokens = self.piece_tokens + self.heads_tokens + _HINT_TOKENS
-        beside = prompt_tokens + count(self.map) + piece_tokens + answer
+        chunk_tokens = self.chunk_tokens + self.heads_tokens + _HINT_TOKENS
+        beside = prompt_tokens + count(self.map) + chunk_tokens + answer
         self.change_tokens = count(self.change)
         self.num_tokens = beside + self.change_tokens
         if self.num_tokens >= limit:
@@ -70,7 +70,7 @@ class PromptBudget:
             parts = "review it in parts, with --paths, --exclude or a smaller diff, or "
             advice = parts if told else ""
             raise BudgetError(
-                f"{told}with {prompt_tokens + count(self.map):,} of prompt, {piece_tokens:,} of "
+                f"{told}with {prompt_tokens + count(self.map):,} of prompt, {chunk_tokens:,} of "
                 f"code shown again and {answer:,} of answer that is {self.num_tokens:,}, more than "
                 f"the context of {limit:,} tokens; {advice}take a model with a longer context"
             )
@@ -93,7 +93,7 @@ class Reviewer:
         self._facts, self._change, self._sink, self._source = facts, change, sink, source
         self._grammar = engine.grammar(frame.schema)
         self._grammar.check_room(settings.max_tokens)
-        self._writer = Generator(
+        self._generator = Generator(
             engine,
             settings,
             on_token=lambda _: None,
@@ -102,7 +102,7 @@ class Reviewer:
         )
         self._documents = {document.path: document for document in packed.corpus.documents}
         self.rejected: Counter[Rejection] = Counter()
-        self.passes: list[ReviewCall] = []
+        self.calls: list[ReviewCall] = []
 
     def review(
         self, documents: Sequence[Document], surprise: SurprisalMap | None = None
@@ -113,7 +113,7 @@ class Reviewer:
             chunk
             for document in documents
             for chunk in chunks.chunks(
-                document, self._facts, self._change, tokenizer, self._frame.piece_tokens
+                document, self._facts, self._change, tokenizer, self._frame.chunk_tokens
             )
         ]
         if not todo:
@@ -140,7 +140,7 @@ class Reviewer:
         return sorted(findings.values(), key=lambda finding: finding.order)
 
     def _base(self) -> Context:
-        """A context that has read all that the pieces share."""
+        """A context that has read all that the chunks share."""
         laid, num_shared = self._prompt(self._frame.instruction)
         shared, _ = laid.rest.split(num_shared)
         if self._plan is ReadingPlan.WHOLE:
@@ -154,29 +154,29 @@ class Reviewer:
         return context
 
     def _prompt(self, *last: str) -> tuple[Prompt, int]:
-        """With the number of texts behind the documents that all pieces share."""
+        """With the number of texts behind the documents that all chunks share."""
         documents = self._packed if self._plan is ReadingPlan.WHOLE else ()
         shared = (self._frame.map, self._frame.change)
         laid = lay_out(self._engine.tokenizer, documents, *shared, *last)
         return laid, 1 + sum(map(bool, shared))
 
-    def _asked(self, base: Context, piece: chunks.Chunk, surprise: SurprisalMap | None) -> str:
+    def _asked(self, base: Context, chunk: chunks.Chunk, surprise: SurprisalMap | None) -> str:
         tokenizer = self._engine.tokenizer
-        path = piece.document.path
+        path = chunk.document.path
         heads = ""
         if self._plan is not ReadingPlan.WHOLE:
             heads = chunks.imported_heads(
                 path, self._facts, self._documents, tokenizer, self._frame.heads_tokens
             )
-        title = f"\nLines {piece.first}-{piece.last} of {path}:\n"
-        hint = "" if surprise is None else _hint(surprise, piece)
-        last = (heads, title, piece.text, hint, self._frame.instruction)
+        title = f"\nLines {chunk.first}-{chunk.last} of {path}:\n"
+        hint = "" if surprise is None else _hint(surprise, chunk)
+        last = (heads, title, chunk.text, hint, self._frame.instruction)
         laid, num_shared = self._prompt(*last)
         _, ids = laid.rest.split(num_shared)
         context = base.fork()
         context.extend(ids)
-        self.passes.append(ReviewCall(path, piece.first, piece.last, len(ids)))
-        return self._writer.generate(context, self._grammar).text
+        self.calls.append(ReviewCall(path, chunk.first, chunk.last, len(ids)))
+        return self._generator.generate(context, self._grammar).text
 
     def _on_prefill(self, done: int, total: int) -> None:
         self._sink.progress("prefill", done, total, "tokens")

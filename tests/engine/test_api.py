@@ -106,5 +106,6 @@ def test_quotes_are_held_while_an_answer_is_decoded(engine):
         asked.append(1)
         return api.suffix_array(["the rat sat"])
 
-    "".join(engine.decode(context, max_tokens=6, constraint=Quotes(suffixes, 'say "')))
+    text = "".join(engine.decode(context, max_tokens=6, constraint=Quotes(suffixes, 'say "')))
     assert asked, "nobody looked into what may be quoted"
+    assert text.strip() and text.partition('"')[0].strip() in "the rat sat"
