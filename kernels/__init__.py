@@ -10,6 +10,7 @@ from torch import Tensor
 
 from kernels import attention as _attention
 from kernels import experts as _experts
+from kernels import geglu as _geglu
 from kernels import lightning as _lightning
 from kernels import linear as _linear
 from kernels import norm as _norm
@@ -34,6 +35,7 @@ __all__ = [
     "attention_of_blocks",
     "attention_received",
     "experts",
+    "geglu",
     "is_batch_invariant",
     "lightning_attention",
     "lightning_inputs",
@@ -296,6 +298,15 @@ def swiglu(gate_up: Tensor, *, implementation: str | None = None) -> Tensor:
     Shapes: gate_up [..., 2F], the gate first. Returns [..., F] in its dtype.
     """
     choice = _swiglu.REGISTRY.choose(gate_up.device, gate_up.dtype, implementation)
+    return choice.function(gate_up)
+
+
+def geglu(gate_up: Tensor, *, implementation: str | None = None) -> Tensor:
+    """gelu(gate) * up   (arXiv 2002.05202, eq. 6), gelu in its tanh form (arXiv 1606.08415).
+
+    Shapes: gate_up [..., 2F], the gate first. Returns [..., F] in its dtype.
+    """
+    choice = _geglu.REGISTRY.choose(gate_up.device, gate_up.dtype, implementation)
     return choice.function(gate_up)
 
 
