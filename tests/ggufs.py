@@ -225,7 +225,8 @@ def tiny_gguf(
     values = {f"{architecture}.{key}": value for key, value in values.items()}
     values |= (tokenizer or gpt2_tokenizer()) | (metadata or {})
     shapes = {"token_embd.weight": (VOCAB, HIDDEN), "output_norm.weight": (HIDDEN,)}
-    if not tied and architecture != "gemma3":
+    has_head = not tied and architecture != "gemma3"
+    if has_head:
         shapes["output.weight"] = (VOCAB, HIDDEN)
     for layer in range(layers):
         for name, letters in rows.items():
@@ -235,7 +236,7 @@ def tiny_gguf(
     path = Path(folder) / f"{architecture}.gguf"
     writer = gguf.GGUFWriter(path, architecture)
     add_values(writer, values)
-    arrays = {name: _tiny_weight(name, shape, random) for name, shape in shapes.items()}
+    arrays = {name: _tiny_weight(name, shape, random, has_head) for name, shape in shapes.items()}
     for name, array in (arrays | (tensors or {})).items():
         if array is None:
             continue
@@ -284,13 +285,13 @@ def add_values(writer, values):
                 writer.add_array(key, value)
 
 
-def _tiny_weight(name, shape, random):
+def _tiny_weight(name, shape, random, has_head):
     """Activations stay near 1 and attention is uneven."""
     values = random.standard_normal(shape).astype(np.float32)
     if len(shape) == 1:
         return values * np.float32(0.2) + np.float32(0 if name.endswith(".bias") else 1)
     if name == "token_embd.weight":
-        return values * np.float32(0.5)
+        return values * np.float32(0.5 if has_head else 0.06)
     gain = 2.0 if "attn_q" in name or "attn_k" in name or "gate_inp" in name else 1.3
     return values * np.float32(gain / shape[-1] ** 0.5)
 

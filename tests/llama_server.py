@@ -15,6 +15,10 @@ class LlamaServer:
         parameters.model.path = str(gguf)
         parameters.n_ctx, parameters.n_parallel, parameters.warmup = num_tokens, 1, False
         parameters.cpuparams.n_threads = parameters.cpuparams_batch.n_threads = 1
+        parameters.cache_type_k = parameters.cache_type_v = xllamacpp.ggml_type.GGML_TYPE_F32
+        parameters.flash_attn_type = (
+            xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
+        )
         parameters.hostnames, parameters.port = ["127.0.0.1"], 0
         self._server = xllamacpp.Server(parameters)
         self._at = self._server.listening_address
@@ -26,8 +30,9 @@ class LlamaServer:
         with urllib.request.urlopen(request, timeout=60) as answer:
             return json.load(answer)
 
-    def log_probs(self, token_ids, vocab_size):
-        """[vocab] float64: log p of every token behind `token_ids`."""
+    def log_probs(self, token_ids, vocab_size, visible_id=10):
+        """[vocab] float64: log p of every token behind `token_ids`. `visible_id` is any that writes
+        text."""
         answer = self.post(
             "/completion",
             {
@@ -36,7 +41,9 @@ class LlamaServer:
                 "n_probs": vocab_size,
                 "temperature": 0,
                 "cache_prompt": False,
-                "ignore_eos": True,  # else nothing is told where the likeliest token ends the answer
+                # Nothing is told of a token that ends the answer or is half a character, so one is
+                # forced that is neither; what is told is not touched by that.
+                "logit_bias": [[visible_id, 1000]],
             },
         )
         found = np.full(vocab_size, np.nan)

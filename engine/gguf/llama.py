@@ -103,6 +103,8 @@ class _Open:
     values: Values
     sizes: _Sizes
     num_layers: int
+    theta: float
+    scaling: dict[str, Any] | None
     biases: frozenset[str]
 
     def layer_types(self, period: int) -> list[str]:
@@ -168,7 +170,7 @@ class Architecture:
             config["rope_scaling"] = scaling
         if rotary_dim != sizes.head_dim:
             config["partial_rotary_factor"] = rotary_dim / sizes.head_dim
-        opened = _Open(values, sizes, num_layers, biases)
+        opened = _Open(values, sizes, num_layers, theta, scaling, biases)
         config |= self.own(opened)
         if config["model_type"] in _WITH_HEAD_DIM or (
             sizes.head_dim * sizes.num_heads != sizes.hidden
@@ -300,11 +302,15 @@ def _olmo(opened: _Open) -> Config:
     window = opened.values.integer("attention.sliding_window", 0)
     if not window:
         return _named("olmo2", "Olmo2", attention_bias=False)
+    # Said twice: transformers gives layers with a window its default theta if said once.
+    plain = {"rope_type": "default", "rope_theta": opened.theta}
+    rope = {"sliding_attention": plain, "full_attention": plain | (opened.scaling or {})}
     return _named(
         *("olmo3", "Olmo3"),
         attention_bias=False,
         sliding_window=window,
         layer_types=opened.layer_types(4),
+        rope_parameters=rope,
     )
 
 
@@ -321,7 +327,7 @@ def _gemma3(opened: _Open) -> Config:
         attention_bias=False,
         rope_local_base_freq=values.positive("rope.freq_base_swa", 10000.0),
         query_pre_attn_scalar=scale,
-        sliding_window=window or None,
+        sliding_window=window or values.count("context_length"),
         layer_types=opened.layer_types(6 if window else 1),
         final_logit_softcapping=softcap or None,
         attn_logit_softcapping=None,
