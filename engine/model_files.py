@@ -47,7 +47,8 @@ class ModelFacts:
 def facts(model: Path) -> ModelFacts:
     """Of the model in the folder `model`; no weights are read. Raises ConfigError."""
     from engine.config import Mixer
-    from engine.families import precision_of, read_config
+    from engine.families import precision_of
+    from engine.model_source import read_config
 
     config = read_config(model)
     return ModelFacts(

@@ -258,7 +258,7 @@ def embedding(ids: Tensor, weight: Tensor | GgmlWeight) -> Tensor:
     if isinstance(weight, Tensor):
         return F.embedding(ids, weight).float()
     rows = weight.packed[ids.flatten()]
-    return GgmlWeight(weight.type, rows).dequantize().view(*ids.shape, -1)
+    return GgmlWeight(weight.type, rows).dequantize().view(*ids.shape, weight.shape[-1])
 
 
 def is_batch_invariant(weight: Weight | PackedWeight) -> bool:

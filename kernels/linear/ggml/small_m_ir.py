@@ -16,7 +16,7 @@ from llvmlite import ir
 
 from kernels.ggml.block_type import BlockType
 from kernels.jit import builder
-from kernels.jit.builder import F32, I8, I16, I32, I64, LANES, FunctionBuilder
+from kernels.jit.builder import F32, I8, I16, I32, I64, FunctionBuilder
 from kernels.linear.ggml.pack_ir import SPAN
 from kernels.linear.ggml.unpack_ir import FORMATS, PART
 
