@@ -16,7 +16,7 @@ from llvmlite import ir
 
 from kernels.ggml.block_type import BlockType
 from kernels.jit import builder
-from kernels.jit.builder import F32, I8, I16, I32, I64, LANES, FunctionBuilder
+from kernels.jit.builder import F32, I8, I16, I32, I64, FunctionBuilder
 from kernels.linear.ggml.pack_ir import SPAN
 from kernels.linear.ggml.unpack_ir import FORMATS, PART
 
@@ -69,7 +69,9 @@ def dot(b: ir.IRBuilder, left: ir.Value, right: ir.Value) -> ir.Value:
 class BlockRows:
     """The rows of blocks that a function reads, and their scales as it has them in float32."""
 
-    def __init__(self, p: FunctionBuilder, kind: BlockType, blocks: ir.Value, width: ir.Value):
+    def __init__(
+        self, p: FunctionBuilder, kind: BlockType, blocks: ir.Value, width: ir.Value
+    ) -> None:
         self.p, self.kind, self.format = p, kind, FORMATS[kind]
         self.blocks, self.width = blocks, width
         self.num_blocks = p.b.sdiv(width, I64(kind.elements))
