@@ -137,6 +137,10 @@ class FunctionBuilder:
         """The last of `start`, `start` + `step`, ... that is not beyond `stop`."""
         return self.b.sub(stop, self.b.srem(self.b.sub(stop, start), I64(step)))
 
+    def smaller(self, left: ir.Value, right: ir.Value) -> ir.Value:
+        """Of two integers."""
+        return self.b.select(self.b.icmp_signed("<", left, right), left, right)
+
     def local(self, value: ir.Value) -> ir.Value:
         """A variable; it ends in a register."""
         with self.b.goto_entry_block():

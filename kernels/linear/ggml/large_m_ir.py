@@ -120,22 +120,18 @@ class _Gemm(FunctionBuilder):
         with self.loop(I64(0), I64(LANES), _HALF) as lane:
             lanes = [b.add(b.add(first, lane), I64(n)) for n in range(_HALF)]
             rows = [self.blocks.row(self.smaller(out, last)) for out in lanes]
-            with self.loop(I64(0), self.blocks.num_blocks, 1) as block:
-                per_block = self.kind.elements // PART
-                for part in range(per_block):
-                    found = [
-                        self.format.codes(self, self.blocks.block(row, block), part) for row in rows
-                    ]
-                    at = b.mul(b.add(b.mul(block, I64(per_block)), I64(part)), I64(_PAIRS))
+            unrolled = self.format.unrolled
+            with self.loop(I64(0), b.sdiv(self.width, I64(PART)), unrolled) as first_part:
+                run = b.udiv(first_part, I64(unrolled))
+                for number in range(unrolled):
+                    found = [self.blocks.codes(row, run, number) for row in rows]
+                    pair = b.mul(b.add(first_part, I64(number)), I64(_PAIRS))
                     for odd in (0, 1):
-                        pairs = [b.bitcast(codes[odd], _EIGHT) for codes in found]
-                        for number, pair in enumerate(transposed(b, pairs)):
-                            of_pair = b.add(at, I64(number + odd * _HALF))
-                            place = self.at(codes, I32, b.add(b.mul(of_pair, I64(LANES)), lane))
-                            b.store(pair, place, align=1)
-
-    def smaller(self, left: ir.Value, right: ir.Value) -> ir.Value:
-        return self.b.select(self.b.icmp_signed("<", left, right), left, right)
+                        vectors = [b.bitcast(both[odd], _EIGHT) for both in found]
+                        for at, vector in enumerate(transposed(b, vectors), odd * _HALF):
+                            of_pair = b.mul(b.add(pair, I64(at)), I64(LANES))
+                            place = self.at(codes, I32, b.add(of_pair, lane))
+                            b.store(vector, place, align=1)
 
     def tile(
         self, first: ir.Value, end: ir.Value, rows: Sequence[ir.Value], panel: ir.Value
