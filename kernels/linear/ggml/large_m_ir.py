@@ -15,7 +15,7 @@ from llvmlite import ir
 
 from kernels.ggml.block_type import BlockType
 from kernels.jit import builder
-from kernels.jit.builder import F32, I8, I16, I32, I64, LANES, VECTOR, FunctionBuilder
+from kernels.jit.builder import F32, I8, I16, I32, I64, INTEGERS, LANES, VECTOR, FunctionBuilder
 from kernels.linear.ggml.pack_ir import SPAN
 from kernels.linear.ggml.small_m_ir import BlockRows, dot
 from kernels.linear.ggml.unpack_ir import PART
@@ -53,12 +53,14 @@ def workspace_bytes(width: int, outs: int) -> int:
 
 @cache
 def compiled(kind: BlockType) -> int:
-    return builder.compiled(lambda function, has_many: write(function, kind, has_many))
+    return builder.compiled(
+        lambda function, has_many: write(function, kind, has_many), unrolls=False
+    )
 
 
 def write(function: ir.Function, kind: BlockType, has_many_registers: bool) -> None:
-    heights = (12, 4, 1) if has_many_registers else (4, 1)
-    _Gemm(function, kind).write(heights)
+    # Twice as many accumulators, codes and a pair of x fill the registers.
+    _Gemm(function, kind).write(10 if has_many_registers else 5)
 
 
 class _Gemm(FunctionBuilder):
@@ -81,23 +83,19 @@ class _Gemm(FunctionBuilder):
         self.scales = self.at(self.codes, I8, b.mul(num_panels, self.panel_codes))
         self.offsets = self.at(self.scales, I8, b.mul(num_panels, self.panel_scales))
 
-    def write(self, heights: Sequence[int]) -> None:
-        """In tiles of so many rows, the first while enough rows are left."""
-        b = self.b
+    def write(self, height: int) -> None:
+        """In tiles of so many rows; where fewer are left, the last again: it gets the same bits."""
+        b, last = self.b, self.b.sub(self.rows, I64(1))
         with self.work_stealing_loop(self.places[-1], self.chunk, self.outs) as (first, end):
             num_panels = b.sdiv(b.add(b.sub(end, first), I64(LANES - 1)), I64(LANES))
             with self.loop(I64(0), num_panels, 1) as panel:
                 self.unpack(b.add(first, b.mul(panel, I64(LANES))), panel)
-            row: ir.Value = I64(0)
-            for height in heights:
-                stop = self.aligned_end(row, self.rows, height)
-                with (
-                    self.loop(row, stop, height) as at,
-                    self.loop(I64(0), num_panels, 1) as panel,
-                ):
-                    rows = [b.add(at, I64(n)) for n in range(height)]
-                    self.tile(b.add(first, b.mul(panel, I64(LANES))), end, rows, panel)
-                row = stop
+            with (
+                self.loop(I64(0), self.rows, height) as row,
+                self.loop(I64(0), num_panels, 1) as panel,
+            ):
+                rows = [self.smaller(b.add(row, I64(n)), last) for n in range(height)]
+                self.tile(b.add(first, b.mul(panel, I64(LANES))), end, rows, panel)
 
     def panel(self, base: ir.Value, size: ir.Value, panel: ir.Value) -> ir.Value:
         return self.at(base, I8, self.b.mul(panel, size))
@@ -151,8 +149,8 @@ class _Gemm(FunctionBuilder):
             begun = b.mul(span, I64(SPAN // PART))
             stop = self.smaller(b.add(begun, I64(SPAN // PART)), num_parts)
             with self.loop(begun, stop, 1) as at:
-                for number, pairs in enumerate(self.groups_of_a_part()):
-                    sums = self.sums(codes, xs, b.mul(at, I64(_PAIRS)), pairs)
+                for number in range(PART // self.format.group):
+                    sums = self.sums(codes, xs, at, number)
                     per_part = PART // self.format.group
                     group = b.add(b.mul(at, I64(per_part)), I64(number))
                     lanes = b.mul(group, I64(LANES))
@@ -167,25 +165,24 @@ class _Gemm(FunctionBuilder):
                             )
         self.store_tile(first, end, rows, totals)
 
-    def groups_of_a_part(self) -> list[list[int]]:
-        """Which of a part's pairs of columns, first the even ones, each of its groups has."""
-        if self.format.group == PART:
-            return [list(range(_PAIRS))]
-        return [[n + 4 * group + 8 * odd for odd in (0, 1) for n in range(4)] for group in (0, 1)]
-
     def sums(
-        self, codes: ir.Value, xs: Sequence[ir.Value], first: ir.Value, pairs: Sequence[int]
+        self, codes: ir.Value, xs: Sequence[ir.Value], part: ir.Value, group: int
     ) -> list[ir.Value]:
+        """Of one of a part's groups: a run of even pairs of columns, and one of odd pairs."""
         b, words = self.b, ir.VectorType(I16, 2 * LANES)
-        sums: list[ir.Value | None] = [None for _ in xs]
-        for pair in pairs:
-            at = b.add(first, I64(pair))
-            weights = b.bitcast(self.load(codes, I32, b.mul(at, I64(LANES)), LANES), words)
-            for row, x in enumerate(xs):
-                both = b.bitcast(self.broadcast(self.load(x, I32, at)), words)
-                product, so_far = dot(b, weights, both), sums[row]
-                sums[row] = product if so_far is None else b.add(so_far, product)
-        return sums
+        sums = [self.local(INTEGERS(None)) for _ in xs]
+        for place in sums:
+            b.store(INTEGERS(None), place)
+        length = self.format.group // 4
+        first = b.add(b.mul(part, I64(_PAIRS)), I64(group * length))
+        with self.loop(first, b.add(first, I64(length)), 1) as begun:
+            for odd in (0, 1):
+                at = b.add(begun, I64(odd * _HALF))
+                weights = b.bitcast(self.load(codes, I32, b.mul(at, I64(LANES)), LANES), words)
+                for total, x in zip(sums, xs, strict=True):
+                    both = b.bitcast(self.broadcast(self.load(x, I32, at)), words)
+                    b.store(b.add(b.load(total, typ=INTEGERS), dot(b, weights, both)), total)
+        return [b.load(place, typ=INTEGERS) for place in sums]
 
     def store_tile(
         self,

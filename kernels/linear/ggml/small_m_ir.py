@@ -46,7 +46,10 @@ class GemmArgs(Structure):
 
 @cache
 def compiled(kind: BlockType) -> int:
-    return builder.compiled(lambda function, has_many: write(function, kind, has_many))
+    return builder.compiled(
+        lambda function, has_many: write(function, kind, has_many),
+        unrolls=bool(int(__import__("os").environ.get("UU", "1"))),
+    )
 
 
 def write(function: ir.Function, kind: BlockType, has_many_registers: bool) -> None:
