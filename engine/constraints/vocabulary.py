@@ -4,13 +4,10 @@ import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
-
-from engine.files import read_json
 
 ROOT = 0
 
@@ -69,12 +66,12 @@ class Vocabulary:
         return node
 
 
-def token_bytes(directory: Path, vocab_size: int) -> list[bytes] | None:
-    """The bytes that each id below `vocab_size` writes, b"" for control tokens.
+def token_bytes(raw: Mapping[str, Any], vocab_size: int) -> list[bytes] | None:
+    """The bytes that each id below `vocab_size` writes, b"" for control tokens. `raw` is a
+    tokenizer.json.
 
     None where the tokenizer's decoder is one whose bytes are not known here.
     """
-    raw: dict[str, Any] = read_json(directory / "tokenizer.json")
     decoders = _decoders(raw.get("decoder"))
     if "ByteLevel" in decoders:
         to_bytes = _from_letters

@@ -125,9 +125,7 @@ def _tensors(header: Header) -> dict[str, GgufTensor]:
 
 def _kind(entry: TensorEntry) -> Kind:
     if entry.kind not in GGML_QUANT_SIZES:
-        raise GgufError(
-            f"{entry.name!r:.80} has the unknown quantisation {entry.kind}; {_ADVICE}"
-        )
+        raise GgufError(f"{entry.name!r:.80} has the unknown quantisation {entry.kind}; {_ADVICE}")
     kind = Kind(entry.kind)
     if kind not in KINDS:
         raise GgufError(
