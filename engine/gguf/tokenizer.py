@@ -103,7 +103,7 @@ def _kinds(metadata: Metadata, num_tokens: int) -> np.ndarray[Any, np.dtype[Any]
 
 def _gpt2(metadata: Metadata, ids: dict[str, int]) -> Tokenizer:
     way = splitting(get(metadata, "tokenizer.ggml.pre", str, ""))
-    merges = list(map(_split_merge, get(metadata, "tokenizer.ggml.merges", list)))
+    merges = _merges(get(metadata, "tokenizer.ggml.merges", list))
     tokenizer = Tokenizer(_bpe(ids, merges, ignore_merges=way.ignores_merges))
     tokenizer.pre_tokenizer = way.build()
     tokenizer.decoder = decoders.ByteLevel()
@@ -158,11 +158,12 @@ def _bpe(ids: dict[str, int], merges: list[tuple[str, str]], **options: Any) -> 
         raise GgufError(f"the merges contradict the tokens: {error!s:.200}") from None
 
 
-def _split_merge(line: str) -> tuple[str, str]:
-    left, space, right = line.partition(" ")
-    if not (left and space and right) or " " in right:
-        raise GgufError(f"the merge {line!r:.80} is not a pair")
-    return left, right
+def _merges(lines: list[str]) -> list[tuple[str, str]]:
+    merges: list[Any] = [tuple(line.split(" ")) for line in lines]
+    if set(map(len, merges)) - {2}:
+        wrong = next(line for line, parts in zip(lines, merges, strict=True) if len(parts) != 2)
+        raise GgufError(f"the merge {wrong!r:.80} is not a pair")
+    return merges
 
 
 def _end_ids(metadata: Metadata, tokenizer: Tokenizer) -> list[int]:
