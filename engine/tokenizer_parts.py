@@ -10,10 +10,9 @@ from typing import Any, Final
 import tokenizers
 from tokenizers import AddedToken
 
+from engine.constraints.vocabulary import SPACES
 from engine.errors import CheckpointError, TokenizerError
 from engine.files import MAX_JSON_BYTES, read_json
-
-_SPACES: Final = " \t\n\r\u2581"
 
 
 @dataclass(frozen=True)
@@ -67,7 +66,7 @@ def strict_text_encoder(parts: TokenizerParts) -> tokenizers.Tokenizer:
 
 def is_space(token: AddedToken) -> bool:
     """Whether it is white space that some vocabularies have in runs, matched before merging."""
-    return not token.special and not token.content.strip(_SPACES)
+    return not token.special and not token.content.strip(SPACES)
 
 
 def read_folder(directory: Path) -> TokenizerParts:
