@@ -273,7 +273,7 @@ class Engine:
         from engine.constraints.vocabulary import token_bytes
 
         if self._quotation_tokens is None:
-            words = token_bytes(self.directory, self.config.vocab_size)
+            words = token_bytes(self.tokenizer.raw, self.config.vocab_size)
             if words is None:
                 return None
             never = self._suppressed.nonzero().flatten().tolist()
