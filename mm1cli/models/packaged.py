@@ -15,6 +15,7 @@ SMALL: Final = PackagedModel(
     licence="Apache-2.0",
     filename="qwen2.5-coder-0.5b-instruct-q4_k_m.gguf",
     num_bytes=491_400_064,
+    num_parameters=630_167_424,
     sha256="1d9614638d18024d0fbb36575a15f1302a3adf044df10345688ec4f6e1c4ff32",
     repository="Qwen/Qwen2.5-Coder-0.5B-Instruct-GGUF",
     revision="ebb2015119c907b064c512bf053e945850b5875f",
@@ -35,6 +36,7 @@ CODER: Final = PackagedModel(
     licence="Apache-2.0",
     filename="qwen2.5-coder-1.5b-instruct-q4_k_m.gguf",
     num_bytes=1_117_320_768,
+    num_parameters=1_777_088_000,
     sha256="cc324af070c2ecbfd324a30884d2f951a7ff756aba85cb811a6ec436933bb046",
     repository="Qwen/Qwen2.5-Coder-1.5B-Instruct-GGUF",
     revision="f86cb2c1fa58255f8052cc32aeede1b7482d4361",
@@ -69,7 +71,7 @@ PACKAGED: Final = {model.name: model for model in (SMALL, CODER)}
 
 
 def facts(model: PackagedModel) -> dict[str, str]:
-    """What mm1-model.json says of it, wherever it was got from."""
+    """What people are told of it, wherever it was got from; mm1-model.json says it, too."""
     return {
         "name": model.name,
         "description": model.description,

