@@ -15,7 +15,7 @@ from mm1cli.models.describe import Description, describe
 from mm1cli.models.library import Model
 from mm1cli.models.scan import Scan
 from mm1cli.models.stores import Found, walk
-from mm1cli.output.model_table import Column, count, gigabytes, thousands, write_table
+from mm1cli.output.model_table import Column, gigabytes, thousands, write_table
 from mm1cli.output.text import Channel
 from mm1cli.settings import Settings
 from mm1cli.sink import Sink

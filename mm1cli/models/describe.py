@@ -5,11 +5,11 @@ from pathlib import Path
 
 from engine import model_files
 from engine.api import EngineError, GgufError
+from mm1cli.models.safetensors_header import count_parameters
 from mm1cli.models.scan import is_folder, num_bytes, read_json
 from mm1cli.models.weights import label_of
 
 _MOST_BYTES = 2**62
-_DTYPE_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
 _BESIDE_BYTES = 300_000_000  # Python, libraries, and what a short context takes
 _SHARE_BESIDE = 1.1
 
@@ -76,16 +76,15 @@ def _folder(path: Path) -> Description:
         facts = model_files.facts(path)
     except EngineError as error:
         return Description(family=_said(path), num_bytes=size, problem=_unsupported(path, error))
-    dtype_bytes = _DTYPE_BYTES.get(facts.precision or "", 0)
-    count = size // dtype_bytes if dtype_bytes else 0
+    count = count_parameters(path)
     # Weights that are not quantised are computed with as float32.
-    computed = 4 * count if count else size
+    computed = 4 * count if facts.quantization == "plain" else size
     return Description(
         family=facts.family,
         num_parameters=count,
         context_tokens=facts.max_positions,
         num_bytes=size,
-        bits=8 * dtype_bytes,
+        bits=8 * size / count if count else 0.0,
         quantization=facts.precision or "",
         needed_bytes=needed_bytes(computed),
     )

@@ -164,7 +164,7 @@ def _stream(file: RemoteFile, repository: str, commit: str, start: int) -> Itera
         ) as response:
             utils.hf_raise_for_status(response)
             skip = start if response.status_code == 200 else 0  # it sends all of it again
-            for chunk in response.iter_bytes(_CHUNK_BYTES):
+            for chunk in response.iter_bytes():
                 if skip < len(chunk):
                     yield chunk[skip:]
                 skip = max(skip - len(chunk), 0)

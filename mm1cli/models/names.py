@@ -52,7 +52,7 @@ def in_stores(name: str, found: Sequence[Found]) -> Found | None:
     """
     matches = _matching(name, found)
     usable = [one for one in matches if not one.problem] or matches
-    if len({(one.num_bytes, one.sha256 or one.path.name) for one in usable}) > 1:
+    if len({_same_file(one) for one in usable}) > 1:
         choices = _listed(_told_apart(usable))
         raise ModelError(f"{name!r} means {choices}: name one of them")
     if usable:
@@ -96,6 +96,11 @@ def _matching(name: str, found: Sequence[Found]) -> list[Found]:
     exact = [one for one in found if name in one.names]
     folded = name.casefold()
     return exact or [one for one in found if folded in map(str.casefold, one.names)]
+
+
+def _same_file(one: Found) -> tuple[int, str]:
+    """Two stores that have a file of one name and size have the same model."""
+    return one.num_bytes, one.path.name if one.path.name.endswith(".gguf") else ""
 
 
 def _told_apart(found: Sequence[Found]) -> list[str]:

@@ -3,7 +3,15 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mm1cli.output.text import Channel, Style, cell_width, elide_middle, pad, safe_line
+from mm1cli.output.text import (
+    Channel,
+    Style,
+    cell_width,
+    elide_middle,
+    pad,
+    safe_line,
+    write_hanging,
+)
 
 _GAP = 2
 _NARROWEST_NAME = 16
@@ -30,8 +38,6 @@ def write_table(
 
     In a pipe everything is shown as it is; on a terminal columns go, and then the name is cut.
     """
-    from mm1cli.output.text import write_hanging
-
     name = Column(name.title, [safe_line(cell) for cell in name.cells])
     shown = [
         Column(c.title, [safe_line(cell) for cell in c.cells], c.rank, c.is_number) for c in others
@@ -66,13 +72,6 @@ def gigabytes(num_bytes: int) -> str:
     if not num_bytes:
         return ""
     return f"{num_bytes / 1e9:,.2f} GB" if num_bytes >= 10**9 else f"{num_bytes / 1e6:,.0f} MB"
-
-
-def count(number: int) -> str:
-    """ "1.8B", "135M"; "" for nothing."""
-    if not number:
-        return ""
-    return f"{number / 1e9:.1f}B" if number >= 10**9 else f"{number / 1e6:.0f}M"
 
 
 def thousands(number: int) -> str:
