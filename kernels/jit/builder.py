@@ -34,8 +34,8 @@ def compiled(write: Callable[[ir.Function, bool], None], *, unrolls: bool = True
     """The address of the function that `write` writes, which takes one pointer, for this processor.
 
     `write` is told whether there are 32 registers of 16 lanes. Without `unrolls` loops stay as they
-    are written: what is accumulated in each turn stays in registers. Raises RuntimeError if LLVM cannot,
-    and where it would have to call functions, as the processor lacks an instruction.
+    are written: what is accumulated in each turn stays in registers. Raises RuntimeError if LLVM
+    cannot, and where it would have to call functions, as the processor lacks an instruction.
     """
     features, needed = llvm.get_host_cpu_features(), _NEEDED.get(platform.machine().lower())
     if needed is None or not all(features.get(name) for name in needed):

@@ -46,10 +46,7 @@ class GemmArgs(Structure):
 
 @cache
 def compiled(kind: BlockType) -> int:
-    return builder.compiled(
-        lambda function, has_many: write(function, kind, has_many),
-        unrolls=bool(int(__import__("os").environ.get("UU", "1"))),
-    )
+    return builder.compiled(lambda function, has_many: write(function, kind, has_many))
 
 
 def write(function: ir.Function, kind: BlockType, has_many_registers: bool) -> None:
