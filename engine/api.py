@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from engine.chat_markers import Markers, thinking_markers, tool_call_markers
 from engine.errors import (
     CheckpointError,
     ConfigError,
@@ -57,6 +58,7 @@ __all__ = [
     "Grammar",
     "GrammarError",
     "IoStats",
+    "Markers",
     "Numbers",
     "OnProgress",
     "Piece",
@@ -82,6 +84,8 @@ __all__ = [
     "saved_context",
     "saved_tokens",
     "suffix_array",
+    "thinking_markers",
+    "tool_call_markers",
     "unfinished_quotation",
     "verify_context",
     "why_foreign",
@@ -117,7 +121,7 @@ def open_engine(
 
 
 def open_tokenizer(model: Path) -> Tokenizer:
-    """Of the model in the folder `model`, whose weights are not read. Raises EngineError."""
+    """Of the model in the folder or GGUF file `model`; no weights are read. Raises EngineError."""
     from engine.tokenizer import Tokenizer as LocalTokenizer
 
     return LocalTokenizer(model)

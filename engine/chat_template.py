@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
+from functools import wraps
 from typing import Any, Final
 
 from jinja2 import Template, TemplateError, nodes
@@ -30,7 +31,8 @@ MAX_RENDER_S: Final = 2.0
 # context every day, and it is the one that Llama 3's own template falls back on.
 TODAY: Final = datetime(2024, 7, 26, 12, 0, 0)
 
-_MOST_ITEMS: Final = 100_000
+_MOST_ITEMS: Final = 20_000  # of a list and all in it, a text of 50 characters counting as one
+_DEEPEST: Final = 100
 _DATE_FORMAT: Final = re.compile(r"(?:[^%]|%-?[a-zA-Z%]){0,64}", re.DOTALL)
 _FILTERS: Final = frozenset(
     {
@@ -138,14 +140,26 @@ class _Environment(ImmutableSandboxedEnvironment):
 
     intercepted_binops = frozenset({"+", "*", "%", "**"})
 
+    def __init__(self, **options: Any) -> None:  # noqa: ANN401
+        super().__init__(**options)
+        self.finalize = self.bounded
+
+    def bounded(self, value: Any) -> Any:  # noqa: ANN401
+        """`value`, if writing it down or comparing it costs little: a list can hold itself many
+        times over without being large itself."""
+        _num_items(value, {}, 0)
+        return value
+
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:  # noqa: ANN401
         if operator == "+":
             _fits(_size(left) + _size(right))
-        elif operator == "*" and (isinstance(left, int | float) and isinstance(right, int | float)):
+            return self.bounded(super().call_binop(context, operator, left, right))
+        if operator == "*" and (isinstance(left, int | float) and isinstance(right, int | float)):
             _fits(max(abs(left), abs(right)) // 2**62)
         elif operator == "*":
             times, text = (left, right) if isinstance(left, int) else (right, left)
             _fits(_size(text) * times if isinstance(times, int) else 0)
+            return self.bounded(super().call_binop(context, operator, left, right))
         elif operator == "**" or isinstance(left, str):
             raise TemplateError(f"{operator} is not allowed")
         return super().call_binop(context, operator, left, right)
@@ -153,7 +167,14 @@ class _Environment(ImmutableSandboxedEnvironment):
     def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:  # noqa: ANN401
         if isinstance(obj, str):
             return attr in _TEXT_METHODS
+        if isinstance(obj, dict):
+            return attr in ("get", "items", "keys", "values")
+        if isinstance(obj, int | float | list | tuple | range):
+            return False
         return super().is_safe_attribute(obj, attr, value)
+
+    def wrap_str_format(self, value: Any) -> None:  # noqa: ANN401
+        """No format: a few characters of one make gigabytes."""
 
     def call(self, context: Context, obj: Any, /, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
         text = getattr(obj, "__self__", None)
@@ -179,6 +200,17 @@ class _Generator(CodeGenerator):
             self.write(", ")
         self.write("))")
 
+    def visit_List(self, node: nodes.List, frame: Frame) -> None:  # noqa: N802
+        self._write_bounded(super().visit_List, node, frame)
+
+    def visit_Dict(self, node: nodes.Dict, frame: Frame) -> None:  # noqa: N802
+        self._write_bounded(super().visit_Dict, node, frame)
+
+    def _write_bounded(self, write: Callable[..., None], node: nodes.Node, frame: Frame) -> None:
+        self.write("environment.bounded(")
+        write(node, frame)
+        self.write(")")
+
 
 class _Generation(Extension):
     """{% generation %} marks what an assistant wrote, for training; it changes no text."""
@@ -201,10 +233,42 @@ def _environment() -> _Environment:
     known: dict[str, Callable[..., Any]] = dict(environment.filters)
     environment.filters = {name: known[name] for name in _FILTERS}
     environment.filters |= {"tojson": _to_json, "replace": _replace, "join": _join}
+    environment.filters = {
+        name: _of_bounded(environment, filter_) for name, filter_ in environment.filters.items()
+    }
     environment.globals = {
         name: environment.globals[name] for name in ("range", "dict", "namespace")
-    } | {"raise_exception": _raise, "strftime_now": _strftime_now}
+    } | {"raise_exception": _of_bounded(environment, _raise), "strftime_now": _strftime_now}
     return environment
+
+
+def _of_bounded(environment: _Environment, filter_: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(filter_)
+    def checked(*values: Any, **options: Any) -> Any:  # noqa: ANN401
+        for value in (*values, *options.values()):
+            environment.bounded(value)
+        return filter_(*values, **options)
+
+    return checked
+
+
+def _num_items(value: object, known: dict[int, int], depth: int) -> int:
+    """In `value` and all it holds. Raises _TooLargeError early."""
+    if isinstance(value, str):
+        return 1 + len(value) // (MAX_TEXT_CHARS // _MOST_ITEMS)
+    if not isinstance(value, list | tuple | dict):
+        return 1
+    if id(value) in known:
+        return known[id(value)]
+    if depth > _DEEPEST:
+        raise _TooLargeError
+    total = 1
+    for part in value.values() if isinstance(value, dict) else value:
+        total += _num_items(part, known, depth + 1)
+        if total > _MOST_ITEMS:
+            raise _TooLargeError
+    known[id(value)] = total
+    return total
 
 
 def _raise(message: object) -> None:

@@ -1,7 +1,8 @@
 """One reply of a model: its thinking, if it thinks, then its answer; never the one in the other.
 
-A chat template can open `<think>` itself, the tag can be a control token, or the model writes it as
-text, cut anywhere between tokens. The end is forced where the model does not come to it.
+A chat template can open `<think>` itself (or what the model has for it: `engine.chat_markers`), the
+tag can be a control token, or the model writes it as text, cut anywhere between tokens. The end is
+forced where the model does not come to it.
 """
 
 import math
@@ -18,10 +19,10 @@ from engine.api import (
     StopReason,
     SuffixArray,
     Tokenizer,
+    thinking_markers,
 )
 from mm1cli.settings import Settings
 
-OPEN, CLOSE = "<think>", "</think>"
 _LIKELY = 0.5
 
 OnText = Callable[[str], None]
@@ -48,9 +49,10 @@ class Generation:
 
 def thinking_tokens(tokenizer: Tokenizer, settings: Settings) -> int:
     """What to set aside for thinking: nothing for a model that does not say it thinks."""
-    if not tokenizer.knows(OPEN):
+    markers = thinking_markers(tokenizer)
+    if not tokenizer.knows(markers.begin):
         return 0
-    return settings.max_thinking + len(tokenizer.encode_markup(CLOSE))
+    return settings.max_thinking + len(tokenizer.encode_markup(markers.end))
 
 
 class Generator:
@@ -68,6 +70,7 @@ class Generator:
         quotable: Callable[[], SuffixArray] | None = None,
     ) -> None:
         self._engine, self._settings, self._stop_texts = engine, settings, stop_texts
+        self._markers = thinking_markers(engine.tokenizer)
         self._quotable = quotable
         self._on_token, self._on_thinking, self._on_progress = on_token, on_thinking, on_progress
         self._generation = Generation()
@@ -84,9 +87,9 @@ class Generator:
         self._generation, self._rest, self._has_thought = Generation(), "", False
         self._is_silent = is_silent
         tokenizer = self._engine.tokenizer
-        open_ids = tokenizer.encode_markup(OPEN)
+        open_ids = tokenizer.encode_markup(self._markers.begin)
         is_control = not tokenizer.control_ids.isdisjoint(open_ids)
-        if tokenizer.opens_with(OPEN):
+        if tokenizer.opens_with(self._markers.begin):
             self._think(context)
         elif grammar is not None or is_control:
             if math.exp(sum(context.score(open_ids).tolist())) > _LIKELY:
@@ -102,7 +105,7 @@ class Generator:
         """Decodes until it is clear whether the model thinks. True if what came was the answer;
         else the context stands behind the thinking."""
         begin = len(context)
-        decoding = self._decode(context)
+        decoding, opening = self._decode(context), self._markers.begin
         pieces, start = iter(decoding), ""
         is_answer = False
         for piece in pieces:
@@ -111,12 +114,12 @@ class Generator:
                 continue
             start += piece
             head = start.lstrip()
-            if head.startswith(OPEN):
+            if head.startswith(opening):
                 pieces.close()
                 _feed_remaining(context, begin, decoding.token_ids)
-                self._think(context, head.removeprefix(OPEN), len(decoding.token_ids))
+                self._think(context, head.removeprefix(opening), len(decoding.token_ids))
                 return False
-            if not OPEN.startswith(head):
+            if not opening.startswith(head):
                 is_answer = True
                 self._emit(start)
                 if self._settings.think == "only":
@@ -130,12 +133,13 @@ class Generator:
     def _think(self, context: Context, begun: str = "", num_begun: int = 0) -> None:
         engine, settings, generation = self._engine, self._settings, self._generation
         self._has_thought = True
-        begun, is_over, self._rest = begun.partition(CLOSE)
+        closing = self._markers.end
+        begun, is_over, self._rest = begun.partition(closing)
         self._emit_thinking(begun)
         if is_over:
             generation.num_thinking_tokens = num_begun
             return
-        close_ids = engine.tokenizer.encode_markup(CLOSE)
+        close_ids = engine.tokenizer.encode_markup(closing)
         limit = settings.context_tokens or engine.max_positions
         limit -= settings.max_tokens + len(close_ids)
         room = min(settings.max_thinking - num_begun, limit - len(context))
@@ -149,7 +153,7 @@ class Generator:
                 top_p=settings.top_p,
                 seed=settings.seed,
                 max_positions=limit,
-                stop_texts=(CLOSE,),
+                stop_texts=(closing,),
                 stop_ids=close_ids if len(close_ids) == 1 else (),
             )
             for piece in decoding:
@@ -161,7 +165,7 @@ class Generator:
             ids, reason = decoding.token_ids, decoding.stop_reason
         _feed_remaining(context, start, ids)
         if reason == StopReason.STOP_TEXT:
-            self._rest = engine.tokenizer.decode(ids).rpartition(CLOSE)[2]
+            self._rest = engine.tokenizer.decode(ids).rpartition(closing)[2]
         else:
             context.extend(close_ids)
         generation.num_thinking_tokens = num_begun + len(ids)
