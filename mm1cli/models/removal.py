@@ -66,5 +66,5 @@ def _places(name: str) -> tuple[Path, list[Path]]:
 def _whose(name: str, elsewhere: Path | None) -> str:
     one = next((f for f in names.all_found(elsewhere) if name in f.names), None)
     if one is not None:
-        return f"{name} is {one.store}'s ({one.path}), and mm1 fetched none of it: remove it there"
+        return f"{name} is {one.path}, which mm1 did not put there: remove it in {one.store}"
     return f"{name}: mm1 has fetched no such model; `mm1 models list` shows those it has"

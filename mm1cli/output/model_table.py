@@ -10,6 +10,7 @@ from mm1cli.output.text import (
     elide_middle,
     pad,
     safe_line,
+    wrap,
     write_hanging,
 )
 
@@ -65,6 +66,12 @@ def write_table(
         channel.write(line(first, [column.cells[index] for column in shown]))
         if notes[index]:
             write_hanging(safe_line(notes[index]), channel, Style.DIM)
+
+
+def write_line(text: str, channel: Channel) -> None:
+    """A sentence under a table; a terminal breaks at words."""
+    lines = wrap(safe_line(text), channel.columns) if channel.is_terminal else [safe_line(text)]
+    channel.write("".join(f"{line}\n" for line in lines))
 
 
 def gigabytes(num_bytes: int) -> str:

@@ -81,7 +81,7 @@ def test_tables_fit_terminals(monkeypatch, columns, hub):
         show(terminal)
         lines = terminal.getvalue().splitlines()
         assert lines and "\x1b" not in terminal.getvalue()
-        assert max(map(len, lines)) <= max(columns, 40), terminal.getvalue()
+        assert max(map(len, lines)) <= max(columns, 30), terminal.getvalue()
     assert sys.stdout is not None
 
 
@@ -126,7 +126,7 @@ def test_rm_removes_all_or_none(mm1, llama, tmp_path):
 
 def test_rm_leaves_other_programs_models(mm1, hub):
     ran = mm1("models", "rm", "Someone/Tiny")
-    assert ran.code == 3 and "is hub's" in ran.err and "remove it there" in ran.err
+    assert ran.code == 3 and "mm1 did not put there: remove it in hub" in ran.err
     assert (hub / "config.json").is_file()
 
 
