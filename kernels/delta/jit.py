@@ -1,4 +1,4 @@
-"""Few tokens of a gated delta layer on CPUs by the JIT (jit_ir.py), else chunked.py and plain.py."""
+"""Few tokens of a gated delta layer on CPUs by the JIT (jit_ir.py); else chunked.py, plain.py."""
 
 from collections.abc import Iterator
 

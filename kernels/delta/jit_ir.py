@@ -129,7 +129,7 @@ def write_convolution(function: ir.Function, taps: int, has_bias: bool, silu: bo
 def _taps_of(
     program: FunctionBuilder, weight: ir.Value, start: ir.Value, taps: int, count: int
 ) -> list[ir.Value]:
-    """Of LANES channels, or of one, a value for each tap; in memory a channel's taps lie together."""
+    """Of LANES channels, or of one, a value for each tap; a channel's taps lie together."""
     if not count:
         return [program.load(weight, F32, program.b.add(start, I64(tap))) for tap in range(taps)]
     together = program.load(weight, F32, start, LANES * taps)
