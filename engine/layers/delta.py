@@ -10,7 +10,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import kernels
-from engine.layers.norm import RMSNorm
 
 _LEAST_SQUARE = 1e-6  # added to the squared norm of a query or key before they are divided by it
 
@@ -140,7 +139,8 @@ class GatedDeltaNet(nn.Module):
         self.convolution = nn.Parameter(torch.empty(options.num_channels, taps))
         self.log_decay = nn.Parameter(torch.empty(heads))  # A
         self.decay_bias = nn.Parameter(torch.empty(heads))  # dt
-        self.norm = RMSNorm(options.value_dim, norm_eps)
+        self.norm_eps = norm_eps
+        self.norm_scale = nn.Parameter(torch.ones(options.value_dim))
         self.out = nn.Parameter(torch.empty(hidden_size, options.value_size))
 
     def forward(self, hidden: Tensor, state: DeltaState, start: int | Tensor) -> Tensor:  # noqa: ARG002
@@ -153,7 +153,7 @@ class GatedDeltaNet(nn.Module):
             weight = weight.repeat(num_sequences, 1)
         convolved = state.convolve(qkv.flatten(1), weight).view(qkv.shape)
         out = state.move(*self._heads(convolved), *self._gates(rows))
-        normed = self.norm(out).view(z.shape)
+        normed = kernels.rms_norm(out, self.norm_scale, self.norm_eps).view(z.shape)
         gated = (normed.float() * F.silu(z.float())).to(hidden.dtype)
         return kernels.linear(gated.view(*hidden.shape[:-1], -1), self.out)
 
