@@ -201,6 +201,7 @@ def load(
         form = config.quantization.form_of(name)
         place = model.place_of(name) if isinstance(model, StagedModel) else device
         weight = read_weight(checkpoint, sources[name], form, device=place, dtype=target_dtype)
+        add_norm_offset(config.norm_offset, name, weight)
         if isinstance(weight, Tensor):
             weight = weight.view(parameter.shape)
         else:
@@ -299,7 +300,14 @@ def build_weight(
 
 def keep_in_fp32(name: str) -> bool:
     """Whether the parameter is kept in float32 whatever dtype matmuls run in."""
-    return "norm" in name or name.endswith("router") or name == "head.weight"
+    return "norm" in name or name.endswith(("router", "bias")) or name == "head.weight"
+
+
+def add_norm_offset(offset: float, name: str, weight: Weight) -> None:
+    """Makes the weight of a norm, as it was read, what the model multiplies with."""
+    if offset and name.endswith("norm.weight"):
+        assert isinstance(weight, Tensor)
+        weight += offset
 
 
 def weight_bytes(config: ModelConfig, name: str, shape: tuple[int, ...], dtype: torch.dtype) -> int:
@@ -343,7 +351,7 @@ def _check_tensor(
 
 def source_rows(config: ModelConfig, name: str, num_rows: int, num_sources: int) -> list[int]:
     """Rows each source must have: q, k and v as many as their heads, others equally many."""
-    if name.endswith("mixer.qkv") and num_sources == 3:
+    if name.endswith(("mixer.qkv", "mixer.qkv_bias")) and num_sources == 3:
         heads = (config.num_heads, config.num_kv_heads, config.num_kv_heads)
         return [count * config.head_dim for count in heads]
     return [num_rows // num_sources] * num_sources

@@ -15,6 +15,31 @@ class Mixer(StrEnum):
     SOFTMAX = "softmax"
 
 
+class QkNorm(StrEnum):
+    """What RMSNorm q and k pass before rotation: none, over each head, or over all heads."""
+
+    NONE = "none"
+    HEAD = "head"
+    FULL = "full"
+
+
+class Activation(StrEnum):
+    """Of the MLP's gate."""
+
+    SILU = "silu"
+    GELU_TANH = "gelu_tanh"
+
+
+class SharedExpert(StrEnum):
+    """How the shared expert's output s joins the routed r, g being sigmoid(coefficient x).
+
+    BLEND is (1 - g) r + g s, as in MiniMax-Text-01; GATED is r + g s, as in Qwen3-Next.
+    """
+
+    BLEND = "blend"
+    GATED = "gated"
+
+
 # Wide enough for any decoder, and so that no product of them overflows 64 bits.
 _LARGEST = {
     "vocab_size": 2**24,
@@ -58,16 +83,25 @@ class LightningOptions:
 class SoftmaxOptions:
     """What varies between softmax layers; the defaults are those of MiniMax-M1 and Llama.
 
-    `rotary_frequencies` None takes the model's, () rotates nothing. With `output_gate` the heads'
-    output is multiplied by sigmoid(gate x). With `window_tokens` > 0 a document token sees that
-    many tokens, itself included, and the first `sink_tokens`; question and answer tokens see
-    everything (see `Context.end_of_documents`). With `sliding_window` they see no more than
-    document tokens do, and the layer's state is of constant size. With `log_scale_base` a > 0, q
-    at position p is multiplied by log(max(p - n, 0) + a) / log(a), n being
-    `log_scale_from_tokens`: 1 up to there, growing without a jump (arXiv 2601.22156, with n = 0).
+    `rotary_frequencies` None takes the model's, () rotates nothing; cosines and sines are times
+    `attention_factor` (YaRN, arXiv 2309.00071, section 3.4). q and k pass `qk_norm` first. Scores
+    are times `scale`, None being 1 / sqrt(head_dim). `qkv_bias` and `out_bias` are added to the
+    projections. With `output_gate` the heads' output is multiplied by sigmoid(gate x).
+
+    With `window_tokens` > 0 a document token sees that many tokens, itself included, and the first
+    `sink_tokens`; question and answer tokens see everything (see `Context.end_of_documents`). With
+    `sliding_window` they see no more than document tokens do, and the layer's state is of constant
+    size. With `log_scale_base` a > 0, q at position p is multiplied by
+    log(max(p - n, 0) + a) / log(a), n being `log_scale_from_tokens`: 1 up to there, growing without
+    a jump (arXiv 2601.22156, with n = 0).
     """
 
     rotary_frequencies: tuple[float, ...] | None = None
+    attention_factor: float = 1.0
+    qk_norm: QkNorm = QkNorm.NONE
+    scale: float | None = None
+    qkv_bias: bool = False
+    out_bias: bool = False
     output_gate: bool = False
     window_tokens: int = 0
     sink_tokens: int = 0
@@ -78,13 +112,17 @@ class SoftmaxOptions:
 
 @dataclass(frozen=True, slots=True)
 class LayerConfig:
-    """One layer; of `lightning` and `softmax` only the options of its own mixer count."""
+    """One layer; of `lightning` and `softmax` only the options of its own mixer count.
+
+    `dense_mlp_size` > 0 is a dense MLP of that width in a layer of a model with experts.
+    """
 
     mixer: Mixer
     attention: Residual = Residual()
     mlp: Residual = Residual()
     lightning: LightningOptions = LightningOptions()
     softmax: SoftmaxOptions = SoftmaxOptions()
+    dense_mlp_size: int = 0
 
     @property
     def has_full_kv(self) -> bool:
@@ -98,7 +136,11 @@ class ModelConfig:
 
     `rotary_frequencies` are the inverse frequencies (radians per position) of the rotated pairs;
     two dimensions of each head turn per entry, the rest pass unrotated. With `postnorm` the skip
-    connection carries the normed input. `num_experts` 0 is one dense SwiGLU of `mlp_size`.
+    connection carries the normed input. Mixer and MLP read a normed input (`input_norms`), and what
+    they give is normed before it is added (`output_norms`); every norm's weight is `norm_offset`
+    more than the checkpoint's. Embeddings are times `embed_scale`, logits times `logit_scale`.
+    `num_experts` 0 is one dense MLP of `mlp_size`, gated by `activation`; the weights of the chosen
+    experts sum to 1 if `normalize_router`.
     `max_positions` is the length the model was trained for. `quantization` says which weights the
     checkpoint holds in few bits.
     """
@@ -115,6 +157,14 @@ class ModelConfig:
     num_experts: int = 0
     num_experts_per_token: int = 0
     shared_mlp_size: int = 0
+    shared_expert: SharedExpert = SharedExpert.BLEND
+    normalize_router: bool = True
+    activation: Activation = Activation.SILU
+    input_norms: bool = True
+    output_norms: bool = False
+    norm_offset: float = 0.0
+    embed_scale: float = 1.0
+    logit_scale: float = 1.0
     norm_eps: float = 1e-5
     lightning_norm_eps: float = 1e-6
     postnorm: bool = False
@@ -146,9 +196,14 @@ class ModelConfig:
             raise ConfigError(
                 f"config: {self.num_experts_per_token:.9g} experts per token of {self.num_experts}"
             )
+        for name in ("embed_scale", "logit_scale"):
+            if not 0 < abs(getattr(self, name)) < inf:
+                raise ConfigError(f"config: {name} is {getattr(self, name):.9g}")
         if not (self.norm_eps >= 0 and self.lightning_norm_eps >= 0):
             raise ConfigError("config: norm eps must not be negative")
         for layer in set(self.layers):
+            if not 0 <= layer.dense_mlp_size <= _LARGEST["mlp_size"]:
+                raise ConfigError(f"config: a dense MLP of {layer.dense_mlp_size:.9g}")
             if layer.mixer is Mixer.LIGHTNING:
                 self._check_lightning(layer.lightning)
             else:
@@ -182,6 +237,10 @@ class ModelConfig:
         ):
             if is_set and not options.window_tokens:
                 raise ConfigError(f"config: {key} without window_tokens")
+        if options.scale is not None and not 0 < abs(options.scale) < inf:
+            raise ConfigError(f"config: an attention scale of {options.scale:.9g}")
+        if not 0 < options.attention_factor < inf:
+            raise ConfigError(f"config: an attention factor of {options.attention_factor:.9g}")
         if options.log_scale_base != 0 and not 1 < options.log_scale_base < inf:
             raise ConfigError(
                 f"config: log_scale_base is {options.log_scale_base:.9g}, expected 0 or over 1"
@@ -192,6 +251,13 @@ class ModelConfig:
             raise ConfigError(
                 f"config: rotary_dim {2 * len(frequencies)} is over head_dim {self.head_dim}"
             )
+
+    def has_experts(self, layer: int) -> bool:
+        return self.num_experts > 0 and not self.layers[layer].dense_mlp_size
+
+    def dense_size(self, layer: int) -> int:
+        """Width of the MLP of a layer without experts."""
+        return self.layers[layer].dense_mlp_size or self.mlp_size
 
     @property
     def num_layers(self) -> int:

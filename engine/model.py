@@ -36,25 +36,39 @@ class Layer(nn.Module):
         super().__init__()
         self.config: LayerConfig = config.layers[index]
         self.postnorm = config.postnorm
-        self.mixer_norm = RMSNorm(config.hidden_size, config.norm_eps)
+
+        def norm(is_there: bool) -> RMSNorm | None:
+            return RMSNorm(config.hidden_size, config.norm_eps) if is_there else None
+
+        self.mixer_norm = norm(config.input_norms)
+        self.mixer_out_norm = norm(config.output_norms)
         self.mixer: nn.Module
         if self.config.mixer is Mixer.LIGHTNING:
             self.mixer = LightningAttention(config, index)
         else:
             self.mixer = SoftmaxAttention(config, index)
-        self.mlp_norm = RMSNorm(config.hidden_size, config.norm_eps)
+        self.mlp_norm = norm(config.input_norms)
+        self.mlp_out_norm = norm(config.output_norms)
         self.mlp: nn.Module
-        if config.num_experts:
+        if config.has_experts(index):
             self.mlp = ExpertsMLP(config)
         else:
-            self.mlp = DenseMLP(config.hidden_size, config.mlp_size)
+            self.mlp = DenseMLP(config.hidden_size, config.dense_size(index), config.activation)
 
     def forward(self, hidden: Tensor, state: StepState, start: int | Tensor) -> Tensor:
-        normed = self.mixer_norm(hidden)
+        normed = hidden if self.mixer_norm is None else self.mixer_norm(hidden)
         mixed = self.mixer(normed, state, start)
+        if self.mixer_out_norm is not None:
+            mixed = self.mixer_out_norm(mixed)
         skip = normed if self.postnorm else hidden
-        hidden, normed = self.mlp_norm.of_sum(skip, mixed, self.config.attention)
-        return self._add(normed if self.postnorm else hidden, self.mlp(normed), self.config.mlp)
+        if self.mlp_norm is None:
+            hidden = normed = self._add(skip, mixed, self.config.attention)
+        else:
+            hidden, normed = self.mlp_norm.of_sum(skip, mixed, self.config.attention)
+        passed = self.mlp(normed)
+        if self.mlp_out_norm is not None:
+            passed = self.mlp_out_norm(passed)
+        return self._add(normed if self.postnorm else hidden, passed, self.config.mlp)
 
     @staticmethod
     def _add(skip: Tensor, block: Tensor, residual: Residual) -> Tensor:
@@ -165,17 +179,25 @@ class Model(nn.Module):
         `token_ids` [T] int64 stand at positions start .. start + T - 1. Of [T, B] each column is a
         sequence of its own, and so it is in the hidden states [T, B, D].
         """
-        hidden = F.embedding(token_ids, self.embed.weight)
+        hidden = self.embedded(token_ids)
         for layer, state in zip(self.layers, states, strict=True):
             hidden = layer(hidden, state, start)
         return hidden
+
+    def embedded(self, token_ids: Tensor) -> Tensor:
+        """Hidden states [..., D] before the first layer."""
+        hidden = F.embedding(token_ids, self.embed.weight)
+        scale = self.config.embed_scale
+        return hidden if scale == 1.0 else hidden * scale
 
     def logits(self, hidden: Tensor) -> Tensor:
         """float32 scores [..., vocab] of the next token after each row of `hidden` [..., D]."""
         with torch.autocast(hidden.device.type, enabled=False):
             weight = self.head.weight
             scored = weight.float() if isinstance(weight, Tensor) else weight
-            return kernels.linear(self.norm(hidden).float(), scored)
+            logits = kernels.linear(self.norm(hidden).float(), scored)
+            scale = self.config.logit_scale
+            return logits if scale == 1.0 else logits * scale
 
     def prepare_for_inference(self, *, small_m: bool = False) -> None:
         """Trades training for speed, once the weights are in place.

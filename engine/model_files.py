@@ -92,14 +92,14 @@ def import_gguf(
     source: Path, target: Path, on_progress: OnProgress, form: Form | None = Form.PLAIN
 ) -> "Written":
     """See `engine.gguf.convert`."""
-    from engine.gguf import convert
+    from engine.gguf.convert import convert
 
     return convert(source, target, on_progress, form=form)
 
 
 def gguf_parts(source: Path) -> list[Path]:
     """The files of the GGUF model of which `source` is one."""
-    from engine.gguf import split_files
+    from engine.gguf.file import split_files
 
     return split_files(source)
 

@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from engine.activations import ActivationBuffer
@@ -69,7 +68,7 @@ def layer_major(
     if done == 0:
         for first, last in grid(start, end, chunk_tokens):
             ids = torch.tensor(token_ids[first - start : last - start], device=model.device)
-            between.put(first - start, F.embedding(ids, model.embed.weight))
+            between.put(first - start, model.embedded(ids))
         between.swap(0)
     layers = model.each_layer(sum(1 for _ in grid(start, end, chunk_tokens)), done)
     for index, (layer, state) in enumerate(zip(layers, states[done:], strict=True), done):
@@ -110,7 +109,7 @@ class PrefillRequest:
     def embed(self, model: Model, first: int, last: int) -> Tensor:
         """The embedding [t, D] of the tokens at these positions."""
         ids = self.token_ids[first - self.start : last - self.start]
-        return F.embedding(torch.tensor(ids, device=model.device), model.embed.weight)
+        return model.embedded(torch.tensor(ids, device=model.device))
 
 
 @torch.inference_mode()

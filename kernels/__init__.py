@@ -6,11 +6,13 @@ name; by default the registry picks by device and dtype.
 """
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from kernels import attention as _attention
 from kernels import delta as _delta
 from kernels import experts as _experts
+from kernels import geglu as _geglu
 from kernels import lightning as _lightning
 from kernels import linear as _linear
 from kernels import norm as _norm
@@ -18,25 +20,32 @@ from kernels import rotary as _rotary
 from kernels import swiglu as _swiglu
 from kernels.attention import Int8Tensor, KeyBlocks, Segments
 from kernels.experts import ExpertStack
+from kernels.ggml import BlockType, GgmlWeight
 from kernels.linear import fp16_weight as _fp16_weight
 from kernels.linear import jit as _linear_jit
 from kernels.linear import onednn as _onednn
+from kernels.linear import upcast_blocks as _upcast_blocks
 from kernels.linear.fp16_weight import PackedWeight
-from kernels.quantized import Int4Weight, Int8Weight, Weight
+from kernels.quantized import Int4Weight, Int8Weight, StackedWeight, Weight
 
 __all__ = [
+    "BlockType",
     "ExpertStack",
+    "GgmlWeight",
     "Int4Weight",
     "Int8Tensor",
     "Int8Weight",
     "KeyBlocks",
     "PackedWeight",
+    "StackedWeight",
     "attention",
     "attention_of_blocks",
     "attention_received",
+    "embedding",
     "experts",
     "gated_delta",
     "gated_delta_state",
+    "geglu",
     "is_batch_invariant",
     "lightning_attention",
     "lightning_inputs",
@@ -285,8 +294,8 @@ def experts(
     an `ExpertStack`, whose plain weights may be in a narrower dtype. Returns [T, D] in x's dtype.
     The sum runs in expert order, so a run is reproducible bit by bit.
     """
-    if implementation is None and isinstance(gate_up, ExpertStack):
-        implementation = "grouped"  # the others read the whole stack
+    if implementation is None and isinstance(gate_up, ExpertStack | GgmlWeight | StackedWeight):
+        implementation = "grouped"  # the others read the whole stack, and know no blocks
     choice = _experts.REGISTRY.choose(x.device, x.dtype, implementation)
     return choice.function(x, expert_ids, expert_weights, gate_up, down)
 
@@ -296,15 +305,14 @@ def linear(
 ) -> Tensor:
     """x @ weight^T. Shapes: x [..., I]; weight [O, I], plain, from `prepack`, or quantised.
 
-    Returns [..., O] in x's dtype.
+    A plain weight may be float16 or bfloat16 and x float32. Returns [..., O] in x's dtype.
     """
     if isinstance(weight, PackedWeight):
         return _fp16_weight.linear(x, weight)
-    if not isinstance(weight, Tensor):
-        quantized = _linear.QUANTIZED.choose(x.device, x.dtype, implementation)
+    if not isinstance(weight, Tensor) or _upcast_blocks.supports(x, weight):
         if x.dim() == 2:
-            return quantized.function(x, weight)
-        product = quantized.function(x.reshape(-1, x.shape[-1]), weight)
+            return _linear.of_rows(x, weight, implementation)
+        product = _linear.of_rows(x.reshape(-1, x.shape[-1]), weight, implementation)
         return product.view(*x.shape[:-1], -1)
     if implementation is None and weight.is_mkldnn:
         implementation = "onednn"
@@ -312,11 +320,24 @@ def linear(
     return choice.function(x, weight)
 
 
+def embedding(ids: Tensor, weight: Tensor | GgmlWeight) -> Tensor:
+    """The rows `ids` of `weight` [N, I], of which only these are made float32.
+
+    Shapes: ids [...] int64. Returns [..., I] float32.
+    """
+    if isinstance(weight, Tensor):
+        return F.embedding(ids, weight).float()
+    rows = weight.packed[ids.flatten()]
+    return GgmlWeight(weight.type, rows).dequantize().view(*ids.shape, -1)
+
+
 def is_batch_invariant(weight: Weight | PackedWeight) -> bool:
     """Whether `linear` gives each of M <= 16 float32 rows the bits it gives it alone, on a CPU."""
     if isinstance(weight, Tensor | PackedWeight):
         return isinstance(weight, PackedWeight)
-    return _linear_jit.supports_weight(weight)
+    if isinstance(weight, StackedWeight):
+        return all(map(is_batch_invariant, weight.parts))
+    return not isinstance(weight, GgmlWeight) and _linear_jit.supports_weight(weight)
 
 
 def rms_norm(
@@ -366,6 +387,15 @@ def swiglu(gate_up: Tensor, *, implementation: str | None = None) -> Tensor:
     Shapes: gate_up [..., 2F], the gate first. Returns [..., F] in its dtype.
     """
     choice = _swiglu.REGISTRY.choose(gate_up.device, gate_up.dtype, implementation)
+    return choice.function(gate_up)
+
+
+def geglu(gate_up: Tensor, *, implementation: str | None = None) -> Tensor:
+    """gelu(gate) * up   (arXiv 2002.05202, eq. 6), gelu in its tanh form (arXiv 1606.08415).
+
+    Shapes: gate_up [..., 2F], the gate first. Returns [..., F] in its dtype.
+    """
+    choice = _geglu.REGISTRY.choose(gate_up.device, gate_up.dtype, implementation)
     return choice.function(gate_up)
 
 

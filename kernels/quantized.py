@@ -1,4 +1,4 @@
-"""Weights in eight or four bits, with the scales that dequantise them.
+"""Weights in eight or four bits, with the scales that dequantise them; kernels/ggml/ has others.
 
 int8: one scale per row (one output), symmetric, so that a matmul is scaled once, after its sum.
 
@@ -14,6 +14,8 @@ from typing import Self, TypeAlias
 
 import torch
 from torch import Tensor
+
+from kernels.ggml import GgmlWeight
 
 GROUPS = (32, 64, 128)
 
@@ -147,13 +149,65 @@ class Int4Weight:
         return type(self)(self.packed.to(device), self.scales.to(device), self.offsets.to(device))
 
 
-QuantizedWeight: TypeAlias = Int8Weight | Int4Weight
+@dataclass(frozen=True, slots=True)
+class StackedWeight:
+    """Weights [..., O, I] of one I whose outputs stand one below the other: q, k and v of a layer.
+
+    `linear` reads x once for all. They may differ in kind and, if plain, in dtype.
+    Raises ValueError if there are none, or their leading axes or I differ.
+    """
+
+    parts: tuple["Weight", ...]
+
+    def __post_init__(self) -> None:
+        if len({(*part.shape[:-2], part.shape[-1]) for part in self.parts}) != 1:
+            shapes = ", ".join(str(list(part.shape)) for part in self.parts)
+            raise ValueError(f"weights of shapes {shapes or 'none'} cannot be stacked")
+
+    def dequantize(self, dtype: torch.dtype = torch.float32) -> Tensor:
+        """[..., O, I]; exact in float64."""
+        return torch.cat([dequantized(part, dtype) for part in self.parts], dim=-2)
+
+    @property
+    def shape(self) -> torch.Size:
+        """[..., O, I], O of all parts together."""
+        *leading, _, width = self.parts[0].shape
+        return torch.Size([*leading, sum(part.shape[-2] for part in self.parts), width])
+
+    @property
+    def num_bytes(self) -> int:
+        return sum(p.nbytes if isinstance(p, Tensor) else p.num_bytes for p in self.parts)
+
+    def __getitem__(self, index: int | slice) -> Self:
+        """Some of the first axis of weights that have leading ones: one expert. Shares memory."""
+        if len(self.shape) < 3:
+            raise IndexError("rows of stacked weights are taken from their parts")
+        return type(self)(tuple(part[index] for part in self.parts))
+
+    def view(self, *leading: int) -> Self:
+        """Under other axes before O, of which each part keeps its own. Shares memory."""
+        return type(self)(tuple(_viewed(part, *leading[:-1]) for part in self.parts))
+
+    def to(self, device: torch.device) -> Self:
+        return type(self)(tuple(part.to(device) for part in self.parts))
+
+
+IntWeight: TypeAlias = Int8Weight | Int4Weight
+BlockWeight: TypeAlias = GgmlWeight | StackedWeight
+QuantizedWeight: TypeAlias = IntWeight | BlockWeight
 Weight: TypeAlias = Tensor | QuantizedWeight
 
 
 def dequantized(weight: Weight, dtype: torch.dtype) -> Tensor:
     """`weight` as a plain tensor of `dtype`."""
     return weight.to(dtype) if isinstance(weight, Tensor) else weight.dequantize(dtype)
+
+
+def _viewed(weight: Weight, *leading: int) -> Weight:
+    num_out, width = weight.shape[-2:]
+    if isinstance(weight, Tensor):
+        return weight.view(*leading, num_out, width)
+    return weight.view(*leading, num_out)
 
 
 def _grouped(x: Tensor, group: int) -> Tensor:

@@ -1,7 +1,12 @@
-"""GGUF files of MiniMax-01's architecture, as llama.cpp's converter lays them out."""
+"""GGUF files for tests, as llama.cpp's converter lays them out: of MiniMax-01's architecture from
+given weights, and random tiny ones of every other."""
+
+from pathlib import Path
 
 import gguf
+import numpy as np
 import torch
+from gguf import GGMLQuantizationType as Kind
 from mini import TINY_CONTROL, TINY_MERGES, tiny_tokens
 
 ARCHITECTURE = "minimax-01"
@@ -90,16 +95,7 @@ def write_minimax_gguf(path, config, weights, kind, *, metadata=None, tensors=No
         "tokenizer.chat_template": "{{ messages }}",
     }
     writer = gguf.GGUFWriter(path, ARCHITECTURE, **options)
-    for key, value in (values | (metadata or {})).items():
-        match value:
-            case int():
-                writer.add_uint32(key, value)
-            case float():
-                writer.add_float32(key, value)
-            case str():
-                writer.add_string(key, value)
-            case list():
-                writer.add_array(key, value)
+    add_values(writer, values | (metadata or {}))
     for name, tensor in (their_tensors(config, weights) | (tensors or {})).items():
         if tensor is not None:
             own = kind_of(name, tensor, kind)
@@ -123,3 +119,218 @@ def as_stored(config, weights, kind):
         packed = gguf.quants.quantize(tensor.numpy(), own)
         found[name] = torch.from_numpy(gguf.quants.dequantize(packed, own).copy())
     return found
+
+
+HIDDEN, INNER, HEADS, KV_HEADS, HEAD_DIM, VOCAB, CONTEXT = 256, 512, 4, 2, 64, 320, 512
+NUM_EXPERTS, EXPERT_INNER = 4, 256
+_QKV = {"attn_q": "qh", "attn_k": "kh", "attn_v": "kh", "attn_output": "hq"}
+_MLP = {"ffn_gate": "ih", "ffn_up": "ih", "ffn_down": "hi"}
+_PRE_NORMS = {"attn_norm": "h", "ffn_norm": "h"}
+_POST_NORMS = {"post_attention_norm": "h", "post_ffw_norm": "h"}
+_HEAD_NORMS = {"attn_q_norm": "d", "attn_k_norm": "d"}
+_LLAMA = _QKV | _MLP | _PRE_NORMS
+_EXPERTS = {
+    "ffn_gate_inp": "eh",
+    "ffn_gate_exps": "emh",
+    "ffn_up_exps": "emh",
+    "ffn_down_exps": "ehm",
+}
+# By architecture: tensors of a layer by their dimensions, and keys beside those all have.
+TINY = {
+    "llama": (_LLAMA, {"vocab_size": VOCAB, "rope.dimension_count": HEAD_DIM}),
+    "qwen2": (_LLAMA | dict.fromkeys(("attn_q.bias", "attn_k.bias", "attn_v.bias")), {}),
+    "qwen3": (_LLAMA | _HEAD_NORMS, {}),
+    "qwen3moe": (
+        _QKV | _PRE_NORMS | _HEAD_NORMS | _EXPERTS,
+        {
+            "expert_count": NUM_EXPERTS,
+            "expert_used_count": 2,
+            "expert_feed_forward_length": EXPERT_INNER,
+        },
+    ),
+    "smollm3": (_LLAMA, {"vocab_size": VOCAB, "rope.dimension_count": HEAD_DIM}),
+    "granite": (
+        _LLAMA,
+        {
+            "vocab_size": VOCAB,
+            "rope.dimension_count": HEAD_DIM,
+            "attention.scale": 0.015625,
+            "embedding_scale": 12.0,
+            "residual_scale": 0.22,
+            "logit_scale": 8.0,
+        },
+    ),
+    "phi3": (
+        {"attn_qkv": "fh", "attn_output": "hq", "ffn_up": "gh", "ffn_down": "hi"} | _PRE_NORMS,
+        {
+            "rope.scaling.original_context_length": CONTEXT,
+            "rope.dimension_count": HEAD_DIM,
+            "attention.sliding_window": 0,
+        },
+    ),
+    "olmo2": (_QKV | _MLP | _POST_NORMS | {"attn_q_norm": "q", "attn_k_norm": "k"}, {}),
+    "gemma3": (
+        _QKV | _MLP | _POST_NORMS | _HEAD_NORMS | _PRE_NORMS,
+        {
+            "attention.sliding_window": 16,
+            "attention.key_length": HEAD_DIM,
+            "attention.value_length": HEAD_DIM,
+            "rope.freq_base": 1e6,
+        },
+    ),
+}
+_SIZES = {
+    "h": HIDDEN,
+    "q": HEADS * HEAD_DIM,
+    "k": KV_HEADS * HEAD_DIM,
+    "f": (HEADS + 2 * KV_HEADS) * HEAD_DIM,
+    "d": HEAD_DIM,
+    "i": INNER,
+    "g": 2 * INNER,
+    "e": NUM_EXPERTS,
+    "m": EXPERT_INNER,
+}
+
+
+def tiny_gguf(
+    folder,
+    architecture,
+    kinds=Kind.F32,
+    *,
+    layers=2,
+    seed=0,
+    metadata=None,
+    tensors=None,
+    tied=False,
+    tokenizer=None,
+) -> Path:
+    """A random model of `architecture` that llama-server loads; widths are multiples of 256.
+
+    `kinds` is the quantisation of every matrix, or a function of its name in the file. `metadata`
+    replaces keys by their full names and `tensors` float32 arrays by theirs; None leaves one out.
+    `tokenizer` replaces the metadata of `gpt2_tokenizer()`.
+    """
+    rows, own = TINY[architecture]
+    random = np.random.default_rng(seed)
+    values = {
+        "block_count": layers,
+        "context_length": CONTEXT,
+        "embedding_length": HIDDEN,
+        "feed_forward_length": INNER,
+        "attention.head_count": HEADS,
+        "attention.head_count_kv": KV_HEADS,
+        "attention.layer_norm_rms_epsilon": 1e-5,
+        "rope.freq_base": 1e4,
+    } | own
+    values = {f"{architecture}.{key}": value for key, value in values.items()}
+    values |= (tokenizer or gpt2_tokenizer()) | (metadata or {})
+    shapes = {"token_embd.weight": (VOCAB, HIDDEN), "output_norm.weight": (HIDDEN,)}
+    has_head = not tied and architecture != "gemma3"
+    if has_head:
+        shapes["output.weight"] = (VOCAB, HIDDEN)
+    for layer in range(layers):
+        for name, letters in rows.items():
+            whole = name if "." in name else f"{name}.weight"
+            letters = letters or rows[name.removesuffix(".bias")][0]
+            shapes[f"blk.{layer}.{whole}"] = tuple(_SIZES[letter] for letter in letters)
+    path = Path(folder) / f"{architecture}.gguf"
+    writer = gguf.GGUFWriter(path, architecture)
+    add_values(writer, values)
+    arrays = {name: _tiny_weight(name, shape, random, has_head) for name, shape in shapes.items()}
+    for name, array in (arrays | (tensors or {})).items():
+        if array is None:
+            continue
+        kind = Kind.F32
+        if array.ndim > 1 and "ffn_gate_inp" not in name:
+            kind = kinds(name) if callable(kinds) else kinds
+        writer.add_tensor(name, pack(array, kind, random), raw_dtype=kind)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
+def gpt2_tokenizer(pre="smollm"):
+    """A byte-level vocabulary of VOCAB tokens with a few merges, as metadata."""
+    tokens = tiny_tokens()
+    kinds = [3] * len(TINY_CONTROL) + [1] * (len(tokens) - len(TINY_CONTROL))
+    num_unused = VOCAB - len(tokens)
+    return {
+        "tokenizer.ggml.model": "gpt2",
+        "tokenizer.ggml.pre": pre,
+        "tokenizer.ggml.tokens": tokens + [f"[PAD{number}]" for number in range(num_unused)],
+        "tokenizer.ggml.token_type": kinds + [5] * num_unused,
+        "tokenizer.ggml.merges": TINY_MERGES,
+        "tokenizer.ggml.bos_token_id": 1,
+        "tokenizer.ggml.eos_token_id": 2,
+        "tokenizer.ggml.add_bos_token": False,
+        "tokenizer.chat_template": "{{ messages }}",
+    }
+
+
+def add_values(writer, values):
+    """Metadata by full keys; numbers as llama.cpp writes them, None for none."""
+    for key, value in values.items():
+        match value:
+            case bool():
+                writer.add_bool(key, value)
+            case int():
+                writer.add_uint32(key, value)
+            case float():
+                writer.add_float32(key, value)
+            case str():
+                writer.add_string(key, value)
+            case list():
+                writer.add_array(key, value)
+
+
+def _tiny_weight(name, shape, random, has_head):
+    """Activations stay near 1 and attention is uneven."""
+    values = random.standard_normal(shape).astype(np.float32)
+    if len(shape) == 1:
+        return values * np.float32(0.2) + np.float32(0 if name.endswith(".bias") else 1)
+    if name == "token_embd.weight":
+        return values * np.float32(0.5 if has_head else 0.06)
+    gain = 2.0 if "attn_q" in name or "attn_k" in name or "gate_inp" in name else 1.3
+    return values * np.float32(gain / shape[-1] ** 0.5)
+
+
+# Where a block's float16 scale, and scale of its offsets, stand.
+_SCALES = {
+    Kind.Q2_K: (80, 82),
+    Kind.Q3_K: (108, None),
+    Kind.Q4_K: (0, 2),
+    Kind.Q5_K: (0, 2),
+    Kind.Q6_K: (208, None),
+    Kind.IQ4_NL: (0, None),
+    Kind.IQ4_XS: (0, None),
+}
+
+
+def pack(array, kind, random):
+    """`array` in blocks of `kind`. Where gguf cannot quantise to it, random blocks with the same
+    mean and deviation stand for it."""
+    try:
+        return gguf.quants.quantize(array, kind)
+    except NotImplementedError:
+        pass
+    elements, num_bytes = gguf.GGML_QUANT_SIZES[kind]
+    blocks = random.integers(0, 256, (array.size // elements, num_bytes), dtype=np.uint8)
+    spread = float(array.std())
+    if kind is Kind.MXFP4:
+        blocks[:, 0] = 127 + round(np.log2(spread / 3))
+        return blocks.reshape(*array.shape[:-1], -1)
+
+    def with_scales(scale, offset):
+        for at, value in zip(_SCALES[kind], (scale, offset), strict=True):
+            if at is not None:
+                blocks[:, at : at + 2] = np.array([value], np.float16).view(np.uint8)
+        return gguf.quants.dequantize(blocks, kind)
+
+    plain, offset = with_scales(1, 0), 0.0
+    if _SCALES[kind][1] is not None:
+        offset = -float(plain.mean()) / float(with_scales(0, 1).mean())
+    scale = spread / float(with_scales(1, offset).std())
+    with_scales(scale, scale * offset)
+    return blocks.reshape(*array.shape[:-1], -1)

@@ -106,6 +106,51 @@ def llama_config(**changes):
     } | changes
 
 
+# Of the other families, by model_type: the options that are theirs, as a checkpoint may have them.
+_WINDOW = {"sliding_window": 9, "layer_types": ["sliding_attention", "full_attention"]}
+FAMILIES = {
+    "qwen2": {"use_sliding_window": True, "max_window_layers": 1, **_WINDOW},
+    "qwen3": {"head_dim": 8, "attention_bias": False},
+    "qwen3_moe": {
+        "head_dim": 8,
+        "num_experts": 4,
+        "num_experts_per_tok": 2,
+        "moe_intermediate_size": 24,
+        "mlp_only_layers": [0],
+        "decoder_sparse_step": 1,
+        "norm_topk_prob": True,
+    },
+    "mistral": {"sliding_window": 9},
+    "smollm3": {"no_rope_layers": [1, 0], "no_rope_layer_interval": 2},
+    "granite": {
+        "embedding_multiplier": 2.0,
+        "attention_multiplier": 0.1,
+        "residual_multiplier": 0.5,
+        "logits_scaling": 3.0,
+    },
+    "phi3": {
+        "head_dim": 32,
+        "original_max_position_embeddings": 4096,
+        "rope_scaling": {"type": "longrope", "short_factor": [1.5] * 16, "long_factor": [2.0]},
+    },
+    "olmo2": {},
+    "olmo3": _WINDOW,
+    "gemma3_text": {
+        "hidden_activation": "gelu_pytorch_tanh",
+        "query_pre_attn_scalar": 8,
+        "sliding_window_pattern": 2,
+        "rope_local_base_freq": 1e4,
+        "final_logit_softcapping": None,
+        **_WINDOW,
+    },
+}
+
+
+def family_config(model_type, **changes):
+    common = {key: value for key, value in llama_config().items() if key != "architectures"}
+    return common | {"model_type": model_type} | FAMILIES[model_type] | changes
+
+
 LIGHTNING = {"mixer": "lightning", "silu": False, "qk_norm": True, "scale": 0.25}
 LIGHTNING |= {"rotary_dim": 16, "slope_layer_factor": False}
 WINDOWED = {"mixer": "softmax", "rotary_dim": 8, "rotary_frequency_dim": 16, "window_tokens": 9}

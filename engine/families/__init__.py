@@ -7,22 +7,60 @@ from typing import Any
 
 from engine.config import ModelConfig
 from engine.errors import ConfigError
-from engine.families import llama, minimax, mm1
+from engine.families import (
+    gemma3,
+    granite,
+    llama,
+    minimax,
+    mistral,
+    mm1,
+    olmo,
+    phi3,
+    qwen2,
+    qwen3,
+    qwen3_moe,
+    smollm3,
+)
 from engine.families.family import Family
 from engine.files import read_json
 from engine.quantized.forms import UNQUANTIZED, read_quantization
 
-FAMILIES: tuple[Family, ...] = (minimax.FAMILY, llama.FAMILY, mm1.FAMILY)
+FAMILIES: tuple[Family, ...] = (
+    minimax.FAMILY,
+    mm1.FAMILY,
+    llama.FAMILY,
+    mistral.FAMILY,
+    qwen2.FAMILY,
+    qwen3.FAMILY,
+    qwen3_moe.FAMILY,
+    smollm3.FAMILY,
+    granite.FAMILY,
+    phi3.FAMILY,
+    olmo.FAMILY_2,
+    olmo.FAMILY_3,
+    gemma3.FAMILY,
+)
 
 
 def family_of(raw: Mapping[str, Any]) -> Family:
-    """The family of a parsed config.json. Raises ConfigError naming what is supported."""
-    model_type = raw.get("model_type")
+    """The family of a parsed config.json. Raises ConfigError naming what is supported.
+
+    By `architectures`, for one model_type can stand for models that differ; by `model_type` where
+    none is named.
+    """
+    named = raw.get("architectures") or []
+    if not isinstance(named, list):
+        raise ConfigError(f"config: architectures must be a list, got {named!r:.80}")
     for family in FAMILIES:
-        if model_type in family.model_types:
+        if any(name in family.architectures for name in named):
             return family
-    known = ", ".join(name for family in FAMILIES for name in family.model_types)
-    raise ConfigError(f"config: model_type {model_type!r:.80} is not supported, only {known}")
+        if not named and raw.get("model_type") in family.model_types:
+            return family
+    what = (
+        f"architecture {named[0]!r:.80}" if named else f"model_type {raw.get('model_type')!r:.80}"
+    )
+    known = ", ".join(dict.fromkeys(name for family in FAMILIES for name in family.model_types))
+    raise ConfigError(f"config: {what} is not supported, only {known}")
 
 
 def precision_of(directory: Path) -> str | None:

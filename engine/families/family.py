@@ -11,11 +11,14 @@ Sources = dict[str, tuple[str, ...]]
 class Family:
     """How one family of checkpoints is read.
 
-    `read_config` turns a parsed config.json into ours. `sources` names, for every parameter of our
-    model, the checkpoint tensors whose rows, stacked in that order, are its rows.
+    A checkpoint is of the family if its config names one of `architectures`, or, where it names
+    none, one of `model_types`. `read_config` turns a parsed config.json into ours. `sources` names,
+    for every parameter of our model, the checkpoint tensors whose rows, stacked in that order, are
+    its rows.
     """
 
     name: str
+    architectures: tuple[str, ...]
     model_types: tuple[str, ...]
     read_config: Callable[[Mapping[str, Any]], ModelConfig]
     sources: Callable[[ModelConfig], Sources]

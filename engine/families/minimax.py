@@ -117,4 +117,10 @@ def sources(config: ModelConfig) -> Sources:
     return names
 
 
-FAMILY = Family(NAME, ("minimax_m1", "minimax_text_01", "minimax"), read_config, sources)
+FAMILY = Family(
+    NAME,
+    ("MiniMaxM1ForCausalLM", "MiniMaxText01ForCausalLM", "MiniMaxForCausalLM"),
+    ("minimax_m1", "minimax_text_01", "minimax"),
+    read_config,
+    sources,
+)

@@ -193,4 +193,4 @@ def _mixer_sources(layer: LayerConfig, ours: str, theirs: str) -> Sources:
     return names
 
 
-FAMILY = Family(NAME, (NAME,), read_config, sources)
+FAMILY = Family(NAME, ("Mm1ForCausalLM",), (NAME,), read_config, sources)

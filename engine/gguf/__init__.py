@@ -1,7 +1,5 @@
-"""GGUF files, llama.cpp's format, as directories the engine reads."""
+"""GGUF files, llama.cpp's format: read as they are, or converted to directories.
 
-from engine.errors import GgufError
-from engine.gguf.convert import convert
-from engine.gguf.file import split_files
-
-__all__ = ["GgufError", "convert", "split_files"]
+`file` and `info` read files, `architectures` names what is in them, `tokenizer` makes their
+tokenizer, `convert` writes directories. Importing any but `blocks` and `convert` imports no torch.
+"""

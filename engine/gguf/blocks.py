@@ -14,13 +14,13 @@ import torch
 from gguf.constants import GGMLQuantizationType as Kind
 
 from engine.errors import GgufError
-from engine.gguf.file import Bytes
+from engine.gguf.file import PLAIN_KINDS, Bytes
 from engine.gguf.source import Source
 from engine.quantized.forms import Form
 from engine.quantized.writer import SLICE_ELEMENTS, Slice
 from kernels import Int4Weight
 
-PLAIN: Final = {Kind.F32: "F32", Kind.F16: "F16", Kind.BF16: "BF16"}  # safetensors' names
+PLAIN: Final = {kind: kind.name for kind in PLAIN_KINDS}  # names are safetensors' too
 
 _GROUP = 32
 Halves = npt.NDArray[np.float16]
@@ -36,12 +36,9 @@ def nearest(kind: Kind, width: int) -> Form:
 def slices(source: Source, form: Form) -> Iterator[Slice]:
     """The rows of `source` in order, as float32; a slice of them in memory at a time.
 
-    Raises GgufError if the kind is not known to gguf.quants or a value is not finite.
+    Raises GgufError if a value is not finite.
     """
-    tensor, packed = source.tensor, source.tensor.packed
-    if source.rotary_heads is not None:
-        pairs = packed.reshape(source.rotary_heads, -1, 2, packed.shape[-1])
-        packed = pairs.swapaxes(1, 2).reshape(packed.shape)
+    tensor, packed = source.tensor, source.rows()
     num_rows = max(1, SLICE_ELEMENTS // tensor.shape[-1])
     for start in range(0, len(packed), num_rows):
         part = np.ascontiguousarray(packed[start : start + num_rows])
@@ -53,16 +50,12 @@ def slices(source: Source, form: Form) -> Iterator[Slice]:
 
 
 def _values(part: Bytes, source: Source) -> npt.NDArray[np.float32]:
-    kind = source.tensor.kind
-    try:
-        with np.errstate(all="ignore"):
-            values = gguf.quants.dequantize(part, kind)
-    except NotImplementedError:
-        raise GgufError(f"the quantisation {kind.name} of {source.name} is not supported") from None
+    with np.errstate(all="ignore"):
+        values = gguf.quants.dequantize(part, source.tensor.kind)
     if not np.isfinite(values).all():
         raise GgufError(f"{source.name} holds values that are not finite")
     # A copy: plain float32 rows are a view of the file, which nobody may write to.
-    return np.array(values, dtype=np.float32)
+    return np.array(values + source.shift if source.shift else values, dtype=np.float32)
 
 
 def _int4(part: Bytes, kind: Kind) -> Int4Weight | None:

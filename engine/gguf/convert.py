@@ -9,10 +9,9 @@ from engine.config import ModelConfig
 from engine.errors import ConfigError, GgufError
 from engine.families import family_named, family_of
 from engine.files import new_folder, write_json
-from engine.gguf import llama, minimax
+from engine.gguf.architectures import describe
 from engine.gguf.blocks import PLAIN, nearest, slices
-from engine.gguf.file import GgufFile, read_gguf
-from engine.gguf.metadata import get
+from engine.gguf.file import read_gguf
 from engine.gguf.source import Described, Source
 from engine.gguf.tokenizer import build_tokenizer, tokenizer_config
 from engine.quantized.forms import KEY, UNQUANTIZED, Form, Quantization, is_matrix
@@ -25,11 +24,6 @@ from engine.quantized.writer import (
     check_room,
     write,
 )
-
-ARCHITECTURES: dict[str, Callable[[GgufFile], Described]] = {
-    llama.ARCHITECTURE: llama.describe,
-    minimax.ARCHITECTURE: minimax.describe,
-}
 
 _TORCH_NAMES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 
@@ -58,7 +52,7 @@ def convert(
     if target.exists():
         raise GgufError(f"{target} exists already; choose another place")
     file = read_gguf(source)
-    described = _describe(file)
+    described = describe(file)
     config = _checked(described)
     tokenizer = build_tokenizer(file.metadata).to_str(pretty=True)
     settings = tokenizer_config(file.metadata, described.config)
@@ -79,14 +73,6 @@ def convert(
         write_json(folder / "tokenizer_config.json", settings)
         write_json(folder / "config.json", raw)
     return written
-
-
-def _describe(file: GgufFile) -> Described:
-    architecture = get(file.metadata, "general.architecture", str)
-    if architecture not in ARCHITECTURES:
-        known = " and ".join(repr(name) for name in ARCHITECTURES)
-        raise GgufError(f"the architecture {architecture!r:.80} is not supported: only {known} are")
-    return ARCHITECTURES[architecture](file)
 
 
 def _checked(described: Described) -> ModelConfig:

@@ -10,9 +10,9 @@ The eps of the Lightning layers' norm is not in the file: it stays that of the o
 from typing import Any
 
 from engine.errors import GgufError
-from engine.gguf.file import GgufFile, GgufTensor
-from engine.gguf.metadata import Metadata, count, flags, get, positive, token_id
-from engine.gguf.source import Described, Source, Tensors
+from engine.gguf.file import GgufFile
+from engine.gguf.metadata import Metadata, count, flags, get, length, positive, token_id
+from engine.gguf.source import Described, Source, Tensors, unstacked
 
 ARCHITECTURE = "minimax-01"
 
@@ -43,7 +43,7 @@ def _config(file: GgufFile) -> dict[str, Any]:
     num_kv_heads = count(metadata, key("attention.head_count_kv"), num_heads)
     head_dim = count(metadata, key("attention.key_length"), hidden_size // num_heads)
     rotary_dim = count(metadata, key("rope.dimension_count"), head_dim)
-    vocab_size = len(get(metadata, "tokenizer.ggml.tokens", list))
+    vocab_size = length(metadata, "tokenizer.ggml.tokens")
     if rotary_dim % 2 or rotary_dim > head_dim or num_heads % num_kv_heads:
         raise GgufError(
             f"{num_heads} heads of {head_dim}, {num_kv_heads} KV heads and {rotary_dim} rotated "
@@ -124,28 +124,19 @@ def _sources(tensors: Tensors, config: dict[str, Any]) -> list[Source]:
         ("ffn_up_exps", "w3", (num_experts, inner, hidden)),
     ]
     embeddings = (config["vocab_size"], hidden)
-    found = [Source("model.embed_tokens.weight", tensors.take("token_embd", embeddings))]
+    found = [Source("model.embed_tokens.weight", tensors.take("token_embd.weight", embeddings))]
     for layer, kind in enumerate(config["attn_type_list"]):
         ours = f"model.layers.{layer}"
         for theirs, name, shape in (*common, *(softmax if kind else lightning)):
-            tensor = tensors.take(f"blk.{layer}.{theirs}", shape)
+            tensor = tensors.take(f"blk.{layer}.{theirs}.weight", shape)
             found.append(Source(f"{ours}.{name}.weight", tensor))
         for theirs, name, shape in experts:
-            stack = tensors.take(f"blk.{layer}.{theirs}", shape)
-            for number, expert in enumerate(_unstacked(stack)):
+            stack = tensors.take(f"blk.{layer}.{theirs}.weight", shape)
+            for number, expert in enumerate(unstacked(stack)):
                 place = f"{ours}.block_sparse_moe.experts.{number}.{name}.weight"
                 found.append(Source(place, expert))
-    found.append(Source("model.norm.weight", tensors.take("output_norm", (hidden,))))
+    found.append(Source("model.norm.weight", tensors.take("output_norm.weight", (hidden,))))
     if not config["tie_word_embeddings"]:
-        found.append(Source("lm_head.weight", tensors.take("output", embeddings)))
+        found.append(Source("lm_head.weight", tensors.take("output.weight", embeddings)))
     tensors.finish(ARCHITECTURE)
     return found
-
-
-def _unstacked(stack: GgufTensor) -> list[GgufTensor]:
-    count_, *shape = stack.shape
-    rows = shape[0]
-    return [
-        GgufTensor(stack.kind, tuple(shape), stack.packed[start : start + rows])
-        for start in range(0, count_ * rows, rows)
-    ]

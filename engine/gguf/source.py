@@ -3,8 +3,10 @@
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from engine.errors import GgufError
-from engine.gguf.file import GgufTensor
+from engine.gguf.file import PLAIN_KINDS, Bytes, GgufTensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,11 +14,26 @@ class Source:
     """A tensor of a Hugging Face directory by its name there, and its rows in the file.
 
     With `rotary_heads` each head's rows hold rotary pairs side by side, where halves are wanted.
+    `shift` is to be added to each value: -1 where the file holds a norm's weights + 1.
     """
 
     name: str
     tensor: GgufTensor
     rotary_heads: int | None = None
+    shift: float = 0.0
+
+    def rows(self) -> Bytes:
+        """[rows, bytes per row] in Hugging Face's order, still packed: a view of the file, or with
+        `rotary_heads` a copy. Of a vector all is one row."""
+        packed = self.tensor.packed
+        if self.rotary_heads is None:
+            return packed
+        if len(self.tensor.shape) == 1:  # a bias: its values are ordered as a matrix's rows
+            if self.tensor.kind not in PLAIN_KINDS:
+                raise GgufError(f"{self.name} is a vector in {self.tensor.kind.name} blocks")
+            packed = packed.reshape(self.tensor.shape[0], -1)
+        pairs = packed.reshape(self.rotary_heads, -1, 2, packed.shape[-1])
+        return np.ascontiguousarray(pairs.swapaxes(1, 2)).reshape(self.tensor.packed.shape)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,18 +49,30 @@ class Tensors:
         self._left = dict(tensors)
 
     def __contains__(self, name: str) -> bool:
-        return f"{name}.weight" in self._left
+        """Whether it is left, by its whole name."""
+        return name in self._left
 
     def take(self, name: str, expected: tuple[int, ...]) -> GgufTensor:
-        """Raises GgufError if it is missing or of another shape."""
-        tensor = self._left.pop(f"{name}.weight", None)
+        """By its whole name, `.weight` or `.bias` included. Raises GgufError if it is missing or of
+        another shape."""
+        tensor = self._left.pop(name, None)
         if tensor is None:
-            raise GgufError(f"the tensor {name}.weight is missing")
+            raise GgufError(f"the tensor {name} is missing")
         if tensor.shape != expected:
-            raise GgufError(f"{name}.weight is {tensor.shape} where {expected} is announced")
+            raise GgufError(f"{name} is {tensor.shape} where {expected} is announced")
         return tensor
 
     def finish(self, model: str) -> None:
         """Raises GgufError if one was not taken: what it is for would be left out in silence."""
         if self._left:
-            raise GgufError(f"the tensor {min(self._left)!r} has no place in a {model} model")
+            raise GgufError(f"the tensor {min(self._left)!r:.80} has no place in a {model} model")
+
+
+def unstacked(stack: GgufTensor) -> list[GgufTensor]:
+    """The tensors [rows, columns] of a stack [n, rows, columns]: views of it."""
+    count, *shape = stack.shape
+    rows = shape[0]
+    return [
+        GgufTensor(stack.kind, tuple(shape), stack.packed[start : start + rows])
+        for start in range(0, count * rows, rows)
+    ]

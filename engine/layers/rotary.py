@@ -7,16 +7,22 @@ from torch import Tensor
 
 
 def rotation(
-    frequencies: tuple[float, ...], start: int | Tensor, num_tokens: int, device: torch.device
+    frequencies: tuple[float, ...],
+    start: int | Tensor,
+    num_tokens: int,
+    device: torch.device,
+    factor: float = 1.0,
 ) -> tuple[Tensor, Tensor]:
-    """Cosine and sine of every rotated pair at positions start .. start + num_tokens - 1.
+    """Cosine and sine of every rotated pair at positions start .. start + num_tokens - 1, times
+    `factor`.
 
     Each [T, 1, rotary_dim / 2] float32. Kept for the other layers of the same chunk, unless `start`
     is an integer [1] on the device, which is not asked for it.
     """
     if isinstance(start, Tensor):
-        return _turns(positions(start, num_tokens, device), _per_position(frequencies, device))
-    return _kept_rotation(frequencies, start, num_tokens, device)
+        place = positions(start, num_tokens, device)
+        return _turns(place, _per_position(frequencies, device), factor)
+    return _kept_rotation(frequencies, start, num_tokens, device, factor)
 
 
 def positions(start: int | Tensor, num_tokens: int, device: torch.device) -> Tensor:
@@ -28,11 +34,15 @@ def positions(start: int | Tensor, num_tokens: int, device: torch.device) -> Ten
 
 @lru_cache(maxsize=4)
 def _kept_rotation(
-    frequencies: tuple[float, ...], start: int, num_tokens: int, device: torch.device
+    frequencies: tuple[float, ...],
+    start: int,
+    num_tokens: int,
+    device: torch.device,
+    factor: float,
 ) -> tuple[Tensor, Tensor]:
     with torch.inference_mode(False):
         place = positions(start, num_tokens, device)
-        return _turns(place, _per_position(frequencies, device))
+        return _turns(place, _per_position(frequencies, device), factor)
 
 
 @lru_cache(maxsize=16)
@@ -42,7 +52,7 @@ def _per_position(frequencies: tuple[float, ...], device: torch.device) -> Tenso
         return torch.tensor(frequencies, dtype=torch.float64, device=device)
 
 
-def _turns(position: Tensor, per_position: Tensor) -> tuple[Tensor, Tensor]:
+def _turns(position: Tensor, per_position: Tensor, factor: float) -> tuple[Tensor, Tensor]:
     # Angles reach 1e6 radians at a million tokens: only float64 keeps them to the last digit.
     angle = (position[:, None] * per_position)[:, None, :]
-    return angle.cos().float(), angle.sin().float()
+    return (angle.cos() * factor).float(), (angle.sin() * factor).float()

@@ -7,8 +7,9 @@ import torch
 from torch import Tensor, nn
 
 import kernels
-from engine.config import ModelConfig, SoftmaxOptions
+from engine.config import ModelConfig, QkNorm, SoftmaxOptions
 from engine.layers.kv_cache import DifferentiableKV, KVCache, WindowCache
+from engine.layers.norm import RMSNorm
 from engine.layers.rotary import positions, rotation
 from engine.layers.static_kv import StaticKVCache
 
@@ -24,25 +25,44 @@ class SoftmaxAttention(nn.Module):
         self.heads = (config.num_heads, config.num_kv_heads, config.num_kv_heads)
         own = self.options.rotary_frequencies
         self.rotary_frequencies = config.rotary_frequencies if own is None else own
-        self.scale = config.head_dim**-0.5
+        own_scale = self.options.scale
+        self.scale = config.head_dim**-0.5 if own_scale is None else own_scale
         self.qkv = nn.Parameter(torch.empty(sum(self.heads) * config.head_dim, config.hidden_size))
         self.out = nn.Parameter(torch.empty(config.hidden_size, config.attention_size))
         if self.options.output_gate:
             self.gate = nn.Parameter(torch.empty(config.attention_size, config.hidden_size))
+        if self.options.qkv_bias:
+            self.qkv_bias = nn.Parameter(torch.empty(sum(self.heads) * config.head_dim))
+        if self.options.out_bias:
+            self.out_bias = nn.Parameter(torch.empty(config.hidden_size))
+        if self.options.qk_norm is not QkNorm.NONE:
+            heads = self.heads[:2] if self.options.qk_norm is QkNorm.FULL else (1, 1)
+            self.q_norm, self.k_norm = (
+                RMSNorm(count * config.head_dim, config.norm_eps) for count in heads
+            )
 
     def forward(self, hidden: Tensor, state: SoftmaxState, start: int | Tensor) -> Tensor:
         num_tokens = hidden.shape[0]
-        qkv = kernels.linear(hidden, self.qkv).view(*hidden.shape[:-1], sum(self.heads), -1)
+        qkv = kernels.linear(hidden, self.qkv)
+        if self.options.qkv_bias:
+            qkv = qkv + self.qkv_bias
+        qkv = qkv.view(*hidden.shape[:-1], sum(self.heads), -1)
         num_heads, num_kv_heads, _ = self.heads
-        cosine, sine = rotation(self.rotary_frequencies, start, num_tokens, hidden.device)
-        if hidden.dim() == 3:
-            cosine, sine = cosine[:, None], sine[:, None]
-        turned = kernels.rotate(qkv[..., : num_heads + num_kv_heads, :], cosine, sine)
-        q, k, v = (
-            turned[..., :num_heads, :],
-            turned[..., num_heads:, :],
-            qkv[..., -num_kv_heads:, :],
-        )
+        qk, v = qkv[..., : num_heads + num_kv_heads, :], qkv[..., -num_kv_heads:, :]
+        if self.options.qk_norm is not QkNorm.NONE:
+            qk = self._normed(qk)
+        if self.rotary_frequencies:
+            cosine, sine = rotation(
+                self.rotary_frequencies,
+                start,
+                num_tokens,
+                hidden.device,
+                self.options.attention_factor,
+            )
+            if hidden.dim() == 3:
+                cosine, sine = cosine[:, None], sine[:, None]
+            qk = kernels.rotate(qk, cosine, sine)
+        q, k = qk[..., :num_heads, :], qk[..., num_heads:, :]
         if hidden.dim() == 3:
             # Sequences beside each other ([T, B, D]) have their heads one after another, of queries
             # as of keys and values, so that the groups stay what they are.
@@ -52,7 +72,19 @@ class SoftmaxAttention(nn.Module):
         out = self._attend(q, state, start).reshape(*hidden.shape[:-1], -1)
         if self.options.output_gate:
             out = torch.sigmoid(kernels.linear(hidden, self.gate)) * out
-        return kernels.linear(out, self.out)
+        out = kernels.linear(out, self.out)
+        return out + self.out_bias if self.options.out_bias else out
+
+    def _normed(self, qk: Tensor) -> Tensor:
+        """q and k [..., H + G, D], each through its norm."""
+        q, k = qk[..., : self.heads[0], :], qk[..., self.heads[0] :, :]
+        if self.options.qk_norm is QkNorm.HEAD:
+            return torch.cat([self.q_norm(q), self.k_norm(k)], dim=-2)
+        parts = (
+            norm(part.flatten(-2)).view(part.shape)
+            for norm, part in ((self.q_norm, q), (self.k_norm, k))
+        )
+        return torch.cat([*parts], dim=-2)
 
     def _attend(self, q: Tensor, state: SoftmaxState, start: int | Tensor) -> Tensor:
         if isinstance(state, StaticKVCache):

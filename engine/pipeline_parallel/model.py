@@ -5,7 +5,6 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from engine.config import ModelConfig
@@ -45,7 +44,7 @@ class StagedModel(Model):
         self, token_ids: Tensor, states: Sequence[StepState], start: int | Tensor
     ) -> Tensor:
         """See `Model.forward`: one stage after the other, on the thread that calls."""
-        hidden = F.embedding(token_ids, self.embed.weight)
+        hidden = self.embedded(token_ids)
         for stage in self.stages:
             hidden = self.run(stage, hidden, states[stage.first : stage.last], start)
         return hidden

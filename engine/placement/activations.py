@@ -6,7 +6,7 @@ one is taken. The counts are those of the torch implementations on a CPU; a GPU'
 
 import torch
 
-from engine.config import LayerConfig, Mixer, ModelConfig
+from engine.config import LayerConfig, Mixer, ModelConfig, QkNorm
 from kernels.attention.tiled import INT8_TILE, MOST_PARTS, QUERY_TILE
 from kernels.lightning.chunked import BLOCK_TOKENS
 
@@ -40,11 +40,10 @@ def chunk_bytes(
         else _softmax(config, kind, rows, history_blocks, tile_tokens)
         for kind in kinds
     )
-    skipped = 4 if config.postnorm else 3  # the skip, what was mixed, their sum and its norm
-    widest = max(
-        rows * config.hidden_size + mixing,
-        rows * skipped * config.hidden_size + _mlp(config, rows),
-    )
+    # The skip, what was mixed, their sum and its norm; what was mixed once more where it is normed.
+    skipped = (4 if config.postnorm else 3) + config.output_norms
+    passing = max(_mlp(config, index, rows) for index in range(config.num_layers))
+    widest = max(rows * config.hidden_size + mixing, rows * skipped * config.hidden_size + passing)
     rotations = min(_ROTATIONS_KEPT, -(-num_tokens // chunk_tokens)) * rows * config.rotary_dim
     return 4 * (rows * held + widest + rotations + 2 * config.vocab_size)
 
@@ -72,6 +71,8 @@ def _softmax(
     """Numbers inside the mixer, beside its input; of int8 keys `tile_tokens` are dense at once."""
     size, kv_size = config.attention_size, config.num_kv_heads * config.head_dim
     inputs = rows * (2 * size + 2 * kv_size)  # q, k and v as projected, and q as rotated
+    if kind.softmax.qk_norm is not QkNorm.NONE or kind.softmax.qkv_bias:
+        inputs += rows * (size + 2 * kv_size)  # as they were before, or q and k as normed
     if window := kind.softmax.window_tokens:
         seen = QUERY_TILE + window + kind.softmax.sink_tokens
         tile = seen * (3 * min(QUERY_TILE, rows) + 2 * kv_size)  # masks; keys and values
@@ -92,10 +93,10 @@ def _softmax(
     return inputs + max(moments)
 
 
-def _mlp(config: ModelConfig, rows: int) -> int:
+def _mlp(config: ModelConfig, layer: int, rows: int) -> int:
     """Numbers inside the MLP, beside its input: gate and up, the gate's silu, their product."""
-    if not config.num_experts:
-        return 4 * rows * config.mlp_size
+    if not config.has_experts(layer):
+        return 4 * rows * config.dense_size(layer)
     share = _UNEVEN * config.num_experts_per_token / config.num_experts
     chosen = int(rows * min(1.0, share))
     routed = rows * config.hidden_size + chosen * max(

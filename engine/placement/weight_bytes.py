@@ -148,9 +148,10 @@ def of_model(config: ModelConfig, found: Mapping[str, Shape], bytes_of: BytesOf)
             experts[index] += size
         else:
             dense[index] += size
+    counts = [config.num_experts * config.has_experts(index) for index in range(config.num_layers)]
     layers = tuple(
-        LayerParts(dense[index], experts[index] // max(config.num_experts, 1), config.num_experts)
-        for index in range(config.num_layers)
+        LayerParts(dense[index], experts[index] // max(count, 1), count)
+        for index, count in enumerate(counts)
     )
     return ModelParts(fixed, layers)
 

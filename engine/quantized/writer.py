@@ -22,7 +22,7 @@ from engine.errors import CheckpointError, EngineError
 from engine.files import write_json
 from engine.quantized.forms import ITEM_BYTES, Form, Part
 from kernels import Int4Weight, Int8Weight
-from kernels.quantized import QuantizedWeight
+from kernels.quantized import IntWeight
 
 SHARD_BYTES = 5_000_000_000
 SLICE_ELEMENTS = 2**22  # 16 MiB of float32; quantising takes a few times that
@@ -35,7 +35,7 @@ class Slice:
     """Some rows of a tensor, and the same rows in few bits where they come so."""
 
     values: Tensor
-    weight: QuantizedWeight | None = None
+    weight: IntWeight | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +191,7 @@ class _Writer:
         self.sha256.update(content)
 
 
-def _quantized(values: Tensor, output: Output) -> QuantizedWeight:
+def _quantized(values: Tensor, output: Output) -> IntWeight:
     if not values.isfinite().all():
         raise CheckpointError(f"{output.name} holds values that are not finite")
     if output.form is Form.INT8:
@@ -202,7 +202,7 @@ def _quantized(values: Tensor, output: Output) -> QuantizedWeight:
         raise CheckpointError(f"{output.name}: {error}") from None
 
 
-def _parts(weight: QuantizedWeight) -> tuple[Tensor, ...]:
+def _parts(weight: IntWeight) -> tuple[Tensor, ...]:
     """In the order of `Form.parts`."""
     if isinstance(weight, Int8Weight):
         return weight.codes, weight.scales

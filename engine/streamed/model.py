@@ -5,7 +5,7 @@ of layers in a `WeightCache`: the next layer's are read while one is computed, a
 to be used again soonest is kept. Logits are those of the resident model, bit by bit.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -57,7 +57,7 @@ class Router:
     @classmethod
     def of(cls, parts: WeightGroups, index: int, layer: Layer) -> Self:
         norm, router = (parts.weight(GroupKey(index), x) for x in ("mlp_norm.weight", "mlp.router"))
-        assert isinstance(layer.mlp, ExpertsMLP)
+        assert isinstance(layer.mlp, ExpertsMLP) and layer.mlp_norm is not None
         return cls(norm, layer.mlp_norm.eps, router, layer.mlp.chosen)
 
     def predict_experts(self, hidden: Tensor) -> list[int]:
@@ -76,10 +76,11 @@ class StreamedLayers(nn.ModuleList):
     """
 
     def __init__(
-        self, model_layers: Sequence[Layer], pool: WeightCache, routers: Sequence[Router]
+        self, model_layers: Sequence[Layer], pool: WeightCache, routers: Mapping[int, Router]
     ) -> None:
         super().__init__(model_layers)
         self._pool, self._routers = pool, routers
+        self._num_chosen = max((router.num_chosen for router in routers.values()), default=0)
         self._pass = 0
         self._expert: GroupKey | None = None  # in use
         self._layer: tuple[int, Layer, dict[str, nn.Parameter]] | None = None  # as it is without
@@ -130,9 +131,10 @@ class StreamedLayers(nn.ModuleList):
     def _begin_call(self, index: int, _: nn.Module, arguments: tuple[Tensor, ...]) -> None:
         self._leave_expert()
         schedule, num_rows = self._pool.schedule, arguments[0].shape[:-1].numel()
-        chosen = self._routers[index].num_chosen if self._routers else 0
-        all_experts = num_rows * chosen >= schedule.num_experts
-        expected = range(schedule.num_experts) if all_experts else schedule.predicted.get(index, ())
+        all_experts = num_rows * self._num_chosen >= schedule.num_experts
+        expected: Sequence[int] = schedule.predicted.get(index, ())
+        if all_experts and index in self._routers:
+            expected = range(schedule.num_experts)
         num_calls = max(schedule.num_calls - 1, 0)
         self._pool.follow(
             replace(schedule, num_calls=num_calls, all_experts=all_experts, pending=tuple(expected))
@@ -140,7 +142,7 @@ class StreamedLayers(nn.ModuleList):
 
     def _predict_experts(self, index: int, _: nn.Module, arguments: tuple[Tensor, ...]) -> None:
         schedule, following = self._pool.schedule, index + 1
-        if schedule.all_experts or following == schedule.num_layers:
+        if schedule.all_experts or following not in self._routers:
             return
         likely = self._routers[following].predict_experts(arguments[0].flatten(0, -2))
         self._pool.follow(replace(schedule, predicted={**schedule.predicted, following: likely}))
@@ -244,12 +246,14 @@ def stream(
             on_progress(done, total)
     if config.tied_embeddings:
         model.head.weight = model.embed.weight
-    routers = [
-        Router.of(parts, index, layer)
+    routers = {
+        index: Router.of(parts, index, layer)
         for index, layer in enumerate(layers)
         if isinstance(layer.mlp, ExpertsMLP)
-    ]
-    model.pool = WeightCache(parts, PrefetchPlan(config.num_layers, config.num_experts), pool_bytes)
+    }
+    dense_layers = frozenset(range(config.num_layers)) - routers.keys()
+    schedule = PrefetchPlan(config.num_layers, config.num_experts, dense_layers=dense_layers)
+    model.pool = WeightCache(parts, schedule, pool_bytes)
     # Work that shares a pass saves more reading than the room it takes, but not if a pass then has
     # to read a part more than once.
     model.least_bytes = least_bytes

@@ -16,6 +16,7 @@ class PrefetchPlan:
     Of it the experts in `todo` are still to come in this call, in that order. `all_experts` says
     that so many tokens are read that all experts are expected; else of other layers those that are
     `predicted`, likeliest first, and the dense parts. After the last layer comes the first.
+    `dense_layers` have no experts.
     """
 
     num_layers: int
@@ -25,6 +26,7 @@ class PrefetchPlan:
     pending: Sequence[int] = ()
     all_experts: bool = False
     predicted: Mapping[int, Sequence[int]] = field(default_factory=dict)
+    dense_layers: frozenset[int] = frozenset()
 
     def next_use(self, key: GroupKey) -> tuple[int, int]:
         """Smaller is sooner. Dropping what is used last reads least again (Belady, 1966)."""
@@ -57,6 +59,8 @@ class PrefetchPlan:
         if following == self.layer:
             return
         yield GroupKey(following)
+        if following in self.dense_layers:
+            return
         if (
             self.all_experts and following
         ):  # another pass may not come, and would begin with few tokens

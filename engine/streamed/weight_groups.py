@@ -21,6 +21,7 @@ from engine.checkpoint import (
     STORED_DTYPES,
     Checkpoint,
     TensorPiece,
+    add_norm_offset,
     build_weight,
     keep_in_fp32,
     tensor_pieces,
@@ -118,7 +119,7 @@ class WeightGroups:
         self._sources = family_named(config.family).sources(config)
         self._staging = _Staging(device)
         self._wide = torch.empty(0, dtype=torch.uint8)
-        self._quantization = config.quantization
+        self._quantization, self._norm_offset = config.quantization, config.norm_offset
         self._matrices: dict[GroupKey, list[_Matrix]] = {}
         for index, layer in enumerate(layers):
             for name, parameter in layer.named_parameters():
@@ -160,19 +161,14 @@ class WeightGroups:
     @property
     def sizes(self) -> ModelParts:
         """What the parts of each layer take in memory."""
-        count = self._num_experts
         layers = (key.layer for key in self._matrices if key.expert == DENSE)
-        return ModelParts(
-            0,
-            tuple(
-                LayerParts(
-                    self.num_bytes(GroupKey(layer)),
-                    self.num_bytes(GroupKey(layer, 0)) if count else 0,
-                    count,
-                )
-                for layer in layers
-            ),
-        )
+        return ModelParts(0, tuple(map(self._sizes_of, layers)))
+
+    def _sizes_of(self, layer: int) -> LayerParts:
+        dense_bytes, first = self.num_bytes(GroupKey(layer)), GroupKey(layer, 0)
+        if first not in self._matrices:
+            return LayerParts(dense_bytes, 0, 0)
+        return LayerParts(dense_bytes, self.num_bytes(first), self._num_experts)
 
     def read(self, key: GroupKey, dropped: list[WeightGroup]) -> WeightGroup:
         """On the device when it returns. Raises CheckpointError if a file can no longer be read."""
@@ -262,7 +258,9 @@ class WeightGroups:
             rows_of = piece.rows(self._checkpoint, target)
             for name, rows in zip(piece.names, rows_of, strict=True):
                 self._read_rows(name, rows)
-        return build_weight(self._checkpoint, matrix.form, matrix.pieces, targets)
+        weight = build_weight(self._checkpoint, matrix.form, matrix.pieces, targets)
+        add_norm_offset(self._norm_offset, matrix.name, weight)
+        return weight
 
     def _read_rows(self, name: str, rows: Tensor) -> None:
         if self._is_direct(name, rows.dtype):

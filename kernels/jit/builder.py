@@ -79,10 +79,6 @@ class FunctionBuilder:
         self.fields = [b.load(at, typ=kind) for at, kind in zip(self.places, kinds, strict=True)]
         self._module, self._functions = function.module, dict[str, ir.Function]()
         self._prefetch = self.function("llvm.prefetch.p0", ir.VoidType(), [POINTER] + [I32] * 3)
-        self._fma = {
-            kind: self.function(f"llvm.fma.{suffix}", kind, [kind] * 3)
-            for kind, suffix in ((F32, "f32"), (VECTOR, f"v{LANES}f32"))
-        }
 
     def function(self, name: str, result: ir.Type, arguments: list[ir.Type]) -> ir.Function:
         """What LLVM has an instruction for on every processor served here."""
@@ -166,15 +162,20 @@ class FunctionBuilder:
 
     def fma(self, left: ir.Value, right: ir.Value, total: ir.Value) -> ir.Value:
         """left right + total, rounded once."""
-        return self.b.call(self._fma[left.type], [left, right, total])
+        kind = left.type
+        suffix = "f32" if kind == F32 else f"v{kind.count}f32"
+        return self.b.call(
+            self.function(f"llvm.fma.{suffix}", kind, [kind] * 3), [left, right, total]
+        )
 
     def fma_into(self, place: ir.Value, left: ir.Value, right: ir.Value) -> None:
         self.b.store(self.fma(left, right, self.b.load(place, typ=left.type)), place)
 
-    def broadcast(self, value: ir.Value) -> ir.Value:
-        """`value` in every lane."""
-        one = self.b.insert_element(VECTOR(ir.Undefined), value, I32(0))
-        return self.b.shuffle_vector(one, VECTOR(ir.Undefined), INTEGERS(None))
+    def broadcast(self, value: ir.Value, count: int = LANES) -> ir.Value:
+        """`value` in every one of `count` lanes."""
+        nothing = ir.VectorType(value.type, count)(ir.Undefined)
+        one = self.b.insert_element(nothing, value, I32(0))
+        return self.b.shuffle_vector(one, nothing, ir.VectorType(I32, count)(None))
 
     def broadcast_if_vector(self, value: ir.Value, count: int) -> ir.Value:
         """`value` to compute with vectors (`count` > 0) or with scalars."""
@@ -244,7 +245,7 @@ class FunctionBuilder:
         self, value: ir.Value, join: Callable[[ir.Value, ir.Value], ir.Value]
     ) -> ir.Value:
         """A vector's first half of lanes joined with its second, until there is one element."""
-        b, count = self.b, LANES
+        b, count = self.b, value.type.count
         while count > 1:
             count //= 2
             low, high = (

@@ -1,7 +1,8 @@
 import torch
 
-from kernels.linear import dense, dequantize_blocks, jit, naive, onednn
-from kernels.quantized import QuantizedWeight
+from kernels.ggml import GgmlWeight
+from kernels.linear import dense, dequantize_blocks, jit, naive, onednn, upcast_blocks
+from kernels.quantized import IntWeight, StackedWeight, Weight
 from kernels.registry import HAS_TRITON, Registry, on_first_call
 
 _FLOATS = (torch.float32, torch.bfloat16, torch.float16)
@@ -11,10 +12,27 @@ REGISTRY.add("dense", dense.linear, devices=("cpu", "cuda"), dtypes=_FLOATS)
 REGISTRY.add("onednn", onednn.linear, devices=("cpu",), dtypes=(torch.float32,))
 REGISTRY.add("naive", naive.linear, devices=("cpu", "cuda"), dtypes=(torch.float64,))
 
-QUANTIZED = Registry[[torch.Tensor, QuantizedWeight], torch.Tensor]("linear of quantised weights")
+QUANTIZED = Registry[[torch.Tensor, IntWeight], torch.Tensor]("linear of quantised weights")
 if HAS_TRITON:
     _by_triton = on_first_call("kernels.linear.triton", "linear")
     QUANTIZED.add("triton", _by_triton, devices=("cuda",), dtypes=_FLOATS)
 QUANTIZED.add("jit", jit.linear, devices=("cpu",), dtypes=_FLOATS)
 QUANTIZED.add("blocks", dequantize_blocks.linear, devices=("cpu", "cuda"), dtypes=_FLOATS)
 QUANTIZED.add("naive", naive.linear, devices=("cpu", "cuda"), dtypes=(torch.float64,))
+
+GGML = Registry[[torch.Tensor, GgmlWeight], torch.Tensor]("linear of GGML's blocks")
+GGML.add("blocks", dequantize_blocks.linear, devices=("cpu", "cuda"), dtypes=_FLOATS)
+GGML.add("naive", naive.linear, devices=("cpu", "cuda"), dtypes=(torch.float64,))
+
+
+def of_rows(x: torch.Tensor, weight: Weight, implementation: str | None = None) -> torch.Tensor:
+    """x [M, I] with weight [O, I] of any kind: [M, O] in x's dtype."""
+    if isinstance(weight, StackedWeight):
+        return torch.cat([of_rows(x, part, implementation) for part in weight.parts], dim=1)
+    if isinstance(weight, GgmlWeight):
+        return GGML.choose(x.device, x.dtype, implementation).function(x, weight)
+    if not isinstance(weight, torch.Tensor):
+        return QUANTIZED.choose(x.device, x.dtype, implementation).function(x, weight)
+    if weight.dtype != x.dtype:
+        return upcast_blocks.linear(x, weight)
+    return REGISTRY.choose(x.device, x.dtype, implementation).function(x, weight)

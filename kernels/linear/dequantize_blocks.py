@@ -1,4 +1,4 @@
-"""Matmuls with int8 and int4 weights in plain torch, for CPUs.
+"""Matmuls with quantised weights in plain torch.
 
 A block of outputs at a time is dequantised and multiplied, while it is in the cache:
 memory beyond weight and result stays at one block. Sums are float32, as CPUs have no fast bf16.
@@ -7,15 +7,16 @@ memory beyond weight and result stays at one block. Sums are float32, as CPUs ha
 import torch
 from torch import Tensor
 
+from kernels.ggml import GgmlWeight
 from kernels.linear import dense
 from kernels.linear.dequantize_int4 import dequantize_int4
-from kernels.quantized import Int8Weight, QuantizedWeight
+from kernels.quantized import Int4Weight, Int8Weight, IntWeight
 
 _BLOCK_ELEMENTS = 2**20  # 4 MB of float32; measured on two AVX2 cores: 2**18 and 2**22 are slower
 _SMALL_M = 8  # beyond it a block in float32 is faster than torch's int8 matmul
 
 
-def linear(x: Tensor, weight: QuantizedWeight) -> Tensor:
+def linear(x: Tensor, weight: IntWeight | GgmlWeight) -> Tensor:
     if isinstance(weight, Int8Weight) and _has_fast_matmul(x):
         unit = torch.ones(len(weight.scales), dtype=x.dtype)  # the real scales are float32
         codes_product: Tensor = torch._weight_int8pack_mm(x.contiguous(), weight.codes, unit)
@@ -24,10 +25,12 @@ def linear(x: Tensor, weight: QuantizedWeight) -> Tensor:
     wide = x.float()
     out = wide.new_empty(len(x), num_out)
     num_rows = max(1, min(_BLOCK_ELEMENTS // width, num_out))
-    block = wide.new_empty(0 if isinstance(weight, Int8Weight) else num_rows, width)
+    block = wide.new_empty(num_rows if isinstance(weight, Int4Weight) else 0, width)
     for start in range(0, num_out, num_rows):
         rows = slice(start, start + num_rows)
-        if isinstance(weight, Int8Weight):  # one scale per output: scale the result, not the block
+        if isinstance(weight, GgmlWeight):
+            out[:, rows] = dense.large_m(wide, weight[rows].dequantize())
+        elif isinstance(weight, Int8Weight):  # one scale per output: the result's
             product = dense.large_m(wide, weight.codes[rows].float())
             out[:, rows] = product.mul_(weight.scales[rows])
         else:

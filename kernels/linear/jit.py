@@ -17,7 +17,7 @@ from torch import Tensor
 from kernels import gradients
 from kernels.jit import run
 from kernels.linear import dequantize_blocks
-from kernels.quantized import Int4Weight, Int8Weight, QuantizedWeight
+from kernels.quantized import Int4Weight, Int8Weight, IntWeight
 
 SMALL_M = 24  # from there on blocks are as fast with int4; with int8 from 64 on
 _CHUNK_BYTES = 2**15  # of weights that a thread takes at a time
@@ -25,17 +25,17 @@ _MAX_SUMS = 2**16  # of groups, on each thread's stack
 _PROBED = (7, 5, 18)  # M, outputs, groups: all tiles, whole vectors and what is left
 
 
-def linear(x: Tensor, weight: QuantizedWeight) -> Tensor:
+def linear(x: Tensor, weight: IntWeight) -> Tensor:
     return _matmul(x, weight) if supports(x, weight) else dequantize_blocks.linear(x, weight)
 
 
-def supports(x: Tensor, weight: QuantizedWeight) -> bool:
+def supports(x: Tensor, weight: IntWeight) -> bool:
     """Whether x [M, I] is of small M on a CPU, and nobody wants a gradient."""
     is_small_m = x.is_cpu and 0 < x.shape[0] <= SMALL_M
     return is_small_m and not gradients.wanted(x) and supports_weight(weight)
 
 
-def supports_weight(weight: QuantizedWeight) -> bool:
+def supports_weight(weight: IntWeight) -> bool:
     """Whether small M is multiplied with this weight here and not by blocks."""
     scales = weight.scales
     if not (scales.is_cpu and scales.is_contiguous()):
@@ -63,7 +63,7 @@ def is_usable(group: int) -> Iterator[run.Check]:
     yield got, torch.cat([_matmul(row[None], weight) for row in x]), 0.0
 
 
-def _matmul(x: Tensor, weight: QuantizedWeight) -> Tensor:
+def _matmul(x: Tensor, weight: IntWeight) -> Tensor:
     from kernels.linear import jit_ir
 
     codes, offsets, group = _codes(weight)
@@ -89,13 +89,13 @@ def _matmul(x: Tensor, weight: QuantizedWeight) -> Tensor:
     return out.to(x.dtype)
 
 
-def _codes(weight: QuantizedWeight) -> tuple[Tensor, Tensor | None, int]:
+def _codes(weight: IntWeight) -> tuple[Tensor, Tensor | None, int]:
     """Codes, offsets and the columns of a group, 0 for int8."""
     if isinstance(weight, Int8Weight):
         return weight.codes, None, 0
     return weight.packed, weight.offsets, weight.group
 
 
-def _random(num_out: int, width: int, group: int, generator: torch.Generator) -> QuantizedWeight:
+def _random(num_out: int, width: int, group: int, generator: torch.Generator) -> IntWeight:
     weight = torch.randn(num_out, width, generator=generator)
     return Int4Weight.quantize(weight, group) if group else Int8Weight.quantize(weight)

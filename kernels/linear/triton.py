@@ -15,7 +15,7 @@ from torch import Tensor
 
 from kernels import gradients
 from kernels.linear import dequantize_blocks as by_blocks
-from kernels.quantized import Int4Weight, QuantizedWeight, Weight
+from kernels.quantized import Int4Weight, Int8Weight, IntWeight, Weight
 
 SPAN = 8  # row tiles that go through a stack of weights side by side, sharing them in the L2
 _BUSY_PROGRAMS = 512  # about four for each processor of an H100; fixed, so that sums are too
@@ -59,6 +59,7 @@ def pointers(weight: Weight) -> tuple[Tensor, Tensor | None, Tensor | None, int]
             weight.offsets.contiguous(),
             weight.group,
         )
+    assert isinstance(weight, Int8Weight)  # blocks come to kernels/linear/dequantize_blocks.py
     return weight.codes.contiguous(), weight.scales.contiguous(), None, 0
 
 
@@ -280,13 +281,13 @@ def sum_splits(partial_ptr, out_ptr, num_splits, num_out, OUT: tl.constexpr):
     tl.store(out_ptr + outs, sums.to(out_ptr.dtype.element_ty), mask=outs < num_out)
 
 
-def linear(x: Tensor, weight: QuantizedWeight) -> Tensor:
+def linear(x: Tensor, weight: IntWeight) -> Tensor:
     if gradients.wanted(x):
         return by_blocks.linear(x, weight)
     return _linear_of_one_row(x, weight) if len(x) == 1 else _linear_of_rows(x, weight)
 
 
-def _linear_of_rows(x: Tensor, weight: QuantizedWeight) -> Tensor:
+def _linear_of_rows(x: Tensor, weight: IntWeight) -> Tensor:
     num_rows, num_out = len(x), weight.shape[0]
     out = x.new_empty(num_rows, num_out)
     blocks = tile_blocks(num_rows, x.dtype)
@@ -312,7 +313,7 @@ def _linear_of_rows(x: Tensor, weight: QuantizedWeight) -> Tensor:
     return out
 
 
-def _linear_of_one_row(x: Tensor, weight: QuantizedWeight) -> Tensor:
+def _linear_of_one_row(x: Tensor, weight: IntWeight) -> Tensor:
     num_out, num_columns = weight.shape
     codes, scales, offsets, group = pointers(weight)
     num_blocks = triton.cdiv(num_out, ONE_ROW.out)

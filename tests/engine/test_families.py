@@ -10,8 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny import (
     EXPERTS,
+    FAMILIES,
     LIGHTNING,
     WINDOWED,
+    family_config,
     hf_spelling,
     llama_config,
     minimax_config,
@@ -168,12 +170,26 @@ def test_every_tensor_is_used_once(tmp_path, config):
         (minimax_config(hidden_size=True), "hidden_size must be an integer"),
         (minimax_config(hidden_size=32.0), "hidden_size must be an integer"),
         (minimax_config(eos_token_id="</s>"), "eos_token_id must be a token id"),
-        (llama_config(attention_bias=True), "attention_bias = True"),
+        (llama_config(attention_bias="yes"), "attention_bias must be true or false"),
         (llama_config(mlp_bias=True), "mlp_bias = True"),
-        (llama_config(rope_scaling={"type": "linear", "factor": 2.0}), "rope type 'linear'"),
+        (llama_config(rope_scaling={"type": "dynamic", "factor": 2.0}), "rope type 'dynamic'"),
+        (llama_config(rope_scaling={"type": "linear", "factor": 0}), "factor of the rope"),
+        (llama_config(rope_scaling={"type": "longrope"}), "must be a number"),
+        (family_config("phi3", original_max_position_embeddings=8), "16 positive factors"),
+        (family_config("qwen2", layer_types=["full_attention"]), "layer_types must list 2"),
+        (family_config("qwen2", layer_types=["full_attention", "x"]), "layer type 'x'"),
+        (family_config("gemma3_text", final_logit_softcapping=30.0), "final_logit_softcapping"),
+        (family_config("smollm3", no_rope_layers=[1, 2]), "no_rope_layers must list 2"),
+        (family_config("qwen3_moe", decoder_sparse_step=0), "decoder_sparse_step"),
+        (family_config("granite", logits_scaling=float("inf")), "must be a number"),
+        (
+            family_config("qwen2", architectures=["Qwen2AudioModel"]),
+            "'Qwen2AudioModel' is not",
+        ),
+        (family_config("qwen2", architectures="Qwen2ForCausalLM"), "architectures must be a list"),
         (llama_config(rope_scaling={"rope_type": "llama3"}), "factor must be a number"),
         (llama_config(num_hidden_layers=10**9), "layers, expected 1 to 1,000"),
-        (llama_config(num_hidden_layers=-1), "0 layers"),
+        (llama_config(num_hidden_layers=-1), "-1 layers"),
         (llama_config(num_attention_heads=0), "num_heads is 0"),
         (llama_config(vocab_size=10**400), "malformed"),
         (mm1_config(layers=["local", "remote"]), "layer kind 'remote' is not in layer_kinds"),
@@ -218,6 +234,18 @@ def test_a_file_that_is_no_config_is_refused(tmp_path, text):
     assert "\n" not in str(caught.value)
 
 
+ROPE_KEYS = (
+    "rope_type",
+    "type",
+    "factor",
+    "rope_theta",
+    "partial_rotary_factor",
+    "beta_fast",
+    "full_attention",
+    "original_max_position_embeddings",
+    "mscale",
+    "mscale_all_dim",
+)
 ODD = st.one_of(
     st.none(),
     st.booleans(),
@@ -229,14 +257,19 @@ ODD = st.one_of(
         st.one_of(st.none(), st.integers(-1, 3), st.floats(), st.text(max_size=2)), max_size=5
     ),
     st.dictionaries(
-        st.sampled_from(["rope_type", "type", "factor", "rope_theta", "partial_rotary_factor"]),
-        st.one_of(st.floats(), st.integers(), st.sampled_from(["llama3", "default", "yarn"])),
+        st.sampled_from(ROPE_KEYS),
+        st.one_of(
+            st.floats(),
+            st.integers(),
+            st.sampled_from(["llama3", "default", "yarn", "longrope", "linear"]),
+        ),
         max_size=4,
     ),
 )
 KEYS = sorted(
     {*minimax_config(), *hf_spelling(minimax_config()), *llama_config(), *mm1_config()}
     | {"rope_scaling", "rope_parameters", "lightning_norm_eps", "attention_bias"}
+    | {key for options in FAMILIES.values() for key in options}
 )
 
 
@@ -263,6 +296,7 @@ def test_the_options_of_a_kind_do_not_do_anything_but_be_read_or_refused(
             llama_config(),
             mm1_config(),
             mm1_config(**EXPERTS),
+            *map(family_config, FAMILIES),
         ]
     ),
     changes=st.dictionaries(st.sampled_from(KEYS), ODD, max_size=4),

@@ -20,7 +20,9 @@ from tiny import all_logits, load_model, minimax_config, random_weights, write_c
 from engine.checkpoint import Checkpoint
 from engine.errors import EngineError
 from engine.families import read_config
-from engine.gguf import GgufError, blocks, convert
+from engine.errors import GgufError
+from engine.gguf import blocks
+from engine.gguf.convert import convert
 from engine.gguf.file import GgufTensor
 from engine.gguf.source import Source
 from engine.quantized.forms import Form

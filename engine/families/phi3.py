@@ -1,0 +1,33 @@
+"""Phi-3, Phi-3.5, Phi-4 and Phi-4-mini (arXiv 2404.14219, 2412.08905): Llama's shape, with q, k
+and v in one tensor, gate and up in one, and in some LongRoPE."""
+
+from functools import partial
+
+from engine.config import ModelConfig, SoftmaxOptions
+from engine.families import decoder, keys, rope
+from engine.families.family import Family
+
+NAME = "phi3"
+
+
+def read_config(raw: keys.Raw) -> ModelConfig:
+    sliding = [raw.get("sliding_window") is not None] * decoder.num_layers(raw)
+    layers = decoder.softmax_layers(raw, SoftmaxOptions(), sliding)
+    found = rope.read(raw, _rotary_dim(raw), 10_000.0)
+    return decoder.read_config(raw, NAME, layers, found, eps=1e-5)
+
+
+def _rotary_dim(raw: keys.Raw) -> int:
+    nested = raw.get("rope_parameters")
+    places = [nested, raw] if isinstance(nested, dict) else [raw]
+    told = next((x for x in places if x.get("partial_rotary_factor") is not None), {})
+    return int(decoder.head_dim(raw) * keys.number(told, "partial_rotary_factor", 1.0))
+
+
+FAMILY = Family(
+    NAME,
+    ("Phi3ForCausalLM",),
+    ("phi3",),
+    read_config,
+    partial(decoder.sources, is_fused=True),
+)

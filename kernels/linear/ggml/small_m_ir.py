@@ -1,0 +1,218 @@
+"""JIT of matmuls of small M with GGML's blocks, read where they lie, at any address.
+
+Codes are unpacked to int16 in registers and multiplied with x as int16 (pack_ir.py), pairs of
+products added to int32: half the multiplications of float32, and no conversions. Sums of 32
+columns are exact; they are scaled and added in float32, in lanes, in an order that is fixed by what
+is written here and the same in all tiles: bits do not depend on M, outputs beside, or threads.
+
+    out = sum_span scale_x sum_g scale_g sum_j code_j x_j  +  sum_g offset_g sum_j x_j
+"""
+
+from collections.abc import Sequence
+from ctypes import Structure, c_int64, c_void_p
+from functools import cache
+
+from llvmlite import ir
+
+from kernels.ggml.block_type import BlockType
+from kernels.jit import builder
+from kernels.jit.builder import F32, I8, I16, I32, I64, LANES, FunctionBuilder
+from kernels.linear.ggml.pack_ir import SPAN
+from kernels.linear.ggml.unpack_ir import FORMATS, PART
+
+OUTS = 4  # that are computed together
+_EIGHT = ir.VectorType(F32, 8)
+_PARTS = SPAN // PART
+_SUMS = 8  # groups whose offsets are added at a time
+
+
+class GemmArgs(Structure):
+    """One GEMM. Threads take `chunk` outputs at a time from `next` on, until none are left."""
+
+    _fields_ = (
+        ("x", c_void_p),  # of a PackArgs: packed
+        ("x_scales", c_void_p),
+        ("x_sums", c_void_p),  # or half sums, for groups of 16
+        ("blocks", c_void_p),  # [outs, row bytes]
+        ("out", c_void_p),  # [rows, out_stride] float32
+        ("rows", c_int64),
+        ("outs", c_int64),
+        ("width", c_int64),
+        ("out_stride", c_int64),
+        ("chunk", c_int64),  # a multiple of OUTS
+        ("next", c_int64),
+    )
+
+
+@cache
+def compiled(kind: BlockType) -> int:
+    return builder.compiled(lambda function, has_many: write(function, kind, has_many))
+
+
+def write(function: ir.Function, kind: BlockType, has_many_registers: bool) -> None:
+    tiles = ((4, 4), (1, OUTS)) if has_many_registers else ((4, 1), (2, 2), (1, OUTS))
+    _Gemm(function, kind).write(tiles)
+
+
+def dot(b: ir.IRBuilder, left: ir.Value, right: ir.Value) -> ir.Value:
+    """Products of int16 of two lanes side by side, added: one instruction on x86."""
+    count = left.type.count
+    wide, half = ir.VectorType(I32, count), ir.VectorType(I32, count // 2)
+    products = b.mul(b.sext(left, wide), b.sext(right, wide))
+    even, odd = (
+        b.shuffle_vector(products, wide(ir.Undefined), half([2 * n + m for n in range(count // 2)]))
+        for m in (0, 1)
+    )
+    return b.add(even, odd)
+
+
+class BlockRows:
+    """The rows of blocks that a function reads, and their scales as it has them in float32."""
+
+    def __init__(self, p: FunctionBuilder, kind: BlockType, blocks: ir.Value, width: ir.Value):
+        self.p, self.kind, self.format = p, kind, FORMATS[kind]
+        self.blocks, self.width = blocks, width
+        self.num_blocks = p.b.sdiv(width, I64(kind.elements))
+        self.num_groups = p.b.sdiv(width, I64(self.format.group))
+        self.row_bytes = p.b.mul(self.num_blocks, I64(kind.num_bytes))
+
+    def row(self, out: ir.Value) -> ir.Value:
+        return self.p.at(self.blocks, I8, self.p.b.mul(out, self.row_bytes))
+
+    def block(self, row: ir.Value, at: ir.Value) -> ir.Value:
+        return self.p.at(row, I8, self.p.b.mul(at, I64(self.kind.num_bytes)))
+
+    def store_scales(self, row: ir.Value, scales: ir.Value, offsets: ir.Value | None) -> None:
+        """Of all groups of a row, side by side."""
+        p, per_block = self.p, self.kind.elements // self.format.group
+        with p.loop(I64(0), self.num_blocks, 1) as at:
+            found = self.format.scales(p, self.block(row, at))
+            for values, place in zip(found, (scales, offsets), strict=True):
+                if values is not None and place is not None:
+                    p.store(values, place, p.b.mul(at, I64(per_block)))
+
+
+class _Gemm(FunctionBuilder):
+    def __init__(self, function: ir.Function, kind: BlockType) -> None:
+        super().__init__(function, 5, 6)
+        self.x, self.x_scales, self.x_sums, blocks, self.out = self.fields[:5]
+        self.rows, self.outs, self.width, self.out_stride, self.chunk, _ = self.fields[5:]
+        self.blocks = BlockRows(self, kind, blocks, self.width)
+        self.format, self.kind = FORMATS[kind], kind
+        b = self.b
+        self.spans = b.sdiv(b.add(self.width, I64(SPAN - 1)), I64(SPAN))
+        # Of the outputs in work: an output's scales, and after them its offsets.
+        self.numbers = self.array(b.mul(self.blocks.num_groups, I64(2 * OUTS)))
+
+    def prepared(self, number: int) -> tuple[ir.Value, ir.Value]:
+        first, second = (
+            self.b.mul(self.blocks.num_groups, I64(2 * number + more)) for more in (0, 1)
+        )
+        return self.at(self.numbers, F32, first), self.at(self.numbers, F32, second)
+
+    def write(self, tiles: Sequence[tuple[int, int]]) -> None:
+        """In tiles of so many rows by so many outputs, the first while enough rows are left."""
+        b = self.b
+        with self.work_stealing_loop(self.places[-1], self.chunk, self.outs) as (first, end):
+            fours_end = self.aligned_end(first, end, OUTS)
+            with self.loop(first, fours_end, OUTS) as out:
+                outs, row = [b.add(out, I64(n)) for n in range(OUTS)], I64(0)
+                self.prepare(outs)
+                for count, num_outs in tiles:
+                    stop = self.aligned_end(row, self.rows, count)
+                    with self.loop(row, stop, count) as at:
+                        rows = [b.add(at, I64(n)) for n in range(count)]
+                        for start in range(0, OUTS, num_outs):
+                            self.tile(outs[start : start + num_outs], rows, start)
+                    row = stop
+            with self.loop(fours_end, end, 1) as out:
+                self.prepare([out])
+                with self.loop(I64(0), self.rows, 1) as at:
+                    self.tile([out], [at], 0)
+
+    def prepare(self, outs: Sequence[ir.Value]) -> None:
+        for number, out in enumerate(outs):
+            self.blocks.store_scales(self.blocks.row(out), *self.prepared(number))
+
+    def tile(self, outs: Sequence[ir.Value], rows: Sequence[ir.Value], start: int) -> None:
+        b = self.b
+        places = [self.prepared(start + number) for number in range(len(outs))]
+        weights = [self.blocks.row(out) for out in outs]
+        xs = [self.at(self.x, I16, b.mul(row, self.width)) for row in rows]
+        x_scales = [self.at(self.x_scales, F32, b.mul(row, self.spans)) for row in rows]
+        totals = [[self.local(_EIGHT(None)) for _ in rows] for _ in outs]
+        with self.loop(I64(0), self.spans, 1) as span:
+            sums = [[self.local(_EIGHT(None)) for _ in rows] for _ in outs]
+            for of_out in sums:
+                for place in of_out:
+                    b.store(_EIGHT(None), place)
+            first = b.mul(span, I64(_PARTS))
+            if self.kind.elements == SPAN:
+                for part in range(_PARTS):
+                    at = b.add(first, I64(part))
+                    self.add_part(weights, places, xs, sums, span, part, at)
+            else:
+                last, stop = b.add(first, I64(_PARTS)), b.sdiv(self.width, I64(PART))
+                stop = b.select(b.icmp_signed("<", last, stop), last, stop)
+                with self.loop(first, stop, 1) as at:
+                    self.add_part(weights, places, xs, sums, at, 0, at)
+            for row, x_scale in enumerate(x_scales):
+                spread = self.broadcast(self.load(x_scale, F32, span), 8)
+                for number in range(len(outs)):
+                    so_far = b.load(sums[number][row], typ=_EIGHT)
+                    self.fma_into(totals[number][row], so_far, spread)
+        for number, (out, (_, offsets)) in enumerate(zip(outs, places, strict=True)):
+            for at, row in enumerate(rows):
+                total = self.lane_sum(self.with_offsets(totals[number][at], offsets, row))
+                place = b.add(b.mul(row, self.out_stride), out)
+                self.store(total, self.out, place)
+
+    def add_part(
+        self,
+        weights: Sequence[ir.Value],
+        places: Sequence[tuple[ir.Value, ir.Value]],
+        xs: Sequence[ir.Value],
+        sums: Sequence[Sequence[ir.Value]],
+        block: ir.Value,
+        part: int,
+        at: ir.Value,
+    ) -> None:
+        """32 columns, number `at` of the row and `part` of the block."""
+        b, half = self.b, PART // 2
+        column = b.mul(at, I64(PART))
+        of_rows = [
+            [self.load(x, I16, b.add(column, I64(n * half)), half) for n in (0, 1)] for x in xs
+        ]
+        for row, (scales, _), of_out in zip(weights, places, sums, strict=True):
+            place = self.blocks.block(row, block)
+            codes = self.format.codes(self, place, part)
+            scale = self.scale(scales, at)
+            for of_row, total in zip(of_rows, of_out, strict=True):
+                products = b.add(dot(b, codes[0], of_row[0]), dot(b, codes[1], of_row[1]))
+                self.fma_into(total, b.sitofp(products, _EIGHT), scale)
+
+    def scale(self, scales: ir.Value, at: ir.Value) -> ir.Value:
+        """Of each lane of the sums of 32 columns."""
+        if self.format.group == PART:
+            return self.broadcast(self.load(scales, F32, at), 8)
+        two = self.load(scales, F32, self.b.mul(at, I64(2)), 2)
+        order = ir.VectorType(I32, 8)([0] * 4 + [1] * 4)
+        return self.b.shuffle_vector(two, two.type(ir.Undefined), order)
+
+    def with_offsets(self, total: ir.Value, offsets: ir.Value, row: ir.Value) -> ir.Value:
+        b = self.b
+        if self.format.has_offsets:
+            count = self.blocks.num_groups
+            sums = self.at(self.x_sums, F32, b.mul(row, count))
+            whole = self.aligned_end(I64(0), count, _SUMS)
+            with self.loop(I64(0), whole, _SUMS) as at:
+                left, right = (self.load(base, F32, at, _SUMS) for base in (offsets, sums))
+                self.fma_into(total, left, right)
+            rest = self.local(F32(0.0))
+            b.store(F32(0.0), rest)
+            with self.loop(whole, count, 1) as at:
+                left, right = (self.load(base, F32, at) for base in (offsets, sums))
+                self.fma_into(rest, left, right)
+            first = b.insert_element(_EIGHT(None), b.load(rest, typ=F32), I32(0))
+            return b.fadd(b.load(total, typ=_EIGHT), first)
+        return b.load(total, typ=_EIGHT)

@@ -1,0 +1,284 @@
+"""What each kind of GGML's blocks holds, as LLVM IR: codes as int16, scales and offsets as float32.
+
+Codes come 32 at a time as two vectors, of even and of odd columns: two bytes side by side are one
+int16, so a mask and a shift take them apart, where bringing them in order would move every byte.
+What they are multiplied with is in the same order (pack_ir.py).
+
+Layouts: ggml/src/ggml-common.h of the GGML library; kernels/ggml/dequantize.py says them in torch.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from llvmlite import ir
+
+from kernels.ggml.block_type import BlockType
+from kernels.ggml.dequantize import IQ4_VALUES, MXFP4_VALUES
+from kernels.jit.builder import F16, F32, I8, I16, I32, I64, FunctionBuilder
+
+PART = 32  # columns unpacked at a time
+WORDS = ir.VectorType(I16, PART // 2)
+_BYTES = ir.VectorType(I8, PART)
+
+Codes = tuple[ir.Value, ir.Value]  # WORDS of the even and of the odd columns
+Scales = tuple[ir.Value, ir.Value | None]  # float32 of a block's groups, and offsets
+
+
+@dataclass(frozen=True)
+class Format:
+    """Of one kind of block. `codes` is told which 32 columns of the block are wanted."""
+
+    codes: Callable[[FunctionBuilder, ir.Value, int], Codes]
+    scales: Callable[[FunctionBuilder, ir.Value], Scales]
+    group: int = 32  # columns that share a scale
+    has_offsets: bool = False
+
+
+def _load(p: FunctionBuilder, block: ir.Value, start: int, count: int = PART) -> ir.Value:
+    return p.load(block, I8, I64(start), count)
+
+
+def _half(p: FunctionBuilder, block: ir.Value, start: int) -> ir.Value:
+    """A float16 as a scalar float32."""
+    b, lanes = p.b, 8
+    bits = b.load(p.at(block, I8, I64(start)), typ=I16, align=1)
+    vector = b.insert_element(ir.VectorType(I16, lanes)(None), bits, I32(0))
+    wide = b.fpext(b.bitcast(vector, ir.VectorType(F16, lanes)), ir.VectorType(F32, lanes))
+    return b.extract_element(wide, I32(0))
+
+
+def _words(p: FunctionBuilder, value: ir.Value) -> ir.Value:
+    return p.b.bitcast(value, WORDS)
+
+
+def _signed(p: FunctionBuilder, codes: ir.Value) -> Codes:
+    b, words, eight = p.b, _words(p, codes), WORDS([8] * WORDS.count)
+    return b.ashr(b.shl(words, eight), eight), b.ashr(words, eight)
+
+
+def _unsigned(p: FunctionBuilder, codes: ir.Value) -> Codes:
+    b, words = p.b, _words(p, codes)
+    return b.and_(words, WORDS([255] * WORDS.count)), b.lshr(words, WORDS([8] * WORDS.count))
+
+
+def _bits(p: FunctionBuilder, codes: ir.Value, start: int, count: int, to: int = 0) -> Codes:
+    """`count` bits of each byte from bit `start` on, moved to bit `to`."""
+    b, words = p.b, _words(p, codes)
+    mask = WORDS([((1 << count) - 1) << to] * WORDS.count)
+
+    def moved(right: int) -> ir.Value:
+        by = WORDS([abs(right)] * WORDS.count)
+        return b.and_(b.lshr(words, by) if right >= 0 else b.shl(words, by), mask)
+
+    return moved(start - to), moved(start - to + 8)
+
+
+def _both(join: Callable[[ir.Value, ir.Value], ir.Value], left: Codes, right: Codes) -> Codes:
+    return join(left[0], right[0]), join(left[1], right[1])
+
+
+def _less(p: FunctionBuilder, codes: Codes, number: int) -> Codes:
+    constant = WORDS([number] * WORDS.count)
+    return _both(p.b.sub, codes, (constant, constant))
+
+
+def _nibbles(p: FunctionBuilder, block: ir.Value, start: int) -> ir.Value:
+    """16 bytes as 32, first their low halves, then the high ones."""
+    b, words = p.b, ir.VectorType(I32, PART // 4)
+    packed = _load(p, block, start, PART // 2)
+    twice = b.shuffle_vector(
+        packed,
+        packed.type(ir.Undefined),
+        ir.VectorType(I32, PART)([*range(PART // 2)] * 2),
+    )
+    shifted = b.lshr(b.bitcast(twice, words), words([0] * 4 + [4] * 4))
+    return b.bitcast(b.and_(shifted, words([0x0F0F0F0F] * 8)), _BYTES)
+
+
+def _fifth_bits(p: FunctionBuilder, block: ir.Value, start: int, if_set: int) -> ir.Value:
+    """Bytes of `if_set` where bit i of 32 is one, of its complement in the upper four bits else."""
+    b = p.b
+    bits = b.load(p.at(block, I8, I64(start)), typ=I32, align=1)
+    everywhere = b.bitcast(p.broadcast(bits, PART // 4), _BYTES)
+    order = [at // 8 + at // 16 * 16 for at in range(PART)]  # within 16 bytes, as x86 shuffles
+    spread = b.shuffle_vector(everywhere, _BYTES(ir.Undefined), ir.VectorType(I32, PART)(order))
+    single = b.and_(spread, _BYTES([1 << at % 8 for at in range(PART)]))
+    is_clear = b.sext(b.icmp_unsigned("==", single, _BYTES(None)), _BYTES)
+    if if_set:
+        return b.and_(b.not_(is_clear), _BYTES([if_set] * PART))
+    return b.and_(is_clear, _BYTES([0xF0] * PART))
+
+
+def _looked_up(p: FunctionBuilder, codes: ir.Value, values: Sequence[int]) -> ir.Value:
+    """Of `values` that which each byte says; by halving, as no instruction for it is everywhere."""
+    b = p.b
+    found: list[ir.Value] = [_BYTES([value & 255] * PART) for value in values]
+    for bit in range(len(values).bit_length() - 1):
+        ones = b.and_(codes, _BYTES([1 << bit] * PART))
+        is_set = b.icmp_unsigned("!=", ones, _BYTES(None))
+        pairs = zip(found[::2], found[1::2], strict=True)
+        found = [b.select(is_set, high, low) for low, high in pairs]
+    return found[0]
+
+
+def _dword(p: FunctionBuilder, block: ir.Value, start: int) -> ir.Value:
+    return p.b.load(p.at(block, I8, I64(start)), typ=I32, align=1)
+
+
+def _bytes_of(p: FunctionBuilder, dwords: Sequence[ir.Value]) -> ir.Value:
+    vector: ir.Value = ir.VectorType(I32, len(dwords))(ir.Undefined)
+    for at, dword in enumerate(dwords):
+        vector = p.b.insert_element(vector, dword, I32(at))
+    return p.b.bitcast(vector, ir.VectorType(I8, 4 * len(dwords)))
+
+
+def _scaled(p: FunctionBuilder, scale: ir.Value, codes: ir.Value, less: int = 0) -> ir.Value:
+    """`scale` times each of `codes`, signed bytes, less a number."""
+    b, count = p.b, codes.type.count
+    wide = b.sext(codes, ir.VectorType(I32, count))
+    if less:
+        wide = b.sub(wide, wide.type([less] * count))
+    return b.fmul(b.sitofp(wide, ir.VectorType(F32, count)), p.broadcast(scale, count))
+
+
+def _one_scale(start: int) -> Callable[[FunctionBuilder, ir.Value], Scales]:
+    return lambda p, block: (_half(p, block, start), None)
+
+
+def _scale_and_offset(p: FunctionBuilder, block: ir.Value) -> Scales:
+    return _half(p, block, 0), _half(p, block, 2)
+
+
+def _e8m0(p: FunctionBuilder, block: ir.Value) -> Scales:
+    b = p.b
+    exponent = b.zext(b.load(block, typ=I8, align=1), I32)
+    small = b.shl(I32(0x200000), b.and_(exponent, I32(1)))
+    normal = b.shl(b.sub(exponent, I32(1)), I32(23))
+    bits = b.select(b.icmp_unsigned("<", exponent, I32(2)), small, normal)
+    return b.bitcast(bits, F32), None
+
+
+def _q4_0(p: FunctionBuilder, block: ir.Value, _: int) -> Codes:
+    return _less(p, _unsigned(p, _nibbles(p, block, 2)), 8)
+
+
+def _q4_1(p: FunctionBuilder, block: ir.Value, _: int) -> Codes:
+    return _unsigned(p, _nibbles(p, block, 4))
+
+
+def _q5_0(p: FunctionBuilder, block: ir.Value, _: int) -> Codes:
+    # A code without its fifth bit is 16 below one with it: ones in the upper bits make it so.
+    return _signed(p, p.b.or_(_nibbles(p, block, 6), _fifth_bits(p, block, 2, 0)))
+
+
+def _q5_1(p: FunctionBuilder, block: ir.Value, _: int) -> Codes:
+    return _unsigned(p, p.b.or_(_nibbles(p, block, 8), _fifth_bits(p, block, 4, 16)))
+
+
+def _q8_0(p: FunctionBuilder, block: ir.Value, _: int) -> Codes:
+    return _signed(p, _load(p, block, 2))
+
+
+def _q2_k(p: FunctionBuilder, block: ir.Value, part: int) -> Codes:
+    return _bits(p, _load(p, block, 16 + 32 * (part // 4)), 2 * (part % 4), 2)
+
+
+def _q2_k_scales(p: FunctionBuilder, block: ir.Value) -> Scales:
+    b, both = p.b, _load(p, block, 0, 16)
+    low = b.and_(both, both.type([15] * 16))
+    high = b.lshr(both, both.type([4] * 16))
+    offsets = _scaled(p, b.fneg(_half(p, block, 82)), high)
+    return _scaled(p, _half(p, block, 80), low), offsets
+
+
+def _q3_k(p: FunctionBuilder, block: ir.Value, part: int) -> Codes:
+    low = _bits(p, _load(p, block, 32 + 32 * (part // 4)), 2 * (part % 4), 2)
+    high = _bits(p, _load(p, block, 0), part, 1, to=2)
+    return _less(p, _both(p.b.or_, low, high), 4)
+
+
+def _q3_k_scales(p: FunctionBuilder, block: ir.Value) -> Scales:
+    b = p.b
+    lows, high = [_dword(p, block, 96), _dword(p, block, 100)], _dword(p, block, 104)
+    dwords = []
+    for at in range(4):
+        low = b.and_(b.lshr(lows[at % 2], I32(4 * (at // 2))), I32(0x0F0F0F0F))
+        upper = b.and_(b.lshr(high, I32(2 * at)), I32(0x03030303))
+        dwords.append(b.or_(low, b.shl(upper, I32(4))))
+    return _scaled(p, _half(p, block, 108), _bytes_of(p, dwords), less=32), None
+
+
+def _six_bits(p: FunctionBuilder, block: ir.Value) -> Scales:
+    """Of Q4_K and Q5_K: eight scales and as many offsets."""
+    b = p.b
+    first, second, rest = (_dword(p, block, 4 + 4 * at) for at in range(3))
+    found = []
+    for low, rests in ((first, rest), (second, b.lshr(rest, I32(4)))):
+        upper = b.and_(b.lshr(low, I32(2)), I32(0x30303030))
+        dwords = [
+            b.and_(low, I32(0x3F3F3F3F)),
+            b.or_(b.and_(rests, I32(0x0F0F0F0F)), upper),
+        ]
+        found.append(_bytes_of(p, dwords))
+    offsets = _scaled(p, b.fneg(_half(p, block, 2)), found[1])
+    return _scaled(p, _half(p, block, 0), found[0]), offsets
+
+
+def _q4_k(p: FunctionBuilder, block: ir.Value, part: int) -> Codes:
+    return _bits(p, _load(p, block, 16 + 32 * (part // 2)), 4 * (part % 2), 4)
+
+
+def _q5_k(p: FunctionBuilder, block: ir.Value, part: int) -> Codes:
+    low = _bits(p, _load(p, block, 48 + 32 * (part // 2)), 4 * (part % 2), 4)
+    return _both(p.b.or_, low, _bits(p, _load(p, block, 16), part, 1, to=4))
+
+
+def _q6_k(p: FunctionBuilder, block: ir.Value, part: int) -> Codes:
+    half, at = divmod(part, 4)
+    low = _bits(p, _load(p, block, 64 * half + 32 * (at % 2)), 4 * (at // 2), 4)
+    high = _bits(p, _load(p, block, 128 + 32 * half), 2 * at, 2, to=4)
+    return _less(p, _both(p.b.or_, low, high), 32)
+
+
+def _q6_k_scales(p: FunctionBuilder, block: ir.Value) -> Scales:
+    return _scaled(p, _half(p, block, 208), _load(p, block, 192, 16)), None
+
+
+def _iq4_nl(p: FunctionBuilder, block: ir.Value, _: int) -> Codes:
+    return _signed(p, _looked_up(p, _nibbles(p, block, 2), IQ4_VALUES))
+
+
+def _iq4_xs(p: FunctionBuilder, block: ir.Value, part: int) -> Codes:
+    return _signed(p, _looked_up(p, _nibbles(p, block, 8 + 16 * part), IQ4_VALUES))
+
+
+def _iq4_xs_scales(p: FunctionBuilder, block: ir.Value) -> Scales:
+    b, eight = p.b, ir.VectorType(I32, 8)
+    high = b.zext(b.load(p.at(block, I8, I64(2)), typ=I16, align=1), I32)
+    lows = b.lshr(p.broadcast(_dword(p, block, 4), 8), eight([4 * at for at in range(8)]))
+    highs = b.lshr(p.broadcast(high, 8), eight([2 * at for at in range(8)]))
+    upper = b.shl(b.and_(highs, eight([3] * 8)), eight([4] * 8))
+    codes = b.sub(b.or_(b.and_(lows, eight([15] * 8)), upper), eight([32] * 8))
+    scale = p.broadcast(_half(p, block, 0), 8)
+    return b.fmul(b.sitofp(codes, ir.VectorType(F32, 8)), scale), None
+
+
+def _mxfp4(p: FunctionBuilder, block: ir.Value, _: int) -> Codes:
+    return _signed(p, _looked_up(p, _nibbles(p, block, 1), MXFP4_VALUES))
+
+
+FORMATS: dict[BlockType, Format] = {
+    BlockType.Q4_0: Format(_q4_0, _one_scale(0)),
+    BlockType.Q4_1: Format(_q4_1, _scale_and_offset, has_offsets=True),
+    BlockType.Q5_0: Format(_q5_0, _one_scale(0)),
+    BlockType.Q5_1: Format(_q5_1, _scale_and_offset, has_offsets=True),
+    BlockType.Q8_0: Format(_q8_0, _one_scale(0)),
+    BlockType.Q2_K: Format(_q2_k, _q2_k_scales, group=16, has_offsets=True),
+    BlockType.Q3_K: Format(_q3_k, _q3_k_scales, group=16),
+    BlockType.Q4_K: Format(_q4_k, _six_bits, has_offsets=True),
+    BlockType.Q5_K: Format(_q5_k, _six_bits, has_offsets=True),
+    BlockType.Q6_K: Format(_q6_k, _q6_k_scales, group=16),
+    BlockType.IQ4_NL: Format(_iq4_nl, _one_scale(0)),
+    BlockType.IQ4_XS: Format(_iq4_xs, _iq4_xs_scales),
+    BlockType.MXFP4: Format(_mxfp4, _e8m0),
+}
