@@ -300,7 +300,8 @@ def build_weight(
 
 def keep_in_fp32(name: str) -> bool:
     """Whether the parameter is kept in float32 whatever dtype matmuls run in."""
-    return "norm" in name or name.endswith(("router", "bias")) or name == "head.weight"
+    kinds = ("router", "bias", "log_decay")
+    return "norm" in name or name.endswith(kinds) or name == "head.weight"
 
 
 def add_norm_offset(offset: float, name: str, weight: Weight) -> None:
@@ -332,7 +333,8 @@ def _check(
         sources, source_rows(config, name, num_rows, len(sources)), strict=True
     ):
         if form is Form.PLAIN:
-            _check_tensor(checkpoint, source, tuple(DTYPES), (rows, *width))
+            between = (1,) if name.endswith("convolution") else ()  # channels that are not mixed
+            _check_tensor(checkpoint, source, tuple(DTYPES), (rows, *between, *width))
             continue
         for suffix, dtype, shape in form.parts(rows, *width):
             _check_tensor(checkpoint, f"{source}.{suffix}", (dtype,), shape)
@@ -350,11 +352,20 @@ def _check_tensor(
 
 
 def source_rows(config: ModelConfig, name: str, num_rows: int, num_sources: int) -> list[int]:
-    """Rows each source must have: q, k and v as many as their heads, others equally many."""
+    """Rows each source must have: q, k and v as many as their heads, a delta layer's z as many as
+    its values, others equally many."""
+    if name.endswith("mixer.qkvz") and num_sources == 2:
+        options = config.layers[_layer_of(name)].delta
+        return [options.num_channels, options.value_size]
     if name.endswith(("mixer.qkv", "mixer.qkv_bias")) and num_sources == 3:
-        heads = (config.num_heads, config.num_kv_heads, config.num_kv_heads)
+        is_gated = config.layers[_layer_of(name)].softmax.gate_in_q
+        heads = (config.num_heads * (1 + is_gated), config.num_kv_heads, config.num_kv_heads)
         return [count * config.head_dim for count in heads]
     return [num_rows // num_sources] * num_sources
+
+
+def _layer_of(name: str) -> int:
+    return int(name.split(".")[1])
 
 
 def _replace(model: nn.Module, name: str, weight: Weight) -> None:

@@ -33,6 +33,7 @@ class ModelFacts:
     num_layers: int
     num_lightning_layers: int
     num_softmax_layers: int
+    num_delta_layers: int
     hidden_size: int
     num_heads: int
     num_kv_heads: int
@@ -55,6 +56,7 @@ def facts(model: Path) -> ModelFacts:
         num_layers=config.num_layers,
         num_lightning_layers=config.count(Mixer.LIGHTNING),
         num_softmax_layers=config.count(Mixer.SOFTMAX),
+        num_delta_layers=config.count(Mixer.DELTA),
         hidden_size=config.hidden_size,
         num_heads=config.num_heads,
         num_kv_heads=config.num_kv_heads,

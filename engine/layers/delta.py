@@ -2,7 +2,6 @@
 2412.06464), as in Qwen3-Next and Qwen3.5."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Self
 
 import torch
@@ -10,41 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import kernels
+from engine.config import DeltaOptions
 
 _LEAST_SQUARE = 1e-6  # added to the squared norm of a query or key before they are divided by it
-
-
-@dataclass(frozen=True, slots=True)
-class DeltaOptions:
-    """Sizes of a gated delta layer.
-
-    Each of `num_key_heads` queries and keys of `key_dim` serves as many neighbours of
-    `num_value_heads` values of `value_dim`. `taps` is what the short convolution spans, in tokens.
-    With `interleaved` the projected rows stand key head by key head, each [q|k|v|z] and [b|a];
-    otherwise all heads' q first, and so on.
-    """
-
-    num_key_heads: int = 1
-    num_value_heads: int = 1
-    key_dim: int = 1
-    value_dim: int = 1
-    taps: int = 4
-    interleaved: bool = False
-
-    @property
-    def key_size(self) -> int:
-        """Width of all heads' keys together."""
-        return self.num_key_heads * self.key_dim
-
-    @property
-    def value_size(self) -> int:
-        """Width of all heads' values together."""
-        return self.num_value_heads * self.value_dim
-
-    @property
-    def num_channels(self) -> int:
-        """Width of what the convolution runs over: all queries, keys and values."""
-        return 2 * self.key_size + self.value_size
 
 
 class DeltaState:
@@ -148,7 +115,7 @@ class GatedDeltaNet(nn.Module):
         rows = hidden if hidden.dim() == 3 else hidden[:, None]
         sizes = [self.options.num_channels, self.options.value_size]
         qkv, z = torch.split(self._by_kind(kernels.linear(rows, self.qkvz)), sizes, dim=-1)
-        weight: Tensor = self.convolution
+        weight = self.convolution.flatten(1)  # [C, 1, K] in checkpoints
         if (num_sequences := rows.shape[1]) > 1:
             weight = weight.repeat(num_sequences, 1)
         convolved = state.convolve(qkv.flatten(1), weight).view(qkv.shape)
