@@ -5,6 +5,7 @@ before a byte is allocated, and offsets are checked by the safetensors library a
 """
 
 import hashlib
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
@@ -34,7 +35,16 @@ DTYPES = {
     "BF16": torch.bfloat16,
 }
 STORED_DTYPES = {**DTYPES, "I8": torch.int8, "U8": torch.uint8}
+_EXPERT = re.compile(r"(.+\.experts)\.(\d{1,5})\.(gate|up|down)_proj\.weight")
 _SAMPLED, _NUMBERS = 512, 4096  # so many tensors, so many elements of each, are in the fingerprint
+
+
+class StackRows(NamedTuple):
+    """Where in a stored stack of experts [N, O, I] a matrix begins."""
+
+    stack: str
+    expert: int
+    row: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +52,14 @@ class TensorInfo:
     shard: str
     shape: tuple[int, ...]
     dtype: str
+    rows_of: StackRows | None = None  # if it is not stored by itself
 
 
 class Checkpoint:
     """The tensors of a directory: names, shapes and dtypes known, data read when asked for.
+
+    Where experts are stored as stacks, `info`, `read` and `slices` also know each one's matrices,
+    by the names they have where they are stored one by one.
 
     Raises CheckpointError when a shard is missing, cut, or does not hold what the index says.
     """
@@ -100,14 +114,40 @@ class Checkpoint:
             ) from None
 
     def info(self, name: str) -> TensorInfo:
-        try:
-            return self.tensors[name]
-        except KeyError:
-            raise CheckpointError(f"{self.directory}: tensor {name} is missing") from None
+        info = self.tensors.get(name) or self._in_stack(name)
+        if info is None:
+            raise CheckpointError(f"{self.directory}: tensor {name} is missing")
+        return info
+
+    def _in_stack(self, name: str) -> TensorInfo | None:
+        """Of an expert's matrix where experts are stored as stacks, as Qwen3.5 is published."""
+        if (found := _EXPERT.fullmatch(name)) is None:
+            return None
+        prefix, expert, part = found[1], int(found[2]), found[3]
+        stack = f"{prefix}.down_proj" if part == "down" else f"{prefix}.gate_up_proj"
+        info = self.tensors.get(stack)
+        if info is None or len(info.shape) != 3 or expert >= info.shape[0]:
+            return None
+        num_rows, width = info.shape[1:]
+        if part == "down":
+            return TensorInfo(
+                info.shard, (num_rows, width), info.dtype, StackRows(stack, expert, 0)
+            )
+        half, odd = divmod(num_rows, 2)
+        if odd:
+            return None
+        rows = StackRows(stack, expert, half if part == "up" else 0)
+        return TensorInfo(info.shard, (half, width), info.dtype, rows)
 
     def read(self, name: str) -> Tensor:
-        tensor: Tensor = self._file(self.info(name).shard).get_tensor(name)
-        return tensor
+        info = self.info(name)
+        file = self._file(info.shard)
+        if info.rows_of is None:
+            tensor: Tensor = file.get_tensor(name)
+            return tensor
+        stack, expert, row = info.rows_of
+        rows: Tensor = file.get_slice(stack)[expert, row : row + info.shape[0]]
+        return rows
 
     def _file(self, shard: str) -> Any:  # noqa: ANN401
         if shard not in self._files:
@@ -117,6 +157,9 @@ class Checkpoint:
     def slices(self, name: str, num_rows: int) -> Iterator[Tensor]:
         """The tensor, so many entries of its first axis in memory at a time."""
         info = self.info(name)
+        if info.rows_of is not None:
+            yield from torch.split(self.read(name), num_rows)
+            return
         part = self._file(info.shard).get_slice(name)
         for start in range(0, info.shape[0], num_rows):
             yield part[start : start + num_rows]

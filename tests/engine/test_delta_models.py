@@ -5,7 +5,7 @@ import json
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from tiny import all_logits, llama_config, load_model
 
 from engine.api import ContextPlan
@@ -97,6 +97,11 @@ def read_to(model, count):
     return context
 
 
+def streamed(folder):
+    where = {"device": torch.device("cpu"), "dtype": torch.float32}
+    return stream(Checkpoint(folder), read_config(folder), pool_bytes=1 << 20, **where)
+
+
 def test_three_of_four_layers_are_delta(folder):
     config = read_config(folder)
     assert [layer.mixer for layer in config.layers] == [Mixer.DELTA] * 3 + [Mixer.SOFTMAX]
@@ -149,15 +154,35 @@ def test_drafts_are_read_where_rows_are_whole_vectors(folders, tmp_path):
 
 
 def test_a_streamed_model_says_the_same(folder):
-    config, checkpoint = read_config(folder), Checkpoint(folder)
-    resident = load_model(folder)
-    streamed = stream(
-        checkpoint, config, device=torch.device("cpu"), dtype=torch.float32, pool_bytes=1 << 20
-    )
-    contexts = [Context(model, 32) for model in (resident, streamed)]
+    contexts = [Context(model, 32) for model in (load_model(folder), streamed(folder))]
     for context in contexts:
         context.extend(IDS)
     assert (contexts[0].logits - contexts[1].logits).abs().max() < 1e-4
+
+
+@pytest.mark.parametrize("is_streamed", [False, True])
+def test_experts_stored_as_stacks_are_those_stored_one_by_one(folders, tmp_path, is_streamed):
+    """Red: Qwen3.5 as it is published is read wrongly."""
+    tensors = load_file(folders["experts"] / "model.safetensors")
+    config = (folders["experts"] / "config.json").read_text(encoding="utf-8")
+    for layer in range(4):
+        prefix = f"model.layers.{layer}.mlp.experts"
+        gate, up, down = (
+            torch.stack([tensors.pop(f"{prefix}.{e}.{part}_proj.weight") for e in range(4)])
+            for part in ("gate", "up", "down")
+        )
+        tensors[f"{prefix}.gate_up_proj"] = torch.cat([gate, up], dim=1)
+        tensors[f"{prefix}.down_proj"] = down
+    (tmp_path / "config.json").write_text(config, encoding="utf-8")
+    save_file(tensors, tmp_path / "model.safetensors")
+    models = [load_model(folders["experts"]), load_model(tmp_path)]
+    if is_streamed:
+        models = [streamed(folders["experts"]), streamed(tmp_path)]
+    one_by_one, stacked = (read_to(model, 90).logits for model in models)
+    assert torch.equal(one_by_one, stacked)
+    quantize(tmp_path, tmp_path / "small", Form.INT8)
+    rounded = read_to(load_model(tmp_path / "small"), 90).logits
+    assert torch.cosine_similarity(rounded, stacked, dim=0) > 0.95
 
 
 @pytest.mark.parametrize("form", [Form.INT8, Form.INT4_32])
