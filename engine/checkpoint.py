@@ -5,6 +5,7 @@ before a byte is allocated, and offsets are checked by the safetensors library a
 """
 
 import hashlib
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
@@ -34,7 +35,16 @@ DTYPES = {
     "BF16": torch.bfloat16,
 }
 STORED_DTYPES = {**DTYPES, "I8": torch.int8, "U8": torch.uint8}
+_EXPERT = re.compile(r"(.+\.experts)\.(\d{1,5})\.(gate|up|down)_proj\.weight")
 _SAMPLED, _NUMBERS = 512, 4096  # so many tensors, so many elements of each, are in the fingerprint
+
+
+class StackRows(NamedTuple):
+    """Where in a stored stack of experts [N, O, I] a matrix begins."""
+
+    stack: str
+    expert: int
+    row: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +52,14 @@ class TensorInfo:
     shard: str
     shape: tuple[int, ...]
     dtype: str
+    rows_of: StackRows | None = None  # if it is not stored by itself
 
 
 class Checkpoint:
     """The tensors of a directory: names, shapes and dtypes known, data read when asked for.
+
+    Where experts are stored as stacks, `info`, `read` and `slices` also know each one's matrices,
+    by the names they have where they are stored one by one.
 
     Raises CheckpointError when a shard is missing, cut, or does not hold what the index says.
     """
@@ -100,14 +114,40 @@ class Checkpoint:
             ) from None
 
     def info(self, name: str) -> TensorInfo:
-        try:
-            return self.tensors[name]
-        except KeyError:
-            raise CheckpointError(f"{self.directory}: tensor {name} is missing") from None
+        info = self.tensors.get(name) or self._in_stack(name)
+        if info is None:
+            raise CheckpointError(f"{self.directory}: tensor {name} is missing")
+        return info
+
+    def _in_stack(self, name: str) -> TensorInfo | None:
+        """Of an expert's matrix where experts are stored as stacks, as Qwen3.5 is published."""
+        if (found := _EXPERT.fullmatch(name)) is None:
+            return None
+        prefix, expert, part = found[1], int(found[2]), found[3]
+        stack = f"{prefix}.down_proj" if part == "down" else f"{prefix}.gate_up_proj"
+        info = self.tensors.get(stack)
+        if info is None or len(info.shape) != 3 or expert >= info.shape[0]:
+            return None
+        num_rows, width = info.shape[1:]
+        if part == "down":
+            return TensorInfo(
+                info.shard, (num_rows, width), info.dtype, StackRows(stack, expert, 0)
+            )
+        half, odd = divmod(num_rows, 2)
+        if odd:
+            return None
+        rows = StackRows(stack, expert, half if part == "up" else 0)
+        return TensorInfo(info.shard, (half, width), info.dtype, rows)
 
     def read(self, name: str) -> Tensor:
-        tensor: Tensor = self._file(self.info(name).shard).get_tensor(name)
-        return tensor
+        info = self.info(name)
+        file = self._file(info.shard)
+        if info.rows_of is None:
+            tensor: Tensor = file.get_tensor(name)
+            return tensor
+        stack, expert, row = info.rows_of
+        rows: Tensor = file.get_slice(stack)[expert, row : row + info.shape[0]]
+        return rows
 
     def shard_path(self, shard: str) -> Path:
         return self.directory / shard
@@ -129,6 +169,9 @@ class Checkpoint:
     def slices(self, name: str, num_rows: int) -> Iterator[Tensor]:
         """The tensor, so many entries of its first axis in memory at a time."""
         info = self.info(name)
+        if info.rows_of is not None:
+            yield from torch.split(self.read(name), num_rows)
+            return
         part = self._file(info.shard).get_slice(name)
         for start in range(0, info.shape[0], num_rows):
             yield part[start : start + num_rows]
@@ -317,7 +360,8 @@ def build_weight(
 
 def keep_in_fp32(name: str) -> bool:
     """Whether the parameter is kept in float32 whatever dtype matmuls run in."""
-    return "norm" in name or name.endswith(("router", "bias")) or name == "head.weight"
+    kinds = ("router", "bias", "log_decay")
+    return "norm" in name or name.endswith(kinds) or name == "head.weight"
 
 
 def add_norm_offset(offset: float, name: str, weight: Weight) -> None:
@@ -348,9 +392,12 @@ def _check(
     for source, rows in zip(
         sources, source_rows(config, name, num_rows, len(sources)), strict=True
     ):
-        if form is Form.PLAIN or form is Form.BLOCKS:
-            known = None if form is Form.BLOCKS else tuple(DTYPES)
-            _check_tensor(checkpoint, source, known, (rows, *width))
+        if form is Form.BLOCKS:
+            _check_tensor(checkpoint, source, None, (rows, *width))
+            continue
+        if form is Form.PLAIN:
+            between = (1,) if name.endswith("convolution") else ()  # channels that are not mixed
+            _check_tensor(checkpoint, source, tuple(DTYPES), (rows, *between, *width))
             continue
         for suffix, dtype, shape in form.parts(rows, *width):
             _check_tensor(checkpoint, f"{source}.{suffix}", (dtype,), shape)
@@ -368,11 +415,20 @@ def _check_tensor(
 
 
 def source_rows(config: ModelConfig, name: str, num_rows: int, num_sources: int) -> list[int]:
-    """Rows each source must have: q, k and v as many as their heads, others equally many."""
+    """Rows each source must have: q, k and v as many as their heads, a delta layer's z as many as
+    its values, others equally many."""
+    if name.endswith("mixer.qkvz") and num_sources == 2:
+        options = config.layers[_layer_of(name)].delta
+        return [options.num_channels, options.value_size]
     if name.endswith(("mixer.qkv", "mixer.qkv_bias")) and num_sources == 3:
-        heads = (config.num_heads, config.num_kv_heads, config.num_kv_heads)
+        is_gated = config.layers[_layer_of(name)].softmax.gate_in_q
+        heads = (config.num_heads * (1 + is_gated), config.num_kv_heads, config.num_kv_heads)
         return [count * config.head_dim for count in heads]
     return [num_rows // num_sources] * num_sources
+
+
+def _layer_of(name: str) -> int:
+    return int(name.split(".")[1])
 
 
 def _replace(model: nn.Module, name: str, weight: Weight | ExpertStack) -> None:

@@ -13,6 +13,7 @@ class Mixer(StrEnum):
 
     LIGHTNING = "lightning"
     SOFTMAX = "softmax"
+    DELTA = "delta"
 
 
 class QkNorm(StrEnum):
@@ -52,6 +53,15 @@ _LARGEST = {
 }
 
 
+_LARGEST_DELTA = {
+    "num_key_heads": 2**16,
+    "num_value_heads": 2**16,
+    "key_dim": 2**16,
+    "value_dim": 2**16,
+    "taps": 64,
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Residual:
     """h = alpha * skip + beta * block(norm(h))."""
@@ -86,7 +96,8 @@ class SoftmaxOptions:
     `rotary_frequencies` None takes the model's, () rotates nothing; cosines and sines are times
     `attention_factor` (YaRN, arXiv 2309.00071, section 3.4). q and k pass `qk_norm` first. Scores
     are times `scale`, None being 1 / sqrt(head_dim). `qkv_bias` and `out_bias` are added to the
-    projections. With `output_gate` the heads' output is multiplied by sigmoid(gate x).
+    projections. With `output_gate` the heads' output is multiplied by sigmoid(gate x); with
+    `gate_in_q` as well, the gate's rows stand among those of q, head by head.
 
     With `window_tokens` > 0 a document token sees that many tokens, itself included, and the first
     `sink_tokens`; question and answer tokens see everything (see `Context.end_of_documents`). With
@@ -103,6 +114,7 @@ class SoftmaxOptions:
     qkv_bias: bool = False
     out_bias: bool = False
     output_gate: bool = False
+    gate_in_q: bool = False
     window_tokens: int = 0
     sink_tokens: int = 0
     sliding_window: bool = False
@@ -111,8 +123,41 @@ class SoftmaxOptions:
 
 
 @dataclass(frozen=True, slots=True)
+class DeltaOptions:
+    """Sizes of a gated delta layer (Gated DeltaNet, arXiv 2412.06464).
+
+    Each of `num_key_heads` queries and keys of `key_dim` serves as many neighbours of
+    `num_value_heads` values of `value_dim`. `taps` is what the short convolution spans, in tokens.
+    With `interleaved` the projected rows stand key head by key head, each [q|k|v|z] and [b|a];
+    otherwise all heads' q first, and so on.
+    """
+
+    num_key_heads: int = 1
+    num_value_heads: int = 1
+    key_dim: int = 1
+    value_dim: int = 1
+    taps: int = 4
+    interleaved: bool = False
+
+    @property
+    def key_size(self) -> int:
+        """Width of all heads' keys together."""
+        return self.num_key_heads * self.key_dim
+
+    @property
+    def value_size(self) -> int:
+        """Width of all heads' values together."""
+        return self.num_value_heads * self.value_dim
+
+    @property
+    def num_channels(self) -> int:
+        """Width of what the convolution runs over: all queries, keys and values."""
+        return 2 * self.key_size + self.value_size
+
+
+@dataclass(frozen=True, slots=True)
 class LayerConfig:
-    """One layer; of `lightning` and `softmax` only the options of its own mixer count.
+    """One layer; of `lightning`, `softmax` and `delta` only the options of its own mixer count.
 
     `dense_mlp_size` > 0 is a dense MLP of that width in a layer of a model with experts.
     """
@@ -122,6 +167,7 @@ class LayerConfig:
     mlp: Residual = Residual()
     lightning: LightningOptions = LightningOptions()
     softmax: SoftmaxOptions = SoftmaxOptions()
+    delta: DeltaOptions = DeltaOptions()
     dense_mlp_size: int = 0
 
     @property
@@ -206,6 +252,8 @@ class ModelConfig:
                 raise ConfigError(f"config: a dense MLP of {layer.dense_mlp_size:.9g}")
             if layer.mixer is Mixer.LIGHTNING:
                 self._check_lightning(layer.lightning)
+            elif layer.mixer is Mixer.DELTA:
+                self._check_delta(layer.delta)
             else:
                 self._check_softmax(layer.softmax)
 
@@ -225,6 +273,18 @@ class ModelConfig:
                 f"{options.norm_groups:.9g} norm groups"
             )
 
+    @staticmethod
+    def _check_delta(options: DeltaOptions) -> None:
+        for name, largest in _LARGEST_DELTA.items():
+            value = getattr(options, name)
+            if not 0 < value <= largest:
+                raise ConfigError(f"config: {name} is {value:.9g}, expected 1 to {largest:,}")
+        if options.num_value_heads % options.num_key_heads:
+            raise ConfigError(
+                f"config: {options.num_value_heads} value heads of a delta layer do not divide "
+                f"into {options.num_key_heads} key heads"
+            )
+
     def _check_softmax(self, options: SoftmaxOptions) -> None:
         self._check_rotary(options.rotary_frequencies or ())
         for name in ("window_tokens", "sink_tokens", "log_scale_from_tokens"):
@@ -237,6 +297,8 @@ class ModelConfig:
         ):
             if is_set and not options.window_tokens:
                 raise ConfigError(f"config: {key} without window_tokens")
+        if options.gate_in_q and not options.output_gate:
+            raise ConfigError("config: gate_in_q without output_gate")
         if options.scale is not None and not 0 < abs(options.scale) < inf:
             raise ConfigError(f"config: an attention scale of {options.scale:.9g}")
         if not 0 < options.attention_factor < inf:

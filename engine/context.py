@@ -9,6 +9,7 @@ from torch import Tensor
 from engine import scheduler
 from engine.activations import ActivationBuffer
 from engine.errors import EngineError
+from engine.layers.delta import DeltaState
 from engine.layers.kv_cache import DifferentiableKV, KVCache
 from engine.layers.lightning import LightningState
 from engine.logprobs import TokenScores, token_scores
@@ -128,7 +129,7 @@ class Context:
         self._check()
         self._between_chunks = False
         for state in self._states:
-            if isinstance(state, LightningState):
+            if isinstance(state, LightningState | DeltaState):
                 state.keeps_last = True
         ids = torch.tensor(token_ids, device=self._model.device)
         logits = self._model.logits(self._model(ids, self._states, len(self)))

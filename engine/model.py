@@ -19,6 +19,7 @@ from torch import Tensor, nn
 import kernels
 from engine.activations import Activations
 from engine.config import LayerConfig, Mixer, ModelConfig, Residual
+from engine.layers.delta import DeltaState, GatedDeltaNet
 from engine.layers.experts import ExpertsMLP
 from engine.layers.kv_cache import DifferentiableKV, KVCache, WindowCache
 from engine.layers.lightning import LightningAttention, LightningState
@@ -29,7 +30,7 @@ from engine.layers.static_kv import StaticKVCache
 from engine.quantized.forms import MATRICES, Form
 from kernels import GgmlWeight
 
-LayerState = LightningState | KVCache | WindowCache
+LayerState = LightningState | DeltaState | KVCache | WindowCache
 StepState = LayerState | StaticKVCache
 
 
@@ -47,6 +48,8 @@ class Layer(nn.Module):
         self.mixer: nn.Module
         if self.config.mixer is Mixer.LIGHTNING:
             self.mixer = LightningAttention(config, index)
+        elif self.config.mixer is Mixer.DELTA:
+            self.mixer = GatedDeltaNet(config.hidden_size, self.config.delta, config.norm_eps)
         else:
             self.mixer = SoftmaxAttention(config, index)
         self.mlp_norm = norm(config.input_norms)
@@ -164,6 +167,8 @@ class Model(nn.Module):
         config, layer, device = self.config, self.config.layers[index], self.device_of(index)
         if layer.mixer is Mixer.LIGHTNING:
             return LightningState.empty(config, device, num_sequences)
+        if layer.mixer is Mixer.DELTA:
+            return DeltaState.empty(layer.delta, self.dtype, device, num_sequences)
         if layer.softmax.sliding_window:
             window = WindowCache.empty(config, layer.softmax, self.dtype, device, num_sequences)
             window.implementation = DifferentiableKV.implementation if differentiable else None

@@ -6,13 +6,14 @@ The second door to this room, beside `engine.api`. Importing it imports no torch
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from engine.protocols import OnProgress
 from engine.quantized.forms import USUAL as USUAL
 from engine.quantized.forms import Form as Form
 
 if TYPE_CHECKING:
+    from engine.gguf.info import GgufInfo as GgufInfo
     from engine.placement import CheckpointInfo as CheckpointInfo
     from engine.placement import DeviceBytes as DeviceBytes
     from engine.placement import Placement as Placement
@@ -33,6 +34,7 @@ class ModelFacts:
     num_layers: int
     num_lightning_layers: int
     num_softmax_layers: int
+    num_delta_layers: int
     hidden_size: int
     num_heads: int
     num_kv_heads: int
@@ -56,6 +58,7 @@ def facts(model: Path) -> ModelFacts:
         num_layers=config.num_layers,
         num_lightning_layers=config.count(Mixer.LIGHTNING),
         num_softmax_layers=config.count(Mixer.SOFTMAX),
+        num_delta_layers=config.count(Mixer.DELTA),
         hidden_size=config.hidden_size,
         num_heads=config.num_heads,
         num_kv_heads=config.num_kv_heads,
@@ -168,56 +171,21 @@ def plan(
     )
 
 
-@dataclass(frozen=True, slots=True)
-class GgufInfo:
-    """What the header of a GGUF model says; `num_bytes` are those of its tensors."""
-
-    architecture: str
-    name: str
-    size_label: str
-    context_length: int
-    num_parameters: int
-    num_bytes: int
-    kinds: tuple[str, ...]
-    num_files: int
-
-
-def gguf_info(path: Path) -> GgufInfo:
-    """Of the GGUF file `path`, or of the split model it is of; no weights are read.
+def gguf_info(path: Path) -> "GgufInfo":
+    """Of the GGUF model that `path` is, or is one of the files of; no weights are read.
 
     Raises GgufError or OSError.
     """
-    import math
+    from engine.gguf.info import read_info
 
-    from engine.errors import GgufError
-    from engine.gguf.file import read_gguf, split_files
-
-    file = read_gguf(path)
-
-    def said(key: str, kind: type) -> Any:  # noqa: ANN401
-        value = file.metadata.get(key)
-        return value if type(value) is kind else kind()
-
-    architecture = said("general.architecture", str)
-    if not architecture:
-        raise GgufError("the header names no architecture")
-    return GgufInfo(
-        architecture=architecture,
-        name=said("general.name", str),
-        size_label=said("general.size_label", str),
-        context_length=said(f"{architecture}.context_length", int),
-        num_parameters=sum(math.prod(tensor.shape) for tensor in file.tensors.values()),
-        num_bytes=sum(tensor.packed.nbytes for tensor in file.tensors.values()),
-        kinds=tuple(sorted({tensor.kind.name for tensor in file.tensors.values()})),
-        num_files=len(split_files(path)),
-    )
+    return read_info(path)
 
 
 def gguf_architectures() -> tuple[str, ...]:
     """Those of GGUF files that the engine knows."""
-    from engine.gguf.convert import ARCHITECTURES
+    from engine.gguf.architectures import KNOWN
 
-    return tuple(ARCHITECTURES)
+    return KNOWN
 
 
 def available_bytes(device: str) -> int:

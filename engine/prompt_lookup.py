@@ -20,7 +20,9 @@ import torch
 from torch import Tensor
 
 import kernels
+from engine.config import Mixer, ModelConfig
 from engine.context import Context
+from engine.layers.delta import DeltaState
 from engine.layers.kv_cache import KVCache, WindowCache
 from engine.layers.lightning import LightningState
 from engine.quantized.forms import MATRICES
@@ -36,17 +38,23 @@ _COST_PER_ROW = (
 def supports(context: Context) -> bool:
     """Whether `context` can read ahead and take back, each token with the bits it has alone."""
     model, config = context.model, context.model.config
-    states = context.states
-    widths = (config.hidden_size, config.mlp_size, config.attention_size, config.head_dim)
+    known = (KVCache, WindowCache, LightningState, DeltaState)
     return (
         model.device.type == "cpu"
         and not (model.is_staged or model.is_streamed)
         and model.dtype == torch.float32
-        and all(width % _LANES == 0 for width in widths)
+        and all(width % _LANES == 0 for width in _widths(config))
         and kernels.is_batch_invariant(model.head.weight)
-        and all(type(state) in (KVCache, WindowCache, LightningState) for state in states)
+        and all(type(state) in known for state in context.states)
         and all(_is_exact(module) for module in model.layers.modules())
     )
+
+
+def _widths(config: ModelConfig) -> set[int]:
+    """Of the rows that elementwise functions run over."""
+    delta = [layer.delta for layer in config.layers if layer.mixer is Mixer.DELTA]
+    widths = {config.hidden_size, config.mlp_size, config.attention_size, config.head_dim}
+    return widths | {width for each in delta for width in (each.num_value_heads, each.value_size)}
 
 
 def _is_exact(module: torch.nn.Module) -> bool:

@@ -12,6 +12,7 @@ from torch import Tensor
 from engine.checkpoint import Checkpoint, load
 from engine.context import Context
 from engine.errors import CheckpointError
+from engine.layers.delta import DeltaState
 from engine.layers.kv_cache import KVCache, WindowCache
 from engine.layers.lightning import LightningState
 from engine.model import Model
@@ -72,8 +73,14 @@ def _compare(model: Model, expected: "_Expected", chunk_tokens: int) -> list[Dif
     context = Context(model, chunk_tokens)
     rows = [model.logits(hidden) for _, hidden in context.chunks(expected.prefill_ids)]
     found = [difference("prefill logits", torch.cat(rows), expected.read("prefill.logits"))]
-    by_kind: dict[str, list[Difference]] = {"Lightning state": [], "key": [], "value": []}
+    by_kind: dict[str, list[Difference]] = {
+        kind: [] for kind in ("Lightning state", "delta state", "key", "value")
+    }
     for index, state in enumerate(context.states):
+        if isinstance(state, DeltaState):
+            want = expected.read(f"prefill.delta_state.{index}")
+            by_kind["delta state"].append(difference("state", state.tensor, want))
+            continue
         if isinstance(state, LightningState):
             want = expected.read(f"prefill.lightning_state.{index}")
             by_kind["Lightning state"].append(difference("state", state.tensor, want))

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from kernels import attention as _attention
+from kernels import delta as _delta
 from kernels import experts as _experts
 from kernels import geglu as _geglu
 from kernels import lightning as _lightning
@@ -43,6 +44,8 @@ __all__ = [
     "attention_received",
     "embedding",
     "experts",
+    "gated_delta",
+    "gated_delta_state",
     "geglu",
     "is_batch_invariant",
     "lightning_attention",
@@ -54,6 +57,7 @@ __all__ = [
     "rms_norm",
     "rms_norm_of_sum",
     "rotate",
+    "short_convolution",
     "swiglu",
 ]
 
@@ -143,6 +147,72 @@ def lightning_output(
     """
     choice = _lightning.OUTPUT.choose(out.device, out.dtype, implementation)
     return choice.function(out, gate, weight, eps, groups)
+
+
+def gated_delta(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    decay: Tensor,
+    beta: Tensor,
+    state: Tensor,
+    *,
+    implementation: str | None = None,
+) -> tuple[Tensor, Tensor]:
+    """The gated delta rule over T tokens that follow the tokens summed up in `state`.
+
+    S_t = e^(g_t) S_(t-1) + k_t^T beta_t (v_t - k_t e^(g_t) S_(t-1)),  o_t = q_t S_t
+    (Gated DeltaNet, arXiv 2412.06464, eq. 10, with the key dimension of S first)
+
+    Shapes: q, k [T, G, D], the norm of each k at most 1; v [T, H, E], H a multiple of G: head h
+    reads key head h // (H / G); decay g [T, H], not positive, in nats; beta [T, H], 0 to 1; state
+    [H, D, E] float32. Any T >= 1. Returns (out [T, H, E] in q's dtype, new state float32); the
+    arguments are not changed. No gradients. Of up to 16 tokens each gets the bits it gets alone.
+    """
+    choice = _delta.REGISTRY.choose(q.device, q.dtype, implementation)
+    return choice.function(q, k, v, decay, beta, state)
+
+
+def gated_delta_state(
+    k: Tensor,
+    v: Tensor,
+    decay: Tensor,
+    beta: Tensor,
+    state: Tensor,
+    num_tokens: Tensor,
+    *,
+    implementation: str | None = None,
+) -> Tensor:
+    """The state that `gated_delta` leaves after the first `num_tokens` of T tokens.
+
+    For accepted drafts, as `lightning_state`. Shapes: as there; `num_tokens` is one integer, 0 to
+    T. Returns [H, D, E] float32.
+    """
+    choice = _delta.STATE.choose(k.device, k.dtype, implementation)
+    return choice.function(k, v, decay, beta, state, num_tokens)
+
+
+def short_convolution(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    state: Tensor,
+    *,
+    silu: bool = False,
+    implementation: str | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Each channel's causal convolution over T tokens that follow the rows in `state`.
+
+    out_t = sum_i weight_i x_(t - K + 1 + i) + bias, i = 0 .. K - 1, and silu of it if asked for
+    (Gated DeltaNet, arXiv 2412.06464, section 3.4)
+
+    Shapes: x [T, C]; weight [C, K], its last column the token's own; bias [C]; state [K - 1, C],
+    the rows of x before, zeros at the beginning. Returns (out [T, C], new state [K - 1, C]), both
+    in x's dtype; the arguments are not changed. Of up to 16 tokens each gets the bits it gets
+    alone.
+    """
+    choice = _delta.CONVOLUTION.choose(x.device, x.dtype, implementation)
+    return choice.function(x, weight, bias, state, silu)
 
 
 def attention(

@@ -11,6 +11,7 @@ from benchmarks.device.bench import Bench
 from engine.context import Context
 from engine.cuda_graph import GraphDecodeLoop
 from engine.decode import DecodeLoop, EagerDecodeLoop, Sampler, Sampling
+from engine.layers.delta import DeltaState
 from engine.layers.lightning import LightningState
 from kernels.attention import dense
 
@@ -79,6 +80,8 @@ def _parts(context: Context) -> list[Tensor]:
     for state in context.states:
         if isinstance(state, LightningState):
             found.append(state.tensor)
+        elif isinstance(state, DeltaState):
+            found += state.tensors().values()
         else:
             for side in (0, 1):
                 rows = [dense(pair[side], torch.float32) for pair in state.segments()]

@@ -19,6 +19,7 @@ from engine.families import (
     qwen2,
     qwen3,
     qwen3_moe,
+    qwen3_next,
     smollm3,
 )
 from engine.families.family import Family
@@ -39,6 +40,7 @@ FAMILIES: tuple[Family, ...] = (
     olmo.FAMILY_2,
     olmo.FAMILY_3,
     gemma3.FAMILY,
+    *qwen3_next.FAMILIES,
 )
 
 

@@ -97,11 +97,12 @@ def _layer(name: str, raw: Any) -> LayerConfig:  # noqa: ANN401 (JSON)
         raise ConfigError(f"{where} must be an object")
     try:
         mixer = Mixer(str(raw.get("mixer")))
-    except ValueError:
+        own = _OWN[mixer]
+    except (ValueError, KeyError):
         raise ConfigError(
             f"{where}: mixer {raw.get('mixer')!r:.80}, not lightning or softmax"
         ) from None
-    if unknown := sorted(raw.keys() - _COMMON - _OWN[mixer]):
+    if unknown := sorted(raw.keys() - _COMMON - own):
         raise ConfigError(f"{where}: {unknown[0]!r:.80} is not an option of {mixer} layers")
     try:
         return LayerConfig(

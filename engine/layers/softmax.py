@@ -23,16 +23,18 @@ class SoftmaxAttention(nn.Module):
         super().__init__()
         self.options: SoftmaxOptions = config.layers[layer].softmax
         self.heads = (config.num_heads, config.num_kv_heads, config.num_kv_heads)
+        self.head_dim = config.head_dim
         own = self.options.rotary_frequencies
         self.rotary_frequencies = config.rotary_frequencies if own is None else own
         own_scale = self.options.scale
         self.scale = config.head_dim**-0.5 if own_scale is None else own_scale
-        self.qkv = nn.Parameter(torch.empty(sum(self.heads) * config.head_dim, config.hidden_size))
+        num_projected = sum(self.heads) + config.num_heads * self.options.gate_in_q
+        self.qkv = nn.Parameter(torch.empty(num_projected * config.head_dim, config.hidden_size))
         self.out = nn.Parameter(torch.empty(config.hidden_size, config.attention_size))
-        if self.options.output_gate:
+        if self.options.output_gate and not self.options.gate_in_q:
             self.gate = nn.Parameter(torch.empty(config.attention_size, config.hidden_size))
         if self.options.qkv_bias:
-            self.qkv_bias = nn.Parameter(torch.empty(sum(self.heads) * config.head_dim))
+            self.qkv_bias = nn.Parameter(torch.empty(num_projected * config.head_dim))
         if self.options.out_bias:
             self.out_bias = nn.Parameter(torch.empty(config.hidden_size))
         if self.options.qk_norm is not QkNorm.NONE:
@@ -46,7 +48,7 @@ class SoftmaxAttention(nn.Module):
         qkv = kernels.linear(hidden, self.qkv)
         if self.options.qkv_bias:
             qkv = qkv + self.qkv_bias
-        qkv = qkv.view(*hidden.shape[:-1], sum(self.heads), -1)
+        qkv, gate = self._by_head(qkv)
         num_heads, num_kv_heads, _ = self.heads
         qk, v = qkv[..., : num_heads + num_kv_heads, :], qkv[..., -num_kv_heads:, :]
         if self.options.qk_norm is not QkNorm.NONE:
@@ -71,9 +73,18 @@ class SoftmaxAttention(nn.Module):
         q = self._grown(q, start)
         out = self._attend(q, state, start).reshape(*hidden.shape[:-1], -1)
         if self.options.output_gate:
-            out = torch.sigmoid(kernels.linear(hidden, self.gate)) * out
+            out = torch.sigmoid(kernels.linear(hidden, self.gate) if gate is None else gate) * out
         out = kernels.linear(out, self.out)
         return out + self.out_bias if self.options.out_bias else out
+
+    def _by_head(self, qkv: Tensor) -> tuple[Tensor, Tensor | None]:
+        """The projected rows as [..., H + 2 G, D], and the gate [..., H D] if it was among them."""
+        qkv = qkv.view(*qkv.shape[:-1], -1, self.head_dim)
+        if not self.options.gate_in_q:
+            return qkv, None
+        with_gate, rest = qkv[..., : 2 * self.heads[0], :], qkv[..., 2 * self.heads[0] :, :]
+        q, gate = with_gate.view(*qkv.shape[:-2], -1, 2, self.head_dim).unbind(-2)
+        return torch.cat([q, rest], dim=-2), gate.flatten(-2)
 
     def _normed(self, qk: Tensor) -> Tensor:
         """q and k [..., H + G, D], each through its norm."""

@@ -6,8 +6,9 @@ one is taken. The counts are those of the torch implementations on a CPU; a GPU'
 
 import torch
 
-from engine.config import LayerConfig, Mixer, ModelConfig, QkNorm
+from engine.config import DeltaOptions, LayerConfig, Mixer, ModelConfig, QkNorm
 from kernels.attention.tiled import INT8_TILE, MOST_PARTS, QUERY_TILE
+from kernels.delta.chunked import BLOCK_TOKENS as DELTA_BLOCK_TOKENS
 from kernels.lightning.chunked import BLOCK_TOKENS
 
 _ROTATIONS_KEPT = 4  # chunks whose cosines and sines engine/layers/rotary.py keeps
@@ -34,18 +35,34 @@ def chunk_bytes(
     held = (2 if history else 1) * config.hidden_size
     history_blocks = -(-history // block_tokens)
     tile_tokens = min(INT8_TILE, block_tokens) if kv_dtype == torch.int8 else 0
-    mixing = max(
-        _lightning(config, kind, rows)
-        if kind.mixer is Mixer.LIGHTNING
-        else _softmax(config, kind, rows, history_blocks, tile_tokens)
-        for kind in kinds
-    )
+    mixing = max(_mixer(config, kind, rows, history_blocks, tile_tokens) for kind in kinds)
     # The skip, what was mixed, their sum and its norm; what was mixed once more where it is normed.
     skipped = (4 if config.postnorm else 3) + config.output_norms
     passing = max(_mlp(config, index, rows) for index in range(config.num_layers))
     widest = max(rows * config.hidden_size + mixing, rows * skipped * config.hidden_size + passing)
     rotations = min(_ROTATIONS_KEPT, -(-num_tokens // chunk_tokens)) * rows * config.rotary_dim
     return 4 * (rows * held + widest + rotations + 2 * config.vocab_size)
+
+
+def _mixer(
+    config: ModelConfig, kind: LayerConfig, rows: int, history_blocks: int, tile_tokens: int
+) -> int:
+    if kind.mixer is Mixer.LIGHTNING:
+        return _lightning(config, kind, rows)
+    if kind.mixer is Mixer.DELTA:
+        return _delta(kind.delta, rows)
+    return _softmax(config, kind, rows, history_blocks, tile_tokens)
+
+
+def _delta(options: DeltaOptions, rows: int) -> int:
+    channels, keys, values = options.num_channels, options.key_size, options.value_size
+    projected = channels + values
+    # Beside what was projected and convolved: the rows that are convolved, or normed q and k and
+    # what is read with them, or what was read on its way through norm and gate.
+    most = max(channels, 6 * keys + values, 4 * values)
+    m, key_dim, value_dim = DELTA_BLOCK_TOKENS, options.key_dim, options.value_dim
+    block = 6 * m * (m + key_dim + value_dim) + 3 * key_dim * value_dim
+    return rows * (projected + channels + most) + options.num_value_heads * block
 
 
 def _lightning(config: ModelConfig, kind: LayerConfig, rows: int) -> int:

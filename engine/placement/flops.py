@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from math import prod
 from typing import Self
 
-from engine.config import LayerConfig, Mixer, ModelConfig
+from engine.config import DeltaOptions, LayerConfig, Mixer, ModelConfig
 from engine.placement.weight_bytes import is_matrix, shapes
+from kernels.delta.chunked import BLOCK_TOKENS as DELTA_BLOCK_TOKENS
 from kernels.lightning.chunked import BLOCK_TOKENS
 
 
@@ -80,8 +81,19 @@ def _of_mixer(
         block = min(BLOCK_TOKENS, num_tokens) if num_tokens > 1 else 0
         per_token = 4 * config.attention_size * (block + config.head_dim)
         return matmuls + Flops(lightning=num_tokens * per_token)
+    if kind.mixer is Mixer.DELTA:
+        return matmuls + Flops(lightning=num_tokens * _delta_per_token(kind.delta, num_tokens))
     pairs = _num_pairs(kind, before + num_tokens) - _num_pairs(kind, before)
     return matmuls + Flops(softmax=4 * config.attention_size * pairs)
+
+
+def _delta_per_token(options: DeltaOptions, num_tokens: int) -> int:
+    """Keys and queries with a block's keys, the triangular system, its result weighed; the state
+    read twice and written; the convolution."""
+    block = min(DELTA_BLOCK_TOKENS, num_tokens) if num_tokens > 1 else 0
+    key_dim, value_dim = options.key_dim, options.value_dim
+    per_head = block * (4 * key_dim + 3 * value_dim) + 6 * key_dim * value_dim
+    return options.num_value_heads * per_head + 2 * options.taps * options.num_channels
 
 
 def _weights(config: ModelConfig) -> Weights:
@@ -91,7 +103,7 @@ def _weights(config: ModelConfig) -> Weights:
         dense, experts = found.get(part, (0, 0))
         if len(shape) == 3:
             experts += 2 * prod(shape[1:]) * config.num_experts_per_token
-        elif is_matrix(name) or name.endswith(("router", "shared_coefficient")):
+        elif is_matrix(name) or name.endswith(("router", "shared_coefficient", ".ba")):
             dense += 2 * prod(shape)
         found[part] = (dense, experts)
     return found

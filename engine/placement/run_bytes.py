@@ -96,6 +96,11 @@ class RunSpec:
         config = self.config
         if layer.mixer is Mixer.LIGHTNING:
             return _COPIES * 4 * config.num_heads * config.head_dim**2
+        if layer.mixer is Mixer.DELTA:
+            options = layer.delta
+            state = 4 * options.value_size * options.key_dim
+            rows = (options.taps - 1) * options.num_channels * self.dtype.itemsize
+            return _COPIES * (state + rows)
         if not layer.softmax.sliding_window:
             return 0
         kept = layer.softmax.window_tokens - 1 + layer.softmax.sink_tokens

@@ -12,7 +12,8 @@ from typing import Any, NamedTuple, Self
 from engine.errors import ConfigError
 
 KEY = "quantization"  # in config.json
-MATRICES = frozenset({"qkv", "gate", "out", "gate_up", "down"})  # what `kernels.linear` is given
+# What `kernels.linear` is given.
+MATRICES = frozenset({"qkv", "qkvz", "gate", "out", "gate_up", "down"})
 
 _MOST_EXCEPTIONS = 10_000
 

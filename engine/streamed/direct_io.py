@@ -29,6 +29,7 @@ class DirectReader:
     """
 
     def __init__(self, checkpoint: Checkpoint) -> None:
+        self._checkpoint = checkpoint
         self._places: dict[str, tuple[int, int, int]] = {}  # file, offset, bytes
         self._paths: dict[int, Path] = {}
         self._direct: dict[int, int] = {}  # of a file, the same past the page cache
@@ -56,17 +57,28 @@ class DirectReader:
                 first, last = entry["data_offsets"]
                 self._places[name] = (file, 8 + header_bytes + first, last - first)
 
+    def _place(self, name: str) -> tuple[int, int, int]:
+        info = self._checkpoint.info(name)
+        if info.rows_of is None:
+            return self._places[name]
+        stack, expert, row = info.rows_of
+        file, offset, num_bytes = self._places[stack]
+        num_experts, num_rows, _ = self._checkpoint.info(stack).shape
+        row_bytes = num_bytes // (num_experts * num_rows)
+        first = offset + (expert * num_rows + row) * row_bytes
+        return file, first, info.shape[0] * row_bytes
+
     def num_bytes(self, name: str) -> int:
-        return self._places[name][2]
+        return self._place(name)[2]
 
     def bypasses_page_cache(self, name: str) -> int:
         """How far behind a page's border the tensor begins: where memory does too, reading is
         direct."""
-        return self._places[name][1] % PAGE_BYTES
+        return self._place(name)[1] % PAGE_BYTES
 
     def read_into(self, name: str, target: memoryview) -> None:
         """Fills `target`, which is as long as the tensor. Raises CheckpointError if it cannot."""
-        file, offset, num_bytes = self._places[name]
+        file, offset, num_bytes = self._place(name)
         assert len(target) == num_bytes, name
         head = -offset % PAGE_BYTES
         if (

@@ -52,7 +52,7 @@ class PrefetchPlan:
     def ahead(self) -> Iterator[GroupKey]:
         """What is worth reading before it is asked for, soonest first: up to the next layer."""
         yield from (GroupKey(self.layer, expert) for expert in self.pending)
-        if self.all_experts and self.num_calls:
+        if self.all_experts and self.num_calls and self.layer not in self.dense_layers:
             absent = (e for e in range(self.num_experts) if e not in self.pending)
             yield from (GroupKey(self.layer, expert) for expert in absent)
         following = (self.layer + 1) % self.num_layers

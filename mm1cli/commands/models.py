@@ -38,6 +38,7 @@ def show(name: str, settings: Settings, stdout: TextIO, *, as_json: bool) -> Non
             "layers": config.num_layers,
             "lightning_layers": config.num_lightning_layers,
             "softmax_layers": config.num_softmax_layers,
+            "delta_layers": config.num_delta_layers,
             "hidden_size": config.hidden_size,
             "heads": config.num_heads,
             "kv_heads": config.num_kv_heads,
