@@ -61,7 +61,7 @@ def _gguf(path: Path) -> Description:
     return Description(
         family=info.architecture,
         num_parameters=info.num_parameters,
-        context_tokens=info.context_length,
+        context_tokens=info.context_length or 0,
         num_bytes=info.num_bytes,
         bits=8 * info.num_bytes / max(info.num_parameters, 1),
         quantization=label_of(path.name) if path.name.endswith(".gguf") else "",
