@@ -66,7 +66,8 @@ def plan(
     resident = _resident(run, machine, _split(run, first))
     if not resident.fits and len(first) < len(rooms):
         resident = _resident(run, machine, _split(run, rooms))
-    if streams is False or (resident.fits and not streams):
+    # A GGUF file's blocks are mapped as they lie: there is nothing to read layer by layer.
+    if streams is False or config.quantization.blocks or (resident.fits and not streams):
         return _with_fp16_copies(resident, fp16_copies_bytes)
     streamed = _streamed(run, machine)
     if streams:
