@@ -21,7 +21,8 @@ from transformers.models.qwen3_5 import modeling_qwen3_5 as published
 
 import kernels
 from benchmarks import machine
-from engine.layers.delta import DeltaOptions, DeltaState, GatedDeltaNet
+from engine.config import DeltaOptions
+from engine.layers.delta import DeltaState, GatedDeltaNet
 
 HIDDEN, DECODED, ROUNDS = 1024, 32, 5
 OPTIONS = DeltaOptions(num_key_heads=16, num_value_heads=16, key_dim=128, value_dim=128)

@@ -47,7 +47,7 @@ def main() -> None:
     arguments = parser.parse_args()
     directory = library.resolve(arguments.model)
     tokenizer = Tokenizer(directory)
-    words = token_bytes(directory, tokenizer.vocab_size)
+    words = token_bytes(tokenizer.raw, tokenizer.vocab_size)
     assert words is not None, "a tokenizer whose bytes are known"
     began = time.process_time()
     tokens = QuoteTokens(words)

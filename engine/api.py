@@ -125,7 +125,7 @@ def open_tokenizer(model: Path) -> Tokenizer:
 
 def max_positions(model: Path) -> int:
     """The number of positions `model` was trained for; its weights are not read."""
-    from engine.families import read_config
+    from engine.model_source import read_config
 
     return read_config(model).max_positions
 

@@ -22,8 +22,8 @@ from engine.families import family_named
 from engine.files import read_json
 from engine.model import Model
 from engine.pipeline_parallel.model import Stage, StagedModel
-from engine.quantized.forms import Form
-from kernels import Int4Weight, Int8Weight
+from engine.quantized.forms import ITEM_BYTES, Form
+from kernels import ExpertStack, Int4Weight, Int8Weight
 from kernels.quantized import Weight
 
 INDEX = "model.safetensors.index.json"
@@ -149,10 +149,22 @@ class Checkpoint:
         rows: Tensor = file.get_slice(stack)[expert, row : row + info.shape[0]]
         return rows
 
+    def shard_path(self, shard: str) -> Path:
+        return self.directory / shard
+
     def _file(self, shard: str) -> Any:  # noqa: ANN401
         if shard not in self._files:
             self._files[shard] = self._open(shard)
         return self._files[shard]
+
+    def stored_bytes(self, name: str) -> int:
+        """What the tensor takes on disk."""
+        info = self.info(name)
+        return prod(info.shape) * ITEM_BYTES[info.dtype]
+
+    def as_stored(self, names: Sequence[str], num_experts: int) -> Weight | ExpertStack:  # noqa: ARG002
+        """Of parameters of the form `Form.BLOCKS`, which only GGUF files have."""
+        raise CheckpointError(f"{self.directory}: {names[0]} is in no blocks")
 
     def slices(self, name: str, num_rows: int) -> Iterator[Tensor]:
         """The tensor, so many entries of its first axis in memory at a time."""
@@ -243,6 +255,11 @@ def load(
         target_dtype = torch.float32 if keep_in_fp32(name) else dtype
         form = config.quantization.form_of(name)
         place = model.place_of(name) if isinstance(model, StagedModel) else device
+        if form is Form.BLOCKS:
+            count = config.num_experts if parameter.dim() == 3 else 0
+            _replace(model, name, checkpoint.as_stored(sources[name], count).to(place))
+            done += parameter.nbytes
+            continue
         weight = read_weight(checkpoint, sources[name], form, device=place, dtype=target_dtype)
         add_norm_offset(config.norm_offset, name, weight)
         if isinstance(weight, Tensor):
@@ -254,9 +271,9 @@ def load(
         if on_progress is not None:
             on_progress(done, total)
     if config.tied_embeddings:
-        model.head.weight = model.embed.weight
-        if isinstance(model, StagedModel):
-            _replace(model, "head.weight", model.embed.weight.to(model.place_of("head.weight")))
+        head_place = model.place_of("head.weight") if isinstance(model, StagedModel) else device
+        _replace(model, "head.weight", model.embed.weight.to(head_place))
+    model.block_dtype = dtype
     return model.eval()
 
 
@@ -356,10 +373,10 @@ def add_norm_offset(offset: float, name: str, weight: Weight) -> None:
 
 def weight_bytes(config: ModelConfig, name: str, shape: tuple[int, ...], dtype: torch.dtype) -> int:
     """What `load` takes for a parameter of this name and shape where matmuls run in `dtype`."""
-    form = config.quantization.form_of(name)
-    if form is Form.PLAIN:
+    quantization = config.quantization
+    if quantization.form_of(name) is Form.PLAIN:
         return prod(shape) * (4 if keep_in_fp32(name) else dtype.itemsize)
-    return form.num_bytes(prod(shape[:-1]), shape[-1])
+    return quantization.num_bytes(name, prod(shape[:-1]), shape[-1])
 
 
 def _check(
@@ -375,20 +392,21 @@ def _check(
     for source, rows in zip(
         sources, source_rows(config, name, num_rows, len(sources)), strict=True
     ):
-        if form is Form.PLAIN:
+        if form is Form.PLAIN or form is Form.BLOCKS:
+            known = None if form is Form.BLOCKS else tuple(DTYPES)
             between = (1,) if name.endswith("convolution") else ()  # channels that are not mixed
-            _check_tensor(checkpoint, source, tuple(DTYPES), (rows, *between, *width))
+            _check_tensor(checkpoint, source, known, (rows, *between, *width))
             continue
         for suffix, dtype, shape in form.parts(rows, *width):
             _check_tensor(checkpoint, f"{source}.{suffix}", (dtype,), shape)
 
 
 def _check_tensor(
-    checkpoint: Checkpoint, name: str, dtypes: tuple[str, ...], shape: tuple[int, ...]
+    checkpoint: Checkpoint, name: str, dtypes: tuple[str, ...] | None, shape: tuple[int, ...]
 ) -> None:
     info = checkpoint.info(name)
     where = f"{checkpoint.directory / info.shard}: {name}"
-    if info.dtype not in dtypes:
+    if dtypes is not None and info.dtype not in dtypes:
         raise CheckpointError(f"{where} is {info.dtype}; supported: {', '.join(sorted(dtypes))}")
     if info.shape != shape:
         raise CheckpointError(f"{where} has shape {info.shape}, config.json asks {shape}")
@@ -411,10 +429,12 @@ def _layer_of(name: str) -> int:
     return int(name.split(".")[1])
 
 
-def _replace(model: nn.Module, name: str, weight: Weight) -> None:
+def _replace(model: nn.Module, name: str, weight: Weight | ExpertStack) -> None:
     path, _, leaf = name.rpartition(".")
     module = model.get_submodule(path)
-    if isinstance(weight, Tensor):
+    if isinstance(weight, nn.Parameter):  # a tied head
+        setattr(module, leaf, weight)
+    elif isinstance(weight, Tensor):
         setattr(module, leaf, nn.Parameter(weight, requires_grad=False))
     else:  # no parameter: its place must be free for a plain attribute
         delattr(module, leaf)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from engine import protocols
 from engine.errors import EngineError, TokenizerError
-from engine.families import read_config
+from engine.model_source import is_gguf, open_checkpoint, raw_config, read_config
 from engine.protocols import Capabilities, ContextPlan, IoStats, Quotes
 from engine.tokenizer import Tokenizer
 
@@ -67,7 +67,6 @@ class Engine:
         import torch
 
         from engine import placement
-        from engine.checkpoint import Checkpoint
         from engine.loading import open_model
         from engine.pipeline_parallel import devices
         from engine.placement.weight_bytes import fp16_copies_bytes
@@ -102,7 +101,7 @@ class Engine:
                 f"{_name(dtype)} or {INT8_KV}"
             )
         self._dtype, self._places, self._shares = dtype, places, device != "cuda"
-        checkpoint = Checkpoint(directory)
+        checkpoint = open_checkpoint(directory)
         self.fingerprint = _fingerprint(directory, checkpoint.fingerprint())
         if place.type == "cpu":
             placement.trim_malloc()
@@ -274,7 +273,7 @@ class Engine:
         from engine.constraints.vocabulary import token_bytes
 
         if self._quotation_tokens is None:
-            words = token_bytes(self.directory, self.config.vocab_size)
+            words = token_bytes(self.tokenizer.raw, self.config.vocab_size)
             if words is None:
                 return None
             never = self._suppressed.nonzero().flatten().tolist()
@@ -359,9 +358,9 @@ class Engine:
 
 def num_parameters(directory: Path) -> int:
     """Of the model in `directory`, all experts counted; reads no weights. Raises EngineError."""
-    from engine.checkpoint import Checkpoint, meta_model
+    from engine.checkpoint import meta_model
 
-    model = meta_model(Checkpoint(directory), read_config(directory))
+    model = meta_model(open_checkpoint(directory), read_config(directory))
     return sum(parameter.numel() for parameter in model.parameters())
 
 
@@ -370,9 +369,9 @@ def check_tensors(directory: Path) -> int:
 
     Reads no weights. Raises EngineError at the first that is missing, cut or of another shape.
     """
-    from engine.checkpoint import Checkpoint, meta_model
+    from engine.checkpoint import meta_model
 
-    checkpoint = Checkpoint(directory)
+    checkpoint = open_checkpoint(directory)
     meta_model(checkpoint, read_config(directory))
     return len(checkpoint.tensors)
 
@@ -387,10 +386,10 @@ def _name(dtype: "torch.dtype") -> str:
     return str(dtype).removeprefix("torch.")
 
 
-def _fingerprint(directory: Path, tensors: bytes) -> str:
+def _fingerprint(model: Path, tensors: bytes) -> str:
     digest = hashlib.sha256(tensors)
-    config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
-    digest.update(json.dumps(config, sort_keys=True).encode())
-    with (directory / "tokenizer.json").open("rb") as file:
-        digest.update(hashlib.file_digest(file, "sha256").digest())
+    digest.update(json.dumps(raw_config(model), sort_keys=True).encode())
+    if not is_gguf(model):  # the header of a GGUF file, which has its tokenizer, is in `tensors`
+        with (model / "tokenizer.json").open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()

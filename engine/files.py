@@ -10,7 +10,7 @@ from typing import Any
 from engine import durable
 from engine.errors import CheckpointError, EngineError
 
-_MAX_JSON_BYTES = 256 * 2**20
+MAX_JSON_BYTES = 256 * 2**20
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -19,8 +19,8 @@ def read_json(path: Path) -> dict[str, Any]:
     Raises CheckpointError in one line.
     """
     try:
-        if path.stat().st_size > _MAX_JSON_BYTES:
-            raise CheckpointError(f"{path}: over {_MAX_JSON_BYTES:,} bytes, not a model's file")
+        if path.stat().st_size > MAX_JSON_BYTES:
+            raise CheckpointError(f"{path}: over {MAX_JSON_BYTES:,} bytes, not a model's file")
         value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise CheckpointError(f"{path.parent}: no {path.name}; is this a model folder?") from None

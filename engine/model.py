@@ -9,6 +9,7 @@ engine/cuda_graph.py). B independent sequences of equal length may stand beside 
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import islice
 
 import torch
@@ -26,7 +27,8 @@ from engine.layers.mlp import DenseMLP
 from engine.layers.norm import RMSNorm
 from engine.layers.softmax import SoftmaxAttention
 from engine.layers.static_kv import StaticKVCache
-from engine.quantized.forms import MATRICES
+from engine.quantized.forms import MATRICES, Form
+from kernels import GgmlWeight
 
 LayerState = LightningState | DeltaState | KVCache | WindowCache
 StepState = LayerState | StaticKVCache
@@ -95,6 +97,7 @@ class Model(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
+        self.block_dtype = torch.float32  # what matmuls with a GGUF file's blocks run in
         self.embed = nn.Embedding(config.vocab_size, config.hidden_size)
         self.layers = nn.ModuleList(Layer(config, index) for index in range(config.num_layers))
         self.norm = RMSNorm(config.hidden_size, config.norm_eps)
@@ -102,7 +105,9 @@ class Model(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        return self.embed.weight.device
+        """Where token ids are looked up."""
+        weight: Tensor | GgmlWeight = self.embed.weight
+        return (weight if isinstance(weight, Tensor) else weight.packed).device
 
     @property
     def is_streamed(self) -> bool:
@@ -173,8 +178,9 @@ class Model(nn.Module):
 
     @property
     def dtype(self) -> torch.dtype:
-        """The dtype activations and KV have between layers: that of the embedding."""
-        return self.embed.weight.dtype
+        """The dtype activations and KV have between layers: that of a plain embedding."""
+        is_block = self.config.quantization.form_of("embed.weight") is Form.BLOCKS
+        return self.block_dtype if is_block else self.embed.weight.dtype
 
     def forward(
         self, token_ids: Tensor, states: Sequence[StepState], start: int | Tensor
@@ -191,7 +197,12 @@ class Model(nn.Module):
 
     def embedded(self, token_ids: Tensor) -> Tensor:
         """Hidden states [..., D] before the first layer."""
-        hidden = F.embedding(token_ids, self.embed.weight)
+        weight: Tensor | GgmlWeight = self.embed.weight
+        if isinstance(weight, Tensor):
+            hidden = F.embedding(token_ids, weight)
+        else:
+            hidden = kernels.embedding(token_ids, weight)
+        hidden = hidden.to(self.dtype)
         scale = self.config.embed_scale
         return hidden if scale == 1.0 else hidden * scale
 
@@ -199,7 +210,8 @@ class Model(nn.Module):
         """float32 scores [..., vocab] of the next token after each row of `hidden` [..., D]."""
         with torch.autocast(hidden.device.type, enabled=False):
             weight = self.head.weight
-            scored = weight.float() if isinstance(weight, Tensor) else weight
+            is_wide = not isinstance(weight, Tensor) or self._head_form is Form.BLOCKS
+            scored = weight if is_wide else weight.float()
             logits = kernels.linear(self.norm(hidden).float(), scored)
             scale = self.config.logit_scale
             return logits if scale == 1.0 else logits * scale
@@ -212,18 +224,32 @@ class Model(nn.Module):
         `small_m` see `kernels.prepack`.
         """
         self.requires_grad_(False)
-        _set(self.head, "weight", kernels.prepack(self.head.weight.float(), small_m=small_m))
+        if self._head_form is not Form.BLOCKS:
+            _set(self.head, "weight", kernels.prepack(self.head.weight.float(), small_m=small_m))
         for module in self.modules():
             for name, parameter in list(module.named_parameters(recurse=False)):
                 if name in MATRICES:
                     _set(module, name, kernels.prepack(parameter, small_m=small_m))
+
+    @property
+    def _head_form(self) -> Form:
+        name = "embed.weight" if self.config.tied_embeddings else "head.weight"
+        return self.config.quantization.form_of(name)
 
     def suppressed_ids(self) -> Tensor:
         """Mask [vocab] of ids whose embedding row is all zero: never trained, never to be sampled.
 
         Sampling one makes words lose letters.
         """
-        return (self.embed.weight == 0).all(dim=1)
+        weight: Tensor | GgmlWeight = self.embed.weight
+        if isinstance(weight, Tensor):
+            return (weight == 0).all(dim=1)
+        # Most rows tell by their first block; the others are few.
+        first = replace(weight, packed=weight.packed[:, : weight.type.num_bytes])
+        is_zero = (first.dequantize() == 0).all(dim=1)
+        ids = is_zero.nonzero().flatten()
+        is_zero[ids] = (kernels.embedding(ids, weight) == 0).all(dim=1)
+        return is_zero
 
 
 def _set(module: nn.Module, name: str, weight: Tensor | kernels.PackedWeight) -> None:

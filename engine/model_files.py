@@ -6,7 +6,7 @@ The second door to this room, beside `engine.api`. Importing it imports no torch
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from engine.protocols import OnProgress
 from engine.quantized.forms import USUAL as USUAL
@@ -48,7 +48,8 @@ class ModelFacts:
 def facts(model: Path) -> ModelFacts:
     """Of the model in the folder `model`; no weights are read. Raises ConfigError."""
     from engine.config import Mixer
-    from engine.families import precision_of, read_config
+    from engine.families import precision_of
+    from engine.model_source import read_config
 
     config = read_config(model)
     return ModelFacts(
@@ -167,3 +168,69 @@ def plan(
         threads=threads,
         measures_again=measures_again,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class GgufInfo:
+    """What the header of a GGUF model says; `num_bytes` are those of its tensors."""
+
+    architecture: str
+    name: str
+    size_label: str
+    context_length: int
+    num_parameters: int
+    num_bytes: int
+    kinds: tuple[str, ...]
+    num_files: int
+
+
+def gguf_info(path: Path) -> GgufInfo:
+    """Of the GGUF file `path`, or of the split model it is of; no weights are read.
+
+    Raises GgufError or OSError.
+    """
+    import math
+
+    from engine.errors import GgufError
+    from engine.gguf.file import read_gguf, split_files
+
+    file = read_gguf(path)
+
+    def said(key: str, kind: type) -> Any:  # noqa: ANN401
+        value = file.metadata.get(key)
+        return value if type(value) is kind else kind()
+
+    architecture = said("general.architecture", str)
+    if not architecture:
+        raise GgufError("the header names no architecture")
+    return GgufInfo(
+        architecture=architecture,
+        name=said("general.name", str),
+        size_label=said("general.size_label", str),
+        context_length=said(f"{architecture}.context_length", int),
+        num_parameters=sum(math.prod(tensor.shape) for tensor in file.tensors.values()),
+        num_bytes=sum(tensor.packed.nbytes for tensor in file.tensors.values()),
+        kinds=tuple(sorted({tensor.kind.name for tensor in file.tensors.values()})),
+        num_files=len(split_files(path)),
+    )
+
+
+def gguf_architectures() -> tuple[str, ...]:
+    """Those of GGUF files that the engine knows."""
+    from engine.gguf.convert import ARCHITECTURES
+
+    return tuple(ARCHITECTURES)
+
+
+def available_bytes(device: str) -> int:
+    """Memory that a run on `device` ("cpu", "cuda", "cuda:0,cuda:1") can take now. Imports torch
+    for others than the CPU only."""
+    from engine.ram import available_ram
+
+    if device == "cpu":
+        return available_ram()
+    import torch
+
+    from engine.placement.memory import available_bytes as ask
+
+    return sum(ask(torch.device(name)) for name in device.split(","))

@@ -6,50 +6,55 @@ chat template itself writes. Documents never pass through the template: it is re
 placeholders, in a sandbox, and cut at them.
 """
 
-import json
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import tokenizers
-from jinja2 import TemplateError
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 from tokenizers.decoders import DecodeStream
 
+from engine.chat_template import ChatTemplate, TemplateRefusalError
 from engine.errors import TokenizerError
-from engine.files import read_json
 from engine.protocols import Piece, Turn
+from engine.tokenizer_parts import (
+    TokenizerParts,
+    is_space,
+    read_folder,
+    strict_text_encoder,
+    text_encoder,
+)
 
 
 class Tokenizer:
-    """Opens `tokenizer.json` and the chat template of a model directory.
+    """Opens the tokenizer and the chat template of a model: a folder or a GGUF file, any one of
+    those of a split model.
 
-    Raises CheckpointError if a file is missing, TokenizerError if one is not usable.
+    Raises CheckpointError if a file is missing, GgufError or TokenizerError if one is not usable.
     """
 
-    def __init__(self, directory: Path) -> None:
-        raw = read_json(directory / "tokenizer.json")
-        settings_path = directory / "tokenizer_config.json"
-        self._settings: dict[str, Any] = read_json(settings_path) if settings_path.exists() else {}
-        self._template = _chat_template(directory, self._settings)
-        self._path = directory / "tokenizer.json"
-        self.control_ids = _control_ids(raw, directory)
-        try:
-            self._vocab_size: int = 1 + max([*raw["model"]["vocab"].values(), *self.control_ids])
-            self._markup = tokenizers.Tokenizer.from_str(json.dumps(raw))
-            self._text = tokenizers.Tokenizer.from_str(json.dumps(_without_control(raw)))
-        except Exception as error:  # the library raises bare Exception
-            raise TokenizerError(f"{directory / 'tokenizer.json'}: not usable ({error})") from None
+    def __init__(self, model: Path) -> None:
+        self._parts = read_parts(model)
+        self._markup, self._text = self._parts.markup, text_encoder(self._parts)
+        added = self._parts.added
+        self.control_ids = frozenset(i for i, token in added.items() if not is_space(token))
+        template = self._parts.chat_template
+        self._template = (
+            None if template is None else ChatTemplate(template, self._parts.named_tokens)
+        )
 
-    @property
+    @cached_property
     def vocab_size(self) -> int:
         """One more than the highest id."""
-        return self._vocab_size
+        count = self._markup.get_vocab_size()
+        if all(self._markup.id_to_token(i) is not None for i in range(count)):
+            return count  # as many names as ids, so that there is no other id
+        return 1 + max(self._markup.get_vocab().values())
 
     @property
     def raw(self) -> dict[str, Any]:
-        """The content of tokenizer.json, read again: few need it, and it is large."""
-        return read_json(self._path)
+        """What a tokenizer.json of it holds, made anew: few need it, and it is large."""
+        return self._parts.raw()
 
     def opens_with(self, tag: str) -> bool:
         """Whether the chat template itself begins the assistant's answer with `tag`."""
@@ -57,12 +62,13 @@ class Tokenizer:
 
     def knows(self, tag: str) -> bool:
         """Whether the chat template or a token of its own says that answers use `tag`."""
-        return tag in (self._template or "") or self._markup.token_to_id(tag) is not None
+        template = self._parts.chat_template or ""
+        return tag in template or self._markup.token_to_id(tag) is not None
 
     def eos_ids(self) -> tuple[int, ...]:
-        """The id of the configured end-of-turn token, if there is one."""
-        token_id = self._markup.token_to_id(self._special("eos_token") or "")
-        return () if token_id is None else (int(token_id),)
+        """The ids that end an answer: of the configured end-of-turn token, if there is one, then of
+        others that the model's files name."""
+        return self._parts.end_ids
 
     def encode(self, text: str) -> list[int]:
         """Ids of text as text; never a control id. Raises TokenizerError on lone surrogates."""
@@ -70,15 +76,23 @@ class Tokenizer:
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """As `encode`, on all cores."""
-        try:
-            encodings = self._text.encode_batch_fast(list(texts), add_special_tokens=False)
-        except (UnicodeEncodeError, TypeError) as error:
-            raise TokenizerError(f"text is not valid Unicode ({error})") from None
-        ids = [encoding.ids for encoding in encodings]
-        for row in ids:
-            if not self.control_ids.isdisjoint(row):
-                raise TokenizerError("text was encoded to a control token; refusing to go on")
-        return ids
+        rows = _encode(self._text, texts)
+        return [
+            row if self.control_ids.isdisjoint(row) else self._encode_strictly(text)
+            for row, text in zip(rows, texts, strict=True)
+        ]
+
+    def _encode_strictly(self, text: str) -> list[int]:
+        """Where a word of the text is a control token's name and the vocabulary gives words of
+        their own precedence over merges."""
+        (row,) = _encode(self._strict, [text])
+        if not self.control_ids.isdisjoint(row):
+            raise TokenizerError("text was encoded to a control token; refusing to go on")
+        return row
+
+    @cached_property
+    def _strict(self) -> tokenizers.Tokenizer:
+        return strict_text_encoder(self._parts)
 
     def offsets(self, text: str) -> list[tuple[int, int]]:
         """Where each id of `encode(text)` begins and ends in `text`, in characters.
@@ -86,6 +100,8 @@ class Tokenizer:
         Ids that share a character of several bytes all span it.
         """
         encoding = self._text.encode(text, add_special_tokens=False)
+        if not self.control_ids.isdisjoint(encoding.ids):
+            encoding = self._strict.encode(text, add_special_tokens=False)
         return [(start, end) for start, end in encoding.offsets]
 
     def encode_markup(self, text: str) -> list[int]:
@@ -119,7 +135,7 @@ class Tokenizer:
         marks = [
             [f"\ue000{t}.{p}\ue001" for p in range(len(turn.parts))] for t, turn in enumerate(turns)
         ]
-        rendered = self._render(turns, marks, reply)
+        rendered = self._render(self._template, turns, marks, reply)
         for turn, turn_marks in zip(turns, marks, strict=True):
             if any(rendered.count(mark) != 1 for mark in turn_marks):
                 raise TokenizerError(f"the chat template does not show a {turn.role} turn once")
@@ -132,37 +148,68 @@ class Tokenizer:
                 pieces += [Piece(markup, True), Piece(text, False)]
         return [piece for piece in [*pieces, Piece(rendered, True)] if piece.text]
 
-    def _render(self, turns: Sequence[Turn], marks: list[list[str]], reply: bool) -> str:
+    def _render(
+        self, template: ChatTemplate, turns: Sequence[Turn], marks: list[list[str]], reply: bool
+    ) -> str:
+        """Templates differ in how they take content, and some take no system turn: that is made
+        the beginning of the user's turn behind it then."""
         contents = ["".join(turn_marks) for turn_marks in marks]
-        plain = [{"role": t.role, "content": c} for t, c in zip(turns, contents, strict=True)]
-        listed = [
-            {"role": t.role, "content": [{"type": "text", "text": c}]}
-            for t, c in zip(turns, contents, strict=True)
-        ]
+        plain = [(turn.role, text) for turn, text in zip(turns, contents, strict=True)]
+        ways = [plain]
+        if [turn.role for turn in turns[:2]] == ["system", "user"]:
+            ways.append([("user", SYSTEM_END.join(contents[:2])), *plain[2:]])
         failure = "it leaves out the text"
-        for messages in (plain, listed):  # templates differ in how they take content
-            try:
-                text = (
-                    _environment()
-                    .from_string(self._template or "")
-                    .render(
-                        messages=messages,
-                        add_generation_prompt=reply,
-                        bos_token=self._special("bos_token") or "",
-                        eos_token=self._special("eos_token") or "",
-                    )
-                )
-            except Exception as error:  # a template is a program: it can raise anything
-                failure = str(error)
-                continue
-            if all(content in text for content in contents):
-                return text
+        for number, way in enumerate(ways):
+            is_refused = False
+            for is_listed in (False, True):
+                messages = [
+                    {
+                        "role": role,
+                        "content": [{"type": "text", "text": text}] if is_listed else text,
+                    }
+                    for role, text in way
+                ]
+                try:
+                    rendered = template.render(messages, reply=reply)
+                except TemplateRefusalError as error:
+                    is_refused, failure = True, str(error)
+                    continue
+                except TokenizerError as error:
+                    failure = str(error)
+                    continue
+                missing = [content not in rendered for content in contents]
+                if not any(missing):
+                    return rendered
+                is_refused |= missing[0] and not any(missing[1:])
+            if number == 0 and not is_refused:
+                break
         raise TokenizerError(f"the chat template is not usable ({failure})")
 
-    def _special(self, key: str) -> str | None:
-        value = self._settings.get(key)
-        value = value.get("content") if isinstance(value, dict) else value
-        return value if isinstance(value, str) else None
+
+SYSTEM_END: Final = "\n\n"  # between a system turn and the user's that it is folded into
+
+
+def read_parts(model: Path) -> TokenizerParts:
+    """Of a model folder or a GGUF file. Raises as `Tokenizer` does."""
+    if model.suffix == ".gguf" and not model.is_dir():
+        from engine.gguf.tokenizer import read_gguf_tokenizer
+
+        return read_gguf_tokenizer(model)
+    return read_folder(model)
+
+
+def _messages(turns: Sequence[tuple[str, str]], is_listed: bool) -> list[dict[str, Any]]:
+    if not is_listed:
+        return [{"role": role, "content": text} for role, text in turns]
+    return [{"role": role, "content": [{"type": "text", "text": text}]} for role, text in turns]
+
+
+def _encode(encoder: tokenizers.Tokenizer, texts: Sequence[str]) -> list[list[int]]:
+    try:
+        encodings = encoder.encode_batch_fast(list(texts), add_special_tokens=False)
+    except (UnicodeEncodeError, TypeError) as error:
+        raise TokenizerError(f"text is not valid Unicode ({error})") from None
+    return [encoding.ids for encoding in encodings]
 
 
 class TextStream:
@@ -176,57 +223,9 @@ class TextStream:
         return self._stream.step(self._tokenizer, token_id) or ""
 
 
-def _control_ids(raw: dict[str, Any], directory: Path) -> frozenset[int]:
-    model = raw.get("model")
-    if not isinstance(model, dict) or model.get("type") != "BPE":
-        kind = model.get("type") if isinstance(model, dict) else None
-        raise TokenizerError(f"{directory / 'tokenizer.json'}: {kind} model; only BPE is supported")
-    added = raw.get("added_tokens") or []
-    try:
-        return frozenset(int(token["id"]) for token in added)
-    except (TypeError, KeyError, ValueError):
-        raise TokenizerError(f"{directory / 'tokenizer.json'}: malformed added_tokens") from None
-
-
-def _without_control(raw: dict[str, Any]) -> dict[str, Any]:
-    """The same tokenizer with no added token, neither as such nor as a word of the vocabulary."""
-    model = raw["model"]
-    unknown = model.get("unk_token")
-    # Merges need their parts and results; no control token is one in a sound file.
-    merged = {"".join(m) if isinstance(m, list) else m.replace(" ", "") for m in model["merges"]}
-    names = {t["content"] for t in raw.get("added_tokens") or []} - {unknown} - merged
-    vocab = {word: i for word, i in model["vocab"].items() if word not in names}
-    return raw | {"added_tokens": [], "model": model | {"vocab": vocab}}
-
-
-def _chat_template(directory: Path, settings: dict[str, Any]) -> str | None:
-    path = directory / "chat_template.jinja"
-    if path.exists():
-        try:
-            return path.read_text(encoding="utf-8")
-        except (OSError, ValueError) as error:
-            raise TokenizerError(f"{path}: not readable ({error})") from None
-    template = settings.get("chat_template")
-    if isinstance(template, list):  # several, by name
-        named = {t.get("name"): t.get("template") for t in template if isinstance(t, dict)}
-        template = named.get("default")
-    return template if isinstance(template, str) else None
-
-
 def _plain(turns: Sequence[Turn]) -> list[Piece]:
     pieces: list[Piece] = []
     for turn in turns:
         pieces += [Piece(part, False) for part in turn.parts if part]
         pieces.append(Piece("\n\n", True))
     return pieces
-
-
-def _environment() -> ImmutableSandboxedEnvironment:
-    environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
-
-    def raise_exception(message: str) -> None:
-        raise TemplateError(message)
-
-    environment.globals["raise_exception"] = raise_exception
-    environment.filters["tojson"] = lambda value, **_: json.dumps(value, ensure_ascii=False)
-    return environment

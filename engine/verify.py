@@ -12,11 +12,11 @@ from torch import Tensor
 from engine.checkpoint import Checkpoint, load
 from engine.context import Context
 from engine.errors import CheckpointError
-from engine.families import read_config
 from engine.layers.delta import DeltaState
 from engine.layers.kv_cache import KVCache, WindowCache
 from engine.layers.lightning import LightningState
 from engine.model import Model
+from engine.model_source import read_config
 from kernels.attention import dense
 
 EXPECTED = "expected.safetensors"

@@ -26,6 +26,7 @@ from kernels.linear import jit as _linear_jit
 from kernels.linear import onednn as _onednn
 from kernels.linear import upcast_blocks as _upcast_blocks
 from kernels.linear.fp16_weight import PackedWeight
+from kernels.linear.ggml import jit as _ggml_jit
 from kernels.quantized import Int4Weight, Int8Weight, StackedWeight, Weight
 
 __all__ = [
@@ -328,7 +329,7 @@ def embedding(ids: Tensor, weight: Tensor | GgmlWeight) -> Tensor:
     if isinstance(weight, Tensor):
         return F.embedding(ids, weight).float()
     rows = weight.packed[ids.flatten()]
-    return GgmlWeight(weight.type, rows).dequantize().view(*ids.shape, -1)
+    return GgmlWeight(weight.type, rows).dequantize().view(*ids.shape, weight.shape[-1])
 
 
 def is_batch_invariant(weight: Weight | PackedWeight) -> bool:
@@ -337,7 +338,9 @@ def is_batch_invariant(weight: Weight | PackedWeight) -> bool:
         return isinstance(weight, PackedWeight)
     if isinstance(weight, StackedWeight):
         return all(map(is_batch_invariant, weight.parts))
-    return not isinstance(weight, GgmlWeight) and _linear_jit.supports_weight(weight)
+    if isinstance(weight, GgmlWeight):
+        return _ggml_jit.supports_weight(weight)
+    return _linear_jit.supports_weight(weight)
 
 
 def rms_norm(

@@ -10,7 +10,7 @@ from mm1cli.session import command_scope
 from mm1cli.settings import flags_of
 
 models_app = typer.Typer(
-    help="List, fetch, plan, quantise, import and check models.", no_args_is_help=True
+    help="Find, fetch, choose, plan, quantise, import and check models.", no_args_is_help=True
 )
 
 _MACHINE = "Machine"
@@ -62,29 +62,70 @@ _STARTS_ANEW = "nothing is kept; the same command starts anew"
 
 @models_app.command("list")
 def list_models(as_json: o.Json = False) -> None:
-    """The models there are, and whether they are installed."""
-    with command_scope({}, json_errors=as_json):
-        from mm1cli.commands import models
+    """The models mm1 has or comes with, and which one runs where none is named."""
+    with command_scope({}, json_errors=as_json) as (settings, _):
+        from mm1cli.commands import models_list
 
-        models.show_list(sys.stdout, as_json=as_json)
+        models_list.show_list(settings, sys.stdout, as_json=as_json)
 
 
 @models_app.command()
-def show(name: o.ModelName, as_json: o.Json = False) -> None:
+def find(models_dir: o.ModelsDir = None, as_json: o.Json = False, quiet: o.Quiet = None) -> None:
+    """Models of other programs on this machine: hub caches, Ollama, LM Studio, a folder."""
+    with command_scope(flags_of(locals()), json_errors=as_json) as (settings, sink):
+        from mm1cli.commands import models_list
+
+        models_list.find(settings, sys.stdout, sink, as_json=as_json)
+
+
+@models_app.command()
+def catalogue(as_json: o.Json = False) -> None:
+    """Models worth fetching: for which machine, size, licence, context, what was measured."""
+    with command_scope({}, json_errors=as_json):
+        from mm1cli.commands import models_list
+
+        models_list.show_catalogue(sys.stdout, as_json=as_json)
+
+
+@models_app.command()
+def show(name: o.ModelName, models_dir: o.ModelsDir = None, as_json: o.Json = False) -> None:
     """What a model is: its family, layers and sizes."""
-    with command_scope({}, json_errors=as_json):
+    with command_scope(flags_of(locals()), json_errors=as_json) as (settings, _):
         from mm1cli.commands import models
 
-        models.show(name, sys.stdout, as_json=as_json)
+        models.show(name, settings, sys.stdout, as_json=as_json)
 
 
 @models_app.command()
-def pull(name: o.ModelName = "mini", quiet: o.Quiet = None) -> None:
-    """Fetch a model once; everything afterwards is offline."""
-    with command_scope(flags_of(locals())) as (_, sink):
+def pull(
+    name: o.PulledName = "small",
+    file: o.FilePattern = None,
+    models_dir: o.ModelsDir = None,
+    quiet: o.Quiet = None,
+) -> None:
+    """Fetch a model once, or check the one that is here; everything afterwards is offline."""
+    with command_scope(flags_of(locals())) as (settings, sink):
         from mm1cli.commands import models
 
-        models.pull(name, sys.stdout, sink)
+        models.pull(name, file, settings, sys.stdout, sink)
+
+
+@models_app.command()
+def use(name: o.UsedName, models_dir: o.ModelsDir = None) -> None:
+    """Set the model of runs that name none; auto takes the largest installed that fits."""
+    with command_scope(flags_of(locals())) as (settings, sink):
+        from mm1cli.commands import models
+
+        models.use(name, settings, sys.stdout, sink)
+
+
+@models_app.command()
+def rm(names: o.ModelNames) -> None:
+    """Remove models that mm1 has fetched, and nothing that other programs keep."""
+    with command_scope({}) as (settings, _):
+        from mm1cli.commands import models
+
+        models.remove(names, settings, sys.stdout)
 
 
 @models_app.command()
@@ -101,6 +142,7 @@ def plan(
     threads: o.Threads = None,
     chunk_tokens: o.ChunkTokens = None,
     kv: o.Kv = None,
+    models_dir: o.ModelsDir = None,
     no_cache: o.NoCache = None,
     as_json: o.Json = False,
 ) -> None:
@@ -121,15 +163,26 @@ def quantize(
     group: o.Group = None,
     check: o.Check = None,
     text: o.CheckText = None,
+    models_dir: o.ModelsDir = None,
     as_json: o.Json = False,
     quiet: o.Quiet = None,
 ) -> None:
     """Write a model again with its matrices in int8 or int4, and say what that changed."""
-    with command_scope(flags_of(locals()), json_errors=as_json, saved=_STARTS_ANEW) as (_, sink):
+    flags = flags_of(locals())
+    with command_scope(flags, json_errors=as_json, saved=_STARTS_ANEW) as (settings, sink):
         from mm1cli.commands import weights
 
         weights.quantize(
-            name, output, to, group, sink, sys.stdout, check=check, text=text, as_json=as_json
+            name,
+            output,
+            to,
+            group,
+            settings,
+            sink,
+            sys.stdout,
+            check=check,
+            text=text,
+            as_json=as_json,
         )
 
 
@@ -139,20 +192,27 @@ def import_model(
     output: o.NewModel,
     to: o.ImportForm = None,
     group: o.Group = None,
+    models_dir: o.ModelsDir = None,
     as_json: o.Json = False,
     quiet: o.Quiet = None,
 ) -> None:
     """Make a model of a GGUF file: MiniMax-01 and M1, or Llama-shaped."""
-    with command_scope(flags_of(locals()), json_errors=as_json, saved=_STARTS_ANEW) as (_, sink):
+    flags = flags_of(locals())
+    with command_scope(flags, json_errors=as_json, saved=_STARTS_ANEW) as (settings, sink):
         from mm1cli.commands import weights
 
-        weights.import_gguf(file, output, to, group, sink, sys.stdout, as_json=as_json)
+        weights.import_gguf(file, output, to, group, settings, sink, sys.stdout, as_json=as_json)
 
 
 @models_app.command()
-def verify(name: o.ModelName, chunk: o.Chunks = None, as_json: o.Json = False) -> None:
+def verify(
+    name: o.ModelName,
+    chunk: o.Chunks = None,
+    models_dir: o.ModelsDir = None,
+    as_json: o.Json = False,
+) -> None:
     """Recompute a model's recorded outputs (expected.safetensors), or check its files."""
-    with command_scope({}, json_errors=as_json):
+    with command_scope(flags_of(locals()), json_errors=as_json) as (settings, _):
         from mm1cli.commands import models
 
-        models.verify(name, chunk or (), sys.stdout, as_json=as_json)
+        models.verify(name, chunk or (), settings, sys.stdout, as_json=as_json)

@@ -24,7 +24,18 @@ Ask = Annotated[
 ]
 Model = Annotated[
     str | None,
-    typer.Option(help="Name or folder of the model. \\[mini]", rich_help_panel=_MODEL),
+    typer.Option(
+        "--model",
+        "-m",
+        help="Name or path of a model: `mm1 models find`. \\[auto]",
+        rich_help_panel=_MODEL,
+    ),
+]
+ModelsDir = Annotated[
+    str | None,
+    typer.Option(
+        metavar="DIR", help="A folder of models, beside those found.", rich_help_panel=_MODEL
+    ),
 ]
 Device = Annotated[
     str | None, typer.Option(help="cpu, cuda, or cuda:0,cuda:1. \\[cpu]", rich_help_panel=_MODEL)
@@ -173,14 +184,29 @@ ReportFile = Annotated[
         rich_help_panel=_OUTPUT,
     ),
 ]
-ModelName = Annotated[str, typer.Argument(help="Name or folder of a model.")]
+ModelName = Annotated[str, typer.Argument(help="Name or path of a model.")]
+UsedName = Annotated[str, typer.Argument(help="Name or path of a model, or auto.")]
+ModelNames = Annotated[list[str], typer.Argument(help="Names, as `mm1 models list` has them.")]
+PulledName = Annotated[
+    str,
+    typer.Argument(
+        help="A name of `mm1 models catalogue`, or ORG/NAME\\[@REV]\\[:QUANT] of the hub."
+    ),
+]
+FilePattern = Annotated[
+    str | None,
+    typer.Option("--file", metavar="PATTERN", help="Of a repository only these: '*q4_k_m*'."),
+]
 Chunks = Annotated[
     list[int] | None, typer.Option("--chunk", help="Prefill chunk to try. Repeat for more.")
 ]
 NewModel = Annotated[Path, typer.Option("--output", "-o", help="Folder to make: m1-int4.")]
 Form = Annotated[str, typer.Option("--to", metavar="FORM", help="int8 or int4.")]
 GgufFile = Annotated[
-    Path, typer.Argument(metavar="FILE", help="A GGUF file; of a split one any, for all.")
+    str,
+    typer.Argument(
+        metavar="FILE|NAME", help="A GGUF file, of a split one any for all; or its model's name."
+    ),
 ]
 ImportForm = Annotated[
     str | None,

@@ -106,7 +106,10 @@ def _whole(default: int | None, low: int, high: int) -> Any:  # noqa: ANN401
 class Settings:
     """The plain values; `origin` tells where each came from. `Settings()` is all defaults."""
 
-    model: str = _text("mini")
+    # A name, a path, or "auto"; see mm1cli/models/default.py.
+    model: str = _text("auto")
+    # A folder of models beside those of other programs; see mm1cli/models/stores.py.
+    models_dir: str | None = _text(None)
     device: str = _text("cpu")
     chunk_tokens: int = _whole(1024, 1, 65_536)
     # What keys and values are kept in; None is the dtype the model computes in.

@@ -15,6 +15,14 @@ from mini import mini_dir as mini_dir
 
 from mm1cli.answering import abstention
 
+STORES = (  # where other programs keep models
+    "HF_HOME",
+    "HF_HUB_CACHE",
+    "HUGGINGFACE_HUB_CACHE",
+    "LLAMA_CACHE",
+    "MODELSCOPE_CACHE",
+    "OLLAMA_MODELS",
+)
 TESTS = Path(__file__).parent
 QUICK_EXAMPLES = 10  # of a property; --hypothesis-profile=full has as many as its test asks for
 
@@ -53,8 +61,12 @@ def own_home(tmp_path_factory, monkeypatch):
     monkeypatch.setenv("HOME", str(home))
     for name in ("XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_CACHE_HOME"):
         monkeypatch.delenv(name, raising=False)
-    for name in ("MODEL", "DEVICE", "SEED", "TEMPERATURE", "MAX_TOKENS"):
+    for name in ("DEVICE", "SEED", "TEMPERATURE", "MAX_TOKENS", "MODELS_DIR"):
         monkeypatch.delenv(f"MM1_{name}", raising=False)
+    for name in STORES:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("MM1_MODEL", "mini")  # no test fetches the default
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     return home
 
 

@@ -1,10 +1,12 @@
 """GGUF files for tests, as llama.cpp's converter lays them out: of MiniMax-01's architecture from
 given weights, and random tiny ones of every other."""
 
+import json
 from pathlib import Path
 
 import gguf
 import numpy as np
+import tokenizers
 import torch
 from gguf import GGMLQuantizationType as Kind
 from mini import TINY_CONTROL, TINY_MERGES, tiny_tokens
@@ -224,10 +226,13 @@ def tiny_gguf(
     } | own
     values = {f"{architecture}.{key}": value for key, value in values.items()}
     values |= (tokenizer or gpt2_tokenizer()) | (metadata or {})
-    shapes = {"token_embd.weight": (VOCAB, HIDDEN), "output_norm.weight": (HIDDEN,)}
+    num_tokens = len(values["tokenizer.ggml.tokens"])
+    if f"{architecture}.vocab_size" in values:
+        values[f"{architecture}.vocab_size"] = num_tokens
+    shapes = {"token_embd.weight": (num_tokens, HIDDEN), "output_norm.weight": (HIDDEN,)}
     has_head = not tied and architecture != "gemma3"
     if has_head:
-        shapes["output.weight"] = (VOCAB, HIDDEN)
+        shapes["output.weight"] = (num_tokens, HIDDEN)
     for layer in range(layers):
         for name, letters in rows.items():
             whole = name if "." in name else f"{name}.weight"
@@ -265,6 +270,66 @@ def gpt2_tokenizer(pre="smollm"):
         "tokenizer.ggml.bos_token_id": 1,
         "tokenizer.ggml.eos_token_id": 2,
         "tokenizer.ggml.add_bos_token": False,
+        "tokenizer.chat_template": "{{ messages }}",
+    }
+
+
+def trained_tokenizer(texts, pre, num_tokens=1500):
+    """A byte-level vocabulary whose merges, trained on `texts`, cross every border between words:
+    text split at another place comes out as other tokens."""
+    library = tokenizers.Tokenizer(tokenizers.models.BPE())
+    library.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(
+        add_prefix_space=False, use_regex=False
+    )
+    trainer = tokenizers.trainers.BpeTrainer(
+        vocab_size=num_tokens,
+        special_tokens=TINY_CONTROL,
+        initial_alphabet=tokenizers.pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    library.train_from_iterator(texts, trainer)
+    model = json.loads(library.to_str())["model"]
+    tokens = sorted(model["vocab"], key=model["vocab"].get)
+    kinds = [3] * len(TINY_CONTROL) + [1] * (len(tokens) - len(TINY_CONTROL))
+    return gpt2_tokenizer(pre) | {
+        "tokenizer.ggml.tokens": tokens,
+        "tokenizer.ggml.token_type": kinds,
+        "tokenizer.ggml.merges": [" ".join(pair) for pair in model["merges"]],
+    }
+
+
+def sentencepiece_tokenizer(texts, num_tokens=1500, *, has_prefix=True, user_defined=()):
+    """A SentencePiece vocabulary: <unk>, <s>, </s>, a turn's two marks, 256 bytes, then pieces with
+    falling scores, which are a BPE's trained on `texts`."""
+    library = tokenizers.Tokenizer(tokenizers.models.BPE())
+    library.pre_tokenizer = tokenizers.pre_tokenizers.Metaspace(prepend_scheme="never")
+    trainer = tokenizers.trainers.BpeTrainer(vocab_size=num_tokens, show_progress=False)
+    library.train_from_iterator(texts, trainer)
+    vocab = library.get_vocab()
+    letters = sorted(vocab, key=vocab.get)
+    pieces = [each for each in letters if len(each) > 1]
+    pieces += [each for each in letters if len(each) == 1]
+    control = ["<unk>", "<s>", "</s>", "<start_of_turn>", "<end_of_turn>"]
+    byte_tokens = [f"<0x{byte:02X}>" for byte in range(256)]
+    pieces = [each for each in pieces if each not in user_defined]
+    return {
+        "tokenizer.ggml.model": "llama",
+        "tokenizer.ggml.pre": "default",
+        "tokenizer.ggml.tokens": [*control, *byte_tokens, *user_defined, *pieces],
+        "tokenizer.ggml.scores": [
+            *[0.0] * (len(control) + len(byte_tokens)),
+            *[-1000.0] * len(user_defined),
+            *[-float(rank) for rank in range(len(pieces))],
+        ],
+        "tokenizer.ggml.token_type": [2, 3, 3, 3, 3]
+        + [6] * 256
+        + [4] * len(user_defined)
+        + [1] * len(pieces),
+        "tokenizer.ggml.bos_token_id": 1,
+        "tokenizer.ggml.eos_token_id": 2,
+        "tokenizer.ggml.unknown_token_id": 0,
+        "tokenizer.ggml.add_bos_token": True,
+        "tokenizer.ggml.add_space_prefix": has_prefix,
         "tokenizer.chat_template": "{{ messages }}",
     }
 

@@ -16,9 +16,7 @@ class LlamaServer:
         parameters.n_ctx, parameters.n_parallel, parameters.warmup = num_tokens, 1, False
         parameters.cpuparams.n_threads = parameters.cpuparams_batch.n_threads = 1
         parameters.cache_type_k = parameters.cache_type_v = xllamacpp.ggml_type.GGML_TYPE_F32
-        parameters.flash_attn_type = (
-            xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
-        )
+        parameters.flash_attn_type = xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
         parameters.hostnames, parameters.port = ["127.0.0.1"], 0
         self._server = xllamacpp.Server(parameters)
         self._at = self._server.listening_address

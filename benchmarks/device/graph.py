@@ -11,6 +11,7 @@ from benchmarks.device.bench import Bench
 from engine.context import Context
 from engine.cuda_graph import GraphDecodeLoop
 from engine.decode import DecodeLoop, EagerDecodeLoop, Sampler, Sampling
+from engine.layers.delta import DeltaState
 from engine.layers.lightning import LightningState
 from kernels.attention import dense
 
@@ -77,7 +78,7 @@ def _parts(context: Context) -> list[Tensor]:
     assert context.logits is not None
     found = [context.logits]
     for state in context.states:
-        if isinstance(state, LightningState):
+        if isinstance(state, LightningState | DeltaState):
             found.append(state.tensor)
         else:
             for side in (0, 1):

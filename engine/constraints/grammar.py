@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from engine.constraints.vocabulary import is_space_entry, token_bytes
 from engine.errors import GrammarError, RoomError
 
 if TYPE_CHECKING:
@@ -62,8 +63,11 @@ def check(schema: Mapping[str, Any]) -> None:
 class TokenBytes:
     """What the tokens of a model spell, as llguidance sees it."""
 
-    def __init__(self, tokenizer: "LLTokenizer", stop_ids: frozenset[int]) -> None:
-        self.tokenizer, self.stop_ids = tokenizer, stop_ids
+    def __init__(
+        self, tokenizer: "LLTokenizer", stop_ids: frozenset[int], letters: Mapping[bytes, int]
+    ) -> None:
+        """`letters` are the tokens that write one byte."""
+        self.tokenizer, self.stop_ids, self._letters = tokenizer, stop_ids, letters
 
     @classmethod
     def of(cls, raw: Mapping[str, Any], stop_ids: frozenset[int], size: int) -> "TokenBytes":
@@ -74,12 +78,15 @@ class TokenBytes:
             raise GrammarError("the model has no token that ends an answer")
         # llguidance finds ids by name. Nobody can guess these names, so no text spells them.
         mark = secrets.token_hex(8)
-        control = {int(token["id"]) for token in raw.get("added_tokens") or []} | stop_ids
-        names = {token["content"] for token in raw.get("added_tokens") or []}
+        added = [token for token in raw.get("added_tokens") or [] if not is_space_entry(token)]
+        control = {int(token["id"]) for token in added} | stop_ids
+        names = {token["content"] for token in added}
         vocab = {word: i for word, i in raw["model"]["vocab"].items() if i not in control}
         names_of_flags = ("single_word", "lstrip", "rstrip", "normalized")
         flags: dict[str, Any] = dict.fromkeys(names_of_flags, False) | {"special": True}
         hidden = [flags | {"id": i, "content": f"{mark}-{i}"} for i in sorted(control)]
+        # As words of the vocabulary, too: else they are given ids that others have.
+        vocab |= {token["content"]: token["id"] for token in hidden}
         model: dict[str, Any] = {**raw["model"], "vocab": vocab}
         if model.get("unk_token") in names:
             model["unk_token"] = None
@@ -88,7 +95,10 @@ class TokenBytes:
             tokenizer = LLTokenizer(text, eos_token=sorted(stop_ids), n_vocab=size, slices=[])
         except Exception as error:  # the library raises what it likes
             raise GrammarError(f"the tokenizer does not serve --schema ({error})") from None
-        return cls(tokenizer, stop_ids)
+        # Of a piece and the token of its byte the piece, which stands behind, is the usual one.
+        words = token_bytes(raw, size) or []
+        letters = {word: i for i, word in enumerate(words) if len(word) == 1}
+        return cls(tokenizer, stop_ids, letters)
 
     @classmethod
     def of_bytes(cls) -> "TokenBytes":
@@ -96,7 +106,8 @@ class TokenBytes:
         from llguidance import LLTokenizer, TokenizerWrapper
 
         wrapper = TokenizerWrapper(_Bytes())
-        return cls(LLTokenizer(wrapper, slices=[]), frozenset({_Bytes.eos_token_id}))
+        letters = {bytes([i]): i for i in range(256)}
+        return cls(LLTokenizer(wrapper, slices=[]), frozenset({_Bytes.eos_token_id}), letters)
 
     def spell(self, token_ids: Sequence[int]) -> bytes:
         return self.tokenizer.decode_bytes(list(token_ids))
@@ -107,9 +118,9 @@ class TokenBytes:
         ranks = np.full(self.tokenizer.vocab_size, _NEVER)
         order = dict.fromkeys(_CLOSING + "".join(map(chr, range(32, 127))))
         for rank, character in enumerate(order):
-            ids = self.tokenizer.tokenize_str(character)
-            if len(ids) == 1 and ids[0] not in self.stop_ids:
-                ranks[ids[0]] = rank
+            token_id = self._letters.get(character.encode())
+            if token_id is not None and token_id not in self.stop_ids:
+                ranks[token_id] = rank
         return ranks
 
 

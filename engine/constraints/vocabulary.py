@@ -1,18 +1,16 @@
 """A tokenizer's vocabulary by the bytes each token writes, as a trie."""
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 
-from engine.files import read_json
-
 ROOT = 0
+SPACES = " \t\n\r\u2581"  # the last is SentencePiece's
 
 Ints = npt.NDArray[np.int64]
 
@@ -69,17 +67,18 @@ class Vocabulary:
         return node
 
 
-def token_bytes(directory: Path, vocab_size: int) -> list[bytes] | None:
-    """The bytes that each id below `vocab_size` writes, b"" for control tokens.
+def token_bytes(raw: Mapping[str, Any], vocab_size: int) -> list[bytes] | None:
+    """The bytes that each id below `vocab_size` writes, b"" for control tokens. `raw` is a
+    tokenizer.json.
 
     None where the tokenizer's decoder is one whose bytes are not known here.
     """
-    raw: dict[str, Any] = read_json(directory / "tokenizer.json")
     decoders = _decoders(raw.get("decoder"))
+    of_added: Callable[[str], bytes]
     if "ByteLevel" in decoders:
-        to_bytes = _from_letters
+        to_bytes, of_added = _from_letters, str.encode
     elif "ByteFallback" in decoders:
-        to_bytes = _from_pieces
+        to_bytes = of_added = _from_pieces
     else:
         return None
     words = [b""] * vocab_size
@@ -88,8 +87,13 @@ def token_bytes(directory: Path, vocab_size: int) -> list[bytes] | None:
             words[token_id] = to_bytes(word)
     for token in raw.get("added_tokens") or []:
         if 0 <= token["id"] < vocab_size:
-            words[token["id"]] = b"" if token.get("special") else str(token["content"]).encode()
+            words[token["id"]] = b"" if token.get("special") else of_added(str(token["content"]))
     return words
+
+
+def is_space_entry(token: Mapping[str, Any]) -> bool:
+    """Whether an entry of `added_tokens` is white space, which is text and no markup."""
+    return not token.get("special") and not str(token["content"]).strip(SPACES)
 
 
 def _decoders(decoder: object) -> str:

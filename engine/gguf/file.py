@@ -37,6 +37,7 @@ class GgufTensor:
 class GgufFile:
     metadata: dict[str, Any]
     tensors: dict[str, GgufTensor]
+    headers: tuple[Header, ...] = ()
 
 
 _SPLIT_NAME: Final = re.compile(r"(.+)-\d{5}-of-(\d{5})\.gguf", re.DOTALL)
@@ -59,7 +60,7 @@ def read_gguf(source: Path) -> GgufFile:
     announced = headers[0].metadata.get("split.tensors.count", len(tensors))
     if len(headers) > 1 and announced != len(tensors):
         raise GgufError(f"{announced} tensors are announced and {len(tensors)} are there")
-    return GgufFile(headers[0].metadata, tensors)
+    return GgufFile(headers[0].metadata, tensors, tuple(headers))
 
 
 def read_headers(source: Path) -> list[Header]:
@@ -125,9 +126,7 @@ def _tensors(header: Header) -> dict[str, GgufTensor]:
 
 def _kind(entry: TensorEntry) -> Kind:
     if entry.kind not in GGML_QUANT_SIZES:
-        raise GgufError(
-            f"{entry.name!r:.80} has the unknown quantisation {entry.kind}; {_ADVICE}"
-        )
+        raise GgufError(f"{entry.name!r:.80} has the unknown quantisation {entry.kind}; {_ADVICE}")
     kind = Kind(entry.kind)
     if kind not in KINDS:
         raise GgufError(

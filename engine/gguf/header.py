@@ -68,9 +68,10 @@ class Texts(Sequence[str]):
 
     @cached_property
     def _texts(self) -> list[str]:
-        data, ends = self._data, self._ends
+        first, ends = self._ends[0], self._ends
+        block = self._data[first : ends[-1]]
         try:
-            return [data[start + 8 : end].decode() for start, end in pairwise(ends)]
+            return [block[a - first + 8 : b - first].decode() for a, b in pairwise(ends)]
         except UnicodeDecodeError:
             raise GgufError("a text in the header is not UTF-8") from None
 

@@ -132,9 +132,7 @@ class Architecture:
         opened, config = self._config(file, Values(file.metadata, name), tensors)
         return Described(config, self._sources(tensors, opened, config, name))
 
-    def _config(
-        self, file: GgufFile, values: Values, tensors: Tensors
-    ) -> tuple[_Open, Config]:
+    def _config(self, file: GgufFile, values: Values, tensors: Tensors) -> tuple[_Open, Config]:
         sizes = _sizes(values, bool(self.experts))
         num_layers = values.count("block_count")
         vocab_size = length(file.metadata, "tokenizer.ggml.tokens")
@@ -146,9 +144,7 @@ class Architecture:
             raise GgufError(f"{num_layers} layers, of which the file cannot have the tensors")
         theta = values.positive("rope.freq_base", 10000.0)
         scaling = rope_scaling(values, tensors, theta, rotary_dim)
-        biases = frozenset(
-            theirs for theirs, *_ in self.rows if f"blk.0.{theirs}.bias" in tensors
-        )
+        biases = frozenset(theirs for theirs, *_ in self.rows if f"blk.0.{theirs}.bias" in tensors)
         ends = end_ids(file.metadata, vocab_size)
         config: Config = {
             "hidden_act": "silu",
@@ -183,9 +179,7 @@ class Architecture:
             )
         return opened, config
 
-    def _sources(
-        self, tensors: Tensors, opened: _Open, config: Config, name: str
-    ) -> list[Source]:
+    def _sources(self, tensors: Tensors, opened: _Open, config: Config, name: str) -> list[Source]:
         sizes = opened.sizes
         heads = {"attn_q": sizes.num_heads, "attn_k": sizes.num_kv_heads}
         rotary_heads = heads if self.is_permuted else {}

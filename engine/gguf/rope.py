@@ -42,12 +42,10 @@ def rope_scaling(
     if kind == "none":
         factor = values.positive("rope.scale_linear", 1.0)
         return None if factor == 1 else {"rope_type": "linear", "factor": factor}
+    if kind not in ("linear", "yarn"):
+        raise GgufError(f"the rotary scaling {kind!r:.80} is not supported")
     factor = values.positive("rope.scaling.factor")
-    if kind == "linear":
-        return {"rope_type": "linear", "factor": factor}
-    if kind == "yarn":
-        return _yarn(values, factor)
-    raise GgufError(f"the rotary scaling {kind!r:.80} is not supported")
+    return _yarn(values, factor) if kind == "yarn" else {"rope_type": "linear", "factor": factor}
 
 
 def _yarn(values: Values, factor: float) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from engine.config import ModelConfig
 from engine.errors import CheckpointError
 from engine.families import family_named
 from engine.files import read_json
+from engine.model_source import open_checkpoint
 from engine.placement.weight_bytes import Precision, shapes, with_quantization
 from engine.quantized.forms import ITEM_BYTES, UNQUANTIZED, USUAL, Form, is_matrix
 
@@ -45,7 +46,7 @@ def checkpoint_info(directory: Path, config: ModelConfig) -> CheckpointInfo:
     """
     index = read_index(directory)
     if index is None:
-        return of_checkpoint(Checkpoint(directory), config)
+        return of_checkpoint(open_checkpoint(directory), config)
     weight_map = index.get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
         raise CheckpointError(f"{directory / INDEX}: no weight_map")
@@ -157,16 +158,18 @@ def of_checkpoint(checkpoint: Checkpoint, config: ModelConfig) -> CheckpointInfo
     return CheckpointInfo(
         num_tensors=len(checkpoint.tensors),
         num_shards=len(shards),
-        stored_bytes=sum(prod(info.shape) * ITEM_BYTES[info.dtype] for info in infos),
+        stored_bytes=sum(map(checkpoint.stored_bytes, checkpoint.tensors)),
         precision=precision,
         stored_as=_named(config, precision),
         source=f"the headers of {len(shards)} file{'s' if len(shards) > 1 else ''}",
-        shard=checkpoint.directory / shards[0],
+        shard=checkpoint.shard_path(shards[0]),
     )
 
 
 def stored_precision(checkpoint: Checkpoint, config: ModelConfig) -> Precision:
     """What the plain matrices are stored in, the widest, or the embedding if there are none."""
+    if config.quantization.blocks:
+        return Precision.FLOAT32
     sources = family_named(config.family).sources(config)
     form_of = config.quantization.form_of
     plain = [name for name in sources if is_matrix(name) and form_of(name) is Form.PLAIN]

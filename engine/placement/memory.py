@@ -4,9 +4,11 @@ import ctypes
 import os
 import sys
 from contextlib import suppress
-from pathlib import Path
 
 import torch
+
+from engine.ram import available_ram
+from engine.ram import field as field
 
 _M_MMAP_THRESHOLD, _M_ARENA_MAX = -3, -8  # glibc's malloc.h
 _LARGE_BYTES, _LARGE_WHERE_SCARCE = 2**20, 2**17
@@ -43,31 +45,4 @@ def available_bytes(device: torch.device) -> int:
     """Memory that can still be taken without swapping, as the system tells it."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
-    available = field(Path("/proc/meminfo"), "MemAvailable:", 1024)
-    if available is None:
-        return 2**63 - 1  # not Linux: the system will tell
-    limit, used = Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")
-    with suppress(OSError, ValueError):  # absent or "max": no limit is set
-        files = field(limit.with_name("memory.stat"), "inactive_file") or 0
-        available = min(available, int(limit.read_text()) - int(used.read_text()) + files)
-    return min(available, _data_limit_bytes())
-
-
-def _data_limit_bytes() -> int:
-    """What `ulimit -d` leaves this process; pages mapped from files for reading are not in it."""
-    import resource
-
-    limit, _ = resource.getrlimit(resource.RLIMIT_DATA)
-    taken = field(Path("/proc/self/status"), "VmData:", 1024)
-    if limit == resource.RLIM_INFINITY or taken is None:
-        return 2**63 - 1
-    return limit - taken
-
-
-def field(path: Path, name: str, unit_bytes: int = 1) -> int | None:
-    """The number after `name` in a file of the system, in bytes; None if it is not there."""
-    with suppress(OSError):
-        for line in path.read_text(encoding="ascii").splitlines():
-            if line.split()[:1] == [name]:
-                return int(line.split()[1]) * unit_bytes
-    return None
+    return available_ram()

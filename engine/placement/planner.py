@@ -260,7 +260,7 @@ def _kv_of_token(run: RunSpec, left_bytes: int | None) -> int:
 def _token_memory(run: RunSpec, weights: ModelParts) -> int:
     """What matmuls with one row, attention over all keys and the states move for one token."""
     states = sum(run.state_bytes(layer) for layer in run.config.layers)  # read and written
-    head = 4 * run.config.vocab_size * run.config.hidden_size
+    head = run.head_bytes
     active = weights.active_bytes(run.config.num_experts_per_token)
     return active + head + run.kv_all_bytes() + states
 

@@ -66,6 +66,13 @@ class RunSpec:
             if is_matrix(name) and form_of(name) is Form.PLAIN
         }
 
+    @property
+    def head_bytes(self) -> int:
+        """Of the head as a float32 matrix of its own; 0 where it stays in a file's blocks."""
+        name = "embed.weight" if self.config.tied_embeddings else "head.weight"
+        is_block = self.config.quantization.form_of(name) is Form.BLOCKS
+        return 0 if is_block else 4 * self.config.vocab_size * self.config.hidden_size
+
     def kv_layer_bytes(self) -> int:
         """Keys and values of one layer that keeps all tokens."""
         return kv_cache.capacity(self.num_tokens) * self._row_bytes
@@ -129,8 +136,7 @@ class RunSpec:
     def _packing_bytes(self) -> int:
         """The largest matrix once more, while `Model.prepare_for_inference` changes its layout."""
         plain = [shape for shape in self.plain_matrices.values() if len(shape) == 2]
-        head_bytes = 4 * self.config.vocab_size * self.config.hidden_size
-        return max([head_bytes, *(self.dtype.itemsize * prod(shape) for shape in plain)])
+        return max([self.head_bytes, *(self.dtype.itemsize * prod(shape) for shape in plain)])
 
 
 def work_bytes(
@@ -147,7 +153,7 @@ def work_bytes(
 def resident_bytes(run: RunSpec) -> ModelParts:
     """The weights as matmuls use them; a tied head is a float32 matrix of its own."""
     parts = _parts(run, lambda name, shape: weight_bytes(run.config, name, shape, run.dtype))
-    tied = 4 * run.config.vocab_size * run.config.hidden_size if run.config.tied_embeddings else 0
+    tied = run.head_bytes if run.config.tied_embeddings else 0
     return ModelParts(parts.fixed_bytes + tied, parts.layers)
 
 
@@ -182,7 +188,8 @@ def routers_bytes(run: RunSpec) -> int:
 
 
 def embedding_bytes(run: RunSpec) -> int:
-    return run.config.vocab_size * run.config.hidden_size * run.dtype.itemsize
+    shape = (run.config.vocab_size, run.config.hidden_size)
+    return weight_bytes(run.config, "embed.weight", shape, run.dtype)
 
 
 def _parts(run: RunSpec, bytes_of: BytesOf) -> ModelParts:

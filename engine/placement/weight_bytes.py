@@ -39,9 +39,8 @@ class Precision(StrEnum):
 
     def stored_bytes(self, config: ModelConfig, name: str, shape: Shape) -> int:
         """Of a parameter, or of some of its rows, in a checkpoint; routers are float32 there."""
-        form = config.quantization.form_of(name)
-        if form is not Form.PLAIN:
-            return form.num_bytes(prod(shape[:-1]), shape[-1])
+        if config.quantization.form_of(name) is not Form.PLAIN:
+            return config.quantization.num_bytes(name, prod(shape[:-1]), shape[-1])
         return prod(shape) * (4 if name.endswith("router") else self.item_bytes)
 
 
@@ -163,7 +162,7 @@ def fp16_copies_bytes(config: ModelConfig, memory_bytes: int) -> int:
     same run is to write the same text tomorrow. Where experts are most of the weights, copies of
     the rest gain little, and a streamed model, which has none, is to write the same.
     """
-    if config.num_experts or not fp16_weight.is_usable():
+    if config.num_experts or config.quantization.blocks or not fp16_weight.is_usable():
         return 0
     found = shapes(config)
     sizes = [

@@ -9,7 +9,7 @@ import torch
 
 from engine import placement
 from engine.config import ModelConfig
-from engine.families import read_config
+from engine.model_source import read_config
 from engine.placement import CheckpointInfo, Gpu, Machine, Placement, Precision, machine_rates
 from engine.placement.estimate import TimeEstimate, estimate_times
 from engine.placement.machine_rates import Measured, Rates

@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from engine.errors import ConfigError
 
@@ -22,13 +22,14 @@ Part = tuple[str, str, tuple[int, ...]]
 
 
 class Form(StrEnum):
-    """How a matrix is stored; "int4/64" is int4 in groups of 64."""
+    """How a matrix is stored; "int4/64" is int4 in groups of 64, "blocks" a GGUF file's own."""
 
     PLAIN = "plain"
     INT8 = "int8"
     INT4_128 = "int4/128"
     INT4_64 = "int4/64"
     INT4_32 = "int4/32"
+    BLOCKS = "blocks"
 
     @property
     def group(self) -> int:
@@ -68,6 +69,13 @@ class Form(StrEnum):
         return sum(ITEM_BYTES[dtype] * math.prod(shape) for _, dtype, shape in parts)
 
 
+class Blocks(NamedTuple):
+    """A parameter as a GGUF file has it: GGML's names of its tensors' types, and all its bytes."""
+
+    types: tuple[str, ...]
+    num_bytes: int
+
+
 # What `--to int8` and `--to int4` choose.
 USUAL = {form.bits: form for form in (Form.INT8, Form.INT4_64)}
 
@@ -79,11 +87,13 @@ class Quantization:
     """The form of every matrix: `form`, but for the parameters of our model in `exceptions`.
 
     Embedding, head, router and norms are always plain. A parameter made of several tensors (q, k
-    and v; the experts of a layer) has one form.
+    and v; the experts of a layer) has one form. Of a GGUF file that is run where it lies `blocks`
+    are those that stay as they are in the file, embedding and head among them.
     """
 
     form: Form = Form.PLAIN
     exceptions: tuple[tuple[str, Form], ...] = ()
+    blocks: tuple[tuple[str, Blocks], ...] = ()
 
     @classmethod
     def fitting(cls, form: Form, widths: Mapping[str, int]) -> Self:
@@ -93,16 +103,27 @@ class Quantization:
         return cls(form, tuple((name, one) for name, one in own.items() if one is not form))
 
     def form_of(self, parameter: str) -> Form:
+        if self.blocks and parameter in dict(self.blocks):
+            return Form.BLOCKS
         if not is_matrix(parameter):
             return Form.PLAIN
         return dict(self.exceptions).get(parameter, self.form)
+
+    def num_bytes(self, parameter: str, num_rows: int, width: int) -> int:
+        """Of a matrix [num_rows, width] that is not plain."""
+        form = self.form_of(parameter)
+        if form is Form.BLOCKS:
+            return dict(self.blocks)[parameter].num_bytes
+        return form.num_bytes(num_rows, width)
 
     def as_json(self) -> dict[str, Any]:
         return {"format": self.form.value, "exceptions": dict(self.exceptions)}
 
     def __str__(self) -> str:
         kinds = dict.fromkeys([self.form, *(form for _, form in self.exceptions)])
-        return ", ".join(kind.value for kind in kinds)
+        if not self.blocks:
+            return ", ".join(kind.value for kind in kinds)
+        return ", ".join(dict.fromkeys(name for _, own in self.blocks for name in own.types))
 
 
 UNQUANTIZED = Quantization()
@@ -130,7 +151,7 @@ def read_quantization(raw: Mapping[str, Any]) -> Quantization:
 
 
 def _form(value: object) -> Form:
-    known = [form.value for form in Form]
+    known = [form.value for form in Form if form is not Form.BLOCKS]
     if not isinstance(value, str) or value not in known:
         raise ConfigError(f"config: {KEY} of form {value!r:.80}, not one of {', '.join(known)}")
     return Form(value)

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from engine import placement
-from engine.checkpoint import Checkpoint, load
-from engine.families import read_config
+from engine.checkpoint import load
 from engine.model import Model
+from engine.model_source import open_checkpoint, read_config
 
 HEAD_ROWS = 64  # scores in memory at a time, of both models and in float64
 
@@ -57,7 +57,7 @@ def score_error(
     done = 0
     hidden, heads = [], []
     for directory in (before, after):
-        checkpoint, config = Checkpoint(directory), read_config(directory)
+        checkpoint, config = open_checkpoint(directory), read_config(directory)
         model = load(checkpoint, config, device=torch.device("cpu"), dtype=torch.float32)
         rows = []
         for ids in sequences:

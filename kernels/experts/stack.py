@@ -1,5 +1,8 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import Self
+
+import torch
 
 from kernels.quantized import Weight
 
@@ -14,6 +17,10 @@ class ExpertStack(ABC):
     @abstractmethod
     def __getitem__(self, expert: int) -> Weight:
         """[O, I]. May wait for a disk, and raise what reading raises."""
+
+    def to(self, device: torch.device) -> Self:  # noqa: ARG002
+        """On `device`; those that are fetched come where they are used anyway."""
+        return self
 
     @abstractmethod
     def hint(self, experts: Sequence[int]) -> None:

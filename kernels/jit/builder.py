@@ -30,10 +30,11 @@ _NEEDED = {
 }
 
 
-def compiled(write: Callable[[ir.Function, bool], None]) -> int:
+def compiled(write: Callable[[ir.Function, bool], None], *, unrolls: bool = True) -> int:
     """The address of the function that `write` writes, which takes one pointer, for this processor.
 
-    `write` is told whether there are 32 registers of 16 lanes. Raises RuntimeError if LLVM cannot,
+    `write` is told whether there are 32 registers of 16 lanes. Without `unrolls` loops stay as they
+    are written: what is accumulated in each turn stays in registers. Raises RuntimeError if LLVM cannot,
     and where it would have to call functions, as the processor lacks an instruction.
     """
     features, needed = llvm.get_host_cpu_features(), _NEEDED.get(platform.machine().lower())
@@ -45,7 +46,9 @@ def compiled(write: Callable[[ir.Function, bool], None]) -> int:
         cpu=llvm.get_host_cpu_name(), features=features.flatten(), opt=3
     )
     has_many_registers = bool(features.get("avx512f"))
-    module = optimised(lambda function: write(function, has_many_registers), machine)
+    module = optimised(
+        lambda function: write(function, has_many_registers), machine, unrolls=unrolls
+    )
     engine = llvm.create_mcjit_compiler(module, machine)
     engine.finalize_object()
     _ENGINES.append(engine)
@@ -53,12 +56,15 @@ def compiled(write: Callable[[ir.Function, bool], None]) -> int:
     return address
 
 
-def optimised(write: Callable[[ir.Function], None], machine: llvm.TargetMachine) -> llvm.ModuleRef:
+def optimised(
+    write: Callable[[ir.Function], None], machine: llvm.TargetMachine, *, unrolls: bool = True
+) -> llvm.ModuleRef:
     module = ir.Module()
     write(ir.Function(module, ir.FunctionType(ir.VoidType(), [POINTER]), _NAME))
     parsed = llvm.parse_assembly(str(module))
     options = llvm.create_pipeline_tuning_options(speed_level=2)
     options.loop_vectorization = options.slp_vectorization = False
+    options.loop_unrolling = unrolls
     passes = llvm.create_pass_builder(machine, options)
     passes.getModulePassManager().run(parsed, passes)
     return parsed
@@ -136,6 +142,10 @@ class FunctionBuilder:
     def aligned_end(self, start: ir.Value, stop: ir.Value, step: int) -> ir.Value:
         """The last of `start`, `start` + `step`, ... that is not beyond `stop`."""
         return self.b.sub(stop, self.b.srem(self.b.sub(stop, start), I64(step)))
+
+    def smaller(self, left: ir.Value, right: ir.Value) -> ir.Value:
+        """Of two integers."""
+        return self.b.select(self.b.icmp_signed("<", left, right), left, right)
 
     def local(self, value: ir.Value) -> ir.Value:
         """A variable; it ends in a register."""

@@ -1,7 +1,9 @@
 import torch
 
+from kernels import gradients
 from kernels.ggml import GgmlWeight
 from kernels.linear import dense, dequantize_blocks, jit, naive, onednn, upcast_blocks
+from kernels.linear.ggml import jit as ggml_jit
 from kernels.quantized import IntWeight, StackedWeight, Weight
 from kernels.registry import HAS_TRITON, Registry, on_first_call
 
@@ -21,6 +23,7 @@ QUANTIZED.add("blocks", dequantize_blocks.linear, devices=("cpu", "cuda"), dtype
 QUANTIZED.add("naive", naive.linear, devices=("cpu", "cuda"), dtypes=(torch.float64,))
 
 GGML = Registry[[torch.Tensor, GgmlWeight], torch.Tensor]("linear of GGML's blocks")
+GGML.add("jit", ggml_jit.linear, devices=("cpu",), dtypes=_FLOATS)
 GGML.add("blocks", dequantize_blocks.linear, devices=("cpu", "cuda"), dtypes=_FLOATS)
 GGML.add("naive", naive.linear, devices=("cpu", "cuda"), dtypes=(torch.float64,))
 
@@ -28,7 +31,7 @@ GGML.add("naive", naive.linear, devices=("cpu", "cuda"), dtypes=(torch.float64,)
 def of_rows(x: torch.Tensor, weight: Weight, implementation: str | None = None) -> torch.Tensor:
     """x [M, I] with weight [O, I] of any kind: [M, O] in x's dtype."""
     if isinstance(weight, StackedWeight):
-        return torch.cat([of_rows(x, part, implementation) for part in weight.parts], dim=1)
+        return _of_stacked(x, weight, implementation)
     if isinstance(weight, GgmlWeight):
         return GGML.choose(x.device, x.dtype, implementation).function(x, weight)
     if not isinstance(weight, torch.Tensor):
@@ -36,3 +39,20 @@ def of_rows(x: torch.Tensor, weight: Weight, implementation: str | None = None) 
     if weight.dtype != x.dtype:
         return upcast_blocks.linear(x, weight)
     return REGISTRY.choose(x.device, x.dtype, implementation).function(x, weight)
+
+
+def _of_stacked(x: torch.Tensor, weight: StackedWeight, name: str | None) -> torch.Tensor:
+    """Every part into its columns of one result, x packed once for all parts of blocks."""
+    if name is not None or x.dtype == torch.float64 or gradients.wanted(x):
+        return torch.cat([of_rows(x, part, name) for part in weight.parts], dim=1)
+    out = x.new_empty(len(x), weight.shape[0], dtype=torch.float32)
+    packed, start = None, 0
+    for part in weight.parts:
+        columns = out[:, start : start + part.shape[0]]
+        start += part.shape[0]
+        if isinstance(part, GgmlWeight) and ggml_jit.supports(x, part):
+            packed = packed or ggml_jit.pack(x)
+            ggml_jit.multiply(packed, part, columns)
+        else:
+            columns.copy_(of_rows(x, part))
+    return out.to(x.dtype)

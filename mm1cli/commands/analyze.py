@@ -9,13 +9,13 @@ from mm1cli.commands.checks import (
     require_everything_read,
     require_verified,
 )
-from mm1cli.commands.opening import cache, open_engine
+from mm1cli.commands.opening import begin, cache, open_engine
 from mm1cli.commands.questions import parse
 from mm1cli.commands.reading import Sources, read
 from mm1cli.errors import UsageError
 from mm1cli.ingest.manifest import ReadingPlan
 from mm1cli.settings import Settings
-from mm1cli.sink import RunInfo, Sink
+from mm1cli.sink import Sink
 from mm1cli.tables.fill import TableFiller
 
 
@@ -29,7 +29,7 @@ def run(
     asked = parse(asks, template_name, settings)
     if not asked.questions:
         raise UsageError('no question; add --ask "...", or --dry-run to see what would be read')
-    sink.init(RunInfo("analyze", settings.model))
+    settings = begin("analyze", settings, sink)
     reading = read(sources, asked.questions, settings, sink, is_searched=asked.is_searched)
     manifest = reading.manifest
     sink.manifest(manifest, show=False)

@@ -12,12 +12,12 @@ from mm1cli.answering.answer import Answerer
 from mm1cli.answering.context_source import SavedContextSource
 from mm1cli.answering.question import Question, check
 from mm1cli.commands.checks import require_verified
-from mm1cli.commands.opening import open_engine
+from mm1cli.commands.opening import ensure_model, open_engine
 from mm1cli.errors import UsageError
 from mm1cli.grounding import quote_index
 from mm1cli.ingest import corpus_file
 from mm1cli.ingest.manifest import ReadingPlan, build
-from mm1cli.models import library
+from mm1cli.models.default import AUTO
 from mm1cli.settings import Settings
 from mm1cli.sink import RunInfo, Sink
 
@@ -39,12 +39,12 @@ def run(folder: Path, texts: Sequence[str], settings: Settings, sink: Sink) -> N
     content = saved_attachment(folder, corpus_file.NAME)
     # What the context was made with is no choice any more, whatever mm1.toml says for new ones.
     settings = replace(settings, chunk_tokens=saved.chunk_tokens, kv=saved.kv_dtype)
-    model = library.ensure(
-        corpus_file.model_of(content) if settings.origin("model") == "default" else settings.model,
-        lambda stage, done, total: sink.progress(stage, done, total, "bytes"),
+    name = corpus_file.model_of(content)
+    sink.init(RunInfo("ask", name))
+    model = ensure_model(
+        settings if settings.model != AUTO else replace(settings, model=name), sink
     )
     found = corpus_file.loads(content, token_ids, open_tokenizer(model))
-    sink.init(RunInfo("ask", found.model))
     counts = [len(ids) for ids in found.packed.token_ids]
     manifest = build(found.packed.corpus, counts, max(sum(counts), 1))
     sink.manifest(manifest, show=False)

@@ -17,7 +17,7 @@ from mm1cli.answering.context_cache import GB, CacheEntry, check_removable, desc
 from mm1cli.answering.context_source import resumed_note
 from mm1cli.answering.prompt import question_prompt
 from mm1cli.commands.checks import require_documents, require_everything_read
-from mm1cli.commands.opening import cache, open_engine
+from mm1cli.commands.opening import begin, cache, open_engine
 from mm1cli.commands.reading import Sources, read
 from mm1cli.errors import BudgetError, InputError
 from mm1cli.grounding import quote_index
@@ -26,7 +26,7 @@ from mm1cli.ingest.manifest import ReadingPlan
 from mm1cli.interrupts import defer_interrupts
 from mm1cli.output.text import safe_line
 from mm1cli.settings import Settings
-from mm1cli.sink import RunInfo, Sink
+from mm1cli.sink import Sink
 
 
 def build(
@@ -42,7 +42,7 @@ def build(
 
     Raises BudgetError if they do not fit the model's context.
     """
-    sink.init(RunInfo("context build", settings.model))
+    settings = begin("context build", settings, sink)
     reading = read(sources, [], settings, sink)
     manifest = reading.manifest
     require_documents(manifest)

@@ -1,4 +1,4 @@
-"""`mm1 models`: what is there, what it is, fetch it, prove it."""
+"""`mm1 models`: what is there, what it is, fetch it, choose it, prove it, remove it."""
 
 import json
 from collections.abc import Sequence
@@ -6,64 +6,53 @@ from pathlib import Path
 from typing import TextIO
 
 from engine import model_files
-from mm1cli.errors import ModelError, UsageError
-from mm1cli.models import library
+from engine.api import EngineError
+from mm1cli.commands.opening import bytes_progress, models_dir
+from mm1cli.errors import InputError, ModelError, UsageError
+from mm1cli.models import catalogue, default, hub_pull, library, packaged, removal
 from mm1cli.models.delta import CARD
+from mm1cli.models.describe import Description, describe
+from mm1cli.models.fetch import sha256_of
+from mm1cli.models.library import Located
+from mm1cli.settings import DEFAULT, Settings
 from mm1cli.sink import Sink
 
 CHUNKS = (1, 7, 255, 256, 257, 700)
+_TOLD = ("description", "licence", "source", "parent", "revision")
 
 
-def show_list(stdout: TextIO, *, as_json: bool) -> None:
-    models = library.list_models()
-    if as_json:
-        rows = [
-            {
-                "name": m.name,
-                "installed": m.installed,
-                "path": str(m.path),
-                "source": m.source,
-                "parent": m.parent,
-            }
-            for m in models
-        ]
-        stdout.write(json.dumps({"models": rows}) + "\n")
-        return
-    width = max(len(model.name) for model in models)
-    for model in models:
-        state = "installed" if model.installed else "on first use"
-        stdout.write(f"{model.name:<{width}}  {state:<12}  {model.description}\n")
-
-
-def show(name: str, stdout: TextIO, *, as_json: bool) -> None:
-    """Facts from config.json and mm1-model.json; no weights are read."""
-    path = library.resolve(name)
-    config = model_files.facts(path)
-    facts: dict[str, object] = {
-        "name": name,
-        "path": str(path),
-        "family": config.family,
-        "layers": config.num_layers,
-        "lightning_layers": config.num_lightning_layers,
-        "softmax_layers": config.num_softmax_layers,
-        "delta_layers": config.num_delta_layers,
-        "hidden_size": config.hidden_size,
-        "heads": config.num_heads,
-        "kv_heads": config.num_kv_heads,
-        "head_dim": config.head_dim,
-        "experts": config.num_experts,
-        "vocab_size": config.vocab_size,
-        "max_positions": config.max_positions,
-    }
-    if config.precision is not None:
-        facts["precision"] = config.precision
-    facts |= {
-        key: value
-        for key, value in library.facts(path).items()
-        if key in {"description", "licence", "source", "parent"}
-    }
-    if (path / CARD).exists():
-        facts["model_card"] = str(path / CARD)
+def show(name: str, settings: Settings, stdout: TextIO, *, as_json: bool) -> None:
+    """Facts from config.json or the GGUF header, and mm1-model.json; no weights are read."""
+    located = library.locate(name, models_dir(settings))
+    path = located.path
+    facts: dict[str, object] = {"name": name, "path": str(path)}
+    try:
+        config = model_files.facts(path)
+    except EngineError:
+        if path.is_dir():
+            raise
+        facts |= _header_facts(describe(path))
+    else:
+        facts |= {
+            "family": config.family,
+            "layers": config.num_layers,
+            "lightning_layers": config.num_lightning_layers,
+            "softmax_layers": config.num_softmax_layers,
+            "delta_layers": config.num_delta_layers,
+            "hidden_size": config.hidden_size,
+            "heads": config.num_heads,
+            "kv_heads": config.num_kv_heads,
+            "head_dim": config.head_dim,
+            "experts": config.num_experts,
+            "vocab_size": config.vocab_size,
+            "max_positions": config.max_positions,
+        }
+        if config.precision is not None:
+            facts["precision"] = config.precision
+    told = library.facts(located.folder)
+    facts |= {key: told[key] for key in _TOLD if key in told}
+    if (located.folder / CARD).exists():
+        facts["model_card"] = str(located.folder / CARD)
     if as_json:
         stdout.write(json.dumps(facts) + "\n")
         return
@@ -72,23 +61,74 @@ def show(name: str, stdout: TextIO, *, as_json: bool) -> None:
         stdout.write(f"{key.replace('_', ' '):<17} {shown}\n")
 
 
-def pull(name: str, stdout: TextIO, sink: Sink) -> None:
-    path = library.pull(name, lambda stage, done, total: sink.progress(stage, done, total, "bytes"))
+def _header_facts(told: Description) -> dict[str, object]:
+    if told.problem and not told.family:
+        raise ModelError(told.problem)
+    facts: dict[str, object] = {
+        "family": told.family,
+        "parameters": told.num_parameters,
+        "max_positions": told.context_tokens,
+        "bytes": told.num_bytes,
+        "bits": round(told.bits, 2),
+    }
+    return facts | ({"problem": told.problem} if told.problem else {})
+
+
+def pull(name: str, pattern: str | None, settings: Settings, stdout: TextIO, sink: Sink) -> None:
+    entry, on_progress = catalogue.named(name), bytes_progress(sink)
+    if entry is not None and entry.repository and name not in packaged.PACKAGED:
+        name = entry.repository
+    elif "/" not in name or Path(name).is_dir():
+        if pattern is not None:
+            raise UsageError(f"--file is about repositories of the hub, and {name!r} is none")
+        path = library.pull(name, on_progress, models_dir(settings), sink.note)
+        stdout.write(f"{path}\n")
+        return
+    path = hub_pull.pull(hub_pull.Wanted.parse(name, pattern), on_progress, sink.note)
     stdout.write(f"{path}\n")
 
 
-def verify(name: str, chunks: Sequence[int], stdout: TextIO, *, as_json: bool) -> None:
+def use(name: str, settings: Settings, stdout: TextIO, sink: Sink) -> None:
+    """Sets the model of runs that name none; "auto" goes back to the largest that fits."""
+    if name == default.AUTO:
+        default.use(name)
+        choice = default.choose(settings.device)
+        stdout.write(f"default: {choice.name} ({choice.why})\n")
+    else:
+        located = library.locate(name, models_dir(settings))
+        if problem := describe(located.path).problem:
+            raise ModelError(f"{name}: {problem}")
+        default.use(located.name)
+        stdout.write(f"default: {located.name}\n")
+    if settings.origin("model") != DEFAULT and settings.model != default.AUTO:
+        sink.note(f"{settings.origin('model')} says {settings.model}, and that is what runs take")
+
+
+def remove(names: Sequence[str], settings: Settings, stdout: TextIO) -> None:
+    """All of them, or none if one is not mm1's."""
+    unique = list(dict.fromkeys(names))
+    for name in unique:
+        removal.check_removable(name, models_dir(settings))
+    for name in unique:
+        if not removal.remove(name):
+            raise InputError(f"{name}: another mm1 is pulling it; stop that one first")
+        stdout.write(f"removed {name}\n")
+
+
+def verify(
+    name: str, chunks: Sequence[int], settings: Settings, stdout: TextIO, *, as_json: bool
+) -> None:
     """Recomputes recorded outputs where there are some, else checks the files.
 
     Raises ModelError (exit 7) when something differs.
     """
     if any(chunk < 1 for chunk in chunks):
         raise UsageError("--chunk must be 1 or more")
-    path = library.resolve(name)
-    if (path / "expected.safetensors").exists():
-        _verify_outputs(path, chunks or CHUNKS, stdout, as_json=as_json)
+    located = library.locate(name, models_dir(settings))
+    if (located.path / "expected.safetensors").exists():
+        _verify_outputs(located.path, chunks or CHUNKS, stdout, as_json=as_json)
     else:
-        _verify_files(path, stdout, as_json=as_json)
+        _verify_files(name, located, stdout, as_json=as_json)
 
 
 def _verify_outputs(path: Path, chunks: Sequence[int], stdout: TextIO, *, as_json: bool) -> None:
@@ -117,16 +157,30 @@ def _verify_outputs(path: Path, chunks: Sequence[int], stdout: TextIO, *, as_jso
         stdout.write("equal: all logits within 1e-4 of the recorded ones\n")
 
 
-def _verify_files(path: Path, stdout: TextIO, *, as_json: bool) -> None:
-    problems = library.verify_files(path) if (path / library.MANIFEST).exists() else []
-    num_tensors = model_files.check_tensors(path)
+def _verify_files(name: str, located: Located, stdout: TextIO, *, as_json: bool) -> None:
+    path, folder = located.path, located.folder
+    has_manifest = (folder / library.MANIFEST).exists()
+    problems = library.verify_files(folder) if has_manifest else []
+    is_proved = has_manifest
+    if not has_manifest and located.sha256:
+        is_proved = True
+        if sha256_of(path) != located.sha256:
+            problems = [f"{path.name} has another sha256 than its store calls it by"]
+    if path.is_dir():
+        num_tensors = model_files.check_tensors(path)
+        what = f"{num_tensors:,} tensors with the shapes config.json asks"
+    else:
+        num_tensors, info = None, model_files.gguf_info(path)
+        what = f"{info.num_parameters:,} parameters, all within the file"
     if as_json:
         report = {"passed": not problems, "tensors": num_tensors, "problems": problems}
         stdout.write(json.dumps(report) + "\n")
     if problems:
-        failed = ModelError(f"{path}: {problems[0]}; `mm1 models pull {path.name}` repairs it")
+        again = f"`mm1 models pull {name}` repairs it" if has_manifest else "fetch it again"
+        failed = ModelError(f"{path}: {problems[0]}; {again}")
         failed.is_on_stdout = as_json
         raise failed
     if not as_json:
-        stdout.write(f"whole: {num_tensors:,} tensors with the shapes config.json asks\n")
+        hashes = "; every file has its sha256" if is_proved else ""
+        stdout.write(f"whole: {what}{hashes}\n")
         stdout.write("no expected.safetensors here, so no outputs were recomputed\n")

@@ -8,7 +8,7 @@ from fractions import Fraction
 from typing import TextIO
 
 from engine import model_files
-from mm1cli.commands.opening import cache_root
+from mm1cli.commands.opening import cache_root, models_dir
 from mm1cli.errors import BudgetError, UsageError
 from mm1cli.models import library
 from mm1cli.output.plan_table import Table
@@ -42,7 +42,7 @@ def run(name: str, asked: PlanFlags, settings: Settings, stdout: TextIO, *, as_j
     disk, gpus = _size(asked.disk, "--disk"), [parse_size(text, "--gpu") for text in asked.gpus]
     told = _told_rates(asked.rates)
     found = model_files.plan(
-        library.resolve(name),
+        library.resolve(name, models_dir(settings)),
         num_tokens=num_tokens,
         chunk_tokens=settings.chunk_tokens,
         kv=settings.kv,

@@ -12,7 +12,7 @@ from engine.api import Engine, Tokenizer, max_positions, num_parameters, open_to
 from mm1cli.answering.context_source import CachedContext, Uncached
 from mm1cli.code import RepoIndex, index_of, reading_order, reordered
 from mm1cli.commands.checks import require_documents, require_everything_read
-from mm1cli.commands.opening import cache, cache_root, ensure_model, open_engine
+from mm1cli.commands.opening import begin, cache, cache_root, ensure_model, open_engine
 from mm1cli.commands.reading import Reading, Sources, fit_to_budget, outcomes
 from mm1cli.errors import BudgetError, FindingsError, InputError, UsageError
 from mm1cli.ingest.corpus import Corpus, Document, Omission
@@ -28,7 +28,7 @@ from mm1cli.review.finding import Finding, Rejection, Review, ReviewCall, Severi
 from mm1cli.review.options import ReviewFlags, ReviewOptions, checked
 from mm1cli.review.reviewer import PromptBudget, Reviewer
 from mm1cli.settings import Settings, replace_unset
-from mm1cli.sink import RunInfo, Sink
+from mm1cli.sink import Sink
 from mm1cli.surprisal import LineSurprisal, SurprisalMap, surprisal_map
 
 # Below it a model's remarks on code are not worth reading: a guess, see docs/review.md.
@@ -54,7 +54,7 @@ class _Repository:
 def run(sources: Sources, options: ReviewFlags, settings: Settings, sink: Sink) -> None:
     settings = replace_unset(settings, max_tokens=ANSWER_TOKENS)
     chosen = checked(options)
-    sink.init(RunInfo("review", settings.model))
+    settings = begin("review", settings, sink)
     sources, diffs, base = _change(sources, options)
     if diffs is not None and not any(len(patch_set) for _, patch_set in diffs):
         sink.note("the change is empty; nothing to review")

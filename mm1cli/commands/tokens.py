@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 
 from mm1cli.commands.checks import require_documents, require_everything_read
+from mm1cli.commands.opening import begin
 from mm1cli.commands.questions import parse
 from mm1cli.commands.reading import Sources, read
 from mm1cli.settings import Settings
-from mm1cli.sink import RunInfo, Sink
+from mm1cli.sink import Sink
 
 
 def run(
@@ -18,7 +19,7 @@ def run(
     template_name: str | None = None,
 ) -> None:
     asked = parse(asks, template_name, settings)
-    sink.init(RunInfo(command, settings.model))
+    settings = begin(command, settings, sink)
     manifest = read(
         sources, asked.questions, settings, sink, is_searched=asked.is_searched
     ).manifest

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any, TextIO
 from engine import model_files
 from engine.api import GgufError, PlacementError, open_tokenizer
 from engine.model_files import USUAL, Form
+from mm1cli.commands.opening import models_dir
 from mm1cli.errors import InputError, ModelError, UsageError
 from mm1cli.models import library
 from mm1cli.prompts import prompt
+from mm1cli.settings import Settings
 from mm1cli.sink import Sink
 
 if TYPE_CHECKING:
@@ -35,6 +37,7 @@ def quantize(
     target: Path,
     form: str,
     group: int | None,
+    settings: Settings,
     sink: Sink,
     stdout: TextIO,
     *,
@@ -46,7 +49,13 @@ def quantize(
 
     `check` None measures the change of scores if the models fit into memory.
     """
-    source, wanted = library.resolve(name), form_named(form, group)
+    located, wanted = library.locate(name, models_dir(settings)), form_named(form, group)
+    source = located.path
+    if not source.is_dir():
+        raise UsageError(
+            f"{name} is a GGUF file, which is quantised already: `mm1 models import {name} --to "
+            f"{form} -o DIR` writes it in another form"
+        )
     sample, named = _text(text)
     if not sample.strip():
         raise InputError(f"{named} has no text to measure on")
@@ -66,10 +75,11 @@ def quantize(
 
 
 def import_gguf(
-    source: Path,
+    name: str,
     target: Path,
     form: str | None,
     group: int | None,
+    settings: Settings,
     sink: Sink,
     stdout: TextIO,
     *,
@@ -81,6 +91,7 @@ def import_gguf(
     wanted = None
     if form is not None:
         wanted = Form.PLAIN if form == "float32" else form_named(form, group)
+    source = _gguf_file(name, settings)
     target = target.absolute()
     try:
         written = model_files.import_gguf(source, target, _progress(sink, "converting"), wanted)
@@ -94,6 +105,16 @@ def import_gguf(
     )
     before = sum(path.stat().st_size for path in model_files.gguf_parts(source))
     _say(target, written, None, before, stdout, as_json=as_json)
+
+
+def _gguf_file(name: str, settings: Settings) -> Path:
+    """The file of that path, or of a model by that name. Raises ModelError."""
+    if (path := Path(name)).is_file():
+        return path
+    path = library.resolve(name, models_dir(settings))
+    if path.is_dir():
+        raise ModelError(f"{name} is no GGUF file, but a folder that needs no import: {path}")
+    return path
 
 
 def form_named(form: str, group: int | None) -> Form:

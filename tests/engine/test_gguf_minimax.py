@@ -18,9 +18,8 @@ from hypothesis import strategies as st
 from tiny import all_logits, load_model, minimax_config, random_weights, write_checkpoint
 
 from engine.checkpoint import Checkpoint
-from engine.errors import EngineError
+from engine.errors import EngineError, GgufError
 from engine.families import read_config
-from engine.errors import GgufError
 from engine.gguf import blocks
 from engine.gguf.convert import convert
 from engine.gguf.file import GgufTensor

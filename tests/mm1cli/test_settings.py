@@ -12,6 +12,7 @@ from mm1cli.settings import NAMES, Settings, load
 # For each setting two values that differ from each other and, where there is room, the default.
 SAMPLES: dict[str, tuple[object, object]] = {
     "model": ("small", "./weights"),
+    "models_dir": ("weights", "/srv/models"),
     "device": ("cuda:0", "cuda:1"),
     "chunk_tokens": (1, 65_536),
     "kv": ("int8", "float32"),
@@ -37,7 +38,8 @@ SAMPLES: dict[str, tuple[object, object]] = {
     "quiet": (True, False),
 }
 DEFAULTS = {
-    "model": "mini",
+    "model": "auto",
+    "models_dir": None,
     "device": "cpu",
     "chunk_tokens": 1024,
     "kv": None,

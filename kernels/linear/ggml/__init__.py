@@ -1,1 +1,1 @@
-"""Matmuls with GGML's blocks on CPUs: x is rounded to int16, and all sums of 32 columns are exact."""
+"""Matmuls with GGML's blocks on CPUs: x as int16, and sums of 32 columns that are exact."""

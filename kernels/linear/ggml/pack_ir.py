@@ -54,8 +54,7 @@ def write(function: ir.Function) -> None:
     ):
         start = b.add(b.mul(row, width), b.mul(span, I64(SPAN)))
         left = b.sub(width, b.mul(span, I64(SPAN)))
-        count = b.select(b.icmp_signed("<", left, I64(SPAN)), left, I64(SPAN))
-        end = b.add(start, count)
+        end = b.add(start, p.smaller(left, I64(SPAN)))
         scale, inverse = _scale(p, x, start, end)
         p.store(scale, scales, b.add(b.mul(row, spans), span))
         with p.loop(start, end, PART) as at:

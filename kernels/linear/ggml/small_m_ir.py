@@ -16,9 +16,9 @@ from llvmlite import ir
 
 from kernels.ggml.block_type import BlockType
 from kernels.jit import builder
-from kernels.jit.builder import F32, I8, I16, I32, I64, LANES, FunctionBuilder
+from kernels.jit.builder import F32, I8, I16, I32, I64, FunctionBuilder
 from kernels.linear.ggml.pack_ir import SPAN
-from kernels.linear.ggml.unpack_ir import FORMATS, PART
+from kernels.linear.ggml.unpack_ir import FORMATS, PART, Codes
 
 OUTS = 4  # that are computed together
 _EIGHT = ir.VectorType(F32, 8)
@@ -46,7 +46,10 @@ class GemmArgs(Structure):
 
 @cache
 def compiled(kind: BlockType) -> int:
-    return builder.compiled(lambda function, has_many: write(function, kind, has_many))
+    return builder.compiled(
+        lambda function, has_many: write(function, kind, has_many),
+        unrolls=bool(int(__import__("os").environ.get("UU", "1"))),
+    )
 
 
 def write(function: ir.Function, kind: BlockType, has_many_registers: bool) -> None:
@@ -69,7 +72,9 @@ def dot(b: ir.IRBuilder, left: ir.Value, right: ir.Value) -> ir.Value:
 class BlockRows:
     """The rows of blocks that a function reads, and their scales as it has them in float32."""
 
-    def __init__(self, p: FunctionBuilder, kind: BlockType, blocks: ir.Value, width: ir.Value):
+    def __init__(
+        self, p: FunctionBuilder, kind: BlockType, blocks: ir.Value, width: ir.Value
+    ) -> None:
         self.p, self.kind, self.format = p, kind, FORMATS[kind]
         self.blocks, self.width = blocks, width
         self.num_blocks = p.b.sdiv(width, I64(kind.elements))
@@ -81,6 +86,12 @@ class BlockRows:
 
     def block(self, row: ir.Value, at: ir.Value) -> ir.Value:
         return self.p.at(row, I8, self.p.b.mul(at, I64(self.kind.num_bytes)))
+
+    def codes(self, row: ir.Value, run: ir.Value, at: int) -> Codes:
+        """32 columns of a row: number `at` of the row's `run`, of `unrolled` times as many."""
+        b, runs = self.p.b, self.kind.elements // (PART * self.format.unrolled)
+        block = self.block(row, b.udiv(run, I64(runs)))
+        return self.format.codes(self.p, block, b.urem(run, I64(runs)), at)
 
     def store_scales(self, row: ir.Value, scales: ir.Value, offsets: ir.Value | None) -> None:
         """Of all groups of a row, side by side."""
@@ -104,20 +115,22 @@ class _Gemm(FunctionBuilder):
         # Of the outputs in work: an output's scales, and after them its offsets.
         self.numbers = self.array(b.mul(self.blocks.num_groups, I64(2 * OUTS)))
 
-    def prepared(self, number: int) -> tuple[ir.Value, ir.Value]:
-        first, second = (
-            self.b.mul(self.blocks.num_groups, I64(2 * number + more)) for more in (0, 1)
-        )
-        return self.at(self.numbers, F32, first), self.at(self.numbers, F32, second)
+    def prepared(self, number: ir.Value) -> tuple[ir.Value, ir.Value]:
+        """Where scales and offsets of an output in work are."""
+        count = self.blocks.num_groups
+        scales = self.at(self.numbers, F32, self.b.mul(count, self.b.mul(number, I64(2))))
+        return scales, self.at(scales, F32, count)
 
     def write(self, tiles: Sequence[tuple[int, int]]) -> None:
         """In tiles of so many rows by so many outputs, the first while enough rows are left."""
         b = self.b
         with self.work_stealing_loop(self.places[-1], self.chunk, self.outs) as (first, end):
-            fours_end = self.aligned_end(first, end, OUTS)
-            with self.loop(first, fours_end, OUTS) as out:
-                outs, row = [b.add(out, I64(n)) for n in range(OUTS)], I64(0)
-                self.prepare(outs)
+            last = b.sub(end, I64(1))
+            with self.loop(first, end, OUTS) as out:
+                # Where fewer are left, the last again: it gets the same bits.
+                outs = [self.smaller(b.add(out, I64(n)), last) for n in range(OUTS)]
+                row: ir.Value = I64(0)
+                self.prepare(out, last)
                 for count, num_outs in tiles:
                     stop = self.aligned_end(row, self.rows, count)
                     with self.loop(row, stop, count) as at:
@@ -125,18 +138,15 @@ class _Gemm(FunctionBuilder):
                         for start in range(0, OUTS, num_outs):
                             self.tile(outs[start : start + num_outs], rows, start)
                     row = stop
-            with self.loop(fours_end, end, 1) as out:
-                self.prepare([out])
-                with self.loop(I64(0), self.rows, 1) as at:
-                    self.tile([out], [at], 0)
 
-    def prepare(self, outs: Sequence[ir.Value]) -> None:
-        for number, out in enumerate(outs):
-            self.blocks.store_scales(self.blocks.row(out), *self.prepared(number))
+    def prepare(self, first: ir.Value, last: ir.Value) -> None:
+        with self.loop(I64(0), I64(OUTS), 1) as number:
+            row = self.blocks.row(self.smaller(self.b.add(first, number), last))
+            self.blocks.store_scales(row, *self.prepared(number))
 
     def tile(self, outs: Sequence[ir.Value], rows: Sequence[ir.Value], start: int) -> None:
         b = self.b
-        places = [self.prepared(start + number) for number in range(len(outs))]
+        places = [self.prepared(I64(start + number)) for number in range(len(outs))]
         weights = [self.blocks.row(out) for out in outs]
         xs = [self.at(self.x, I16, b.mul(row, self.width)) for row in rows]
         x_scales = [self.at(self.x_scales, F32, b.mul(row, self.spans)) for row in rows]
@@ -147,15 +157,13 @@ class _Gemm(FunctionBuilder):
                 for place in of_out:
                     b.store(_EIGHT(None), place)
             first = b.mul(span, I64(_PARTS))
-            if self.kind.elements == SPAN:
-                for part in range(_PARTS):
-                    at = b.add(first, I64(part))
-                    self.add_part(weights, places, xs, sums, span, part, at)
-            else:
-                last, stop = b.add(first, I64(_PARTS)), b.sdiv(self.width, I64(PART))
-                stop = b.select(b.icmp_signed("<", last, stop), last, stop)
-                with self.loop(first, stop, 1) as at:
-                    self.add_part(weights, places, xs, sums, at, 0, at)
+            stop = self.smaller(b.add(first, I64(_PARTS)), b.sdiv(self.width, I64(PART)))
+            unrolled = self.format.unrolled
+            with self.loop(first, stop, unrolled) as at:
+                run = b.udiv(at, I64(unrolled))
+                for number in range(unrolled):
+                    codes = [self.blocks.codes(weight, run, number) for weight in weights]
+                    self.add_part(codes, places, xs, sums, b.add(at, I64(number)))
             for row, x_scale in enumerate(x_scales):
                 spread = self.broadcast(self.load(x_scale, F32, span), 8)
                 for number in range(len(outs)):
@@ -169,26 +177,22 @@ class _Gemm(FunctionBuilder):
 
     def add_part(
         self,
-        weights: Sequence[ir.Value],
+        codes: Sequence[Codes],
         places: Sequence[tuple[ir.Value, ir.Value]],
         xs: Sequence[ir.Value],
         sums: Sequence[Sequence[ir.Value]],
-        block: ir.Value,
-        part: int,
         at: ir.Value,
     ) -> None:
-        """32 columns, number `at` of the row and `part` of the block."""
+        """The row's columns from 32 `at` on."""
         b, half = self.b, PART // 2
         column = b.mul(at, I64(PART))
         of_rows = [
             [self.load(x, I16, b.add(column, I64(n * half)), half) for n in (0, 1)] for x in xs
         ]
-        for row, (scales, _), of_out in zip(weights, places, sums, strict=True):
-            place = self.blocks.block(row, block)
-            codes = self.format.codes(self, place, part)
+        for (even, odd), (scales, _), of_out in zip(codes, places, sums, strict=True):
             scale = self.scale(scales, at)
             for of_row, total in zip(of_rows, of_out, strict=True):
-                products = b.add(dot(b, codes[0], of_row[0]), dot(b, codes[1], of_row[1]))
+                products = b.add(dot(b, even, of_row[0]), dot(b, odd, of_row[1]))
                 self.fma_into(total, b.sitofp(products, _EIGHT), scale)
 
     def scale(self, scales: ir.Value, at: ir.Value) -> ir.Value:

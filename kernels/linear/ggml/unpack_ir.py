@@ -26,16 +26,25 @@ Scales = tuple[ir.Value, ir.Value | None]  # float32 of a block's groups, and of
 
 @dataclass(frozen=True)
 class Format:
-    """Of one kind of block. `codes` is told which 32 columns of the block are wanted."""
+    """Of one kind of block. Which 32 columns of a block are wanted is told to `codes` as the number
+    of a run of `unrolled` times as many, known when the code runs, and the place in that run."""
 
-    codes: Callable[[FunctionBuilder, ir.Value, int], Codes]
+    codes: Callable[[FunctionBuilder, ir.Value, ir.Value, int], Codes]
     scales: Callable[[FunctionBuilder, ir.Value], Scales]
+    unrolled: int = 1
     group: int = 32  # columns that share a scale
     has_offsets: bool = False
 
 
 def _load(p: FunctionBuilder, block: ir.Value, start: int, count: int = PART) -> ir.Value:
     return p.load(block, I8, I64(start), count)
+
+
+def _run(
+    p: FunctionBuilder, block: ir.Value, start: int, run: ir.Value, size: int, count: int = PART
+) -> ir.Value:
+    """`count` bytes of a run's `size`, of which the first run's begin at `start`."""
+    return p.load(block, I8, p.b.add(I64(start), p.b.mul(run, I64(size))), count)
 
 
 def _half(p: FunctionBuilder, block: ir.Value, start: int) -> ir.Value:
@@ -73,6 +82,14 @@ def _bits(p: FunctionBuilder, codes: ir.Value, start: int, count: int, to: int =
     return moved(start - to), moved(start - to + 8)
 
 
+def _bits_of_run(
+    p: FunctionBuilder, codes: ir.Value, run: ir.Value, size: int, at: int, to: int
+) -> Codes:
+    """One bit of each byte, number `at` of a run's `size` bits, moved to bit `to`."""
+    by = p.b.trunc(p.b.mul(run, I64(size)), I16)
+    return _bits(p, p.b.lshr(_words(p, codes), p.broadcast(by, WORDS.count)), at, 1, to)
+
+
 def _both(join: Callable[[ir.Value, ir.Value], ir.Value], left: Codes, right: Codes) -> Codes:
     return join(left[0], right[0]), join(left[1], right[1])
 
@@ -82,10 +99,9 @@ def _less(p: FunctionBuilder, codes: Codes, number: int) -> Codes:
     return _both(p.b.sub, codes, (constant, constant))
 
 
-def _nibbles(p: FunctionBuilder, block: ir.Value, start: int) -> ir.Value:
+def _nibbles(p: FunctionBuilder, packed: ir.Value) -> ir.Value:
     """16 bytes as 32, first their low halves, then the high ones."""
     b, words = p.b, ir.VectorType(I32, PART // 4)
-    packed = _load(p, block, start, PART // 2)
     twice = b.shuffle_vector(
         packed,
         packed.type(ir.Undefined),
@@ -158,29 +174,29 @@ def _e8m0(p: FunctionBuilder, block: ir.Value) -> Scales:
     return b.bitcast(bits, F32), None
 
 
-def _q4_0(p: FunctionBuilder, block: ir.Value, _: int) -> Codes:
-    return _less(p, _unsigned(p, _nibbles(p, block, 2)), 8)
+def _q4_0(p: FunctionBuilder, block: ir.Value, _run: ir.Value, _at: int) -> Codes:
+    return _less(p, _unsigned(p, _nibbles(p, _load(p, block, 2, 16))), 8)
 
 
-def _q4_1(p: FunctionBuilder, block: ir.Value, _: int) -> Codes:
-    return _unsigned(p, _nibbles(p, block, 4))
+def _q4_1(p: FunctionBuilder, block: ir.Value, _run: ir.Value, _at: int) -> Codes:
+    return _unsigned(p, _nibbles(p, _load(p, block, 4, 16)))
 
 
-def _q5_0(p: FunctionBuilder, block: ir.Value, _: int) -> Codes:
+def _q5_0(p: FunctionBuilder, block: ir.Value, _run: ir.Value, _at: int) -> Codes:
     # A code without its fifth bit is 16 below one with it: ones in the upper bits make it so.
-    return _signed(p, p.b.or_(_nibbles(p, block, 6), _fifth_bits(p, block, 2, 0)))
+    return _signed(p, p.b.or_(_nibbles(p, _load(p, block, 6, 16)), _fifth_bits(p, block, 2, 0)))
 
 
-def _q5_1(p: FunctionBuilder, block: ir.Value, _: int) -> Codes:
-    return _unsigned(p, p.b.or_(_nibbles(p, block, 8), _fifth_bits(p, block, 4, 16)))
+def _q5_1(p: FunctionBuilder, block: ir.Value, _run: ir.Value, _at: int) -> Codes:
+    return _unsigned(p, p.b.or_(_nibbles(p, _load(p, block, 8, 16)), _fifth_bits(p, block, 4, 16)))
 
 
-def _q8_0(p: FunctionBuilder, block: ir.Value, _: int) -> Codes:
+def _q8_0(p: FunctionBuilder, block: ir.Value, _run: ir.Value, _at: int) -> Codes:
     return _signed(p, _load(p, block, 2))
 
 
-def _q2_k(p: FunctionBuilder, block: ir.Value, part: int) -> Codes:
-    return _bits(p, _load(p, block, 16 + 32 * (part // 4)), 2 * (part % 4), 2)
+def _q2_k(p: FunctionBuilder, block: ir.Value, run: ir.Value, at: int) -> Codes:
+    return _bits(p, _run(p, block, 16, run, 32), 2 * at, 2)
 
 
 def _q2_k_scales(p: FunctionBuilder, block: ir.Value) -> Scales:
@@ -191,9 +207,9 @@ def _q2_k_scales(p: FunctionBuilder, block: ir.Value) -> Scales:
     return _scaled(p, _half(p, block, 80), low), offsets
 
 
-def _q3_k(p: FunctionBuilder, block: ir.Value, part: int) -> Codes:
-    low = _bits(p, _load(p, block, 32 + 32 * (part // 4)), 2 * (part % 4), 2)
-    high = _bits(p, _load(p, block, 0), part, 1, to=2)
+def _q3_k(p: FunctionBuilder, block: ir.Value, run: ir.Value, at: int) -> Codes:
+    low = _bits(p, _run(p, block, 32, run, 32), 2 * at, 2)
+    high = _bits_of_run(p, _load(p, block, 0), run, 4, at, to=2)
     return _less(p, _both(p.b.or_, low, high), 4)
 
 
@@ -224,19 +240,18 @@ def _six_bits(p: FunctionBuilder, block: ir.Value) -> Scales:
     return _scaled(p, _half(p, block, 0), found[0]), offsets
 
 
-def _q4_k(p: FunctionBuilder, block: ir.Value, part: int) -> Codes:
-    return _bits(p, _load(p, block, 16 + 32 * (part // 2)), 4 * (part % 2), 4)
+def _q4_k(p: FunctionBuilder, block: ir.Value, run: ir.Value, at: int) -> Codes:
+    return _bits(p, _run(p, block, 16, run, 32), 4 * at, 4)
 
 
-def _q5_k(p: FunctionBuilder, block: ir.Value, part: int) -> Codes:
-    low = _bits(p, _load(p, block, 48 + 32 * (part // 2)), 4 * (part % 2), 4)
-    return _both(p.b.or_, low, _bits(p, _load(p, block, 16), part, 1, to=4))
+def _q5_k(p: FunctionBuilder, block: ir.Value, run: ir.Value, at: int) -> Codes:
+    low = _bits(p, _run(p, block, 48, run, 32), 4 * at, 4)
+    return _both(p.b.or_, low, _bits_of_run(p, _load(p, block, 16), run, 2, at, to=4))
 
 
-def _q6_k(p: FunctionBuilder, block: ir.Value, part: int) -> Codes:
-    half, at = divmod(part, 4)
-    low = _bits(p, _load(p, block, 64 * half + 32 * (at % 2)), 4 * (at // 2), 4)
-    high = _bits(p, _load(p, block, 128 + 32 * half), 2 * at, 2, to=4)
+def _q6_k(p: FunctionBuilder, block: ir.Value, run: ir.Value, at: int) -> Codes:
+    low = _bits(p, _run(p, block, 32 * (at % 2), run, 64), 4 * (at // 2), 4)
+    high = _bits(p, _run(p, block, 128, run, 32), 2 * at, 2, to=4)
     return _less(p, _both(p.b.or_, low, high), 32)
 
 
@@ -244,12 +259,12 @@ def _q6_k_scales(p: FunctionBuilder, block: ir.Value) -> Scales:
     return _scaled(p, _half(p, block, 208), _load(p, block, 192, 16)), None
 
 
-def _iq4_nl(p: FunctionBuilder, block: ir.Value, _: int) -> Codes:
-    return _signed(p, _looked_up(p, _nibbles(p, block, 2), IQ4_VALUES))
+def _iq4_nl(p: FunctionBuilder, block: ir.Value, _run: ir.Value, _at: int) -> Codes:
+    return _signed(p, _looked_up(p, _nibbles(p, _load(p, block, 2, 16)), IQ4_VALUES))
 
 
-def _iq4_xs(p: FunctionBuilder, block: ir.Value, part: int) -> Codes:
-    return _signed(p, _looked_up(p, _nibbles(p, block, 8 + 16 * part), IQ4_VALUES))
+def _iq4_xs(p: FunctionBuilder, block: ir.Value, run: ir.Value, _at: int) -> Codes:
+    return _signed(p, _looked_up(p, _nibbles(p, _run(p, block, 8, run, 16, 16)), IQ4_VALUES))
 
 
 def _iq4_xs_scales(p: FunctionBuilder, block: ir.Value) -> Scales:
@@ -263,8 +278,8 @@ def _iq4_xs_scales(p: FunctionBuilder, block: ir.Value) -> Scales:
     return b.fmul(b.sitofp(codes, ir.VectorType(F32, 8)), scale), None
 
 
-def _mxfp4(p: FunctionBuilder, block: ir.Value, _: int) -> Codes:
-    return _signed(p, _looked_up(p, _nibbles(p, block, 1), MXFP4_VALUES))
+def _mxfp4(p: FunctionBuilder, block: ir.Value, _run: ir.Value, _at: int) -> Codes:
+    return _signed(p, _looked_up(p, _nibbles(p, _load(p, block, 1, 16)), MXFP4_VALUES))
 
 
 FORMATS: dict[BlockType, Format] = {
@@ -273,11 +288,11 @@ FORMATS: dict[BlockType, Format] = {
     BlockType.Q5_0: Format(_q5_0, _one_scale(0)),
     BlockType.Q5_1: Format(_q5_1, _scale_and_offset, has_offsets=True),
     BlockType.Q8_0: Format(_q8_0, _one_scale(0)),
-    BlockType.Q2_K: Format(_q2_k, _q2_k_scales, group=16, has_offsets=True),
-    BlockType.Q3_K: Format(_q3_k, _q3_k_scales, group=16),
-    BlockType.Q4_K: Format(_q4_k, _six_bits, has_offsets=True),
-    BlockType.Q5_K: Format(_q5_k, _six_bits, has_offsets=True),
-    BlockType.Q6_K: Format(_q6_k, _q6_k_scales, group=16),
+    BlockType.Q2_K: Format(_q2_k, _q2_k_scales, 4, group=16, has_offsets=True),
+    BlockType.Q3_K: Format(_q3_k, _q3_k_scales, 4, group=16),
+    BlockType.Q4_K: Format(_q4_k, _six_bits, 2, has_offsets=True),
+    BlockType.Q5_K: Format(_q5_k, _six_bits, 2, has_offsets=True),
+    BlockType.Q6_K: Format(_q6_k, _q6_k_scales, 4, group=16),
     BlockType.IQ4_NL: Format(_iq4_nl, _one_scale(0)),
     BlockType.IQ4_XS: Format(_iq4_xs, _iq4_xs_scales),
     BlockType.MXFP4: Format(_mxfp4, _e8m0),

@@ -16,7 +16,7 @@ GOLDEN = Path(__file__).parents[4] / "shared" / "golden" / "m1-tiny"
 def test_the_list_names_the_embedded_model_and_those_put_beside_it(mm1, llama):
     """Red: a model that is there cannot be found, or is fetched again."""
     before = mm1("models", "list")
-    assert before.code == 0 and re.match("mini +on first use", before.out)
+    assert before.code == 0 and re.search("^mini +on first use", before.out, re.MULTILINE)
     copy_files(llama, library.data_dir() / "models" / "mine")
     (told,) = [m for m in mm1("models", "list", "--json").json["models"] if m["name"] == "mine"]
     assert told["installed"] is True and Path(told["path"]) == library.data_dir() / "models/mine"
@@ -44,10 +44,14 @@ def test_a_model_that_is_not_there_is_7(mm1, action):
     assert (ran.code, ran.out) == (7, "") and "'mini'" in ran.err
 
 
-def test_only_the_embedded_model_can_be_pulled(mm1):
+def test_the_hub_is_not_asked_offline_nor_for_a_plain_name(mm1):
     """Red: a name from the command line is looked up on the network."""
     ran = mm1("models", "pull", "someone/model")
+    assert ran.code == 7 and "HF_HUB_OFFLINE is set" in ran.err
+    ran = mm1("models", "pull", "model")
     assert ran.code == 7 and "cannot be pulled" in ran.err
+    ran = mm1("models", "pull", "someone/../model")
+    assert ran.code == 2 and "no name of the hub" in ran.err
 
 
 def test_verify_holds_tensors_against_the_config(mm1, llama, tmp_path):
@@ -113,7 +117,7 @@ def test_verify_recomputes_the_recorded_outputs_of_the_official_code(mm1, tmp_pa
 def test_the_embedded_model_is_listed_shown_and_verified(mm1, mini_dir, monkeypatch):
     """Red: the model everyone starts with is not recognised."""
     monkeypatch.setenv("MM1_DATA_DIR", str(mini_dir.parents[1]))
-    assert re.match("mini +installed", mm1("models", "list").out)
+    assert re.search("^mini +installed", mm1("models", "list").out, re.MULTILINE)
     told = mm1("models", "show", "mini", "--json").json
     assert (told["layers"], told["max_positions"]) == (30, 8192)
     ran = mm1("models", "verify", "mini")

@@ -263,7 +263,7 @@ def test_a_second_pull_waits_for_the_first_and_finds_it_done(pulling, home, tmp_
     assert library.verify_files(home / "models/mini") == []
 
 
-def test_only_the_embedded_model_can_be_pulled(home):
+def test_only_what_mm1_comes_with_can_be_pulled_by_a_plain_name(home):
     with pytest.raises(ModelError, match="'maxi' cannot be pulled"):
         library.pull("maxi", ignore)
 
@@ -281,8 +281,9 @@ def test_own_models_are_listed_after_the_embedded_one(home):
     make_model(home / "models/alpha", description="an\nold  model", licence="MIT")
     make_model(home / "models/.pull-1234")
     (home / "models/empty").mkdir()
-    mini, *shipped, alpha, zeta = library.list_models()
+    mini, *shipped, small, coder, alpha, zeta = library.list_models()
     assert all(model.parent == "mini" for model in shipped)
+    assert (small.name, coder.name, coder.installed) == ("small", "coder", False)
     assert (mini.name, mini.installed, mini.size_bytes) == ("mini", False, 0)
     assert (alpha.name, alpha.description, alpha.licence) == ("alpha", "an old model", "MIT")
     assert (zeta.name, zeta.installed, zeta.is_embedded) == ("zeta", True, False)
@@ -302,7 +303,9 @@ def test_resolve_says_what_was_meant_and_what_to_do(home, tmp_path):
     for name, expected in {
         "minni": "did you mean 'mini'",
         "minimax-m2": "did you mean 'minimax-m1'",
-        "completely-different": "known: mini, mini-hybrid, minimax-m1",
+        "smal": "`mm1 models pull small` fetches it",
+        "completely-different": "known: mini, mini-hybrid, small, coder, minimax-m1",
+        "Someone/Model": "`mm1 models pull Someone/Model` fetches it from the hub",
         "mini": "mm1 models pull mini",
         str(tmp_path / "empty"): "holds no config.json",
     }.items():

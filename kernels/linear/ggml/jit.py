@@ -1,0 +1,161 @@
+"""Matmuls with GGML's blocks on CPUs by the JIT, which compiles at the first matmul.
+
+x is rounded to int16 once a call (pack_ir.py), for all parts of a stack. Small M reads the blocks
+as fast as the memory gives them (small_m_ir.py); large M unpacks some outputs into the cache for
+all rows (large_m_ir.py). In either what a row gives does not depend, bit by bit, on the rows beside
+it or on the number of threads.
+
+Whether that code can be made, is right and batch-invariant is probed, not assumed. Where it is not,
+dequantize_blocks.py serves.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from kernels import gradients
+from kernels.ggml import BlockType, GgmlWeight
+from kernels.ggml.random import random_weight
+from kernels.jit import run
+from kernels.linear import dequantize_blocks
+
+SMALL_M = 24
+_CHUNK_BYTES = 2**15  # of weights that a thread takes at a time, at small M
+_WORKSPACE_BYTES = 3 * 2**16  # of unpacked weights in a thread's cache, at large M
+_LANES = 16  # outputs that are unpacked side by side
+_OUTS = 4  # outputs that are computed together at small M
+_PARALLEL_ELEMENTS = 2**15  # of x, from which on more threads than one pack it
+_MOST_COLUMNS = 2**17  # whose scales are on each thread's stack
+_SPAN = 256  # columns of x that share a scale
+_TOLERANCE = 2.0**-13
+
+
+@dataclass(frozen=True, slots=True)
+class PackedRows:
+    """`x` [M, I] rounded to int16, in one piece of memory: what it is, and where."""
+
+    memory: Tensor
+    num_rows: int
+    width: int
+
+    @property
+    def addresses(self) -> tuple[int, int, int, int]:
+        """Of codes, scales, sums of 32 columns and sums of 16: see `pack_ir.PackArgs`."""
+        codes = self.memory.data_ptr()
+        scales = codes + 2 * self.num_rows * self.width
+        sums = scales + 4 * self.num_rows * -(-self.width // _SPAN)
+        return codes, scales, sums, sums + self.num_rows * self.width // 8
+
+
+def linear(x: Tensor, weight: GgmlWeight) -> Tensor:
+    if not supports(x, weight):
+        return dequantize_blocks.linear(x, weight)
+    return _matmul(x, weight).to(x.dtype)
+
+
+def supports(x: Tensor, weight: GgmlWeight) -> bool:
+    """Whether x [M, I] is on a CPU, and nobody wants a gradient."""
+    return x.is_cpu and len(x) > 0 and not gradients.wanted(x) and supports_weight(weight)
+
+
+def supports_weight(weight: GgmlWeight) -> bool:
+    packed = weight.packed
+    is_known = packed.is_cpu and packed.is_contiguous() and weight.shape[-1] <= _MOST_COLUMNS
+    return is_known and is_usable(weight.type)
+
+
+def pack(x: Tensor) -> PackedRows:
+    """`x` [M, I], I a multiple of 32."""
+    from kernels.linear.ggml import pack_ir
+
+    rows = x.float().contiguous()
+    num_rows, width = rows.shape
+    num_bytes = num_rows * (2 * width + 4 * -(-width // _SPAN) + 3 * width // 8)
+    packed = PackedRows(torch.empty(num_bytes, dtype=torch.uint8), num_rows, width)
+    args = pack_ir.PackArgs(rows.data_ptr(), *packed.addresses, num_rows, width, 1, 0)
+    num_threads = None if rows.numel() >= _PARALLEL_ELEMENTS else 1
+    run.run(pack_ir.compiled(), args, num_threads)
+    return packed
+
+
+def multiply(rows: PackedRows, weight: GgmlWeight, out: Tensor) -> None:
+    """Into `out` [M, O] float32, of which a row lies together: perhaps some columns of another."""
+    num_out, width = weight.shape
+    if width != rows.width:
+        raise ValueError(f"linear: rows of {rows.width} elements, a weight of {[num_out, width]}")
+    multiply_some = _small_m if rows.num_rows <= SMALL_M else _large_m
+    multiply_some(rows, weight, out)
+
+
+@run.probed
+def is_usable(kind: BlockType) -> Iterator[run.Check]:
+    """Whether weights of `kind` can be multiplied, at small M and at large."""
+    generator = torch.Generator().manual_seed(0)
+    width = 2 * _SPAN if kind.elements == _SPAN else _SPAN + 96
+    weight = random_weight(kind, _LANES + 5, width, generator)
+    for num_rows in (7, SMALL_M + 5):
+        x = torch.randn(num_rows, width, generator=generator)
+        got = _matmul(x, weight)
+        yield got, x.double() @ weight.dequantize(torch.float64).T, _TOLERANCE
+        if num_rows <= SMALL_M:
+            yield got, torch.cat([_matmul(row[None], weight) for row in x]), 0.0
+
+
+def _matmul(x: Tensor, weight: GgmlWeight) -> Tensor:
+    out = torch.empty(len(x), weight.shape[0])
+    if x.shape[1] != weight.shape[1]:
+        raise ValueError(f"linear: rows of {x.shape[1]} elements, a weight of {[*weight.shape]}")
+    multiply(pack(x), weight, out)
+    return out
+
+
+def _small_m(rows: PackedRows, weight: GgmlWeight, out: Tensor) -> None:
+    from kernels.linear.ggml import small_m_ir
+
+    row_bytes = weight.packed.shape[1]
+    args = small_m_ir.GemmArgs(
+        *_inputs(rows, weight),
+        out.data_ptr(),
+        rows.num_rows,
+        weight.shape[0],
+        rows.width,
+        out.stride(0),
+        _OUTS * max(1, _CHUNK_BYTES // (_OUTS * row_bytes)),
+        0,
+    )
+    run.run(small_m_ir.compiled(weight.type), args)
+
+
+def _large_m(rows: PackedRows, weight: GgmlWeight, out: Tensor) -> None:
+    from kernels.linear.ggml import large_m_ir
+
+    num_threads, num_out = torch.get_num_threads(), weight.shape[0]
+    most = _WORKSPACE_BYTES // large_m_ir.workspace_bytes(rows.width, _LANES)
+    each = -(-num_out // (2 * num_threads * _LANES))  # so that there is work for all
+    chunk = _LANES * max(1, min(most, each))
+    num_bytes = large_m_ir.workspace_bytes(rows.width, chunk)
+    workspace = torch.empty(num_threads * num_bytes, dtype=torch.uint8)
+    args = large_m_ir.GemmArgs(
+        *_inputs(rows, weight),
+        out.data_ptr(),
+        workspace.data_ptr(),
+        rows.num_rows,
+        num_out,
+        rows.width,
+        out.stride(0),
+        chunk,
+        num_bytes,
+        0,
+        0,
+    )
+    run.run(large_m_ir.compiled(weight.type), args)
+
+
+def _inputs(rows: PackedRows, weight: GgmlWeight) -> tuple[int, int, int, int]:
+    from kernels.linear.ggml.unpack_ir import FORMATS
+
+    codes, scales, sums, half_sums = rows.addresses
+    of_groups = sums if FORMATS[weight.type].group == 32 else half_sums
+    return codes, scales, of_groups, weight.packed.data_ptr()
