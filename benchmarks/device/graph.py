@@ -78,7 +78,7 @@ def _parts(context: Context) -> list[Tensor]:
     assert context.logits is not None
     found = [context.logits]
     for state in context.states:
-        if isinstance(state, LightningState):
+        if isinstance(state, LightningState | DeltaState):
             found.append(state.tensor)
         elif isinstance(state, DeltaState):
             found += state.tensors().values()

@@ -6,7 +6,8 @@ import pytest
 import torch
 from measure import relative_rms
 
-from engine.layers.delta import DeltaOptions, DeltaState, GatedDeltaNet
+from engine.config import DeltaOptions
+from engine.layers.delta import DeltaState, GatedDeltaNet
 
 HIDDEN = 48
 CPU = torch.device("cpu")
