@@ -58,7 +58,7 @@ def bf16_packed(weight: Tensor) -> Tensor:
 
 def blocks_like(kind: kernels.BlockType, weight: Tensor) -> kernels.GgmlWeight:
     generator = torch.Generator().manual_seed(0)
-    return random_weight(kind, *weight.shape, generator)
+    return random_weight(kind, weight.shape[0], weight.shape[1], generator)
 
 
 # Bytes of a weight, how it is stored, and the product.
