@@ -23,8 +23,8 @@ from kernels.experts import ExpertStack
 from kernels.ggml import BlockType, GgmlWeight
 from kernels.linear import fp16_weight as _fp16_weight
 from kernels.linear import jit as _linear_jit
+from kernels.linear import narrow as _narrow
 from kernels.linear import onednn as _onednn
-from kernels.linear import upcast_blocks as _upcast_blocks
 from kernels.linear.fp16_weight import PackedWeight
 from kernels.linear.ggml import jit as _ggml_jit
 from kernels.quantized import Int4Weight, Int8Weight, StackedWeight, Weight
@@ -310,7 +310,7 @@ def linear(
     """
     if isinstance(weight, PackedWeight):
         return _fp16_weight.linear(x, weight)
-    if not isinstance(weight, Tensor) or _upcast_blocks.supports(x, weight):
+    if not isinstance(weight, Tensor) or _narrow.serves(x, weight):
         if x.dim() == 2:
             return _linear.of_rows(x, weight, implementation)
         product = _linear.of_rows(x.reshape(-1, x.shape[-1]), weight, implementation)
@@ -334,8 +334,10 @@ def embedding(ids: Tensor, weight: Tensor | GgmlWeight) -> Tensor:
 
 def is_batch_invariant(weight: Weight | PackedWeight) -> bool:
     """Whether `linear` gives each of M <= 16 float32 rows the bits it gives it alone, on a CPU."""
-    if isinstance(weight, Tensor | PackedWeight):
-        return isinstance(weight, PackedWeight)
+    if isinstance(weight, PackedWeight):
+        return True
+    if isinstance(weight, Tensor):
+        return _narrow.supports_weight(weight)
     if isinstance(weight, StackedWeight):
         return all(map(is_batch_invariant, weight.parts))
     if isinstance(weight, GgmlWeight):

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from kernels.experts.stack import ExpertStack
-from kernels.linear import jit, of_rows
+from kernels.linear import jit, of_rows, upcast_blocks
 from kernels.quantized import Weight
 
 # M is rounded up, more so from here on: oneDNN keeps code for each M, 0.5 MB.
@@ -26,8 +26,8 @@ def experts(
         gate_up.hint(chosen)
     for expert in chosen:
         tokens, slots = (expert_ids == expert).nonzero(as_tuple=True)
-        gate, up = of_rows(_rows(x, tokens), gate_up[expert]).chunk(2, dim=-1)  # [t, F] each
-        routed = of_rows(F.silu(gate) * up, down[expert])[: len(tokens)]  # [t, D]
+        gate, up = _matmul(_rows(x, tokens), gate_up[expert]).chunk(2, dim=-1)  # [t, F] each
+        routed = _matmul(F.silu(gate) * up, down[expert])[: len(tokens)]  # [t, D]
         weight = expert_weights[tokens, slots].float()[:, None]
         # A token meets an expert once, so no two rows of one index_add collide.
         out.index_add_(0, tokens, routed.float() * weight)
@@ -40,3 +40,9 @@ def _rows(x: Tensor, tokens: Tensor) -> Tensor:
         step = _STEP if len(tokens) <= _LARGE_M else _LARGE_STEP
         tokens = F.pad(tokens, (0, -len(tokens) % step))
     return x[tokens]
+
+
+def _matmul(x: Tensor, weight: Weight) -> Tensor:
+    if isinstance(weight, Tensor) and weight.dtype != x.dtype:  # the bits of what is widened before
+        return upcast_blocks.linear(x, weight)
+    return of_rows(x, weight)

@@ -2,7 +2,7 @@ import torch
 
 from kernels import gradients
 from kernels.ggml import GgmlWeight
-from kernels.linear import dense, dequantize_blocks, jit, naive, onednn, upcast_blocks
+from kernels.linear import dense, dequantize_blocks, jit, naive, narrow, onednn, upcast_blocks
 from kernels.linear.ggml import jit as ggml_jit
 from kernels.quantized import IntWeight, StackedWeight, Weight
 from kernels.registry import HAS_TRITON, Registry, on_first_call
@@ -36,6 +36,8 @@ def of_rows(x: torch.Tensor, weight: Weight, implementation: str | None = None) 
         return GGML.choose(x.device, x.dtype, implementation).function(x, weight)
     if not isinstance(weight, torch.Tensor):
         return QUANTIZED.choose(x.device, x.dtype, implementation).function(x, weight)
+    if narrow.serves(x, weight):
+        return narrow.linear(x, weight)
     if weight.dtype != x.dtype:
         return upcast_blocks.linear(x, weight)
     return REGISTRY.choose(x.device, x.dtype, implementation).function(x, weight)

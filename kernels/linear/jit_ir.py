@@ -24,7 +24,18 @@ from functools import cache
 from llvmlite import ir
 
 from kernels.jit import builder
-from kernels.jit.builder import F16, F32, I8, I64, INTEGERS, LANES, VECTOR, FunctionBuilder
+from kernels.jit.builder import (
+    F16,
+    F32,
+    I8,
+    I16,
+    I32,
+    I64,
+    INTEGERS,
+    LANES,
+    VECTOR,
+    FunctionBuilder,
+)
 
 OUTS = 4  # that are computed together
 _MIDDLE = 8.0  # of int4 codes
@@ -55,6 +66,12 @@ class GemmArgs(Structure):
 def compiled(group: int) -> int:
     """The address of the function that does its part of a `GemmArgs`; `group` is 0 for int8."""
     return builder.compiled(lambda function, has_many: write(function, group, has_many))
+
+
+@cache
+def compiled_narrow(dtype: str) -> int:
+    """As `compiled`, with codes that are plain weights: float16 or bfloat16."""
+    return builder.compiled(lambda function, has_many: write_narrow(function, dtype, has_many))
 
 
 class DequantArgs(Structure):
@@ -100,9 +117,16 @@ def write(function: ir.Function, group: int, has_many_registers: bool) -> None:
         tiles = ((4, 2), (2, 2), (1, OUTS)) if has_many_registers else ((2, 1), (1, 2))
         _Int4Gemm(function, group).write(tiles)
         return
-    # At small M threads wait for the memory, which is fastest along one run of addresses.
-    heights = (8, 4, 2, 1) if has_many_registers else (2, 1)
-    _Int8Gemm(function).write([(height, 1) for height in heights])
+    _Int8Gemm(function).write(_tall_tiles(has_many_registers))
+
+
+def write_narrow(function: ir.Function, dtype: str, has_many_registers: bool) -> None:
+    _NarrowGemm(function, dtype).write(_tall_tiles(has_many_registers))
+
+
+def _tall_tiles(has_many_registers: bool) -> list[tuple[int, int]]:
+    """At small M threads wait for the memory, which is fastest along one run of addresses."""
+    return [(height, 1) for height in ((8, 4, 2, 1) if has_many_registers else (2, 1))]
 
 
 def _four_bits(b: ir.IRBuilder, integers: ir.Value, bit: int, less: float) -> ir.Value:
@@ -168,6 +192,17 @@ class _Gemm(FunctionBuilder):
 
 
 class _Int8Gemm(_Gemm):
+    element = I8
+
+    def numbers(self, codes: ir.Value, column: ir.Value, count: int = 0) -> ir.Value:
+        """`count` codes, or one, as float32."""
+        integer = self.load(codes, I8, column, count)
+        return self.b.sitofp(integer, VECTOR if count else F32)
+
+    def scaled(self, total: ir.Value, out: ir.Value) -> ir.Value:
+        """A finished sum."""
+        return self.b.fmul(self.load(self.scales, F32, out), total)
+
     def tile(
         self,
         outs: Sequence[ir.Value],
@@ -175,7 +210,7 @@ class _Int8Gemm(_Gemm):
         start: int,  # noqa: ARG002 (nothing was prepared)
     ) -> list[list[ir.Value]]:
         b = self.b
-        codes = [self.row_of(self.codes, I8, out, self.width) for out in outs]
+        codes = [self.row_of(self.codes, self.element, out, self.width) for out in outs]
         ahead = b.mul(self.width, I64(OUTS))
         xs = [self.row_of(self.x, F32, row, self.width) for row in rows]
         banks = [self.accumulators(outs, rows) for _ in range(_INT8_ACCUMULATORS)]
@@ -188,29 +223,47 @@ class _Int8Gemm(_Gemm):
                     columns = [self.load(x, F32, column, LANES) for x in xs]
                     for code, of_out in zip(codes, banks[bank], strict=True):
                         if bank == 0:
-                            self.prefetch(code, I8, b.add(column, ahead))
-                        integers = b.sext(self.load(code, I8, column, LANES), INTEGERS)
-                        numbers = b.sitofp(integers, VECTOR)
+                            self.prefetch(code, self.element, b.add(column, ahead))
+                        numbers = self.numbers(code, column, LANES)
                         for x, accumulator in zip(columns, of_out, strict=True):
                             self.fma_into(accumulator, numbers, x)
             begun = stop
-        totals: list[list[tuple[ir.Value, ir.Value]]] = []
-        for number, out in enumerate(outs):
-            scale = self.load(self.scales, F32, out)
+        totals: list[list[ir.Value]] = []
+        for number in range(len(outs)):
             totals.append([])
             for row in range(len(rows)):
                 sums = [b.load(bank[number][row], typ=VECTOR) for bank in banks]
                 while len(sums) > 1:
                     sums.append(b.fadd(sums.pop(), sums.pop()))
-                totals[-1].append((self.local(self.lane_sum(sums[0])), scale))
+                totals[-1].append(self.local(self.lane_sum(sums[0])))
         with self.loop(begun, self.width, 1) as column:
             for code, of_out in zip(codes, totals, strict=True):
-                value = b.sitofp(self.load(code, I8, column), F32)
-                for x, (total, _) in zip(xs, of_out, strict=True):
+                value = self.numbers(code, column)
+                for x, total in zip(xs, of_out, strict=True):
                     self.fma_into(total, value, self.load(x, F32, column))
         return [
-            [b.fmul(scale, b.load(total, typ=F32)) for total, scale in of_out] for of_out in totals
+            [self.scaled(b.load(total, typ=F32), out) for total in of_out]
+            for out, of_out in zip(outs, totals, strict=True)
         ]
+
+
+class _NarrowGemm(_Int8Gemm):
+    """With plain weights of two bytes each."""
+
+    def __init__(self, function: ir.Function, dtype: str) -> None:
+        super().__init__(function)
+        self.element = F16 if dtype == "float16" else I16
+
+    def numbers(self, codes: ir.Value, column: ir.Value, count: int = 0) -> ir.Value:
+        b, narrow = self.b, self.load(codes, self.element, column, count)
+        if self.element == F16:
+            return b.fpext(narrow, VECTOR if count else F32)
+        integer = INTEGERS if count else I32  # bfloat16: the upper half of a float32
+        half = integer([16] * count) if count else I32(16)
+        return b.bitcast(b.shl(b.zext(narrow, integer), half), VECTOR if count else F32)
+
+    def scaled(self, total: ir.Value, out: ir.Value) -> ir.Value:  # noqa: ARG002 (has no scale)
+        return total
 
 
 class _Int4Gemm(_Gemm):

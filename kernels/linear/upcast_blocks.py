@@ -4,10 +4,8 @@ A block of outputs at a time is widened into one small buffer and multiplied whi
 cache: a whole expert of MiniMax-M1 widened into fresh memory costs seven times its matmul at M = 1.
 """
 
-import torch
 from torch import Tensor
 
-from kernels import gradients
 from kernels.linear import dense
 
 _BLOCK_ELEMENTS = 2**20  # as kernels/linear/dequantize_blocks.py, for the same reason
@@ -15,12 +13,6 @@ _BLOCK_ELEMENTS = 2**20  # as kernels/linear/dequantize_blocks.py, for the same 
 # measured with MKL, 1,497 or 170 rows at a time differ from all at once, multiples of 16 do not.
 _PANEL_ROWS = 64
 _EVEN_ROWS = 16
-
-
-def supports(x: Tensor, weight: Tensor) -> bool:
-    """Whether x is float32 and `weight` narrower, and nobody wants a gradient."""
-    is_narrow = weight.dtype in (torch.float16, torch.bfloat16) and not weight.is_mkldnn
-    return is_narrow and x.dtype == torch.float32 and not gradients.wanted(x, weight)
 
 
 def linear(x: Tensor, weight: Tensor) -> Tensor:
