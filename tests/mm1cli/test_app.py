@@ -204,7 +204,9 @@ def test_help_shows_defaults_and_brackets(mm1, monkeypatch):
     """Red: what stands in brackets is taken for markup."""
     monkeypatch.setenv("COLUMNS", "200")
     shown = mm1("analyze", "--help").out
-    assert all(words in shown for words in ("[mini]", "[cpu]", "[auto]", "tags [str]", "[1024]"))
+    assert all(
+        words in shown for words in ("--model", "-m", "[cpu]", "[auto]", "tags [str]", "[1024]")
+    )
 
 
 def test_counting_imports_no_torch(llama, notes):
