@@ -80,8 +80,6 @@ def _parts(context: Context) -> list[Tensor]:
     for state in context.states:
         if isinstance(state, LightningState | DeltaState):
             found.append(state.tensor)
-        elif isinstance(state, DeltaState):
-            found += state.tensors().values()
         else:
             for side in (0, 1):
                 rows = [dense(pair[side], torch.float32) for pair in state.segments()]
