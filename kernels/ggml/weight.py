@@ -23,7 +23,7 @@ class GgmlWeight:
 
     def __post_init__(self) -> None:
         row_bytes = self.packed.shape[-1]
-        if row_bytes % self.type.num_bytes:
+        if self.packed.dtype != torch.uint8 or row_bytes % self.type.num_bytes:
             raise ValueError(f"{self.type}: {row_bytes} bytes a row, {self.type.num_bytes} a block")
 
     def dequantize(self, dtype: torch.dtype = torch.float32) -> Tensor:

@@ -47,14 +47,4 @@ def _of_stacked(x: torch.Tensor, weight: StackedWeight, name: str | None) -> tor
     """Every part into its columns of one result, x packed once for all parts of blocks."""
     if name is not None or x.dtype == torch.float64 or gradients.wanted(x):
         return torch.cat([of_rows(x, part, name) for part in weight.parts], dim=1)
-    out = x.new_empty(len(x), weight.shape[0], dtype=torch.float32)
-    packed, start = None, 0
-    for part in weight.parts:
-        columns = out[:, start : start + part.shape[0]]
-        start += part.shape[0]
-        if isinstance(part, GgmlWeight) and ggml_jit.supports(x, part):
-            packed = packed or ggml_jit.pack(x)
-            ggml_jit.multiply(packed, part, columns)
-        else:
-            columns.copy_(of_rows(x, part))
-    return out.to(x.dtype)
+    return ggml_jit.stacked(x, weight.parts, lambda part: of_rows(x, part)).to(x.dtype)

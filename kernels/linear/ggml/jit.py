@@ -9,7 +9,7 @@ Whether that code can be made, is right and batch-invariant is probed, not assum
 dequantize_blocks.py serves.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -20,6 +20,7 @@ from kernels.ggml import BlockType, GgmlWeight
 from kernels.ggml.random import random_weight
 from kernels.jit import run
 from kernels.linear import dequantize_blocks
+from kernels.quantized import Weight
 
 SMALL_M = 24
 _CHUNK_BYTES = 2**15  # of weights that a thread takes at a time, at small M
@@ -57,13 +58,14 @@ def linear(x: Tensor, weight: GgmlWeight) -> Tensor:
 
 def supports(x: Tensor, weight: GgmlWeight) -> bool:
     """Whether x [M, I] is on a CPU, and nobody wants a gradient."""
-    return x.is_cpu and len(x) > 0 and not gradients.wanted(x) and supports_weight(weight)
+    return x.is_cpu and x.shape[0] > 0 and not gradients.wanted(x) and supports_weight(weight)
 
 
 def supports_weight(weight: GgmlWeight) -> bool:
-    packed = weight.packed
-    is_known = packed.is_cpu and packed.is_contiguous() and weight.shape[-1] <= _MOST_COLUMNS
-    return is_known and is_usable(weight.type)
+    packed, kind = weight.packed, weight.type
+    is_known = packed.is_cpu and packed.is_contiguous() and packed.dim() == 2
+    most_bytes = _MOST_COLUMNS // kind.elements * kind.num_bytes
+    return is_known and packed.shape[1] <= most_bytes and is_usable(kind)
 
 
 def pack(x: Tensor) -> PackedRows:
@@ -80,13 +82,11 @@ def pack(x: Tensor) -> PackedRows:
     return packed
 
 
-def multiply(rows: PackedRows, weight: GgmlWeight, out: Tensor) -> None:
-    """Into `out` [M, O] float32, of which a row lies together: perhaps some columns of another."""
-    num_out, width = weight.shape
-    if width != rows.width:
-        raise ValueError(f"linear: rows of {rows.width} elements, a weight of {[num_out, width]}")
+def multiply(rows: PackedRows, weight: GgmlWeight, out: Tensor, first: int = 0) -> None:
+    """Into the columns of `out` [M, more] float32, contiguous, from number `first` on."""
+    _check(rows.width, weight)
     multiply_some = _small_m if rows.num_rows <= SMALL_M else _large_m
-    multiply_some(rows, weight, out)
+    multiply_some(rows, weight, out.data_ptr() + 4 * first, out.shape[1])
 
 
 @run.probed
@@ -104,34 +104,56 @@ def is_usable(kind: BlockType) -> Iterator[run.Check]:
 
 
 def _matmul(x: Tensor, weight: GgmlWeight) -> Tensor:
-    out = torch.empty(len(x), weight.shape[0])
-    if x.shape[1] != weight.shape[1]:
-        raise ValueError(f"linear: rows of {x.shape[1]} elements, a weight of {[*weight.shape]}")
+    _check(x.shape[1], weight)
+    out = torch.empty(x.shape[0], weight.packed.shape[0])
     multiply(pack(x), weight, out)
     return out
 
 
-def _small_m(rows: PackedRows, weight: GgmlWeight, out: Tensor) -> None:
+def stacked(x: Tensor, parts: Sequence[Weight], of_other: Callable[[Weight], Tensor]) -> Tensor:
+    """`x` [M, I] with each of `parts`, one result beside the other: [M, O] float32.
+
+    x is packed once for all that are blocks; `of_other` multiplies what is served elsewhere.
+    """
+    heights = [p.packed.shape[0] if isinstance(p, GgmlWeight) else p.shape[0] for p in parts]
+    out = torch.empty(x.shape[0], sum(heights), dtype=torch.float32, device=x.device)
+    packed, start = None, 0
+    for part, height in zip(parts, heights, strict=True):
+        if isinstance(part, GgmlWeight) and supports(x, part):
+            packed = packed or pack(x)
+            multiply(packed, part, out, start)
+        else:
+            out[:, start : start + height] = of_other(part)
+        start += height
+    return out
+
+
+def _check(width: int, weight: GgmlWeight) -> None:
+    if width * weight.type.num_bytes != weight.packed.shape[1] * weight.type.elements:
+        raise ValueError(f"linear: rows of {width} elements, a weight of {[*weight.shape]}")
+
+
+def _small_m(rows: PackedRows, weight: GgmlWeight, address: int, out_stride: int) -> None:
     from kernels.linear.ggml import small_m_ir
 
-    row_bytes = weight.packed.shape[1]
+    num_out, row_bytes = weight.packed.shape
     args = small_m_ir.GemmArgs(
         *_inputs(rows, weight),
-        out.data_ptr(),
+        address,
         rows.num_rows,
-        weight.shape[0],
+        num_out,
         rows.width,
-        out.stride(0),
+        out_stride,
         _OUTS * max(1, _CHUNK_BYTES // (_OUTS * row_bytes)),
         0,
     )
     run.run(small_m_ir.compiled(weight.type), args)
 
 
-def _large_m(rows: PackedRows, weight: GgmlWeight, out: Tensor) -> None:
+def _large_m(rows: PackedRows, weight: GgmlWeight, address: int, out_stride: int) -> None:
     from kernels.linear.ggml import large_m_ir
 
-    num_threads, num_out = torch.get_num_threads(), weight.shape[0]
+    num_threads, num_out = torch.get_num_threads(), weight.packed.shape[0]
     most = _WORKSPACE_BYTES // large_m_ir.workspace_bytes(rows.width, _LANES)
     each = -(-num_out // (2 * num_threads * _LANES))  # so that there is work for all
     chunk = _LANES * max(1, min(most, each))
@@ -139,12 +161,12 @@ def _large_m(rows: PackedRows, weight: GgmlWeight, out: Tensor) -> None:
     workspace = torch.empty(num_threads * num_bytes, dtype=torch.uint8)
     args = large_m_ir.GemmArgs(
         *_inputs(rows, weight),
-        out.data_ptr(),
+        address,
         workspace.data_ptr(),
         rows.num_rows,
         num_out,
         rows.width,
-        out.stride(0),
+        out_stride,
         chunk,
         num_bytes,
         0,
