@@ -31,7 +31,7 @@ DEFAULT_ALIGNMENT: Final = 32
 
 # Far above any model's, so that a file of holes cannot keep us busy or fill the memory.
 _MOST_BYTES: Final = 2**30
-_MOST_TEXTS: Final = 2**24
+_MOST_TEXTS: Final = 2**21
 _MOST_ENTRIES: Final = 2**20
 _U64: Final = struct.Struct("<Q")
 _READERS: Final = {kind: struct.Struct("<" + code) for kind, code in SCALARS.items()}

@@ -58,16 +58,16 @@ def transformers_model(path, folder):
 
 
 def assert_same(path, folder, most, lengths=(1, 7, 90), num_tokens=CONTEXT):
-    model, server = transformers_model(path, folder), LlamaServer(path, num_tokens)
     random = np.random.default_rng(3)
-    for length in lengths:
-        ids = random.integers(3, 260, length).tolist()
-        want = server.log_probs(ids, VOCAB)
+    prompts = [random.integers(3, 260, length).tolist() for length in lengths]
+    with LlamaServer(path, num_tokens) as server:
+        wanted = [server.log_probs(ids, VOCAB) for ids in prompts]
+    model = transformers_model(path, folder)
+    for ids, want in zip(prompts, wanted, strict=True):
         with torch.inference_mode():
             logits = model(torch.tensor([ids])).logits[0, -1].double()
-        got = logits.log_softmax(-1).numpy()
-        assert np.abs(got - want).max() < most, length
-    assert np.ptp(got) > 0.5, "nearly equal, whatever is computed"
+        assert np.abs(logits.log_softmax(-1).numpy() - want).max() < most, len(ids)
+        assert np.ptp(want) > 0.5, "nearly equal, whatever is computed"
 
 
 def rope_factors():

@@ -1,5 +1,5 @@
-"""Tokenizers of GGUF files: the ids are those of llama-server on the same file, text comes back, and
-no document speaks with the template's voice.
+"""Tokenizers of GGUF files: ids are those of llama-server on the same file, text comes back, and no
+document speaks with the template's voice.
 """
 
 import json
@@ -56,9 +56,11 @@ def gguf_of(folder, name, metadata) -> Path:
 
 
 def assert_as_llama_server(path, texts=HARD):
-    tokenizer, server = Tokenizer(path), LlamaServer(path)
-    for text in texts:
-        assert tokenizer.encode(text) == server.tokenize(text), text
+    tokenizer = Tokenizer(path)
+    with LlamaServer(path) as server:
+        wanted = [server.tokenize(text) for text in texts]
+    for text, want in zip(texts, wanted, strict=True):
+        assert tokenizer.encode(text) == want, text
         assert tokenizer.decode(tokenizer.encode(text)) == text
 
 
@@ -83,7 +85,8 @@ def test_sentencepiece_ids_are_llama_servers(options, folder):
 def test_markup_ids_are_llama_servers(folder):
     path = gguf_of(folder, "markup", trained_tokenizer(HARD * 3, "qwen2"))
     text = "<|im_start|>user\nHello world's<|im_end|>\n<|im_start|>assistant\n"
-    want = LlamaServer(path).tokenize(text, is_markup=True)
+    with LlamaServer(path) as server:
+        want = server.tokenize(text, is_markup=True)
     assert Tokenizer(path).encode_markup(text) == want
 
 
