@@ -181,6 +181,13 @@ def gguf_info(path: Path) -> "GgufInfo":
     return read_info(path)
 
 
+def gguf_kinds() -> frozenset[str]:
+    """The quantisations of GGUF files that the engine reads, by ggml's names."""
+    from engine.gguf.file import KINDS
+
+    return frozenset(kind.name for kind in KINDS)
+
+
 def gguf_architectures() -> tuple[str, ...]:
     """Those of GGUF files that the engine knows."""
     from engine.gguf.architectures import KNOWN

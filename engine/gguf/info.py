@@ -8,6 +8,7 @@ from pathlib import Path
 from gguf.constants import GGML_QUANT_SIZES
 from gguf.constants import GGMLQuantizationType as Kind
 
+from engine.errors import GgufError
 from engine.gguf.file import read_headers
 from engine.gguf.header import Header, TensorEntry
 from engine.gguf.metadata import Metadata, get
@@ -29,8 +30,11 @@ class GgufInfo:
 
 
 def read_info(source: Path) -> GgufInfo:
-    """Of the model that `source` is, or is one of the files of. Raises GgufError or OSError."""
+    """Of the model that `source` is, or is one of the files of. Raises GgufError or OSError; that
+    a tensor ends behind its file, too."""
     headers = read_headers(source)
+    for header in headers:
+        _check_length(header)
     metadata = headers[0].metadata
     architecture = get(metadata, "general.architecture", str)
     return GgufInfo(
@@ -45,6 +49,20 @@ def read_info(source: Path) -> GgufInfo:
     )
 
 
+def _check_length(header: Header) -> None:
+    ends = [header.data_start + entry.offset + _tensor_bytes(entry) for entry in header.entries]
+    if (end := max(ends, default=0)) > len(header.data):
+        raise GgufError(f"cut short: {len(header.data)} bytes, at least {end} are announced")
+
+
+def _tensor_bytes(entry: TensorEntry) -> int:
+    """By its kind; of a kind we do not know not even that is known."""
+    if entry.kind not in GGML_QUANT_SIZES:
+        return 0
+    elements, num_bytes = GGML_QUANT_SIZES[Kind(entry.kind)]
+    return math.prod(entry.shape) // elements * num_bytes
+
+
 def _entries(headers: list[Header]) -> list[TensorEntry]:
     return [entry for header in headers for entry in header.entries]
 
@@ -54,8 +72,7 @@ def _kinds(entries: list[TensorEntry]) -> tuple[str, ...]:
     for entry in entries:
         is_known = entry.kind in GGML_QUANT_SIZES
         name = Kind(entry.kind).name if is_known else f"kind {entry.kind}"
-        elements, num_bytes = GGML_QUANT_SIZES[Kind(entry.kind)] if is_known else (1, 1)
-        sizes[name] += math.prod(entry.shape) // elements * num_bytes
+        sizes[name] += _tensor_bytes(entry) or math.prod(entry.shape)
     return tuple(name for name, _ in sizes.most_common())
 
 

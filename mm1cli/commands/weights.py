@@ -109,7 +109,7 @@ def import_gguf(
 
 def _gguf_file(name: str, settings: Settings) -> Path:
     """The file of that path, or of a model by that name. Raises ModelError."""
-    if (path := Path(name)).is_file():
+    if (path := Path(name).expanduser()).is_file() or path.is_absolute() or name[:1] == ".":
         return path
     path = library.resolve(name, models_dir(settings))
     if path.is_dir():

@@ -12,6 +12,7 @@ from mm1cli.models.weights import label_of
 _MOST_BYTES = 2**62
 _BESIDE_BYTES = 300_000_000  # Python, libraries, and what a short context takes
 _SHARE_BESIDE = 1.1
+_SERVE = "serve it with llama-server"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,13 +52,11 @@ def _gguf(path: Path) -> Description:
         why = str(error)
         is_cut = why.startswith("cut short")
         return Description(problem=f"{why}: fetch it again" if is_cut else why)
-    known = model_files.gguf_architectures()
-    problem = ""
+    known, readable, problem = model_files.gguf_architectures(), model_files.gguf_kinds(), ""
     if info.architecture not in known:
-        problem = (
-            f"not supported: {info.architecture}, known: {', '.join(known)}; serve it with "
-            "llama-server"
-        )
+        problem = f"not supported: {info.architecture:.40}, known: {', '.join(known)}; {_SERVE}"
+    elif odd := [kind for kind in info.kinds if kind not in readable]:
+        problem = f"not supported: weights in {odd[0]}; get it as Q4_K_M or Q8_0, or {_SERVE}"
     return Description(
         family=info.architecture,
         num_parameters=info.num_parameters,

@@ -87,7 +87,6 @@ def test_tables_fit_terminals(monkeypatch, columns, hub):
 
 def test_a_run_says_which_model_it_takes_and_why(mm1, llama, notes, monkeypatch):
     """Red: somebody is answered by a model they did not know of."""
-    monkeypatch.delenv("MM1_MODEL")
     copy_files(llama, library.data_dir() / "models" / "mine")
     assert mm1("models", "use", "mine").out == "default: mine\n"
     told = mm1("models", "list", "--json").json
@@ -101,14 +100,16 @@ def test_a_run_says_which_model_it_takes_and_why(mm1, llama, notes, monkeypatch)
     assert "model:" not in mm1("tokens", notes, "-m", "mine").err
 
 
-def test_use_refuses_what_cannot_run_and_tells_what_wins(mm1, llama, tmp_path):
+def test_use_refuses_what_cannot_run_and_tells_what_wins(mm1, llama, tmp_path, monkeypatch):
     assert mm1("models", "use", "nothing").code == 7
     other = write_tiny_gguf(tmp_path / "a.gguf", architecture="tarsier")
     ran = mm1("models", "use", other)
     assert ran.code == 7 and "not supported: tarsier" in ran.err
     ran = mm1("models", "use", llama)
     assert ran.out == f"default: {llama}\n"
-    assert "MM1_MODEL says mini" in ran.err
+    assert ran.err == ""
+    monkeypatch.setenv("MM1_MODEL", "mini")
+    assert "MM1_MODEL says mini, and that is" in mm1("models", "use", llama).err
     assert mm1("models", "use", "auto").code == 0
 
 
