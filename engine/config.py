@@ -129,7 +129,8 @@ class DeltaOptions:
     Each of `num_key_heads` queries and keys of `key_dim` serves as many neighbours of
     `num_value_heads` values of `value_dim`. `taps` is what the short convolution spans, in tokens.
     With `interleaved` the projected rows stand key head by key head, each [q|k|v|z] and [b|a];
-    otherwise all heads' q first, and so on.
+    otherwise all heads' q first, and so on. With `tiled` values are not grouped by the key they
+    share, but value v's key is v modulo `num_key_heads`, as llama.cpp stores them.
     """
 
     num_key_heads: int = 1
@@ -138,6 +139,7 @@ class DeltaOptions:
     value_dim: int = 1
     taps: int = 4
     interleaved: bool = False
+    tiled: bool = False
 
     @property
     def key_size(self) -> int:

@@ -137,8 +137,63 @@ _EXPERTS = {
     "ffn_up_exps": "emh",
     "ffn_down_exps": "ehm",
 }
-# By architecture: tensors of a layer by their dimensions, and keys beside those all have.
+NUM_KEYS, NUM_VALUES, STATE, TAPS, SHARED_INNER = 2, 4, 64, 4, 512
+_GATED = {
+    "attn_q": "Qh",
+    "attn_k": "kh",
+    "attn_v": "kh",
+    "attn_output": "hq",
+    "attn_norm": "h",
+    "post_attention_norm": "h",
+} | _HEAD_NORMS
+_DELTA = {
+    "attn_norm": "h",
+    "post_attention_norm": "h",
+    "attn_qkv": "ch",
+    "attn_gate": "vh",
+    "ssm_conv1d": "ct",
+    "ssm_dt.bias": "n",
+    "ssm_a.": "n",
+    "ssm_norm": "s",
+    "ssm_out": "hv",
+}
+_BETA_ALPHA = {"ssm_beta": "nh", "ssm_alpha": "nh"}
+_MIXTURE = _EXPERTS | {
+    "ffn_gate_inp_shexp": "h",
+    "ffn_gate_shexp": "xh",
+    "ffn_up_shexp": "xh",
+    "ffn_down_shexp": "hx",
+}
+_DELTA_KEYS = {
+    "attention.key_length": HEAD_DIM,
+    "attention.value_length": HEAD_DIM,
+    "rope.dimension_count": 16,
+    "full_attention_interval": 2,
+    "ssm.conv_kernel": TAPS,
+    "ssm.state_size": STATE,
+    "ssm.group_count": NUM_KEYS,
+    "ssm.time_step_rank": NUM_VALUES,
+    "ssm.inner_size": NUM_VALUES * STATE,
+}
+_SECTIONS = {"rope.dimension_sections": [3, 3, 2, 0]}
+_MIXTURE_KEYS = {
+    "expert_count": NUM_EXPERTS,
+    "expert_used_count": 2,
+    "expert_feed_forward_length": EXPERT_INNER,
+    "expert_shared_feed_forward_length": SHARED_INNER,
+}
+# By architecture: tensors of a layer by their dimensions, or of each kind in turn, and keys beside
+# those all have.
 TINY = {
+    "qwen3next": (
+        (_DELTA | {"ssm_ba": "bh"} | _MIXTURE, _GATED | _MIXTURE),
+        _DELTA_KEYS | _MIXTURE_KEYS,
+    ),
+    "qwen35": ((_DELTA | _BETA_ALPHA | _MLP, _GATED | _MLP), _DELTA_KEYS | _SECTIONS),
+    "qwen35moe": (
+        (_DELTA | _BETA_ALPHA | _MIXTURE, _GATED | _MIXTURE),
+        _DELTA_KEYS | _MIXTURE_KEYS | _SECTIONS,
+    ),
     "llama": (_LLAMA, {"vocab_size": VOCAB, "rope.dimension_count": HEAD_DIM}),
     "qwen2": (_LLAMA | dict.fromkeys(("attn_q.bias", "attn_k.bias", "attn_v.bias")), {}),
     "qwen3": (_LLAMA | _HEAD_NORMS, {}),
@@ -191,6 +246,15 @@ _SIZES = {
     "g": 2 * INNER,
     "e": NUM_EXPERTS,
     "m": EXPERT_INNER,
+    "Q": 2 * HEADS * HEAD_DIM,
+    "c": (2 * NUM_KEYS + NUM_VALUES) * STATE,
+    "v": NUM_VALUES * STATE,
+    "z": 2 * (NUM_KEYS + NUM_VALUES) * STATE,
+    "n": NUM_VALUES,
+    "b": 2 * NUM_VALUES,
+    "s": STATE,
+    "t": TAPS,
+    "x": SHARED_INNER,
 }
 
 
@@ -234,9 +298,10 @@ def tiny_gguf(
     if has_head:
         shapes["output.weight"] = (num_tokens, HIDDEN)
     for layer in range(layers):
-        for name, letters in rows.items():
-            whole = name if "." in name else f"{name}.weight"
-            letters = letters or rows[name.removesuffix(".bias")][0]
+        own_rows = rows[layer % len(rows)] if isinstance(rows, tuple) else rows
+        for name, letters in own_rows.items():
+            whole = name.rstrip(".") if "." in name else f"{name}.weight"
+            letters = letters or own_rows[name.removesuffix(".bias")][0]
             shapes[f"blk.{layer}.{whole}"] = tuple(_SIZES[letter] for letter in letters)
     path = Path(folder) / f"{architecture}.gguf"
     writer = gguf.GGUFWriter(path, architecture)
@@ -246,7 +311,7 @@ def tiny_gguf(
         if array is None:
             continue
         kind = Kind.F32
-        if array.ndim > 1 and "ffn_gate_inp" not in name:
+        if array.ndim > 1 and "ffn_gate_inp" not in name and "conv1d" not in name:
             kind = kinds(name) if callable(kinds) else kinds
         writer.add_tensor(name, pack(array, kind, random), raw_dtype=kind)
     writer.write_header_to_file()
@@ -353,6 +418,8 @@ def add_values(writer, values):
 def _tiny_weight(name, shape, random, has_head):
     """Activations stay near 1 and attention is uneven."""
     values = random.standard_normal(shape).astype(np.float32)
+    if name.endswith("ssm_a"):
+        return -np.exp(values)
     if len(shape) == 1:
         return values * np.float32(0.2) + np.float32(0 if name.endswith(".bias") else 1)
     if name == "token_embd.weight":

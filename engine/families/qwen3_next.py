@@ -94,6 +94,7 @@ def _layers(raw: keys.Raw, *, is_interleaved: bool) -> tuple[LayerConfig, ...]:
         value_dim=keys.integer(raw, "linear_value_head_dim", 128),
         taps=keys.integer(raw, "linear_conv_kernel_dim", 4),
         interleaved=is_interleaved,
+        tiled=keys.flag(raw, "linear_value_heads_tiled", False),  # of GGUF files, read in place
     )
     return tuple(LayerConfig(_MIXERS[kind], softmax=softmax, delta=delta) for kind in kinds)
 

@@ -15,7 +15,7 @@ from gguf.constants import GGMLQuantizationType as Kind
 
 from engine.errors import GgufError
 from engine.gguf.file import PLAIN_KINDS, Bytes
-from engine.gguf.source import Source
+from engine.gguf.source import Order, Source
 from engine.quantized.forms import Form
 from engine.quantized.writer import SLICE_ELEMENTS, Slice
 from kernels import Int4Weight
@@ -38,7 +38,7 @@ def slices(source: Source, form: Form) -> Iterator[Slice]:
 
     Raises GgufError if a value is not finite.
     """
-    tensor, packed = source.tensor, source.rows()
+    tensor, packed, order = source.tensor, source.rows(), source.column_order
     num_rows = max(1, SLICE_ELEMENTS // tensor.shape[-1])
     for start in range(0, len(packed), num_rows):
         part = np.ascontiguousarray(packed[start : start + num_rows])
@@ -46,7 +46,10 @@ def slices(source: Source, form: Form) -> Iterator[Slice]:
         if len(tensor.shape) == 1:
             values = values.flatten()
         is_same = form is Form.INT4_32 and tensor.kind in _FOUR_BIT
-        yield Slice(values, _int4(part, tensor.kind) if is_same else None)
+        weight = _int4(part, tensor.kind) if is_same else None
+        if order is not None:
+            values, weight = values[:, order], weight and _ordered(weight, order)
+        yield Slice(values, weight)
 
 
 def _values(part: Bytes, source: Source) -> npt.NDArray[np.float32]:
@@ -54,6 +57,10 @@ def _values(part: Bytes, source: Source) -> npt.NDArray[np.float32]:
         values = gguf.quants.dequantize(part, source.tensor.kind)
     if not np.isfinite(values).all():
         raise GgufError(f"{source.name} holds values that are not finite")
+    if source.holds_decay:
+        if not (values < 0).all():
+            raise GgufError(f"{source.name} holds values of -exp(x) that are not below 0")
+        values = np.log(-values)
     # A copy: plain float32 rows are a view of the file, which nobody may write to.
     return np.array(values + source.shift if source.shift else values, dtype=np.float32)
 
@@ -67,6 +74,18 @@ def _int4(part: Bytes, kind: Kind) -> Int4Weight | None:
     rows = len(part)
     parts = (packed.reshape(rows, -1), scales.reshape(rows, -1), offsets.reshape(rows, -1))
     return Int4Weight(*(torch.from_numpy(np.ascontiguousarray(x)) for x in parts))
+
+
+def _ordered(weight: Int4Weight, order: Order) -> Int4Weight | None:
+    """With the columns in that order; None if it takes groups apart."""
+    if len(order) % _GROUP:
+        return None
+    groups = order.reshape(-1, _GROUP)
+    if (groups != groups[:, :1] + np.arange(_GROUP)).any() or (groups[:, 0] % _GROUP).any():
+        return None
+    wanted = torch.from_numpy(groups[:, 0] // _GROUP)
+    packed = weight.packed.view(len(weight.packed), -1, _GROUP // 2)[:, wanted].flatten(1)
+    return Int4Weight(packed, weight.scales[:, wanted], weight.offsets[:, wanted])
 
 
 def _q4_0(part: Bytes) -> tuple[Bytes, Halves, Halves]:

@@ -37,14 +37,15 @@ class GgufCheckpoint(Checkpoint):
         self._headers = file.headers
         self._sources = {source.name: source for source in described.sources}
         self.tensors = {
-            name: TensorInfo(model.name, source.tensor.shape, source.tensor.kind.name)
+            name: TensorInfo(model.name, source.shape, source.tensor.kind.name)
             for name, source in self._sources.items()
         }
 
     def read(self, name: str) -> Tensor:
         """As float32, whatever the file has it in."""
         source = self._source(name)
-        return torch.cat([part.values for part in slices(source, Form.PLAIN)])
+        whole = torch.cat([part.values for part in slices(source, Form.PLAIN)])
+        return whole.view(source.shape)
 
     def slices(self, name: str, num_rows: int) -> Iterator[Tensor]:  # noqa: ARG002 (its own)
         return (part.values for part in slices(self._source(name), Form.PLAIN))
@@ -85,8 +86,8 @@ class GgufCheckpoint(Checkpoint):
         source = self._source(name)
         packed, kind = _as_tensor(source.rows()), source.tensor.kind
         if kind in PLAIN_KINDS:
-            return packed.view(-1).view(_FLOATS[kind.name]).view(source.tensor.shape)
-        return GgmlWeight(BlockType(kind.name), packed.view(*source.tensor.shape[:-1], -1))
+            return packed.view(-1).view(_FLOATS[kind.name]).view(source.shape)
+        return GgmlWeight(BlockType(kind.name), packed.view(*source.shape[:-1], -1))
 
 
 class FileExperts(ExpertStack):

@@ -102,11 +102,11 @@ def _plan(
             dtype = kinds.pop() if len(kinds) == 1 else "F32"
         for source in sources:
             read: Callable[[], Iterator[Slice]] = partial(slices, source, own)
-            outputs.append(Output(source.name, source.tensor.shape, own, dtype, read))
+            outputs.append(Output(source.name, source.shape, own, dtype, read))
     main = form or max(forms.values(), key=list(forms.values()).count, default=Form.PLAIN)
     return outputs, Quantization(main, tuple((n, f) for n, f in forms.items() if f is not main))
 
 
 def _form(source: Source, form: Form | None) -> Form:
-    width = source.tensor.shape[-1]
+    width = source.shape[-1]
     return nearest(source.tensor.kind, width) if form is None else form.fitting(width)

@@ -13,7 +13,7 @@ from typing import Any, Final
 from engine.errors import GgufError
 from engine.gguf.file import GgufFile
 from engine.gguf.metadata import Values, end_ids, length, token_id
-from engine.gguf.rope import rope_scaling
+from engine.gguf.rope import partial_factor, rope_scaling
 from engine.gguf.source import Described, Source, Tensors, unstacked
 
 _MOST_LAYERS: Final = 2**16  # before a list is made of so many
@@ -129,43 +129,26 @@ class Architecture:
     def describe(self, file: GgufFile, name: str) -> Described:
         """Raises GgufError if metadata and tensors contradict each other or are not supported."""
         tensors = Tensors(file.tensors)
-        opened, config = self._config(file, Values(file.metadata, name), tensors)
+        opened, config = self._config(Values(file.metadata, name), tensors)
         return Described(config, self._sources(tensors, opened, config, name))
 
-    def _config(self, file: GgufFile, values: Values, tensors: Tensors) -> tuple[_Open, Config]:
+    def _config(self, values: Values, tensors: Tensors) -> tuple[_Open, Config]:
         sizes = _sizes(values, bool(self.experts))
-        num_layers = values.count("block_count")
-        vocab_size = length(file.metadata, "tokenizer.ggml.tokens")
-        values.expect("vocab_size", vocab_size)
-        rotary_dim = values.count("rope.dimension_count", sizes.head_dim)
-        if rotary_dim % 2 or rotary_dim > sizes.head_dim:
-            raise GgufError(f"rope.dimension_count is {rotary_dim} of heads of {sizes.head_dim}")
-        if num_layers > _MOST_LAYERS:
-            raise GgufError(f"{num_layers} layers, of which the file cannot have the tensors")
+        num_layers = count_layers(values)
+        rotary_dim = rotated(values, sizes.head_dim)
         theta = values.positive("rope.freq_base", 10000.0)
         scaling = rope_scaling(values, tensors, theta, rotary_dim)
         biases = frozenset(theirs for theirs, *_ in self.rows if f"blk.0.{theirs}.bias" in tensors)
-        ends = end_ids(file.metadata, vocab_size)
         config: Config = {
-            "hidden_act": "silu",
+            **common_config(values, tensors),
             "num_hidden_layers": num_layers,
-            "hidden_size": sizes.hidden,
             "intermediate_size": sizes.inner,
-            "num_attention_heads": sizes.num_heads,
-            "num_key_value_heads": sizes.num_kv_heads,
-            "vocab_size": vocab_size,
-            "max_position_embeddings": values.count("context_length"),
             "rope_theta": theta,
-            "rms_norm_eps": values.positive("attention.layer_norm_rms_epsilon"),
-            "tie_word_embeddings": "output.weight" not in tensors,
-            "bos_token_id": token_id(file.metadata, "bos", vocab_size),
-            "eos_token_id": ends if len(ends) > 1 else ends[0] if ends else None,
-            "pad_token_id": token_id(file.metadata, "padding", vocab_size),
         }
         if scaling is not None:
             config["rope_scaling"] = scaling
         if rotary_dim != sizes.head_dim:
-            config["partial_rotary_factor"] = rotary_dim / sizes.head_dim
+            config["partial_rotary_factor"] = partial_factor(rotary_dim, sizes.head_dim)
         opened = _Open(values, sizes, num_layers, theta, scaling, biases)
         config |= self.own(opened)
         if config["model_type"] in _WITH_HEAD_DIM or (
@@ -209,14 +192,56 @@ class Architecture:
         return found
 
 
-def _sizes(values: Values, has_experts: bool) -> _Sizes:
-    hidden = values.count("embedding_length")
+def common_config(values: Values, tensors: Tensors) -> Config:
+    """What every config has, but for layers, MLP and rotation. Raises GgufError."""
+    metadata = values.metadata
+    vocab_size = length(metadata, "tokenizer.ggml.tokens")
+    values.expect("vocab_size", vocab_size)
+    num_heads, num_kv_heads, _ = head_sizes(values)
+    ends = end_ids(metadata, vocab_size)
+    return {
+        "hidden_act": "silu",
+        "hidden_size": values.count("embedding_length"),
+        "num_attention_heads": num_heads,
+        "num_key_value_heads": num_kv_heads,
+        "vocab_size": vocab_size,
+        "max_position_embeddings": values.count("context_length"),
+        "rms_norm_eps": values.positive("attention.layer_norm_rms_epsilon"),
+        "tie_word_embeddings": "output.weight" not in tensors,
+        "bos_token_id": token_id(metadata, "bos", vocab_size),
+        "eos_token_id": ends if len(ends) > 1 else ends[0] if ends else None,
+        "pad_token_id": token_id(metadata, "padding", vocab_size),
+    }
+
+
+def count_layers(values: Values) -> int:
+    """Few enough for a list to be made of them. Raises GgufError."""
+    if (num_layers := values.count("block_count")) > _MOST_LAYERS:
+        raise GgufError(f"{num_layers} layers, of which the file cannot have the tensors")
+    return num_layers
+
+
+def head_sizes(values: Values) -> tuple[int, int, int]:
+    """Heads, KV heads and the width of each. Raises GgufError."""
     num_heads = values.count("attention.head_count")
     num_kv_heads = values.count("attention.head_count_kv", num_heads)
-    head_dim = values.count("attention.key_length", hidden // num_heads)
+    head_dim = values.count("attention.key_length", values.count("embedding_length") // num_heads)
     values.expect("attention.value_length", head_dim)
     if head_dim % 2 or num_heads % num_kv_heads:
         raise GgufError(f"{num_heads} heads of {head_dim} and {num_kv_heads} KV heads do not fit")
+    return num_heads, num_kv_heads, head_dim
+
+
+def rotated(values: Values, head_dim: int) -> int:
+    """How much of a head is rotated. Raises GgufError."""
+    rotary_dim = values.count("rope.dimension_count", head_dim)
+    if rotary_dim % 2 or rotary_dim > head_dim:
+        raise GgufError(f"rope.dimension_count is {rotary_dim} of heads of {head_dim}")
+    return rotary_dim
+
+
+def _sizes(values: Values, has_experts: bool) -> _Sizes:
+    num_heads, num_kv_heads, head_dim = head_sizes(values)
     num_experts = values.integer("expert_count", 0)
     if bool(num_experts) is not has_experts:
         raise GgufError(
@@ -224,7 +249,7 @@ def _sizes(values: Values, has_experts: bool) -> _Sizes:
             "supported"
         )
     return _Sizes(
-        hidden,
+        values.count("embedding_length"),
         num_heads,
         num_kv_heads,
         head_dim,

@@ -58,4 +58,4 @@ def opened(model: Path) -> tuple[GgufFile, Described]:
 @lru_cache(maxsize=1)
 def _kept(model: Path, _stamps: tuple[tuple[int, int], ...]) -> tuple[GgufFile, Described]:
     file = read_gguf(model)
-    return file, describe(file)
+    return file, describe(file, in_place=True)

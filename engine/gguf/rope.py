@@ -119,3 +119,9 @@ def _factors(tensors: Tensors, name: str, rotary_dim: int) -> list[float]:
     if not (np.isfinite(numbers).all() and (numbers > 0).all()):
         raise GgufError(f"{name} holds values that are not positive numbers")
     return [float(str(number)) for number in numbers]
+
+
+def partial_factor(rotary_dim: int, head_dim: int) -> float:
+    """The share of a head that is rotated: what readers round down to `rotary_dim` again."""
+    share = rotary_dim / head_dim
+    return share if int(head_dim * share) == rotary_dim else math.nextafter(share, 1.0)

@@ -4,9 +4,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from engine.errors import GgufError
 from engine.gguf.file import PLAIN_KINDS, Bytes, GgufTensor
+
+Order = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,26 +17,47 @@ class Source:
     """A tensor of a Hugging Face directory by its name there, and its rows in the file.
 
     With `rotary_heads` each head's rows hold rotary pairs side by side, where halves are wanted.
-    `shift` is to be added to each value: -1 where the file holds a norm's weights + 1.
+    `row_order` names the file's row for each that is wanted, not all need be; `column_order` the
+    file's column. `published_shape` is the tensor's in the directory where the file has others:
+    as many values. `shift` is to be added to each value: -1 where the file holds a norm's
+    weights + 1. With `holds_decay` the file has -exp(x) for each value x.
     """
 
     name: str
     tensor: GgufTensor
     rotary_heads: int | None = None
     shift: float = 0.0
+    row_order: Order | None = None
+    column_order: Order | None = None
+    published_shape: tuple[int, ...] | None = None
+    holds_decay: bool = False
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """In the directory."""
+        if self.published_shape is not None:
+            return self.published_shape
+        if self.row_order is None:
+            return self.tensor.shape
+        return len(self.row_order), *self.tensor.shape[1:]
 
     def rows(self) -> Bytes:
-        """[rows, bytes per row] in Hugging Face's order, still packed: a view of the file, or with
-        `rotary_heads` a copy. Of a vector all is one row."""
+        """[rows, bytes per row] in Hugging Face's order, still packed: a view of the file, or where
+        rows are ordered a copy. Of a vector all is one row. Columns are as in the file."""
         packed = self.tensor.packed
-        if self.rotary_heads is None:
+        if self.rotary_heads is None and self.row_order is None:
             return packed
-        if len(self.tensor.shape) == 1:  # a bias: its values are ordered as a matrix's rows
+        is_vector = len(self.tensor.shape) == 1
+        if is_vector:  # a bias: its values are ordered as a matrix's rows
             if self.tensor.kind not in PLAIN_KINDS:
                 raise GgufError(f"{self.name} is a vector in {self.tensor.kind.name} blocks")
             packed = packed.reshape(self.tensor.shape[0], -1)
-        pairs = packed.reshape(self.rotary_heads, -1, 2, packed.shape[-1])
-        return np.ascontiguousarray(pairs.swapaxes(1, 2)).reshape(self.tensor.packed.shape)
+        if self.row_order is not None:
+            packed = packed[self.row_order]
+        if self.rotary_heads is not None:
+            pairs = packed.reshape(self.rotary_heads, -1, 2, packed.shape[-1])
+            packed = np.ascontiguousarray(pairs.swapaxes(1, 2)).reshape(packed.shape)
+        return packed.reshape(1, -1) if is_vector else packed
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +85,10 @@ class Tensors:
         if tensor.shape != expected:
             raise GgufError(f"{name} is {tensor.shape} where {expected} is announced")
         return tensor
+
+    def leave(self, prefix: str) -> None:
+        """Those whose names begin so are not for this program."""
+        self._left = {name: one for name, one in self._left.items() if not name.startswith(prefix)}
 
     def finish(self, model: str) -> None:
         """Raises GgufError if one was not taken: what it is for would be left out in silence."""

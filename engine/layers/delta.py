@@ -120,8 +120,9 @@ class GatedDeltaNet(nn.Module):
             weight = weight.repeat(num_sequences, 1)
         convolved = state.convolve(qkv.flatten(1), weight).view(qkv.shape)
         out = state.move(*self._heads(convolved), *self._gates(rows))
-        normed = kernels.rms_norm(out, self.norm_scale, self.norm_eps).view(z.shape)
-        gated = (normed.float() * F.silu(z.float())).to(hidden.dtype)
+        normed = kernels.rms_norm(out, self.norm_scale, self.norm_eps)
+        normed = self._as_stored(normed.view(*rows.shape[:2], self.options.num_value_heads, -1))
+        gated = (normed.reshape(z.shape).float() * F.silu(z.float())).to(hidden.dtype)
         return kernels.linear(gated.view(*hidden.shape[:-1], -1), self.out)
 
     def _by_kind(self, qkvz: Tensor) -> Tensor:
@@ -144,7 +145,7 @@ class GatedDeltaNet(nn.Module):
         eps, num_heads = _LEAST_SQUARE / options.key_dim, 2 * options.num_key_heads
         qk = kernels.rms_norm(qk, self._scale(qk.device), eps, num_heads)
         q, k = (_in_heads(x, options.num_key_heads) for x in qk.chunk(2, dim=-1))
-        v = _in_heads(v, options.num_value_heads)
+        v = self._grouped(_in_heads(v, options.num_value_heads))
         return q.flatten(1, 2), k.flatten(1, 2), v.flatten(1, 2)
 
     def _scale(self, device: torch.device) -> Tensor:
@@ -156,12 +157,27 @@ class GatedDeltaNet(nn.Module):
                 self._scales[device] = scale.repeat_interleave(self.options.key_size)
         return self._scales[device]
 
+    def _grouped(self, values: Tensor) -> Tensor:
+        """[T, B, H, ...] with the value heads of a key beside each other."""
+        if not self.options.tiled:
+            return values
+        tiled = values.view(*values.shape[:2], -1, self.options.num_key_heads, *values.shape[3:])
+        return tiled.transpose(2, 3).reshape(values.shape)
+
+    def _as_stored(self, values: Tensor) -> Tensor:
+        """[T, B, H, E] in the order of the rows of z and of the columns of `out`."""
+        if not self.options.tiled:
+            return values
+        grouped = values.view(*values.shape[:2], self.options.num_key_heads, -1, values.shape[-1])
+        return grouped.transpose(2, 3).reshape(values.shape)
+
     def _gates(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Decay and beta of each value head, [T, B * H] float32."""
         groups = self.options.num_key_heads if self.options.interleaved else 1
         ba = kernels.linear(rows, self.ba).float().view(*rows.shape[:-1], groups, 2, -1)
         b, a = (part.flatten(-2) for part in ba.unbind(-2))  # [T, B, H]
         decay = -self.log_decay.float().exp() * F.softplus(a + self.decay_bias.float())
+        b, decay = self._grouped(b), self._grouped(decay)
         return decay.flatten(1), torch.sigmoid(b).flatten(1)
 
 

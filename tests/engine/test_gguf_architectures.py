@@ -36,7 +36,7 @@ YARN = {
 def tensors_of(described):
     return {
         source.name: torch.cat([part.values for part in slices(source, Form.PLAIN)])
-        .reshape(source.tensor.shape)
+        .reshape(source.shape)
         .contiguous()
         for source in described.sources
     }

@@ -60,7 +60,10 @@ def mixed(name):
     return MIXED[sum(map(ord, name)) % len(MIXED)]
 
 
-@pytest.mark.parametrize("architecture", ["llama", "qwen2", "qwen3moe", "phi3", "gemma3"])
+@pytest.mark.parametrize(
+    "architecture",
+    [*["llama", "qwen2", "qwen3moe", "phi3", "gemma3", "qwen3next", "qwen35", "qwen35moe"]],
+)
 def test_blocks_are_computed_as_what_they_stand_for(tmp_path, architecture):
     path = tiny_gguf(tmp_path, architecture, mixed)
     model = model_of(path)
