@@ -23,6 +23,7 @@ from kernels.linear.ggml.unpack_ir import FORMATS, PART, Codes
 OUTS = 4  # that are computed together
 _EIGHT = ir.VectorType(F32, 8)
 _PARTS = SPAN // PART
+_LINE_BYTES = 64  # of a cache
 _SUMS = 8  # groups whose offsets are added at a time
 
 
@@ -153,6 +154,7 @@ class _Gemm(FunctionBuilder):
             for of_out in sums:
                 for place in of_out:
                     b.store(_EIGHT(None), place)
+            self.prefetch_next(weights, span)
             first = b.mul(span, I64(_PARTS))
             stop = self.smaller(b.add(first, I64(_PARTS)), b.sdiv(self.width, I64(PART)))
             unrolled = self.format.unrolled
@@ -171,6 +173,14 @@ class _Gemm(FunctionBuilder):
                 total = self.lane_sum(self.with_offsets(totals[number][at], offsets, row))
                 place = b.add(b.mul(row, self.out_stride), out)
                 self.store(total, self.out, place)
+
+    def prefetch_next(self, weights: Sequence[ir.Value], span: ir.Value) -> None:
+        """The same columns of the outputs after these: processors foresee one run of addresses."""
+        b, size = self.b, SPAN // self.kind.elements * self.kind.num_bytes
+        ahead = b.add(b.mul(self.blocks.row_bytes, I64(OUTS)), b.mul(span, I64(size)))
+        for weight in weights:
+            for line in range(0, size, _LINE_BYTES):
+                self.prefetch(weight, I8, b.add(ahead, I64(line)))
 
     def add_part(
         self,
