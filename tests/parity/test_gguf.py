@@ -9,7 +9,7 @@ import pytest
 import torch
 from gguf.constants import GGMLQuantizationType as Kind
 from ggufs import TINY, tiny_gguf, with_float32
-from llama_server import serving
+from llama_server import LlamaServer
 
 from engine.checkpoint import load
 from engine.context import Context
@@ -48,7 +48,7 @@ def test_log_probabilities_are_those_of_llama_server(tmp_path, architecture):
     model = model_of(path)
     ids = some_ids(model, max(LENGTHS))
     tolerance = 3e-3 if architecture == "gemma3" else 1e-3  # GGML's gelu is a table in float16
-    with serving(path) as server:
+    with LlamaServer(path) as server:
         for count in LENGTHS:
             want = server.log_probs(ids[:count], model.config.vocab_size)
             got = log_probs(model, ids[:count]).numpy()
@@ -89,7 +89,7 @@ def assert_computes_what_the_file_says(path, folder, num_tokens, counts):
     with torch.inference_mode():
         rows = [model.logits(hidden[:, :]) for _, hidden in context.chunks(ids)]
     found = torch.cat(rows).double().log_softmax(-1).numpy()
-    with serving(with_float32(path, folder / "float32.gguf"), num_tokens + 8) as server:
+    with LlamaServer(with_float32(path, folder / "float32.gguf"), num_tokens + 8) as server:
         for count in counts:
             body = {"prompt": ids[:count], "n_predict": 1, "n_probs": 32, "temperature": 0}
             answer = server.post("/completion", body)
