@@ -87,7 +87,7 @@ class GgufCheckpoint(Checkpoint):
         packed, kind = _as_tensor(source.rows()), source.tensor.kind
         if kind in PLAIN_KINDS:
             return packed.view(-1).view(_FLOATS[kind.name]).view(source.shape)
-        return GgmlWeight(BlockType(kind.name), packed.view(*source.shape[:-1], -1))
+        return GgmlWeight(BlockType[kind.name], packed.view(*source.shape[:-1], -1))
 
 
 class FileExperts(ExpertStack):
