@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 def is_gguf(model: Path) -> bool:
     """Whether `model` is a GGUF file and not a folder."""
-    return model.suffix == ".gguf" and not model.is_dir()
+    return model.is_file()  # whatever it is called: Ollama names files by their checksums
 
 
 def read_config(model: Path) -> ModelConfig:

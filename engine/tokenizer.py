@@ -16,6 +16,7 @@ from tokenizers.decoders import DecodeStream
 
 from engine.chat_template import ChatTemplate, TemplateRefusalError
 from engine.errors import TokenizerError
+from engine.model_source import is_gguf
 from engine.protocols import Piece, Turn
 from engine.tokenizer_parts import (
     TokenizerParts,
@@ -191,7 +192,7 @@ SYSTEM_END: Final = "\n\n"  # between a system turn and the user's that it is fo
 
 def read_parts(model: Path) -> TokenizerParts:
     """Of a model folder or a GGUF file. Raises as `Tokenizer` does."""
-    if model.suffix == ".gguf" and not model.is_dir():
+    if is_gguf(model):
         from engine.gguf.tokenizer import read_gguf_tokenizer
 
         return read_gguf_tokenizer(model)
