@@ -182,14 +182,24 @@ _MIXTURE_KEYS = {
     "expert_feed_forward_length": EXPERT_INNER,
     "expert_shared_feed_forward_length": SHARED_INNER,
 }
-# By architecture: tensors of a layer by their dimensions, or of each kind in turn, and keys beside
-# those all have.
+_FIRST_DELTA = {name: of for name, of in _DELTA.items() if name not in ("attn_qkv", "attn_gate")}
+_FIRST_DELTA |= {"ssm_in": "zh", "ssm_ba": "bh"}
+# By architecture, behind a comma by its variant: tensors of a layer by their dimensions, or of each
+# kind in turn, and keys beside those all have.
 TINY = {
     "qwen3next": (
         (_DELTA | {"ssm_ba": "bh"} | _MIXTURE, _GATED | _MIXTURE),
         _DELTA_KEYS | _MIXTURE_KEYS,
     ),
+    "qwen3next, the first converter's": (
+        (_FIRST_DELTA | _MIXTURE, _GATED | _MIXTURE),
+        _DELTA_KEYS | _MIXTURE_KEYS,
+    ),
     "qwen35": ((_DELTA | _BETA_ALPHA | _MLP, _GATED | _MLP), _DELTA_KEYS | _SECTIONS),
+    "qwen35, layers told": (
+        (_GATED | _MLP, _DELTA | _BETA_ALPHA | _MLP),
+        _DELTA_KEYS | _SECTIONS | {"attention.recurrent_layers": [False, True]},
+    ),
     "qwen35moe": (
         (_DELTA | _BETA_ALPHA | _MIXTURE, _GATED | _MIXTURE),
         _DELTA_KEYS | _MIXTURE_KEYS | _SECTIONS,
@@ -277,6 +287,7 @@ def tiny_gguf(
     `tokenizer` replaces the metadata of `gpt2_tokenizer()`.
     """
     rows, own = TINY[architecture]
+    architecture = architecture.partition(",")[0]
     random = np.random.default_rng(seed)
     values = {
         "block_count": layers,

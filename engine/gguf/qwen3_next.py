@@ -280,9 +280,7 @@ class _Taken:
         self._mlp(
             there, f"{here}shared_expert.", config["shared_expert_intermediate_size"], "_shexp"
         )
-        self._take(
-            f"{there}ffn_gate_inp_shexp.weight",
-            f"{here}shared_expert_gate.weight",
-            (hidden,),
-            published_shape=(1, hidden),
-        )
+        # One row, of which some converters make a vector.
+        gate = self._tensors.take(f"{there}ffn_gate_inp_shexp.weight", (hidden,), (1, hidden))
+        name = f"{here}shared_expert_gate.weight"
+        self._found.append(Source(name, gate, published_shape=(1, hidden)))
