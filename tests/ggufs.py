@@ -164,6 +164,9 @@ _MIXTURE = _EXPERTS | {
     "ffn_up_shexp": "xh",
     "ffn_down_shexp": "hx",
 }
+_FUSED_MIXTURE = {
+    name: of for name, of in _MIXTURE.items() if name not in ("ffn_gate_exps", "ffn_up_exps")
+} | {"ffn_gate_up_exps": "eMh"}
 _DELTA_KEYS = {
     "attention.key_length": HEAD_DIM,
     "attention.value_length": HEAD_DIM,
@@ -182,14 +185,30 @@ _MIXTURE_KEYS = {
     "expert_feed_forward_length": EXPERT_INNER,
     "expert_shared_feed_forward_length": SHARED_INNER,
 }
-# By architecture: tensors of a layer by their dimensions, or of each kind in turn, and keys beside
-# those all have.
+_FIRST_DELTA = {name: of for name, of in _DELTA.items() if name not in ("attn_qkv", "attn_gate")}
+_FIRST_DELTA |= {"ssm_in": "zh", "ssm_ba": "bh"}
+# By architecture, behind a comma by its variant: tensors of a layer by their dimensions, or of each
+# kind in turn, and keys beside those all have, or functions of the number of layers.
 TINY = {
     "qwen3next": (
         (_DELTA | {"ssm_ba": "bh"} | _MIXTURE, _GATED | _MIXTURE),
         _DELTA_KEYS | _MIXTURE_KEYS,
     ),
+    "qwen3next, the first converter's": (
+        (_FIRST_DELTA | _MIXTURE, _GATED | _MIXTURE),
+        _DELTA_KEYS | _MIXTURE_KEYS,
+    ),
     "qwen35": ((_DELTA | _BETA_ALPHA | _MLP, _GATED | _MLP), _DELTA_KEYS | _SECTIONS),
+    "qwen35, layers told": (
+        (_GATED | _MLP, _DELTA | _BETA_ALPHA | _MLP),
+        _DELTA_KEYS
+        | _SECTIONS
+        | {"attention.recurrent_layers": lambda n: [False, True] * (n // 2)},
+    ),
+    "qwen35moe, gate and up in one": (
+        (_DELTA | _BETA_ALPHA | _FUSED_MIXTURE, _GATED | _FUSED_MIXTURE),
+        _DELTA_KEYS | _MIXTURE_KEYS | _SECTIONS,
+    ),
     "qwen35moe": (
         (_DELTA | _BETA_ALPHA | _MIXTURE, _GATED | _MIXTURE),
         _DELTA_KEYS | _MIXTURE_KEYS | _SECTIONS,
@@ -255,6 +274,7 @@ _SIZES = {
     "s": STATE,
     "t": TAPS,
     "x": SHARED_INNER,
+    "M": 2 * EXPERT_INNER,
 }
 
 
@@ -277,6 +297,7 @@ def tiny_gguf(
     `tokenizer` replaces the metadata of `gpt2_tokenizer()`.
     """
     rows, own = TINY[architecture]
+    architecture = architecture.partition(",")[0]
     random = np.random.default_rng(seed)
     values = {
         "block_count": layers,
@@ -288,7 +309,10 @@ def tiny_gguf(
         "attention.layer_norm_rms_epsilon": 1e-5,
         "rope.freq_base": 1e4,
     } | own
-    values = {f"{architecture}.{key}": value for key, value in values.items()}
+    values = {
+        f"{architecture}.{key}": value(layers) if callable(value) else value
+        for key, value in values.items()
+    }
     values |= (tokenizer or gpt2_tokenizer()) | (metadata or {})
     num_tokens = len(values["tokenizer.ggml.tokens"])
     if f"{architecture}.vocab_size" in values:

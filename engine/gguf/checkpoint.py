@@ -6,6 +6,7 @@ Matrices stay in the file's own blocks, mapped and not copied.
 import hashlib
 import warnings
 from collections.abc import Iterator, Sequence
+from math import prod
 from pathlib import Path
 from typing import Self
 
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor
 
 from engine.checkpoint import Checkpoint, TensorInfo
-from engine.gguf.blocks import slices
+from engine.gguf.blocks import PLAIN, slices
 from engine.gguf.file import PLAIN_KINDS, Bytes
 from engine.gguf.model import opened
 from engine.gguf.source import Source
@@ -37,8 +38,8 @@ class GgufCheckpoint(Checkpoint):
         self._headers = file.headers
         self._sources = {source.name: source for source in described.sources}
         self.tensors = {
-            name: TensorInfo(model.name, source.shape, source.tensor.kind.name)
-            for name, source in self._sources.items()
+            name: TensorInfo(model.name, source.shape, PLAIN.get(source.tensor.kind, "F32"))
+            for name, source in self._sources.items()  # blocks are read as float32
         }
 
     def read(self, name: str) -> Tensor:
@@ -54,7 +55,8 @@ class GgufCheckpoint(Checkpoint):
         return self.directory.with_name(shard)
 
     def stored_bytes(self, name: str) -> int:
-        return self._source(name).tensor.packed.nbytes
+        source = self._source(name)
+        return source.tensor.packed.nbytes * prod(source.shape) // prod(source.tensor.shape)
 
     def as_stored(self, names: Sequence[str], num_experts: int) -> Weight | ExpertStack:
         """The tensors `names` below each other in the file's own blocks; if they are those of

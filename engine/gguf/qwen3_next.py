@@ -19,7 +19,7 @@ from typing import Any, Final
 import numpy as np
 
 from engine.errors import GgufError
-from engine.gguf.file import GgufFile
+from engine.gguf.file import GgufFile, GgufTensor
 from engine.gguf.llama import Config, common_config, count_layers, head_sizes, rotated
 from engine.gguf.metadata import Values, flags
 from engine.gguf.rope import partial_factor, rope_scaling
@@ -271,18 +271,30 @@ class _Taken:
         config, hidden = self._config, self._hidden
         count, width = config["num_experts"], config["moe_intermediate_size"]
         self._take(f"{there}ffn_gate_inp.weight", f"{here}gate.weight", (count, hidden))
-        for name in ("gate", "up", "down"):
-            shape = (count, hidden, width) if name == "down" else (count, width, hidden)
-            stack = self._tensors.take(f"{there}ffn_{name}_exps.weight", shape)
-            for number, expert in enumerate(unstacked(stack)):
+        for name, experts in self._stacks(there, count, width).items():
+            for number, expert in enumerate(experts):
                 ours = f"{here}experts.{number}.{name}_proj.weight"
                 self._found.append(Source(ours, expert))
         self._mlp(
             there, f"{here}shared_expert.", config["shared_expert_intermediate_size"], "_shexp"
         )
-        self._take(
-            f"{there}ffn_gate_inp_shexp.weight",
-            f"{here}shared_expert_gate.weight",
-            (hidden,),
-            published_shape=(1, hidden),
-        )
+        # One row, of which some converters make a vector.
+        gate = self._tensors.take(f"{there}ffn_gate_inp_shexp.weight", (hidden,), (1, hidden))
+        name = f"{here}shared_expert_gate.weight"
+        self._found.append(Source(name, gate, published_shape=(1, hidden)))
+
+    def _stacks(self, there: str, count: int, width: int) -> dict[str, list[GgufTensor]]:
+        """The experts of a layer: gate, up and down, of which the first two may be one tensor."""
+        down = (count, self._hidden, width)
+        found = {"down": unstacked(self._tensors.take(f"{there}ffn_down_exps.weight", down))}
+        if (fused := f"{there}ffn_gate_up_exps.weight") in self._tensors:
+            both = self._tensors.take(fused, (count, 2 * width, self._hidden))
+            halves = GgufTensor(both.kind, (2 * count, width, self._hidden), both.packed)
+            each = unstacked(halves)
+            return {"gate": each[::2], "up": each[1::2], **found}
+        for name in ("gate", "up"):
+            stack = self._tensors.take(
+                f"{there}ffn_{name}_exps.weight", (count, width, self._hidden)
+            )
+            found[name] = unstacked(stack)
+        return found

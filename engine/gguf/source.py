@@ -76,14 +76,14 @@ class Tensors:
         """Whether it is left, by its whole name."""
         return name in self._left
 
-    def take(self, name: str, expected: tuple[int, ...]) -> GgufTensor:
+    def take(self, name: str, *expected: tuple[int, ...]) -> GgufTensor:
         """By its whole name, `.weight` or `.bias` included. Raises GgufError if it is missing or of
-        another shape."""
+        none of the shapes `expected`."""
         tensor = self._left.pop(name, None)
         if tensor is None:
             raise GgufError(f"the tensor {name} is missing")
-        if tensor.shape != expected:
-            raise GgufError(f"{name} is {tensor.shape} where {expected} is announced")
+        if tensor.shape not in expected:
+            raise GgufError(f"{name} is {tensor.shape} where {expected[0]} is announced")
         return tensor
 
     def leave(self, prefix: str) -> None:

@@ -60,6 +60,7 @@ def _delta(options: DeltaOptions, rows: int) -> int:
     # Beside what was projected and convolved: the rows that are convolved, or normed q and k and
     # what is read with them, or what was read on its way through norm and gate.
     most = max(channels, 6 * keys + values, 4 * values)
+    most += values if options.tiled else 0  # in another order
     m, key_dim, value_dim = DELTA_BLOCK_TOKENS, options.key_dim, options.value_dim
     block = 6 * m * (m + key_dim + value_dim) + 3 * key_dim * value_dim
     return rows * (projected + channels + most) + options.num_value_heads * block

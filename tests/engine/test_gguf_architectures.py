@@ -22,6 +22,7 @@ from engine.gguf.architectures import KNOWN, describe
 from engine.gguf.blocks import slices
 from engine.gguf.file import KINDS, read_gguf
 from engine.gguf.info import read_info
+from engine.gguf.rope import partial_factor
 from engine.quantized.forms import Form
 
 ARCHITECTURES = [*ggufs.TINY]
@@ -42,13 +43,32 @@ def tensors_of(described):
     }
 
 
+def with_stacks(tensors):
+    """The experts as Qwen3.5 is published: one tensor of all in a layer; gate and up are one."""
+    found = {name: tensor for name, tensor in tensors.items() if ".experts." not in name}
+    for name in tensors:
+        if name.endswith(".experts.0.gate_proj.weight"):
+            place = name.removesuffix(".0.gate_proj.weight")
+            each = [
+                [tensors[f"{place}.{e}.{part}_proj.weight"] for part in ("gate", "up", "down")]
+                for e in range(ggufs.NUM_EXPERTS)
+            ]
+            gate_up = [torch.cat([gate, up]) for gate, up, _ in each]
+            found[f"{place}.gate_up_proj"] = torch.stack(gate_up)
+            found[f"{place}.down_proj"] = torch.stack([down for *_, down in each])
+    return found
+
+
 def transformers_model(path, folder):
     transformers = pytest.importorskip("transformers")
     transformers.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     described = describe(read_gguf(path))
     folder.mkdir()
-    save_file(tensors_of(described), folder / "model.safetensors")
+    tensors = tensors_of(described)
+    if described.config["model_type"] == "qwen3_5_moe_text":
+        tensors = with_stacks(tensors)
+    save_file(tensors, folder / "model.safetensors")
     (folder / "config.json").write_text(json.dumps(described.config))
     model, told = transformers.AutoModelForCausalLM.from_pretrained(
         folder, dtype=torch.float32, attn_implementation="eager", output_loading_info=True
@@ -273,6 +293,21 @@ def test_info_says_what_is_in_a_file_without_its_tokens(tmp_path):
         ("qwen3", YARN | {"rope.scaling.yarn_ext_factor": 0.5}, "extrapolation"),
         ("granite", {"logit_scale": None}, "lacks granite.logit_scale"),
         ("gemma3", {"attention.value_length": 32}, "value_length is 32"),
+        ("qwen35", {"ssm.group_count": None}, "lacks qwen35.ssm.group_count"),
+        ("qwen35", {"ssm.group_count": 3}, "3 keys and 4 values .* do not fit"),
+        ("qwen35", {"ssm.inner_size": 2**31}, r"attn_qkv.weight is \(512, 256\) where"),
+        ("qwen35", {"ssm.state_size": 2**31}, "attn_qkv.weight is .* where"),
+        ("qwen35", {"ssm.conv_kernel": 3}, r"ssm_conv1d.weight is \(512, 4\) where \(512, 3\)"),
+        ("qwen35", {"block_count": 2**31}, "layers"),
+        ("qwen35", {"nextn_predict_layers": 2}, "2 of 2 layers draft"),
+        ("qwen35", {"full_attention_interval": 0}, "full_attention_interval is 0"),
+        ("qwen35", {"attention.recurrent_layers": [True]}, "2 times true or false"),
+        ("qwen35", {"blk.0.ssm_dt.bias": np.ones(5, np.float32)}, r"\(5,\) where \(4,\)"),
+        ("qwen35", {"blk.0.ssm_beta.weight": None}, "ssm_beta.weight is missing"),
+        ("qwen35moe", {"expert_shared_feed_forward_length": None}, "expert_shared_feed_forward"),
+        ("qwen35moe", {"expert_count": 2**31}, "where .* is announced"),
+        ("qwen3next", {"blk.1.ffn_down_shexp.weight": None}, "ffn_down_shexp.weight is missing"),
+        ("qwen3next", {"blk.0.attn_gate.weight": None}, "attn_gate.weight is missing"),
     ],
 )
 def test_files_that_contradict_themselves_are_refused(architecture, changes, reason, tmp_path):
@@ -282,6 +317,22 @@ def test_files_that_contradict_themselves_are_refused(architecture, changes, rea
     with pytest.raises(GgufError, match=reason) as caught:
         describe(read_gguf(path))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0, float("nan")])
+def test_a_decay_that_grows_is_refused(value, tmp_path):
+    """Red: the logarithm of what is no -exp(x) reaches a model."""
+    tensors = {"blk.0.ssm_a": np.array([-1, -2, value, -3], np.float32)}
+    described = describe(read_gguf(tiny_gguf(tmp_path, "qwen35", tensors=tensors)))
+    with pytest.raises(GgufError, match=r"A_log holds values .* not (below 0|finite)") as caught:
+        tensors_of(described)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_part_of_a_head_is_rotated_to_the_last_pair(tmp_path):
+    """Red: 30 of 176 numbers become 28, as 176 * (30 / 176) is below 30."""
+    for rotary_dim, head_dim in ((30, 44), (30, 176), (64, 256), (48, 64)):
+        assert int(head_dim * partial_factor(rotary_dim, head_dim)) == rotary_dim
 
 
 def test_an_unknown_architecture_is_told_the_known_ones(tmp_path):

@@ -19,6 +19,8 @@ from engine.tokenizer import Tokenizer
 
 MIXED = (Kind.Q4_K, Kind.Q6_K, Kind.Q5_0, Kind.Q8_0, Kind.F16, Kind.Q5_K, Kind.Q4_0, Kind.BF16)
 LENGTHS = (1, 7, 60)
+DELTA = ("qwen3next", "qwen3next, the first converter's", "qwen35", "qwen35moe")
+IN_BLOCKS = ("llama", "qwen2", "qwen3moe", "phi3", "gemma3", *DELTA)
 
 
 def model_of(path):
@@ -42,17 +44,88 @@ def some_ids(model, count, seed=0):
     return ids.tolist()
 
 
-@pytest.mark.parametrize("architecture", [name for name in TINY if name != "minimax-01"])
-def test_log_probabilities_are_those_of_llama_server(tmp_path, architecture):
-    path = tiny_gguf(tmp_path, architecture)
+def assert_same_as_llama_server(path, tolerance):
     model = model_of(path)
     ids = some_ids(model, max(LENGTHS))
+<<<<<<< HEAD
     tolerance = 3e-3 if architecture == "gemma3" else 1e-3  # GGML's gelu is a table in float16
     with LlamaServer(path) as server:
+=======
+    with serving(path) as server:
+>>>>>>> part/delta
         for count in LENGTHS:
             want = server.log_probs(ids[:count], model.config.vocab_size)
             got = log_probs(model, ids[:count]).numpy()
             assert np.abs(got - want).max() < tolerance, f"after {count} tokens"
+
+
+@pytest.mark.parametrize("architecture", [name for name in TINY if name != "minimax-01"])
+def test_log_probabilities_are_those_of_llama_server(tmp_path, architecture):
+    # GGML's gelu is a table in float16.
+    tolerance = 3e-3 if architecture == "gemma3" else 1e-3
+    assert_same_as_llama_server(tiny_gguf(tmp_path, architecture), tolerance)
+
+
+VARIANTS = {
+    "tied": ("qwen35", {}, {"tied": True}),
+    "yarn": (
+        "qwen35",
+        {
+            "rope.scaling.type": "yarn",
+            "rope.scaling.factor": 4.0,
+            "rope.scaling.original_context_length": 32,
+        },
+        {},
+    ),
+    "a value of each key": (
+        "qwen35moe",
+        {"ssm.group_count": 4},
+        {"tensors": {"blk.0.attn_qkv.weight": (768, 256), "blk.0.ssm_conv1d.weight": (768, 4)}},
+    ),
+    "a row for a vector": (
+        "qwen3next",
+        {},
+        {"tensors": {f"blk.{n}.ffn_gate_inp_shexp.weight": (1, 256) for n in range(2)}},
+    ),
+}
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_variants_of_gated_delta_models_are_those_of_llama_server(tmp_path, variant):
+    architecture, keys, options = VARIANTS[variant]
+    options = {**options, "tensors": some_tensors(options.get("tensors", {}))}
+    keys = {f"{architecture}.{key}": value for key, value in keys.items()}
+    assert_same_as_llama_server(tiny_gguf(tmp_path, architecture, metadata=keys, **options), 1e-3)
+
+
+def some_tensors(shapes):
+    random = np.random.default_rng(1)
+    return {
+        name: (random.standard_normal(shape) / shape[-1] ** 0.5).astype(np.float32)
+        for name, shape in shapes.items()
+    }
+
+
+def test_layers_that_draft_are_left_alone(tmp_path):
+    """Red: they are computed, or a file with them is refused."""
+    drafts = some_tensors({"blk.2.nextn.eh_proj.weight": (256, 512)})
+    plain = tiny_gguf(tmp_path, "qwen35")
+    ids = some_ids(model_of(plain), 7)
+    want = log_probs(model_of(plain), ids)
+    keys = {"qwen35.block_count": 3, "qwen35.nextn_predict_layers": 1}
+    with_drafts = tiny_gguf(tmp_path, "qwen35", metadata=keys, tensors=drafts)
+    assert torch.equal(log_probs(model_of(with_drafts), ids), want)
+
+
+@pytest.mark.parametrize("kind", [Kind.Q4_0, Kind.Q4_1, Kind.Q8_0])
+def test_a_folder_in_the_nearest_form_is_the_file(tmp_path, kind):
+    """Red: the columns of a delta layer's output are in another order than its rows."""
+    path = tiny_gguf(tmp_path, "qwen35", kind)
+    convert(path, tmp_path / "folder", form=None)
+    model, folder = model_of(path), model_of(tmp_path / "folder")
+    ids = some_ids(model, 40)
+    most = 2e-3 if kind is not Kind.Q8_0 else 0.2  # what was rounded to int8 anew
+    assert (log_probs(model, ids) - log_probs(folder, ids)).abs().max() < most
 
 
 def mixed(name):
@@ -60,10 +133,7 @@ def mixed(name):
     return MIXED[sum(map(ord, name)) % len(MIXED)]
 
 
-@pytest.mark.parametrize(
-    "architecture",
-    [*["llama", "qwen2", "qwen3moe", "phi3", "gemma3", "qwen3next", "qwen35", "qwen35moe"]],
-)
+@pytest.mark.parametrize("architecture", IN_BLOCKS)
 def test_blocks_are_computed_as_what_they_stand_for(tmp_path, architecture):
     path = tiny_gguf(tmp_path, architecture, mixed)
     model = model_of(path)

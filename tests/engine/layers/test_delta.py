@@ -14,10 +14,11 @@ CPU = torch.device("cpu")
 OPTIONS = DeltaOptions(num_key_heads=8, num_value_heads=16, key_dim=16, value_dim=32)
 
 
-@pytest.fixture(scope="module", params=[False, True], ids=["by kind", "interleaved"])
+@pytest.fixture(scope="module", params=["by kind", "interleaved", "tiled"])
 def layer(request):
     torch.manual_seed(0)
-    made = GatedDeltaNet(HIDDEN, replace(OPTIONS, interleaved=request.param), 1e-6)
+    kind = {"interleaved": request.param == "interleaved", "tiled": request.param == "tiled"}
+    made = GatedDeltaNet(HIDDEN, replace(OPTIONS, **kind), 1e-6)
     for parameter in made.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
     return made.requires_grad_(False)
