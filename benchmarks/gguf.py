@@ -97,7 +97,7 @@ SIDES = {"mm1": mm1, "llama.cpp": llama}
 
 
 def limits(file: Path, threads: int) -> tuple[float, float]:
-    """Tokens per second if prefill were nothing but float32 products, decode nothing but reading."""
+    """Tokens per second if prefill were float32 products alone, and decode reading alone."""
     import torch
 
     from benchmarks import machine

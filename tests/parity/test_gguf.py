@@ -47,12 +47,8 @@ def some_ids(model, count, seed=0):
 def assert_same_as_llama_server(path, tolerance):
     model = model_of(path)
     ids = some_ids(model, max(LENGTHS))
-<<<<<<< HEAD
     tolerance = 3e-3 if architecture == "gemma3" else 1e-3  # GGML's gelu is a table in float16
     with LlamaServer(path) as server:
-=======
-    with serving(path) as server:
->>>>>>> part/delta
         for count in LENGTHS:
             want = server.log_probs(ids[:count], model.config.vocab_size)
             got = log_probs(model, ids[:count]).numpy()
