@@ -21,8 +21,8 @@ NAMES = """
     suffix_array thinking_markers tool_call_markers unfinished_quotation verify_context why_foreign
 """
 FILES = """
-    Form ModelFacts USUAL apply_delta check_score_memory check_tensors facts gguf_parts import_gguf
-    plan quantize score_error verify
+    Form ModelFacts USUAL apply_delta available_bytes check_score_memory check_tensors facts
+    gguf_architectures gguf_info gguf_kinds gguf_parts import_gguf plan quantize score_error verify
 """
 HEAVY = ("torch", "numpy", "tokenizers", "jinja2", "llguidance", "gguf", "safetensors")
 
