@@ -215,40 +215,47 @@ class _Taken:
             self._take(f"{there}ssm_in.weight", f"{here}in_proj_qkvz.weight", whole)
             self._take(f"{there}ssm_ba.weight", f"{here}in_proj_ba.weight", (2 * heads, hidden))
         else:
-            self._rows(f"{there}attn_qkv.weight", f"{here}in_proj_qkv.weight", channels)
-            self._rows(f"{there}attn_gate.weight", f"{here}in_proj_z.weight", values)
+            self._ordered(
+                f"{there}attn_qkv.weight", f"{here}in_proj_qkv.weight", (channels, hidden)
+            )
+            self._ordered(f"{there}attn_gate.weight", f"{here}in_proj_z.weight", (values, hidden))
             self._gates(there, here)
-        self._take(
+        self._ordered(
             f"{there}ssm_conv1d.weight",
             f"{here}conv1d.weight",
             (channels, delta.taps),
-            row_order=self._order(channels),
             published_shape=(channels, 1, delta.taps),
         )
-        order = self._order(heads)
-        self._take(f"{there}ssm_a", f"{here}A_log", (heads,), row_order=order, holds_decay=True)
-        self._take(f"{there}ssm_dt.bias", f"{here}dt_bias", (heads,), row_order=order)
+        self._ordered(f"{there}ssm_a", f"{here}A_log", (heads,), holds_decay=True)
+        self._ordered(f"{there}ssm_dt.bias", f"{here}dt_bias", (heads,))
         self._take(f"{there}ssm_norm.weight", f"{here}norm.weight", (delta.value_dim,))
-        self._take(
-            f"{there}ssm_out.weight",
-            f"{here}out_proj.weight",
-            (hidden, values),
-            column_order=self._order(values),
-        )
+        self._ordered(f"{there}ssm_out.weight", f"{here}out_proj.weight", (hidden, values), axis=1)
 
     def _gates(self, there: str, here: str) -> None:
         heads, hidden = self._delta.num_values, self._hidden
         if f"{there}ssm_ba.weight" not in self._tensors:
-            self._rows(f"{there}ssm_beta.weight", f"{here}in_proj_b.weight", heads)
-            self._rows(f"{there}ssm_alpha.weight", f"{here}in_proj_a.weight", heads)
+            self._ordered(f"{there}ssm_beta.weight", f"{here}in_proj_b.weight", (heads, hidden))
+            self._ordered(f"{there}ssm_alpha.weight", f"{here}in_proj_a.weight", (heads, hidden))
             return
         both = self._tensors.take(f"{there}ssm_ba.weight", (2 * heads, hidden))
         for part, name in enumerate("ba"):
             order = self._delta.interleaved(part)
             self._found.append(Source(f"{here}in_proj_{name}.weight", both, row_order=order))
 
-    def _rows(self, theirs: str, ours: str, count: int) -> None:
-        self._take(theirs, ours, (count, self._hidden), row_order=self._order(count))
+    def _ordered(
+        self,
+        theirs: str,
+        ours: str,
+        shape: tuple[int, ...],
+        *,
+        axis: int = 0,
+        **own: Any,  # noqa: ANN401
+    ) -> None:
+        """Of value heads along `axis`. An order is only made of as many rows as the file has."""
+        tensor = self._tensors.take(theirs, shape)
+        order = self._order(shape[axis])
+        rows, columns = (None, order) if axis else (order, None)
+        self._found.append(Source(ours, tensor, row_order=rows, column_order=columns, **own))
 
     def _order(self, count: int) -> Order | None:
         """Of so many rows: one of each value head, or all of each, with q and k before or not."""

@@ -133,7 +133,7 @@ def test_metadata_that_contradicts_the_tensors_is_refused(tmp_path, metadata, re
 
 def test_another_architecture_is_refused_by_name(tmp_path):
     source = write_tiny_gguf(tmp_path / "tiny.gguf", architecture="mamba")
-    assert_refused(source, "'mamba' is not supported; known are llama, qwen2, .*, minimax-01$")
+    assert_refused(source, "'mamba' is not supported; known are llama, qwen2, .*, minimax-01, ")
 
 
 def test_a_quantisation_nobody_knows_is_refused(tmp_path):
