@@ -108,6 +108,7 @@ def test_info_lists_kinds_that_cannot_be_read(tmp_path):
     """Red: one file of a kind we do not read hides a whole folder of models from a listing."""
     values = [text("general.architecture") + struct.pack("<I", 8) + text("qwen9")]
     path = write(tmp_path, values, [tensor("a", (256,), 16), tensor("b", (4,), 999)])
+    path.write_bytes(path.read_bytes() + bytes(128))
     info = read_info(path)
     assert info.kinds == ("IQ2_XXS", "kind 999") and info.num_parameters == 260
 
