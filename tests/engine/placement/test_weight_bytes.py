@@ -53,7 +53,7 @@ def taken(part):
 
 
 @pytest.mark.parametrize("raw", CONFIGS.values(), ids=CONFIGS)
-@pytest.mark.parametrize("form", Form)
+@pytest.mark.parametrize("form", [form for form in Form if form is not Form.BLOCKS])
 @pytest.mark.parametrize("precision", Precision)
 def test_a_streamed_model_is_planned_with_what_it_allocates(tmp_path, raw, form, precision):
     """Red: the pool is planned too small for a layer, or larger than all there is to hold."""
@@ -75,7 +75,7 @@ def test_a_streamed_model_is_planned_with_what_it_allocates(tmp_path, raw, form,
     model = stream(checkpoint, config, pool_bytes=10**9, **how)
     model.prepare_for_inference()
     fixed = [model.embed.weight, model.norm.weight, model.head.weight]
-    fixed += [x for one in model.layers._routers for x in (one.norm, one.router)]
+    fixed += [x for one in model.layers._routers.values() for x in (one.norm, one.router)]
     model.pool.close()
     least, most = max(sum(each[: chosen + 1]) for each in layers), sum(map(sum, layers))
     for ram_bytes, pool_bytes in ((0, least), (10**12, most)):
