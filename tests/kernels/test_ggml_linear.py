@@ -21,7 +21,7 @@ pytestmark = pytest.mark.skipif(
 TYPES = list(BlockType)
 LARGE_M = jit.SMALL_M + 9
 SEED = st.integers(0, 2**31)
-ROUNDING = 6e-5  # of x to int16, for normal x; 2e-4 of the product of norms whatever x is
+ROUNDING = 6e-5  # of x to int16, for normal x; 9e-5 of the product of norms whatever x is
 
 
 def inputs(kind, num_rows, num_out, num_blocks, seed=0):
@@ -141,10 +141,20 @@ def test_any_scale_is_weighed(scale, num_rows):
 def test_one_loud_column_costs_the_others_no_more_than_is_said(num_rows):
     x, weight = inputs(BlockType.Q4_K, num_rows, 21, 2)
     x[:, 7] *= 1e4
-    assert off(kernels.linear(x, weight), x, weight) < 2e-4
+    assert off(kernels.linear(x, weight), x, weight) < 9e-5
     x[:, 256:] = 0
-    assert off(kernels.linear(x, weight), x, weight) < 2e-4
+    assert off(kernels.linear(x, weight), x, weight) < 9e-5
     assert torch.equal(kernels.linear(torch.zeros_like(x), weight), torch.zeros(num_rows, 21))
+
+
+@pytest.mark.parametrize("kind", [BlockType.Q8_0, BlockType.Q4_K, BlockType.Q6_K])
+@pytest.mark.parametrize("num_rows", [4, LARGE_M])
+def test_loud_columns_here_and_there_do_not_spoil_the_rest(kind, num_rows):
+    """Red: log-probabilities are off as real activations are loud in one column of a hundred."""
+    x, weight = inputs(kind, num_rows, 64, 4096 // kind.elements)
+    is_loud = torch.rand(4096, generator=torch.Generator().manual_seed(1)) < 0.01
+    x = torch.where(is_loud, 300.0, 1.0) * x
+    assert relative_rms(kernels.linear(x, weight), naive.linear(x, weight)) < ROUNDING
 
 
 @pytest.mark.parametrize("num_rows", [2, LARGE_M])

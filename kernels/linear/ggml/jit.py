@@ -29,7 +29,7 @@ _LANES = 16  # outputs that are unpacked side by side
 _OUTS = 4  # outputs that are computed together at small M
 _PARALLEL_ELEMENTS = 2**15  # of x, from which on more threads than one pack it
 _MOST_COLUMNS = 2**17  # whose scales are on each thread's stack
-_SPAN = 256  # columns of x that share a scale
+_BEYOND_BYTES = 32  # small_m_ir.py reads scales of x in vectors
 _TOLERANCE = 2.0**-13
 
 
@@ -46,7 +46,7 @@ class PackedRows:
         """Of codes, scales, sums of 32 columns and sums of 16: see `pack_ir.PackArgs`."""
         codes = self.memory.data_ptr()
         scales = codes + 2 * self.num_rows * self.width
-        sums = scales + 4 * self.num_rows * -(-self.width // _SPAN)
+        sums = scales + self.num_rows * self.width // 8
         return codes, scales, sums, sums + self.num_rows * self.width // 8
 
 
@@ -74,7 +74,7 @@ def pack(x: Tensor) -> PackedRows:
 
     rows = x.float().contiguous()
     num_rows, width = rows.shape
-    num_bytes = num_rows * (2 * width + 4 * -(-width // _SPAN) + 3 * width // 8)
+    num_bytes = num_rows * (2 * width + width // 2) + _BEYOND_BYTES
     packed = PackedRows(torch.empty(num_bytes, dtype=torch.uint8), num_rows, width)
     args = pack_ir.PackArgs(rows.data_ptr(), *packed.addresses, num_rows, width, 1, 0)
     num_threads = None if rows.numel() >= _PARALLEL_ELEMENTS else 1
@@ -93,7 +93,7 @@ def multiply(rows: PackedRows, weight: GgmlWeight, out: Tensor, first: int = 0) 
 def is_usable(kind: BlockType) -> Iterator[run.Check]:
     """Whether weights of `kind` can be multiplied, at small M and at large."""
     generator = torch.Generator().manual_seed(0)
-    width = 2 * _SPAN if kind.elements == _SPAN else _SPAN + 96
+    width = 512 if kind.elements == 256 else 352
     weight = random_weight(kind, _LANES + 5, width, generator)
     for num_rows in (7, SMALL_M + 5):
         x = torch.randn(num_rows, width, generator=generator)
