@@ -149,7 +149,7 @@ class Int4Weight:
         return type(self)(self.packed.to(device), self.scales.to(device), self.offsets.to(device))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class StackedWeight:
     """Weights [..., O, I] of one I whose outputs stand one below the other: q, k and v of a layer.
 

@@ -8,7 +8,7 @@ from kernels.ggml.block_type import BlockType
 from kernels.ggml.dequantize import dequantize
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class GgmlWeight:
     """Blocks of one kind: `packed` [..., O, row bytes] uint8, at any address.
 

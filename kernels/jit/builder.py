@@ -70,6 +70,18 @@ def optimised(
     return parsed
 
 
+class _Address(ir.CastInstr):  # type: ignore[misc]
+    """An integer as the address of a C function, which LLVM's opaque pointers do not tell."""
+
+    def __init__(self, block: ir.Block, value: ir.Value, kind: ir.FunctionType) -> None:
+        super().__init__(block, "inttoptr", value, POINTER)
+        self._kind = kind
+
+    @property
+    def function_type(self) -> ir.FunctionType:
+        return self._kind
+
+
 class FunctionBuilder:
     """A function that is being written. Its argument points to 64-bit fields of a `ctypes` struct:
     addresses, then integers."""
@@ -92,6 +104,13 @@ class FunctionBuilder:
             kind = ir.FunctionType(result, arguments)
             self._functions[name] = ir.Function(self._module, kind, name)
         return self._functions[name]
+
+    def call(self, address: ir.Value, arguments: list[ir.Value]) -> None:
+        """The C function at `address`, an integer."""
+        kind = ir.FunctionType(ir.VoidType(), [argument.type for argument in arguments])
+        function = _Address(self.b.block, address, kind)
+        self.b._insert(function)
+        self.b.call(function, arguments)
 
     @contextmanager
     def work_stealing_loop(

@@ -38,6 +38,13 @@ def run(address: int, argument: ctypes.Structure, num_threads: int | None = None
         _function(address)(ctypes.addressof(argument))
 
 
+@cache
+def parallel_address() -> int:
+    """Of GOMP_parallel, for code that starts threads by itself; 0 if there is none."""
+    parallel = _parallel()
+    return (ctypes.cast(parallel, ctypes.c_void_p).value or 0) if parallel is not None else 0
+
+
 def supports(x: Tensor, *others: Tensor) -> bool:
     """Whether `x` [T, ...] is of few tokens, float32 and on a CPU, the others are float32 and lie
     together, and nobody wants a gradient: what the JIT asks for."""

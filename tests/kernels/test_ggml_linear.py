@@ -21,7 +21,7 @@ pytestmark = pytest.mark.skipif(
 TYPES = list(BlockType)
 LARGE_M = jit.SMALL_M + 9
 SEED = st.integers(0, 2**31)
-ROUNDING = 6e-5  # of x to int16, for normal x; 2e-4 of the product of norms whatever x is
+ROUNDING = 6e-5  # of x to int16, for normal x; 9e-5 of the product of norms whatever x is
 
 
 def inputs(kind, num_rows, num_out, num_blocks, seed=0):
@@ -141,10 +141,20 @@ def test_any_scale_is_weighed(scale, num_rows):
 def test_one_loud_column_costs_the_others_no_more_than_is_said(num_rows):
     x, weight = inputs(BlockType.Q4_K, num_rows, 21, 2)
     x[:, 7] *= 1e4
-    assert off(kernels.linear(x, weight), x, weight) < 2e-4
+    assert off(kernels.linear(x, weight), x, weight) < 9e-5
     x[:, 256:] = 0
-    assert off(kernels.linear(x, weight), x, weight) < 2e-4
+    assert off(kernels.linear(x, weight), x, weight) < 9e-5
     assert torch.equal(kernels.linear(torch.zeros_like(x), weight), torch.zeros(num_rows, 21))
+
+
+@pytest.mark.parametrize("kind", [BlockType.Q8_0, BlockType.Q4_K, BlockType.Q6_K])
+@pytest.mark.parametrize("num_rows", [4, LARGE_M])
+def test_loud_columns_here_and_there_do_not_spoil_the_rest(kind, num_rows):
+    """Red: log-probabilities are off as real activations are loud in one column of a hundred."""
+    x, weight = inputs(kind, num_rows, 64, 4096 // kind.elements)
+    is_loud = torch.rand(4096, generator=torch.Generator().manual_seed(1)) < 0.01
+    x = torch.where(is_loud, 300.0, 1.0) * x
+    assert relative_rms(kernels.linear(x, weight), naive.linear(x, weight)) < ROUNDING
 
 
 @pytest.mark.parametrize("num_rows", [2, LARGE_M])
@@ -283,7 +293,7 @@ def test_a_wrong_product_is_found_out_before_it_is_used(monkeypatch, wrong):
 
 def test_without_llvmlite_it_is_not_used(monkeypatch):
     package = sys.modules["kernels.linear.ggml"]
-    for name in ("pack_ir", "small_m_ir", "large_m_ir", "unpack_ir"):
+    for name in ("pack_ir", "small_m_ir", "large_m_ir", "unpack_ir", "stack_ir"):
         monkeypatch.setitem(sys.modules, f"kernels.linear.ggml.{name}", None)
         monkeypatch.delattr(package, name)
     monkeypatch.setitem(sys.modules, "llvmlite", None)
@@ -323,7 +333,7 @@ def test_smaller_tiles_give_the_same_bits(monkeypatch, kind):
         monkeypatch.setattr(module, "write", lambda f, k, many, w=write: w(f, k, not many))
         address = module.compiled.__wrapped__(kind)
         monkeypatch.setattr(module, "compiled", lambda kind, address=address: address)
-    got = [kernels.linear(x, weight) for x in (few, many)]
+    got = [kernels.linear(x, weight[:]) for x in (few, many)]  # nothing is prepared for it yet
     assert all(map(torch.equal, got, want))
 
 
@@ -352,3 +362,15 @@ def test_narrow_weights_of_another_width_are_refused():
         kernels.linear(torch.zeros(2, 64), torch.zeros(4, 96).half())
     assert not narrow.supports_weight(torch.zeros(4, 96).half().T)
     assert not narrow.supports_weight(torch.zeros(4, 96))
+
+
+def test_what_is_prepared_for_a_weight_dies_with_it():
+    """Red: memory leaks with every expert that is cut out, or one weight is taken for another."""
+    x, weight = inputs(BlockType.Q8_0, 1, 5, 3)
+    stack = StackedWeight((weight, weight[:2]))
+    before = len(jit._PREPARED)
+    kernels.linear(x, weight)
+    kernels.linear(x, stack)
+    assert len(jit._PREPARED) == before + 2
+    del weight, stack
+    assert len(jit._PREPARED) == before

@@ -1,16 +1,20 @@
 """Matmuls with GGML's blocks on CPUs by the JIT, which compiles at the first matmul.
 
 x is rounded to int16 once a call (pack_ir.py), for all parts of a stack. Small M reads the blocks
-as fast as the memory gives them (small_m_ir.py); large M unpacks some outputs into the cache for
-all rows (large_m_ir.py). In either what a row gives does not depend, bit by bit, on the rows beside
-it or on the number of threads.
+as fast as the memory gives them (small_m_ir.py), all parts in one call of what is prepared for the
+weight (stack_ir.py); large M unpacks some outputs into the cache for all rows (large_m_ir.py). In
+either what a row gives does not depend, bit by bit, on the rows beside it or on the number of
+threads.
 
 Whether that code can be made, is right and batch-invariant is probed, not assumed. Where it is not,
 dequantize_blocks.py serves.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+import ctypes
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from weakref import ref
 
 import torch
 from torch import Tensor
@@ -20,16 +24,19 @@ from kernels.ggml import BlockType, GgmlWeight
 from kernels.ggml.random import random_weight
 from kernels.jit import run
 from kernels.linear import dequantize_blocks
-from kernels.quantized import Weight
+from kernels.quantized import BlockWeight, StackedWeight, Weight
+
+if TYPE_CHECKING:
+    from kernels.linear.ggml import stack_ir
 
 SMALL_M = 24
 _CHUNK_BYTES = 2**15  # of weights that a thread takes at a time, at small M
 _WORKSPACE_BYTES = 3 * 2**16  # of unpacked weights in a thread's cache, at large M
 _LANES = 16  # outputs that are unpacked side by side
 _OUTS = 4  # outputs that are computed together at small M
-_PARALLEL_ELEMENTS = 2**15  # of x, from which on more threads than one pack it
+_PARALLEL_ELEMENTS = 2**15  # of x, from which on more threads than one pack it, at large M
 _MOST_COLUMNS = 2**17  # whose scales are on each thread's stack
-_SPAN = 256  # columns of x that share a scale
+_BEYOND_BYTES = 32  # small_m_ir.py reads scales of x in vectors
 _TOLERANCE = 2.0**-13
 
 
@@ -46,8 +53,21 @@ class PackedRows:
         """Of codes, scales, sums of 32 columns and sums of 16: see `pack_ir.PackArgs`."""
         codes = self.memory.data_ptr()
         scales = codes + 2 * self.num_rows * self.width
-        sums = scales + 4 * self.num_rows * -(-self.width // _SPAN)
+        sums = scales + self.num_rows * self.width // 8
         return codes, scales, sums, sums + self.num_rows * self.width // 8
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """Of a weight, what is the same in every call."""
+
+    blocks: tuple[tuple[GgmlWeight, int], ...]  # and the first of their columns in the result
+    others: tuple[tuple[Weight, int, int], ...]  # served elsewhere: first column, and behind it
+    parts: "ctypes.Array[stack_ir.Part]"  # of each of `blocks`
+    shape: tuple[int, int]
+
+
+_PREPARED: dict[int, tuple["ref[BlockWeight]", Prepared]] = {}  # by id, while the weight lives
 
 
 def linear(x: Tensor, weight: GgmlWeight) -> Tensor:
@@ -73,27 +93,23 @@ def pack(x: Tensor) -> PackedRows:
     from kernels.linear.ggml import pack_ir
 
     rows = x.float().contiguous()
-    num_rows, width = rows.shape
-    num_bytes = num_rows * (2 * width + 4 * -(-width // _SPAN) + 3 * width // 8)
-    packed = PackedRows(torch.empty(num_bytes, dtype=torch.uint8), num_rows, width)
-    args = pack_ir.PackArgs(rows.data_ptr(), *packed.addresses, num_rows, width, 1, 0)
+    packed = _room(*rows.shape)
+    args = pack_ir.PackArgs(rows.data_ptr(), *packed.addresses, *rows.shape, 1, 0)
     num_threads = None if rows.numel() >= _PARALLEL_ELEMENTS else 1
     run.run(pack_ir.compiled(), args, num_threads)
     return packed
 
 
-def multiply(rows: PackedRows, weight: GgmlWeight, out: Tensor, first: int = 0) -> None:
-    """Into the columns of `out` [M, more] float32, contiguous, from number `first` on."""
-    _check(rows.width, weight)
-    multiply_some = _small_m if rows.num_rows <= SMALL_M else _large_m
-    multiply_some(rows, weight, out.data_ptr() + 4 * first, out.shape[1])
+def _room(num_rows: int, width: int) -> PackedRows:
+    num_bytes = num_rows * (2 * width + width // 2) + _BEYOND_BYTES
+    return PackedRows(torch.empty(num_bytes, dtype=torch.uint8), num_rows, width)
 
 
 @run.probed
 def is_usable(kind: BlockType) -> Iterator[run.Check]:
     """Whether weights of `kind` can be multiplied, at small M and at large."""
     generator = torch.Generator().manual_seed(0)
-    width = 2 * _SPAN if kind.elements == _SPAN else _SPAN + 96
+    width = 512 if kind.elements == 256 else 352
     weight = random_weight(kind, _LANES + 5, width, generator)
     for num_rows in (7, SMALL_M + 5):
         x = torch.randn(num_rows, width, generator=generator)
@@ -104,55 +120,105 @@ def is_usable(kind: BlockType) -> Iterator[run.Check]:
 
 
 def _matmul(x: Tensor, weight: GgmlWeight) -> Tensor:
-    _check(x.shape[1], weight)
-    out = torch.empty(x.shape[0], weight.packed.shape[0])
-    multiply(pack(x), weight, out)
-    return out
+    return _multiply(x, prepared(weight))
 
 
-def stacked(x: Tensor, parts: Sequence[Weight], of_other: Callable[[Weight], Tensor]) -> Tensor:
-    """`x` [M, I] with each of `parts`, one result beside the other: [M, O] float32.
+def stacked(x: Tensor, weight: StackedWeight, of_other: Callable[[Weight], Tensor]) -> Tensor:
+    """`x` [M, I] with each of the parts, one result beside the other: [M, O] float32.
 
     x is packed once for all that are blocks; `of_other` multiplies what is served elsewhere.
     """
-    heights = [p.packed.shape[0] if isinstance(p, GgmlWeight) else p.shape[0] for p in parts]
-    out = torch.empty(x.shape[0], sum(heights), dtype=torch.float32, device=x.device)
-    packed, start = None, 0
-    for part, height in zip(parts, heights, strict=True):
-        if isinstance(part, GgmlWeight) and supports(x, part):
-            packed = packed or pack(x)
-            multiply(packed, part, out, start)
-        else:
-            out[:, start : start + height] = of_other(part)
-        start += height
+    if not (x.is_cpu and x.shape[0] > 0):
+        return torch.cat([of_other(part).float() for part in weight.parts], dim=1)
+    found = prepared(weight)
+    out = _multiply(x, found)
+    for part, first, end in found.others:
+        out[:, first:end] = of_other(part)
     return out
 
 
-def _check(width: int, weight: GgmlWeight) -> None:
-    if width * weight.type.num_bytes != weight.packed.shape[1] * weight.type.elements:
+def prepared(weight: BlockWeight) -> Prepared:
+    """What is made for `weight` at its first matmul; it lives no longer than the weight does."""
+    name, forget = id(weight), _PREPARED.pop
+    known = _PREPARED.get(name)
+    if known is not None and known[0]() is weight:
+        return known[1]
+    made = _prepare((weight,) if isinstance(weight, GgmlWeight) else weight.parts)
+    _PREPARED[name] = ref(weight, lambda _: forget(name, None)), made
+    return made
+
+
+def _prepare(weights: tuple[Weight, ...]) -> Prepared:
+    from kernels.linear.ggml import small_m_ir, stack_ir
+    from kernels.linear.ggml.unpack_ir import FORMATS
+
+    blocks, others, parts, start = [], [], [], 0
+    for weight in weights:
+        num_out, width = weight.shape
+        if isinstance(weight, GgmlWeight) and (len(weights) == 1 or supports_weight(weight)):
+            row_bytes = weight.packed.shape[1]
+            part = stack_ir.Part(
+                small_m_ir.compiled(weight.type),
+                FORMATS[weight.type].group == 16,
+                weight.packed.data_ptr(),
+                num_out,
+                _OUTS * max(1, _CHUNK_BYTES // (_OUTS * row_bytes)),
+                4 * start,
+            )
+            # Not the weight itself, which would keep it alive.
+            blocks.append((GgmlWeight(weight.type, weight.packed), start))
+            parts.append(part)
+        else:
+            others.append((weight, start, start + num_out))
+        start += num_out
+    array = (stack_ir.Part * len(parts))(*parts)
+    return Prepared(tuple(blocks), tuple(others), array, (start, width))
+
+
+def _multiply(x: Tensor, weight: Prepared) -> Tensor:
+    """With all that are blocks; what the others get is not set."""
+    num_rows, width = x.shape
+    if width != weight.shape[1]:
         raise ValueError(f"linear: rows of {width} elements, a weight of {[*weight.shape]}")
+    out = torch.empty(num_rows, weight.shape[0])
+    if num_rows <= SMALL_M:
+        _small_m(x, weight, out)
+    else:
+        rows = pack(x)
+        for blocks, first in weight.blocks:
+            _large_m(rows, blocks, out.data_ptr() + 4 * first, out.shape[1])
+    return out
 
 
-def _small_m(rows: PackedRows, weight: GgmlWeight, address: int, out_stride: int) -> None:
-    from kernels.linear.ggml import small_m_ir
+def _small_m(x: Tensor, weight: Prepared, out: Tensor) -> None:
+    from kernels.linear.ggml import pack_ir, stack_ir
 
-    num_out, row_bytes = weight.packed.shape
-    args = small_m_ir.GemmArgs(
-        *_inputs(rows, weight),
-        address,
-        rows.num_rows,
-        num_out,
-        rows.width,
-        out_stride,
-        _OUTS * max(1, _CHUNK_BYTES // (_OUTS * row_bytes)),
+    num_threads = torch.get_num_threads()
+    rows = x.float().contiguous()
+    packed = _room(*rows.shape)
+    args = stack_ir.StackArgs(
+        rows.data_ptr(),
+        *packed.addresses,
+        *rows.shape,
+        packed.num_rows,
         0,
+        ctypes.addressof(weight.parts),
+        len(weight.parts),
+        out.data_ptr(),
+        weight.shape[0],
+        num_threads,
+        run.parallel_address() if num_threads > 1 else 0,
+        pack_ir.compiled(),
+        stack_ir.compiled_team(),
     )
-    run.run(small_m_ir.compiled(weight.type), args)
+    run.run(stack_ir.compiled(), args, 1)
 
 
 def _large_m(rows: PackedRows, weight: GgmlWeight, address: int, out_stride: int) -> None:
     from kernels.linear.ggml import large_m_ir
+    from kernels.linear.ggml.unpack_ir import FORMATS
 
+    codes, scales, sums, half_sums = rows.addresses
     num_threads, num_out = torch.get_num_threads(), weight.packed.shape[0]
     most = _WORKSPACE_BYTES // large_m_ir.workspace_bytes(rows.width, _LANES)
     each = -(-num_out // (2 * num_threads * _LANES))  # so that there is work for all
@@ -160,7 +226,10 @@ def _large_m(rows: PackedRows, weight: GgmlWeight, address: int, out_stride: int
     num_bytes = large_m_ir.workspace_bytes(rows.width, chunk)
     workspace = torch.empty(num_threads * num_bytes, dtype=torch.uint8)
     args = large_m_ir.GemmArgs(
-        *_inputs(rows, weight),
+        codes,
+        scales,
+        half_sums if FORMATS[weight.type].group == 16 else sums,
+        weight.packed.data_ptr(),
         address,
         workspace.data_ptr(),
         rows.num_rows,
@@ -173,11 +242,3 @@ def _large_m(rows: PackedRows, weight: GgmlWeight, address: int, out_stride: int
         0,
     )
     run.run(large_m_ir.compiled(weight.type), args)
-
-
-def _inputs(rows: PackedRows, weight: GgmlWeight) -> tuple[int, int, int, int]:
-    from kernels.linear.ggml.unpack_ir import FORMATS
-
-    codes, scales, sums, half_sums = rows.addresses
-    of_groups = sums if FORMATS[weight.type].group == 32 else half_sums
-    return codes, scales, of_groups, weight.packed.data_ptr()

@@ -16,7 +16,6 @@ from llvmlite import ir
 from kernels.ggml.block_type import BlockType
 from kernels.jit import builder
 from kernels.jit.builder import F32, I8, I16, I32, I64, INTEGERS, LANES, VECTOR, FunctionBuilder
-from kernels.linear.ggml.pack_ir import SPAN
 from kernels.linear.ggml.small_m_ir import BlockRows, dot
 from kernels.linear.ggml.unpack_ir import PART
 
@@ -70,7 +69,7 @@ class _Gemm(FunctionBuilder):
         self.rows, self.outs, self.width, self.out_stride, self.chunk, size = self.fields[6:12]
         self.blocks = BlockRows(self, kind, blocks, self.width)
         self.format, self.kind, b = self.blocks.format, kind, self.b
-        self.spans = b.sdiv(b.add(self.width, I64(SPAN - 1)), I64(SPAN))
+        self.num_parts = b.sdiv(self.width, I64(PART))
         slot = b.atomic_rmw("add", self.places[-2], I64(1), "monotonic")
         # One output's scales and offsets; then all outputs': codes, scales, offsets.
         groups = self.blocks.num_groups
@@ -119,7 +118,7 @@ class _Gemm(FunctionBuilder):
             lanes = [b.add(b.add(first, lane), I64(n)) for n in range(_HALF)]
             rows = [self.blocks.row(self.smaller(out, last)) for out in lanes]
             unrolled = self.format.unrolled
-            with self.loop(I64(0), b.sdiv(self.width, I64(PART)), unrolled) as first_part:
+            with self.loop(I64(0), self.num_parts, unrolled) as first_part:
                 run = b.udiv(first_part, I64(unrolled))
                 for number in range(unrolled):
                     found = [self.blocks.codes(row, run, number) for row in rows]
@@ -140,29 +139,23 @@ class _Gemm(FunctionBuilder):
         scales = self.panel(self.scales, self.panel_scales, panel)
         offsets = self.panel(self.offsets, self.panel_scales, panel)
         xs = [self.at(self.x, I16, b.mul(row, self.width)) for row in rows]
-        x_scales = [self.at(self.x_scales, F32, b.mul(row, self.spans)) for row in rows]
+        x_scales = [self.at(self.x_scales, F32, b.mul(row, self.num_parts)) for row in rows]
         x_sums = [self.at(self.x_sums, F32, b.mul(row, self.blocks.num_groups)) for row in rows]
         totals = [self.local(VECTOR(None)) for _ in rows]
-        num_parts = b.sdiv(self.width, I64(PART))
-        with self.loop(I64(0), self.spans, 1) as span:
-            spread = [self.broadcast(self.load(x_scale, F32, span)) for x_scale in x_scales]
-            begun = b.mul(span, I64(SPAN // PART))
-            stop = self.smaller(b.add(begun, I64(SPAN // PART)), num_parts)
-            with self.loop(begun, stop, 1) as at:
-                for number in range(PART // self.format.group):
-                    sums = self.sums(codes, xs, at, number)
-                    per_part = PART // self.format.group
-                    group = b.add(b.mul(at, I64(per_part)), I64(number))
-                    lanes = b.mul(group, I64(LANES))
-                    scale = self.load(scales, F32, lanes, LANES)
-                    for total, some, x_scale in zip(totals, sums, spread, strict=True):
-                        self.fma_into(total, b.sitofp(some, VECTOR), b.fmul(scale, x_scale))
-                    if self.format.has_offsets:
-                        offset = self.load(offsets, F32, lanes, LANES)
-                        for total, x_sum in zip(totals, x_sums, strict=True):
-                            self.fma_into(
-                                total, offset, self.broadcast(self.load(x_sum, F32, group))
-                            )
+        per_part = PART // self.format.group
+        with self.loop(I64(0), self.num_parts, 1) as at:
+            spread = [self.broadcast(self.load(x_scale, F32, at)) for x_scale in x_scales]
+            for number in range(per_part):
+                sums = self.sums(codes, xs, at, number)
+                group = b.add(b.mul(at, I64(per_part)), I64(number))
+                lanes = b.mul(group, I64(LANES))
+                scale = self.load(scales, F32, lanes, LANES)
+                for total, some, x_scale in zip(totals, sums, spread, strict=True):
+                    self.fma_into(total, b.sitofp(some, VECTOR), b.fmul(scale, x_scale))
+                if self.format.has_offsets:
+                    offset = self.load(offsets, F32, lanes, LANES)
+                    for total, x_sum in zip(totals, x_sums, strict=True):
+                        self.fma_into(total, offset, self.broadcast(self.load(x_sum, F32, group)))
         self.store_tile(first, end, rows, totals)
 
     def sums(

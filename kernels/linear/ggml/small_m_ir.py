@@ -5,7 +5,7 @@ products added to int32: half the multiplications of float32, and no conversions
 columns are exact; they are scaled and added in float32, in lanes, in an order that is fixed by what
 is written here and the same in all tiles: bits do not depend on M, outputs beside, or threads.
 
-    out = sum_span scale_x sum_g scale_g sum_j code_j x_j  +  sum_g offset_g sum_j x_j
+    out = sum_g (scale_g scale_x) sum_j code_j x_j  +  sum_g offset_g sum_j x_j
 """
 
 from collections.abc import Sequence
@@ -17,12 +17,11 @@ from llvmlite import ir
 from kernels.ggml.block_type import BlockType
 from kernels.jit import builder
 from kernels.jit.builder import F32, I8, I16, I32, I64, FunctionBuilder
-from kernels.linear.ggml.pack_ir import SPAN
 from kernels.linear.ggml.unpack_ir import FORMATS, PART, Codes
 
 OUTS = 4  # that are computed together
 _EIGHT = ir.VectorType(F32, 8)
-_PARTS = SPAN // PART
+_PARTS = 8  # whose scales are multiplied with those of x at a time: a vector of them
 _LINE_BYTES = 64  # of a cache
 _SUMS = 8  # groups whose offsets are added at a time
 
@@ -109,9 +108,11 @@ class _Gemm(FunctionBuilder):
         self.blocks = BlockRows(self, kind, blocks, self.width)
         self.format, self.kind = FORMATS[kind], kind
         b = self.b
-        self.spans = b.sdiv(b.add(self.width, I64(SPAN - 1)), I64(SPAN))
+        self.num_parts = b.sdiv(self.width, I64(PART))
         # Of the outputs in work: an output's scales, and after them its offsets.
-        self.numbers = self.array(b.mul(self.blocks.num_groups, I64(2 * OUTS)))
+        self.scales_type = ir.VectorType(F32, _PARTS * PART // self.format.group)
+        count = b.mul(self.blocks.num_groups, I64(2 * OUTS))
+        self.numbers = self.array(b.add(count, I64(self.scales_type.count)))
 
     def prepared(self, number: ir.Value) -> tuple[ir.Value, ir.Value]:
         """Where scales and offsets of an output in work are."""
@@ -147,60 +148,68 @@ class _Gemm(FunctionBuilder):
         places = [self.prepared(I64(start + number)) for number in range(len(outs))]
         weights = [self.blocks.row(out) for out in outs]
         xs = [self.at(self.x, I16, b.mul(row, self.width)) for row in rows]
-        x_scales = [self.at(self.x_scales, F32, b.mul(row, self.spans)) for row in rows]
+        x_scales = [self.at(self.x_scales, F32, b.mul(row, self.num_parts)) for row in rows]
         totals = [[self.local(_EIGHT(None)) for _ in rows] for _ in outs]
-        with self.loop(I64(0), self.spans, 1) as span:
-            sums = [[self.local(_EIGHT(None)) for _ in rows] for _ in outs]
-            for of_out in sums:
-                for place in of_out:
-                    b.store(_EIGHT(None), place)
-            self.prefetch_next(weights, span)
-            first = b.mul(span, I64(_PARTS))
-            stop = self.smaller(b.add(first, I64(_PARTS)), b.sdiv(self.width, I64(PART)))
+        products = [[self.local(self.scales_type(None)) for _ in rows] for _ in outs]
+        with self.loop(I64(0), self.num_parts, _PARTS) as first:
+            self.prefetch_next(weights, first)
+            for (scales, _), of_out in zip(places, products, strict=True):
+                for x_scale, place in zip(x_scales, of_out, strict=True):
+                    b.store(self.product_of_scales(scales, x_scale, first), place)
+            stop = self.smaller(b.add(first, I64(_PARTS)), self.num_parts)
             unrolled = self.format.unrolled
             with self.loop(first, stop, unrolled) as at:
                 run = b.udiv(at, I64(unrolled))
                 for number in range(unrolled):
                     codes = [self.blocks.codes(weight, run, number) for weight in weights]
-                    self.add_part(codes, places, xs, sums, b.add(at, I64(number)))
-            for row, x_scale in enumerate(x_scales):
-                spread = self.broadcast(self.load(x_scale, F32, span), 8)
-                for number in range(len(outs)):
-                    so_far = b.load(sums[number][row], typ=_EIGHT)
-                    self.fma_into(totals[number][row], so_far, spread)
+                    part = b.add(at, I64(number))
+                    self.add_part(codes, products, b.sub(part, first), xs, totals, part)
         for number, (out, (_, offsets)) in enumerate(zip(outs, places, strict=True)):
             for at, row in enumerate(rows):
                 total = self.lane_sum(self.with_offsets(totals[number][at], offsets, row))
                 place = b.add(b.mul(row, self.out_stride), out)
                 self.store(total, self.out, place)
 
-    def prefetch_next(self, weights: Sequence[ir.Value], span: ir.Value) -> None:
+    def prefetch_next(self, weights: Sequence[ir.Value], first: ir.Value) -> None:
         """The same columns of the outputs after these: processors foresee one run of addresses."""
-        b, size = self.b, SPAN // self.kind.elements * self.kind.num_bytes
-        ahead = b.add(b.mul(self.blocks.row_bytes, I64(OUTS)), b.mul(span, I64(size)))
+        b, size = self.b, _PARTS * PART // self.kind.elements * self.kind.num_bytes
+        begun = b.mul(b.udiv(first, I64(_PARTS)), I64(size))
+        ahead = b.add(b.mul(self.blocks.row_bytes, I64(OUTS)), begun)
         for weight in weights:
             for line in range(0, size, _LINE_BYTES):
                 self.prefetch(weight, I8, b.add(ahead, I64(line)))
 
+    def product_of_scales(self, scales: ir.Value, x_scale: ir.Value, first: ir.Value) -> ir.Value:
+        """An output's scales times a row's, of the groups of _PARTS parts from `first` on.
+
+        Behind the last part there is room, and what is there is not used.
+        """
+        b, count = self.b, self.scales_type.count
+        of_x = self.load(x_scale, F32, first, _PARTS)
+        groups = count // _PARTS  # that share a scale of x
+        order = ir.VectorType(I32, count)([at // groups for at in range(count)])
+        spread = b.shuffle_vector(of_x, of_x.type(ir.Undefined), order)
+        return b.fmul(self.load(scales, F32, b.mul(first, I64(groups)), count), spread)
+
     def add_part(
         self,
         codes: Sequence[Codes],
-        places: Sequence[tuple[ir.Value, ir.Value]],
+        scales: Sequence[Sequence[ir.Value]],
+        number: ir.Value,
         xs: Sequence[ir.Value],
-        sums: Sequence[Sequence[ir.Value]],
+        totals: Sequence[Sequence[ir.Value]],
         at: ir.Value,
     ) -> None:
-        """The row's columns from 32 `at` on."""
+        """The row's columns from 32 `at` on, whose scales are those of part `number`."""
         b, half = self.b, PART // 2
         column = b.mul(at, I64(PART))
         of_rows = [
             [self.load(x, I16, b.add(column, I64(n * half)), half) for n in (0, 1)] for x in xs
         ]
-        for (even, odd), (scales, _), of_out in zip(codes, places, sums, strict=True):
-            scale = self.scale(scales, at)
-            for of_row, total in zip(of_rows, of_out, strict=True):
+        for (even, odd), of_out, sums in zip(codes, scales, totals, strict=True):
+            for of_row, place, total in zip(of_rows, of_out, sums, strict=True):
                 products = b.add(dot(b, even, of_row[0]), dot(b, odd, of_row[1]))
-                self.fma_into(total, b.sitofp(products, _EIGHT), scale)
+                self.fma_into(total, b.sitofp(products, _EIGHT), self.scale(place, number))
 
     def scale(self, scales: ir.Value, at: ir.Value) -> ir.Value:
         """Of each lane of the sums of 32 columns."""
