@@ -47,4 +47,5 @@ def _of_stacked(x: torch.Tensor, weight: StackedWeight, name: str | None) -> tor
     """Every part into its columns of one result, x packed once for all parts of blocks."""
     if name is not None or x.dtype == torch.float64 or gradients.wanted(x):
         return torch.cat([of_rows(x, part, name) for part in weight.parts], dim=1)
-    return ggml_jit.stacked(x, weight, lambda part: of_rows(x, part)).to(x.dtype)
+    out = ggml_jit.stacked(x, weight, lambda part: of_rows(x, part))
+    return out if out.dtype == x.dtype else out.to(x.dtype)

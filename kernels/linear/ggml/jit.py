@@ -73,7 +73,8 @@ _PREPARED: dict[int, tuple["ref[BlockWeight]", Prepared]] = {}  # by id, while t
 def linear(x: Tensor, weight: GgmlWeight) -> Tensor:
     if not supports(x, weight):
         return dequantize_blocks.linear(x, weight)
-    return _matmul(x, weight).to(x.dtype)
+    out = _matmul(x, weight)
+    return out if x.dtype == torch.float32 else out.to(x.dtype)
 
 
 def supports(x: Tensor, weight: GgmlWeight) -> bool:
@@ -92,7 +93,7 @@ def pack(x: Tensor) -> PackedRows:
     """`x` [M, I], I a multiple of 32."""
     from kernels.linear.ggml import pack_ir
 
-    rows = x.float().contiguous()
+    rows = (x if x.dtype == torch.float32 else x.float()).contiguous()
     packed = _room(*rows.shape)
     args = pack_ir.PackArgs(rows.data_ptr(), *packed.addresses, *rows.shape, 1, 0)
     num_threads = None if rows.numel() >= _PARALLEL_ELEMENTS else 1
@@ -128,7 +129,8 @@ def stacked(x: Tensor, weight: StackedWeight, of_other: Callable[[Weight], Tenso
 
     x is packed once for all that are blocks; `of_other` multiplies what is served elsewhere.
     """
-    if not (x.is_cpu and x.shape[0] > 0):
+    are_some_mine = any(isinstance(p, GgmlWeight) and supports_weight(p) for p in weight.parts)
+    if not (x.is_cpu and x.shape[0] > 0 and are_some_mine):
         return torch.cat([of_other(part).float() for part in weight.parts], dim=1)
     found = prepared(weight)
     out = _multiply(x, found)
@@ -194,7 +196,7 @@ def _small_m(x: Tensor, weight: Prepared, out: Tensor) -> None:
     from kernels.linear.ggml import pack_ir, stack_ir
 
     num_threads = torch.get_num_threads()
-    rows = x.float().contiguous()
+    rows = (x if x.dtype == torch.float32 else x.float()).contiguous()
     packed = _room(*rows.shape)
     args = stack_ir.StackArgs(
         rows.data_ptr(),
