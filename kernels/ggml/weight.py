@@ -12,14 +12,11 @@ from kernels.ggml.dequantize import dequantize
 class GgmlWeight:
     """Blocks of one kind: `packed` [..., O, row bytes] uint8, at any address.
 
-    `fast` allows `linear` to round activations to 8 bits, 0.5 % of the size of a result instead of
-    0.003 %, where that is faster; so far it does not. Raises ValueError if rows are no whole number
-    of blocks.
+    Raises ValueError if rows are no whole number of blocks.
     """
 
     type: BlockType
     packed: Tensor
-    fast: bool = False
 
     def __post_init__(self) -> None:
         row_bytes = self.packed.shape[-1]
@@ -44,11 +41,11 @@ class GgmlWeight:
 
     def __getitem__(self, index: int | slice) -> Self:
         """Some of the first axis: one expert, or some rows. Shares memory."""
-        return type(self)(self.type, self.packed[index], self.fast)
+        return type(self)(self.type, self.packed[index])
 
     def view(self, *leading: int) -> Self:
         """The same rows under other leading axes: [*leading, I]. Shares memory."""
-        return type(self)(self.type, self.packed.view(*leading, -1), self.fast)
+        return type(self)(self.type, self.packed.view(*leading, -1))
 
     def to(self, device: torch.device) -> Self:
-        return type(self)(self.type, self.packed.to(device), self.fast)
+        return type(self)(self.type, self.packed.to(device))
