@@ -14,9 +14,10 @@ from mini import pin_tiny
 from engine.checkpoint import Checkpoint
 from engine.engine import Engine
 from engine.weight_delta import read
-from mm1cli.commands import models
+from mm1cli.commands import models, models_list
 from mm1cli.errors import ModelError
 from mm1cli.models import delta, library
+from mm1cli.settings import Settings
 from training import align, ship
 
 NAME = "tiny-hybrid"
@@ -96,19 +97,20 @@ def test_what_is_pulled_is_the_student_up_to_rounding(shop, shipped, data):
 
 def test_list_show_and_verify_know_it(shipped, data, capsys):
     library.pull(str(shipped), ignore)
-    models.show_list(sys.stdout, as_json=True)
+    settings = Settings()
+    models_list.show_list(settings, sys.stdout, as_json=True)
     (row,) = [m for m in json.loads(capsys.readouterr().out)["models"] if m["name"] == NAME]
     assert row["installed"] and row["parent"] == "mini"
-    models.show(NAME, sys.stdout, as_json=True)
+    models.show(NAME, settings, sys.stdout, as_json=True)
     told = json.loads(capsys.readouterr().out)
     assert (told["lightning_layers"], told["parent"]) == (1, "mini")
     assert told["licence"] == "Apache-2.0" and Path(told["model_card"]).exists()
-    models.verify(NAME, (), sys.stdout, as_json=True)
+    models.verify(NAME, (), settings, sys.stdout, as_json=True)
     assert json.loads(capsys.readouterr().out)["passed"]
     weights = data / NAME / "changed.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"\x7f")
     with pytest.raises(ModelError, match=f"models pull {NAME}"):
-        models.verify(NAME, (), sys.stdout, as_json=False)
+        models.verify(NAME, (), settings, sys.stdout, as_json=False)
 
 
 def test_a_second_pull_does_nothing_and_repairs_what_was_damaged(shipped, data):
@@ -138,15 +140,19 @@ def test_an_interrupted_pull_keeps_the_parent_and_leaves_nothing_else(shipped, d
 
 def test_one_that_comes_with_mm1_is_listed_and_pulled_on_first_use(shipped, data, monkeypatch):
     monkeypatch.setattr(delta, "PACKAGED", shipped.parent)
-    mini, model = library.list_models()
-    assert (model.name, model.installed, model.parent) == (NAME, False, "mini")
-    assert mini.installed
+
+    def listed(name):
+        (found,) = [model for model in library.list_models() if model.name == name]
+        return found
+
+    assert (listed(NAME).installed, listed(NAME).parent) == (False, "mini")
+    assert listed("mini").installed
     assert library.ensure(NAME, ignore) == data / NAME
-    assert library.list_models()[1].installed
+    assert listed(NAME).installed
     change(shipped, description="trained for longer")  # the next mm1 comes with another
-    assert not library.list_models()[1].installed
+    assert not listed(NAME).installed
     library.ensure(NAME, ignore)
-    assert library.list_models()[1].description == "trained for longer"
+    assert listed(NAME).description == "trained for longer"
 
 
 def test_the_parent_is_fetched_first(shop, shipped, tmp_path, monkeypatch):
