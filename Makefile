@@ -30,7 +30,9 @@ test-all: test test-rest  ## both; what CI runs
 
 test-avx2: $(STAMP)  ## kernels and engine as torch runs them on a processor without AVX-512
 	ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 \
-	$(PYTEST) -m "not slow and not rest" tests/kernels tests/engine tests/parity
+	$(PYTEST) -m "not slow and not rest and not server" \
+	--ignore-glob='tests/kernels/test_*jit.py' --ignore-glob='tests/kernels/test_ggml*' \
+	tests/kernels tests/engine tests/parity
 
 check: $(STAMP)
 	$(BIN)/ruff check .

@@ -54,6 +54,7 @@ def assert_same_as_llama_server(path, tolerance):
             assert np.abs(got - want).max() < tolerance, f"after {count} tokens"
 
 
+@pytest.mark.server
 @pytest.mark.parametrize("architecture", [name for name in TINY if name != "minimax-01"])
 def test_log_probabilities_are_those_of_llama_server(tmp_path, architecture):
     # GGML's gelu is a table in float16.
