@@ -35,6 +35,12 @@ DTYPES = {
     "BF16": torch.bfloat16,
 }
 STORED_DTYPES = {**DTYPES, "I8": torch.int8, "U8": torch.uint8}
+# Of models that see pictures too: where the text part lies, and what it is called by itself.
+_TEXT_PARTS = {
+    "model.language_model.": "model.",
+    "language_model.model.": "model.",
+    "language_model.lm_head.": "lm_head.",
+}
 _EXPERT = re.compile(r"(.+\.experts)\.(\d{1,5})\.(gate|up|down)_proj\.weight")
 _SAMPLED, _NUMBERS = 512, 4096  # so many tensors, so many elements of each, are in the fingerprint
 
@@ -58,8 +64,9 @@ class TensorInfo:
 class Checkpoint:
     """The tensors of a directory: names, shapes and dtypes known, data read when asked for.
 
-    Where experts are stored as stacks, `info`, `read` and `slices` also know each one's matrices,
-    by the names they have where they are stored one by one.
+    The text part of a model that has others goes by the names that it has alone. Where experts are
+    stored as stacks, `info`, `read` and `slices` also know each one's matrices, by the names they
+    have where they are stored one by one.
 
     Raises CheckpointError when a shard is missing, cut, or does not hold what the index says.
     """
@@ -67,18 +74,23 @@ class Checkpoint:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.tensors: dict[str, TensorInfo] = {}
+        self._stored: dict[str, str] = {}  # by the names of `tensors`
         index = self._index()
         shards = sorted(set(index.values())) if index is not None else [SINGLE]
         self._num_shards = len(shards)
         self._files: dict[str, Any] = {}
         for shard in shards:
             file = self._open(shard)  # and closed again: an open one is mapped, all of it
-            for name in file.keys():  # noqa: SIM118 (safe_open is no mapping)
-                if index is None or index.get(name) == shard:
-                    part = file.get_slice(name)
+            for stored in file.keys():  # noqa: SIM118 (safe_open is no mapping)
+                if index is None or index.get(stored) == shard:
+                    part, name = file.get_slice(stored), name_alone(stored)
+                    if name in self._stored:
+                        twice = f"{self._stored[name]} and {stored}"
+                        raise CheckpointError(f"{directory}: {twice} are two of one tensor")
+                    self._stored[name] = stored
                     shape = tuple(part.get_shape())
                     self.tensors[name] = TensorInfo(shard, shape, part.get_dtype())
-        if index is not None and (absent := sorted(index.keys() - self.tensors.keys())):
+        if index is not None and (absent := sorted(index.keys() - set(self._stored.values()))):
             raise CheckpointError(
                 f"{directory}: {len(absent)} tensors of the index are not in their shards, "
                 f"first {absent[0]} in {index[absent[0]]}"
@@ -143,11 +155,16 @@ class Checkpoint:
         info = self.info(name)
         file = self._file(info.shard)
         if info.rows_of is None:
-            tensor: Tensor = file.get_tensor(name)
+            tensor: Tensor = file.get_tensor(self.stored_name(name))
             return tensor
         stack, expert, row = info.rows_of
-        rows: Tensor = file.get_slice(stack)[expert, row : row + info.shape[0]]
+        part = file.get_slice(self.stored_name(stack))
+        rows: Tensor = part[expert, row : row + info.shape[0]]
         return rows
+
+    def stored_name(self, name: str) -> str:
+        """What the tensor is called in its shard."""
+        return self._stored[name]
 
     def shard_path(self, shard: str) -> Path:
         return self.directory / shard
@@ -172,7 +189,7 @@ class Checkpoint:
         if info.rows_of is not None:
             yield from torch.split(self.read(name), num_rows)
             return
-        part = self._file(info.shard).get_slice(name)
+        part = self._file(info.shard).get_slice(self.stored_name(name))
         for start in range(0, info.shape[0], num_rows):
             yield part[start : start + num_rows]
 
@@ -191,10 +208,21 @@ class Checkpoint:
         samples: dict[str, bytes] = {}
         for shard, held in wanted.items():
             file = self._open(shard)
-            samples |= {name: _sample(file, name, self.tensors[name].shape) for name in held}
+            samples |= {
+                name: _sample(file, self.stored_name(name), self.tensors[name].shape)
+                for name in held
+            }
         for name in sorted(samples):
             digest.update(samples[name])
         return digest.digest()
+
+
+def name_alone(stored: str) -> str:
+    """What a tensor that is stored by this name is called in a model of text alone."""
+    for part, alone in _TEXT_PARTS.items():
+        if stored.startswith(part):
+            return alone + stored.removeprefix(part)
+    return stored
 
 
 def _sample(file: Any, name: str, shape: tuple[int, ...]) -> bytes:  # noqa: ANN401
@@ -258,15 +286,11 @@ def load(
         if form is Form.BLOCKS:
             count = config.num_experts if parameter.dim() == 3 else 0
             _replace(model, name, checkpoint.as_stored(sources[name], count).to(place))
-            done += parameter.nbytes
-            continue
-        weight = read_weight(checkpoint, sources[name], form, device=place, dtype=target_dtype)
-        add_norm_offset(config.norm_offset, name, weight)
-        if isinstance(weight, Tensor):
-            weight = weight.view(parameter.shape)
         else:
-            weight = weight.view(*parameter.shape[:-1])
-        _replace(model, name, weight)
+            weight = read_weight(checkpoint, sources[name], form, device=place, dtype=target_dtype)
+            add_norm_offset(config.norm_offset, name, weight)
+            is_plain, shape = isinstance(weight, Tensor), parameter.shape
+            _replace(model, name, weight.view(*(shape if is_plain else shape[:-1])))
         done += parameter.nbytes
         if on_progress is not None:
             on_progress(done, total)

@@ -98,6 +98,10 @@ class Model(nn.Module):
         super().__init__()
         self.config = config
         self.block_dtype = torch.float32  # what matmuls with a GGUF file's blocks run in
+        form_of, is_tied = config.quantization.form_of, config.tied_embeddings
+        self._embeds_blocks = form_of("embed.weight") is Form.BLOCKS
+        head = "embed.weight" if is_tied else "head.weight"
+        self._head_is_blocks = form_of(head) is Form.BLOCKS
         self.embed = nn.Embedding(config.vocab_size, config.hidden_size)
         self.layers = nn.ModuleList(Layer(config, index) for index in range(config.num_layers))
         self.norm = RMSNorm(config.hidden_size, config.norm_eps)
@@ -179,8 +183,7 @@ class Model(nn.Module):
     @property
     def dtype(self) -> torch.dtype:
         """The dtype activations and KV have between layers: that of a plain embedding."""
-        is_block = self.config.quantization.form_of("embed.weight") is Form.BLOCKS
-        return self.block_dtype if is_block else self.embed.weight.dtype
+        return self.block_dtype if self._embeds_blocks else self.embed.weight.dtype
 
     def forward(
         self, token_ids: Tensor, states: Sequence[StepState], start: int | Tensor
@@ -210,8 +213,8 @@ class Model(nn.Module):
         """float32 scores [..., vocab] of the next token after each row of `hidden` [..., D]."""
         with torch.autocast(hidden.device.type, enabled=False):
             weight = self.head.weight
-            is_wide = not isinstance(weight, Tensor) or self._head_form is Form.BLOCKS
-            scored = weight if is_wide else weight.float()
+            is_plain = isinstance(weight, Tensor) and not self._head_is_blocks
+            scored = weight.float() if is_plain else weight
             logits = kernels.linear(self.norm(hidden).float(), scored)
             scale = self.config.logit_scale
             return logits if scale == 1.0 else logits * scale
@@ -224,17 +227,12 @@ class Model(nn.Module):
         `small_m` see `kernels.prepack`.
         """
         self.requires_grad_(False)
-        if self._head_form is not Form.BLOCKS:
+        if not self._head_is_blocks:
             _set(self.head, "weight", kernels.prepack(self.head.weight.float(), small_m=small_m))
         for module in self.modules():
             for name, parameter in list(module.named_parameters(recurse=False)):
                 if name in MATRICES:
                     _set(module, name, kernels.prepack(parameter, small_m=small_m))
-
-    @property
-    def _head_form(self) -> Form:
-        name = "embed.weight" if self.config.tied_embeddings else "head.weight"
-        return self.config.quantization.form_of(name)
 
     def suppressed_ids(self) -> Tensor:
         """Mask [vocab] of ids whose embedding row is all zero: never trained, never to be sampled.

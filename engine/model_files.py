@@ -47,10 +47,9 @@ class ModelFacts:
 
 
 def facts(model: Path) -> ModelFacts:
-    """Of the model in the folder `model`; no weights are read. Raises ConfigError."""
+    """Of the folder or GGUF file `model`; no weights are read. Raises EngineError."""
     from engine.config import Mixer
-    from engine.families import precision_of
-    from engine.model_source import read_config
+    from engine.model_source import precision_of, read_config
 
     config = read_config(model)
     return ModelFacts(

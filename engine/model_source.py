@@ -12,6 +12,7 @@ from engine import families
 from engine.config import ModelConfig
 from engine.errors import CheckpointError, GgufError
 from engine.files import read_json
+from engine.quantized.forms import UNQUANTIZED
 
 if TYPE_CHECKING:
     from engine.checkpoint import Checkpoint
@@ -40,6 +41,16 @@ def raw_config(model: Path) -> dict[str, Any]:
 
     with _errors_of(model):
         return gguf.raw_config(model)
+
+
+def precision_of(model: Path) -> str | None:
+    """What the matrices are stored in: a dtype such as bfloat16, or forms such as int4/64, as the
+    config says; None if it does not."""
+    if (quantization := read_config(model).quantization) != UNQUANTIZED:
+        return str(quantization)
+    raw = raw_config(model)
+    dtype = raw.get("dtype", raw.get("torch_dtype"))
+    return dtype if isinstance(dtype, str) else None
 
 
 def open_checkpoint(model: Path) -> "Checkpoint":

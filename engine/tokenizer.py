@@ -163,15 +163,8 @@ class Tokenizer:
         for number, way in enumerate(ways):
             is_refused = False
             for is_listed in (False, True):
-                messages = [
-                    {
-                        "role": role,
-                        "content": [{"type": "text", "text": text}] if is_listed else text,
-                    }
-                    for role, text in way
-                ]
                 try:
-                    rendered = template.render(messages, reply=reply)
+                    rendered = template.render(_messages(way, is_listed), reply=reply)
                 except TemplateRefusalError as error:
                     is_refused, failure = True, str(error)
                     continue

@@ -24,7 +24,7 @@ from engine.families import (
 )
 from engine.families.family import Family
 from engine.files import read_json
-from engine.quantized.forms import UNQUANTIZED, read_quantization
+from engine.quantized.forms import read_quantization
 
 FAMILIES: tuple[Family, ...] = (
     minimax.FAMILY,
@@ -63,16 +63,6 @@ def family_of(raw: Mapping[str, Any]) -> Family:
     )
     known = ", ".join(dict.fromkeys(name for family in FAMILIES for name in family.model_types))
     raise ConfigError(f"config: {what} is not supported, only {known}")
-
-
-def precision_of(directory: Path) -> str | None:
-    """What the matrices of the checkpoint in `directory` are stored in, as its config.json says: a
-    dtype such as bfloat16, or forms such as int4/64. None if it does not say."""
-    raw = read_json(directory / "config.json")
-    if (quantization := read_quantization(raw)) != UNQUANTIZED:
-        return str(quantization)
-    dtype = raw.get("dtype", raw.get("torch_dtype"))
-    return dtype if isinstance(dtype, str) else None
 
 
 def family_named(name: str) -> Family:

@@ -108,27 +108,41 @@ def sources(
     config: ModelConfig, *, is_fused: bool = False, experts: str = "mlp.experts"
 ) -> Sources:
     """The tensors of the published names. With `is_fused` q, k and v are one, gate and up too."""
+    names = common_sources(config)
+    for index, layer in enumerate(config.layers):
+        ours, theirs = f"layers.{index}", f"model.layers.{index}"
+        names |= attention(layer, f"{ours}.mixer", f"{theirs}.self_attn", is_fused=is_fused)
+        if config.has_experts(index):
+            names |= routed(config, f"{ours}.mlp", f"{theirs}.mlp.gate", f"{theirs}.{experts}")
+        else:
+            names |= dense(f"{ours}.mlp", f"{theirs}.mlp", is_fused=is_fused)
+    return names
+
+
+def common_sources(config: ModelConfig) -> Sources:
+    """Embedding, head and the norms around mixers and MLPs."""
     names: Sources = {
         "embed.weight": ("model.embed_tokens.weight",),
         "norm.weight": ("model.norm.weight",),
     }
     if not config.tied_embeddings:
         names["head.weight"] = ("lm_head.weight",)
-    for index, layer in enumerate(config.layers):
-        ours, theirs = f"layers.{index}", f"model.layers.{index}"
-        norms = norm_names(config)
-        names |= {f"{ours}.{x}.weight": (f"{theirs}.{name}.weight",) for x, name in norms.items()}
-        names |= attention(layer, f"{ours}.mixer", f"{theirs}.self_attn", is_fused=is_fused)
-        if config.has_experts(index):
-            names |= routed(config, f"{ours}.mlp", f"{theirs}.mlp.gate", f"{theirs}.{experts}")
-        else:
-            gate_up = ("gate_up",) if is_fused else ("gate", "up")
-            names[f"{ours}.mlp.gate_up"] = tuple(f"{theirs}.mlp.{x}_proj.weight" for x in gate_up)
-            names[f"{ours}.mlp.down"] = (f"{theirs}.mlp.down_proj.weight",)
+    for ours, theirs in _norm_names(config).items():
+        for layer in range(config.num_layers):
+            names[f"layers.{layer}.{ours}.weight"] = (f"model.layers.{layer}.{theirs}.weight",)
     return names
 
 
-def norm_names(config: ModelConfig) -> dict[str, str]:
+def dense(ours: str, theirs: str, *, is_fused: bool = False) -> Sources:
+    """Of a gated MLP."""
+    gate_up = ("gate_up",) if is_fused else ("gate", "up")
+    return {
+        f"{ours}.gate_up": tuple(f"{theirs}.{x}_proj.weight" for x in gate_up),
+        f"{ours}.down": (f"{theirs}.down_proj.weight",),
+    }
+
+
+def _norm_names(config: ModelConfig) -> dict[str, str]:
     """Our names of a layer's norms, and the published ones: where there are norms behind mixer and
     MLP, `post_attention_layernorm` is that behind the mixer."""
     if not config.output_norms:

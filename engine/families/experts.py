@@ -1,7 +1,7 @@
 """MiniMax's mixture of experts, for every family that has one: tensors, and the shared expert."""
 
 from engine.config import ModelConfig
-from engine.families import keys
+from engine.families import decoder, keys
 from engine.families.family import Sources
 
 
@@ -22,11 +22,6 @@ def sources(config: ModelConfig, ours: str, theirs: str) -> Sources:
         f"{ours}.down": tuple(f"{e}.w2.weight" for e in experts),
     }
     if config.shared_mlp_size:
-        shared = f"{theirs}.shared_mlp"
-        names[f"{ours}.shared.gate_up"] = (
-            f"{shared}.gate_proj.weight",
-            f"{shared}.up_proj.weight",
-        )
-        names[f"{ours}.shared.down"] = (f"{shared}.down_proj.weight",)
+        names |= decoder.dense(f"{ours}.shared", f"{theirs}.shared_mlp")
         names[f"{ours}.shared_coefficient"] = (f"{theirs}.coefficient.weight",)
     return names

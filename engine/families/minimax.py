@@ -7,7 +7,7 @@ from typing import Any
 
 from engine.config import LayerConfig, Mixer, ModelConfig, Residual
 from engine.errors import ConfigError
-from engine.families import experts, keys
+from engine.families import decoder, experts, keys
 from engine.families.family import Family, Sources
 
 NAME = "minimax"
@@ -94,25 +94,17 @@ def _layers(raw: keys.Raw) -> tuple[LayerConfig, ...]:
 
 
 def sources(config: ModelConfig) -> Sources:
-    names: Sources = {
-        "embed.weight": ("model.embed_tokens.weight",),
-        "norm.weight": ("model.norm.weight",),
-    }
-    if not config.tied_embeddings:
-        names["head.weight"] = ("lm_head.weight",)
+    names = decoder.common_sources(config)
     for index, layer in enumerate(config.layers):
         ours, theirs = f"layers.{index}", f"model.layers.{index}"
         attention = f"{theirs}.self_attn"
-        names[f"{ours}.mixer_norm.weight"] = (f"{theirs}.input_layernorm.weight",)
         if layer.mixer is Mixer.LIGHTNING:
             names[f"{ours}.mixer.qkv"] = (f"{attention}.qkv_proj.weight",)
             names[f"{ours}.mixer.gate"] = (f"{attention}.output_gate.weight",)
             names[f"{ours}.mixer.norm.weight"] = (f"{attention}.norm.weight",)
             names[f"{ours}.mixer.out"] = (f"{attention}.out_proj.weight",)
         else:
-            names[f"{ours}.mixer.qkv"] = tuple(f"{attention}.{x}_proj.weight" for x in "qkv")
-            names[f"{ours}.mixer.out"] = (f"{attention}.o_proj.weight",)
-        names[f"{ours}.mlp_norm.weight"] = (f"{theirs}.post_attention_layernorm.weight",)
+            names |= decoder.attention(layer, f"{ours}.mixer", attention)
         names |= experts.sources(config, f"{ours}.mlp", theirs)
     return names
 

@@ -15,7 +15,7 @@ from engine.config import (
     SoftmaxOptions,
 )
 from engine.errors import ConfigError
-from engine.families import experts, keys
+from engine.families import decoder, experts, keys
 from engine.families.family import Family, Sources
 
 NAME = "mm1"
@@ -154,23 +154,14 @@ def _frequencies(raw: keys.Raw) -> tuple[float, ...]:
 
 
 def sources(config: ModelConfig) -> Sources:
-    names: Sources = {
-        "embed.weight": ("model.embed_tokens.weight",),
-        "norm.weight": ("model.norm.weight",),
-    }
-    if not config.tied_embeddings:
-        names["head.weight"] = ("lm_head.weight",)
+    names = decoder.common_sources(config)
     for index, layer in enumerate(config.layers):
         ours, theirs = f"layers.{index}", f"model.layers.{index}"
-        names[f"{ours}.mixer_norm.weight"] = (f"{theirs}.input_layernorm.weight",)
         names |= _mixer_sources(layer, f"{ours}.mixer", f"{theirs}.self_attn")
-        names[f"{ours}.mlp_norm.weight"] = (f"{theirs}.post_attention_layernorm.weight",)
         if config.num_experts:
             names |= experts.sources(config, f"{ours}.mlp", theirs)
         else:
-            gate_up = tuple(f"{theirs}.mlp.{x}_proj.weight" for x in ("gate", "up"))
-            names[f"{ours}.mlp.gate_up"] = gate_up
-            names[f"{ours}.mlp.down"] = (f"{theirs}.mlp.down_proj.weight",)
+            names |= decoder.dense(f"{ours}.mlp", f"{theirs}.mlp")
     return names
 
 
@@ -185,10 +176,7 @@ def _mixer_sources(layer: LayerConfig, ours: str, theirs: str) -> Sources:
         if layer.lightning.qk_norm:
             names |= {f"{ours}.{x}_norm.weight": (f"{theirs}.{x}_norm.weight",) for x in "qk"}
         return names
-    names = {
-        f"{ours}.qkv": tuple(f"{theirs}.{x}_proj.weight" for x in "qkv"),
-        f"{ours}.out": (f"{theirs}.o_proj.weight",),
-    }
+    names = decoder.attention(layer, ours, theirs)
     if layer.softmax.output_gate:
         names[f"{ours}.gate"] = (f"{theirs}.output_gate.weight",)
     return names

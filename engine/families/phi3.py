@@ -13,15 +13,8 @@ NAME = "phi3"
 def read_config(raw: keys.Raw) -> ModelConfig:
     sliding = [raw.get("sliding_window") is not None] * decoder.num_layers(raw)
     layers = decoder.softmax_layers(raw, SoftmaxOptions(), sliding)
-    found = rope.read(raw, _rotary_dim(raw), 10_000.0)
+    found = rope.read(raw, rope.rotary_dim(raw, decoder.head_dim(raw)), 10_000.0)
     return decoder.read_config(raw, NAME, layers, found, eps=1e-5)
-
-
-def _rotary_dim(raw: keys.Raw) -> int:
-    nested = raw.get("rope_parameters")
-    places = [nested, raw] if isinstance(nested, dict) else [raw]
-    told = next((x for x in places if x.get("partial_rotary_factor") is not None), {})
-    return int(decoder.head_dim(raw) * keys.number(told, "partial_rotary_factor", 1.0))
 
 
 FAMILY = Family(

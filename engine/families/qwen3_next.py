@@ -25,13 +25,13 @@ from engine.families.family import Family, Sources
 from engine.families.gemma3 import text_config
 from engine.families.qwen3_moe import with_dense_layers
 
-NEXT, TEXT, VISION = "qwen3_next", "qwen3_5_text", "qwen3_5"
+NEXT, QWEN3_5 = "qwen3_next", "qwen3_5"
 _MIXERS = {"linear_attention": Mixer.DELTA, "full_attention": Mixer.SOFTMAX}
 _PERIOD = 4  # every fourth layer is softmax where the file does not say
 
 
 def read_config(family: str, raw: keys.Raw) -> ModelConfig:
-    raw = {"head_dim": 256, "partial_rotary_factor": 0.25, **_with_tie(raw)}
+    raw = {"head_dim": 256, **_with_tie(raw)}
     layers = _layers(raw, is_interleaved=family == NEXT)
     options: dict[str, Any] = {}
     if keys.integer(raw, "num_experts", 0):
@@ -39,7 +39,8 @@ def read_config(family: str, raw: keys.Raw) -> ModelConfig:
         # Where every layer has experts a file need not say how wide a dense one would be.
         raw = {"intermediate_size": options["mlp_size"], **raw}
         layers = with_dense_layers(raw, layers)
-    found = rope.read(raw, _rotary_dim(raw), 10_000.0)
+    rotary_dim = rope.rotary_dim(raw, decoder.head_dim(raw), share=0.25)
+    found = rope.read(raw, rotary_dim, 10_000.0)
     return decoder.read_config(raw, family, layers, found, norm_offset=1.0, **options)
 
 
@@ -58,15 +59,6 @@ def _experts(raw: keys.Raw) -> dict[str, Any]:
         "shared_expert": SharedExpert.GATED,
         "normalize_router": keys.flag(raw, "norm_topk_prob", True),
     }
-
-
-def _rotary_dim(raw: keys.Raw) -> int:
-    nested = raw.get("rope_parameters")
-    holder = nested if isinstance(nested, dict) and "partial_rotary_factor" in nested else raw
-    share, head_dim = keys.number(holder, "partial_rotary_factor"), decoder.head_dim(raw)
-    if not 0 <= share <= 1:
-        raise ConfigError(f"config: partial_rotary_factor is {share:.9g}, expected 0 to 1")
-    return int(head_dim * share)
 
 
 def _layers(raw: keys.Raw, *, is_interleaved: bool) -> tuple[LayerConfig, ...]:
@@ -99,17 +91,10 @@ def _layers(raw: keys.Raw, *, is_interleaved: bool) -> tuple[LayerConfig, ...]:
     return tuple(LayerConfig(_MIXERS[kind], softmax=softmax, delta=delta) for kind in kinds)
 
 
-def sources(root: str, config: ModelConfig) -> Sources:
-    names: Sources = {
-        "embed.weight": (f"{root}.embed_tokens.weight",),
-        "norm.weight": (f"{root}.norm.weight",),
-    }
-    if not config.tied_embeddings:
-        names["head.weight"] = ("lm_head.weight",)
+def sources(config: ModelConfig) -> Sources:
+    names = decoder.common_sources(config)
     for index, layer in enumerate(config.layers):
-        ours, theirs = f"layers.{index}", f"{root}.layers.{index}"
-        norms = decoder.norm_names(config)
-        names |= {f"{ours}.{x}.weight": (f"{theirs}.{name}.weight",) for x, name in norms.items()}
+        ours, theirs = f"layers.{index}", f"model.layers.{index}"
         if layer.mixer is Mixer.DELTA:
             names |= _delta(layer.delta, f"{ours}.mixer", f"{theirs}.linear_attn")
         else:
@@ -133,40 +118,26 @@ def _delta(options: DeltaOptions, ours: str, theirs: str) -> Sources:
 
 def _mlp(config: ModelConfig, layer: int, ours: str, theirs: str) -> Sources:
     if not config.has_experts(layer):
-        return _dense(ours, theirs)
+        return decoder.dense(ours, theirs)
     names = decoder.routed(config, ours, f"{theirs}.gate", f"{theirs}.experts")
-    names |= _dense(f"{ours}.shared", f"{theirs}.shared_expert")
+    names |= decoder.dense(f"{ours}.shared", f"{theirs}.shared_expert")
     names[f"{ours}.shared_coefficient"] = (f"{theirs}.shared_expert_gate.weight",)
     return names
 
 
-def _dense(ours: str, theirs: str) -> Sources:
-    return {
-        f"{ours}.gate_up": tuple(f"{theirs}.{x}_proj.weight" for x in ("gate", "up")),
-        f"{ours}.down": (f"{theirs}.down_proj.weight",),
-    }
-
-
-def _family(
-    name: str, root: str, architectures: tuple[str, ...], model_types: tuple[str, ...]
-) -> Family:
-    return Family(
-        name, architectures, model_types, partial(read_config, name), partial(sources, root)
+FAMILIES = tuple(
+    Family(name, architectures, model_types, partial(read_config, name), sources)
+    for name, architectures, model_types in (
+        (NEXT, ("Qwen3NextForCausalLM",), ("qwen3_next",)),
+        (
+            QWEN3_5,
+            (
+                "Qwen3_5ForCausalLM",
+                "Qwen3_5MoeForCausalLM",
+                "Qwen3_5ForConditionalGeneration",
+                "Qwen3_5MoeForConditionalGeneration",
+            ),
+            ("qwen3_5_text", "qwen3_5_moe_text", "qwen3_5", "qwen3_5_moe"),
+        ),
     )
-
-
-FAMILIES = (
-    _family(NEXT, "model", ("Qwen3NextForCausalLM",), ("qwen3_next",)),
-    _family(
-        TEXT,
-        "model",
-        ("Qwen3_5ForCausalLM", "Qwen3_5MoeForCausalLM"),
-        ("qwen3_5_text", "qwen3_5_moe_text"),
-    ),
-    _family(
-        VISION,
-        "model.language_model",
-        ("Qwen3_5ForConditionalGeneration", "Qwen3_5MoeForConditionalGeneration"),
-        ("qwen3_5", "qwen3_5_moe"),
-    ),
 )

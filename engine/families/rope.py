@@ -25,6 +25,17 @@ def read(raw: keys.Raw, rotary_dim: int, default_theta: float) -> Rope:
     return scaled(raw, theta, rotary_dim, kind, settings)
 
 
+def rotary_dim(raw: keys.Raw, head_dim: int, share: float = 1.0) -> int:
+    """How much of a head is rotated: the share `partial_rotary_factor`, or `share` if unsaid."""
+    nested = raw.get("rope_parameters")
+    places = [nested, raw] if isinstance(nested, dict) else [raw]
+    told = next((x for x in places if x.get("partial_rotary_factor") is not None), {})
+    share = keys.number(told, "partial_rotary_factor", share)
+    if not 0 <= share <= 1:
+        raise ConfigError(f"config: partial_rotary_factor is {share:.9g}, expected 0 to 1")
+    return int(head_dim * share)
+
+
 def of_layers(
     raw: keys.Raw, kind: str, rotary_dim: int, default_theta: float, scaling: keys.Raw | None
 ) -> Rope:

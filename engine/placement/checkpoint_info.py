@@ -8,7 +8,14 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from engine.checkpoint import INDEX, STORED_DTYPES, Checkpoint, meta_model, source_rows
+from engine.checkpoint import (
+    INDEX,
+    STORED_DTYPES,
+    Checkpoint,
+    meta_model,
+    name_alone,
+    source_rows,
+)
 from engine.config import ModelConfig
 from engine.errors import CheckpointError
 from engine.families import family_named
@@ -122,7 +129,7 @@ def _by_index(
     shards: list[str],
 ) -> CheckpointInfo:
     tensors = tensor_bytes(config, Precision.FLOAT32)
-    if absent := sorted(tensors.keys() - weight_map.keys()):
+    if absent := sorted(tensors.keys() - set(map(name_alone, weight_map))):
         raise CheckpointError(
             f"{directory}: the index lacks {len(absent):,} tensors that config.json asks for, "
             f"first {absent[0]}"

@@ -60,9 +60,9 @@ class DirectReader:
     def _place(self, name: str) -> tuple[int, int, int]:
         info = self._checkpoint.info(name)
         if info.rows_of is None:
-            return self._places[name]
+            return self._places[self._checkpoint.stored_name(name)]
         stack, expert, row = info.rows_of
-        file, offset, num_bytes = self._places[stack]
+        file, offset, num_bytes = self._places[self._checkpoint.stored_name(stack)]
         num_experts, num_rows, _ = self._checkpoint.info(stack).shape
         row_bytes = num_bytes // (num_experts * num_rows)
         first = offset + (expert * num_rows + row) * row_bytes

@@ -1,3 +1,5 @@
+from functools import partial
+
 import torch
 from torch import Tensor
 
@@ -15,11 +17,21 @@ CONVOLUTION = Registry[[Tensor, Tensor, Tensor | None, Tensor, bool], tuple[Tens
     "short_convolution"
 )
 
+_by_jit, _by_blocks = (
+    partial(chunked.state_after, rule) for rule in (jit.gated_delta, chunked.gated_delta)
+)
 REGISTRY.add("jit", jit.gated_delta, devices=("cpu",), dtypes=_HALF_OR_SINGLE)
-STATE.add("jit", jit.gated_delta_state, devices=("cpu",), dtypes=_HALF_OR_SINGLE)
+STATE.add(
+    "jit", partial(chunked.state_after, jit.gated_delta), devices=("cpu",), dtypes=_HALF_OR_SINGLE
+)
 CONVOLUTION.add("jit", jit.short_convolution, devices=("cpu",), dtypes=_HALF_OR_SINGLE)
 REGISTRY.add("chunked", chunked.gated_delta, devices=_ANYWHERE, dtypes=_HALF_OR_SINGLE)
-STATE.add("chunked", chunked.gated_delta_state, devices=_ANYWHERE, dtypes=_HALF_OR_SINGLE)
+STATE.add(
+    "chunked",
+    partial(chunked.state_after, chunked.gated_delta),
+    devices=_ANYWHERE,
+    dtypes=_HALF_OR_SINGLE,
+)
 CONVOLUTION.add("plain", plain.short_convolution, devices=_ANYWHERE, dtypes=_HALF_OR_SINGLE)
 
 _DOUBLE = (torch.float64,)

@@ -14,6 +14,8 @@ The blocks go one after another, so that a block's rows, scores and states of so
 core's cache.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -21,6 +23,8 @@ BLOCK_TOKENS = 64
 FEW_TOKENS = 16  # up to which tokens are taken one by one: the bits are then those of decoding
 _LEAST_DECAY = -1000.0  # e to the power of it is 0 in float64, too
 _KEY_HEADS = 16  # at a time
+
+Rule = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
 def gated_delta(
@@ -39,14 +43,21 @@ def gated_delta(
     return out, after
 
 
-def gated_delta_state(
-    k: Tensor, v: Tensor, decay: Tensor, beta: Tensor, state: Tensor, num_tokens: Tensor
+def state_after(
+    rule: Rule,
+    k: Tensor,
+    v: Tensor,
+    decay: Tensor,
+    beta: Tensor,
+    state: Tensor,
+    num_tokens: Tensor,
 ) -> Tensor:
+    """What `rule`, an implementation of `gated_delta`, leaves of the first tokens."""
     count = int(num_tokens)
     if not count:
         return state.float()
     first = slice(count)
-    return gated_delta(k[first], k[first], v[first], decay[first], beta[first], state)[1]
+    return rule(k[first], k[first], v[first], decay[first], beta[first], state)[1]
 
 
 def _by_token(

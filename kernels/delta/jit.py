@@ -20,16 +20,6 @@ def gated_delta(
     return (_recurrence if is_supported else chunked.gated_delta)(*arguments)
 
 
-def gated_delta_state(
-    k: Tensor, v: Tensor, decay: Tensor, beta: Tensor, state: Tensor, num_tokens: Tensor
-) -> Tensor:
-    count = int(num_tokens)
-    if not count:
-        return state.float()
-    first = slice(count)
-    return gated_delta(k[first], k[first], v[first], decay[first], beta[first], state)[1]
-
-
 def short_convolution(
     x: Tensor, weight: Tensor, bias: Tensor | None, state: Tensor, silu: bool
 ) -> tuple[Tensor, Tensor]:

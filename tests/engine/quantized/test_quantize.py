@@ -23,7 +23,8 @@ from engine import placement
 from engine.checkpoint import Checkpoint, meta_model
 from engine.engine import Engine, check_tensors, num_parameters
 from engine.errors import CheckpointError, ConfigError, EngineError
-from engine.families import family_named, precision_of, read_config
+from engine.families import family_named, read_config
+from engine.model_source import precision_of
 from engine.quantized import writer as shard_writer
 from engine.quantized.forms import KEY, Form, is_matrix
 from engine.quantized.quantize import quantize
