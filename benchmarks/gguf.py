@@ -1,25 +1,36 @@
 """A GGUF file run by mm1 where it lies, and by llama.cpp: same file, same tokens, in turns.
 
     python -m benchmarks.gguf FILE [--lengths 512 2048 8192] [--rounds 3] [--threads 2]
+    python -m benchmarks.gguf FILE --logprobs TEXT [--float32 FILE]
 
 Each side runs in a process of its own and the best round counts. Prefill is held against a large
 float32 product, decode (16 tokens behind the prompt) against the rate at which memory is read, both
 measured in the same run; of the file all but the embedding is read for a token. llama.cpp is the
 llama-server of xllamacpp.
+
+--logprobs compares log-probabilities over the first 400 tokens of TEXT at 13 places: mm1's and
+llama-server's on the file, each with llama-server's on the same weights as float32, which are
+written to --float32 (default: beside the file, .float32.gguf), four bytes a weight.
 """
 
 import argparse
 import json
 import os
 import random
-import resource
 import subprocess
 import sys
 import time
 import urllib.request
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+from benchmarks import machine
 
 DECODED = 16
+PLACES = (1, 2, 5, 10, 20, *range(50, 401, 50))
+LIKELIEST = 64
 
 
 def token_ids(count: int, seed: int) -> list[int]:
@@ -31,21 +42,16 @@ def mm1(file: Path, length: int, threads: int) -> dict[str, float]:
     begun = time.perf_counter()
     import torch
 
-    from engine.checkpoint import load
     from engine.context import Context
-    from engine.model_source import open_checkpoint, read_config
 
     torch.set_num_threads(threads)
-    config = read_config(file)
-    cpu = torch.device("cpu")
-    model = load(open_checkpoint(file), config, device=cpu, dtype=torch.float32)
-    model.prepare_for_inference()
-    opened = time.perf_counter() - begun
+    model = opened(file)
+    opened_s = time.perf_counter() - begun
     with torch.inference_mode():
         first = Context(model, 1024)
         first.extend(token_ids(32, 0))  # the JIT compiles
         first.extend([7])
-        compiled = time.perf_counter() - begun - opened
+        compiled = time.perf_counter() - begun - opened_s
         context, ids = Context(model, 1024), token_ids(length, 1)
         begun = time.perf_counter()
         context.extend(ids)
@@ -54,43 +60,52 @@ def mm1(file: Path, length: int, threads: int) -> dict[str, float]:
         for _ in range(DECODED):
             context.extend([7])
         decode = DECODED / (time.perf_counter() - begun)
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
-    return {
-        "prefill": prefill,
-        "decode": decode,
-        "open": opened,
-        "compile": compiled,
-        "memory": memory,
-    }
+    return {"prefill": prefill, "decode": decode, "open": opened_s, "compile": compiled}
+
+
+def opened(file: Path) -> Any:  # noqa: ANN401 (a Model, which imports torch)
+    import torch
+
+    from engine.checkpoint import load
+    from engine.model_source import open_checkpoint, read_config
+
+    cpu = torch.device("cpu")
+    model = load(open_checkpoint(file), read_config(file), device=cpu, dtype=torch.float32)
+    model.prepare_for_inference()
+    return model
 
 
 def llama(file: Path, length: int, threads: int) -> dict[str, float]:
+    begun = time.perf_counter()
+    with llama_server(file, length + 2 * DECODED, threads) as at:
+        opened_s = time.perf_counter() - begun
+        body = {"prompt": token_ids(length, 1), "n_predict": DECODED + 1, "ignore_eos": True}
+        timings = asked(at, body | {"cache_prompt": False})["timings"]
+    prefill, decode = timings["prompt_per_second"], timings["predicted_per_second"]
+    return {"prefill": prefill, "decode": decode, "open": opened_s}
+
+
+@contextmanager
+def llama_server(file: Path, num_tokens: int, threads: int) -> Iterator[str]:
+    """Its address. Leave the process by `os._exit`: its end may wait for itself."""
     import xllamacpp  # type: ignore[import-untyped, unused-ignore]
 
-    begun = time.perf_counter()
     parameters = xllamacpp.CommonParams()
-    parameters.model.path, parameters.n_parallel = str(file), 1
-    parameters.n_ctx = length + 2 * DECODED
+    parameters.model.path, parameters.n_parallel, parameters.n_ctx = str(file), 1, num_tokens
     parameters.cpuparams.n_threads = parameters.cpuparams_batch.n_threads = threads
     parameters.hostnames, parameters.port = ["127.0.0.1"], 0
     server = xllamacpp.Server(parameters)
-    opened = time.perf_counter() - begun
-    body = {"prompt": token_ids(length, 1), "n_predict": DECODED + 1, "temperature": 0}
-    body |= {"cache_prompt": False, "ignore_eos": True}
+    yield server.listening_address
+
+
+def asked(at: str, body: dict[str, Any]) -> dict[str, Any]:
+    content = json.dumps({"temperature": 0, **body}).encode()
     request = urllib.request.Request(
-        f"{server.listening_address}/completion",
-        json.dumps(body).encode(),
-        {"Content-Type": "application/json"},
+        f"{at}/completion", content, {"Content-Type": "application/json"}
     )
     with urllib.request.urlopen(request, timeout=3600) as answer:
-        timings = json.load(answer)["timings"]
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
-    return {
-        "prefill": timings["prompt_per_second"],
-        "decode": timings["predicted_per_second"],
-        "open": opened,
-        "memory": memory,
-    }
+        found: dict[str, Any] = json.load(answer)
+    return found
 
 
 SIDES = {"mm1": mm1, "llama.cpp": llama}
@@ -100,7 +115,6 @@ def limits(file: Path, threads: int) -> tuple[float, float]:
     """Tokens per second if prefill were float32 products alone, and decode reading alone."""
     import torch
 
-    from benchmarks import machine
     from engine.model_source import read_config
     from engine.placement.flops import of_model
 
@@ -108,8 +122,7 @@ def limits(file: Path, threads: int) -> tuple[float, float]:
     config = read_config(file)
     flops = of_model(config, 512).total / 512
     embedding = dict(config.quantization.blocks)["embed.weight"].num_bytes
-    is_tied = config.tied_embeddings
-    read = file.stat().st_size - (0 if is_tied else embedding)
+    read = file.stat().st_size - (0 if config.tied_embeddings else embedding)
     return machine.product_flops() / flops, machine.read_bytes_per_s() / read
 
 
@@ -121,39 +134,120 @@ def one_round(name: str, file: Path, length: int, threads: int) -> dict[str, flo
     return found
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("file", type=Path)
-    parser.add_argument("--lengths", type=int, nargs="+", default=[512, 2048])
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--side", choices=SIDES)
-    arguments = parser.parse_args()
-    file, threads = arguments.file, arguments.threads
-    if arguments.side:
-        print(json.dumps(SIDES[arguments.side](file, arguments.lengths[0], threads)), flush=True)
-        os._exit(0)  # llama-server's end may wait for itself
+def speeds(file: Path, lengths: Sequence[int], num_rounds: int, threads: int) -> None:
     best_prefill, best_decode = limits(file, threads)
     print(f"limits: float32 products {best_prefill:.0f}, reading {best_decode:.0f} tokens/s")
-    for length in arguments.lengths:
+    for length in lengths:
         rounds: dict[str, list[dict[str, float]]] = {name: [] for name in SIDES}
-        for _ in range(arguments.rounds):
+        for _ in range(num_rounds):
             for name in SIDES:
                 rounds[name].append(one_round(name, file, length, threads))
         for name, found in rounds.items():
             prefill, decode = (max(one[key] for one in found) for key in ("prefill", "decode"))
-            opened = min(one["open"] for one in found)
-            compiled = min(one.get("compile", 0.0) for one in found)
+            opened_s, compiled, memory = (
+                min(one.get(key, 0.0) for one in found) for key in ("open", "compile", "memory")
+            )
             print(
                 f"{length:>6} {name:<10} prefill {prefill:6.1f} ({prefill / best_prefill:4.0%})  "
-                f"decode {decode:5.1f} ({decode / best_decode:4.0%})  open {opened:.1f} s, first "
-                f"tokens {compiled:.1f} s  {min(one['memory'] for one in found):.2f} GB"
+                f"decode {decode:5.1f} ({decode / best_decode:4.0%})  open {opened_s:.1f} s, first "
+                f"tokens {compiled:.1f} s  {memory:.2f} GB"
             )
         ratios = [
             max(one[key] for one in rounds["mm1"]) / max(one[key] for one in rounds["llama.cpp"])
             for key in ("prefill", "decode")
         ]
         print(f"{length:>6} mm1 : llama.cpp  prefill {ratios[0]:.2f}  decode {ratios[1]:.2f}")
+
+
+def logprobs(file: Path, text: Path, as_float32: Path, threads: int) -> None:
+    """Prints the largest difference among the likeliest tokens at each place, of both sides."""
+    import torch
+
+    from engine.context import Context
+    from engine.tokenizer import Tokenizer
+
+    torch.set_num_threads(threads)
+    ids = Tokenizer(file).encode(text.read_text(encoding="utf-8"))[: PLACES[-1]]
+    places = [place for place in PLACES if place <= len(ids)]
+    if not as_float32.exists():
+        with_float32(file, as_float32)
+    model = opened(file)
+    with torch.inference_mode():
+        chunks = Context(model, 256).chunks(ids)
+        rows = torch.cat([model.logits(hidden) for _, hidden in chunks]).double().log_softmax(-1)
+    told: dict[str, list[dict[int, float]]] = {}
+    for name, served in (("float32", as_float32), ("blocks", file)):
+        with llama_server(served, len(ids) + DECODED, threads) as at:
+            told[name] = [likeliest(at, ids[:place]) for place in places]
+    off = {"mm1": [0.0], "llama.cpp": [0.0]}
+    num_same = 0
+    for place, want, theirs in zip(places, told["float32"], told["blocks"], strict=True):
+        ours = rows[place - 1]
+        num_same += int(ours.argmax()) == max(want, key=want.__getitem__)
+        off["mm1"].append(max(abs(float(ours[token]) - value) for token, value in want.items()))
+        off["llama.cpp"].append(
+            max(abs(theirs[token] - value) for token, value in want.items() if token in theirs)
+        )
+    for name, found in off.items():
+        print(f"{name:<10} off by {max(found):.1e} at most, from the same weights as float32")
+    print(f"the likeliest token of mm1 is that of float32 at {num_same} of {len(places)} places")
+
+
+def likeliest(at: str, ids: Sequence[int]) -> dict[int, float]:
+    answer = asked(at, {"prompt": list(ids), "n_predict": 1, "n_probs": LIKELIEST})
+    found = answer["completion_probabilities"][0]["top_logprobs"]
+    return {token["id"]: token["logprob"] for token in found}
+
+
+def with_float32(source: Path, target: Path) -> Path:
+    """The GGUF file `source` with every tensor as the float32 numbers its blocks stand for."""
+    import gguf
+    import numpy as np
+
+    reader = gguf.GGUFReader(source)
+    architecture = reader.fields["general.architecture"].contents()
+    writer = gguf.GGUFWriter(target, architecture)
+    for field in reader.fields.values():
+        if field.name.startswith("GGUF.") or field.name == "general.architecture":
+            continue
+        kind = field.types[0]
+        if kind == gguf.GGUFValueType.ARRAY:
+            writer.add_array(field.name, field.contents())
+        else:
+            writer.add_key_value(field.name, field.contents(), kind)
+    for tensor in reader.tensors:
+        shape = [int(size) for size in reversed(tensor.shape)]
+        values = gguf.quants.dequantize(tensor.data, tensor.tensor_type)
+        writer.add_tensor(tensor.name, values.astype(np.float32).reshape(shape))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return target
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("file", type=Path)
+    parser.add_argument("--lengths", type=int, nargs="+", default=[512, 2048])
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--logprobs", type=Path)
+    parser.add_argument("--float32", type=Path)
+    parser.add_argument("--side", choices=SIDES)
+    arguments = parser.parse_args()
+    file, threads = arguments.file, arguments.threads
+    if arguments.side:
+        found = SIDES[arguments.side](file, arguments.lengths[0], threads)
+        print(json.dumps(found | {"memory": machine.peak_bytes() / 1e9}), flush=True)
+        os._exit(0)
+    if arguments.logprobs is None:
+        speeds(file, arguments.lengths, arguments.rounds, threads)
+        return
+    as_float32 = arguments.float32 or file.with_suffix(".float32.gguf")
+    logprobs(file, arguments.logprobs, as_float32, threads)
+    sys.stdout.flush()
+    os._exit(0)
 
 
 if __name__ == "__main__":

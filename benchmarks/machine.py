@@ -1,4 +1,7 @@
-"""Facts about the machine a number was measured on, and the ceilings to hold it against."""
+"""Facts about the machine a number was measured on, and the ceilings to hold it against.
+
+Importing it imports no torch, so that a peer's memory is its own.
+"""
 
 import json
 import platform
@@ -9,8 +12,6 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-
-import torch
 
 PRODUCT_SIZE = 2048
 
@@ -23,12 +24,16 @@ def seconds(work: Callable[[], object]) -> float:
 
 def product_flops(repeats: int = 5) -> float:
     """float32 operations per second of one large square matrix product, the best of `repeats`."""
+    import torch
+
     left, right = torch.randn(2, PRODUCT_SIZE, PRODUCT_SIZE)
     return 2 * PRODUCT_SIZE**3 / min(seconds(lambda: left @ right) for _ in range(repeats))
 
 
 def read_bytes_per_s(repeats: int = 3) -> float:
     """Bytes per second of a matrix-vector product over 1 GiB of float32, the best of `repeats`."""
+    import torch
+
     matrix, vector = torch.ones(2**14, 2**14), torch.ones(2**14)
     return matrix.nbytes / min(seconds(lambda: matrix @ vector) for _ in range(repeats))
 
@@ -55,6 +60,8 @@ def peak_bytes() -> int:
 
 def facts() -> dict[str, object]:
     """What a reader needs to judge a number: processor, threads, versions, commit."""
+    import torch
+
     names = [
         line.partition(":")[2].strip()
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()

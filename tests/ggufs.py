@@ -490,27 +490,3 @@ def pack(array, kind, random):
     scale = spread / float(with_scales(1, offset).std())
     with_scales(scale, scale * offset)
     return blocks.reshape(*array.shape[:-1], -1)
-
-
-def with_float32(source, target):
-    """The GGUF file `source` with every tensor as the float32 numbers its blocks stand for."""
-    reader = gguf.GGUFReader(source)
-    architecture = reader.fields["general.architecture"].contents()
-    writer = gguf.GGUFWriter(target, architecture)
-    for field in reader.fields.values():
-        if field.name.startswith("GGUF.") or field.name == "general.architecture":
-            continue
-        kind = field.types[0]
-        if kind == gguf.GGUFValueType.ARRAY:
-            writer.add_array(field.name, field.contents())
-        else:
-            writer.add_key_value(field.name, field.contents(), kind)
-    for tensor in reader.tensors:
-        shape = [int(size) for size in reversed(tensor.shape)]
-        values = gguf.quants.dequantize(tensor.data, tensor.tensor_type)
-        writer.add_tensor(tensor.name, values.astype(np.float32).reshape(shape))
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    return target

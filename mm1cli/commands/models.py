@@ -26,12 +26,13 @@ def show(name: str, settings: Settings, stdout: TextIO, *, as_json: bool) -> Non
     located = library.locate(name, models_dir(settings))
     path = located.path
     facts: dict[str, object] = {"name": name, "path": str(path)}
+    header = {} if path.is_dir() else _header_facts(describe(path))
     try:
         config = model_files.facts(path)
     except EngineError:
-        if path.is_dir():
+        if not header:
             raise
-        facts |= _header_facts(describe(path))
+        facts |= header  # a GGUF file that is not read here still says what it is
     else:
         facts |= {
             "family": config.family,
@@ -49,6 +50,7 @@ def show(name: str, settings: Settings, stdout: TextIO, *, as_json: bool) -> Non
         }
         if config.precision is not None:
             facts["precision"] = config.precision
+        facts |= {key: header[key] for key in ("parameters", "bytes", "bits") if key in header}
     told = library.facts(located.folder)
     facts |= {key: told[key] for key in _TOLD if key in told}
     if (located.folder / CARD).exists():
@@ -166,12 +168,7 @@ def _verify_files(name: str, located: Located, stdout: TextIO, *, as_json: bool)
         is_proved = True
         if sha256_of(path) != located.sha256:
             problems = [f"{path.name} has another sha256 than its store calls it by"]
-    if path.is_dir():
-        num_tensors = model_files.check_tensors(path)
-        what = f"{num_tensors:,} tensors with the shapes config.json asks"
-    else:
-        num_tensors, info = None, model_files.gguf_info(path)
-        what = f"{info.num_parameters:,} parameters, all within the file"
+    num_tensors = model_files.check_tensors(path)
     if as_json:
         report = {"passed": not problems, "tensors": num_tensors, "problems": problems}
         stdout.write(json.dumps(report) + "\n")
@@ -182,5 +179,6 @@ def _verify_files(name: str, located: Located, stdout: TextIO, *, as_json: bool)
         raise failed
     if not as_json:
         hashes = "; every file has its sha256" if is_proved else ""
-        stdout.write(f"whole: {what}{hashes}\n")
+        asked = "config.json asks" if path.is_dir() else "its metadata asks"
+        stdout.write(f"whole: {num_tensors:,} tensors with the shapes {asked}{hashes}\n")
         stdout.write("no expected.safetensors here, so no outputs were recomputed\n")

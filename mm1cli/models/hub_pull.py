@@ -1,7 +1,6 @@
 """`mm1 models pull ORG/NAME`: a repository's model in mm1's own folder, checked file by file."""
 
 import fnmatch
-import re
 import shutil
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -17,13 +16,12 @@ from mm1cli.models.fetch import OnProgress
 from mm1cli.models.hub import RemoteFile, Repository
 from mm1cli.models.pieces import PARTIAL
 from mm1cli.models.sources import put
-from mm1cli.models.weights import label_of
+from mm1cli.models.weights import SHARD, label_of
 
 # Numbers and text. Never pickles (.bin, .pt), which run code when they are read, nor programs.
 WEIGHTS = (".safetensors", ".gguf")
 SMALL_FILES = (".json", ".jinja", ".txt", ".md", "license")
 
-_SHARD = re.compile(r"(.+)-\d{5}-of-(\d{5})\.gguf", re.IGNORECASE)
 _MARGIN_BYTES = 50_000_000
 _MOST_SMALL_BYTES = 256 * 2**20
 
@@ -96,7 +94,7 @@ def choose(repository: Repository, wanted: Wanted) -> list[RemoteFile]:
         return [*top, *_without_copies(folder)]
     models: dict[str, list[RemoteFile]] = {}
     for file in ggufs:
-        matched = _SHARD.fullmatch(file.path)
+        matched = SHARD.fullmatch(file.path)
         models.setdefault(matched[1] if matched else file.path, []).append(file)
     if wanted.label:
         models = {

@@ -8,7 +8,8 @@ from typing import Any
 
 from mm1cli.models.scan import is_file, num_bytes, read_json
 
-_SHARD = re.compile(r"(.+)-(\d{5})-of-(\d{5})\.gguf", re.IGNORECASE | re.DOTALL)
+# Of a split GGUF model: its name, a file's number, and how many there are.
+SHARD = re.compile(r"(.+)-(\d{5})-of-(\d{5})\.gguf", re.IGNORECASE | re.DOTALL)
 _LABEL = re.compile(
     r"[-._]((?:UD-)?(?:I?Q|TQ|MXFP|NVFP)\d\w*|BF16|FP?16|FP?32)(?:-\d{5}-of-\d{5})?\.gguf",
     re.IGNORECASE,
@@ -53,7 +54,7 @@ def _gguf(path: Path) -> Weights | None:
     name = path.name.lower()
     if not name.endswith(".gguf") or name.startswith(("mmproj", ".")):
         return None  # what turns pictures into tokens is no model of its own
-    label, matched = label_of(path.name), _SHARD.fullmatch(path.name)
+    label, matched = label_of(path.name), SHARD.fullmatch(path.name)
     if matched is None:
         return Weights(path, label, num_bytes(path), _why_nothing(path))
     count = min(int(matched[3]), _MOST_SHARDS)

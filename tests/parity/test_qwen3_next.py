@@ -2,15 +2,10 @@
 
 import pytest
 import torch
-from tiny import all_logits, load_model
-
-from engine.context import Context
+from parity_checks import NUM_TOKENS, assert_same_grown, assert_same_logits
 
 transformers = pytest.importorskip("transformers")
 
-TOLERANCE = 1e-4
-NUM_TOKENS, DECODED = 100, 12
-CHUNKS = (1, 7, 256)
 TEXT = {
     "vocab_size": 200,
     "hidden_size": 64,
@@ -123,19 +118,8 @@ def checkpoint(request, tmp_path_factory):
 
 
 def test_logits_are_those_of_transformers(checkpoint):
-    folder, ids, want = checkpoint
-    ours = load_model(folder)
-    for chunk_tokens in CHUNKS:
-        got = all_logits(ours, ids, chunk_tokens, DECODED)
-        assert (got - want).abs().max() < TOLERANCE, f"chunks of {chunk_tokens}"
+    assert_same_logits(*checkpoint)
 
 
 def test_a_context_grown_in_steps_and_forked_is_the_same(checkpoint):
-    folder, ids, want = checkpoint
-    context = Context(load_model(folder), 16)
-    for first, last in ((0, 5), (5, 50), (50, 51), (51, 90)):
-        context.extend(ids[first:last])
-    fork = context.fork()
-    for each in (fork, context):
-        each.extend(ids[90:])
-        assert (each.logits - want[-1]).abs().max() < TOLERANCE
+    assert_same_grown(*checkpoint)
