@@ -66,8 +66,8 @@ def mm1(file: Path, length: int, threads: int) -> dict[str, float]:
 def opened(file: Path) -> Any:  # noqa: ANN401 (a Model, which imports torch)
     import torch
 
-    from engine.checkpoint import load
     from engine.model_source import open_checkpoint, read_config
+    from engine.weights import load
 
     cpu = torch.device("cpu")
     model = load(open_checkpoint(file), read_config(file), device=cpu, dtype=torch.float32)
@@ -86,13 +86,19 @@ def llama(file: Path, length: int, threads: int) -> dict[str, float]:
 
 
 @contextmanager
-def llama_server(file: Path, num_tokens: int, threads: int) -> Iterator[str]:
+def llama_server(
+    file: Path, num_tokens: int, threads: int, *, has_float32_kv: bool = False
+) -> Iterator[str]:
     """Its address. Leave the process by `os._exit`: its end may wait for itself."""
     import xllamacpp  # type: ignore[import-untyped, unused-ignore]
 
     parameters = xllamacpp.CommonParams()
     parameters.model.path, parameters.n_parallel, parameters.n_ctx = str(file), 1, num_tokens
     parameters.cpuparams.n_threads = parameters.cpuparams_batch.n_threads = threads
+    if has_float32_kv:  # else it rounds keys and values to float16
+        off = xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
+        parameters.flash_attn_type = off
+        parameters.cache_type_k = parameters.cache_type_v = xllamacpp.ggml_type.GGML_TYPE_F32
     parameters.hostnames, parameters.port = ["127.0.0.1"], 0
     server = xllamacpp.Server(parameters)
     yield server.listening_address
@@ -177,7 +183,7 @@ def logprobs(file: Path, text: Path, as_float32: Path, threads: int) -> None:
         rows = torch.cat([model.logits(hidden) for _, hidden in chunks]).double().log_softmax(-1)
     told: dict[str, list[dict[int, float]]] = {}
     for name, served in (("float32", as_float32), ("blocks", file)):
-        with llama_server(served, len(ids) + DECODED, threads) as at:
+        with llama_server(served, len(ids) + DECODED, threads, has_float32_kv=True) as at:
             told[name] = [likeliest(at, ids[:place]) for place in places]
     off = {"mm1": [0.0], "llama.cpp": [0.0]}
     num_same = 0

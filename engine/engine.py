@@ -358,7 +358,7 @@ class Engine:
 
 def num_parameters(directory: Path) -> int:
     """Of the model in `directory`, all experts counted; reads no weights. Raises EngineError."""
-    from engine.checkpoint import meta_model
+    from engine.weights import meta_model
 
     model = meta_model(open_checkpoint(directory), read_config(directory))
     return sum(parameter.numel() for parameter in model.parameters())
@@ -369,7 +369,7 @@ def check_tensors(directory: Path) -> int:
 
     Reads no weights. Raises EngineError at the first that is missing, cut or of another shape.
     """
-    from engine.checkpoint import meta_model
+    from engine.weights import meta_model
 
     checkpoint = open_checkpoint(directory)
     meta_model(checkpoint, read_config(directory))

@@ -8,12 +8,13 @@ from pathlib import Path
 import torch
 
 from engine import placement
-from engine.checkpoint import Checkpoint, load
+from engine.checkpoint import Checkpoint
 from engine.config import ModelConfig
 from engine.model import Model
 from engine.pipeline_parallel.model import Stage
 from engine.placement import Placement
 from engine.streamed.model import StreamedModel, stream
+from engine.weights import load
 
 _SPILLED_SHARE = 4  # of what is free, or of what the plan spills
 

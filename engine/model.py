@@ -92,7 +92,7 @@ class Head(nn.Module):
 
 
 class Model(nn.Module):
-    """A decoder. Parameters are uninitialised until `checkpoint.load` fills them."""
+    """A decoder. Parameters are uninitialised until `weights.load` fills them."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()

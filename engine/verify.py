@@ -9,7 +9,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from engine.checkpoint import Checkpoint, load
+from engine.checkpoint import Checkpoint
 from engine.context import Context
 from engine.errors import CheckpointError
 from engine.layers.delta import DeltaState
@@ -17,6 +17,7 @@ from engine.layers.kv_cache import KVCache, WindowCache
 from engine.layers.lightning import LightningState
 from engine.model import Model
 from engine.model_source import read_config
+from engine.weights import load
 from kernels.attention import dense
 
 EXPECTED = "expected.safetensors"

@@ -22,10 +22,11 @@ from safetensors.torch import load, save_file
 from torch import Tensor
 
 from engine import durable
-from engine.checkpoint import Checkpoint, meta_model
+from engine.checkpoint import Checkpoint
 from engine.errors import CheckpointError
 from engine.families import family_named, family_of
 from engine.files import read_json, write_json
+from engine.weights import meta_model
 from kernels import Int4Weight, Int8Weight
 
 FORMS = ("int8", "bfloat16", "int4")

@@ -312,8 +312,9 @@ def write_index(directory, weight_map):
 
 def load_model(directory, dtype=torch.float32):
     """The engine's model of a directory, on the CPU."""
-    from engine.checkpoint import Checkpoint, load
+    from engine.checkpoint import Checkpoint
     from engine.families import read_config
+    from engine.weights import load
 
     config = read_config(directory)
     return load(Checkpoint(directory), config, device=torch.device("cpu"), dtype=dtype)

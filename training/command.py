@@ -12,10 +12,11 @@ from typing import Any
 
 import torch
 
-from engine.checkpoint import Checkpoint, load
+from engine.checkpoint import Checkpoint
 from engine.families import read_config
 from engine.model import Model
 from engine.tokenizer import Tokenizer
+from engine.weights import load
 from mm1cli.output.progress import Progress
 from mm1cli.output.text import Channel
 from training import packed

@@ -15,10 +15,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from engine.checkpoint import Checkpoint, load
+from engine.checkpoint import Checkpoint
 from engine.families import read_config
 from engine.model import Model
 from engine.placement import flops
+from engine.weights import load
 from training import chunked_loss, window_mask
 from training.command import Prepared, TrainingInputs, main
 from training.data import Sequences

@@ -10,10 +10,10 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from engine.checkpoint import source_rows
 from engine.families import family_named
 from engine.model import Model
 from engine.weight_delta import TOKENIZER_FILES
+from engine.weights import source_rows
 
 MODEL_FILES = ("config.json", *TOKENIZER_FILES)  # beside the weights
 

@@ -23,11 +23,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from engine.checkpoint import Checkpoint, load
+from engine.checkpoint import Checkpoint
 from engine.config import Mixer
 from engine.families import read_config
 from engine.model import Layer, Model
 from engine.tokenizer import Tokenizer
+from engine.weights import load
 from training.convert import JSON, RECIPE_HELP, ConversionConfig, with_softmax
 from training.data import Reader, Sequences
 from training.data_mixture import Mixture

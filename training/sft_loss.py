@@ -14,9 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from engine.checkpoint import Checkpoint, load
+from engine.checkpoint import Checkpoint
 from engine.families import read_config
 from engine.model import Model
+from engine.weights import load
 from training import chunked_loss
 from training.convert import JSON
 from training.data import Sequences

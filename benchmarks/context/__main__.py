@@ -25,12 +25,13 @@ from safetensors.torch import save_file
 from benchmarks import machine
 from benchmarks.context import disk
 from engine.api import ContextPlan
-from engine.checkpoint import Checkpoint, load
+from engine.checkpoint import Checkpoint
 from engine.context import Context
 from engine.families import read_config
 from engine.model import Model
 from engine.store.manifest import Compatibility
 from engine.store.store import Store
+from engine.weights import load
 from training.export import tensors_of
 
 LENGTHS = (8_192, 65_536, 262_144, 1_000_000)

@@ -16,12 +16,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks import machine
-from engine.checkpoint import Checkpoint, load
+from engine.checkpoint import Checkpoint
 from engine.context import Context
 from engine.families import read_config
 from engine.layers.kv_cache import KVCache
 from engine.model import Model
 from engine.tokenizer import Tokenizer
+from engine.weights import load
 
 SCORED_TOKENS = 256
 CHUNK_TOKENS = 1024

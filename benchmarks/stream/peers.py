@@ -107,9 +107,10 @@ def token_ids(length: int, vocab_size: int) -> list[int]:
 
 def ours(directory: Path, length: int, clock: Clock) -> dict[str, float]:
     from engine import placement
-    from engine.checkpoint import Checkpoint, load
+    from engine.checkpoint import Checkpoint
     from engine.context import Context
     from engine.placement.weight_bytes import fp16_copies_bytes
+    from engine.weights import load
 
     config = read_config(directory)
     model = load(Checkpoint(directory), config, device=torch.device("cpu"), dtype=torch.float32)

@@ -8,14 +8,7 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from engine.checkpoint import (
-    INDEX,
-    STORED_DTYPES,
-    Checkpoint,
-    meta_model,
-    name_alone,
-    source_rows,
-)
+from engine.checkpoint import INDEX, STORED_DTYPES, Checkpoint, name_alone
 from engine.config import ModelConfig
 from engine.errors import CheckpointError
 from engine.families import family_named
@@ -23,6 +16,7 @@ from engine.files import read_json
 from engine.model_source import open_checkpoint
 from engine.placement.weight_bytes import Precision, shapes, with_quantization
 from engine.quantized.forms import ITEM_BYTES, UNQUANTIZED, USUAL, Form, is_matrix
+from engine.weights import meta_model, source_rows
 
 _MOST_INDEX_BYTES = 256 * 2**20
 

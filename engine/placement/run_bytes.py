@@ -5,7 +5,6 @@ from math import prod
 
 import torch
 
-from engine.checkpoint import weight_bytes
 from engine.config import LayerConfig, Mixer, ModelConfig
 from engine.layers import kv_cache
 from engine.placement.activations import chunk_bytes
@@ -20,6 +19,7 @@ from engine.placement.weight_bytes import (
     shapes,
 )
 from engine.quantized.forms import ITEM_BYTES, UNQUANTIZED, Form
+from engine.weights import weight_bytes
 
 _COPIES = 2  # of states of constant size: a context's, and a question's
 _MOST_FORKS = 3  # of what is read: with the question, behind the answer, one more that is scored

@@ -9,7 +9,7 @@ from pathlib import Path
 from shutil import copyfile
 
 from engine import durable
-from engine.checkpoint import Checkpoint, meta_model
+from engine.checkpoint import Checkpoint
 from engine.config import ModelConfig
 from engine.errors import EngineError
 from engine.families import family_named, read_config
@@ -25,6 +25,7 @@ from engine.quantized.writer import (
     check_room,
     write,
 )
+from engine.weights import meta_model
 
 # Beside the weights: tokenizer, templates, licence and model card.
 _COPIED = frozenset({".json", ".jinja", ".txt", ".model", ".md"})

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from engine import placement
-from engine.checkpoint import load
 from engine.model import Model
 from engine.model_source import open_checkpoint, read_config
+from engine.weights import load
 
 HEAD_ROWS = 64  # scores in memory at a time, of both models and in float64
 

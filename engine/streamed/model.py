@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 import kernels
 from engine.activations import Activations
-from engine.checkpoint import Checkpoint, meta_model
+from engine.checkpoint import Checkpoint
 from engine.config import ModelConfig
 from engine.errors import PlacementError
 from engine.layers.experts import ExpertsMLP
@@ -28,6 +28,7 @@ from engine.protocols import IoStats
 from engine.streamed.prefetch import PrefetchPlan
 from engine.streamed.weight_cache import WeightCache
 from engine.streamed.weight_groups import GroupKey, WeightGroup, WeightGroups
+from engine.weights import meta_model
 from kernels import ExpertStack
 from kernels.quantized import Weight
 
@@ -204,7 +205,7 @@ class StreamedModel(Model):
 def parts_of(
     checkpoint: Checkpoint, config: ModelConfig, *, device: torch.device, dtype: torch.dtype
 ) -> WeightGroups:
-    """Raises as `checkpoint.meta_model` does."""
+    """Raises as `weights.meta_model` does."""
     model = meta_model(checkpoint, config)
     return WeightGroups(checkpoint, config, _layers(model), device=device, dtype=dtype)
 

@@ -16,16 +16,7 @@ import torch
 from torch import Tensor
 
 import kernels
-from engine.checkpoint import (
-    DTYPES,
-    STORED_DTYPES,
-    Checkpoint,
-    TensorPiece,
-    add_norm_offset,
-    build_weight,
-    keep_in_fp32,
-    tensor_pieces,
-)
+from engine.checkpoint import DTYPES, STORED_DTYPES, Checkpoint
 from engine.config import ModelConfig
 from engine.families import family_named
 from engine.model import Layer
@@ -39,6 +30,7 @@ from engine.placement.weight_bytes import (
 )
 from engine.quantized.forms import Form, is_matrix
 from engine.streamed.direct_io import DirectReader
+from engine.weights import TensorPiece, add_norm_offset, build_weight, keep_in_fp32, tensor_pieces
 from kernels.quantized import Weight
 
 DENSE = -1
@@ -99,7 +91,7 @@ class _Matrix(NamedTuple):
 
 
 class WeightGroups:
-    """The parts of all layers of `checkpoint`, which `checkpoint.meta_model` has accepted.
+    """The parts of all layers of `checkpoint`, which `weights.meta_model` has accepted.
 
     `layers` are on the meta device. On a GPU what is read passes through pinned memory and a stream
     of its own, so that copies run beside matmuls.

@@ -11,9 +11,10 @@ from safetensors.torch import save_file
 from tiny import load_model, minimax_config, random_weights, write_checkpoint, write_index
 
 import engine.checkpoint
-from engine.checkpoint import Checkpoint, _sample, load
+from engine.checkpoint import Checkpoint, _sample
 from engine.errors import CheckpointError, EngineError, PlacementError
 from engine.families import read_config
+from engine.weights import load
 
 CONFIG = minimax_config(shared_intermediate_size=20)
 WEIGHTS = random_weights(CONFIG)

@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 from tiny import all_logits, llama_config, load_model
 
 from engine.api import ContextPlan
-from engine.checkpoint import Checkpoint, meta_model, source_rows
+from engine.checkpoint import Checkpoint
 from engine.config import Mixer
 from engine.context import Context
 from engine.errors import CheckpointError, ConfigError
@@ -23,6 +23,7 @@ from engine.quantized.quantize import quantize
 from engine.store.manifest import Compatibility
 from engine.store.store import Store
 from engine.streamed.model import stream
+from engine.weights import meta_model, source_rows
 from kernels.linear import fp16_weight
 
 IDS = torch.randint(4, 290, (90,), generator=torch.Generator().manual_seed(3)).tolist()

@@ -10,7 +10,7 @@ from patience import ends, others_alive
 from tiny import llama_config, load_model, minimax_config, mm1_config, write_checkpoint
 
 from engine import scheduler as module
-from engine.checkpoint import Checkpoint, load
+from engine.checkpoint import Checkpoint
 from engine.context import Context
 from engine.decode import Decoding, Sampler, Sampling
 from engine.families import read_config
@@ -19,6 +19,7 @@ from engine.pipeline_parallel.model import Stage
 from engine.scheduler import run_shared
 from engine.threads import STACK_BYTES
 from engine.tokenizer import Tokenizer
+from engine.weights import load
 
 CONFIGS = {
     "minimax": minimax_config(),

@@ -12,11 +12,11 @@ from ggufs import TINY, tiny_gguf
 from llama_server import LlamaServer
 
 from benchmarks.gguf import with_float32
-from engine.checkpoint import load
 from engine.context import Context
 from engine.gguf.convert import convert
 from engine.model_source import open_checkpoint, read_config
 from engine.tokenizer import Tokenizer
+from engine.weights import load
 
 MIXED = (Kind.Q4_K, Kind.Q6_K, Kind.Q5_0, Kind.Q8_0, Kind.F16, Kind.Q5_K, Kind.Q4_0, Kind.BF16)
 LENGTHS = (1, 7, 60)

@@ -13,7 +13,7 @@ from patience import ends, others_alive
 from tiny import llama_config, minimax_config, mm1_config, write_checkpoint
 
 from engine.api import ContextPlan
-from engine.checkpoint import Checkpoint, load
+from engine.checkpoint import Checkpoint
 from engine.context import Context
 from engine.decode import EagerDecodeLoop, Sampler, Sampling
 from engine.engine import Engine
@@ -26,6 +26,7 @@ from engine.pipeline_parallel import pipeline
 from engine.pipeline_parallel.model import Stage, StagedModel
 from engine.pipeline_parallel.pipeline import WAITING_CHUNKS, by_stage, pipelined
 from engine.prefill import PrefillRequest, chunk_major
+from engine.weights import load
 
 CPU = torch.device("cpu")
 CONFIGS = {

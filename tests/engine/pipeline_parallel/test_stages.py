@@ -8,13 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny import minimax_config, mm1_config, write_checkpoint
 
-from engine.checkpoint import Checkpoint, load
+from engine.checkpoint import Checkpoint
 from engine.errors import EngineError
 from engine.families import read_config
 from engine.pipeline_parallel import devices
 from engine.pipeline_parallel.model import Stage
 from engine.placement import Gpu, Machine, plan
 from engine.placement.stages import Cost, Load, split
+from engine.weights import load
 
 COSTS = st.builds(Cost, st.integers(0, 12), st.integers(1, 9))
 LOADS = st.builds(

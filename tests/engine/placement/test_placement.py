@@ -5,12 +5,13 @@ import torch
 from tiny import EXPERTS, llama_config, load_model, minimax_config, mm1_config, write_checkpoint
 
 from engine import placement
-from engine.checkpoint import Checkpoint, load
+from engine.checkpoint import Checkpoint
 from engine.context import Context
 from engine.errors import PlacementError
 from engine.families import read_config
 from engine.layers.kv_cache import KVCache
 from engine.placement import memory
+from engine.weights import load
 
 CONFIGS = {
     "m1": minimax_config(shared_intermediate_size=20),

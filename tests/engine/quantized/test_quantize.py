@@ -20,7 +20,7 @@ from tiny import (
 )
 
 from engine import placement
-from engine.checkpoint import Checkpoint, meta_model
+from engine.checkpoint import Checkpoint
 from engine.engine import Engine, check_tensors, num_parameters
 from engine.errors import CheckpointError, ConfigError, EngineError
 from engine.families import family_named, read_config
@@ -30,6 +30,7 @@ from engine.quantized.forms import KEY, Form, is_matrix
 from engine.quantized.quantize import quantize
 from engine.quantized.scores import score_error
 from engine.quantized.writer import Slice
+from engine.weights import meta_model
 from kernels import Int4Weight, Int8Weight
 
 GOLDEN = Path(__file__).parents[4] / "shared" / "golden" / "m1-tiny"

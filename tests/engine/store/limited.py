@@ -20,13 +20,14 @@ from tiny import mm1_config, write_checkpoint
 
 from engine import placement
 from engine.api import ContextPlan
-from engine.checkpoint import Checkpoint, load
+from engine.checkpoint import Checkpoint
 from engine.context import Context
 from engine.errors import PlacementError
 from engine.families import read_config
 from engine.placement import memory
 from engine.store.manifest import Compatibility
 from engine.store.store import Store
+from engine.weights import load
 
 NUM_TOKENS, SEGMENT, CHUNK_TOKENS = 10_500, 512, 256
 HEADROOM_BYTES = 80 << 20

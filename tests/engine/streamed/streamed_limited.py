@@ -27,10 +27,11 @@ from tiny import (
     write_tokenizer,
 )
 
-from engine.checkpoint import Checkpoint, load
+from engine.checkpoint import Checkpoint
 from engine.engine import Engine
 from engine.errors import PlacementError
 from engine.placement.memory import field
+from engine.weights import load
 
 NUM_TOKENS, CHUNK_TOKENS, NUM_WRITTEN = 200, 64, 6
 NUM_JUDGED, JUDGED_TOKENS = 16, 280

@@ -22,7 +22,7 @@ from tiny import (
 )
 
 from engine import placement
-from engine.checkpoint import Checkpoint, load
+from engine.checkpoint import Checkpoint
 from engine.context import Context
 from engine.engine import Engine
 from engine.errors import CheckpointError, EngineError, PlacementError
@@ -33,6 +33,7 @@ from engine.quantized.forms import KEY, Form
 from engine.quantized.quantize import quantize
 from engine.streamed.model import parts_of, stream
 from engine.streamed.weight_groups import DENSE, GroupKey, WeightGroups
+from engine.weights import load
 from kernels import Int8Weight
 
 CONFIGS = {

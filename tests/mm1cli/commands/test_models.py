@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from commandline import POSITIONS, copy_files
+from mini import write_tiny_gguf
 from safetensors.torch import load_file, save_file
 
 from mm1cli.models import library
@@ -35,6 +36,22 @@ def test_show_tells_the_sizes(mm1, checkpoints, family, lightning, softmax, expe
     assert told["layers"] == lightning + softmax
     assert (told["experts"] or 0) == experts
     assert f"{POSITIONS:,}" in mm1("models", "show", checkpoints[family]).out
+
+
+@pytest.mark.parametrize("name", ["tiny.gguf", "sha256-0f3c"])
+def test_a_gguf_file_is_a_model_whatever_it_is_called(mm1, tmp_path, name):
+    """Red: a file as it lies, or Ollama's without an ending, is taken for a folder."""
+    model = write_tiny_gguf(tmp_path / name)
+    told = mm1("models", "show", model, "--json").json
+    assert (told["layers"], told["precision"]) == (2, "Q8_0") and told["bytes"] > 0
+    ran = mm1("models", "verify", model)
+    assert ran.code == 0 and "tensors with the shapes its metadata asks" in ran.out
+    (tmp_path / "note.txt").write_text("The bridge opened in May.")
+    ran = mm1("tokens", tmp_path / "note.txt", "--model", model)
+    assert ran.code == 0 and "1 read" in ran.out + ran.err
+    options = ("--ask", "When?", "--no-cache", "--max-tokens", "4", "--json")
+    ran = mm1("analyze", tmp_path / "note.txt", "--model", model, *options)
+    assert ran.code == 0 and ran.json["usage"]["completion_tokens"] <= 4
 
 
 @pytest.mark.parametrize("action", ["show", "verify"])
