@@ -1,7 +1,7 @@
 """Checkpoints on disk: safetensors shards and their index, read by streaming.
 
-Hostile input: shard names may not leave the directory, offsets are checked by the safetensors library
-against the file, and shapes by engine/weights.py against the config.
+Hostile input: shard names may not leave the directory, offsets are checked by the safetensors
+library against the file, and shapes by engine/weights.py against the config.
 """
 
 import hashlib
