@@ -191,8 +191,9 @@ def test_a_rounded_model_is_near(folder, tmp_path, form):
     quantize(folder, tmp_path / "small", form)
     want = all_logits(load_model(folder), IDS, 32)
     got = all_logits(load_model(tmp_path / "small"), IDS, 32)
-    likeness = torch.cosine_similarity(got.flatten(), want.flatten(), dim=0)
-    assert likeness > (0.97 if form is Form.INT8 else 0.6)
+    # The median, for a token whose router takes another expert is another token.
+    likeness = torch.cosine_similarity(got, want, dim=-1).median()
+    assert likeness > (0.99 if form is Form.INT8 else 0.7)
 
 
 def test_bytes_and_flops_of_a_run_are_counted(folder):
