@@ -5,6 +5,13 @@ definition in float64, and the implementations tested against it. `implementatio
 name; by default the registry picks by device and dtype.
 """
 
+import os
+
+# OpenMP reads it once, when torch is loaded. Threads that spin between parallel regions use up
+# their share of a core that another program wants, too, and are then waited for: milliseconds a
+# region, where waking a sleeping thread takes microseconds.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor

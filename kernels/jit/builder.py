@@ -7,7 +7,7 @@ about a tenth of a second a function: nothing is kept on disk.
 
 import math
 import platform
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -30,8 +30,13 @@ _NEEDED = {
 }
 
 
-def compiled(write: Callable[[ir.Function, bool], None], *, unrolls: bool = True) -> int:
-    """The address of the function that `write` writes, which takes one pointer, for this processor.
+def compiled(
+    write: Callable[[ir.Function, bool], None],
+    *,
+    unrolls: bool = True,
+    arguments: Sequence[ir.Type] = (POINTER,),
+) -> int:
+    """The address of the function that `write` writes, which takes `arguments`, for this processor.
 
     `write` is told whether there are 32 registers of 16 lanes. Without `unrolls` loops stay as they
     are written: what is accumulated in each turn stays in registers. Raises RuntimeError if LLVM
@@ -47,7 +52,10 @@ def compiled(write: Callable[[ir.Function, bool], None], *, unrolls: bool = True
     )
     has_many_registers = bool(features.get("avx512f"))
     module = optimised(
-        lambda function: write(function, has_many_registers), machine, unrolls=unrolls
+        lambda function: write(function, has_many_registers),
+        machine,
+        unrolls=unrolls,
+        arguments=arguments,
     )
     engine = llvm.create_mcjit_compiler(module, machine)
     engine.finalize_object()
@@ -57,10 +65,14 @@ def compiled(write: Callable[[ir.Function, bool], None], *, unrolls: bool = True
 
 
 def optimised(
-    write: Callable[[ir.Function], None], machine: llvm.TargetMachine, *, unrolls: bool = True
+    write: Callable[[ir.Function], None],
+    machine: llvm.TargetMachine,
+    *,
+    unrolls: bool = True,
+    arguments: Sequence[ir.Type] = (POINTER,),
 ) -> llvm.ModuleRef:
     module = ir.Module()
-    write(ir.Function(module, ir.FunctionType(ir.VoidType(), [POINTER]), _NAME))
+    write(ir.Function(module, ir.FunctionType(ir.VoidType(), arguments), _NAME))
     parsed = llvm.parse_assembly(str(module))
     options = llvm.create_pipeline_tuning_options(speed_level=2)
     options.loop_vectorization = options.slp_vectorization = False

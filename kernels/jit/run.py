@@ -1,7 +1,7 @@
-"""Runs what the JIT made on the threads that torch's own operations run on.
+"""Runs what the JIT made, on threads of its own (team.py) or, where there can be none, on torch's.
 
-A second pool beside torch's would fight it: OpenMP's threads spin for a while after each operation,
-waiting for the next, and hold the cores.
+torch's threads must not spin while the others work, or they hold the cores: kernels/__init__.py
+tells OpenMP so.
 """
 
 import ctypes
@@ -32,17 +32,22 @@ def run(address: int, argument: ctypes.Structure, num_threads: int | None = None
     """
     if num_threads is None:
         num_threads = torch.get_num_threads()
-    if num_threads > 1 and (parallel := _parallel()) is not None:
-        parallel(address, ctypes.addressof(argument), num_threads, 0)
+    if num_threads > 1 and (parallel := parallel_address(num_threads)):
+        _parallel(parallel)(address, ctypes.addressof(argument), num_threads, 0)
     else:
         _function(address)(ctypes.addressof(argument))
 
 
-@cache
-def parallel_address() -> int:
-    """Of GOMP_parallel, for code that starts threads by itself; 0 if there is none."""
-    parallel = _parallel()
-    return (ctypes.cast(parallel, ctypes.c_void_p).value or 0) if parallel is not None else 0
+@lru_cache(maxsize=4)
+def parallel_address(num_threads: int) -> int:
+    """Of a function that calls another on up to `num_threads` threads and waits, with the arguments
+    of GOMP_parallel: the team's, or OpenMP's own; 0 if there is none."""
+    from kernels.jit import team
+
+    if (found := team.team()) is not None:
+        found.grow(num_threads - 1)
+        return found.address
+    return _openmp()
 
 
 def supports(x: Tensor, *others: Tensor) -> bool:
@@ -90,13 +95,16 @@ def _function(address: int) -> Any:  # noqa: ANN401
 _KIND = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 
 
-@lru_cache(maxsize=1)
-def _parallel() -> Any:  # noqa: ANN401
+@cache
+def _parallel(address: int) -> Any:  # noqa: ANN401
+    arguments = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint)
+    return ctypes.CFUNCTYPE(None, *arguments)(address)
+
+
+def _openmp() -> int:
     """GOMP_parallel of the library torch is linked to; LLVM's and Intel's have it, too."""
     try:
         found = ctypes.CDLL(torch._C.__file__).GOMP_parallel
     except (AttributeError, OSError):
-        return None
-    found.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint]
-    found.restype = None
-    return found
+        return 0
+    return ctypes.cast(found, ctypes.c_void_p).value or 0

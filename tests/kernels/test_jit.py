@@ -30,9 +30,9 @@ def test_processors_with_avx2_are_served():
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="another OpenMP")
-def test_the_threads_are_those_of_torch():
+def test_without_a_team_the_threads_are_those_of_torch():
     """Red: one thread does the work of all."""
-    assert run._parallel() is not None
+    assert run._openmp() != 0
 
 
 def test_importing_kernels_does_not_load_llvm():

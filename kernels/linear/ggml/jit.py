@@ -209,7 +209,7 @@ def _small_m(x: Tensor, weight: Prepared, out: Tensor) -> None:
         out.data_ptr(),
         weight.shape[0],
         num_threads,
-        run.parallel_address() if num_threads > 1 else 0,
+        run.parallel_address(num_threads) if num_threads > 1 else 0,
         pack_ir.compiled(),
         stack_ir.compiled_team(),
     )

@@ -17,12 +17,13 @@ from llvmlite import ir
 from kernels.ggml.block_type import BlockType
 from kernels.jit import builder
 from kernels.jit.builder import F32, I8, I16, I32, I64, FunctionBuilder
-from kernels.linear.ggml.unpack_ir import FORMATS, PART, Codes
+from kernels.linear.ggml.unpack_ir import FORMATS, PART, Codes, Halves, Scales
 
 OUTS = 4  # that are computed together
 _EIGHT = ir.VectorType(F32, 8)
 _PARTS = 8  # whose scales are multiplied with those of x at a time: a vector of them
 _LINE_BYTES = 64  # of a cache
+_HALVES = 8  # scales widened at a time
 _SUMS = 8  # groups whose offsets are added at a time
 
 
@@ -93,11 +94,21 @@ class BlockRows:
     def store_scales(self, row: ir.Value, scales: ir.Value, offsets: ir.Value | None) -> None:
         """Of all groups of a row, side by side."""
         p, per_block = self.p, self.kind.elements // self.format.group
-        with p.loop(I64(0), self.num_blocks, 1) as at:
-            found = self.format.scales(p, self.block(row, at))
+        read, start = self.format.scales, I64(0)
+
+        def keep(found: Scales, at: ir.Value) -> None:
             for values, place in zip(found, (scales, offsets), strict=True):
                 if values is not None and place is not None:
                     p.store(values, place, p.b.mul(at, I64(per_block)))
+
+        if isinstance(read, Halves):
+            stop = p.aligned_end(start, self.num_blocks, _HALVES)
+            with p.loop(start, stop, _HALVES) as at:
+                blocks = [self.block(row, p.b.add(at, I64(lane))) for lane in range(_HALVES)]
+                keep(read.of_blocks(p, blocks), at)
+            start = stop
+        with p.loop(start, self.num_blocks, 1) as at:
+            keep(read(p, self.block(row, at)), at)
 
 
 class _Gemm(FunctionBuilder):
@@ -126,16 +137,17 @@ class _Gemm(FunctionBuilder):
         with self.work_stealing_loop(self.places[-1], self.chunk, self.outs) as (first, end):
             last = b.sub(end, I64(1))
             with self.loop(first, end, OUTS) as out:
-                # Where fewer are left, the last again: it gets the same bits.
-                outs = [self.smaller(b.add(out, I64(n)), last) for n in range(OUTS)]
                 row: ir.Value = I64(0)
                 self.prepare(out, last)
                 for count, num_outs in tiles:
                     stop = self.aligned_end(row, self.rows, count)
                     with self.loop(row, stop, count) as at:
                         rows = [b.add(at, I64(n)) for n in range(count)]
-                        for start in range(0, OUTS, num_outs):
-                            self.tile(outs[start : start + num_outs], rows, start)
+                        with self.loop(I64(0), I64(OUTS), num_outs) as start:
+                            # Where fewer are left, the last again: it gets the same bits.
+                            numbers = [b.add(start, I64(n)) for n in range(num_outs)]
+                            outs = [self.smaller(b.add(out, n), last) for n in numbers]
+                            self.tile(outs, rows, numbers)
                     row = stop
 
     def prepare(self, first: ir.Value, last: ir.Value) -> None:
@@ -143,9 +155,12 @@ class _Gemm(FunctionBuilder):
             row = self.blocks.row(self.smaller(self.b.add(first, number), last))
             self.blocks.store_scales(row, *self.prepared(number))
 
-    def tile(self, outs: Sequence[ir.Value], rows: Sequence[ir.Value], start: int) -> None:
+    def tile(
+        self, outs: Sequence[ir.Value], rows: Sequence[ir.Value], numbers: Sequence[ir.Value]
+    ) -> None:
+        """`outs` are those in work with these numbers."""
         b = self.b
-        places = [self.prepared(I64(start + number)) for number in range(len(outs))]
+        places = [self.prepared(number) for number in numbers]
         weights = [self.blocks.row(out) for out in outs]
         xs = [self.at(self.x, I16, b.mul(row, self.width)) for row in rows]
         x_scales = [self.at(self.x_scales, F32, b.mul(row, self.num_parts)) for row in rows]

@@ -157,12 +157,28 @@ def _scaled(p: FunctionBuilder, scale: ir.Value, codes: ir.Value, less: int = 0)
     return b.fmul(b.sitofp(wide, ir.VectorType(F32, count)), p.broadcast(scale, count))
 
 
-def _one_scale(start: int) -> Callable[[FunctionBuilder, ir.Value], Scales]:
-    return lambda p, block: (_half(p, block, start), None)
+@dataclass(frozen=True)
+class Halves:
+    """A block's scale, and its offset if it has one, as float16 so many bytes into it."""
 
+    starts: tuple[int, ...]
 
-def _scale_and_offset(p: FunctionBuilder, block: ir.Value) -> Scales:
-    return _half(p, block, 0), _half(p, block, 2)
+    def __call__(self, p: FunctionBuilder, block: ir.Value) -> Scales:
+        scale, *offset = (_half(p, block, start) for start in self.starts)
+        return scale, offset[0] if offset else None
+
+    def of_blocks(self, p: FunctionBuilder, blocks: Sequence[ir.Value]) -> Scales:
+        """The same of each of `blocks`, widened in one instruction."""
+        b, count = p.b, len(blocks)
+        found = []
+        for start in self.starts:
+            bits: ir.Value = ir.VectorType(I16, count)(ir.Undefined)
+            for lane, block in enumerate(blocks):
+                one = b.load(p.at(block, I8, I64(start)), typ=I16, align=1)
+                bits = b.insert_element(bits, one, I32(lane))
+            halves = b.bitcast(bits, ir.VectorType(F16, count))
+            found.append(b.fpext(halves, ir.VectorType(F32, count)))
+        return found[0], found[1] if found[1:] else None
 
 
 def _e8m0(p: FunctionBuilder, block: ir.Value) -> Scales:
@@ -283,17 +299,17 @@ def _mxfp4(p: FunctionBuilder, block: ir.Value, _run: ir.Value, _at: int) -> Cod
 
 
 FORMATS: dict[BlockType, Format] = {
-    BlockType.Q4_0: Format(_q4_0, _one_scale(0)),
-    BlockType.Q4_1: Format(_q4_1, _scale_and_offset, has_offsets=True),
-    BlockType.Q5_0: Format(_q5_0, _one_scale(0)),
-    BlockType.Q5_1: Format(_q5_1, _scale_and_offset, has_offsets=True),
-    BlockType.Q8_0: Format(_q8_0, _one_scale(0)),
+    BlockType.Q4_0: Format(_q4_0, Halves((0,))),
+    BlockType.Q4_1: Format(_q4_1, Halves((0, 2)), has_offsets=True),
+    BlockType.Q5_0: Format(_q5_0, Halves((0,))),
+    BlockType.Q5_1: Format(_q5_1, Halves((0, 2)), has_offsets=True),
+    BlockType.Q8_0: Format(_q8_0, Halves((0,))),
     BlockType.Q2_K: Format(_q2_k, _q2_k_scales, 4, group=16, has_offsets=True),
     BlockType.Q3_K: Format(_q3_k, _q3_k_scales, 4, group=16),
     BlockType.Q4_K: Format(_q4_k, _six_bits, 2, has_offsets=True),
     BlockType.Q5_K: Format(_q5_k, _six_bits, 2, has_offsets=True),
     BlockType.Q6_K: Format(_q6_k, _q6_k_scales, 4, group=16),
-    BlockType.IQ4_NL: Format(_iq4_nl, _one_scale(0)),
+    BlockType.IQ4_NL: Format(_iq4_nl, Halves((0,))),
     BlockType.IQ4_XS: Format(_iq4_xs, _iq4_xs_scales),
     BlockType.MXFP4: Format(_mxfp4, _e8m0),
 }
