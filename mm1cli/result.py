@@ -45,16 +45,31 @@ class Citation:
     attention: float | None = None
 
 
+class Mark(StrEnum):
+    """What the citations say of a sentence of the answer."""
+
+    CARRIED = "carried"
+    CONTRADICTED = "contradicted"
+    NOT_CARRIED = "not carried"
+
+
 @dataclass(frozen=True, slots=True)
 class Claim:
     """`text[start:end]` of the answer, a sentence, and the numbers of the citations that carry it.
 
-    Without any, nothing that was read supports it.
+    `against` are those that say otherwise: then it is contradicted, whatever else carries it.
     """
 
     start: int
     end: int
     citations: tuple[int, ...]
+    against: tuple[int, ...] = ()
+
+    @property
+    def mark(self) -> Mark:
+        if self.against:
+            return Mark.CONTRADICTED
+        return Mark.CARRIED if self.citations else Mark.NOT_CARRIED
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +106,8 @@ class PassageRead:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """`unverified` are the quotes and numbers of `text` that stand nowhere in what was read.
+    """`unverified` are the quotations of `text` that stand nowhere, and the numbers and dates that
+    do not stand in what was read for it.
 
     `is_found` False: the documents do not answer the question, and `text` says so. `value` is what
     `text` parses to under a schema. `thinking` is what the model wrote before its answer. `words`
@@ -122,3 +138,11 @@ def in_quotes(words: Sequence[str]) -> str:
 def unverified_note(unverified: Sequence[str]) -> str:
     """How a user is told of `Answer.unverified`."""
     return f"the answer says, but no document does: {in_quotes(unverified)}"
+
+
+def contradicted_note(text: str, claim: Claim) -> str:
+    """How a user is told of a contradicted claim of the answer `text`."""
+    numbers = "".join(f"[{number}]" for number in claim.against)
+    says = "say" if len(claim.against) > 1 else "says"
+    words = " ".join(text[claim.start : claim.end].split())
+    return f"{numbers} {says} otherwise: {in_quotes([words])}"
