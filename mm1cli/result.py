@@ -1,7 +1,7 @@
 """The noun `Answer`: text, citations with verified locators, usage, and what was not read."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from mm1cli.ingest.corpus import Locator
@@ -64,12 +64,11 @@ class Claim:
     end: int
     citations: tuple[int, ...]
     against: tuple[int, ...] = ()
+    mark: Mark = field(init=False)
 
-    @property
-    def mark(self) -> Mark:
-        if self.against:
-            return Mark.CONTRADICTED
-        return Mark.CARRIED if self.citations else Mark.NOT_CARRIED
+    def __post_init__(self) -> None:
+        mark = Mark.CARRIED if self.citations else Mark.NOT_CARRIED
+        object.__setattr__(self, "mark", Mark.CONTRADICTED if self.against else mark)
 
 
 @dataclass(frozen=True, slots=True)

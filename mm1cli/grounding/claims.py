@@ -55,18 +55,12 @@ def _claim(
     answer: str, start: int, end: int, candidates: Sequence[Candidate], limits: GainThresholds
 ) -> Claim:
     sentence = answer[start:end]
-    verdicts = [_verdict(sentence, one.text) for one in candidates]
+    verdicts = [words_say(sentence, one.text) for one in candidates]
     gains = [one.gain_over(start, end) for one in candidates]
-    elsewhere = [
-        gain
-        for gain, verdict in zip(gains, verdicts, strict=True)
-        if gain is not None and verdict.mark in {Mark.NOT_CARRIED, Mark.CONTRADICTED}
-    ]
-    best_other = max(elsewhere, default=None)
     carrying = [
         one.number
         for one, verdict, gain in zip(candidates, verdicts, gains, strict=True)
-        if carries(verdict, gain, best_other, limits)
+        if _carries(verdict, gain, list(zip(verdicts, gains, strict=True)), limits)
     ]
     # Beside one that carries it, a quote that has all its words speaks of the same; one that lacks
     # some may speak of something else, such as the lease of another flat.
@@ -79,23 +73,32 @@ def _claim(
     return Claim(start, end, tuple(carrying), tuple(against))
 
 
-def carries(
-    verdict: Verdict, gain: float | None, best_other: float | None, limits: GainThresholds
+def _carries(
+    verdict: Verdict,
+    gain: float | None,
+    all_of_them: Sequence[tuple[Verdict, float | None]],
+    limits: GainThresholds,
 ) -> bool:
-    """Whether a quote of this verdict and gain carries the sentence; `best_other` is the best gain
-    of those that do not."""
-    if verdict.mark is Mark.CARRIED:
-        return verdict.is_verbatim or gain is None or gain >= limits.floor
+    """Whether a quote of this verdict and gain carries the sentence, among `all_of_them`."""
     if verdict.mark is not None or gain is None or verdict.coverage < limits.coverage:
-        return False
-    lead = gain - best_other if best_other is not None else limits.lead
+        return verdict.mark is Mark.CARRIED
+    # What is open, too, and has as many of the words may be the same text in another document.
+    others = [
+        other
+        for one, other in all_of_them
+        if other is not None
+        and one.mark is not Mark.CARRIED
+        and (one.mark is not None or one.coverage < verdict.coverage)
+    ]
+    lead = gain - max(others) if others else limits.lead
     return gain >= limits.gain and lead >= limits.lead
 
 
-def _verdict(sentence: str, text: str) -> Verdict:
+def words_say(sentence: str, text: str) -> Verdict:
+    """What the words of `text` alone say of `sentence`."""
     quotes = citations.quotations(sentence)
     if contains_verbatim(text, sentence) or (
         quotes and all(citations.contains(text, quote) for quote in quotes)
     ):
-        return Verdict(Mark.CARRIED, 1.0, is_verbatim=True)
+        return Verdict(Mark.CARRIED, 1.0)
     return judge(sentence, text)

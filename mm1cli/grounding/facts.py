@@ -55,9 +55,10 @@ class Fact:
 
 def facts(text: str) -> list[Fact]:
     """The facts of `text`, in its order; numbers that only count a list's items are left out."""
-    text = _LIST_MARK.sub(lambda mark: " " * len(mark.group()), unicodedata.normalize("NFKC", text))
+    text = unicodedata.normalize("NFKC", text)
     whole, found = text, [_dated(text, mention) for mention in mentions(text)]
     text = _blanked(text, [(fact.start, fact.start + len(fact.text)) for fact in found])
+    text = _LIST_MARK.sub(lambda mark: " " * len(mark.group()), text)
     for kind, pattern in (("time", _TIME), ("ordinal", _ORDINAL), ("identifier", _IDENTIFIER)):
         spans = []
         for match in pattern.finditer(text):

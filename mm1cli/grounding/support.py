@@ -28,9 +28,8 @@ _PASSIVE = re.compile(
     r"\b(?:is|are|was|were|be|been|being)\s+(?:\w+\s+){0,2}?\w+(?:ed|en|nd|ht|wn|lt|ld|un|ne)\b",
     re.IGNORECASE,
 )
-_PRONOUN = re.compile(
-    r"\s*\b(?:it|its|they|their|them|he|she|his|her|him|this|these|those|there)\b", re.IGNORECASE
-)
+_PRONOUN = re.compile(r"\s*\b(?:it|they|them|he|she|him|this|these|those|there)\b", re.IGNORECASE)
+_POSSESSIVE = re.compile(r"\b(?:its|their|her|his)\b", re.IGNORECASE)
 _ENDS = re.compile(r"[.!?:]\s*$")
 _COMPARED = (
     frozenset({"old", "new"}),
@@ -46,7 +45,6 @@ class Verdict:
     mark: Mark | None
     coverage: float
     reason: str = ""
-    is_verbatim: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,11 +141,18 @@ def _judge_part(part: _Part, quote: str, quoted: Sequence[_Part], known: Facts) 
     pairs = opposed(part.words, near.words)
     if not pairs and beside and (other := opposed(part.words, beside[0].words)):
         near, pairs, displaced = beside[0], other, []
-    if not _PRONOUN.search(near.text):
-        for word in displaced:
-            return Verdict(Mark.NOT_CARRIED, coverage, f"“{word.text}” is elsewhere")
+    if displaced and not _PRONOUN.search(near.text):
+        is_subject = displaced[0] is content[0] and not _LEADS_IN.match(part.text)
+        if is_subject or not _POSSESSIVE.search(near.text):
+            reason = f"“{displaced[0].text}” is elsewhere"
+            return Verdict(Mark.NOT_CARRIED, coverage, reason)
     if _is_turned(part, asked, near):
         return against("the other way round")
+    if pairs:
+        # A word whose opposite stands there is spoken of.
+        turned = {word for word, _ in pairs}
+        coverage += sum(word.text in turned for word in missing) / len(content)
+        is_about = coverage >= _ABOUT_THE_SAME
     num_turns = (
         num_negations(part.text, said)
         + num_negations(near.text, {word.stem for word in part.words})

@@ -1,7 +1,7 @@
 """How much likelier a quote must make a sentence before a model is believed that it says so.
 
-Nats per token of the sentence, measured by `python -m benchmarks.claims` on the dev half of
-tests/evidence/claims.jsonl; a model that was not measured gets the strictest.
+Chosen on the dev half of tests/evidence/claims.jsonl (`python -m benchmarks.claims`); a model that
+was not measured gets stricter ones.
 """
 
 from dataclasses import dataclass
@@ -10,21 +10,19 @@ from typing import Final
 
 @dataclass(frozen=True, slots=True)
 class GainThresholds:
-    """`gain` is over no text, `lead` over the best passage that does not say it, `coverage` the
-    least share of the sentence's words that the quote has; `floor` the least gain of a sentence
-    whose words all stand there."""
+    """Nats per token of the sentence: `gain` over no text, `lead` over the best passage that says
+    less of it. `coverage` is the least share of the sentence's words that the quote has."""
 
     gain: float
     lead: float
     coverage: float
-    floor: float
 
 
-UNMEASURED: Final = GainThresholds(gain=2.0, lead=1.0, coverage=0.75, floor=0.2)
+UNMEASURED: Final = GainThresholds(gain=1.5, lead=1.5, coverage=0.7)
 _MEASURED: Final = {
-    "mini": GainThresholds(gain=1.5, lead=0.5, coverage=0.75, floor=0.2),
-    "small": GainThresholds(gain=1.5, lead=0.5, coverage=0.75, floor=0.2),
-    "coder": GainThresholds(gain=1.5, lead=0.5, coverage=0.75, floor=0.2),
+    "mini": GainThresholds(gain=0.75, lead=0.9, coverage=0.5),
+    "small": GainThresholds(gain=0.75, lead=0.9, coverage=0.5),
+    "coder": GainThresholds(gain=0.75, lead=0.9, coverage=0.5),
 }
 
 
