@@ -158,7 +158,7 @@ class AnswerText:
             inside = self._quoted.get(index, set())
             if claim.mark is Mark.CONTRADICTED:
                 piece.refs += [number for number in claim.against if number not in inside]
-                piece.flag = piece.flag or "says otherwise"
+                piece.flag = piece.flag or "contradicted"
                 continue
             piece.refs += [number for number in claim.citations if number not in inside]
             if claim.mark is Mark.NOT_CARRIED:
