@@ -136,7 +136,7 @@ def in_quotes(words: Sequence[str]) -> str:
 
 def unverified_note(unverified: Sequence[str]) -> str:
     """How a user is told of `Answer.unverified`."""
-    return f"the answer says, but no document does: {in_quotes(unverified)}"
+    return f"the answer says, but nothing that was read does: {in_quotes(unverified)}"
 
 
 def contradicted_note(text: str, claim: Claim) -> str:
