@@ -1,7 +1,7 @@
 """The noun `Answer`: text, citations with verified locators, usage, and what was not read."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from mm1cli.ingest.corpus import Locator
@@ -45,16 +45,30 @@ class Citation:
     attention: float | None = None
 
 
+class Mark(StrEnum):
+    """What the citations say of a sentence of the answer."""
+
+    CARRIED = "carried"
+    CONTRADICTED = "contradicted"
+    NOT_CARRIED = "not carried"
+
+
 @dataclass(frozen=True, slots=True)
 class Claim:
     """`text[start:end]` of the answer, a sentence, and the numbers of the citations that carry it.
 
-    Without any, nothing that was read supports it.
+    `against` are those that say otherwise: then it is contradicted, whatever else carries it.
     """
 
     start: int
     end: int
     citations: tuple[int, ...]
+    against: tuple[int, ...] = ()
+    mark: Mark = field(init=False)
+
+    def __post_init__(self) -> None:
+        mark = Mark.CARRIED if self.citations else Mark.NOT_CARRIED
+        object.__setattr__(self, "mark", Mark.CONTRADICTED if self.against else mark)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +105,8 @@ class PassageRead:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """`unverified` are the quotes and numbers of `text` that stand nowhere in what was read.
+    """`unverified` are the quotations of `text` that stand nowhere, and the numbers and dates that
+    do not stand in what was read for it.
 
     `is_found` False: the documents do not answer the question, and `text` says so. `value` is what
     `text` parses to under a schema. `thinking` is what the model wrote before its answer. `words`
@@ -121,4 +136,12 @@ def in_quotes(words: Sequence[str]) -> str:
 
 def unverified_note(unverified: Sequence[str]) -> str:
     """How a user is told of `Answer.unverified`."""
-    return f"the answer says, but no document does: {in_quotes(unverified)}"
+    return f"the answer says, but nothing that was read does: {in_quotes(unverified)}"
+
+
+def contradicted_note(text: str, claim: Claim) -> str:
+    """How a user is told of a contradicted claim of the answer `text`."""
+    numbers = "".join(f"[{number}]" for number in claim.against)
+    says = "say" if len(claim.against) > 1 else "says"
+    words = " ".join(text[claim.start : claim.end].split())
+    return f"{numbers} {says} otherwise: {in_quotes([words])}"

@@ -187,7 +187,7 @@ def collected(*answers: Answer) -> Collected:
         run=RunInfo("analyze", "mini"),
         manifest=manifest(),
         sources=Sources(CORPUS, TOKENS),
-        notes=["the answer says, but no document does: “3.2”"],
+        notes=["the answer says, but nothing that was read does: “3.2”"],
         answers=list(answers or (ANSWER,)),
     )
 

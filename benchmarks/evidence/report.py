@@ -9,7 +9,7 @@ from benchmarks.quality.stats import bootstrap_auroc, wilson
 from benchmarks.quality.table import Table
 from benchmarks.quality.work import Result
 from mm1cli.answering.abstention import MIN_SCORE_MARGIN
-from mm1cli.grounding.claims import CLAIM_GAIN
+from mm1cli.grounding.thresholds import thresholds
 from mm1cli.retrieval.passages import Passage
 from mm1cli.retrieval.retriever import NUM_CANDIDATES, NUM_PIECES
 from tests.evidence.corpus import Question
@@ -161,13 +161,14 @@ def put_claims(
     table.put(
         where, "gain tells them apart, AUROC", column, bootstrap_auroc(carrying, others, seed)
     )
-    carried = sum(gain >= CLAIM_GAIN and held for gold, gain, held in pieces if gold)
-    wrongly = sum(gain >= CLAIM_GAIN and held for gold, gain, held in pieces if not gold)
+    limit = thresholds(column).gain
+    carried = sum(gain >= limit and held for gold, gain, held in pieces if gold)
+    wrongly = sum(gain >= limit and held for gold, gain, held in pieces if not gold)
     table.put(where, "gold that carries it", column, wilson(carried, len(carrying)))
     table.put(where, "other that carries it", column, wilson(wrongly, len(others)))
     scored = [(gain, bool(gold)) for gold, gain, held in pieces if held]
     table.note(
-        f"A piece carries an answer from a gain of {CLAIM_GAIN:g} on, if it lacks none of its "
+        f"A piece carries an answer from a gain of {limit:g} on, if it lacks none of its "
         f"numbers. Among the {len(scored)} pieces that lack none the fewest mistakes are made at "
         f"{best_threshold(scored):.2f}."
     )

@@ -6,7 +6,7 @@ attention) -> check (quotations, numbers, claims).
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
 from functools import partial
@@ -22,11 +22,14 @@ from mm1cli.answering.meter import Meter
 from mm1cli.answering.prefill import Prefilled, Prefiller
 from mm1cli.answering.prompt import Focus, question_prompt
 from mm1cli.answering.question import Question
+from mm1cli.answering.read_facts import ReadFacts
 from mm1cli.grounding.attribution import Attributed, attribute
+from mm1cli.grounding.facts import Facts
 from mm1cli.grounding.quote_index import QuoteIndex
+from mm1cli.grounding.thresholds import thresholds
 from mm1cli.ingest.manifest import ReadingPlan
 from mm1cli.ingest.pack import Packed
-from mm1cli.result import Answer, Citation, Claim, Usage, unverified_note
+from mm1cli.result import Answer, Citation, Claim, Usage, contradicted_note, unverified_note
 from mm1cli.retrieval.retriever import Evidence, Retriever
 from mm1cli.settings import Settings
 from mm1cli.sink import Sink
@@ -80,6 +83,7 @@ class Answerer:
         self._retriever = retriever or Retriever(engine, packed.corpus)
         self._num_quotes = num_quotes
         self._quotable = quotable or QuoteIndex(packed.corpus)
+        self._read_facts = ReadFacts(packed.corpus)
         self._prefiller = Prefiller(engine, packed, plan, settings, sink, source)
         self._grammar = None if schema is None else engine.grammar(schema)
         if self._grammar is not None:
@@ -140,7 +144,8 @@ class Answerer:
         read = self._prefiller.prefill(question.prompt_text, evidence)
         reply = self._generate(read, evidence)
         attributed = self._attribute(question, evidence, read, reply)
-        checked = self._check(reply, attributed)
+        passages = [one.passage for one in evidence.passages]
+        checked = self._check(reply, attributed, lambda: self._read_facts.of(read.parts, passages))
         self._tell(reply, checked)
         meter.note_prefill(len(read.context), read.reused_tokens, read.seconds)
         meter.note_generation(reply.generation, reply.seconds)
@@ -191,12 +196,13 @@ class Answerer:
             places,
         )
 
-    def _check(self, reply: _Reply, evidence: Sequence[Attributed]) -> _Checked:
-        cited, unverified = check(reply.said, evidence, self._quotable)
-        if self._grammar is not None:
-            unverified += json_schema.unknown_dates(reply.text, self._packed.corpus)
+    def _check(
+        self, reply: _Reply, evidence: Sequence[Attributed], read: Callable[[], Facts]
+    ) -> _Checked:
+        cited, unverified = check(reply.said, evidence, self._quotable, read)
         has_claims = reply.is_found and self._grammar is None
-        carried = claims_of(reply.text, cited, evidence) if has_claims else ()
+        limits = thresholds(self._settings.model)
+        carried = claims_of(reply.text, cited, evidence, limits) if has_claims else ()
         return _Checked(tuple(cited), tuple(unverified), carried)
 
     def _tell(self, reply: _Reply, checked: _Checked) -> None:
@@ -206,6 +212,9 @@ class Answerer:
             self._sink.note(f"the model's own words, which no passage bears out: {words.strip()}")
         if checked.unverified:
             self._sink.note(unverified_note(checked.unverified))
+        for claim in checked.claims:
+            if claim.against:
+                self._sink.note(contradicted_note(reply.text, claim))
 
     def _answer(
         self, question: Question, read: Prefilled, reply: _Reply, checked: _Checked, usage: Usage

@@ -1,20 +1,24 @@
 """The last stage: what an answer says, held against the documents."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from mm1cli.grounding import citations, claims
 from mm1cli.grounding.attribution import Attributed
 from mm1cli.grounding.claims import Candidate
+from mm1cli.grounding.facts import Facts, unknown_facts
 from mm1cli.grounding.quote_index import QuoteIndex
+from mm1cli.grounding.thresholds import GainThresholds
 from mm1cli.result import Citation, CitationKind, CitationStatus, Claim
 from mm1cli.retrieval.passages import with_heading
 
 
 def check(
-    text: str, evidence: Sequence[Attributed], quotable: QuoteIndex
+    text: str, evidence: Sequence[Attributed], quotable: QuoteIndex, read: Callable[[], Facts]
 ) -> tuple[list[Citation], list[str]]:
-    """The evidence, then what `text` quotes, as citations numbered from 1; and the quotations and
-    numbers of `text` that stand nowhere."""
+    """The evidence, then what `text` quotes, as citations numbered from 1; and the quotations of
+    `text` that stand nowhere, the dates and numbers that do not stand in what was `read`.
+
+    `read` is asked only where `text` has any."""
     cited = [
         citations.cite(
             number,
@@ -38,12 +42,12 @@ def check(
         quoted.append(found)
     for number, found in enumerate(quoted, len(cited) + 1):
         cited.append(citations.cite(number, found, found.status, CitationKind.QUOTE))
-    unverified += [n for n in citations.numbers(text) if not quotable.has_number(n)]
+    unverified += unknown_facts(text, read)
     return cited, unverified
 
 
 def claims_of(
-    text: str, cited: Sequence[Citation], evidence: Sequence[Attributed]
+    text: str, cited: Sequence[Citation], evidence: Sequence[Attributed], limits: GainThresholds
 ) -> tuple[Claim, ...]:
     """`cited` is what `check` gave: evidence stands first, in the same order."""
     pieces = [
@@ -51,4 +55,4 @@ def claims_of(
         for citation, one in zip(cited, evidence, strict=False)
     ]
     pieces += [Candidate(citation.number, citation.text) for citation in cited[len(evidence) :]]
-    return claims.claims(text, pieces)
+    return claims.claims(text, pieces, limits)

@@ -18,8 +18,6 @@ from typing import Any
 
 from engine.api import GrammarError, check_schema
 from mm1cli.errors import UsageError
-from mm1cli.grounding.dates import dates
-from mm1cli.ingest.corpus import Corpus
 from mm1cli.prompts import prompt
 
 Schema = Mapping[str, Any]
@@ -31,7 +29,6 @@ _TYPES: dict[str, dict[str, Any]] = {
     "bool": {"type": "boolean"},
     "date": {"type": "string", "format": "date"},
 }
-_DATE = re.compile(r"\d{4}-\d\d-\d\d")
 _MAX_BYTES = 1024 * 1024
 _MAX_NESTING = 16
 _TOKEN = re.compile(r"[ \t]*(?:(?P<sign>[,\n\[\]{}|?:])|(?P<word>[^\W\d][\w-]*)|(?P<end>$))")
@@ -74,19 +71,8 @@ def values(value: object) -> Iterator[str]:
 
 
 def values_as_text(text: str) -> str:
-    """What the JSON `text` says, a line for each value: numbers digit by digit as written. Dates,
-    which documents write otherwise, are left out; see `unknown_dates`."""
-    return "\n".join(word for word in _words(text) if not _DATE.fullmatch(word))
-
-
-def unknown_dates(text: str, corpus: Corpus) -> list[str]:
-    """The dates among the values of the JSON `text` that no document has, however it writes it."""
-    asked = list(dict.fromkeys(word for word in _words(text) if _DATE.fullmatch(word)))
-    if not asked:
-        return []
-    blocks = (block for document in corpus.documents for block in document.blocks)
-    known = {str(date) for block in blocks for date in dates(block.text)}
-    return [date for date in asked if date not in known]
+    """What the JSON `text` says, a line for each value: numbers digit by digit as written."""
+    return "\n".join(_words(text))
 
 
 def _words(text: str) -> Iterator[str]:

@@ -39,6 +39,13 @@ def gains(
     engine: Engine, question: str, answer: str, passages: Sequence[Passage]
 ) -> list[LogProbGain] | None:
     """The gain of each passage; None for an answer without text."""
+    return text_gains(engine, question, answer, list(map(with_heading, passages)))
+
+
+def text_gains(
+    engine: Engine, question: str, answer: str, texts: Sequence[str]
+) -> list[LogProbGain] | None:
+    """The gain of each text; None for an answer without text."""
     tokenizer = engine.tokenizer
     ids = tokenizer.encode(answer)[:MAX_SCORED_TOKENS]
     if not ids:
@@ -54,7 +61,7 @@ def gains(
         context.extend(before)
         return context.score(ids).tolist()
 
-    prompts = [prompt_ids(text) for text in ("", *map(with_heading, passages))]
+    prompts = [prompt_ids(text) for text in ("", *texts)]
     most = max(map(len, prompts)) + len(ids)
     without, *given = engine.map_requests([partial(logprobs, before) for before in prompts], most)
     return [

@@ -1,8 +1,9 @@
-"""Which sentence of an answer is supported by which evidence.
+"""Which sentence of an answer is carried by which evidence, and which evidence says otherwise.
 
-Evidence supports a sentence if it lacks none of its numbers and raises its logprob by `CLAIM_GAIN`,
-contains it word for word, or contains all its quotations. The threshold is measured:
-benchmarks/LOG.md.
+Words decide first (`support`): a name, number, date, unit or negation that a quote does not bear
+out is nothing that a model could outweigh, for a sentence and its opposite are nearly as likely.
+Where they leave it open, the model does: the quote must make the sentence likelier than no text,
+and than the passages that do not say it, by `thresholds`. Measured: benchmarks/LOG.md.
 """
 
 import re
@@ -12,11 +13,13 @@ from dataclasses import dataclass
 from mm1cli.grounding import citations
 from mm1cli.grounding.attribution import LogProbGain
 from mm1cli.grounding.normalize import normalize
-from mm1cli.result import Claim
+from mm1cli.grounding.support import Verdict, judge
+from mm1cli.grounding.thresholds import UNMEASURED, GainThresholds
+from mm1cli.result import Claim, Mark
 from mm1cli.retrieval.passages import sentences
 
-CLAIM_GAIN = 1.3  # nats per token of the sentence
 _FEWEST_WORDS = 3
+_SPEAKS_OF_IT = 0.6  # of a sentence's words, in a quote that says otherwise
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,16 +34,6 @@ class Candidate:
         return None if self.gain is None else self.gain.over(start, end)
 
 
-def supports(text: str, sentence: str, gain: float | None) -> bool:
-    """Whether evidence of this text, with this gain for `sentence`, supports it."""
-    if not all(citations.contains_number(text, number) for number in citations.numbers(sentence)):
-        return False
-    if (gain is not None and gain >= CLAIM_GAIN) or contains_verbatim(text, sentence):
-        return True
-    quotes = citations.quotations(sentence)
-    return bool(quotes) and all(citations.contains(text, quote) for quote in quotes)
-
-
 def contains_verbatim(text: str, sentence: str) -> bool:
     """Whether `text` has the words of `sentence`, all of them and in one run, whatever their
     case. Two words are too few to say anything."""
@@ -50,15 +43,62 @@ def contains_verbatim(text: str, sentence: str) -> bool:
     return re.search(rf"(?<!\w){re.escape(words)}(?!\w)", normalize(text).casefold()) is not None
 
 
-def claims(answer: str, candidates: Sequence[Candidate]) -> tuple[Claim, ...]:
-    """The sentences of `answer`, each with the numbers of the candidates that support it."""
-    supported = []
-    for start, end in sentences(answer):
-        sentence = answer[start:end]
-        numbers = [
-            candidate.number
-            for candidate in candidates
-            if supports(candidate.text, sentence, candidate.gain_over(start, end))
-        ]
-        supported.append(Claim(start, end, tuple(numbers)))
-    return tuple(supported)
+def claims(
+    answer: str, candidates: Sequence[Candidate], limits: GainThresholds = UNMEASURED
+) -> tuple[Claim, ...]:
+    """The sentences of `answer`, each with the numbers of the candidates that carry it and of those
+    that say otherwise."""
+    return tuple(_claim(answer, start, end, candidates, limits) for start, end in sentences(answer))
+
+
+def _claim(
+    answer: str, start: int, end: int, candidates: Sequence[Candidate], limits: GainThresholds
+) -> Claim:
+    sentence = answer[start:end]
+    verdicts = [words_say(sentence, one.text) for one in candidates]
+    gains = [one.gain_over(start, end) for one in candidates]
+    carrying = [
+        one.number
+        for one, verdict, gain in zip(candidates, verdicts, gains, strict=True)
+        if _carries(verdict, gain, list(zip(verdicts, gains, strict=True)), limits)
+    ]
+    # Beside one that carries it, a quote that has all its words speaks of the same; one that lacks
+    # some may speak of something else, such as the lease of another flat.
+    least = 1.0 if carrying else _SPEAKS_OF_IT
+    against = [
+        one.number
+        for one, verdict in zip(candidates, verdicts, strict=True)
+        if verdict.mark is Mark.CONTRADICTED and verdict.coverage >= least
+    ]
+    return Claim(start, end, tuple(carrying), tuple(against))
+
+
+def _carries(
+    verdict: Verdict,
+    gain: float | None,
+    all_of_them: Sequence[tuple[Verdict, float | None]],
+    limits: GainThresholds,
+) -> bool:
+    """Whether a quote of this verdict and gain carries the sentence, among `all_of_them`."""
+    if verdict.mark is not None or gain is None or verdict.coverage < limits.coverage:
+        return verdict.mark is Mark.CARRIED
+    # What is open, too, and has as many of the words may be the same text in another document.
+    others = [
+        other
+        for one, other in all_of_them
+        if other is not None
+        and one.mark is not Mark.CARRIED
+        and (one.mark is not None or one.coverage < verdict.coverage)
+    ]
+    lead = gain - max(others) if others else limits.lead
+    return gain >= limits.gain and lead >= limits.lead
+
+
+def words_say(sentence: str, text: str) -> Verdict:
+    """What the words of `text` alone say of `sentence`."""
+    quotes = citations.quotations(sentence)
+    if contains_verbatim(text, sentence) or (
+        quotes and all(citations.contains(text, quote) for quote in quotes)
+    ):
+        return Verdict(Mark.CARRIED, 1.0)
+    return judge(sentence, text)

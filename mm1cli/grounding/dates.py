@@ -1,4 +1,8 @@
-"""Dates in text: found by form, put in order. English, German and French names of months."""
+"""Dates in text: found by form, put in order. English, German and French names of months.
+
+`dates` are those of a year, for timelines; `mentions` are all, with where they stand and every day
+that their spelling may mean: 3/4/2024 is two, 1 July is of any year.
+"""
 
 import re
 from collections.abc import Iterator
@@ -18,6 +22,7 @@ _MONTHS = (
     "november novembre nov",
     "december dezember décembre decembre dec dez",
 )
+_DAYS = range(1, 32)
 _NUMBER_OF = {name: i for i, names in enumerate(_MONTHS, 1) for name in names.split()}
 _YEAR = r"(?P<year>1[0-9]{3}|20[0-9]{2})(?![\d.,]*\d)"
 _DAY = r"(?P<day>0?[1-9]|[12][0-9]|3[01])"
@@ -35,6 +40,22 @@ _FORMS = [
         rf"\b(?:in|since|by|from|until|till|before|after|year|spring|summer|autumn|winter|seit|im"
         rf"|bis|ab|jahr|en|depuis|avant|après)\s+{_YEAR}(?!\s*(?:%|[a-z]*meters|metres|euros?|kg))",
     )
+]
+
+_MENTIONS = [
+    *(
+        re.compile(pattern, re.IGNORECASE)
+        for pattern in (
+            rf"(?<![\d/]){_YEAR}/(?P<number>0[1-9]|1[0-2])/{_DAY}(?![\d/])",
+            rf"(?<![\d-]){_DAY}-{_NAME}-{_YEAR}",
+            r"(?<![\d/])(?P<first>[0-3]?\d)/(?P<second>[0-3]?\d)/(?P<year>1\d{3}|20\d{2})(?![\d/])",
+        )
+    ),
+    *_FORMS[:-1],
+    re.compile(rf"(?<![\d.,]){_DAY}(?:st|nd|rd|th|\.)?\s+(?:of\s+)?{_NAME}(?!\w)", re.IGNORECASE),
+    # "May 5" and "March 3", not "may 5" and "march 3 miles".
+    re.compile(rf"\b(?-i:(?=[A-ZÄÉ])){_NAME}\s+{_DAY}(?:st|nd|rd|th)?\b(?![.,]?\d)", re.IGNORECASE),
+    _FORMS[-1],
 ]
 
 
@@ -66,3 +87,37 @@ def dates(text: str) -> Iterator[Date]:
             date = Date(int(named["year"]), month, int(named.get("day") or 0))
             taken.append((start, end, date))
     yield from (date for _, _, date in sorted(taken))
+
+
+@dataclass(frozen=True, slots=True)
+class Mention:
+    """`text[start:end]` is a date. `readings` are the days it may mean; a year of 0 is not said."""
+
+    start: int
+    end: int
+    readings: tuple[Date, ...]
+
+
+def mentions(text: str) -> list[Mention]:
+    """Every date in `text`, in its order, also those without a year."""
+    taken: list[Mention] = []
+    for form in _MENTIONS:
+        for match in form.finditer(text):
+            start, end = match.span()
+            if any(start < one.end and one.start < end for one in taken):
+                continue
+            if readings := _readings(match.groupdict()):
+                taken.append(Mention(start, end, readings))
+    return sorted(taken, key=lambda one: one.start)
+
+
+def _readings(named: dict[str, str | None]) -> tuple[Date, ...]:
+    year = int(named.get("year") or 0)
+    if first := named.get("first"):
+        pair = int(first), int(named["second"] or 0)
+        days = {
+            (day, month) for day, month in (pair, pair[::-1]) if day in _DAYS and 0 < month < 13
+        }
+        return tuple(Date(year, month, day) for day, month in sorted(days))
+    month = int(named.get("number") or 0) or _NUMBER_OF.get((named.get("month") or "").lower(), 0)
+    return (Date(year, month, int(named.get("day") or 0)),)

@@ -13,7 +13,7 @@ from itertools import pairwise
 
 from engine.api import quotation_spans
 from mm1cli.grounding.normalize import normalize
-from mm1cli.result import Answer, Citation, CitationKind, CitationStatus
+from mm1cli.result import Answer, Citation, CitationKind, CitationStatus, Mark
 
 Span = tuple[int, int]
 
@@ -156,8 +156,12 @@ class AnswerText:
         for index, piece in self._last.items():
             claim = self._claims[index]
             inside = self._quoted.get(index, set())
+            if claim.mark is Mark.CONTRADICTED:
+                piece.refs += [number for number in claim.against if number not in inside]
+                piece.flag = piece.flag or "contradicted"
+                continue
             piece.refs += [number for number in claim.citations if number not in inside]
-            if not claim.citations:
+            if claim.mark is Mark.NOT_CARRIED:
                 piece.flag = piece.flag or "no evidence"
         return laid
 
@@ -190,8 +194,10 @@ class AnswerText:
                     piece.flag = look.flag
             index = bisect_right(self._starts, first) - 1
             if index >= 0 and last <= self._claims[index].end:
-                if not self._claims[index].citations:
-                    piece.classes.append("unsupported")
+                mark = self._claims[index].mark
+                if mark is not Mark.CARRIED:
+                    is_against = mark is Mark.CONTRADICTED
+                    piece.classes.append("contradicted" if is_against else "unsupported")
                 if piece.text.strip():
                     self._last[index] = piece
                 self._quoted.setdefault(index, set()).update(piece.refs)

@@ -22,7 +22,7 @@ from mm1cli.output.citation_context import Sources, Spot, Surroundings, around, 
 from mm1cli.output.context_map import Lane, Segment, lane, segments
 from mm1cli.output.text import COMPLETE, duration, safe
 from mm1cli.output.value_view import ValueView, value_view
-from mm1cli.result import Answer, Citation, CitationKind, CitationStatus
+from mm1cli.result import Answer, Citation, CitationKind, CitationStatus, Mark
 from mm1cli.sink import RunInfo
 
 if TYPE_CHECKING:
@@ -90,6 +90,7 @@ class _Shown:
     lane: Lane
     num_claims: int
     num_unsupported: int
+    num_contradicted: int
     is_cut: bool
 
 
@@ -150,7 +151,7 @@ def _review_page(collected: Collected) -> "ReviewPage | None":
 
 
 def _shown(number: int, answer: Answer, sources: Sources | None) -> _Shown:
-    unsupported = [claim for claim in answer.claims if not claim.citations]
+    marks = [claim.mark for claim in answer.claims]
     return _Shown(
         number=number,
         answer=answer,
@@ -159,7 +160,8 @@ def _shown(number: int, answer: Answer, sources: Sources | None) -> _Shown:
         evidence=[_footnote(citation, sources) for citation in answer.citations],
         lane=lane(sources, answer) if sources is not None else Lane([], []),
         num_claims=len(answer.claims),
-        num_unsupported=len(unsupported),
+        num_unsupported=marks.count(Mark.NOT_CARRIED),
+        num_contradicted=marks.count(Mark.CONTRADICTED),
         is_cut=answer.stop_reason not in COMPLETE and not answer.words,
     )
 

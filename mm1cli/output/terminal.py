@@ -31,7 +31,7 @@ from mm1cli.output.text import (
     write_led,
     write_parts,
 )
-from mm1cli.result import Answer, Citation, CitationStatus, Claim, Usage
+from mm1cli.result import Answer, Citation, CitationStatus, Claim, Mark, Usage
 from mm1cli.review.finding import Review
 from mm1cli.sink import (
     CloseEvent,
@@ -247,11 +247,12 @@ def _write_claims(answer: Answer, channel: Channel) -> None:
     if not answer.claims:
         return
     text = answer.text
-    carried = [claim for claim in answer.claims if claim.citations]
+    carried = [claim for claim in answer.claims if claim.mark is Mark.CARRIED]
     channel.write("\n")
     if carried:
         _write_flowing([_claim(claim, text, channel) for claim in carried], channel)
-    if without := [_words(claim, text) for claim in answer.claims if not claim.citations]:
+    missing = [claim for claim in answer.claims if claim.mark is Mark.NOT_CARRIED]
+    if without := [_words(claim, text) for claim in missing]:
         lead = "no evidence"
         told = ", ".join(f"“{words}”" for words in without)
         write_led(lead, Style.WARNING, told, channel)

@@ -22,6 +22,7 @@ from mm1cli.answering.generation import Generation, Generator
 from mm1cli.answering.meter import Meter
 from mm1cli.answering.prefill import Prefilled, Prefiller
 from mm1cli.answering.prompt import Focus
+from mm1cli.answering.read_facts import ReadFacts
 from mm1cli.grounding.attribution import Attributed
 from mm1cli.grounding.quote_index import QuoteIndex
 from mm1cli.ingest.manifest import ReadingPlan
@@ -110,6 +111,7 @@ class DocumentQA:
         self._stages = stages
         self._index = Bm25Index(passages(packed.corpus))
         self._quotable = QuoteIndex(packed.corpus)
+        self._facts = ReadFacts(packed.corpus)
         self._prefiller = stages.prefiller(packed)
         self._has_read = False
 
@@ -126,7 +128,7 @@ class DocumentQA:
             return CellAnswer(judged=judged)
         best = evidence.pieces[0]
         carrier = [Attributed(best.passage, best.score, None, None)]
-        cited, unverified = check(text, carrier, self._quotable)
+        cited, unverified = check(text, carrier, self._quotable, lambda: self._facts.whole)
         if unverified or not _is_carried(text, question, judged):
             text, cited = best.passage.text, cited[:1]
         return CellAnswer(text, tuple(cited), best.passage, judged)

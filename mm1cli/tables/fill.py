@@ -10,12 +10,13 @@ from mm1cli.answering.check import check
 from mm1cli.answering.context_source import ContextSource
 from mm1cli.answering.meter import Meter
 from mm1cli.grounding.dates import Date, dates
+from mm1cli.grounding.facts import Facts
 from mm1cli.grounding.quote_index import QuoteIndex
 from mm1cli.ingest.manifest import ReadingPlan
 from mm1cli.ingest.pack import Packed
 from mm1cli.result import Answer, PassageRead, unverified_note
 from mm1cli.retrieval.bm25 import Bm25Index
-from mm1cli.retrieval.passages import Passage, Ranked, passages
+from mm1cli.retrieval.passages import Passage, Ranked, passages, with_heading
 from mm1cli.retrieval.rerank import Reranker
 from mm1cli.retrieval.retriever import Evidence
 from mm1cli.settings import Settings
@@ -135,7 +136,9 @@ class TableFiller:
         read = stages.prefiller(self._packed).prefill(question, Evidence(tuple(kept), (), 0.0))
         quotable = QuoteIndex(self._packed.corpus)
         if text := stages.generate(read, quotable):
-            cited, unverified = check(text, (), quotable)
+            cited, unverified = check(
+                text, (), quotable, lambda: Facts.of(with_heading(one.passage) for one in kept)
+            )
             self._unverified += unverified
             marks = "".join(f" [{self._sources.add(one)}]" for one in cited)
             self._say(f"\n{text}{marks}\n")

@@ -4,17 +4,21 @@ from dataclasses import replace
 
 import pytest
 from commandline import FAMILIES, NOTES, write_files
+from corpora import corpus
 
 from engine.engine import Engine
 from mm1cli import output
 from mm1cli.answering.answer import Answerer
 from mm1cli.answering.prompt import frame_tokens
 from mm1cli.answering.question import Question
+from mm1cli.answering.read_facts import ReadFacts
 from mm1cli.errors import BudgetError
+from mm1cli.grounding.facts import Facts, unknown_facts
 from mm1cli.ingest import read_corpus
 from mm1cli.ingest.manifest import ReadingPlan
 from mm1cli.ingest.pack import pack
-from mm1cli.result import CitationKind
+from mm1cli.result import CitationKind, PassageRead
+from mm1cli.retrieval.passages import passages
 from mm1cli.settings import Settings
 
 QUESTIONS = ("where is the rat?", "what did the bridge cost?", "who built it, and when?")
@@ -166,3 +170,21 @@ def test_what_the_answer_says_is_held_against_the_documents(reader, engine, monk
     monkeypatch.setattr(engine, "decode", lambda context, **options: Saying(text))
     answer = reader().answer(Question(QUESTIONS[1]))
     assert (answer.citations[-1].text, answer.unverified) == ("The cat sat on the", ())
+
+
+def test_a_number_is_held_against_what_was_read_for_the_answer(reader, engine, monkeypatch):
+    """Red: a wrong number passes because it stands in a part of the corpus that nobody read."""
+    monkeypatch.setattr(engine, "decode", lambda context, **options: Saying("It cost 48.2 crowns."))
+    read = reader(ReadingPlan.RETRIEVAL)
+    assert read.answer(Question(QUESTIONS[1])).unverified == ()
+    monkeypatch.setattr(ReadFacts, "of", lambda *read: Facts())
+    assert read.answer(Question(QUESTIONS[1])).unverified == ("48.2 crowns",)
+
+
+def test_only_passages_that_were_read_count():
+    """Red: a passage that was found, but had no room, vouches for a number."""
+    found = passages(corpus("The rent is 18,450.", "The rent is 19,999."))
+    read = [PassageRead(found[0].document.path, found[0].locator, 5)]
+    known = ReadFacts(corpus("The rent is 18,450.", "The rent is 19,999.")).of(read, found)
+    said = unknown_facts("18,450 or 19,999", lambda: known)
+    assert said == ["19,999"]

@@ -4,12 +4,12 @@ import json
 
 import jsonschema
 import pytest
-from corpora import corpus
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mm1cli.answering import json_schema
 from mm1cli.errors import UsageError
+from mm1cli.grounding.facts import Facts, unknown_facts
 
 
 def test_a_short_form_says_what_the_long_form_says():
@@ -99,8 +99,9 @@ def test_numbers_are_said_as_they_were_written():
     )
 
 
-def test_a_date_is_known_however_the_documents_write_it():
-    """Red: a true date is called invented, or an invented one passes."""
-    text = '{"a": "2017-09-21", "b": "1499-09-24", "c": 3}'
-    assert json_schema.values_as_text(text) == "3"
-    assert json_schema.unknown_dates(text, corpus("Opened on 21 September 2017.")) == ["1499-09-24"]
+def test_a_date_and_a_number_are_known_however_the_documents_write_them():
+    """Red: a true date is called invented, or 11 passes because 11:30 stands in a mail's head."""
+    text = '{"a": "2017-09-21", "b": "1499-09-24", "c": 11, "d": 11704.0, "e": "14th March 2017"}'
+    said = json_schema.values_as_text(text)
+    read = Facts.of(["Sent at 11:30:00. Opened on 21 September 2017 for EUR 11,704.00, 14 pumps."])
+    assert unknown_facts(said, lambda: read) == ["1499-09-24", "11", "14th March 2017"]

@@ -8,12 +8,9 @@ from hypothesis import strategies as st
 from engine.api import Turn
 from engine.engine import Engine
 from mm1cli.answering.prompt import PromptMap
-from mm1cli.grounding import claims as claiming
 from mm1cli.grounding.attribution import LogProbGain, attention, attribute, gains
-from mm1cli.grounding.claims import Candidate, claims, supports
 from mm1cli.ingest.pack import pack
 from mm1cli.prompts import prompt
-from mm1cli.result import Claim
 from mm1cli.retrieval.passages import Ranked, passages, with_heading
 
 QUESTION, ANSWER = "where is the rat?", "The rat is there."
@@ -99,46 +96,3 @@ def test_pieces_keep_their_order_and_each_gets_its_own_measures(engine):
     assert len(set(means)) == 3
     of_passage = {id(one.passage): one for one in found_all}
     assert of_passage[id(found[2])].attention == 0 < of_passage[id(found[0])].attention
-
-
-@pytest.mark.parametrize(
-    ("text", "sentence", "gain", "is_carried"),
-    [
-        ("The rent is 18,450.", "It costs a lot.", 9.0, True),
-        ("The rent is 18,450.", "It costs a lot.", -9.0, False),
-        ("The rent is 18,450.", "It costs a lot.", None, False),
-        ("The rent is 18,450.", "The rent is 18,450.", 9.0, True),
-        ("The rent is 18,450.", "The rent is 18,540.", 9.0, False),  # a digit apart
-        ("The rent is 118,450.", "The rent is 18,450.", 9.0, False),
-        ("The bridge opened to the\npublic in May.", "The bridge opened to the public.", 0.1, True),
-        (
-            "The bridge has not opened to the public.",
-            "The bridge opened to the public.",
-            0.1,
-            False,
-        ),
-        ("The rent is 18,450.", "Is 18,450.", 0.1, False),
-        ("No dog may  be kept here.", "It says “no dog may be kept”.", 9.0, True),
-        ("No dog may  be kept here.", "It says “dog may be kept here”.", -9.0, True),
-        ("No dog may be kept here.", "It says “a dog may be kept here”.", -9.0, False),
-    ],
-)
-def test_a_piece_carries_a_sentence_it_makes_likelier_and_whose_numbers_it_holds(
-    text, sentence, gain, is_carried
-):
-    assert supports(text, sentence, gain) == is_carried
-
-
-def test_every_sentence_is_a_claim_and_names_what_carries_it():
-    """Red: an invented sentence stands beside a proven one and looks like it."""
-    answer = "The cat sat. It cost 5 crowns."
-    high = claiming.CLAIM_GAIN + 1
-    first = LogProbGain((high, -high), (12, len(answer)))
-    second = LogProbGain((-high, high), (12, len(answer)))
-    pieces = [
-        Candidate(1, "A cat.", first),
-        Candidate(2, "5 crowns.", second),
-        Candidate(3, "6 crowns."),
-    ]
-    assert claims(answer, pieces) == (Claim(0, 12, (1,)), Claim(13, 30, (2,)))
-    assert claims(answer, []) == (Claim(0, 12, ()), Claim(13, 30, ()))

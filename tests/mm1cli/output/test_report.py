@@ -376,3 +376,13 @@ def test_headings_skip_no_level():
         levels = [int(tag[1]) for tag, _ in page(*answers).tags if re.fullmatch(r"h\d", tag)]
         assert levels[0] == 1 and levels.count(1) == 1
         assert all(after - before <= 1 for before, after in pairwise(levels))
+
+
+def test_a_contradicted_claim_names_what_says_otherwise():
+    """Red: a reader takes a sentence that a passage denies for one that it carries."""
+    first, *others = sample_run.ANSWER.claims
+    answer = replace(sample_run.ANSWER, claims=(Claim(first.start, first.end, (1,), (2,)), *others))
+    shown = page(answer)
+    assert "more than was planned.contradicted2" in shown.text
+    assert "1 statement of 3 that a passage below says otherwise" in shown.text
+    assert len(shown.of_class("contradicted")) > 1

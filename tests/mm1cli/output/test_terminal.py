@@ -597,3 +597,13 @@ def test_a_real_terminal_of_forty_columns(tmp_path):
     ):
         assert line in lines, shown
     assert "8;;" not in shown and "\\x1b" not in shown
+
+
+def test_a_contradicted_claim_is_neither_carried_nor_without_evidence():
+    """Red: what a passage denies is shown with a footnote, as if that carried it."""
+    start = sample_run.ANSWER.claims[0].start
+    contradicted = Claim(start, sample_run.ANSWER.claims[0].end, (1,), (2,))
+    claims = (contradicted, *sample_run.ANSWER.claims[1:])
+    stage = screen(dataclasses.replace(sample_run.ANSWER, claims=claims))
+    below = stage.err[stage.err.index("no evidence:") - 200 :]
+    assert "“The crossing cost" not in below and "“Everybody was pleased" in below

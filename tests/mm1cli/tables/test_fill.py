@@ -192,7 +192,7 @@ def test_strict_citations_is_about_the_words_of_a_table(mm1, llama, papers, monk
     monkeypatch.setattr(CellStages, "baseline", lambda *given: -1e9)
     assert mm1(*how).code == 0
     ran = mm1(*how, "--strict-citations")
-    assert ran.code == 6 and "“99”" in ran.err
+    assert ran.code == 6 and "“99 crowns”" in ran.err
 
 
 @pytest.mark.parametrize("template", ["compare", "timeline", "contradictions"])

@@ -1,0 +1,317 @@
+"""Whether a quote says a sentence, as far as words tell: names, numbers, dates, units, negations,
+opposites and who does what. What words leave open is for a model (`claims`).
+
+Each clause of the sentence is held against the clause of the quote that shares most with it.
+Nothing here understands: a comparison that must be computed, or a synonym that no table has, is
+open or not carried, never carried.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+
+from mm1cli.grounding.facts import Fact, Facts, facts
+from mm1cli.grounding.normalize import normalize
+from mm1cli.grounding.polarity import is_comparative, num_negations, opposed
+from mm1cli.grounding.words import Word, clauses, words
+from mm1cli.result import Mark
+
+_ABOUT_THE_SAME = 0.5  # of a sentence's words, in a quote that speaks of the same
+_CARRIED_WEIGHT = 0.6  # beside 1 of a word of the clause itself
+_CARRY_WORDS = 4  # of a sentence's beginning, which its later clauses go on about
+_OWN_SUBJECT = re.compile(
+    r"\s*(?:whereas|while|although|though|but|yet|however|because|since|unless)\b", re.IGNORECASE
+)
+_LEADS_IN = re.compile(r"\s*(?:in|on|at|from|by|until|under|of|for|with|without|if|when)\b", re.I)
+_PASSIVE = re.compile(
+    r"\b(?:is|are|was|were|be|been|being)\s+(?:\w+\s+){0,2}?\w+(?:ed|en|nd|ht|wn|lt|ld|un|ne)\b",
+    re.IGNORECASE,
+)
+_PRONOUN = re.compile(r"\s*\b(?:it|they|them|he|she|him|this|these|those|there)\b", re.IGNORECASE)
+_POSSESSIVE = re.compile(r"\b(?:its|their|her|his)\b", re.IGNORECASE)
+_ENDS = re.compile(r"[.!?:]\s*$")
+_COMPARED = (
+    frozenset({"old", "new"}),
+    frozenset({"one", "other"}),
+    frozenset({"treat", "placebo"}),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """`mark` None: open. `coverage` is the share of the sentence's words that the quote has."""
+
+    mark: Mark | None
+    coverage: float
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """A clause: its text, its own words, and of a later one those it goes on about."""
+
+    text: str
+    start: int
+    words: tuple[Word, ...]
+    carried: tuple[Word, ...] = ()
+    is_row: bool = False  # of a table, whose first row says what its cells are
+
+    @property
+    def stems(self) -> set[str]:
+        return {word.stem for word in self.words}
+
+    def stems_about(self, subject: str) -> set[str]:
+        """With what it goes on about, if that is `subject`."""
+        carried = {word.stem for word in self.carried}
+        return self.stems | (carried if self.is_row or subject in carried else set())
+
+
+def judge(sentence: str, quote: str) -> Verdict:
+    """What the words of `quote` say about `sentence`: the worst of its clauses decides."""
+    quoted = _parts(normalize_lines(quote))
+    known = Facts.of([quote])
+    verdicts = [_judge_part(part, quote, quoted, known) for part in _parts(sentence)]
+    coverage = min((verdict.coverage for verdict in verdicts), default=0.0)
+    for mark in (Mark.CONTRADICTED, Mark.NOT_CARRIED, None):
+        for verdict in verdicts:
+            if verdict.mark is mark:
+                return Verdict(mark, coverage, verdict.reason)
+    return Verdict(Mark.CARRIED if verdicts else None, coverage)
+
+
+def normalize_lines(text: str) -> str:
+    return "\n".join(filter(None, map(normalize, re.split(r"\n\s*\n|\n(?=\s*[-*|#])", text))))
+
+
+def _parts(text: str) -> list[_Part]:
+    """The clauses of `text`, each with what its sentence began with, if it goes on about that."""
+    parts: list[_Part] = []
+    lead: tuple[Word, ...] = ()
+    before = ""
+    all_words = words(text)
+    for start, end in clauses(text):
+        own = tuple(word for word in all_words if start <= word.start < end)
+        inside = text[start:end]
+        goes_on = bool(before) and not _ENDS.search(before)
+        if ";" in text[end - len(inside) - 2 : start] and not _PRONOUN.match(inside):
+            goes_on = False
+        if parts and "|" in text[max(start - 4, 0) : start]:
+            head = tuple(word for word in parts[0].words if word.is_content)
+            parts.append(_Part(inside, start, own, head, is_row=True))
+        elif not goes_on or _OWN_SUBJECT.match(inside):
+            lead = tuple(word for word in own if word.is_content)[:_CARRY_WORDS]
+            parts.append(_Part(inside, start, own))
+        else:
+            parts.append(_Part(inside, start, own, lead))
+        before = inside + ("." if "\n" in text[end : end + 2] else "")
+    return parts
+
+
+def _judge_part(part: _Part, quote: str, quoted: Sequence[_Part], known: Facts) -> Verdict:
+    asked = facts(part.text)
+    content = _content(part, asked)
+    said = {word.stem for one in quoted for word in one.words}
+    missing = [w for w in content if w.stem not in said and not _is_initials(w.text, quote)]
+    coverage = 1 - len(missing) / len(content) if content else 0.0
+    is_about = coverage >= _ABOUT_THE_SAME
+    if not content or not quoted:
+        return Verdict(None, coverage)
+    near = _nearest(part, content, quoted)
+
+    def against(reason: str) -> Verdict:
+        return Verdict(Mark.CONTRADICTED if is_about else Mark.NOT_CARRIED, coverage, reason)
+
+    for fact in asked:
+        if not known.states(fact):
+            if any(_is_comparable(fact, other) for other in facts(quote)):
+                return against(f"“{fact.text}” is another there")
+            return Verdict(Mark.NOT_CARRIED, coverage, f"“{fact.text}” is not there")
+    for fact in asked:
+        if _is_elsewhere(fact, near, quoted) or _counts_another(fact, quote):
+            return against(f"“{fact.text}” is of something else")
+    if _is_paired_otherwise(asked, near):
+        return against("numbers and dates are paired otherwise")
+    if names := [word.text for word in missing if word.is_name]:
+        return Verdict(Mark.NOT_CARRIED, coverage, f"“{names[0]}” is not named")
+    displaced = [
+        w for w in content if w.stem in said and w.stem not in near.stems_about(content[0].stem)
+    ]
+    beside = [one for one in quoted if one is not near and {w.stem for w in displaced} & one.stems]
+    pairs = opposed(part.words, near.words)
+    if not pairs and beside and (other := opposed(part.words, beside[0].words)):
+        near, pairs, displaced = beside[0], other, []
+    if displaced and not _PRONOUN.search(near.text):
+        is_subject = displaced[0] is content[0] and not _LEADS_IN.match(part.text)
+        if is_subject or not _POSSESSIVE.search(near.text):
+            reason = f"“{displaced[0].text}” is elsewhere"
+            return Verdict(Mark.NOT_CARRIED, coverage, reason)
+    if _is_turned(part, asked, near):
+        return against("the other way round")
+    if pairs:
+        # A word whose opposite stands there is spoken of.
+        turned = {word for word, _ in pairs}
+        coverage += sum(word.text in turned for word in missing) / len(content)
+        is_about = coverage >= _ABOUT_THE_SAME
+    num_turns = (
+        num_negations(part.text, said)
+        + num_negations(near.text, {word.stem for word in part.words})
+        + len(pairs)
+    )
+    if num_turns % 2:
+        reason = f"“{pairs[0][1]}”, not “{pairs[0][0]}”" if pairs else "one of them is negated"
+        return against(reason)
+    if is_comparative(part.text) and not is_comparative(quote):
+        return Verdict(Mark.NOT_CARRIED, coverage, "nothing is compared there")
+    return Verdict(None if missing else Mark.CARRIED, coverage)
+
+
+def _content(part: _Part, asked: Sequence[Fact]) -> list[Word]:
+    """The words that carry meaning and are no part of a number or date."""
+    taken = [(fact.start, fact.start + len(fact.text)) for fact in asked]
+    return [
+        word
+        for word in part.words
+        if word.is_content
+        and not any(start <= word.start - part.start < end for start, end in taken)
+        and not any(character.isdigit() for character in word.text)
+    ]
+
+
+def _is_initials(word: str, quote: str) -> bool:
+    """MSA of a Master Services Agreement."""
+    if not (word.isupper() and len(word) > 1):
+        return False
+    initials = "".join(found[0] for found in re.findall(r"\b[A-Z]\w*", quote))
+    return word in initials
+
+
+def _nearest(part: _Part, content: Sequence[Word], quoted: Sequence[_Part]) -> _Part:
+    """The clause that shares most with `part`, rare words and its subject above all; what a clause
+    merely goes on about counts less."""
+    subject = content[0].stem
+    wanted = {word.stem for word in content}
+    num_holding = {stem: sum(stem in one.stems for one in quoted) or 1 for stem in wanted}
+    numbers = {value for fact in facts(part.text) for value in _values(fact)}
+
+    def shared(one: _Part) -> float:
+        stems = one.stems_about(subject)
+        held = {value for fact in facts(one.text) for value in _values(fact)}
+        weight = sum(
+            (1 if s in one.stems else _CARRIED_WEIGHT) / num_holding[s] for s in wanted & stems
+        )
+        return weight + 0.25 * len(numbers & held) + 0.5 * (subject in stems)
+
+    return max(quoted, key=shared)
+
+
+def _values(fact: Fact) -> set[object]:
+    if fact.quantity is not None:
+        return set(fact.quantity.values)
+    return set(fact.date) or {fact.word}
+
+
+def _is_comparable(fact: Fact, other: Fact) -> bool:
+    """Whether `other` could stand where `fact` does: of its kind and unit."""
+    if fact.quantity is not None and other.quantity is not None:
+        mine, its = fact.quantity, other.quantity
+        return (
+            bool(mine.values & its.values) or mine.unit == its.unit or not (mine.unit and its.unit)
+        )
+    return fact.kind == other.kind or (_is_year(fact) and _is_year(other))
+
+
+def _is_year(fact: Fact) -> bool:
+    if fact.quantity is not None:
+        return not fact.quantity.unit and any(
+            1000 <= value < 2100 for value in fact.quantity.values
+        )
+    return any(not date.month for date in fact.date)
+
+
+def _is_elsewhere(fact: Fact, near: _Part, quoted: Sequence[_Part]) -> bool:
+    """Whether another clause has `fact`, and the one at hand has another of its kind and unit."""
+    if fact.kind == "identifier" or Facts.of([near.text]).states(fact):
+        return False
+    if not any(Facts.of([one.text]).states(fact) for one in quoted):
+        return False
+    return any(
+        _is_comparable(fact, other)
+        and (fact.quantity is None or other.quantity is None or _same_unit(fact, other))
+        for other in facts(near.text)
+    )
+
+
+def _same_unit(one: Fact, other: Fact) -> bool:
+    assert one.quantity is not None and other.quantity is not None
+    return one.quantity.unit == other.quantity.unit
+
+
+def _is_paired_otherwise(asked: Sequence[Fact], near: _Part) -> bool:
+    """Whether a number and a date of the sentence each stand next to another one in the quote."""
+    there = facts(near.text)
+    numbers = [fact for fact in there if fact.quantity is not None and not _is_year(fact)]
+    times = [fact for fact in there if fact.date]
+    if len(numbers) < 2 or len(times) < 2:
+        return False
+
+    def place(fact: Fact, among: Sequence[Fact]) -> int | None:
+        return next((n for n, one in enumerate(among) if Facts.of([one.text]).states(fact)), None)
+
+    mine = [place(fact, numbers) for fact in asked if fact.quantity is not None]
+    when = [place(fact, times) for fact in asked if fact.date]
+    if len(mine) != 1 or len(when) != 1 or mine[0] is None or when[0] is None:
+        return False
+    number, time = numbers[mine[0]], times[when[0]]
+    nearest_time = min(times, key=lambda one: abs(one.start - number.start))
+    nearest_number = min(numbers, key=lambda one: abs(one.start - time.start))
+    return nearest_time is not time and nearest_number is not number
+
+
+def _counts_another(fact: Fact, quote: str) -> bool:
+    """Whether the quote counts what `fact` counts, and counts something else with its number."""
+    if fact.quantity is None or not fact.quantity.noun:
+        return False
+    noun = _noun(fact.quantity.noun)
+    counted = [one.quantity for one in facts(quote) if one.quantity is not None]
+    same = [one for one in counted if one.noun and _noun(one.noun) == noun]
+    return bool(same) and not any(fact.quantity.equals(one) for one in same)
+
+
+def _noun(word: str) -> str:
+    return words(word)[0].stem if words(word) else word
+
+
+def _is_turned(part: _Part, asked: Sequence[Fact], near: _Part) -> bool:
+    """Whether names, or numbers of a kind, or two things compared, stand in the other order, in the
+    same voice."""
+    if bool(_PASSIVE.search(part.text)) != bool(_PASSIVE.search(near.text)):
+        return False
+    if _LEADS_IN.match(part.text):
+        return False
+    mine = [word.stem for word in _content(part, asked) if word.is_name]
+    its = [word.stem for word in near.words if word.is_content]
+    mine = [name for name in dict.fromkeys(mine) if its.count(name) == 1]
+    first = part.words[0] if part.words else None
+    if first is not None and first.is_content and its.count(first.stem) == 1 and mine:
+        mine = list(dict.fromkeys([first.stem, *mine]))
+    for pair in _COMPARED:
+        ours = [word.stem for word in part.words if word.stem in pair]
+        theirs = [word.stem for word in near.words if word.stem in pair]
+        if set(ours) == pair and set(theirs) == pair and ours != theirs:
+            return True
+    if len(mine) > 1 and its.index(mine[0]) > its.index(mine[-1]):
+        return True
+    return _numbers_turned(part.text, near.text)
+
+
+def _numbers_turned(text: str, quote: str) -> bool:
+    def order(of: str) -> list[tuple[str, frozenset[Decimal]]]:
+        found = [one.quantity for one in facts(of) if one.quantity and not _is_year(one)]
+        return [(one.unit, one.values) for one in found]
+
+    ours, theirs = order(text), order(quote)
+    shared = [one for one in ours if theirs.count(one) == 1]
+    if len({unit for unit, _ in shared}) > 1:
+        return False
+    return len(shared) > 1 and theirs.index(shared[0]) > theirs.index(shared[-1])
