@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from engine.api import Engine
 from mm1cli.ingest.corpus import Corpus
 from mm1cli.retrieval.bm25 import Bm25Index
+from mm1cli.retrieval.definitions import outlines
 from mm1cli.retrieval.passages import Ranked, passages
 from mm1cli.retrieval.rerank import Reranker
 
@@ -37,7 +38,7 @@ class Retriever:
     """Finds evidence in one corpus."""
 
     def __init__(self, engine: Engine, corpus: Corpus) -> None:
-        self._index = Bm25Index(passages(corpus))
+        self._index = Bm25Index(passages(corpus, outlines(corpus)))
         self._reranker = Reranker(engine)
 
     def most_tokens(self, num_passages: int) -> int:
