@@ -78,6 +78,7 @@ class Usage:
     accepted_tokens: int = 0
     weights_read_bytes: int | None = None
     weights_hit_rate: float | None = None
+    unread_tokens: int = 0  # of passages that were found, not read, and would have fitted
 
 
 @dataclass(frozen=True, slots=True)

@@ -228,8 +228,11 @@ def _usage_parts(answer: Answer, model: str) -> list[str]:
     if usage.weights_read_bytes is not None and usage.weights_hit_rate is not None:
         size = f"{usage.weights_read_bytes / 1e9:,.1f} GB"
         streamed = [f"weights: {size} read, {usage.weights_hit_rate:.0%} of uses did not wait"]
+    read = f"read {usage.read_tokens:,} of {usage.corpus_tokens:,} tokens ({answer.plan})"
+    if usage.unread_tokens:
+        read += f", {usage.unread_tokens:,} more that were found would fit"
     return [
-        f"read {usage.read_tokens:,} of {usage.corpus_tokens:,} tokens ({answer.plan})",
+        read,
         f"reused {usage.reused_tokens:,} of {usage.context_tokens:,}",
         wrote,
         f"prefill {duration(usage.prefill_s)}, {decode}",

@@ -11,6 +11,7 @@ from mm1cli.retrieval.headings import HEADER_CHARS, header_rows, sender_of, titl
 
 PASSAGE_CHARS = 700
 LONGEST_SENTENCE_CHARS = 2000
+_NEAR_CHARS = 2 * LONGEST_SENTENCE_CHARS  # looked at beside a passage
 
 Outline = tuple[tuple[int, tuple[str, ...]], ...]  # as in `Block.outline`
 
@@ -79,8 +80,36 @@ class Passage:
         at = bisect_right(self.outline, offset, key=lambda entry: entry[0]) - 1
         return self.outline[at][1] if at >= 0 else ()
 
-    def widened(self, start: int, end: int) -> "Passage":
+    def at(self, start: int, end: int) -> "Passage":
+        """Another one of the same block."""
         return replace(self, start=start, end=end)
+
+    @property
+    def section(self) -> tuple[int, int]:
+        """Where what it stands in begins and ends: headings, definitions, or the block."""
+        borders = sorted({at for at, _ in (*self.block.outline, *self.outline)})
+        first, last = bisect_right(borders, self.start), bisect_right(borders, self.end - 1)
+        return (
+            borders[first - 1] if first else 0,
+            borders[last] if last < len(borders) else len(self.block.text),
+        )
+
+    def sentences(self, start: int, end: int) -> list[tuple[int, int]]:
+        """Whole sentences in `block.text[start:end]`, which begins and ends at borders of such;
+        of a long text only those near the passage."""
+        first, last = max(start, self.start - _NEAR_CHARS), min(end, self.end + _NEAR_CHARS)
+        breaks = _breaks_of(self.document, self.block)
+        near = _spans(self.block.text[first:last], breaks)
+        found = [(first + begin, first + stop) for begin, stop in near]
+        # What the window cut is no sentence.
+        return found[first > start : len(found) - (last < end)]
+
+    def touches(self, other: "Passage") -> bool:
+        """Whether nothing but white space stands between them."""
+        if self.block is not other.block or self.document is not other.document:
+            return False
+        first, second = sorted(((self.start, self.end), (other.start, other.end)))
+        return not self.block.text[first[1] : second[0]].strip()
 
     def spans(self, num_sentences: int) -> list["Passage"]:
         """Every run of `num_sentences` sentences (lines, in code) in it; itself if it has fewer."""
@@ -118,13 +147,14 @@ def passages(corpus: Corpus, outlines: Sequence[Outline] = ()) -> list[Passage]:
 
 
 def _sentences(document: Document, block: Block) -> Iterator[tuple[int, int]]:
-    text = block.text
+    yield from _spans(block.text, _breaks_of(document, block))
+
+
+def _breaks_of(document: Document, block: Block) -> re.Pattern[str]:
     if block.unit == "paragraph":
-        pattern = _PARAGRAPH_BREAK
-    else:
-        is_prose = document.kind in _PROSE and block.unit == "line"
-        pattern = _PROSE_BREAK if is_prose else _LINE_BREAK
-    yield from _spans(text, pattern)
+        return _PARAGRAPH_BREAK
+    is_prose = document.kind in _PROSE and block.unit == "line"
+    return _PROSE_BREAK if is_prose else _LINE_BREAK
 
 
 def sentences(text: str) -> list[tuple[int, int]]:
