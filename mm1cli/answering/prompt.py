@@ -53,10 +53,11 @@ class Focus:
         if self.is_off:
             return []
         if self.num_passages is None or are_passages_read:
-            # More is worse: benchmarks/LOG.md.
-            return [_with_caption(one.passage) for one in evidence.pieces[:1]]
-        best = evidence.passages[: self.num_passages]
-        return [as_prompt_text(one.passage) for one in reversed(best)]
+            # More is worse: benchmarks/LOG.md. Two parts of a question have two places.
+            best = evidence.pieces[: evidence.num_parts]
+            return [_with_caption(one.passage) for one in reversed(best)]
+        passages = evidence.passages[: self.num_passages]
+        return [as_prompt_text(one.passage) for one in reversed(passages)]
 
 
 def as_prompt_text(passage: Passage) -> str:

@@ -16,6 +16,7 @@ from mm1cli.ingest.manifest import Manifest
 from mm1cli.output.github_escape import guarded
 from mm1cli.output.links import Links
 from mm1cli.output.progress import Progress
+from mm1cli.output.quoted_text import caption_line, shown_text
 from mm1cli.output.table import write_summary, write_table
 from mm1cli.output.text import (
     COMPLETE,
@@ -301,6 +302,10 @@ def _write_citation(citation: Citation, url: str | None, channel: Channel) -> No
     channel.write("\n")
     margin = " " * len(head)
     bar = channel.glyph("│", "|")
-    for line in wrap(safe(citation.text.strip("\n")), channel.columns - len(head) - 2):
+    room = channel.columns - len(head) - 2
+    for line in wrap(safe_line(caption_line(citation)), room) if caption_line(citation) else ():
+        channel.write(f"{margin}{bar}", Style.MARK)
+        channel.write(f" {line}\n", Style.DIM)
+    for line in wrap(safe(shown_text(citation)), room):
         channel.write(f"{margin}{bar}", Style.MARK)
         channel.write(f" {line}\n" if line else "\n")

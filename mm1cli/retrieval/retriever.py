@@ -5,6 +5,7 @@ Both scores together are better than either.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from math import nan
 
 from engine.api import Engine
@@ -12,6 +13,7 @@ from mm1cli.ingest.corpus import Corpus
 from mm1cli.retrieval.bm25 import Bm25Index
 from mm1cli.retrieval.definitions import outlines
 from mm1cli.retrieval.passages import Ranked, passages
+from mm1cli.retrieval.question_parts import question_parts, search_words
 from mm1cli.retrieval.rerank import Reranker
 
 NUM_CANDIDATES = 12  # passages that are ordered, if a question shares no word with as many
@@ -34,6 +36,7 @@ class Evidence:
     passages: tuple[Ranked, ...]
     pieces: tuple[Ranked, ...]
     score_margin: float
+    num_parts: int = 1  # what a question asks; the first passages and pieces are one for each
 
 
 class Retriever:
@@ -58,7 +61,25 @@ class Retriever:
 
         `on_progress` gets what is done, how many, of how many, and of what.
         """
-        candidates = self._index.scored(question, max(NUM_CANDIDATES, num_passages))
+        parts = question_parts(question)
+        found = [
+            self._find(part, search_words(part, question), on_progress, num_passages)
+            for part in parts
+        ]
+        passages = _in_turns([one.passages for one in found])
+        pieces = _in_turns([one.pieces for one in found])
+        margin = max(one.score_margin for one in found)
+        chosen = tuple(non_overlapping(pieces, NUM_PIECES))
+        return Evidence(tuple(passages), chosen, margin, len(parts))
+
+    def _find(
+        self,
+        question: str,
+        words: str,
+        on_progress: Callable[[str, int, int, str], None],
+        num_passages: int,
+    ) -> Evidence:
+        candidates = self._index.scored(words, max(NUM_CANDIDATES, num_passages))
         bm25 = {id(one.passage): one.score for one in candidates}
         judged = self._reranker.rank(
             question,
@@ -80,6 +101,15 @@ class Retriever:
         )
         margin = judged[0].score - self._reranker.score(question, "") if judged else 0.0
         return Evidence(tuple(ranked), tuple(non_overlapping(pieces, NUM_PIECES)), margin)
+
+
+def _in_turns(orders: Sequence[Sequence[Ranked]]) -> list[Ranked]:
+    """The best of each, the second of each, ..., every passage once."""
+    found: dict[tuple[int, int, int], Ranked] = {}
+    for turn in zip_longest(*orders):
+        for one in filter(None, turn):
+            found.setdefault((id(one.passage.block), one.passage.start, one.passage.end), one)
+    return list(found.values())
 
 
 def non_overlapping(ranked: Sequence[Ranked], limit: int) -> list[Ranked]:

@@ -1,4 +1,4 @@
-"""Red here means that the sentence after the one that was found is not read, though it would fit."""
+"""Red here means that the sentence after the one that was found is not read, though it fits."""
 
 from corpora import corpora, corpus, document
 from hypothesis import given
