@@ -124,7 +124,7 @@ class Answerer:
         num_head = len(question_prompt(tokenizer, (), "").head.token_ids)
         longest = max(len(tokenizer.encode(question.prompt_text)) for question in questions)
         at_least = self._retriever.most_tokens(self._focus.num_passages or NUM_PASSAGES)
-        passages = max(prefiller.read_tokens, at_least)
+        passages = max(prefiller.read_tokens, at_least) + self._focus.reserved_tokens
         return min(passages + num_head + longest + prefiller.answer_tokens, prefiller.limit)
 
     def _with_sink(self, sink: Sink) -> "Answerer":
