@@ -157,6 +157,13 @@ class Engine:
         streams = self._model.is_streamed
         check_more(self._model, self._plan(num_tokens, False, streams, held=self.placement))
 
+    @cached_property
+    def token_flops(self) -> int:
+        """Of matmuls with weights, to read one more token."""
+        from engine.placement.flops import of_layers
+
+        return sum(layer.matmuls for layer in of_layers(self.config, 1))
+
     @property
     def io_stats(self) -> IoStats | None:
         """What was read of weights that are streamed, and how often it was there already."""

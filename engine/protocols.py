@@ -288,6 +288,10 @@ class Engine(Protocol):
         """The longest context the model was trained for, or its server takes."""
 
     @property
+    def token_flops(self) -> int:
+        """Floating-point operations to read one more token, attention apart."""
+
+    @property
     def io_stats(self) -> IoStats | None: ...
 
     def check_memory(self, num_tokens: int) -> None:

@@ -91,7 +91,15 @@ Focus = Annotated[
     str | None,
     typer.Option(
         metavar="off|auto|N",
-        help="Repeat the N best passages beside the question. \\[auto]",
+        help="Repeat the N best passages; read no more of them. \\[auto]",
+        rich_help_panel=_READING,
+    ),
+]
+ReadSeconds = Annotated[
+    float | None,
+    typer.Option(
+        metavar="S",
+        help="What reading passages for a question may take. \\[20]",
         rich_help_panel=_READING,
     ),
 ]

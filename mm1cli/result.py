@@ -28,7 +28,9 @@ class Citation:
     `text` is `block.text[start:end]` of block number `block` (from 0) of the document. `score` is
     the model's mean log-likelihood (nats per token) of the question given the passage, `gain` how
     much likelier the passage makes the answer (nats per token of the answer), `attention` the share
-    of the answer's attention that went to it; None where it was not measured.
+    of the answer's attention that went to it; None where it was not measured. `caption` is what it
+    needs to be understood: the names of a table's columns, separated by tabs as its cells are, who
+    sent a message and when, the class and function of code; "" for most texts.
     """
 
     number: int
@@ -43,6 +45,7 @@ class Citation:
     end: int | None = None
     gain: float | None = None
     attention: float | None = None
+    caption: str = ""
 
 
 class Mark(StrEnum):
@@ -92,6 +95,7 @@ class Usage:
     accepted_tokens: int = 0
     weights_read_bytes: int | None = None
     weights_hit_rate: float | None = None
+    unread_tokens: int = 0  # of passages that were found, not read, and would have fitted
 
 
 @dataclass(frozen=True, slots=True)

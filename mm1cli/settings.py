@@ -139,6 +139,10 @@ class Settings:
             pattern="off|auto|[1-9]|[1-5][0-9]|6[0-4]",
         ),
     )
+    # What reading passages for one question may take on a CPU; see answering/read_budget.py.
+    read_seconds: float = _setting(
+        20.0, _Allowed(float, "seconds, above 0", 0, 10**6, low_is_allowed=False)
+    )
     allow_secrets: bool = _switch()
     ocr: bool = _switch()
     # Where extracted text is kept; None is the user's own cache folder.

@@ -39,7 +39,7 @@ from mm1cli.retrieval.retriever import NUM_PIECES, Evidence, Retriever
 from mm1cli.settings import Settings
 from tests.evidence.corpus import Question, questions
 
-VERSION = 2
+VERSION = 3
 MAX_TOKENS = 32
 
 

@@ -12,6 +12,7 @@ from benchmarks.quality.work import digest
 from mm1cli.ingest import read_corpus
 from mm1cli.ingest.corpus import Corpus
 from mm1cli.retrieval.bm25 import Bm25Index
+from mm1cli.retrieval.headings import header_rows
 from mm1cli.retrieval.passages import Passage, passages
 from mm1cli.retrieval.retriever import PIECE_SENTENCES
 from tests.evidence.corpus import Question, texts, write
@@ -54,7 +55,8 @@ class Library:
 
     def at(self, document: int, block: int, start: int, end: int) -> Passage:
         found = self.corpus.documents[document]
-        return Passage(found, found.blocks[block], start, end)
+        header = header_rows(found)[block]
+        return Passage(found, found.blocks[block], start, end, header=header)
 
     def is_gold(self, question: Question, passage: Passage) -> bool:
         return any(

@@ -1,7 +1,6 @@
 """What a model is held against: bm25 alone, as the product searches, and "first 2K tokens only"."""
 
 import hashlib
-import re
 from collections.abc import Sequence
 
 from engine.tokenizer import Tokenizer
@@ -30,16 +29,8 @@ class ScoredIndex(Bm25Index):
 
     def best_score(self, question: str) -> float:
         """bm25 of the best passage, higher is better; 0 where no word of the question stands."""
-        words = dict.fromkeys(re.findall(r"\w+", question.lower()))
-        query = " OR ".join(f'"{word}"' for word in words)
-        if not query:
-            return 0.0
-        best = self._database.execute(
-            "SELECT bm25(passages, ?, ?, ?) AS score FROM passages WHERE passages MATCH ? "
-            "ORDER BY score LIMIT 1",
-            (*self.WEIGHTS, query),
-        ).fetchone()
-        return -float(best[0]) if best else 0.0
+        found = self.scored(question, 1)
+        return found[0].score if found else 0.0
 
 
 def first(

@@ -30,7 +30,7 @@ from mm1cli.grounding.thresholds import thresholds
 from mm1cli.ingest.manifest import ReadingPlan
 from mm1cli.ingest.pack import Packed
 from mm1cli.result import Answer, Citation, Claim, Usage, contradicted_note, unverified_note
-from mm1cli.retrieval.retriever import Evidence, Retriever
+from mm1cli.retrieval.retriever import NUM_PASSAGES, Evidence, Retriever
 from mm1cli.settings import Settings
 from mm1cli.sink import Sink
 
@@ -127,7 +127,8 @@ class Answerer:
         tokenizer, prefiller = self._engine.tokenizer, self._prefiller
         num_head = len(question_prompt(tokenizer, (), "").head.token_ids)
         longest = max(len(tokenizer.encode(question.prompt_text)) for question in questions)
-        passages = self._retriever.most_tokens(self._focus.top_k)
+        at_least = self._retriever.most_tokens(self._focus.num_passages or NUM_PASSAGES)
+        passages = max(prefiller.read_tokens, at_least) + self._focus.reserved_tokens
         return min(passages + num_head + longest + prefiller.answer_tokens, prefiller.limit)
 
     def _with_sink(self, sink: Sink) -> "Answerer":
@@ -140,7 +141,8 @@ class Answerer:
     def answer(self, question: Question) -> Answer:
         """Streams one answer and its citations to the sink, and returns it whole."""
         meter = Meter(self._engine)
-        evidence = self._retriever.find(question.text, self._sink.progress, self._focus.top_k)
+        num_passages = self._prefiller.num_candidates
+        evidence = self._retriever.find(question.text, self._sink.progress, num_passages)
         read = self._prefiller.prefill(question.prompt_text, evidence)
         reply = self._generate(read, evidence)
         attributed = self._attribute(question, evidence, read, reply)
@@ -149,7 +151,7 @@ class Answerer:
         self._tell(reply, checked)
         meter.note_prefill(len(read.context), read.reused_tokens, read.seconds)
         meter.note_generation(reply.generation, reply.seconds)
-        usage = meter.usage(self._packed.num_tokens, read.read_tokens)
+        usage = meter.usage(self._packed.num_tokens, read.read_tokens, read.unread_tokens)
         answer = self._answer(question, read, reply, checked, usage)
         self._sink.answer(answer)
         return answer

@@ -27,7 +27,7 @@ class Meter:
         self._accepted_tokens += generation.num_accepted
         self._decode_s += seconds
 
-    def usage(self, corpus_tokens: int, read_tokens: int) -> Usage:
+    def usage(self, corpus_tokens: int, read_tokens: int, unread_tokens: int = 0) -> Usage:
         io = self._engine.io_stats
         if io is not None and self._io_before is not None:
             io = io.since(self._io_before)
@@ -44,4 +44,5 @@ class Meter:
             accepted_tokens=self._accepted_tokens,
             weights_read_bytes=None if io is None else io.read_bytes,
             weights_hit_rate=None if io is None else io.hit_rate,
+            unread_tokens=unread_tokens,
         )

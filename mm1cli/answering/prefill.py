@@ -10,26 +10,32 @@ from engine.api import Context, Engine
 from mm1cli.answering.context_source import ContextSource, PrefixContext, Uncached
 from mm1cli.answering.generation import thinking_tokens
 from mm1cli.answering.prompt import Focus, PromptMap, as_prompt_text, question_prompt
+from mm1cli.answering.read_budget import read_tokens
 from mm1cli.errors import BudgetError
 from mm1cli.ingest.manifest import ReadingPlan
 from mm1cli.ingest.pack import Packed
 from mm1cli.result import PassageRead
 from mm1cli.retrieval.passages import Passage
-from mm1cli.retrieval.retriever import Evidence
+from mm1cli.retrieval.retriever import NUM_PASSAGES, Evidence
+from mm1cli.retrieval.widen import BESIDE_CHARS, select
 from mm1cli.settings import Settings
 from mm1cli.sink import Sink
+
+_SHORT_PASSAGE_TOKENS = 64
+_MOST_CANDIDATES = 1_000
 
 
 @dataclass(frozen=True, slots=True)
 class Prefilled:
     """A context that ends where the answer begins, how much of it was there, what is in it and
-    where."""
+    where. `unread_tokens` are of passages that were found, not read, and would have fitted."""
 
     context: Context
     reused_tokens: int
     parts: tuple[PassageRead, ...]
     map: PromptMap
     seconds: float = 0.0
+    unread_tokens: int = 0
 
     @property
     def read_tokens(self) -> int:
@@ -47,12 +53,17 @@ class Prefiller:
         settings: Settings,
         sink: Sink,
         source: ContextSource | None = None,
+        *,
+        beside_chars: int = BESIDE_CHARS,
     ) -> None:
-        """`source` is where the context of the documents comes from; None reads them."""
+        """`source` is where the context of the documents comes from; None reads them.
+        `beside_chars` are read on either side of a passage."""
         self._engine, self._packed, self._plan = engine, packed, plan
         self._settings, self._sink = settings, sink
         self._source = source or Uncached(engine)
         self._focus = Focus.of(settings.focus)
+        self._beside_chars = beside_chars
+        self.read_tokens = read_tokens(engine, settings)  # of passages, the context aside
         self._documents: PrefixContext | None = None
         self._was_there = 0  # tokens of it that the next question need not have read
 
@@ -64,6 +75,13 @@ class Prefiller:
     def answer_tokens(self) -> int:
         thinking = thinking_tokens(self._engine.tokenizer, self._settings)
         return self._settings.max_tokens + thinking
+
+    @property
+    def num_candidates(self) -> int:
+        """How many passages to look for: where passages are read, all there could be room for."""
+        if self._plan is ReadingPlan.WHOLE:
+            return self._focus.num_passages or NUM_PASSAGES
+        return min(self.limit // _SHORT_PASSAGE_TOKENS, _MOST_CANDIDATES)
 
     def with_sink(self, sink: Sink) -> "Prefiller":
         """This for one question, whose answer `sink` is told; whoever is next reuses more."""
@@ -110,22 +128,41 @@ class Prefiller:
         return Prefilled(context, reused, parts, prompt.map)
 
     def _retrieved(self, question: str, evidence: Evidence) -> Prefilled:
-        """The best passages, as many as the context holds, the best one next to the question."""
-        best = [one.passage for one in evidence.passages[: self._focus.top_k]]
+        """The best passages, as many and as wide as there is room for, the best one next to the
+        question."""
+        tokenizer = self._engine.tokenizer
         again = self._focus.repeated_evidence(evidence, are_passages_read=True)
-        for count in range(len(best), 0, -1):
-            texts = [as_prompt_text(passage) for passage in reversed(best[:count])]
-            prompt = question_prompt(self._engine.tokenizer, texts, question, again)
-            if len(prompt.token_ids) + self.answer_tokens <= self.limit:
-                break
-        else:
+        frame = question_prompt(tokenizer, (), question, again)
+        free = self.limit - self.answer_tokens - len(frame.token_ids)
+        found = [one.passage for one in evidence.passages]
+        chosen = select(
+            found,
+            min(free, max(self.read_tokens, self._least_tokens(found))),
+            self._cost,
+            most=self._focus.most_passages,
+            beside_chars=self._beside_chars,
+        )
+        if not chosen.passages:
             raise BudgetError(
                 f"one passage, the question and {self._settings.max_tokens:,} tokens of answer "
                 f"need more than the context of {self.limit:,} tokens; lower --max-tokens"
             )
+        texts = [as_prompt_text(passage) for passage in reversed(chosen.passages)]
+        prompt = question_prompt(tokenizer, texts, question, again)
         context = self._engine.new_context()
         context.extend(prompt.token_ids, self._on_prefill)
-        return Prefilled(context, 0, self._passages_read(best[:count]), prompt.map)
+        more = select(chosen.left, free - chosen.num_tokens, self._cost, beside_chars=0)
+        read = self._passages_read(chosen.passages)
+        return Prefilled(context, 0, read, prompt.map, unread_tokens=more.num_tokens)
+
+    def _cost(self, passage: Passage) -> int:
+        # One more than it may have: texts side by side can be cut otherwise than each alone.
+        return len(self._engine.tokenizer.encode(as_prompt_text(passage))) + 1
+
+    def _least_tokens(self, found: Sequence[Passage]) -> int:
+        """Of passages that are read however slow the machine is."""
+        most = self._focus.most_passages
+        return sum(map(self._cost, found[: NUM_PASSAGES if most is None else most]))
 
     def _passages_read(self, passages: Sequence[Passage]) -> tuple[PassageRead, ...]:
         tokenizer = self._engine.tokenizer

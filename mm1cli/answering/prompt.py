@@ -1,7 +1,7 @@
 """The prompt, and what is read once more in it close to the question: far text fades.
 
 --focus off: nothing. auto: the best piece of evidence, two sentences. N: the best N passages,
-also when the whole corpus is in the context.
+also when the whole corpus is in the context; where it is not, N is the most that is read.
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from engine.api import Piece, Tokenizer, Turn
 from mm1cli.ingest.pack import Packed
 from mm1cli.prompts import prompt
 from mm1cli.retrieval.passages import Passage
-from mm1cli.retrieval.retriever import NUM_PASSAGES, Evidence
+from mm1cli.retrieval.retriever import Evidence
 
 RESERVED_TOKENS = 512  # set aside for them
 PASSAGE_TOKENS = 288  # set aside for each of N passages; fewer are read where they are longer
@@ -40,9 +40,10 @@ class Focus:
         return self.num_passages * PASSAGE_TOKENS
 
     @property
-    def top_k(self) -> int:
-        """How many passages are read where the documents do not fit."""
-        return self.num_passages or NUM_PASSAGES
+    def most_passages(self) -> int | None:
+        """How many passages are read where the documents do not fit; None for all there is room
+        for."""
+        return self.num_passages or None
 
     def repeated_evidence(self, evidence: Evidence, *, are_passages_read: bool) -> list[str]:
         """What to read again, the best last, next to the question.
@@ -52,15 +53,21 @@ class Focus:
         if self.is_off:
             return []
         if self.num_passages is None or are_passages_read:
-            # More is worse: benchmarks/LOG.md.
-            return [one.passage.text for one in evidence.pieces[:1]]
-        best = evidence.passages[: self.num_passages]
-        return [as_prompt_text(one.passage) for one in reversed(best)]
+            # More is worse: benchmarks/LOG.md. Two parts of a question have two places.
+            best = evidence.pieces[: evidence.num_parts]
+            return [_with_caption(one.passage) for one in reversed(best)]
+        passages = evidence.passages[: self.num_passages]
+        return [as_prompt_text(one.passage) for one in reversed(passages)]
 
 
 def as_prompt_text(passage: Passage) -> str:
     """A passage as it stands in a prompt, with where it is from."""
-    return f"{passage.document.path}, {passage.locator}:\n{passage.text}\n\n"
+    return f"{passage.document.path}, {passage.locator}:\n{_with_caption(passage)}\n\n"
+
+
+def _with_caption(passage: Passage) -> str:
+    caption = passage.caption
+    return f"{caption}\n{passage.text}" if caption else passage.text
 
 
 @dataclass(frozen=True, slots=True)

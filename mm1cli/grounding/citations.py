@@ -60,6 +60,7 @@ def cite(
         end=at.end,
         gain=gain,
         attention=attention,
+        caption=at.caption if isinstance(at, Passage) else "",
     )
 
 

@@ -12,6 +12,7 @@ from mm1cli.result import Citation
 AROUND_CHARS = 600  # shown on either side, at most
 QUOTE_CHARS = 4_000  # of the passage itself
 _FULL_LINE_CHARS = 60  # a line this long may have been broken for want of room
+_NARROW_SHARE = 0.75
 _GOES_ON = re.compile(r"[a-z\d(,;]")
 _IS_PROSE = re.compile(r"(?!\d+[.)]\s)[^\s\-*+•|#>]")
 _WORD_CHARS = 60  # a cut looks this far for white space
@@ -124,14 +125,17 @@ def head_of(text: str, num_chars: int) -> str:
     return text[: num_chars - _WORD_CHARS + end if end >= 0 else num_chars] + " …"
 
 
-def flowing(text: str) -> str:
+def flowing(text: str, *, is_narrow: bool = False) -> str:
     """`text` with a space for each line break that only a narrow page called for, so that it fits
-    any screen. Nothing but white space is changed."""
+    any screen. Nothing but white space is changed. `is_narrow`: lines of a page's column are full
+    that are about as long as the longest of them."""
     first, *rest = text.split("\n")
+    longest = max(map(len, (first, *rest)))
+    full = min(_FULL_LINE_CHARS, int(_NARROW_SHARE * longest)) if is_narrow else _FULL_LINE_CHARS
     flowed = first
     for before, line in pairwise([first, *rest]):
         is_broken = _GOES_ON.match(line) or (
-            len(before) >= _FULL_LINE_CHARS and not before.rstrip().endswith((".", "!", "?", ":"))
+            len(before) >= full and not before.rstrip().endswith((".", "!", "?", ":"))
         )
         joins = before.strip() and _IS_PROSE.match(line) and is_broken
         flowed = f"{flowed.rstrip()} {line}" if joins else f"{flowed}\n{line}"

@@ -1,7 +1,6 @@
 """The whole context as a strip: its documents in proportion, and for each question a lane below
 that shows what was read and where the evidence stands. Positions are per cent of the tokens."""
 
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -124,14 +123,10 @@ def _merged(spans: Iterable[tuple[float, float]], whole: int) -> list[Span]:
 
 
 def _heats(citations: Sequence[Citation]) -> dict[int, int]:
-    """By what the passage does for the answer, where that was measured, else by its score."""
-    evidence = [one for one in citations if one.kind is CitationKind.EVIDENCE]
-    has_gain = any(one.gain is not None for one in evidence)
-    values = {one.number: one.gain if has_gain else one.score for one in evidence}
-    known = [value for value in values.values() if value is not None and math.isfinite(value)]
-    low, high = min(known, default=0.0), max(known, default=0.0)
+    """The first evidence that is shown is the hottest: one order, on the page and on the map."""
+    evidence = [one.number for one in citations if one.kind is CitationKind.EVIDENCE]
+    steps = max(len(evidence) - 1, 1)
     heats = dict.fromkeys((one.number for one in citations), 0)
-    for number, value in values.items():
-        share = 0.0 if value not in known else (value - low) / (high - low) if high > low else 1.0
-        heats[number] = 1 + round(share * (NUM_HEATS - 1))
+    for rank, number in enumerate(evidence):
+        heats[number] = NUM_HEATS - round(rank / steps * (NUM_HEATS - 1))
     return heats

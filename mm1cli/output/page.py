@@ -20,6 +20,7 @@ from mm1cli.ingest.manifest import Entry, Manifest, ReadingPlan
 from mm1cli.output.answer_text import AnswerText, Block, Piece
 from mm1cli.output.citation_context import Sources, Spot, Surroundings, around, flowing, head_of
 from mm1cli.output.context_map import Lane, Segment, lane, segments
+from mm1cli.output.quoted_text import caption_line, shown_text
 from mm1cli.output.text import COMPLETE, duration, safe
 from mm1cli.output.value_view import ValueView, value_view
 from mm1cli.result import Answer, Citation, CitationKind, CitationStatus, Mark
@@ -179,7 +180,7 @@ def _footnote(citation: Citation, sources: Sources | None) -> _Footnote:
         beside = Surroundings(flow(beside.before), flow(beside.quote), flow(beside.after))
     return _Footnote(
         citation=citation,
-        quote=flow(head_of(citation.text.strip("\n"), _QUOTE_CHARS)),
+        quote=flow(head_of(shown_text(citation), _QUOTE_CHARS)),
         around=beside,
         where=_where(citation),
         judged=_judged(citation),
@@ -211,6 +212,8 @@ def _where(citation: Citation) -> list[str]:
         words.append(f"columns {locator.columns[0]} to {locator.columns[1]}")
     if locator.headings:
         words.append("under “" + "” › “".join(locator.headings) + "”")
+    if (caption := caption_line(citation)) and not locator.headings:
+        words.append(caption)
     if locator.mark:
         words.append(f"a reader of the page may not see it ({locator.mark})")
     return words

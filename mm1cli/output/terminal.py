@@ -16,6 +16,7 @@ from mm1cli.ingest.manifest import Manifest
 from mm1cli.output.github_escape import guarded
 from mm1cli.output.links import Links
 from mm1cli.output.progress import Progress
+from mm1cli.output.quoted_text import caption_line, shown_text
 from mm1cli.output.table import write_summary, write_table
 from mm1cli.output.text import (
     COMPLETE,
@@ -228,8 +229,11 @@ def _usage_parts(answer: Answer, model: str) -> list[str]:
     if usage.weights_read_bytes is not None and usage.weights_hit_rate is not None:
         size = f"{usage.weights_read_bytes / 1e9:,.1f} GB"
         streamed = [f"weights: {size} read, {usage.weights_hit_rate:.0%} of uses did not wait"]
+    read = f"read {usage.read_tokens:,} of {usage.corpus_tokens:,} tokens ({answer.plan})"
+    if usage.unread_tokens:
+        read += f", {usage.unread_tokens:,} more that were found would fit"
     return [
-        f"read {usage.read_tokens:,} of {usage.corpus_tokens:,} tokens ({answer.plan})",
+        read,
         f"reused {usage.reused_tokens:,} of {usage.context_tokens:,}",
         wrote,
         f"prefill {duration(usage.prefill_s)}, {decode}",
@@ -299,6 +303,10 @@ def _write_citation(citation: Citation, url: str | None, channel: Channel) -> No
     channel.write("\n")
     margin = " " * len(head)
     bar = channel.glyph("│", "|")
-    for line in wrap(safe(citation.text.strip("\n")), channel.columns - len(head) - 2):
+    room = channel.columns - len(head) - 2
+    for line in wrap(safe_line(caption_line(citation)), room) if caption_line(citation) else ():
+        channel.write(f"{margin}{bar}", Style.MARK)
+        channel.write(f" {line}\n", Style.DIM)
+    for line in wrap(safe(shown_text(citation)), room):
         channel.write(f"{margin}{bar}", Style.MARK)
         channel.write(f" {line}\n" if line else "\n")

@@ -1,34 +1,42 @@
 """Documents cut into passages and sentences: slices of blocks, never copies that were changed."""
 
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import PurePath
 
 from mm1cli.ingest.corpus import Block, Corpus, Document, Locator
+from mm1cli.retrieval.headings import HEADER_CHARS, header_rows, sender_of, title_of
 
 PASSAGE_CHARS = 700
-TITLE_CHARS = 120
 LONGEST_SENTENCE_CHARS = 2000
+_NEAR_CHARS = 2 * LONGEST_SENTENCE_CHARS  # looked at beside a passage
+
+Outline = tuple[tuple[int, tuple[str, ...]], ...]  # as in `Block.outline`
 
 _PROSE = frozenset({"markdown", "text", "pdf", "docx"})
 # A full stop, question or exclamation mark, closing quotes, then white space and a new beginning.
 _SENTENCE = r"(?<=[.!?。！？])[\"'”’)\]]*\s+(?=[\"'“‘(\[]?[^\W_a-z])"
+_FULL_WIDTH = r"(?<=[。！？])(?=[^\s\"'”’)\]」』）》])|(?<=[。！？][」』）》”’])(?=\S)"
 _PARAGRAPH = r"\n\s*\n\s*"
 _LIST_OR_TABLE = r"\n(?=\s*(?:[-*+|>#]|\d+[.)])\s?)"
-_PROSE_BREAK = re.compile(f"{_PARAGRAPH}|{_LIST_OR_TABLE}|{_SENTENCE}")
-_PARAGRAPH_BREAK = re.compile(f"\\n+|{_SENTENCE}")
+_PROSE_BREAK = re.compile(f"{_PARAGRAPH}|{_LIST_OR_TABLE}|{_SENTENCE}|{_FULL_WIDTH}")
+_PARAGRAPH_BREAK = re.compile(f"\\n+|{_SENTENCE}|{_FULL_WIDTH}")
 _LINE_BREAK = re.compile(r"\n+")
 
 
 @dataclass(frozen=True, slots=True)
 class Passage:
-    """`block.text[start:end]` of one document."""
+    """`block.text[start:end]` of one document. `outline` are the definitions in source code,
+    `header` is the row that names the columns of a table."""
 
     document: Document
     block: Block
     start: int
     end: int
+    outline: Outline = field(default=(), repr=False, compare=False)
+    header: str = field(default="", repr=False, compare=False)
 
     @property
     def text(self) -> str:
@@ -36,19 +44,72 @@ class Passage:
 
     @property
     def locator(self) -> Locator:
-        return self.block.locate(self.start, self.end)
+        located = self.block.locate(self.start, self.end)
+        scope = self._around(self.start)
+        return replace(located, headings=(*located.headings, *scope)) if scope else located
 
     @property
     def title(self) -> str:
-        """What the document begins with: its title, or the header row of its table."""
-        return self.document.blocks[0].text.lstrip().split("\n", 1)[0][:TITLE_CHARS].strip()
+        """What the document begins with, the header of a table, or who wrote a message and when."""
+        return " ".join(self.header.split())[:HEADER_CHARS] or title_of(self.document)
+
+    @property
+    def caption(self) -> str:
+        """What must be shown with it to be understood: the header row of a table if it is not in
+        it, the class and function of code, who sent a message and when. "" for most texts."""
+        if self.header:
+            return "" if self.text.startswith(self.header) else self.header
+        return " › ".join(self._around(self.start)) or sender_of(self.document)
 
     @property
     def heading(self) -> str:
         """Where it stands, for a reader who has not seen the rest of the document: "leases/7.txt:
         Lease of unit 7: Ending the lease"."""
-        above = dict.fromkeys((self.title, *self.locator.headings))
+        above = filter(None, dict.fromkeys((self.title, *self.locator.headings)))
         return ": ".join(("/".join(PurePath(self.document.path).parts[-2:]), *above))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What it can be found by besides its text and path: title, headings, and all definitions
+        that a part of it stands in."""
+        inside = [names for at, names in self.outline if self.start < at < self.end]
+        every = dict.fromkeys(name for names in inside for name in names)
+        return tuple(dict.fromkeys((self.title, *self.locator.headings, *every)))
+
+    def _around(self, offset: int) -> tuple[str, ...]:
+        at = bisect_right(self.outline, offset, key=lambda entry: entry[0]) - 1
+        return self.outline[at][1] if at >= 0 else ()
+
+    def at(self, start: int, end: int) -> "Passage":
+        """Another one of the same block."""
+        return replace(self, start=start, end=end)
+
+    @property
+    def section(self) -> tuple[int, int]:
+        """Where what it stands in begins and ends: headings, definitions, or the block."""
+        borders = sorted({at for at, _ in (*self.block.outline, *self.outline)})
+        first, last = bisect_right(borders, self.start), bisect_right(borders, self.end - 1)
+        return (
+            borders[first - 1] if first else 0,
+            borders[last] if last < len(borders) else len(self.block.text),
+        )
+
+    def sentences(self, start: int, end: int) -> list[tuple[int, int]]:
+        """Whole sentences in `block.text[start:end]`, which begins and ends at borders of such;
+        of a long text only those near the passage."""
+        first, last = max(start, self.start - _NEAR_CHARS), min(end, self.end + _NEAR_CHARS)
+        breaks = _breaks_of(self.document, self.block)
+        near = _spans(self.block.text[first:last], breaks)
+        found = [(first + begin, first + stop) for begin, stop in near]
+        # What the window cut is no sentence.
+        return found[first > start : len(found) - (last < end)]
+
+    def touches(self, other: "Passage") -> bool:
+        """Whether nothing but white space stands between them."""
+        if self.block is not other.block or self.document is not other.document:
+            return False
+        first, second = sorted(((self.start, self.end), (other.start, other.end)))
+        return not self.block.text[first[1] : second[0]].strip()
 
     def spans(self, num_sentences: int) -> list["Passage"]:
         """Every run of `num_sentences` sentences (lines, in code) in it; itself if it has fewer."""
@@ -60,7 +121,7 @@ class Passage:
         firsts = inside[: max(len(inside) - num_sentences + 1, 1)]
         lasts = inside[-len(firsts) :]
         return [
-            Passage(self.document, self.block, start, end)
+            replace(self, start=start, end=end)
             for (start, _), (_, end) in zip(firsts, lasts, strict=True)
         ]
 
@@ -69,28 +130,31 @@ class Passage:
         return same and self.start < other.end and other.start < self.end
 
 
-def passages(corpus: Corpus) -> list[Passage]:
+def passages(corpus: Corpus, outlines: Sequence[Outline] = ()) -> list[Passage]:
     """Every non-blank character of the corpus is in exactly one passage; none cuts a sentence.
 
     A passage is at most `PASSAGE_CHARS` long, unless one sentence is, and a sentence at most
-    `LONGEST_SENTENCE_CHARS`.
+    `LONGEST_SENTENCE_CHARS`. `outlines` are the definitions in each document, where they are known:
+    a passage of code rather begins with one than ends in one.
     """
+    known = outlines or [()] * len(corpus.documents)
     return [
-        Passage(document, block, start, end)
-        for document in corpus.documents
-        for block in document.blocks
-        for start, end in _grouped(list(_sentences(document, block)), block.text)
+        Passage(document, block, start, end, outline, header)
+        for document, outline in zip(corpus.documents, known, strict=True)
+        for block, header in zip(document.blocks, header_rows(document), strict=True)
+        for start, end in _grouped(list(_sentences(document, block)), block.text, outline)
     ]
 
 
 def _sentences(document: Document, block: Block) -> Iterator[tuple[int, int]]:
-    text = block.text
+    yield from _spans(block.text, _breaks_of(document, block))
+
+
+def _breaks_of(document: Document, block: Block) -> re.Pattern[str]:
     if block.unit == "paragraph":
-        pattern = _PARAGRAPH_BREAK
-    else:
-        is_prose = document.kind in _PROSE and block.unit == "line"
-        pattern = _PROSE_BREAK if is_prose else _LINE_BREAK
-    yield from _spans(text, pattern)
+        return _PARAGRAPH_BREAK
+    is_prose = document.kind in _PROSE and block.unit == "line"
+    return _PROSE_BREAK if is_prose else _LINE_BREAK
 
 
 def sentences(text: str) -> list[tuple[int, int]]:
@@ -117,14 +181,20 @@ def _pieces(start: int, end: int) -> Iterator[tuple[int, int]]:
     yield start, end
 
 
-def _grouped(sentences: list[tuple[int, int]], text: str) -> Iterator[tuple[int, int]]:
+def _grouped(
+    sentences: list[tuple[int, int]], text: str, outline: Outline
+) -> Iterator[tuple[int, int]]:
     if not sentences:
         return
+    borders = [at for at, _ in outline]
     start, end = sentences[0]
     for first, last in sentences[1:]:
-        at_paragraph = "\n\n" in text[end:first]
         is_full = last - start > PASSAGE_CHARS
-        if is_full or (at_paragraph and end - start > PASSAGE_CHARS // 2):
+        at_paragraph = not outline and "\n\n" in text[end:first]
+        # Before a definition, and behind it.
+        at_definition = bisect_right(borders, end) < bisect_right(borders, first)
+        is_half = end - start > PASSAGE_CHARS // 2
+        if is_full or (is_half and (at_paragraph or at_definition)):
             yield start, end
             start = first
         end = last

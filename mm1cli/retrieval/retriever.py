@@ -5,24 +5,29 @@ Both scores together are better than either.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
+from math import nan
 
 from engine.api import Engine
 from mm1cli.ingest.corpus import Corpus
 from mm1cli.retrieval.bm25 import Bm25Index
+from mm1cli.retrieval.definitions import outlines
 from mm1cli.retrieval.passages import Ranked, passages
+from mm1cli.retrieval.question_parts import question_parts, search_words
 from mm1cli.retrieval.rerank import Reranker
 
-NUM_CANDIDATES = 12  # passages the model judges
+NUM_CANDIDATES = 12  # passages that are ordered, if a question shares no word with as many
+NUM_JUDGED = 4  # of these by the model, too; more do not change the order (benchmarks/LOG.md)
 BM25_WEIGHT = 0.2  # nats for a point of bm25, in the order of passages; see benchmarks/LOG.md
-NUM_PASSAGES = 3  # of these, passages whose sentences it judges
+NUM_PASSAGES = 3  # of these, passages whose sentences it judges as well
 NUM_PIECES = 5  # of evidence that are told apart
 PIECE_SENTENCES = 2  # "It cost 48 million." needs the sentence before it
 
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """`passages` by judgement and bm25 together, `pieces` (runs of sentences from the best of them)
-    by judgement, each best first.
+    """`passages` by judgement and bm25 together, those that were not judged (score NaN) by bm25
+    behind them; `pieces` (runs of sentences from the best of them) by judgement; best first.
 
     `score_margin` is how much likelier a passage makes the question, in nats per token of it: the
     highest score over that of no text at all.
@@ -31,13 +36,14 @@ class Evidence:
     passages: tuple[Ranked, ...]
     pieces: tuple[Ranked, ...]
     score_margin: float
+    num_parts: int = 1  # what a question asks; the first passages and pieces are one for each
 
 
 class Retriever:
     """Finds evidence in one corpus."""
 
     def __init__(self, engine: Engine, corpus: Corpus) -> None:
-        self._index = Bm25Index(passages(corpus))
+        self._index = Bm25Index(passages(corpus, outlines(corpus)))
         self._reranker = Reranker(engine)
 
     def most_tokens(self, num_passages: int) -> int:
@@ -50,18 +56,41 @@ class Retriever:
         on_progress: Callable[[str, int, int, str], None],
         num_passages: int = NUM_PASSAGES,
     ) -> Evidence:
-        """At least `num_passages` passages, if there are so many, and up to `NUM_PIECES` pieces.
+        """Up to `num_passages` passages that share words with the question (at least
+        `NUM_CANDIDATES` passages, if there are so many), and up to `NUM_PIECES` pieces.
 
         `on_progress` gets what is done, how many, of how many, and of what.
         """
-        candidates = self._index.scored(question, max(NUM_CANDIDATES, num_passages))
+        parts = question_parts(question)
+        found = [
+            self._find(part, search_words(part, question), on_progress, num_passages)
+            for part in parts
+        ]
+        passages = _in_turns([one.passages for one in found])
+        pieces = _in_turns([one.pieces for one in found])
+        margin = max(one.score_margin for one in found)
+        chosen = tuple(non_overlapping(pieces, NUM_PIECES))
+        return Evidence(tuple(passages), chosen, margin, len(parts))
+
+    def _find(
+        self,
+        question: str,
+        words: str,
+        on_progress: Callable[[str, int, int, str], None],
+        num_passages: int,
+    ) -> Evidence:
+        candidates = self._index.scored(words, max(NUM_CANDIDATES, num_passages))
         bm25 = {id(one.passage): one.score for one in candidates}
         judged = self._reranker.rank(
             question,
-            [one.passage for one in candidates],
+            [one.passage for one in candidates[:NUM_JUDGED]],
             lambda done, total: on_progress("judging passages", done, total, "passages"),
         )
         ranked = sorted(judged, key=lambda one: -one.score - BM25_WEIGHT * bm25[id(one.passage)])
+        # What has no word of the question is read only where there is little else.
+        rest = candidates[NUM_JUDGED:NUM_CANDIDATES]
+        rest += [one for one in candidates[NUM_CANDIDATES:] if one.score > 0]
+        ranked += [Ranked(one.passage, nan) for one in rest]
         spans = [
             span for one in ranked[:NUM_PASSAGES] for span in one.passage.spans(PIECE_SENTENCES)
         ]
@@ -72,6 +101,15 @@ class Retriever:
         )
         margin = judged[0].score - self._reranker.score(question, "") if judged else 0.0
         return Evidence(tuple(ranked), tuple(non_overlapping(pieces, NUM_PIECES)), margin)
+
+
+def _in_turns(orders: Sequence[Sequence[Ranked]]) -> list[Ranked]:
+    """The best of each, the second of each, ..., every passage once."""
+    found: dict[tuple[int, int, int], Ranked] = {}
+    for turn in zip_longest(*orders):
+        for one in filter(None, turn):
+            found.setdefault((id(one.passage.block), one.passage.start, one.passage.end), one)
+    return list(found.values())
 
 
 def non_overlapping(ranked: Sequence[Ranked], limit: int) -> list[Ranked]:

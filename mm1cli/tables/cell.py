@@ -31,7 +31,7 @@ from mm1cli.result import Citation
 from mm1cli.retrieval.bm25 import Bm25Index
 from mm1cli.retrieval.passages import Passage, passages
 from mm1cli.retrieval.rerank import Reranker
-from mm1cli.retrieval.retriever import Evidence
+from mm1cli.retrieval.retriever import NUM_PASSAGES, Evidence
 from mm1cli.settings import Settings
 from mm1cli.sink import Sink
 
@@ -84,7 +84,9 @@ class CellStages:
         return self._baselines[question]
 
     def prefiller(self, packed: Packed) -> Prefiller:
-        return Prefiller(self.engine, packed, self.plan, self.settings, self.sink, self.source)
+        return Prefiller(
+            self.engine, packed, self.plan, self.settings, self.sink, self.source, beside_chars=0
+        )
 
     def generate(self, read: Prefilled, quotable: QuoteIndex) -> str:
         """One line, whose quotations stand in what is `quotable`."""
@@ -144,7 +146,7 @@ class DocumentQA:
         """As for any answer, but that passages are not judged, only their sentences: a table asks
         much. The passage that holds the best sentence comes first."""
         stages = self._stages
-        top_k = Focus.of(stages.settings.focus).top_k
+        top_k = Focus.of(stages.settings.focus).num_passages or NUM_PASSAGES
         found = self._index.scored(question, top_k)
         spans = [span for one in found for span in one.passage.spans(QUOTE_SENTENCES)]
         ranked = stages.reranker.rank(question, spans, lambda done, total: None)  # noqa: ARG005

@@ -140,7 +140,10 @@ def test_an_answer_cites_what_it_quotes(llama, tmp_path, monkeypatch, plan: Read
     for one in answer.citations:
         block = documents[one.path].blocks[one.block]
         assert block.text[one.start : one.end] == one.text
-        assert block.locate(one.start, one.end) == one.locator
+        located = block.locate(one.start, one.end)
+        # Evidence in code stands under its definitions, too.
+        assert one.locator.headings[: len(located.headings)] == located.headings
+        assert replace(one.locator, headings=located.headings) == located
     for one in quoted:
         assert f'"{normalize(one.text)}"' in answer.text
         assert one.status in {CitationStatus.EXACT, CitationStatus.NORMALISED}

@@ -117,11 +117,12 @@ def heats(*values: tuple[float, float | None]) -> list[int]:
     return [mark.heat for mark in lane(Sources(Corpus((one,)), [9]), answer).marks]
 
 
-def test_heat_is_what_a_passage_does_for_the_answer_or_its_score():
-    assert heats((-1.0, None), (-2.0, None), (-4.0, None)) == [4, 3, 1]
-    assert heats((-1.0, 0.1), (-9.0, 0.7), (-9.0, None)) == [1, 4, 1]
+def test_heat_follows_the_order_that_is_shown_whatever_was_measured():
+    """Red: the map calls [1] weak and [3] strong, which is the opposite of the page."""
+    assert heats((-1.0, None), (-2.0, None), (-4.0, None)) == [4, 2, 1]
+    assert heats((-1.0, 0.1), (-9.0, 0.7), (-9.0, None)) == [4, 2, 1]
     assert heats((-3.0, None)) == [4]
-    assert heats((float("nan"), None), (-1.0, None)) == [1, 4]
+    assert heats((float("nan"), None), (-1.0, None)) == [4, 1]
     one = document("a", [("word", None)])
     quote = cited(one, 0, 0, 4, kind=CitationKind.QUOTE)
     answer = replace(sample_run.ANSWER, citations=(quote,), read=())

@@ -1,3 +1,5 @@
+from math import isnan
+
 import pytest
 import tiny
 import torch
@@ -15,6 +17,7 @@ from mm1cli.retrieval.rerank import Reranker
 from mm1cli.retrieval.retriever import (
     BM25_WEIGHT,
     NUM_CANDIDATES,
+    NUM_JUDGED,
     NUM_PASSAGES,
     Retriever,
     non_overlapping,
@@ -114,10 +117,15 @@ def test_evidence_is_found_and_judged_against_no_text_at_all(engine: Engine):
     assert list(found.pieces) == sorted(found.pieces, key=lambda one: -one.score)
     words = Bm25Index(passages(corpus(*texts))).scored(question, NUM_CANDIDATES)
     bm25 = {one.passage.text: one.score for one in words}
-    order = [one.score + BM25_WEIGHT * bm25[one.passage.text] for one in found.passages]
+    judged, others = found.passages[:NUM_JUDGED], found.passages[NUM_JUDGED:]
+    order = [one.score + BM25_WEIGHT * bm25[one.passage.text] for one in judged]
     assert order == sorted(order, reverse=True)
+    assert all(isnan(one.score) for one in others)
+    best = sorted(bm25.values(), reverse=True)
+    assert sorted((bm25[one.passage.text] for one in judged), reverse=True) == best[:NUM_JUDGED]
+    assert [bm25[one.passage.text] for one in others] == best[NUM_JUDGED:]
     assert all(any(p.passage.overlaps(q.passage) for q in found.passages) for p in found.pieces)
-    lift = max(one.score for one in found.passages) - judge.score(question, "")
+    lift = max(one.score for one in judged) - judge.score(question, "")
     assert found.score_margin == pytest.approx(lift, abs=1e-6)
     assert len(finder.find(question, lambda *_: None, num_passages=15).passages) == 15
 
