@@ -1,7 +1,7 @@
 """The one path from (corpus, question) to `Answer`.
 
-retrieve and rerank (bm25, then the model's judgement) -> prompt -> generate -> attribute (gain,
-attention) -> check (quotations, numbers, claims).
+retrieve and rerank (bm25, then the model's judgement) -> what leads -> prompt -> generate ->
+attribute (gain, attention) -> check (quotations, numbers, claims) -> warn.
 """
 
 import json
@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from engine.api import Engine
-from mm1cli.answering import abstention, json_schema
+from mm1cli.answering import abstention, doubts, form, json_schema
 from mm1cli.answering.check import check, claims_of
 from mm1cli.answering.context_source import ContextSource
 from mm1cli.answering.generation import Generation, Generator
@@ -22,11 +22,14 @@ from mm1cli.answering.meter import Meter
 from mm1cli.answering.prefill import Prefilled, Prefiller
 from mm1cli.answering.prompt import Focus, question_prompt
 from mm1cli.answering.question import Question
+from mm1cli.grounding import conflicts
 from mm1cli.grounding.attribution import Attributed, attribute
+from mm1cli.grounding.conflicts import Conflict
 from mm1cli.grounding.quote_index import QuoteIndex
 from mm1cli.ingest.manifest import ReadingPlan
 from mm1cli.ingest.pack import Packed
-from mm1cli.result import Answer, Citation, Claim, Usage, unverified_note
+from mm1cli.models import ability
+from mm1cli.result import Answer, AnswerWarning, Citation, Claim, Form, Usage, unverified_note
 from mm1cli.retrieval.retriever import Evidence, Retriever
 from mm1cli.settings import Settings
 from mm1cli.sink import Sink
@@ -36,14 +39,15 @@ NUM_QUOTES = 3  # pieces of evidence shown
 
 @dataclass(frozen=True, slots=True)
 class _Reply:
-    """`text` is told; `said` of it is held against the documents. `words` are the model's own where
-    `text` is not."""
+    """`text` is told; `said` is the model's and is held against the documents. `words` are the
+    model's own where `text` is not."""
 
     text: str
     said: str
     words: str
     is_found: bool
     generation: Generation
+    form: Form = Form.WRITTEN
     seconds: float = 0.0
 
 
@@ -79,6 +83,7 @@ class Answerer:
         self._focus = Focus.of(settings.focus)
         self._retriever = retriever or Retriever(engine, packed.corpus)
         self._num_quotes = num_quotes
+        self._ability = ability.measured(engine.fingerprint)
         self._quotable = quotable or QuoteIndex(packed.corpus)
         self._prefiller = Prefiller(engine, packed, plan, settings, sink, source)
         self._grammar = None if schema is None else engine.grammar(schema)
@@ -137,26 +142,33 @@ class Answerer:
         """Streams one answer and its citations to the sink, and returns it whole."""
         meter = Meter(self._engine)
         evidence = self._retriever.find(question.text, self._sink.progress, self._focus.top_k)
+        conflict = None if question.schema else conflicts.find(question.text, evidence.pieces)
+        if conflict is not None:
+            evidence = conflicts.later_first(evidence, conflict)
         read = self._prefiller.prefill(question.prompt_text, evidence)
-        reply = self._generate(read, evidence)
+        reply = self._generate(question, read, evidence)
         attributed = self._attribute(question, evidence, read, reply)
-        checked = self._check(reply, attributed)
+        reply, checked, is_carried = self._checked(reply, attributed)
+        warnings = self._warnings(evidence, reply, conflict, is_carried=is_carried)
         self._tell(reply, checked)
         meter.note_prefill(len(read.context), read.reused_tokens, read.seconds)
         meter.note_generation(reply.generation, reply.seconds)
         usage = meter.usage(self._packed.num_tokens, read.read_tokens)
-        answer = self._answer(question, read, reply, checked, usage)
+        answer = self._answer(question, read, reply, checked, usage, warnings)
         self._sink.answer(answer)
         return answer
 
-    def _generate(self, read: Prefilled, evidence: Evidence) -> _Reply:
+    def _generate(self, question: Question, read: Prefilled, evidence: Evidence) -> _Reply:
         began = time.perf_counter()
         # What must follow a schema is generated in any case: a refusal would not parse.
         is_wanted = self._grammar is not None or self._settings.always_answer
-        if is_wanted or abstention.is_answerable(evidence):
-            reply = self._answered(read)
-        else:
+        leads = form.leading(self._settings, self._ability, question)
+        if not is_wanted and not abstention.is_answerable(evidence):
             reply = self._withheld(read)
+        elif leads is Form.EXTRACT and evidence.pieces and self._settings.think != "only":
+            reply = self._extract(read, evidence)
+        else:
+            reply = self._answered(read)
         return replace(reply, seconds=time.perf_counter() - began)
 
     def _answered(self, read: Prefilled) -> _Reply:
@@ -166,6 +178,14 @@ class Answerer:
             said = json_schema.values_as_text(text)
         is_found = not abstention.is_refusal(text)
         return _Reply(text, said, is_found=is_found, words="", generation=generation)
+
+    def _extract(self, read: Prefilled, evidence: Evidence) -> _Reply:
+        """The best piece, told before the model writes anything."""
+        text = evidence.pieces[0].passage.text
+        self._sink.token(text)
+        generation = self._generator.generate(read.context.fork(), is_silent=True)
+        words = "" if abstention.is_refusal(generation.text) else generation.text.strip()
+        return _Reply(text, words, words, True, generation, Form.EXTRACT)
 
     def _withheld(self, read: Prefilled) -> _Reply:
         """What is withheld is no answer to be checked."""
@@ -199,16 +219,53 @@ class Answerer:
         carried = claims_of(reply.text, cited, evidence) if has_claims else ()
         return _Checked(tuple(cited), tuple(unverified), carried)
 
+    def _checked(
+        self, reply: _Reply, evidence: Sequence[Attributed]
+    ) -> tuple[_Reply, _Checked, bool]:
+        """And whether what was read carries the model's own sentences, all of them. Under an
+        extract these stay only where the extract itself does."""
+        checked = self._check(reply, evidence)
+        if reply.form is Form.WRITTEN:
+            is_carried = bool(checked.claims) and all(one.citations for one in checked.claims)
+            return reply, checked, is_carried
+        claims = claims_of(reply.words, checked.citations, evidence)
+        is_carried = bool(claims) and all(claim.citations for claim in claims)
+        agrees = is_carried and all(1 in claim.citations for claim in claims)
+        if not agrees or checked.unverified:
+            reply = replace(reply, said="", words="")
+            checked = self._check(reply, evidence)
+        return reply, checked, is_carried
+
+    def _warnings(
+        self, evidence: Evidence, reply: _Reply, conflict: Conflict | None, *, is_carried: bool
+    ) -> tuple[AnswerWarning, ...]:
+        """None about answers that follow a schema: their text is no sentence."""
+        if self._grammar is not None:
+            return ()
+        margin, found = evidence.score_margin, []
+        if conflict is not None:
+            found.append(doubts.disagree(conflict))
+        if reply.is_found and doubts.is_doubtful(margin, self._ability, is_carried=is_carried):
+            found.append(doubts.may_be_unanswered())
+        refused = None if reply.is_found else doubts.refused_in_doubt(margin, self._ability)
+        return (*found, refused) if refused is not None else tuple(found)
+
     def _tell(self, reply: _Reply, checked: _Checked) -> None:
         for citation in checked.citations:
             self._sink.citation(citation)
-        if words := reply.words:
+        if (words := reply.words) and not reply.is_found:
             self._sink.note(f"the model's own words, which no passage bears out: {words.strip()}")
         if checked.unverified:
             self._sink.note(unverified_note(checked.unverified))
 
     def _answer(
-        self, question: Question, read: Prefilled, reply: _Reply, checked: _Checked, usage: Usage
+        self,
+        question: Question,
+        read: Prefilled,
+        reply: _Reply,
+        checked: _Checked,
+        usage: Usage,
+        warnings: tuple[AnswerWarning, ...],
     ) -> Answer:
         is_json = self._grammar is not None and reply.text
         return Answer(
@@ -227,4 +284,6 @@ class Answerer:
             value=json.loads(reply.text) if is_json else None,
             thinking=reply.generation.thinking,
             words=reply.words,
+            form=reply.form,
+            warnings=warnings,
         )

@@ -22,7 +22,7 @@ from mm1cli.output.citation_context import Sources, Spot, Surroundings, around, 
 from mm1cli.output.context_map import Lane, Segment, lane, segments
 from mm1cli.output.text import COMPLETE, duration, safe
 from mm1cli.output.value_view import ValueView, value_view
-from mm1cli.result import Answer, Citation, CitationKind, CitationStatus
+from mm1cli.result import Answer, Citation, CitationKind, CitationStatus, Form
 from mm1cli.sink import RunInfo
 
 if TYPE_CHECKING:
@@ -160,8 +160,13 @@ def _shown(number: int, answer: Answer, sources: Sources | None) -> _Shown:
         lane=lane(sources, answer) if sources is not None else Lane([], []),
         num_claims=len(answer.claims),
         num_unsupported=len(unsupported),
-        is_cut=answer.stop_reason not in COMPLETE and not answer.words,
+        is_cut=_is_cut(answer),
     )
+
+
+def _is_cut(answer: Answer) -> bool:
+    is_own = answer.form is Form.WRITTEN and not answer.words
+    return is_own and answer.stop_reason not in COMPLETE
 
 
 def _is_json(answer: Answer) -> bool:
