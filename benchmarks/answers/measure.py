@@ -17,7 +17,7 @@ from mm1cli.result import CitationKind
 from mm1cli.retrieval.retriever import Evidence, Retriever
 from mm1cli.settings import Settings
 
-VERSION = 2
+VERSION = 2  # of what is measured: results of another are not taken
 MAX_TOKENS = 48
 
 
@@ -88,7 +88,7 @@ class Product:
             engine,
             packed,
             ReadingPlan.WHOLE if fits else ReadingPlan.RETRIEVAL,
-            replace(Settings(), max_tokens=MAX_TOKENS, always_answer=True),
+            replace(Settings(), max_tokens=MAX_TOKENS, always_answer=True, write=True),
             make_sink("json", quiet=True),  # never closed, so it prints nothing
             retriever=known_evidence,
         )

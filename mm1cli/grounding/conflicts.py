@@ -37,6 +37,7 @@ _NAME = re.compile(r"(?<![.!?:]\s)(?<!^)\b[A-ZÀ-Þ][^\W\d_]+")
 _ISO_DATE = re.compile(r"\b\d{4}-\d\d-\d\d\b")
 _UNIT = re.compile(r"\s?(%|[^\W\d_]+(?:/[^\W\d_]+)?)")
 _UNIT_CHARS = 7
+_YEAR = re.compile(r"(?:19|20)\d\d")
 _ENDS_SENTENCE = re.compile(r"[.!?:;][\"'”’)\]]*$")
 _ASKS_NAME = re.compile(r"\b(?:who|whom|whose)\b", re.IGNORECASE)
 
@@ -155,9 +156,7 @@ def _values(question: str, one: str, other: str) -> tuple[str, str] | None:
 
 
 def _is_date(value: str) -> bool:
-    return (
-        _unit(value)[:_STEM].lower() in _CALENDAR or re.fullmatch("(?:19|20)..", value) is not None
-    )
+    return _unit(value)[:_STEM].lower() in _CALENDAR or _YEAR.fullmatch(value) is not None
 
 
 def _unit(value: str) -> str:
@@ -172,8 +171,11 @@ def _numbers(text: str) -> list[str]:
         behind = _UNIT.match(text, text.find(number) + len(number))
         unit = behind[1] if behind else ""
         is_month = unit[:_STEM].lower() in _CALENDAR
+        is_year = _YEAR.fullmatch(number) is not None
         is_short = 0 < len(unit) <= _UNIT_CHARS and unit.lower() not in _STOP
-        found.append(f"{number} {unit}".strip() if is_month or is_short else number)
+        found.append(
+            f"{number} {unit}".strip() if is_month or (is_short and not is_year) else number
+        )
     return found
 
 
