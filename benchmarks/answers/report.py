@@ -14,6 +14,7 @@ from benchmarks.evidence.report import best_threshold
 from benchmarks.quality.stats import Estimate, bootstrap_auroc, wilson
 from benchmarks.quality.table import Table
 from benchmarks.quality.work import Result
+from mm1cli.answering.unknown_terms import unknown_terms
 from mm1cli.grounding import conflicts
 from mm1cli.grounding.conflicts import Conflict
 from mm1cli.models.ability import Ability
@@ -80,6 +81,10 @@ class Outcome:
         return NOT_CARRIED_MARGIN if self.is_carried else self.margin
 
     @property
+    def names_unknown(self) -> bool:
+        return bool(unknown_terms(self.item.text, self.item.collection.corpus))
+
+    @property
     def conflict(self) -> Conflict | None:
         return conflicts.find(self.item.text, self.pieces)
 
@@ -99,6 +104,9 @@ def report(
         _put_checks(put, outcomes)
     if answerable and nowhere:
         _put_abstention(table, put, column, outcomes, ability)
+    for kind in dict.fromkeys(one.item.kind for one in outcomes):
+        own = [one for one in outcomes if one.item.kind == kind]
+        put(f"names what no document does, {kind}", _share(own, lambda one: one.names_unknown))
     superseding = [one for one in answerable if one.item.superseded]
     if superseding:
         _put_conflicts(put, superseding)

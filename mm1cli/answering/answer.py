@@ -22,6 +22,7 @@ from mm1cli.answering.meter import Meter
 from mm1cli.answering.prefill import Prefilled, Prefiller
 from mm1cli.answering.prompt import Focus, question_prompt
 from mm1cli.answering.question import Question
+from mm1cli.answering.unknown_terms import unknown_terms
 from mm1cli.grounding import conflicts
 from mm1cli.grounding.attribution import Attributed, attribute
 from mm1cli.grounding.conflicts import Conflict
@@ -142,14 +143,14 @@ class Answerer:
         """Streams one answer and its citations to the sink, and returns it whole."""
         meter = Meter(self._engine)
         evidence = self._retriever.find(question.text, self._sink.progress, self._focus.top_k)
-        conflict = None if question.schema else conflicts.find(question.text, evidence.pieces)
+        conflict = self._conflict(question, evidence)
         if conflict is not None:
             evidence = conflicts.later_first(evidence, conflict)
         read = self._prefiller.prefill(question.prompt_text, evidence)
         reply = self._generate(question, read, evidence)
         attributed = self._attribute(question, evidence, read, reply)
         reply, checked, is_carried = self._checked(reply, attributed)
-        warnings = self._warnings(evidence, reply, conflict, is_carried=is_carried)
+        warnings = self._warnings(question, evidence, reply, conflict, is_carried=is_carried)
         self._tell(reply, checked)
         meter.note_prefill(len(read.context), read.reused_tokens, read.seconds)
         meter.note_generation(reply.generation, reply.seconds)
@@ -157,6 +158,10 @@ class Answerer:
         answer = self._answer(question, read, reply, checked, usage, warnings)
         self._sink.answer(answer)
         return answer
+
+    def _conflict(self, question: Question, evidence: Evidence) -> Conflict | None:
+        has_one_value = self._grammar is None and not question.is_instruction
+        return conflicts.find(question.text, evidence.pieces) if has_one_value else None
 
     def _generate(self, question: Question, read: Prefilled, evidence: Evidence) -> _Reply:
         began = time.perf_counter()
@@ -237,18 +242,27 @@ class Answerer:
         return reply, checked, is_carried
 
     def _warnings(
-        self, evidence: Evidence, reply: _Reply, conflict: Conflict | None, *, is_carried: bool
+        self,
+        question: Question,
+        evidence: Evidence,
+        reply: _Reply,
+        conflict: Conflict | None,
+        *,
+        is_carried: bool,
     ) -> tuple[AnswerWarning, ...]:
-        """None about answers that follow a schema: their text is no sentence."""
-        if self._grammar is not None:
+        """None about what a schema or a template asks: that is no question of one answer."""
+        if self._grammar is not None or question.is_instruction:
             return ()
-        margin, found = evidence.score_margin, []
-        if conflict is not None:
-            found.append(doubts.disagree(conflict))
-        if reply.is_found and doubts.is_doubtful(margin, self._ability, is_carried=is_carried):
+        margin = evidence.score_margin
+        found = [] if conflict is None else [doubts.disagree(conflict)]
+        if not reply.is_found:
+            refused = doubts.refused_in_doubt(margin, self._ability)
+            return tuple(found) if refused is None else (*found, refused)
+        if unknown := unknown_terms(question.text, self._packed.corpus):
+            found.append(doubts.not_named(unknown))
+        elif doubts.is_doubtful(margin, self._ability, is_carried=is_carried):
             found.append(doubts.may_be_unanswered())
-        refused = None if reply.is_found else doubts.refused_in_doubt(margin, self._ability)
-        return (*found, refused) if refused is not None else tuple(found)
+        return tuple(found)
 
     def _tell(self, reply: _Reply, checked: _Checked) -> None:
         for citation in checked.citations:

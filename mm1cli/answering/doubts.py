@@ -2,14 +2,16 @@
 
 That no document answers shows in two ways at once: the best passage makes the question hardly
 likelier than no passage does, and nothing that was read carries the model's sentence. The threshold
-is the model's own, measured (docs/models.md); where it was not, there is no such warning.
+is the model's own, measured (docs/models.md); where it was not, there is no such warning. A
+question that names what no document names is doubted whatever the model.
 """
 
+from collections.abc import Sequence
 from pathlib import PurePath
 
 from mm1cli.grounding.conflicts import Conflict, Side
 from mm1cli.models.ability import Ability
-from mm1cli.result import AnswerWarning, WarningKind
+from mm1cli.result import AnswerWarning, WarningKind, in_quotes
 
 
 def is_doubtful(margin: float, ability: Ability | None, *, is_carried: bool) -> bool:
@@ -24,6 +26,13 @@ def may_be_unanswered() -> AnswerWarning:
         "the documents may not answer this: little in them fits the question, and nothing carries "
         "what the model writes",
     )
+
+
+def not_named(terms: Sequence[str]) -> AnswerWarning:
+    """`terms` of the question stand in no document."""
+    named = in_quotes(terms)
+    text = f"the documents may not answer this: none of them names {named}"
+    return AnswerWarning(WarningKind.MAY_BE_UNANSWERED, text)
 
 
 def refused_in_doubt(margin: float, ability: Ability | None) -> AnswerWarning | None:

@@ -35,12 +35,20 @@ ABILITIES: Final = (
         "15774900bd74e70b003b2de0c121f8dbfce3aebbc107e2a43503b6f811c6e560",
         num_right=12,
         num_wrong=14,
+        min_margin=0.8,
     ),
     Ability(
         "small",
         "f5b56b7d1659c7d2c3846212e31d400bb10040fe70543700507fb6e1104c6f59",
         num_right=17,
         num_wrong=2,
+        min_margin=0.7,
+    ),
+    Ability(
+        "coder",
+        "44f3534f9dd6ad86c20f6987a693ac77649cfe89e4fd8631ae4b4d258da90e52",
+        num_right=18,
+        num_wrong=6,
     ),
 )
 _BY_FINGERPRINT = {one.fingerprint: one for one in ABILITIES}
