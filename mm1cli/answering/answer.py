@@ -109,6 +109,7 @@ class Answerer:
         Where the engine prefers batches they are generated at the same time, so that weights are
         read once for all of them; each is what it is alone, and its times are those of all.
         """
+        self._note_unmeasured(questions)
         if not self._engine.capabilities.prefers_batches or len(questions) == 1:
             found = []
             for index, question in enumerate(questions):
@@ -123,6 +124,14 @@ class Answerer:
         ]
         shared = None if documents is None else documents.context
         return self._engine.run_shared(works, self._most_tokens(questions), shared)
+
+    def _note_unmeasured(self, questions: Sequence[Question]) -> None:
+        leads = {form.leading(self._settings, self._ability, question) for question in questions}
+        if self._ability is None and Form.EXTRACT in leads:
+            self._sink.note(
+                "what this model writes was never measured, so the evidence leads; --write lets "
+                "its own sentence lead"
+            )
 
     def _most_tokens(self, questions: Sequence[Question]) -> int:
         """What a question and its answer add to what all share."""
@@ -221,6 +230,8 @@ class Answerer:
         if self._grammar is not None:
             unverified += json_schema.unknown_dates(reply.text, self._packed.corpus)
         has_claims = reply.is_found and self._grammar is None
+        if reply.form is Form.EXTRACT:  # gains are of the model's words, not of this text
+            evidence = [replace(one, gain=None) for one in evidence]
         carried = claims_of(reply.text, cited, evidence) if has_claims else ()
         return _Checked(tuple(cited), tuple(unverified), carried)
 
@@ -255,10 +266,11 @@ class Answerer:
             return ()
         margin = evidence.score_margin
         found = [] if conflict is None else [doubts.disagree(conflict)]
+        unknown = unknown_terms(question.text, self._packed.corpus)
         if not reply.is_found:
-            refused = doubts.refused_in_doubt(margin, self._ability)
+            refused = None if unknown else doubts.refused_in_doubt(margin, self._ability)
             return tuple(found) if refused is None else (*found, refused)
-        if unknown := unknown_terms(question.text, self._packed.corpus):
+        if unknown:
             found.append(doubts.not_named(unknown))
         elif doubts.is_doubtful(margin, self._ability, is_carried=is_carried):
             found.append(doubts.may_be_unanswered())
