@@ -168,6 +168,12 @@ AlwaysAnswer = Annotated[
         "--always-answer", help="Answer even if nothing was found.", rich_help_panel=_ANSWER
     ),
 ]
+Write = Annotated[
+    bool | None,
+    typer.Option(
+        "--write", help="The model's own sentence first, evidence below.", rich_help_panel=_ANSWER
+    ),
+]
 StrictCitations = Annotated[
     bool | None,
     typer.Option(

@@ -74,6 +74,28 @@ class Claim:
         object.__setattr__(self, "mark", Mark.CONTRADICTED if self.against else mark)
 
 
+class Form(StrEnum):
+    """What leads in an answer."""
+
+    WRITTEN = "written"  # the model's sentence
+    EXTRACT = "extract"  # the best piece of evidence, word for word
+
+
+class WarningKind(StrEnum):
+    MAY_BE_UNANSWERED = "may be unanswered"  # answered, but perhaps no document says it
+    MAY_BE_ANSWERED = "may be answered"  # refused, but perhaps a document says it
+    DISAGREE = "disagree"  # documents give different values
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerWarning:
+    """`text` is for people; `citations` are the numbers of those it is about."""
+
+    kind: WarningKind
+    text: str
+    citations: tuple[int, ...] = ()
+
+
 @dataclass(frozen=True, slots=True)
 class Usage:
     """What the answer cost. Tokens are the model's own; seconds are wall clock.
@@ -114,7 +136,8 @@ class Answer:
 
     `is_found` False: the documents do not answer the question, and `text` says so. `value` is what
     `text` parses to under a schema. `thinking` is what the model wrote before its answer. `words`
-    are the model's own where `text` is not: where the evidence says that nothing was found.
+    are the model's own where `text` is not: where the evidence says that nothing was found, and
+    where `text` is an extract that carries them.
     """
 
     question: str
@@ -132,6 +155,8 @@ class Answer:
     value: object = None
     thinking: str = ""
     words: str = ""
+    form: Form = Form.WRITTEN
+    warnings: tuple[AnswerWarning, ...] = ()
 
 
 def in_quotes(words: Sequence[str]) -> str:

@@ -152,6 +152,8 @@ class Settings:
     max_cache: float = _setting(20.0, _Allowed(float, "GB, 0 or more", 0, 10**6))
     # The model's own words also where the evidence says that nothing was found.
     always_answer: bool = _switch()
+    # The model's sentence leads, whatever was measured of it; see mm1cli/answering/form.py.
+    write: bool = _switch()
     strict: bool = _switch()
     strict_citations: bool = _switch()
     quiet: bool = _switch()

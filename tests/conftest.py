@@ -14,7 +14,7 @@ if not torch.cuda.is_available():
 from mini import mini_dir as mini_dir
 from mini import mini_gguf as mini_gguf
 
-from mm1cli.answering import abstention
+from mm1cli.answering import abstention, form
 
 STORES = (  # where other programs keep models
     "HF_HOME",
@@ -75,3 +75,4 @@ def own_home(tmp_path_factory, monkeypatch):
 def always_answers(monkeypatch):
     """A random checkpoint finds nothing likelier for a passage; its answers are wanted anyway."""
     monkeypatch.setattr(abstention, "MIN_SCORE_MARGIN", float("-inf"))
+    monkeypatch.setattr(form, "LEAST_RELIABILITY", 0.0)

@@ -133,7 +133,7 @@ class Known(Retriever):
     """A retriever of what was found before."""
 
     def __init__(self, evidence: Evidence) -> None:
-        self._evidence = evidence
+        self.evidence = evidence
 
     def find(
         self,
@@ -141,7 +141,7 @@ class Known(Retriever):
         on_progress: Callable[[str, int, int, str], None],  # noqa: ARG002
         num_passages: int = 0,  # noqa: ARG002
     ) -> Evidence:
-        return self._evidence
+        return self.evidence
 
 
 def build(subjects: Sequence[Subject], options: argparse.Namespace, work: Work) -> Table:

@@ -1,7 +1,7 @@
 """The one path from (corpus, question) to `Answer`.
 
-retrieve and rerank (bm25, then the model's judgement) -> prompt -> generate -> attribute (gain,
-attention) -> check (quotations, numbers, claims).
+retrieve and rerank (bm25, then the model's judgement) -> what leads -> prompt -> generate ->
+attribute (gain, attention) -> check (quotations, numbers, claims) -> warn.
 """
 
 import json
@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from engine.api import Engine
-from mm1cli.answering import abstention, json_schema
+from mm1cli.answering import abstention, doubts, form, json_schema
 from mm1cli.answering.check import check, claims_of
 from mm1cli.answering.context_source import ContextSource
 from mm1cli.answering.generation import Generation, Generator
@@ -23,13 +23,27 @@ from mm1cli.answering.prefill import Prefilled, Prefiller
 from mm1cli.answering.prompt import Focus, question_prompt
 from mm1cli.answering.question import Question
 from mm1cli.answering.read_facts import ReadFacts
+from mm1cli.answering.unknown_terms import unknown_terms
+from mm1cli.grounding import conflicts
 from mm1cli.grounding.attribution import Attributed, attribute
+from mm1cli.grounding.conflicts import Conflict
 from mm1cli.grounding.facts import Facts
 from mm1cli.grounding.quote_index import QuoteIndex
 from mm1cli.grounding.thresholds import thresholds
 from mm1cli.ingest.manifest import ReadingPlan
 from mm1cli.ingest.pack import Packed
-from mm1cli.result import Answer, Citation, Claim, Usage, contradicted_note, unverified_note
+from mm1cli.models import ability
+from mm1cli.result import (
+    Answer,
+    AnswerWarning,
+    Citation,
+    Claim,
+    Form,
+    Mark,
+    Usage,
+    contradicted_note,
+    unverified_note,
+)
 from mm1cli.retrieval.retriever import NUM_PASSAGES, Evidence, Retriever
 from mm1cli.settings import Settings
 from mm1cli.sink import Sink
@@ -39,14 +53,15 @@ NUM_QUOTES = 3  # pieces of evidence shown
 
 @dataclass(frozen=True, slots=True)
 class _Reply:
-    """`text` is told; `said` of it is held against the documents. `words` are the model's own where
-    `text` is not."""
+    """`text` is told; `said` is the model's and is held against the documents. `words` are the
+    model's own where `text` is not."""
 
     text: str
     said: str
     words: str
     is_found: bool
     generation: Generation
+    form: Form = Form.WRITTEN
     seconds: float = 0.0
 
 
@@ -82,6 +97,7 @@ class Answerer:
         self._focus = Focus.of(settings.focus)
         self._retriever = retriever or Retriever(engine, packed.corpus)
         self._num_quotes = num_quotes
+        self._ability = ability.measured(engine.fingerprint)
         self._quotable = quotable or QuoteIndex(packed.corpus)
         self._read_facts = ReadFacts(packed.corpus)
         self._prefiller = Prefiller(engine, packed, plan, settings, sink, source)
@@ -107,6 +123,7 @@ class Answerer:
         Where the engine prefers batches they are generated at the same time, so that weights are
         read once for all of them; each is what it is alone, and its times are those of all.
         """
+        self._note_unmeasured(questions)
         if not self._engine.capabilities.prefers_batches or len(questions) == 1:
             found = []
             for index, question in enumerate(questions):
@@ -121,6 +138,14 @@ class Answerer:
         ]
         shared = None if documents is None else documents.context
         return self._engine.run_shared(works, self._most_tokens(questions), shared)
+
+    def _note_unmeasured(self, questions: Sequence[Question]) -> None:
+        leads = {form.leading(self._settings, self._ability, question) for question in questions}
+        if self._ability is None and Form.EXTRACT in leads:
+            self._sink.note(
+                "what this model writes was never measured, so the evidence leads; --write lets "
+                "its own sentence lead"
+            )
 
     def _most_tokens(self, questions: Sequence[Question]) -> int:
         """What a question and its answer add to what all share."""
@@ -143,27 +168,39 @@ class Answerer:
         meter = Meter(self._engine)
         num_passages = self._prefiller.num_candidates
         evidence = self._retriever.find(question.text, self._sink.progress, num_passages)
+        conflict = self._conflict(question, evidence)
+        if conflict is not None:
+            evidence = conflicts.later_first(evidence, conflict)
         read = self._prefiller.prefill(question.prompt_text, evidence)
-        reply = self._generate(read, evidence)
+        reply = self._generate(question, read, evidence)
         attributed = self._attribute(question, evidence, read, reply)
         passages = [one.passage for one in evidence.passages]
-        checked = self._check(reply, attributed, lambda: self._read_facts.of(read.parts, passages))
+        facts = partial(self._read_facts.of, read.parts, passages)
+        reply, checked, is_carried = self._checked(reply, attributed, facts)
+        warnings = self._warnings(question, evidence, reply, conflict, is_carried=is_carried)
         self._tell(reply, checked)
         meter.note_prefill(len(read.context), read.reused_tokens, read.seconds)
         meter.note_generation(reply.generation, reply.seconds)
         usage = meter.usage(self._packed.num_tokens, read.read_tokens, read.unread_tokens)
-        answer = self._answer(question, read, reply, checked, usage)
+        answer = self._answer(question, read, reply, checked, usage, warnings)
         self._sink.answer(answer)
         return answer
 
-    def _generate(self, read: Prefilled, evidence: Evidence) -> _Reply:
+    def _conflict(self, question: Question, evidence: Evidence) -> Conflict | None:
+        has_one_value = self._grammar is None and not question.is_instruction
+        return conflicts.find(question.text, evidence.pieces) if has_one_value else None
+
+    def _generate(self, question: Question, read: Prefilled, evidence: Evidence) -> _Reply:
         began = time.perf_counter()
         # What must follow a schema is generated in any case: a refusal would not parse.
         is_wanted = self._grammar is not None or self._settings.always_answer
-        if is_wanted or abstention.is_answerable(evidence):
-            reply = self._answered(read)
-        else:
+        leads = form.leading(self._settings, self._ability, question)
+        if not is_wanted and not abstention.is_answerable(evidence):
             reply = self._withheld(read)
+        elif leads is Form.EXTRACT and evidence.pieces and self._settings.think != "only":
+            reply = self._extract(read, evidence)
+        else:
+            reply = self._answered(read)
         return replace(reply, seconds=time.perf_counter() - began)
 
     def _answered(self, read: Prefilled) -> _Reply:
@@ -173,6 +210,14 @@ class Answerer:
             said = json_schema.values_as_text(text)
         is_found = not abstention.is_refusal(text)
         return _Reply(text, said, is_found=is_found, words="", generation=generation)
+
+    def _extract(self, read: Prefilled, evidence: Evidence) -> _Reply:
+        """The best piece, told before the model writes anything."""
+        text = evidence.pieces[0].passage.text
+        self._sink.token(text)
+        generation = self._generator.generate(read.context.fork(), is_silent=True)
+        words = "" if abstention.is_refusal(generation.text) else generation.text.strip()
+        return _Reply(text, words, words, True, generation, Form.EXTRACT)
 
     def _withheld(self, read: Prefilled) -> _Reply:
         """What is withheld is no answer to be checked."""
@@ -203,14 +248,58 @@ class Answerer:
     ) -> _Checked:
         cited, unverified = check(reply.said, evidence, self._quotable, read)
         has_claims = reply.is_found and self._grammar is None
+        if reply.form is Form.EXTRACT:  # gains are of the model's words, not of this text
+            evidence = [replace(one, gain=None) for one in evidence]
         limits = thresholds(self._settings.model)
         carried = claims_of(reply.text, cited, evidence, limits) if has_claims else ()
         return _Checked(tuple(cited), tuple(unverified), carried)
 
+    def _checked(
+        self, reply: _Reply, evidence: Sequence[Attributed], read: Callable[[], Facts]
+    ) -> tuple[_Reply, _Checked, bool]:
+        """And whether what was read carries the model's own sentences, all of them. Under an
+        extract these stay only where the extract itself does."""
+        checked = self._check(reply, evidence, read)
+        if reply.form is Form.WRITTEN:
+            is_carried = _are_carried(checked.claims)
+            return reply, checked, is_carried
+        limits = thresholds(self._settings.model)
+        claims = claims_of(reply.words, checked.citations, evidence, limits)
+        is_carried = _are_carried(claims)
+        agrees = is_carried and all(1 in claim.citations for claim in claims)
+        if not agrees or checked.unverified:
+            reply = replace(reply, said="", words="")
+            checked = self._check(reply, evidence, read)
+        return reply, checked, is_carried
+
+    def _warnings(
+        self,
+        question: Question,
+        evidence: Evidence,
+        reply: _Reply,
+        conflict: Conflict | None,
+        *,
+        is_carried: bool,
+    ) -> tuple[AnswerWarning, ...]:
+        """None about what a schema or a template asks: that is no question of one answer."""
+        if self._grammar is not None or question.is_instruction:
+            return ()
+        margin = evidence.score_margin
+        found = [] if conflict is None else [doubts.disagree(conflict)]
+        unknown = unknown_terms(question.text, self._packed.corpus)
+        if not reply.is_found:
+            refused = None if unknown else doubts.refused_in_doubt(margin, self._ability)
+            return tuple(found) if refused is None else (*found, refused)
+        if unknown:
+            found.append(doubts.not_named(unknown))
+        elif doubts.is_doubtful(margin, self._ability, is_carried=is_carried):
+            found.append(doubts.may_be_unanswered())
+        return tuple(found)
+
     def _tell(self, reply: _Reply, checked: _Checked) -> None:
         for citation in checked.citations:
             self._sink.citation(citation)
-        if words := reply.words:
+        if (words := reply.words) and not reply.is_found:
             self._sink.note(f"the model's own words, which no passage bears out: {words.strip()}")
         if checked.unverified:
             self._sink.note(unverified_note(checked.unverified))
@@ -219,7 +308,13 @@ class Answerer:
                 self._sink.note(contradicted_note(reply.text, claim))
 
     def _answer(
-        self, question: Question, read: Prefilled, reply: _Reply, checked: _Checked, usage: Usage
+        self,
+        question: Question,
+        read: Prefilled,
+        reply: _Reply,
+        checked: _Checked,
+        usage: Usage,
+        warnings: tuple[AnswerWarning, ...],
     ) -> Answer:
         is_json = self._grammar is not None and reply.text
         return Answer(
@@ -238,4 +333,10 @@ class Answerer:
             value=json.loads(reply.text) if is_json else None,
             thinking=reply.generation.thinking,
             words=reply.words,
+            form=reply.form,
+            warnings=warnings,
         )
+
+
+def _are_carried(claims: Sequence[Claim]) -> bool:
+    return bool(claims) and all(claim.mark is Mark.CARRIED for claim in claims)

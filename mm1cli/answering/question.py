@@ -10,10 +10,12 @@ from mm1cli.errors import UsageError
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """`schema` is what its answer must follow."""
+    """`schema` is what its answer must follow; `is_instruction`: a text must be written, as a
+    template asks, for which no piece of evidence can stand."""
 
     text: str
     schema: Schema | None = None
+    is_instruction: bool = False
 
     @property
     def prompt_text(self) -> str:

@@ -35,13 +35,16 @@ def parse(asks: Sequence[str], template_name: str | None, settings: Settings) ->
     template = templates.load(template_name)
     if template.kind == "answer":
         texts = template.questions(asks)
-        return _asked(asks, texts, replace_unset(settings, schema=template.schema))
+        settings = replace_unset(settings, schema=template.schema)
+        return _asked(asks, texts, settings, is_instruction=True)
     if settings.schema:
         raise UsageError(f"--template {template.name} makes a table; it goes without --schema")
     texts = [*template.aspects(asks).values(), *template.questions(asks)]
     return Asked(asks, [Question(text) for text in texts], None, template)
 
 
-def _asked(asks: Sequence[str], texts: Sequence[str], settings: Settings) -> Asked:
+def _asked(
+    asks: Sequence[str], texts: Sequence[str], settings: Settings, *, is_instruction: bool = False
+) -> Asked:
     schema = json_schema.load(settings.schema) if settings.schema else None
-    return Asked(asks, [Question(text, schema) for text in texts], schema)
+    return Asked(asks, [Question(text, schema, is_instruction) for text in texts], schema)

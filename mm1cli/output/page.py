@@ -23,7 +23,7 @@ from mm1cli.output.context_map import Lane, Segment, lane, segments
 from mm1cli.output.quoted_text import caption_line, shown_text
 from mm1cli.output.text import COMPLETE, duration, safe
 from mm1cli.output.value_view import ValueView, value_view
-from mm1cli.result import Answer, Citation, CitationKind, CitationStatus, Mark
+from mm1cli.result import Answer, Citation, CitationKind, CitationStatus, Form, Mark
 from mm1cli.sink import RunInfo
 
 if TYPE_CHECKING:
@@ -163,8 +163,13 @@ def _shown(number: int, answer: Answer, sources: Sources | None) -> _Shown:
         num_claims=len(answer.claims),
         num_unsupported=marks.count(Mark.NOT_CARRIED),
         num_contradicted=marks.count(Mark.CONTRADICTED),
-        is_cut=answer.stop_reason not in COMPLETE and not answer.words,
+        is_cut=_is_cut(answer),
     )
+
+
+def _is_cut(answer: Answer) -> bool:
+    is_own = answer.form is Form.WRITTEN and not answer.words
+    return is_own and answer.stop_reason not in COMPLETE
 
 
 def _is_json(answer: Answer) -> bool:

@@ -32,7 +32,7 @@ from mm1cli.output.text import (
     write_led,
     write_parts,
 )
-from mm1cli.result import Answer, Citation, CitationStatus, Claim, Mark, Usage
+from mm1cli.result import Answer, Citation, CitationStatus, Claim, Form, Mark, Usage
 from mm1cli.review.finding import Review
 from mm1cli.sink import (
     CloseEvent,
@@ -79,7 +79,8 @@ class Terminal(Sink):
         self._needs_gap = False  # something stands on the screen right above the answer to come
         self._has_cited = False
         self._has_answered = False
-        self._has_text = self._is_json = False  # JSON by its first character
+        self._text = ""
+        self._is_json = False  # by its first character
         self._thinking_is_open = False
         self._links: Links | None = None
 
@@ -138,7 +139,7 @@ class Terminal(Sink):
     def _question(self, event: QuestionEvent) -> None:
         self._end_line()
         self._has_cited = self._has_answered = False
-        self._has_text = self._is_json = False
+        self._text, self._is_json = "", False
         if event.count == 1:
             return
         self._progress.stop()
@@ -152,9 +153,9 @@ class Terminal(Sink):
         self._end_thinking()
         self._progress.stop()
         self._leave_gap()
-        if not self._is_json and not self._has_text:
+        if not self._is_json and not self._text.strip():
             self._is_json = text.lstrip().startswith(("{", "[", '"'))
-        self._has_text = self._has_text or bool(text.strip())
+        self._text += text
         self._stdout.write(for_json(text, self._stdout) if self._is_json else text)
         self._line_is_open = not text.endswith("\n")
 
@@ -170,7 +171,8 @@ class Terminal(Sink):
             self._has_cited = True
             links = self._links
             url = links.url(citation.path, citation.locator) if links is not None else None
-            _write_citation(citation, url, self._stderr)
+            is_told = citation.text == self._text  # an extract, of which this is the place
+            _write_citation(citation, url, self._stderr, has_text=not is_told)
 
     def _answer(self, answer: Answer) -> None:
         self._progress.stop()
@@ -179,6 +181,7 @@ class Terminal(Sink):
             self._line_is_open = True
         self._end_line()
         _write_claims(answer, self._stderr)
+        _write_warnings(answer, self._stderr)
         if not self._quiet:
             self._stderr.write("\n")
             write_parts(_usage_parts(answer, self._model), self._stderr)
@@ -248,6 +251,11 @@ def _write_claims(answer: Answer, channel: Channel) -> None:
         if answer.citations:
             channel.write("\nnot found: these passages come nearest\n", Style.WARNING)
         return
+    if answer.form is Form.EXTRACT:  # carried by itself
+        if answer.words:
+            channel.write("\n")
+            write_led("the model's words", Style.DIM, safe(answer.words), channel)
+        return
     if not answer.claims:
         return
     text = answer.text
@@ -260,6 +268,13 @@ def _write_claims(answer: Answer, channel: Channel) -> None:
         lead = "no evidence"
         told = ", ".join(f"“{words}”" for words in without)
         write_led(lead, Style.WARNING, told, channel)
+
+
+def _write_warnings(answer: Answer, channel: Channel) -> None:
+    if answer.warnings:
+        channel.write("\n")
+    for warning in answer.warnings:
+        write_led("warning", Style.WARNING, safe_line(warning.text), channel)
 
 
 def _claim(claim: Claim, text: str, channel: Channel) -> str:
@@ -283,7 +298,9 @@ def _write_flowing(parts: Sequence[str], channel: Channel) -> None:
     channel.write(f"{line}\n", Style.DIM)
 
 
-def _write_citation(citation: Citation, url: str | None, channel: Channel) -> None:
+def _write_citation(
+    citation: Citation, url: str | None, channel: Channel, *, has_text: bool = True
+) -> None:
     head = f"[{citation.number}] "
     is_found = citation.status is not CitationStatus.NOT_FOUND
     path, where = safe_line(citation.path), safe_line(str(citation.locator))
@@ -301,6 +318,8 @@ def _write_citation(citation: Citation, url: str | None, channel: Channel) -> No
         used += width
         channel.write(f" {words}" if words else "", style)
     channel.write("\n")
+    if not has_text:
+        return
     margin = " " * len(head)
     bar = channel.glyph("│", "|")
     room = channel.columns - len(head) - 2

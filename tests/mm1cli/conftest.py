@@ -56,6 +56,7 @@ def no_settings(monkeypatch, tmp_path) -> None:
     monkeypatch.setenv("PIP_NO_INDEX", "1")  # no test fetches the default
     # A random checkpoint finds nothing likelier for a passage; its answers are wanted anyway.
     monkeypatch.setenv("MM1_ALWAYS_ANSWER", "1")
+    monkeypatch.setenv("MM1_WRITE", "1")
 
 
 @pytest.fixture

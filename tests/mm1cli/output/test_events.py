@@ -150,6 +150,8 @@ def test_one_object_with_everything_in_it():
                 "value": None,
                 "thinking": "",
                 "words": "",
+                "form": "written",
+                "warnings": [],
                 "not_read": NOT_READ,
                 "notes": ["about 0"],
             }

@@ -1,0 +1,97 @@
+"""What the product makes of one question, with all that its choices rest on, so that choices can
+be tried afterwards without a model."""
+
+import time
+from dataclasses import dataclass, field, replace
+
+from benchmarks.answers.sets import Collection, Item
+from benchmarks.evidence.__main__ import Known
+from benchmarks.quality.subject import Subject
+from benchmarks.quality.work import Key, Result
+from mm1cli.answering.answer import Answerer
+from mm1cli.answering.question import Question
+from mm1cli.ingest.manifest import ReadingPlan
+from mm1cli.ingest.pack import Packed, pack
+from mm1cli.output import make_sink
+from mm1cli.result import CitationKind
+from mm1cli.retrieval.retriever import Evidence, Retriever
+from mm1cli.settings import Settings
+
+VERSION = 2  # of what is measured: results of another are not taken
+MAX_TOKENS = 48
+
+
+@dataclass
+class _World:
+    packed: Packed
+    retriever: Retriever
+    known: Known
+    answerer: Answerer
+
+
+@dataclass
+class Product:
+    """One model's product: it finds evidence, and writes an answer whatever it thinks of it."""
+
+    subject: Subject
+    _worlds: dict[int, _World] = field(default_factory=dict)
+
+    def key(self, item: Item) -> Key:
+        return {
+            "table": "answers",
+            "version": VERSION,
+            "model": self.subject.engine.fingerprint,
+            "documents": item.collection.digest,
+            "question": item.text,
+        }
+
+    def measure(self, item: Item) -> Result:
+        world = self._world(item.collection)
+        began = time.perf_counter()
+        evidence = world.retriever.find(item.text, lambda *_: None)
+        world.known.evidence = evidence
+        answer = world.answerer.answer(Question(item.text))
+        seconds = time.perf_counter() - began
+        quotes = [one for one in answer.citations if one.kind is CitationKind.QUOTE]
+        return {
+            "margin": evidence.score_margin,
+            "pieces": [
+                [one.score, *self._place(item.collection, evidence, number)]
+                for number, one in enumerate(evidence.pieces)
+            ],
+            "text": answer.text,
+            "is_found": answer.is_found,
+            "claims": [list(claim.citations) for claim in answer.claims],
+            "gains": [c.gain for c in answer.citations if c.kind is CitationKind.EVIDENCE],
+            "num_quotes": len(quotes),
+            "unverified": list(answer.unverified),
+            "seconds": seconds,
+        }
+
+    def _place(self, collection: Collection, evidence: Evidence, number: int) -> list[int]:
+        """The numbers of document and block, and where the piece begins and ends in it."""
+        passage = evidence.pieces[number].passage
+        documents = collection.corpus.documents
+        document = next(n for n, one in enumerate(documents) if one is passage.document)
+        blocks = passage.document.blocks
+        block = next(n for n, one in enumerate(blocks) if one is passage.block)
+        return [document, block, passage.start, passage.end]
+
+    def _world(self, collection: Collection) -> _World:
+        if (known := self._worlds.get(id(collection))) is not None:
+            return known
+        engine = self.subject.engine
+        packed = pack(collection.corpus, engine.tokenizer)
+        known_evidence = Known(Evidence((), (), 0.0))
+        fits = packed.num_tokens < engine.max_positions * 3 // 4
+        answerer = Answerer(
+            engine,
+            packed,
+            ReadingPlan.WHOLE if fits else ReadingPlan.RETRIEVAL,
+            replace(Settings(), max_tokens=MAX_TOKENS, always_answer=True, write=True),
+            make_sink("json", quiet=True),  # never closed, so it prints nothing
+            retriever=known_evidence,
+        )
+        world = _World(packed, Retriever(engine, collection.corpus), known_evidence, answerer)
+        self._worlds[id(collection)] = world
+        return world

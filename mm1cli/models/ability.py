@@ -1,0 +1,59 @@
+"""What was measured of a model's answers, by the weights and not by a name or a size.
+
+Figures are those of `python -m benchmarks.answers` and of benchmarks/LOG.md. A model that nobody
+measured has none: another file of the same name is another model.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+
+@dataclass(frozen=True, slots=True)
+class Ability:
+    """Of answerable questions `num_right` sentences were right, `num_wrong` wrong, read by hand;
+    the rest it refused.
+
+    Below `min_margin` (nats per token of the question; `Evidence.score_margin`) most questions had
+    no answer; None where that was not measured.
+    """
+
+    name: str
+    fingerprint: str
+    num_right: int
+    num_wrong: int
+    min_margin: float | None = None
+
+    @property
+    def reliability(self) -> float:
+        """The share of its sentences that are right."""
+        return self.num_right / (self.num_right + self.num_wrong)
+
+
+ABILITIES: Final = (
+    Ability(
+        "mini",
+        "15774900bd74e70b003b2de0c121f8dbfce3aebbc107e2a43503b6f811c6e560",
+        num_right=12,
+        num_wrong=14,
+        min_margin=0.8,
+    ),
+    Ability(
+        "small",
+        "f5b56b7d1659c7d2c3846212e31d400bb10040fe70543700507fb6e1104c6f59",
+        num_right=17,
+        num_wrong=2,
+        min_margin=0.7,
+    ),
+    Ability(
+        "coder",
+        "44f3534f9dd6ad86c20f6987a693ac77649cfe89e4fd8631ae4b4d258da90e52",
+        num_right=18,
+        num_wrong=6,
+    ),
+)
+_BY_FINGERPRINT = {one.fingerprint: one for one in ABILITIES}
+
+
+def measured(fingerprint: str) -> Ability | None:
+    """`fingerprint` is `Engine.fingerprint`."""
+    return _BY_FINGERPRINT.get(fingerprint)
