@@ -26,7 +26,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from benchmarks import machine
+from benchmarks import PEER_ENVIRONMENT, machine
 
 DECODED = 16
 PLACES = (1, 2, 5, 10, 20, *range(50, 401, 50))
@@ -135,7 +135,7 @@ def limits(file: Path, threads: int) -> tuple[float, float]:
 def one_round(name: str, file: Path, length: int, threads: int) -> dict[str, float]:
     command = [sys.executable, "-m", "benchmarks.gguf", str(file), "--side", name]
     command += ["--lengths", str(length), "--threads", str(threads)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=PEER_ENVIRONMENT)
     found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
     return found
 

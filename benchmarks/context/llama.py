@@ -24,7 +24,7 @@ from typing import Any
 
 import torch
 
-from benchmarks import machine
+from benchmarks import PEER_ENVIRONMENT, machine
 from benchmarks.context import disk
 from engine.api import ContextPlan
 from engine.engine import Engine
@@ -119,7 +119,9 @@ def measure(arguments: argparse.Namespace, side: str, length: int) -> dict[str, 
             command = [sys.executable, "-m", "benchmarks.context.llama", "--child", side, half]
             command += ["--model", str(arguments.model), "--gguf", str(arguments.gguf)]
             command += ["--threads", str(arguments.threads), "--folder", str(folder)]
-            done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+            done = subprocess.run(
+                command, stdout=subprocess.PIPE, text=True, check=True, env=PEER_ENVIRONMENT
+            )
             row |= json.loads(done.stdout.splitlines()[-1])
             if half == "save":
                 saved = folder / ("context.bin" if side == "llama.cpp" else "context")

@@ -30,7 +30,7 @@ from typing import Any
 import torch
 
 import kernels
-from benchmarks import machine
+from benchmarks import PEER_ENVIRONMENT, machine
 from benchmarks.stream.work import (
     bytes_per_weight,
     decode_bytes,
@@ -160,7 +160,11 @@ def llama(
     best = []
     for what in (prefill, [*decode, str(DECODED)]):
         done = subprocess.run(
-            [*command, *what, "-r", "2"], capture_output=True, stdin=subprocess.DEVNULL, check=True
+            [*command, *what, "-r", "2"],
+            capture_output=True,
+            stdin=subprocess.DEVNULL,
+            check=True,
+            env=PEER_ENVIRONMENT,
         )
         (found,) = json.loads(done.stdout)
         best.append(min(found["samples_ns"]) / 1e9)
@@ -170,7 +174,9 @@ def llama(
 def _child_seconds(command: list[str]) -> float:
     """Of the processor."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    subprocess.run(command, capture_output=True, stdin=subprocess.DEVNULL, check=True)
+    subprocess.run(
+        command, capture_output=True, stdin=subprocess.DEVNULL, check=True, env=PEER_ENVIRONMENT
+    )
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
@@ -190,7 +196,8 @@ def child(side: str, directory: Path, length: int, threads: int, is_cpu: bool) -
     command = [sys.executable, "-m", "benchmarks.stream", "peers", "--child", side]
     command += ["--cpu-time"] if is_cpu else []
     command += ["--model", str(directory), "--lengths", str(length), "--threads", str(threads)]
-    done = subprocess.run(command, capture_output=True, text=True)
+    environment = None if side == "mm1" else PEER_ENVIRONMENT
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
     if done.returncode:
         raise SystemExit(f"{side} at {length:,} tokens: {done.stderr[-2000:]}")
     found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
