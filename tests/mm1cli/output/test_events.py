@@ -50,6 +50,7 @@ EXPECTED_CITATION = {
     "end": None,
     "gain": None,
     "attention": None,
+    "caption": "",
 }
 NOT_READ = [
     {"path": "b", "reason": "empty", "detail": "", "tokens": None},
