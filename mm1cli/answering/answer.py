@@ -98,6 +98,7 @@ class Answerer:
         self._retriever = retriever or Retriever(engine, packed.corpus)
         self._num_quotes = num_quotes
         self._ability = ability.measured(engine.fingerprint)
+        self._limits = thresholds("" if self._ability is None else self._ability.name)
         self._quotable = quotable or QuoteIndex(packed.corpus)
         self._read_facts = ReadFacts(packed.corpus)
         self._prefiller = Prefiller(engine, packed, plan, settings, sink, source)
@@ -250,7 +251,7 @@ class Answerer:
         has_claims = reply.is_found and self._grammar is None
         if reply.form is Form.EXTRACT:  # gains are of the model's words, not of this text
             evidence = [replace(one, gain=None) for one in evidence]
-        limits = thresholds(self._settings.model)
+        limits = self._limits
         carried = claims_of(reply.text, cited, evidence, limits) if has_claims else ()
         return _Checked(tuple(cited), tuple(unverified), carried)
 
@@ -263,7 +264,7 @@ class Answerer:
         if reply.form is Form.WRITTEN:
             is_carried = _are_carried(checked.claims)
             return reply, checked, is_carried
-        limits = thresholds(self._settings.model)
+        limits = self._limits
         claims = claims_of(reply.words, checked.citations, evidence, limits)
         is_carried = _are_carried(claims)
         agrees = is_carried and all(1 in claim.citations for claim in claims)

@@ -27,5 +27,5 @@ _MEASURED: Final = {
 
 
 def thresholds(model: str) -> GainThresholds:
-    """Those of a model by its catalogue name."""
+    """Those of a model that was measured, by its catalogue name."""
     return _MEASURED.get(model, UNMEASURED)
