@@ -136,7 +136,7 @@ class StubEngine:
     def __init__(self, tokenizer, reply, likelihood=lambda text, asked: -1.0):
         self.tokenizer, self.reply, self.likelihood = tokenizer, reply, likelihood
         self.config = SimpleNamespace(max_positions=4096)
-        self.max_positions = 4096
+        self.max_positions, self.token_flops = 4096, 10**6
         self.capabilities = CAPABILITIES
         self.fingerprint = f"stub {id(self)}"
         self.num_read = 0
