@@ -36,7 +36,6 @@ def parallel(found, work, num_threads):
 @pytest.mark.parametrize("num_threads", [1, 2, 4])
 def test_a_job_is_done_by_no_more_threads_than_asked_and_waited_for(started, num_threads):
     """Red: a workspace for two is written by three, or a result is read before it is there."""
-    most = 0
     for _ in range(50):
         lock, inside, done = threading.Lock(), [], []
 
@@ -50,36 +49,26 @@ def test_a_job_is_done_by_no_more_threads_than_asked_and_waited_for(started, num
         parallel(started, work, num_threads)
         assert len(done) == len(inside) == len(set(inside)) <= num_threads
         assert threading.get_ident() in inside
-        most = max(most, len(inside))
-    assert most == num_threads, "helpers never come"
 
 
 def test_a_helper_that_does_not_come_is_not_waited_for(started):
     """Red: where a program holds the other core, a small matmul takes milliseconds."""
     came, release = threading.Semaphore(0), threading.Event()
-    caller = threading.get_ident()
-
-    def busy():
-        came.release()
-        if threading.get_ident() != here:
-            release.wait(10)
 
     def hold():
-        nonlocal here
-        here = threading.get_ident()
-        parallel(started, busy, 4)
+        came.release()
+        release.wait(60)
 
-    here = caller
-    holder = threading.Thread(target=hold)
+    holder = threading.Thread(target=parallel, args=(started, hold, 4))
     holder.start()
     for _ in range(4):
-        assert came.acquire(timeout=10)
+        assert came.acquire(timeout=30), "helpers never come"
     # All helpers are in that job now: this one is done by its caller alone, at once.
     seen = []
     parallel(started, lambda: seen.append(threading.get_ident()), 4)
-    assert seen == [caller]
+    assert seen == [threading.get_ident()]
     release.set()
-    holder.join(10)
+    holder.join(30)
     assert not holder.is_alive()
 
 
