@@ -175,8 +175,7 @@ class Answerer:
         read = self._prefiller.prefill(question.prompt_text, evidence)
         reply = self._generate(question, read, evidence)
         attributed = self._attribute(question, evidence, read, reply)
-        passages = [one.passage for one in evidence.passages]
-        facts = partial(self._read_facts.of, read.parts, passages)
+        facts = partial(self._read_facts.of, read.passages)
         reply, checked, is_carried = self._checked(reply, attributed, facts)
         warnings = self._warnings(question, evidence, reply, conflict, is_carried=is_carried)
         self._tell(reply, checked)
@@ -251,8 +250,7 @@ class Answerer:
         has_claims = reply.is_found and self._grammar is None
         if reply.form is Form.EXTRACT:  # gains are of the model's words, not of this text
             evidence = [replace(one, gain=None) for one in evidence]
-        limits = self._limits
-        carried = claims_of(reply.text, cited, evidence, limits) if has_claims else ()
+        carried = claims_of(reply.text, cited, evidence, self._limits) if has_claims else ()
         return _Checked(tuple(cited), tuple(unverified), carried)
 
     def _checked(
@@ -262,10 +260,8 @@ class Answerer:
         extract these stay only where the extract itself does."""
         checked = self._check(reply, evidence, read)
         if reply.form is Form.WRITTEN:
-            is_carried = _are_carried(checked.claims)
-            return reply, checked, is_carried
-        limits = self._limits
-        claims = claims_of(reply.words, checked.citations, evidence, limits)
+            return reply, checked, _are_carried(checked.claims)
+        claims = claims_of(reply.words, checked.citations, evidence, self._limits)
         is_carried = _are_carried(claims)
         agrees = is_carried and all(1 in claim.citations for claim in claims)
         if not agrees or checked.unverified:

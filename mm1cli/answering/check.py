@@ -1,6 +1,7 @@
 """The last stage: what an answer says, held against the documents."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from mm1cli.grounding import citations, claims
 from mm1cli.grounding.attribution import Attributed
@@ -18,7 +19,7 @@ def check(
     """The evidence, then what `text` quotes, as citations numbered from 1; and the quotations of
     `text` that stand nowhere, the dates and numbers that do not stand in what was `read`.
 
-    `read` is asked only where `text` has any."""
+    `read` is asked only for those that `evidence` does not have."""
     cited = [
         citations.cite(
             number,
@@ -42,7 +43,8 @@ def check(
         quoted.append(found)
     for number, found in enumerate(quoted, len(cited) + 1):
         cited.append(citations.cite(number, found, found.status, CitationKind.QUOTE))
-    unverified += unknown_facts(text, read)
+    shown = partial(Facts.of, [with_heading(one.passage) for one in evidence])
+    unverified += unknown_facts(text, shown, read)
     return cited, unverified
 
 

@@ -28,12 +28,14 @@ _MOST_CANDIDATES = 1_000
 @dataclass(frozen=True, slots=True)
 class Prefilled:
     """A context that ends where the answer begins, how much of it was there, what is in it and
-    where. `unread_tokens` are of passages that were found, not read, and would have fitted."""
+    where. `passages` are those that were read, None where every document was. `unread_tokens` are
+    of passages that were found, not read, and would have fitted."""
 
     context: Context
     reused_tokens: int
     parts: tuple[PassageRead, ...]
     map: PromptMap
+    passages: tuple[Passage, ...] | None = None
     seconds: float = 0.0
     unread_tokens: int = 0
 
@@ -152,8 +154,9 @@ class Prefiller:
         context = self._engine.new_context()
         context.extend(prompt.token_ids, self._on_prefill)
         more = select(chosen.left, free - chosen.num_tokens, self._cost, beside_chars=0)
-        read = self._passages_read(chosen.passages)
-        return Prefilled(context, 0, read, prompt.map, unread_tokens=more.num_tokens)
+        read, map_ = chosen.passages, prompt.map
+        parts = self._passages_read(read)
+        return Prefilled(context, 0, parts, map_, read, unread_tokens=more.num_tokens)
 
     def _cost(self, passage: Passage) -> int:
         # One more than it may have: texts side by side can be cut otherwise than each alone.

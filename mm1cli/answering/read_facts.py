@@ -5,8 +5,7 @@ from collections.abc import Iterator, Sequence
 from functools import cached_property
 
 from mm1cli.grounding.facts import Facts
-from mm1cli.ingest.corpus import Corpus, Document
-from mm1cli.result import PassageRead
+from mm1cli.ingest.corpus import Corpus
 from mm1cli.retrieval.passages import Passage, with_heading
 
 
@@ -19,24 +18,13 @@ class ReadFacts:
     @cached_property
     def whole(self) -> Facts:
         """Of every document."""
-        return Facts.of(_texts(self._corpus.documents))
+        return Facts.of(self._texts())
 
-    def of(self, parts: Sequence[PassageRead], passages: Sequence[Passage]) -> Facts:
-        """Of `parts`: documents, and such of `passages` as are among them."""
-        documents = {part.path for part in parts if part.locator is None}
-        if len(documents) == len({document.path for document in self._corpus.documents}):
-            return self.whole
-        read = {(part.path, part.locator) for part in parts}
-        texts = [
-            with_heading(passage)
-            for passage in passages
-            if (passage.document.path, passage.locator) in read
-        ]
-        texts += _texts([one for one in self._corpus.documents if one.path in documents])
-        return Facts.of(texts)
+    def of(self, read: Sequence[Passage] | None) -> Facts:
+        """Of the passages that were read; None: every document was."""
+        return self.whole if read is None else Facts.of(map(with_heading, read))
 
-
-def _texts(documents: Sequence[Document]) -> Iterator[str]:
-    for document in documents:
-        yield document.path
-        yield from (block.text for block in document.blocks)
+    def _texts(self) -> Iterator[str]:
+        for document in self._corpus.documents:
+            yield document.path
+            yield from (block.text for block in document.blocks)

@@ -5,7 +5,7 @@ that their spelling may mean: 3/4/2024 is two, 1 July is of any year.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 _MONTHS = (
@@ -74,19 +74,8 @@ class Date:
 
 def dates(text: str) -> Iterator[Date]:
     """Every date in `text`, in the order of the text."""
-    taken: list[tuple[int, int, Date]] = []
-    for form in _FORMS:
-        for match in form.finditer(text):
-            start, end = match.span()
-            if any(start < e and s < end for s, e, _ in taken):
-                continue
-            named = match.groupdict()
-            month = int(named.get("number") or 0) or _NUMBER_OF.get(
-                (named.get("month") or "").lower(), 0
-            )
-            date = Date(int(named["year"]), month, int(named.get("day") or 0))
-            taken.append((start, end, date))
-    yield from (date for _, _, date in sorted(taken))
+    for mention in _found(_FORMS, text):
+        yield from mention.readings
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,15 +89,20 @@ class Mention:
 
 def mentions(text: str) -> list[Mention]:
     """Every date in `text`, in its order, also those without a year."""
-    taken: list[Mention] = []
-    for form in _MENTIONS:
+    return _found(_MENTIONS, text)
+
+
+def _found(forms: Sequence[re.Pattern[str]], text: str) -> list[Mention]:
+    """By the first of `forms` that has a place, in the order of the text."""
+    found: list[Mention] = []
+    is_taken = bytearray(len(text))  # looked up, not searched: a log has a date in each line
+    for form in forms:
         for match in form.finditer(text):
             start, end = match.span()
-            if any(start < one.end and one.start < end for one in taken):
-                continue
-            if readings := _readings(match.groupdict()):
-                taken.append(Mention(start, end, readings))
-    return sorted(taken, key=lambda one: one.start)
+            if is_taken.find(1, start, end) < 0 and (readings := _readings(match.groupdict())):
+                found.append(Mention(start, end, readings))
+                is_taken[start:end] = bytes([1]) * (end - start)
+    return sorted(found, key=lambda one: one.start)
 
 
 def _readings(named: dict[str, str | None]) -> tuple[Date, ...]:

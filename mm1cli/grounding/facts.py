@@ -174,11 +174,12 @@ def _implied(date: Date) -> set[Date]:
     return implied
 
 
-def unknown_facts(text: str, known: Callable[[], Facts]) -> list[str]:
-    """The dates and numbers of `text` that do not stand in `known`, as they are written, once each;
-    `known` is asked only if there are any. A rate is neither."""
-    said = [fact for fact in facts(text) if fact.kind != "rate"]
-    if not said:
-        return []
-    there = known()
-    return list(dict.fromkeys(fact.text for fact in said if not there.states(fact)))
+def unknown_facts(text: str, *known: Callable[[], Facts]) -> list[str]:
+    """The dates and numbers of `text` that stand in none of `known`, as they are written, once
+    each; each is asked only if the ones before leave any. A rate is neither."""
+    left = [fact for fact in facts(text) if fact.kind != "rate"]
+    for ask in known:
+        if left:
+            there = ask()
+            left = [fact for fact in left if not there.states(fact)]
+    return list(dict.fromkeys(fact.text for fact in left))

@@ -19,13 +19,10 @@ class GainThresholds:
 
 
 UNMEASURED: Final = GainThresholds(gain=1.5, lead=1.5, coverage=0.7)
-_MEASURED: Final = {
-    "mini": GainThresholds(gain=0.75, lead=0.9, coverage=0.5),
-    "small": GainThresholds(gain=0.75, lead=0.9, coverage=0.5),
-    "coder": GainThresholds(gain=0.75, lead=0.9, coverage=0.5),
-}
+MEASURED: Final = GainThresholds(gain=0.75, lead=0.9, coverage=0.5)
+_MODELS: Final = frozenset({"mini", "small", "coder"})
 
 
 def thresholds(model: str) -> GainThresholds:
     """Those of a model that was measured, by its catalogue name."""
-    return _MEASURED.get(model, UNMEASURED)
+    return MEASURED if model in _MODELS else UNMEASURED

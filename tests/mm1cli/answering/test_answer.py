@@ -13,11 +13,11 @@ from mm1cli.answering.prompt import frame_tokens
 from mm1cli.answering.question import Question
 from mm1cli.answering.read_facts import ReadFacts
 from mm1cli.errors import BudgetError
-from mm1cli.grounding.facts import Facts, unknown_facts
+from mm1cli.grounding.facts import unknown_facts
 from mm1cli.ingest import read_corpus
 from mm1cli.ingest.manifest import ReadingPlan
 from mm1cli.ingest.pack import pack
-from mm1cli.result import CitationKind, PassageRead
+from mm1cli.result import CitationKind
 from mm1cli.retrieval.passages import passages
 from mm1cli.settings import Settings
 
@@ -177,14 +177,42 @@ def test_a_number_is_held_against_what_was_read_for_the_answer(reader, engine, m
     monkeypatch.setattr(engine, "decode", lambda context, **options: Saying("It cost 48.2 crowns."))
     read = reader(ReadingPlan.RETRIEVAL)
     assert read.answer(Question(QUESTIONS[1])).unverified == ()
-    monkeypatch.setattr(ReadFacts, "of", lambda *read: Facts())
-    assert read.answer(Question(QUESTIONS[1])).unverified == ("48.2 crowns",)
+    monkeypatch.setattr(engine, "decode", lambda context, **options: Saying("It cost 47 crowns."))
+    assert read.answer(Question(QUESTIONS[1])).unverified == ("47 crowns",)
+
+
+def test_what_was_read_beside_a_passage_counts_and_what_was_not_does_not(engine, monkeypatch):
+    """Red: numbers of widened passages are called unread, or those of the whole corpus read."""
+    lines = [f"Toll {1000 + number} was paid at the bridge." for number in range(300)]
+    packed = pack(corpus("\n".join(lines)), engine.tokenizer)
+    settings, sink = replace(SETTINGS, context_tokens=2000), output.make_sink("text", True)
+    answerer = Answerer(engine, packed, ReadingPlan.RETRIEVAL, settings, sink)
+    question = Question("which toll was paid?")
+    monkeypatch.setattr(engine, "decode", lambda context, **options: Saying("None."))
+    read = answerer.answer(question).read
+    places = {at for part in read for at in range(part.locator.first - 1, part.locator.last)}
+    assert places and len(places) < len(lines)
+    first = next(at for at in range(len(lines)) if at not in places)
+    for there in (min(places), max(places)):
+        text = f"Toll {1000 + there}, not {1000 + first}."
+        monkeypatch.setattr(engine, "decode", lambda context, text=text, **options: Saying(text))
+        assert answerer.answer(question).unverified == (str(1000 + first),)
 
 
 def test_only_passages_that_were_read_count():
     """Red: a passage that was found, but had no room, vouches for a number."""
-    found = passages(corpus("The rent is 18,450.", "The rent is 19,999."))
-    read = [PassageRead(found[0].document.path, found[0].locator, 5)]
-    known = ReadFacts(corpus("The rent is 18,450.", "The rent is 19,999.")).of(read, found)
-    said = unknown_facts("18,450 or 19,999", lambda: known)
-    assert said == ["19,999"]
+    documents = corpus("The rent is 18,450.", "The rent is 19,999.")
+    known = ReadFacts(documents)
+    read = passages(documents)[:1]
+    assert unknown_facts("18,450 or 19,999", lambda: known.of(read)) == ["19,999"]
+    assert unknown_facts("18,450 or 19,999", lambda: known.of(None)) == []
+
+
+def test_everything_that_was_read_is_parsed_only_for_what_the_evidence_lacks(engine, monkeypatch):
+    """Red: each answer with a number parses a million tokens."""
+    packed = pack(corpus("Toll 1001 was paid at the bridge."), engine.tokenizer)
+    sink = output.make_sink("text", True)
+    answerer = Answerer(engine, packed, ReadingPlan.WHOLE, SETTINGS, sink)
+    monkeypatch.setattr(ReadFacts, "of", lambda *_: pytest.fail("parsed"))
+    monkeypatch.setattr(engine, "decode", lambda context, **options: Saying("Toll 1001."))
+    assert answerer.answer(Question(QUESTIONS[1])).unverified == ()

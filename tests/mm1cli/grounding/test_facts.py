@@ -1,5 +1,7 @@
 """Red here means that a wrong number passes as read, or a right one is called invented."""
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -81,3 +83,11 @@ def test_a_number_is_known_only_if_it_was_read(number, other):
     """Red: a part of another number passes as the number."""
     known = unknown(f"x {number:,} y", f"There were {other} boats") == []
     assert known == (number == other)
+
+
+def test_a_log_with_a_date_in_each_line_is_read_in_time():
+    """Red: each date is held against all before it, and a log takes minutes."""
+    text = "\n".join(f"2024-03-{1 + n % 28:02} 12:00 line {n}" for n in range(20_000))
+    begun = time.process_time()
+    assert len(mentions(text)) == 20_000
+    assert time.process_time() - begun < 10
