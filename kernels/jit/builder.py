@@ -94,6 +94,15 @@ class _Address(ir.CastInstr):  # type: ignore[misc]
         return self._kind
 
 
+def call_address(
+    b: ir.IRBuilder, address: ir.Value, kind: ir.FunctionType, arguments: Sequence[ir.Value]
+) -> None:
+    """Calls the C function of `kind` at `address`, an integer."""
+    function = _Address(b.block, address, kind)
+    b._insert(function)
+    b.call(function, arguments)
+
+
 class FunctionBuilder:
     """A function that is being written. Its argument points to 64-bit fields of a `ctypes` struct:
     addresses, then integers."""
@@ -120,9 +129,7 @@ class FunctionBuilder:
     def call(self, address: ir.Value, arguments: list[ir.Value]) -> None:
         """The C function at `address`, an integer."""
         kind = ir.FunctionType(ir.VoidType(), [argument.type for argument in arguments])
-        function = _Address(self.b.block, address, kind)
-        self.b._insert(function)
-        self.b.call(function, arguments)
+        call_address(self.b, address, kind, arguments)
 
     @contextmanager
     def work_stealing_loop(

@@ -17,7 +17,6 @@ import threading
 from collections.abc import Callable
 from ctypes import Structure, c_int64
 from functools import cache
-from typing import Any
 
 from llvmlite import ir
 
@@ -86,7 +85,7 @@ class _Writer:
         self.function = function
         self.b = b = ir.IRBuilder(function.append_basic_block())
         self.number = I64(number)
-        self.call = b.inttoptr(I64(call), POINTER)
+        self.system_call = I64(call)
         base = b.inttoptr(I64(memory), POINTER)
         self.words = {
             name: b.gep(base, [I32(index)], source_etype=I64) for name, index in _WORDS.items()
@@ -112,10 +111,12 @@ class _Writer:
         place, nothing = self.words[name], POINTER(None)
         wide = value if value.type == I64 else self.b.zext(value, I64)
         operands = [self.number, place, I64(operation), wide, nothing, nothing, I64(0)]
-        self.b.call(_typed(self.b, self.call, kind), operands)
+        builder.call_address(self.b, self.system_call, kind, operands)
 
     def invoke(self, function: ir.Value, argument: ir.Value) -> None:
-        self.b.call(_typed(self.b, function, ir.FunctionType(ir.VoidType(), [POINTER])), [argument])
+        """`function` is an address, as an integer."""
+        kind = ir.FunctionType(ir.VoidType(), [POINTER])
+        builder.call_address(self.b, function, kind, [argument])
 
     def pause(self) -> None:
         """Leaves the core to its other hardware thread for a moment."""
@@ -162,16 +163,17 @@ class _Writer:
         """What GOMP_parallel does: the job on this thread, and on helpers that come in time."""
         b = self.b
         job, argument, count, _ = self.function.args
+        address = b.ptrtoint(job, I64)
         ask, alone, shared, wake, run, done = self.blocks(6)
         b.cbranch(b.icmp_signed(">", count, I32(1)), ask, alone)
         b.position_at_end(ask)
         b.cbranch(self.replace("busy", I64(0), I64(1)), shared, alone)
         b.position_at_end(alone)  # also within a job, and beside another thread's
-        self.invoke(job, argument)
+        self.invoke(address, argument)
         b.ret_void()
         b.position_at_end(shared)
         helpers = b.sext(b.sub(count, I32(1)), I64)
-        self.store(b.ptrtoint(job, I64), "function")
+        self.store(address, "function")
         self.store(b.ptrtoint(argument, I64), "argument")
         self.store(b.mul(helpers, I64(_ROOM)), "state")
         self.add("jobs", 1)
@@ -179,7 +181,7 @@ class _Writer:
         b.position_at_end(wake)
         self.futex("jobs", _WAKE, helpers)
         self.enter(run)
-        self.invoke(job, argument)
+        self.invoke(address, argument)
         b.atomic_rmw("or", self.words["state"], I64(_CLOSED), "seq_cst")
 
         def are_all_out() -> tuple[ir.Value, ir.Value]:
@@ -220,9 +222,7 @@ class _Writer:
         taken = self.replace("state", state, b.add(state, I64(_INSIDE - _ROOM)))
         b.cbranch(taken, inside, ask)
         b.position_at_end(inside)
-        self.invoke(
-            b.inttoptr(self.load("function"), POINTER), b.inttoptr(self.load("argument"), POINTER)
-        )
+        self.invoke(self.load("function"), b.inttoptr(self.load("argument"), POINTER))
         left = b.trunc(self.add("state", -_INSIDE), I32)
         b.cbranch(b.icmp_signed("==", left, I32(_INSIDE + _CLOSED)), last, wait)
         b.position_at_end(last)
@@ -237,24 +237,6 @@ class _Writer:
         self.add("jobs", 1)
         self.futex("jobs", _WAKE, I64(_ALL))
         self.b.ret_void()
-
-
-class _Typed(ir.CastInstr):  # type: ignore[misc]
-    """A pointer as that of a C function, which LLVM's opaque pointers do not tell."""
-
-    def __init__(self, block: ir.Block, value: ir.Value, kind: ir.FunctionType) -> None:
-        super().__init__(block, "bitcast", value, POINTER)
-        self._kind = kind
-
-    @property
-    def function_type(self) -> ir.FunctionType:
-        return self._kind
-
-
-def _typed(b: ir.IRBuilder, value: ir.Value, kind: ir.FunctionType) -> Any:  # noqa: ANN401
-    function = _Typed(b.block, value, kind)
-    b._insert(function)
-    return function
 
 
 def _syscall() -> int:

@@ -95,7 +95,7 @@ class Answerer:
         self._engine, self._packed, self._plan = engine, packed, plan
         self._settings, self._sink = settings, sink
         self._focus = Focus.of(settings.focus)
-        self._retriever = retriever or Retriever(engine, packed.corpus)
+        self._retriever = retriever or Retriever(engine, packed.corpus, sink.progress)
         self._num_quotes = num_quotes
         self._ability = ability.measured(engine.fingerprint)
         self._limits = thresholds("" if self._ability is None else self._ability.name)

@@ -12,7 +12,9 @@ from functools import cmp_to_key
 
 from mm1cli.grounding import document_dates
 from mm1cli.grounding.citations import numbers
+from mm1cli.grounding.dates import MONTH_OF
 from mm1cli.grounding.document_dates import Age
+from mm1cli.grounding.words import STOPWORDS
 from mm1cli.retrieval.passages import Passage, Ranked
 from mm1cli.retrieval.retriever import Evidence
 
@@ -20,18 +22,9 @@ NEAR = 1.0  # nats per token: a piece that scores so much below the best does no
 MOST_SIDES = 3
 _LEAST_SHARED = 0.6  # of the shorter sentence's words
 _STEM = 5
-_MONTHS = (
-    "january february march april may june july august september october november december "
-    "monday tuesday wednesday thursday friday saturday sunday"
-)
-_CALENDAR = frozenset(word[:_STEM] for word in _MONTHS.split())
-_FUNCTION_WORDS = (
-    "a all also an and any are as at be been being by can did do does each for from had has have "
-    "her his how in into is it its long many may much must not now of on only or our per than that "
-    "the their then there these they this those to was were what when where which who whom whose "
-    "why will with would your dr mr mrs ms"
-)
-_STOP = frozenset(_FUNCTION_WORDS.split())
+_DAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
+_CALENDAR = frozenset(word[:_STEM] for word in (*MONTH_OF, *_DAYS))
+_STOP = STOPWORDS | {"any", "how", "long", "many", "much", "why"}
 _WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)?")
 _NAME = re.compile(r"(?<![.!?:]\s)(?<!^)\b[A-ZÀ-Þ][^\W\d_]+")
 _ISO_DATE = re.compile(r"\b\d{4}-\d\d-\d\d\b")

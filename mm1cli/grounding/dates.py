@@ -23,10 +23,10 @@ _MONTHS = (
     "december dezember décembre decembre dec dez",
 )
 _DAYS = range(1, 32)
-_NUMBER_OF = {name: i for i, names in enumerate(_MONTHS, 1) for name in names.split()}
+MONTH_OF = {name: i for i, names in enumerate(_MONTHS, 1) for name in names.split()}
 _YEAR = r"(?P<year>1[0-9]{3}|20[0-9]{2})(?![\d.,]*\d)"
 _DAY = r"(?P<day>0?[1-9]|[12][0-9]|3[01])"
-_NAME = rf"(?P<month>{'|'.join(sorted(_NUMBER_OF, key=len, reverse=True))})\b\.?"
+_NAME = rf"(?P<month>{'|'.join(sorted(MONTH_OF, key=len, reverse=True))})\b\.?"
 # Longest forms first: what one form has taken is not read again by another.
 _FORMS = [
     re.compile(pattern, re.IGNORECASE)
@@ -113,5 +113,5 @@ def _readings(named: dict[str, str | None]) -> tuple[Date, ...]:
             (day, month) for day, month in (pair, pair[::-1]) if day in _DAYS and 0 < month < 13
         }
         return tuple(Date(year, month, day) for day, month in sorted(days))
-    month = int(named.get("number") or 0) or _NUMBER_OF.get((named.get("month") or "").lower(), 0)
+    month = int(named.get("number") or 0) or MONTH_OF.get((named.get("month") or "").lower(), 0)
     return (Date(year, month, int(named.get("day") or 0)),)

@@ -1,6 +1,6 @@
 """The headings of source code: the definitions that lines stand in, as the grammars see them."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from math import inf
 
 from mm1cli.code.grammars import grammar_of
@@ -10,10 +10,13 @@ from mm1cli.ingest.corpus import Corpus
 from mm1cli.retrieval.passages import Outline
 
 
-def outlines(corpus: Corpus) -> list[Outline]:
+def outlines(
+    corpus: Corpus, on_parsed: Callable[[int, int], None] = lambda _done, _total: None
+) -> list[Outline]:
     """For each document, from which offset of its text on which definitions are around.
 
     Empty for what is no source code, or cannot be parsed. Parses in child processes: see `parsing`.
+    `on_parsed` gets how many files are, and of how many.
     """
     has_cpp = any(document.kind in ("cpp", "cuda") for document in corpus.documents)
     grammars = [
@@ -24,8 +27,12 @@ def outlines(corpus: Corpus) -> list[Outline]:
     jobs = [pair for pair in zip(corpus.documents, grammars, strict=True) if pair[1]]
     parsed = parse_all(jobs) if jobs else iter(())
     found: list[Outline] = []
+    num_parsed = 0
     for document, grammar in zip(corpus.documents, grammars, strict=True):
         outcome = next(parsed) if grammar else None
+        if grammar:
+            num_parsed += 1
+            on_parsed(num_parsed, len(jobs))
         definitions = outcome.definitions if isinstance(outcome, Parsed) else ()
         found.append(_outline(definitions, source_text(document)) if definitions else ())
     return found

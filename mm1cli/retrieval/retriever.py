@@ -23,6 +23,8 @@ NUM_PASSAGES = 3  # of these, passages whose sentences it judges as well
 NUM_PIECES = 5  # of evidence that are told apart
 PIECE_SENTENCES = 2  # "It cost 48 million." needs the sentence before it
 
+OnProgress = Callable[[str, int, int, str], None]
+
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
@@ -42,8 +44,15 @@ class Evidence:
 class Retriever:
     """Finds evidence in one corpus."""
 
-    def __init__(self, engine: Engine, corpus: Corpus) -> None:
-        self._index = Bm25Index(passages(corpus, outlines(corpus)))
+    def __init__(
+        self, engine: Engine, corpus: Corpus, on_progress: OnProgress = lambda *_: None
+    ) -> None:
+        """`on_progress` gets what is done, how many, of how many, and of what."""
+
+        def on_parsed(done: int, total: int) -> None:
+            on_progress("parsing code", done, total, "files")
+
+        self._index = Bm25Index(passages(corpus, outlines(corpus, on_parsed)))
         self._reranker = Reranker(engine)
 
     def most_tokens(self, num_passages: int) -> int:
@@ -53,13 +62,11 @@ class Retriever:
     def find(
         self,
         question: str,
-        on_progress: Callable[[str, int, int, str], None],
+        on_progress: OnProgress,
         num_passages: int = NUM_PASSAGES,
     ) -> Evidence:
         """Up to `num_passages` passages that share words with the question (at least
         `NUM_CANDIDATES` passages, if there are so many), and up to `NUM_PIECES` pieces.
-
-        `on_progress` gets what is done, how many, of how many, and of what.
         """
         parts = question_parts(question)
         found = [
@@ -76,7 +83,7 @@ class Retriever:
         self,
         question: str,
         words: str,
-        on_progress: Callable[[str, int, int, str], None],
+        on_progress: OnProgress,
         num_passages: int,
     ) -> Evidence:
         candidates = self._index.scored(words, max(NUM_CANDIDATES, num_passages))
