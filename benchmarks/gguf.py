@@ -1,12 +1,12 @@
 """A GGUF file run by mm1 where it lies, and by llama.cpp: same file, same tokens, in turns.
 
-    python -m benchmarks.gguf FILE [--lengths 512 2048 8192] [--rounds 3] [--threads 2]
+    python -m benchmarks.gguf FILE [--lengths 512 2048 8192] [--rounds 3] [--threads 2] [--busy N]
     python -m benchmarks.gguf FILE --logprobs TEXT [--float32 FILE]
 
 Each side runs in a process of its own and the best round counts. Prefill is held against a large
 float32 product, decode (16 tokens behind the prompt) against the rate at which memory is read, both
 measured in the same run; of the file all but the embedding is read for a token. llama.cpp is the
-llama-server of xllamacpp.
+llama-server of xllamacpp. --busy has N other processes want a core each, as on a machine in use.
 
 --logprobs compares log-probabilities over the first 400 tokens of TEXT at 13 places: mm1's and
 llama-server's on the file, each with llama-server's on the same weights as float32, which are
@@ -83,6 +83,19 @@ def llama(file: Path, length: int, threads: int) -> dict[str, float]:
         timings = asked(at, body | {"cache_prompt": False})["timings"]
     prefill, decode = timings["prompt_per_second"], timings["predicted_per_second"]
     return {"prefill": prefill, "decode": decode, "open": opened_s}
+
+
+@contextmanager
+def busy(num_processes: int) -> Iterator[None]:
+    """Beside so many that compute and never wait."""
+    command = [sys.executable, "-c", "while True: pass"]
+    others = [subprocess.Popen(command) for _ in range(num_processes)]
+    try:
+        yield
+    finally:
+        for other in others:
+            other.kill()
+            other.wait()
 
 
 @contextmanager
@@ -238,6 +251,7 @@ def main() -> None:
     parser.add_argument("--lengths", type=int, nargs="+", default=[512, 2048])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--busy", type=int, default=0)
     parser.add_argument("--logprobs", type=Path)
     parser.add_argument("--float32", type=Path)
     parser.add_argument("--side", choices=SIDES)
@@ -248,7 +262,8 @@ def main() -> None:
         print(json.dumps(found | {"memory": machine.peak_bytes() / 1e9}), flush=True)
         os._exit(0)
     if arguments.logprobs is None:
-        speeds(file, arguments.lengths, arguments.rounds, threads)
+        with busy(arguments.busy):
+            speeds(file, arguments.lengths, arguments.rounds, threads)
         return
     as_float32 = arguments.float32 or file.with_suffix(".float32.gguf")
     logprobs(file, arguments.logprobs, as_float32, threads)
