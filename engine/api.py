@@ -36,14 +36,17 @@ from engine.protocols import (
     Piece,
     Quotes,
     SavedContext,
+    SelectedBlock,
     StopReason,
     SuffixArray,
     Tokenizer,
     TokenScores,
     Turn,
 )
+from engine.selection import MOST_TOKENS, Selection
 
 __all__ = [
+    "MOST_TOKENS",
     "BuildResult",
     "Capabilities",
     "CheckpointError",
@@ -66,6 +69,8 @@ __all__ = [
     "Quotes",
     "RoomError",
     "SavedContext",
+    "SelectedBlock",
+    "Selection",
     "StopReason",
     "StoreError",
     "SuffixArray",
@@ -74,6 +79,7 @@ __all__ = [
     "TokenizerError",
     "Turn",
     "check_schema",
+    "fingerprint",
     "max_positions",
     "num_parameters",
     "open_engine",
@@ -99,6 +105,7 @@ def open_engine(
     chunk_tokens: int = 1024,
     threads: int | None = None,
     kv: str | None = None,
+    selection: Selection | None = None,
     num_tokens: int = 0,
     is_mapped: bool = False,
     spill_folder: Path | None = None,
@@ -113,6 +120,7 @@ def open_engine(
         chunk_tokens=chunk_tokens,
         threads=threads,
         kv=kv,
+        selection=selection,
         num_tokens=num_tokens,
         is_mapped=is_mapped,
         spill_folder=spill_folder,
@@ -132,6 +140,13 @@ def max_positions(model: Path) -> int:
     from engine.model_source import read_config
 
     return read_config(model).max_positions
+
+
+def fingerprint(model: Path) -> str:
+    """`Engine.fingerprint` of `model`; its weights are not read. Raises EngineError."""
+    from engine.engine import fingerprint as of
+
+    return of(model)
 
 
 def num_parameters(model: Path) -> int:
@@ -192,6 +207,7 @@ def saved_context(folder: Path) -> SavedContext:
         compatibility.fingerprint,
         compatibility.chunk_tokens,
         compatibility.kv,
+        compatibility.selection,
     )
 
 

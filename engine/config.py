@@ -3,9 +3,13 @@
 from dataclasses import dataclass
 from enum import StrEnum
 from math import inf
+from typing import TYPE_CHECKING
 
 from engine.errors import ConfigError
 from engine.quantized.forms import UNQUANTIZED, Quantization
+
+if TYPE_CHECKING:
+    from engine.selection import Selection
 
 
 class Mixer(StrEnum):
@@ -105,6 +109,10 @@ class SoftmaxOptions:
     size. With `log_scale_base` a > 0, q at position p is multiplied by
     log(max(p - n, 0) + a) / log(a), n being `log_scale_from_tokens`: 1 up to there, growing without
     a jump (arXiv 2601.22156, with n = 0).
+
+    Past position `sink_distance` > 0 sinks are seen as if that far away; with `selected_distance`
+    > 0 question and answer do not see everything, but what was selected, as if that far away (see
+    engine/selection.py).
     """
 
     rotary_frequencies: tuple[float, ...] | None = None
@@ -120,6 +128,8 @@ class SoftmaxOptions:
     sliding_window: bool = False
     log_scale_base: float = 0.0
     log_scale_from_tokens: int = 0
+    sink_distance: int = 0
+    selected_distance: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +200,7 @@ class ModelConfig:
     `num_experts` 0 is one dense MLP of `mlp_size`, gated by `activation`; the weights of the chosen
     experts sum to 1 if `normalize_router`.
     `max_positions` is the length the model was trained for. `quantization` says which weights the
-    checkpoint holds in few bits.
+    checkpoint holds in few bits. With `selection` the question selects what is seen of documents.
     """
 
     family: str
@@ -220,6 +230,7 @@ class ModelConfig:
     max_positions: int = 0
     eos_ids: tuple[int, ...] = ()
     quantization: Quantization = UNQUANTIZED
+    selection: "Selection | None" = None
 
     def __post_init__(self) -> None:
         for name, largest in _LARGEST.items():
@@ -322,6 +333,11 @@ class ModelConfig:
     def dense_size(self, layer: int) -> int:
         """Width of the MLP of a layer without experts."""
         return self.layers[layer].dense_mlp_size or self.mlp_size
+
+    def frequencies_of(self, layer: int) -> tuple[float, ...]:
+        """Of a softmax layer's rotation."""
+        own = self.layers[layer].softmax.rotary_frequencies
+        return self.rotary_frequencies if own is None else own
 
     @property
     def num_layers(self) -> int:

@@ -6,7 +6,7 @@ from contextlib import closing
 import torch
 from torch import Tensor
 
-from engine import scheduler
+from engine import retrieval_head, scheduler
 from engine.activations import ActivationBuffer
 from engine.errors import EngineError
 from engine.layers.delta import DeltaState
@@ -17,6 +17,7 @@ from engine.model import LayerState, Model
 from engine.pipeline_parallel.model import StagedModel
 from engine.pipeline_parallel.pipeline import pipelined
 from engine.prefill import PrefillRequest, chunk_major, layer_major
+from engine.protocols import SelectedBlock
 
 OnProgress = Callable[[int, int], None]
 OnScores = Callable[[TokenScores], None]
@@ -168,6 +169,17 @@ class Context:
         for state in self._states:
             if isinstance(state, KVCache) and state.global_attention_from is None:
                 state.global_attention_from = len(self)
+
+    @torch.inference_mode()
+    def select(self, token_ids: Sequence[int]) -> list[SelectedBlock]:
+        """The blocks of the documents that `token_ids`, a question to come next, selects: what it
+        and its answer will see of them beside sinks and window. Best first; [] where the model
+        selects nothing, or everything is seen anyway.
+
+        Ends the documents where nothing has. What was selected before is forgotten.
+        """
+        self.end_of_documents()
+        return retrieval_head.select(self, token_ids)
 
     @torch.inference_mode()
     def score(self, token_ids: Sequence[int]) -> Tensor:

@@ -14,6 +14,7 @@ from engine import protocols
 from engine.errors import EngineError, TokenizerError
 from engine.model_source import is_gguf, open_checkpoint, raw_config, read_config
 from engine.protocols import Capabilities, ContextPlan, IoStats, Quotes
+from engine.selection import Selection, selecting
 from engine.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -38,7 +39,8 @@ class Engine:
     How it lies on `device` with a context of `num_tokens`, which `is_mapped` if it will be saved
     while it grows, is planned first (`placement`) and refused if it cannot be done. Several devices
     ("cuda:0,cuda:1") share the layers; "cuda" is the first GPU, or all where that is too small.
-    Keys and values are kept in `kv`: int8, or the dtype of the matmuls, as without it.
+    Keys and values are kept in `kv`: int8, or the dtype of the matmuls, as without it. With
+    `selection` documents are read by windows, and the question selects what it sees of them.
     `on_progress` gets bytes loaded and in all. `fingerprint` is a hash of config, tensor index and
     tokenizer: engines with the same one read and write alike.
     `dtype_reason` says why matmuls run in the dtype they run in. Raises EngineError in one line
@@ -58,6 +60,7 @@ class Engine:
         chunk_tokens: int = 1024,
         threads: int | None = None,
         kv: str | None = None,
+        selection: Selection | None = None,
         num_tokens: int = 0,
         is_mapped: bool = False,
         pool_bytes: int | None = None,
@@ -77,6 +80,7 @@ class Engine:
         self.directory = directory
         self.chunk_tokens = chunk_tokens
         self.config = read_config(directory)
+        self._read_config = self.config if selection is None else selecting(self.config, selection)
         self.tokenizer = Tokenizer(directory)
         if self.tokenizer.vocab_size > self.config.vocab_size:
             raise TokenizerError(
@@ -113,15 +117,20 @@ class Engine:
         self.placement: Placement = self._plan(num_tokens, is_mapped, streams)
         if pool_bytes is None:
             placement.check(self.placement)
+        # Where layers come and go all contexts are read alike; else only those to select from.
+        is_resident = not self.placement.is_streamed and len(places) == 1
         self._model = open_model(
             checkpoint,
-            self.config,
+            self.config if is_resident else self._read_config,
             self.placement,
             dtype=dtype,
             pool_bytes=pool_bytes,
             spill_folder=spill_folder,
             on_progress=on_progress,
         )
+        self._reader = self._model
+        if self._model.config is not self._read_config:
+            self._reader = self._model.with_options(self._read_config)
         self._suppressed = self._model.suppressed_ids()
         self._stop_ids = frozenset(self.config.eos_ids + self.tokenizer.eos_ids())
         self._quotation_tokens: QuoteTokens | None = None
@@ -144,11 +153,18 @@ class Engine:
         """The number of positions the model was trained for."""
         return self.config.max_positions
 
-    def new_context(self) -> "Context":
+    @property
+    def max_tokens(self) -> int:
+        """The longest context that is saved or read whole: more, where questions select from it."""
+        return self._read_config.max_positions
+
+    def new_context(self, *, is_saved_kind: bool = False) -> "Context":
+        """`is_saved_kind`: as `build_context` makes them, to be selected from if those are."""
         from engine.context import Context
         from engine.store.state_tensors import kv_dtype
 
-        return Context(self._model, self.chunk_tokens, kv_dtype=kv_dtype(self.kv))
+        model = self._reader if is_saved_kind else self._model
+        return Context(model, self.chunk_tokens, kv_dtype=kv_dtype(self.kv))
 
     def check_memory(self, num_tokens: int) -> None:
         """Raises PlacementError if a context of so many tokens that is not saved does not fit."""
@@ -183,7 +199,7 @@ class Engine:
         from engine.store.state_tensors import kv_dtype
 
         return placement.plan(
-            self.config,
+            self._read_config,
             num_tokens,
             self.chunk_tokens,
             self._dtype,
@@ -205,8 +221,10 @@ class Engine:
         """What a saved context must share with this engine to be of use to it."""
         from engine.store.manifest import NO_KV, Compatibility
 
-        kv = self.kv if self.config.num_full_kv_layers else NO_KV
-        return Compatibility(self.fingerprint, self.chunk_tokens, kv)
+        kv = self.kv if self._read_config.num_full_kv_layers else NO_KV
+        selection = self._read_config.selection
+        chosen = "" if selection is None else selection.dumps()
+        return Compatibility(self.fingerprint, self.chunk_tokens, kv, chosen)
 
     def build_context(
         self,
@@ -221,7 +239,7 @@ class Engine:
         """A context that is saved in `folder` while it is read; see `Store.build`."""
         from engine.store.store import Store
 
-        store = Store(folder, self._model, self.compatibility)
+        store = Store(folder, self._reader, self.compatibility)
         return store.build(
             plan,
             others=others,
@@ -234,7 +252,7 @@ class Engine:
         """What a saved context of so many tokens takes on disk, to a few per cent."""
         from engine.store.state_tensors import num_bytes
 
-        return num_bytes(self._model, num_tokens, self.compatibility.kv)
+        return num_bytes(self._reader, num_tokens, self.compatibility.kv)
 
     def context_name(self, token_ids: Sequence[int]) -> str:
         """A file name that only a context of these tokens and this engine has."""
@@ -247,7 +265,7 @@ class Engine:
         """The context saved in `folder`; see `Store.open`."""
         from engine.store.store import Store
 
-        return Store(folder, self._model, self.compatibility).open()
+        return Store(folder, self._reader, self.compatibility).open()
 
     @cached_property
     def _token_bytes(self) -> "TokenBytes":
@@ -333,17 +351,19 @@ class Engine:
         """An answer that continues `context`; iterate over it for text. See `Decoding`.
 
         `max_positions` ends the answer when the context holds so many tokens; by default the
-        length the model was trained for. `stop_ids` end it beside those of the model.
+        length the model was trained for, or, in a context to select from, `max_tokens`.
+        `stop_ids` end it beside those of the model.
         """
         from engine.context import Context
         from engine.decode import Decoding, Sampler, Sampling
 
+        own = _own(context, Context)
         return Decoding(
-            _own(context, Context),
+            own,
             self.tokenizer,
             Sampler(Sampling(temperature, top_p, seed), self._suppressed),
             max_tokens=max_tokens,
-            max_positions=max_positions or self.config.max_positions,
+            max_positions=max_positions or own.model.config.max_positions,
             stop_ids=self._stop_ids | frozenset(stop_ids),
             stop_texts=stop_texts,
             constraint=self.mask(constraint),
@@ -381,6 +401,11 @@ def check_tensors(directory: Path) -> int:
     checkpoint = open_checkpoint(directory)
     meta_model(checkpoint, read_config(directory))
     return len(checkpoint.tensors)
+
+
+def fingerprint(directory: Path) -> str:
+    """Of the engine of the model in `directory`; reads no weights. Raises EngineError."""
+    return _fingerprint(directory, open_checkpoint(directory).fingerprint())
 
 
 def _own(value: object, kind: type[T]) -> T:

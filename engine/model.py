@@ -9,8 +9,10 @@ engine/cuda_graph.py). B independent sequences of equal length may stand beside 
 """
 
 from collections.abc import Iterator, Sequence
+from copy import copy
 from dataclasses import replace
 from itertools import islice
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -209,6 +211,16 @@ class Model(nn.Module):
         scale = self.config.embed_scale
         return hidden if scale == 1.0 else hidden * scale
 
+    def with_options(self, config: ModelConfig) -> "Model":
+        """A model of the same weights, not copied, that runs by `config`, which differs from this
+        one's in options of softmax layers only. For models that are neither streamed nor staged."""
+        twin = _shallow(self)
+        twin.config = config
+        twin.layers = nn.ModuleList(
+            _with_options(layer, one) for layer, one in zip(self.layers, config.layers, strict=True)
+        )
+        return twin
+
     def logits(self, hidden: Tensor) -> Tensor:
         """float32 scores [..., vocab] of the next token after each row of `hidden` [..., D]."""
         with torch.autocast(hidden.device.type, enabled=False):
@@ -248,6 +260,25 @@ class Model(nn.Module):
         ids = is_zero.nonzero().flatten()
         is_zero[ids] = (kernels.embedding(ids, weight) == 0).all(dim=1)
         return is_zero
+
+
+M = TypeVar("M", bound=nn.Module)
+
+
+def _shallow(module: M) -> M:
+    twin = copy(module)
+    twin._modules = dict(module._modules)
+    return twin
+
+
+def _with_options(layer: nn.Module, config: LayerConfig) -> nn.Module:
+    twin = _shallow(layer)
+    assert isinstance(twin, Layer)
+    twin.config = config
+    if isinstance(twin.mixer, SoftmaxAttention):
+        twin.mixer = _shallow(twin.mixer)
+        twin.mixer.options = config.softmax
+    return twin
 
 
 def _set(module: nn.Module, name: str, weight: Tensor | kernels.PackedWeight) -> None:

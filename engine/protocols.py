@@ -83,6 +83,15 @@ class TokenScores(Protocol):
 OnScores = Callable[[TokenScores], None]
 
 
+@dataclass(frozen=True, slots=True)
+class SelectedBlock:
+    """Tokens `start` .. `end` - 1 of a context, and the share of the scan that fell on them."""
+
+    start: int
+    end: int
+    mass: float
+
+
 class Context(Protocol):
     """Tokens that a model has read. Append-only; a fork costs little and grows apart."""
 
@@ -108,6 +117,10 @@ class Context(Protocol):
 
     def end_of_documents(self) -> None:
         """Here the documents end: what is read next sees all of them, in every layer."""
+
+    def select(self, token_ids: Sequence[int]) -> Sequence[SelectedBlock]:
+        """Here the documents end, and `token_ids`, a question to come next, selects what is seen of
+        them: these blocks, best first. None where everything is seen."""
 
     def score(self, token_ids: Sequence[int]) -> Numbers:
         """log p of each of `token_ids`, were they to come next; changes nothing. Needs
@@ -222,6 +235,7 @@ class SavedContext:
     fingerprint: str
     chunk_tokens: int
     kv: str
+    selection: str = ""
 
     @property
     def kv_dtype(self) -> str | None:
@@ -288,6 +302,10 @@ class Engine(Protocol):
         """The longest context the model was trained for, or its server takes."""
 
     @property
+    def max_tokens(self) -> int:
+        """The longest context that is saved or read whole: more, where questions select from it."""
+
+    @property
     def token_flops(self) -> int:
         """Floating-point operations to read one more token, attention apart."""
 
@@ -297,7 +315,8 @@ class Engine(Protocol):
     def check_memory(self, num_tokens: int) -> None:
         """Raises PlacementError if a context of so many tokens does not fit."""
 
-    def new_context(self) -> Context: ...
+    def new_context(self, *, is_saved_kind: bool = False) -> Context:
+        """`is_saved_kind`: as `build_context` makes them, to be selected from if those are."""
 
     def decode(
         self,

@@ -25,7 +25,7 @@ from kernels import linear as _linear
 from kernels import norm as _norm
 from kernels import rotary as _rotary
 from kernels import swiglu as _swiglu
-from kernels.attention import Int8Tensor, KeyBlocks, Segments
+from kernels.attention import Int8Tensor, KeyBlocks, Parts, Segments
 from kernels.experts import ExpertStack
 from kernels.ggml import BlockType, GgmlWeight
 from kernels.linear import fp16_weight as _fp16_weight
@@ -49,12 +49,14 @@ __all__ = [
     "attention",
     "attention_of_blocks",
     "attention_received",
+    "block_logsumexp",
     "embedding",
     "experts",
     "gated_delta",
     "gated_delta_state",
     "geglu",
     "is_batch_invariant",
+    "joint_attention",
     "lightning_attention",
     "lightning_inputs",
     "lightning_output",
@@ -249,6 +251,29 @@ def attention(
     return choice.function(q, segments, scale, window, sinks)
 
 
+def joint_attention(
+    parts: Parts,
+    scale: float,
+    *,
+    window: int | None = None,
+    implementation: str | None = None,
+) -> Tensor:
+    """Attention over the keys of several parts together; each has the queries in a form of its own.
+
+    out_i = sum_p sum_j softmax_pj(scale q^p_i k^p_j) v^p_j. For keys that stand at other distances
+    than where they were read: q^p is q rotated for the positions that part p is given (ReRoPE and
+    its kin give far keys one distance). Of the last part the last T keys came with the queries, and
+    each query sees them up to its own, of the rest all, or a `window` as in `attention`; other
+    parts it sees whole.
+
+    Shapes: of each part q [T, H, D] and segments as in `attention`. No gradients. Of up to 16
+    queries each gets the bits it gets alone. Returns [T, H, D] in q's dtype.
+    """
+    q = parts[-1][0]
+    choice = _attention.JOINT.choose(q.device, q.dtype, implementation)
+    return choice.function(parts, scale, window)
+
+
 def attention_received(
     q: Tensor, segments: Segments, scale: float, *, implementation: str | None = None
 ) -> Tensor:
@@ -262,6 +287,26 @@ def attention_received(
     """
     choice = _attention.RECEIVED.choose(q.device, q.dtype, implementation)
     return choice.function(q, segments, scale)
+
+
+def block_logsumexp(
+    rows: Tensor,
+    keys: Tensor,
+    scale: float,
+    block_tokens: int,
+    *,
+    first: int = 0,
+    implementation: str | None = None,
+) -> Tensor:
+    """log sum_j exp(scale row k_j) over the keys of each block, from key `first` on.
+
+    A softmax over the blocks of all tiles is each block's share of attention.
+
+    Shapes: rows [R, D], keys [n, D], float32. No gradients. Returns [R, ceil(n / block_tokens)]
+    float32, minus infinity for a block of which no key counts.
+    """
+    choice = _attention.BLOCK_SCORES.choose(rows.device, rows.dtype, implementation)
+    return choice.function(rows, keys, scale, block_tokens, first)
 
 
 def attention_of_blocks(

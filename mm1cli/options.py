@@ -83,7 +83,8 @@ Fit = Annotated[
     str | None,
     typer.Option(
         metavar="POLICY",
-        help="If it does not fit: focus (retrieval), fail, drop-largest or head. \\[focus]",
+        help="If it does not fit: focus (retrieval), select (read all), fail, drop-largest, head. "
+        "\\[focus]",
         rich_help_panel=_READING,
     ),
 ]

@@ -129,7 +129,7 @@ class Settings:
     seed: int = _whole(0, 0, 2**63 - 1)
     threads: int | None = _whole(None, 1, 1024)
     # What happens to documents that do not fit; see mm1cli/ingest/budget_policy.py.
-    fit: str = _choice("focus", "fail", "drop-largest", "head")
+    fit: str = _choice("focus", "select", "fail", "drop-largest", "head")
     # Passages repeated beside the question; see mm1cli/answering/prompt.py.
     focus: str = _setting(
         "auto",

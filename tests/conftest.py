@@ -25,12 +25,14 @@ STORES = (  # where other programs keep models
     "OLLAMA_MODELS",
 )
 TESTS = Path(__file__).parent
-QUICK_EXAMPLES = 10  # of a property; --hypothesis-profile=full has as many as its test asks for
+QUICK_EXAMPLES = 10  # of a property; other profiles have as many as its test asks for
 
-for profile, most in (("quick", QUICK_EXAMPLES), ("full", 100)):
+# The same examples each time, so that red says what a change broke; `explore` looks for new ones.
+for profile, most in (("quick", QUICK_EXAMPLES), ("full", 100), ("explore", 1000)):
     settings.register_profile(
         profile,
         max_examples=most,
+        derandomize=profile != "explore",
         deadline=None,
         suppress_health_check=[HealthCheck.too_slow],  # a loaded machine is no fault of a test
         print_blob=True,
@@ -41,8 +43,8 @@ settings.load_profile("quick")
 def pytest_collection_modifyitems(items):
     """Who works on the product waits for no training; and a test's own `@settings` win over a
     profile, so what a profile must decide is put into them."""
-    is_quick = settings.default.max_examples == QUICK_EXAMPLES
-    most = QUICK_EXAMPLES if is_quick else sys.maxsize
+    profile = settings.default
+    most = QUICK_EXAMPLES if profile.max_examples == QUICK_EXAMPLES else sys.maxsize
     for item in items:
         if item.path.relative_to(TESTS).parts[0] in {"training", "benchmarks"}:
             item.add_marker("rest")
@@ -52,6 +54,8 @@ def pytest_collection_modifyitems(items):
             test._hypothesis_internal_use_settings = settings(
                 own,
                 max_examples=min(own.max_examples, most),
+                derandomize=profile.derandomize,
+                database=profile.database,
                 suppress_health_check={*own.suppress_health_check, HealthCheck.too_slow},
             )
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from engine.config import ModelConfig, SoftmaxOptions
 from kernels import Int8Tensor
-from kernels.attention import Rows
+from kernels.attention import Rows, Segments
 
 BLOCK_TOKENS = 4096
 _FIRST_TOKENS = 256  # what a block has room for at first
@@ -21,6 +21,7 @@ class KVCache:
     Of dtype torch.int8 it keeps `Int8Tensor`. Forks share the blocks that are full; only the last,
     unfinished one is copied, which has room for no more tokens than `capacity` says. Queries at
     positions from `global_attention_from` on see everything, also in layers with a window.
+    `selected` are keys, not rotated, and values that were selected for such queries.
     `attention_received` [n] float32, once it is set, sums up the attention that queries which see
     everything give to the first n tokens.
     """
@@ -35,6 +36,7 @@ class KVCache:
         self._blocks: list[tuple[Rows, Rows]] = []
         self.num_tokens = 0
         self.global_attention_from: int | None = None
+        self.selected: list[tuple[Rows, Rows]] = []
         self.attention_received: Tensor | None = None
 
     @classmethod
@@ -176,6 +178,7 @@ class KVCache:
         for keys, values in self.segments()[full:]:
             twin._append(keys, values)
         twin.global_attention_from = self.global_attention_from
+        twin.selected = self.selected
         return twin
 
     @property
@@ -192,6 +195,17 @@ class KVCache:
             return pair[0], pair[1]
         scales = torch.empty((2, num_kv_heads, tokens), device=self._device).transpose(1, 2)
         return Int8Tensor(pair[0], scales[0]), Int8Tensor(pair[1], scales[1])
+
+
+def between(segments: Segments, start: int, end: int) -> list[tuple[Rows, Rows]]:
+    """Rows start .. end - 1 of `segments`, as views."""
+    found, offset = [], 0
+    for keys, values in segments:
+        first, last = max(start - offset, 0), min(end - offset, keys.shape[0])
+        if first < last:
+            found.append((keys[first:last], values[first:last]))
+        offset += keys.shape[0]
+    return found
 
 
 def capacity(num_tokens: int) -> int:

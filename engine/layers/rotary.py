@@ -5,6 +5,8 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+import kernels
+
 
 def rotation(
     frequencies: tuple[float, ...],
@@ -30,6 +32,33 @@ def positions(start: int | Tensor, num_tokens: int, device: torch.device) -> Ten
     if isinstance(start, Tensor):
         return start + torch.arange(num_tokens, dtype=torch.float64, device=device)
     return torch.arange(start, start + num_tokens, dtype=torch.float64, device=device)
+
+
+def rotated(
+    x: Tensor, position: int, frequencies: tuple[float, ...], factor: float = 1.0
+) -> Tensor:
+    """x [T, H, D] with every row turned as at `position`."""
+    if not frequencies:
+        return x
+    turns = _at(position, 1, frequencies, x.device, factor)
+    cosine, sine = (one.expand(len(x), -1, -1).contiguous() for one in turns)
+    return kernels.rotate(x, cosine, sine)
+
+
+def unrotated(x: Tensor, start: int, frequencies: tuple[float, ...]) -> Tensor:
+    """x [n, H, D], whose rows were turned as at positions from `start` on, turned back."""
+    if not frequencies:
+        return x
+    cosine, sine = _at(start, len(x), frequencies, x.device, 1.0)
+    return kernels.rotate(x, cosine, -sine)
+
+
+def _at(
+    start: int, num_tokens: int, frequencies: tuple[float, ...], device: torch.device, factor: float
+) -> tuple[Tensor, Tensor]:
+    # Not from what is kept for the layers of a chunk, which these would push out.
+    place = positions(start, num_tokens, device)
+    return _turns(place, _per_position(frequencies, device), factor)
 
 
 @lru_cache(maxsize=4)

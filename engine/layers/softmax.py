@@ -8,9 +8,9 @@ from torch import Tensor, nn
 
 import kernels
 from engine.config import ModelConfig, QkNorm, SoftmaxOptions
-from engine.layers.kv_cache import DifferentiableKV, KVCache, WindowCache
+from engine.layers.kv_cache import DifferentiableKV, KVCache, WindowCache, between
 from engine.layers.norm import RMSNorm
-from engine.layers.rotary import positions, rotation
+from engine.layers.rotary import positions, rotated, rotation
 from engine.layers.static_kv import StaticKVCache
 
 SoftmaxState = KVCache | WindowCache | StaticKVCache
@@ -24,8 +24,7 @@ class SoftmaxAttention(nn.Module):
         self.options: SoftmaxOptions = config.layers[layer].softmax
         self.heads = (config.num_heads, config.num_kv_heads, config.num_kv_heads)
         self.head_dim = config.head_dim
-        own = self.options.rotary_frequencies
-        self.rotary_frequencies = config.rotary_frequencies if own is None else own
+        self.rotary_frequencies = config.frequencies_of(layer)
         own_scale = self.options.scale
         self.scale = config.head_dim**-0.5 if own_scale is None else own_scale
         num_projected = sum(self.heads) + config.num_heads * self.options.gate_in_q
@@ -44,20 +43,14 @@ class SoftmaxAttention(nn.Module):
             )
 
     def forward(self, hidden: Tensor, state: SoftmaxState, start: int | Tensor) -> Tensor:
-        num_tokens = hidden.shape[0]
-        qkv = kernels.linear(hidden, self.qkv)
-        if self.options.qkv_bias:
-            qkv = qkv + self.qkv_bias
-        qkv, gate = self._by_head(qkv)
-        num_heads, num_kv_heads, _ = self.heads
-        qk, v = qkv[..., : num_heads + num_kv_heads, :], qkv[..., -num_kv_heads:, :]
-        if self.options.qk_norm is not QkNorm.NONE:
-            qk = self._normed(qk)
+        qk, v, gate = self._projected(hidden)
+        num_heads = self.heads[0]
+        unrotated = qk[..., :num_heads, :]
         if self.rotary_frequencies:
             cosine, sine = rotation(
                 self.rotary_frequencies,
                 start,
-                num_tokens,
+                hidden.shape[0],
                 hidden.device,
                 self.options.attention_factor,
             )
@@ -71,11 +64,36 @@ class SoftmaxAttention(nn.Module):
             q, k, v = (part.flatten(1, -2) for part in (q, k, v))
         state.append(k, v)
         q = self._grown(q, start)
-        out = self._attend(q, state, start).reshape(*hidden.shape[:-1], -1)
+        if self.options.sink_distance:
+            assert isinstance(start, int) and not isinstance(state, StaticKVCache)
+            out = self._attend_apart(unrotated, q, state, start)
+        else:
+            out = self._attend(q, state, start)
+        out = out.reshape(*hidden.shape[:-1], -1)
         if self.options.output_gate:
             out = torch.sigmoid(kernels.linear(hidden, self.gate) if gate is None else gate) * out
         out = kernels.linear(out, self.out)
         return out + self.out_bias if self.options.out_bias else out
+
+    def queries(self, hidden: Tensor) -> Tensor:
+        """[T, H, D] of `hidden` [T, D], before rotation."""
+        return self._projected(hidden)[0][..., : self.heads[0], :]
+
+    def rotated(self, x: Tensor, position: int) -> Tensor:
+        """x [T, H, D], before rotation, as if every row stood at `position`."""
+        frequencies, factor = self.rotary_frequencies, self.options.attention_factor
+        return rotated(x, position, frequencies, factor)
+
+    def _projected(self, hidden: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        """q and k [..., H + G, D] before rotation, v [..., G, D], and the gate if it is among the
+        projected rows."""
+        qkv = kernels.linear(hidden, self.qkv)
+        if self.options.qkv_bias:
+            qkv = qkv + self.qkv_bias
+        qkv, gate = self._by_head(qkv)
+        num_heads, num_kv_heads, _ = self.heads
+        qk, v = qkv[..., : num_heads + num_kv_heads, :], qkv[..., -num_kv_heads:, :]
+        return qk if self.options.qk_norm is QkNorm.NONE else self._normed(qk), v, gate
 
     def _by_head(self, qkv: Tensor) -> tuple[Tensor, Tensor | None]:
         """The projected rows as [..., H + 2 G, D], and the gate [..., H D] if it was among them."""
@@ -128,6 +146,42 @@ class SoftmaxAttention(nn.Module):
         if local < num_tokens:
             self._watch(q[local:], state)
             outs.append(attention(q[local:], state.segments()))
+        return torch.cat(outs) if len(outs) > 1 else outs[0]
+
+    def _attend_apart(
+        self, unrotated: Tensor, q: Tensor, state: KVCache | WindowCache, start: int
+    ) -> Tensor:
+        """Where sinks, and what was selected, are seen at other distances than they were read."""
+        options, end = self.options, start + len(q)
+        cap, num_sinks = options.sink_distance, options.sink_tokens
+        border = state.global_attention_from if isinstance(state, KVCache) else None
+        border = end if border is None else border
+        seen = state.segments()
+        moved = sum(keys.shape[0] for keys, _ in seen) - end  # from a position to a row of `seen`
+        outs, first = [], start
+        for edge in sorted((border, cap, end)):
+            last = min(edge, end)
+            if first >= last:
+                continue
+            rows = slice(first - start, last - start)
+            is_question = first >= border
+            window = None if is_question else options.window_tokens
+            # About so few documents that no sink is far a question sees everything where it is.
+            if first < cap or border < cap:
+                sees, sinks = between(seen, 0, last + moved), 0 if is_question else num_sinks
+                outs.append(
+                    kernels.attention(q[rows], sees, self.scale, window=window, sinks=sinks)
+                )
+            else:
+                parts = [(self.rotated(unrotated[rows], cap), between(seen, 0, num_sinks))]
+                lowest = border if is_question else first + 1
+                if is_question and isinstance(state, KVCache) and state.selected:
+                    far = self.rotated(unrotated[rows], options.selected_distance)
+                    parts.append((far, state.selected))
+                lowest = max(lowest + moved - options.window_tokens, num_sinks)
+                parts.append((q[rows], between(seen, lowest, last + moved)))
+                outs.append(kernels.joint_attention(parts, self.scale, window=window))
+            first = last
         return torch.cat(outs) if len(outs) > 1 else outs[0]
 
     def _watch(self, q: Tensor, state: KVCache) -> None:

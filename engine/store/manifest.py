@@ -35,12 +35,19 @@ class Compatibility:
 
     `fingerprint` is the model's (config, tensor index, tokenizer), `chunk_tokens` the grid of its
     matmuls, `kv` what keys and values are kept in: a dtype of floats, `INT8_KV`, or `NO_KV` where
-    no layer has them.
+    no layer has them. `selection` is the engine's, "" where documents were read in full.
     """
 
     fingerprint: str
     chunk_tokens: int
     kv: str
+    selection: str = ""
+
+    @property
+    def key(self) -> str:
+        """Another one for every other, as the first contexts had it where nothing is selected."""
+        parts = [self.fingerprint, str(self.chunk_tokens), self.kv]
+        return " ".join([*parts, self.selection] if self.selection else parts)
 
     def differs_in(self, other: "Compatibility") -> str:
         """Why a context of `other` cannot be used, in words; "" if it can."""
@@ -50,6 +57,8 @@ class Compatibility:
             return f"made in chunks of {other.chunk_tokens:,} tokens, not {self.chunk_tokens:,}"
         if self.kv != other.kv:
             return f"its KV is {other.kv}, not {self.kv}"
+        if self.selection != other.selection:
+            return "read in full, not selected from" if self.selection else "read by windows"
         return ""
 
 
@@ -57,8 +66,7 @@ class TokenHashChain:
     """At each segment's end a hash of `compatibility` and of all tokens before it."""
 
     def __init__(self, compatibility: Compatibility, token_ids: Sequence[int]) -> None:
-        key = (compatibility.fingerprint, compatibility.chunk_tokens, compatibility.kv)
-        first = " ".join(map(str, (checked_json.VERSION, *key)))
+        first = f"{checked_json.VERSION} {compatibility.key}"
         self._links = [hashlib.sha256(first.encode()).digest()]
         self._tokens = np.asarray(token_ids, dtype="<i4")
 
@@ -112,6 +120,7 @@ class Manifest:
             "fingerprint": self.compatibility.fingerprint,
             "chunk_tokens": self.compatibility.chunk_tokens,
             "kv": self.compatibility.kv,
+            "selection": self.compatibility.selection,
             "num_tokens": self.num_tokens,
             "saved_tokens": self.saved_tokens,
             "states": list(self.states),
@@ -151,6 +160,7 @@ class Manifest:
             str(body["fingerprint"]),
             checked_int(body["chunk_tokens"], 1, MAX_TOKENS),
             str(body["kv"]),
+            str(body.get("selection", "")),
         )
         return cls(compatibility, num_tokens, saved_tokens, states, chain, attachments)
 

@@ -1,12 +1,24 @@
 import torch
 from torch import Tensor
 
-from kernels.attention import blocks, naive, received, sdpa, tiled
+from kernels.attention import block_scores, blocks, naive, received, sdpa, tiled
 from kernels.attention.blocks import KeyBlocks
-from kernels.attention.int8 import Int8Tensor, Rows, Segments, dense
+from kernels.attention.int8 import Int8Tensor, Parts, Rows, Segments, dense
 from kernels.registry import HAS_TRITON, Registry, on_first_call
 
-__all__ = ["BLOCKS", "RECEIVED", "REGISTRY", "Int8Tensor", "KeyBlocks", "Rows", "Segments", "dense"]
+__all__ = [
+    "BLOCKS",
+    "BLOCK_SCORES",
+    "JOINT",
+    "RECEIVED",
+    "REGISTRY",
+    "Int8Tensor",
+    "KeyBlocks",
+    "Parts",
+    "Rows",
+    "Segments",
+    "dense",
+]
 
 REGISTRY = Registry[[Tensor, Segments, float, int | None, int], Tensor]("attention")
 if HAS_TRITON:
@@ -45,6 +57,15 @@ BLOCKS.add(
     dtypes=(torch.float32, torch.bfloat16, torch.float16),
 )
 
+JOINT = Registry[[Parts, float, int | None], Tensor]("joint attention")
+JOINT.add(
+    "tiled",
+    tiled.joint_attention,
+    devices=("cpu", "cuda"),
+    dtypes=(torch.float32, torch.bfloat16, torch.float16),
+)
+JOINT.add("naive", naive.joint_attention, devices=("cpu", "cuda"), dtypes=(torch.float64,))
+
 RECEIVED = Registry[[Tensor, Segments, float], Tensor]("attention mass")
 RECEIVED.add(
     "tiled",
@@ -53,3 +74,12 @@ RECEIVED.add(
     dtypes=(torch.float32, torch.bfloat16, torch.float16),
 )
 RECEIVED.add("naive", naive.attention_received, devices=("cpu", "cuda"), dtypes=(torch.float64,))
+
+BLOCK_SCORES = Registry[[Tensor, Tensor, float, int, int], Tensor]("block scores")
+BLOCK_SCORES.add(
+    "matmul",
+    block_scores.block_logsumexp,
+    devices=("cpu", "cuda"),
+    dtypes=(torch.float32,),
+)
+BLOCK_SCORES.add("naive", naive.block_logsumexp, devices=("cpu", "cuda"), dtypes=(torch.float64,))

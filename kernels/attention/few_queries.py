@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from kernels.attention import jit
-from kernels.attention.int8 import Int8Tensor, Segments, dense
+from kernels.attention.int8 import Int8Tensor, Parts, Segments, dense
 
 FEW_QUERIES = 16
 _CUT = 64
@@ -60,6 +60,33 @@ def attention(
             outs += _cut_at(cut, rows[at:end], segments, scale, history + at + 1)
             at = end
     return torch.stack(outs).view(q.shape)
+
+
+def joint_attention(parts: Parts, scale: float, window: int | None = None) -> Tensor:
+    """Each query as if it were alone, as above; `kernels.joint_attention`."""
+    *whole, (own, segments) = parts
+    num_queries, _, head_dim = own.shape
+    num_keys = sum(keys.shape[0] for keys, _ in segments)
+    if num_keys < num_queries:
+        raise ValueError(f"attention: {num_queries} queries need as many keys, got {num_keys}")
+    num_groups, outs = segments[0][0].shape[1], []
+    for at in range(num_queries):
+        seen = num_keys - num_queries + at + 1
+        lowest = 0 if window is None else max(seen - window, 0)
+        pieces = [(q[at], [*_segments_between(one, 0, _count(one))]) for q, one in whole]
+        pieces.append((own[at], [*_segments_between(segments, lowest, seen)]))
+        alone = [(q.view(num_groups, -1, head_dim), one) for q, one in pieces]
+        if jit.is_usable(head_dim):
+            rows = [(q[None], one, _count(one)) for q, one in alone]
+            outs.append(jit.joint_attention(rows, scale)[0])
+        else:
+            found = [_part(q, keys, values, scale) for q, one in alone for keys, values in one]
+            outs.append(_merge_lse(found))
+    return torch.stack(outs).view(own.shape)
+
+
+def _count(segments: Segments) -> int:
+    return sum(keys.shape[0] for keys, _ in segments)
 
 
 def _cut_at(

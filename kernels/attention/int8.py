@@ -44,6 +44,7 @@ class Int8Tensor:
 
 Rows = Tensor | Int8Tensor
 Segments = Sequence[tuple[Rows, Rows]]  # keys and values [n, G, D] each
+Parts = Sequence[tuple[Tensor, Segments]]  # queries [T, H, D] with keys and values of their own
 
 
 def dense(rows: Rows, dtype: torch.dtype) -> Tensor:

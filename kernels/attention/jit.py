@@ -4,7 +4,7 @@ A matmul of small M is limited by reading the keys; PyTorch's fused kernel is ma
 and heads, takes several times as long, and is not batch-invariant.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -21,46 +21,55 @@ _VECTOR = 16
 def attention(rows: Tensor, pieces: Iterable[Piece], num_keys: int, scale: float) -> Tensor:
     """rows [T, G, R, D] over the `num_keys` of `pieces` in order; the last row sees all of them,
     each before it one less. Returns as many rows. A piece is done with when the next is taken."""
+    return joint_attention([(rows, pieces, num_keys)], scale)
+
+
+def joint_attention(parts: Sequence[tuple[Tensor, Iterable[Piece], int]], scale: float) -> Tensor:
+    """As `attention`, over the keys of all parts together, each with rows and a number of keys of
+    its own."""
     from kernels.attention import jit_ir
 
-    rows = rows.contiguous()
-    out = torch.empty_like(rows)
-    num_queries, num_groups, per_group, head_dim = rows.shape
-    num_rows, seen = out.shape[:3].numel(), num_keys - num_queries + 1
-    room = 1 + -(-min(num_keys, _TILE_KEYS) // jit_ir.CHUNK)
-    parts = rows.new_empty(num_rows, room, head_dim + jit_ir.EXTRA)
+    out = torch.empty_like(parts[0][0], memory_format=torch.contiguous_format)
+    num_queries, num_groups, per_group, head_dim = out.shape
+    num_rows = out.shape[:3].numel()
+    most_keys = max(num_keys for _, _, num_keys in parts)
+    room = 1 + -(-min(most_keys, _TILE_KEYS) // jit_ir.CHUNK)
+    found = out.new_empty(num_rows, room, head_dim + jit_ir.EXTRA)
     first_chunk = 0
-    for keys, values in _tiles(pieces):
-        num_tile = keys.shape[0]
-        num_chunks = -(-num_tile // jit_ir.CHUNK)
-        k, v, *scales = _parts_of(keys, values)
-        assert k.stride(2) == v.stride(2) == 1
-        args = jit_ir.PartialArgs(
-            rows.data_ptr(),
-            k.data_ptr(),
-            v.data_ptr(),
-            parts.data_ptr(),
-            *([one.data_ptr() for one in scales] or (None, None)),
-            num_queries,
-            num_groups,
-            per_group,
-            num_tile,
-            seen,
-            *k.stride()[:2],
-            *v.stride()[:2],
-            *(scales[0].stride() if scales else (0, 0)),
-            num_chunks,
-            first_chunk,
-            room,
-            scale,
-            0,
-        )
-        run.run(jit_ir.compiled_partial(head_dim, bool(scales)), args)
-        num_parts = first_chunk + num_chunks
-        merge = jit_ir.FullArgs(parts.data_ptr(), out.data_ptr(), num_rows, num_parts, room)
-        run.run(jit_ir.compiled_full(head_dim), merge, num_threads=1)
-        seen -= num_tile
-        first_chunk = 1  # behind what all keys up to here are together
+    for rows, pieces, num_keys in parts:
+        rows = rows.contiguous()
+        seen = num_keys - num_queries + 1
+        for keys, values in _tiles(pieces):
+            num_tile = keys.shape[0]
+            num_chunks = -(-num_tile // jit_ir.CHUNK)
+            k, v, *scales = _parts_of(keys, values)
+            assert k.stride(2) == v.stride(2) == 1
+            args = jit_ir.PartialArgs(
+                rows.data_ptr(),
+                k.data_ptr(),
+                v.data_ptr(),
+                found.data_ptr(),
+                *([one.data_ptr() for one in scales] or (None, None)),
+                num_queries,
+                num_groups,
+                per_group,
+                num_tile,
+                seen,
+                *k.stride()[:2],
+                *v.stride()[:2],
+                *(scales[0].stride() if scales else (0, 0)),
+                num_chunks,
+                first_chunk,
+                room,
+                scale,
+                0,
+            )
+            run.run(jit_ir.compiled_partial(head_dim, bool(scales)), args)
+            num_parts = first_chunk + num_chunks
+            merge = jit_ir.FullArgs(found.data_ptr(), out.data_ptr(), num_rows, num_parts, room)
+            run.run(jit_ir.compiled_full(head_dim), merge, num_threads=1)
+            seen -= num_tile
+            first_chunk = 1  # behind what all keys up to here are together
     return out
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from kernels.attention import few_queries
-from kernels.attention.int8 import Int8Tensor, Segments, dense
+from kernels.attention.int8 import Int8Tensor, Parts, Segments, dense
 
 QUERY_TILE = 512
 KEY_TILE = 1024
@@ -33,16 +33,33 @@ def attention(
 ) -> Tensor:
     if few_queries.supports(q):
         return few_queries.attention(q, segments, scale, window, sinks)
-    num_queries, num_heads, head_dim = q.shape
+    return _by_query(_own_part(q, segments, scale, window, sinks)[0], q)
+
+
+def joint_attention(parts: Parts, scale: float, window: int | None = None) -> Tensor:
+    *whole, (own, segments) = parts
+    if few_queries.supports(own):
+        return few_queries.joint_attention(parts, scale, window)
+    part = _fused if _can_fuse(own) else _by_matmuls
+    found = [
+        part(_grouped(q, one), _by_head(keys), _by_head(values), scale, False)
+        for q, one in whole
+        for keys, values in _cut(one, 0, sum(keys.shape[0] for keys, _ in one), q.dtype)
+    ]
+    return _by_query(_join([*found, _own_part(own, segments, scale, window, 0)])[0], own)
+
+
+def _own_part(q: Tensor, segments: Segments, scale: float, window: int | None, sinks: int) -> Part:
+    """Of the last T positions over all keys up to themselves."""
+    num_queries = len(q)
     num_keys = sum(keys.shape[0] for keys, _ in segments)
     if num_keys < num_queries:
         raise ValueError(f"attention: {num_queries} queries need as many keys, got {num_keys}")
-    num_kv_heads = segments[0][0].shape[1]
-    grouped = q.view(num_queries, num_kv_heads, -1, head_dim).permute(1, 2, 0, 3)  # [G, R, T, D]
+    grouped = _grouped(q, segments)
     if window is not None and window < num_keys:
-        parts_in_order = list(_windowed(grouped, segments, scale, num_keys, window, sinks))
-        out = torch.cat(parts_in_order, dim=2)
-        return out.permute(2, 0, 1, 3).reshape(num_queries, num_heads, head_dim).to(q.dtype)
+        tiles = list(_windowed(grouped, segments, scale, num_keys, window, sinks))
+        outs, lses = zip(*tiles, strict=True)
+        return torch.cat(outs, dim=2), torch.cat(lses, dim=2)
     part = _fused if _can_fuse(q) else _by_matmuls
 
     # A single query sees every key whole, so nothing has to be cut off for it.
@@ -56,8 +73,17 @@ def attention(
         keys = torch.cat([keys for keys, _ in recent]) if len(recent) > 1 else recent[0][0]
         values = torch.cat([values for _, values in recent]) if len(recent) > 1 else recent[0][1]
         parts.append(part(grouped, _by_head(keys), _by_head(values), scale, True))
-    out, _ = _join(parts)
-    return out.permute(2, 0, 1, 3).reshape(num_queries, num_heads, head_dim).to(q.dtype)
+    return _join(parts)
+
+
+def _grouped(q: Tensor, segments: Segments) -> Tensor:
+    num_queries, _, head_dim = q.shape
+    grouped = q.view(num_queries, segments[0][0].shape[1], -1, head_dim)
+    return grouped.permute(1, 2, 0, 3)  # [G, R, T, D]
+
+
+def _by_query(out: Tensor, q: Tensor) -> Tensor:
+    return out.permute(2, 0, 1, 3).reshape(q.shape).to(q.dtype)
 
 
 def _windowed(
@@ -67,8 +93,8 @@ def _windowed(
     num_keys: int,
     window: int,
     sinks: int,
-) -> Iterator[Tensor]:
-    """The outputs [G, R, t, D] of each tile of queries in order."""
+) -> Iterator[Part]:
+    """The part of each tile of queries in order."""
     num_queries, device = grouped.shape[2], grouped.device
     history = num_keys - num_queries
     for first in range(0, num_queries, QUERY_TILE):
@@ -90,10 +116,10 @@ def _windowed(
         query = torch.arange(history + first, end, device=device)[:, None]
         hidden = (key > query) | ((key <= query - window) & (key >= sinks))
         if _can_fuse(grouped):
-            yield _fused(tile, keys, values, scale, False, hidden)[0]
+            yield _fused(tile, keys, values, scale, False, hidden)
         else:
             columns = partial(_columns, hidden)
-            yield _query_tile(tile, keys, values, scale, keys.shape[1], columns)[0]
+            yield _query_tile(tile, keys, values, scale, keys.shape[1], columns)
 
 
 def _columns(hidden: Tensor, start: int, end: int) -> Tensor:

@@ -43,7 +43,7 @@ class Uncached:
         on_progress: OnProgress,
     ) -> PrefixContext:
         self.engine.check_memory(len(token_ids))
-        context = self.engine.new_context()
+        context = self.engine.new_context(is_saved_kind=True)
         context.extend(token_ids, on_progress)
         return PrefixContext(context, 0)
 

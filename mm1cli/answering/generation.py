@@ -140,7 +140,7 @@ class Generator:
             generation.num_thinking_tokens = num_begun
             return
         close_ids = engine.tokenizer.encode_markup(closing)
-        limit = settings.context_tokens or engine.max_positions
+        limit = settings.context_tokens or engine.max_tokens
         limit -= settings.max_tokens + len(close_ids)
         room = min(settings.max_thinking - num_begun, limit - len(context))
         ids: list[int] = []

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass, replace
 
-from engine.api import Context, Engine
+from engine.api import Context, Engine, SelectedBlock
 from mm1cli.answering.context_source import ContextSource, PrefixContext, Uncached
 from mm1cli.answering.generation import thinking_tokens
 from mm1cli.answering.prompt import Focus, PromptMap, as_prompt_text, question_prompt
@@ -29,7 +29,8 @@ _MOST_CANDIDATES = 1_000
 class Prefilled:
     """A context that ends where the answer begins, how much of it was there, what is in it and
     where. `passages` are those that were read, None where every document was. `unread_tokens` are
-    of passages that were found, not read, and would have fitted."""
+    of passages that were found, not read, and would have fitted. `selected` is what the question
+    sees of documents that are longer than the model was trained for, best first."""
 
     context: Context
     reused_tokens: int
@@ -38,6 +39,7 @@ class Prefilled:
     passages: tuple[Passage, ...] | None = None
     seconds: float = 0.0
     unread_tokens: int = 0
+    selected: tuple[SelectedBlock, ...] = ()
 
     @property
     def read_tokens(self) -> int:
@@ -71,7 +73,7 @@ class Prefiller:
 
     @property
     def limit(self) -> int:
-        return self._settings.context_tokens or self._engine.max_positions
+        return self._settings.context_tokens or self._engine.max_tokens
 
     @property
     def answer_tokens(self) -> int:
@@ -114,7 +116,9 @@ class Prefiller:
         """Everything: the corpus is forked for each question."""
         context = documents.fork()
         reused, self._was_there = self._was_there, len(context)
-        context.end_of_documents()
+        # By the question alone: what is read again would be looked for, too.
+        asked = question_prompt(self._engine.tokenizer, self._packed, question)
+        selected = context.select(asked.rest.token_ids)
         again = self._focus.repeated_evidence(evidence, are_passages_read=False)
         room = self.limit - len(context) - self.answer_tokens
         while True:
@@ -127,7 +131,7 @@ class Prefiller:
         context.extend(prompt.rest.token_ids)
         read = zip(self._packed.corpus.documents, self._packed.token_ids, strict=True)
         parts = tuple(PassageRead(document.path, None, len(ids)) for document, ids in read)
-        return Prefilled(context, reused, parts, prompt.map)
+        return Prefilled(context, reused, parts, prompt.map, selected=tuple(selected))
 
     def _retrieved(self, question: str, evidence: Evidence) -> Prefilled:
         """The best passages, as many and as wide as there is room for, the best one next to the

@@ -9,7 +9,7 @@ from mm1cli.commands.checks import (
     require_everything_read,
     require_verified,
 )
-from mm1cli.commands.opening import begin, cache, open_engine
+from mm1cli.commands.opening import begin, cache, open_engine, selected_note
 from mm1cli.commands.questions import parse
 from mm1cli.commands.reading import Sources, read
 from mm1cli.errors import UsageError
@@ -30,7 +30,14 @@ def run(
     if not asked.questions:
         raise UsageError('no question; add --ask "...", or --dry-run to see what would be read')
     settings = begin("analyze", settings, sink)
-    reading = read(sources, asked.questions, settings, sink, is_searched=asked.is_searched)
+    reading = read(
+        sources,
+        asked.questions,
+        settings,
+        sink,
+        is_searched=asked.is_searched,
+        is_selectable=asked.table is None,
+    )
     manifest = reading.manifest
     sink.manifest(manifest, show=False)
     sink.corpus(reading.packed.corpus, [len(ids) for ids in reading.packed.token_ids])
@@ -40,7 +47,12 @@ def run(
     num_tokens = max(settings.context_tokens or 0, min(most, manifest.budget_tokens))
     # Where contexts are kept, `CachedContext` knows later whether this one will be.
     is_mapped = not settings.no_cache
-    engine = open_engine(reading.model, settings, sink, num_tokens, is_mapped=is_mapped)
+    chosen = reading.selection
+    engine = open_engine(
+        reading.model, settings, sink, num_tokens, is_mapped=is_mapped, selection=chosen
+    )
+    if chosen is not None:
+        sink.note(selected_note(manifest, engine, settings))
     if manifest.plan is ReadingPlan.RETRIEVAL and asked.table is None:
         sink.note(
             f"{manifest.tokens:,} tokens do not fit the {manifest.budget_tokens:,} that "

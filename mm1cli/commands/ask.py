@@ -6,7 +6,14 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from engine.api import StoreError, open_tokenizer, saved_attachment, saved_context, saved_tokens
+from engine.api import (
+    Selection,
+    StoreError,
+    open_tokenizer,
+    saved_attachment,
+    saved_context,
+    saved_tokens,
+)
 from mm1cli.answering import json_schema
 from mm1cli.answering.answer import Answerer
 from mm1cli.answering.context_source import SavedContextSource
@@ -49,7 +56,9 @@ def run(folder: Path, texts: Sequence[str], settings: Settings, sink: Sink) -> N
     manifest = build(found.packed.corpus, counts, max(sum(counts), 1))
     sink.manifest(manifest, show=False)
     sink.corpus(found.packed.corpus, counts)
-    engine = open_engine(model, settings, sink, saved.num_tokens, is_mapped=True)
+    selection = Selection.loads(saved.selection) if saved.selection else None
+    given = (model, settings, sink, saved.num_tokens)
+    engine = open_engine(*given, is_mapped=True, selection=selection)
     source = SavedContextSource(engine.open_context(folder))
     saved_quotes: bytes | None = None
     with suppress(StoreError):  # made by an mm1 that kept none, or damaged: they are made again

@@ -17,7 +17,7 @@ from mm1cli.answering.context_cache import GB, CacheEntry, check_removable, desc
 from mm1cli.answering.context_source import resumed_note
 from mm1cli.answering.prompt import question_prompt
 from mm1cli.commands.checks import require_documents, require_everything_read
-from mm1cli.commands.opening import begin, cache, open_engine
+from mm1cli.commands.opening import begin, cache, open_engine, selected_note
 from mm1cli.commands.reading import Sources, read
 from mm1cli.errors import BudgetError, InputError
 from mm1cli.grounding import quote_index
@@ -53,7 +53,10 @@ def build(
             f"{settings.model} leaves for documents; --exclude some of the largest ({largest}), "
             "or use --fit"
         )
-    engine = open_engine(reading.model, settings, sink, manifest.tokens, is_mapped=True)
+    given = (reading.model, settings, sink, manifest.tokens)
+    engine = open_engine(*given, is_mapped=True, selection=reading.selection)
+    if reading.selection is not None:
+        sink.note(selected_note(manifest, engine, settings))
     prompt = question_prompt(engine.tokenizer, reading.packed, "")
     token_ids, num_head = prompt.prefix, len(prompt.head.token_ids)
     attachments = {

@@ -5,8 +5,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from engine import api
-from engine.api import Engine
+from engine.api import Engine, Selection
 from mm1cli.answering.context_cache import GB, ContextCache
+from mm1cli.ingest.manifest import Manifest
 from mm1cli.models import library
 from mm1cli.models.default import AUTO, choose
 from mm1cli.settings import Settings
@@ -55,17 +56,33 @@ def cache(settings: Settings) -> ContextCache:
 
 
 def open_engine(
-    model: Path, settings: Settings, sink: Sink, num_tokens: int = 0, *, is_mapped: bool = False
+    model: Path,
+    settings: Settings,
+    sink: Sink,
+    num_tokens: int = 0,
+    *,
+    is_mapped: bool = False,
+    selection: Selection | None = None,
 ) -> Engine:
-    """For `num_tokens` and `is_mapped` see `engine.engine.Engine`."""
+    """For `num_tokens`, `is_mapped` and `selection` see `engine.engine.Engine`."""
     return api.open_engine(
         model,
         device=settings.device,
         chunk_tokens=settings.chunk_tokens,
         threads=settings.threads,
         kv=settings.kv,
+        selection=selection,
         num_tokens=num_tokens,
         is_mapped=is_mapped,
         spill_folder=cache_root(settings) / "spill",
         on_progress=lambda done, total: sink.progress("loading model", done, total, "bytes"),
+    )
+
+
+def selected_note(manifest: Manifest, engine: Engine, settings: Settings) -> str:
+    """Of documents that are longer than the model was trained for."""
+    return (
+        f"{manifest.tokens:,} tokens are more than the {engine.max_positions:,} that "
+        f"{settings.model} was trained for: all of them are read, and each question selects what "
+        "it sees of them"
     )

@@ -8,12 +8,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
-from engine.api import Tokenizer, max_positions, open_tokenizer
+from engine.api import MOST_TOKENS, Selection, Tokenizer, max_positions, open_tokenizer
 from mm1cli.answering.generation import thinking_tokens
 from mm1cli.answering.prompt import frame_tokens
 from mm1cli.answering.question import Question
 from mm1cli.commands.opening import cache_root, ensure_model
-from mm1cli.errors import BudgetError, UsageError
+from mm1cli.errors import BudgetError, ModelError, UsageError
 from mm1cli.ingest.budget_policy import Policy, fit
 from mm1cli.ingest.cache import Cache
 from mm1cli.ingest.corpus import Document, Omission
@@ -21,8 +21,9 @@ from mm1cli.ingest.files_from import listed_paths
 from mm1cli.ingest.manifest import Manifest, build
 from mm1cli.ingest.pack import MAX_CONTENTS_TOKENS, Packed, pack_all
 from mm1cli.ingest.read import ReadOptions, read_files
-from mm1cli.ingest.selection import Selection
+from mm1cli.ingest.selection import Selection as FileSelection
 from mm1cli.ingest.walk import STDIN
+from mm1cli.models import calibration
 from mm1cli.settings import Settings
 from mm1cli.sink import Sink
 
@@ -59,9 +60,12 @@ class Sources:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
+    """With `selection` it is longer than what the model was trained for; questions select."""
+
     model: Path
     packed: Packed
     manifest: Manifest
+    selection: Selection | None = None
 
 
 def read(
@@ -71,6 +75,7 @@ def read(
     sink: Sink,
     *,
     is_searched: bool = False,
+    is_selectable: bool = True,
 ) -> Reading:
     """Reads and counts everything, without loading the model's weights.
 
@@ -86,7 +91,9 @@ def read(
         frame = answer_tokens + frame_tokens(tokenizer, asked, settings.focus)
         limit = settings.context_tokens or max_positions(model)
         packed = pack_all(found, tokenizer, min(MAX_CONTENTS_TOKENS, limit // _CONTENTS_SHARE))
-    reading = fit_to_budget(model, packed, frame, tokenizer, settings, sink)
+    can_select = is_selectable and not is_searched
+    given = (model, packed, frame, tokenizer, settings, sink)
+    reading = fit_to_budget(*given, is_selectable=can_select)
     return replace(reading, manifest=replace(reading.manifest, is_searched=is_searched))
 
 
@@ -110,9 +117,12 @@ def fit_to_budget(
     tokenizer: Tokenizer,
     settings: Settings,
     sink: Sink,
+    *,
+    is_selectable: bool = False,
 ) -> Reading:
-    """What of `packed` is read beside `frame_tokens` of other text, and the account of it. Raises
-    BudgetError for --fit fail, or if nothing is left for documents."""
+    """What of `packed` is read beside `frame_tokens` of other text, and the account of it. --fit
+    select is --fit focus unless `is_selectable`. Raises BudgetError for --fit fail, or if nothing
+    is left for documents, ModelError for --fit select if nobody measured how the model selects."""
     limit = settings.context_tokens or max_positions(model)
     budget = limit - frame_tokens - len(packed.contents_ids)
     if budget <= 0:
@@ -122,6 +132,13 @@ def fit_to_budget(
             "--max-tokens"
         )
     policy = cast(Policy, settings.fit)
+    selection = None
+    if policy == "select" and not is_selectable:
+        policy = "focus"
+    if policy == "select" and packed.num_tokens > budget:
+        selection = _selection(model, settings)
+        limit = MOST_TOKENS
+        budget = limit - frame_tokens - len(packed.contents_ids)
     if settings.focus == "off" and policy == "focus":
         policy = "fail"  # nothing may be read by retrieval
     kept = fit(packed, budget, policy, tokenizer)
@@ -132,7 +149,23 @@ def fit_to_budget(
         )
         budget = limit - frame_tokens - len(kept.contents_ids)
     counts = [len(ids) for ids in kept.token_ids]
-    return Reading(model, kept, build(kept.corpus, counts, budget, settings.fit))
+    manifest = build(kept.corpus, counts, budget, settings.fit)
+    return Reading(model, kept, manifest, selection)
+
+
+def _selection(model: Path, settings: Settings) -> Selection:
+    if settings.context_tokens is not None:
+        raise UsageError(
+            f"--fit select reads up to {MOST_TOKENS:,} tokens, --context-tokens "
+            f"{settings.context_tokens:,} does not let it; leave one of them out"
+        )
+    if (found := calibration.of(model)) is None:
+        raise ModelError(
+            f"nobody measured how {settings.model} selects from more than it was trained for; "
+            f"mm1 models calibrate {settings.model} does, --fit focus reads the passages that fit "
+            "each question"
+        )
+    return found
 
 
 def _options(sources: Sources, settings: Settings) -> ReadOptions:
@@ -142,7 +175,7 @@ def _options(sources: Sources, settings: Settings) -> ReadOptions:
             "without"
         )
     return ReadOptions(
-        selection=Selection.of(sources.include, sources.exclude),
+        selection=FileSelection.of(sources.include, sources.exclude),
         allow_secrets=settings.allow_secrets,
         ocr=settings.ocr,
         cache=None if settings.no_cache else Cache(cache_root(settings) / "text"),

@@ -11,7 +11,7 @@ from mm1cli.errors import BudgetError
 from mm1cli.ingest.corpus import Block, Document, Omission, Reason
 from mm1cli.ingest.pack import Encoder, Packed, Packer, document_text
 
-Policy = Literal["focus", "fail", "drop-largest", "head"]
+Policy = Literal["focus", "select", "fail", "drop-largest", "head"]
 POLICIES: tuple[Policy, ...] = get_args(Policy)
 _NAMED = 3
 
@@ -19,14 +19,15 @@ _NAMED = 3
 def fit(packed: Packed, budget_tokens: int, policy: Policy, encoder: Encoder) -> Packed:
     """`packed`, or as much of it as `policy` keeps within `budget_tokens`.
 
-    focus: all of it, as the passages for each question are chosen later. fail: BudgetError, which
+    focus: all of it, as the passages for each question are chosen later. select: all of it, as the
+    budget is that of a context to select from, or as fail. fail: BudgetError, which
     names the largest files. drop-largest: whole documents go, the largest first. head: documents
     stay from the first one on; the one that does not fit is cut at a line, all after it go. What
     goes is an omission, what is cut has a warning.
     """
     if policy == "focus" or packed.num_tokens <= budget_tokens:
         return packed
-    if policy == "fail":
+    if policy in ("fail", "select"):
         raise BudgetError(_too_much(packed, budget_tokens))
     if policy == "drop-largest":
         return _without_largest(packed, budget_tokens, encoder)

@@ -1,0 +1,126 @@
+"""The scan of all document keys by one retrieval head, and what it selects; see selection.py."""
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+import kernels
+from engine.errors import EngineError
+from engine.layers.kv_cache import BLOCK_TOKENS, KVCache, between
+from engine.layers.rotary import unrotated
+from engine.layers.softmax import SoftmaxAttention
+from engine.model import Layer
+from engine.protocols import SelectedBlock
+from engine.selection import Selection
+from kernels import Int8Tensor
+from kernels.attention import Rows, dense
+
+if TYPE_CHECKING:
+    from engine.context import Context
+
+
+def select(context: "Context", token_ids: Sequence[int]) -> list[SelectedBlock]:
+    """See `Context.select`."""
+    model = context.model
+    selection = model.config.selection
+    if selection is None or not token_ids:
+        return []
+    caches = {i: s for i, s in enumerate(context.states) if isinstance(s, KVCache)}
+    for cache in caches.values():
+        cache.selected = []
+    end = caches[selection.scan_layer].global_attention_from
+    if end is None or end < selection.sink_distance:
+        return []
+    mass = block_mass(context, token_ids, selection, end)
+    best = mass.topk(min(selection.num_blocks, len(mass)))
+    blocks = [
+        _with_margin(int(index), float(value), selection, end)
+        for value, index in zip(best.values, best.indices, strict=True)
+        if value > 0
+    ]
+    for layer in selection.far_layers:
+        frequencies = model.config.frequencies_of(layer)
+        caches[layer].selected = [
+            (unrotated(dense(keys, model.dtype), start, frequencies), dense(values, model.dtype))
+            for first, last in _disjoint(blocks)
+            for start, keys, values in _rows(caches[layer], first, last)
+        ]
+    return blocks
+
+
+def _with_margin(index: int, mass: float, selection: Selection, end: int) -> SelectedBlock:
+    first = index * selection.block_tokens
+    last = first + selection.block_tokens + selection.margin_tokens
+    lowest, highest = selection.sink_tokens, end - selection.window_tokens
+    return SelectedBlock(max(first - selection.margin_tokens, lowest), min(last, highest), mass)
+
+
+def _disjoint(blocks: Sequence[SelectedBlock]) -> list[tuple[int, int]]:
+    """What the blocks cover, in order."""
+    found: list[tuple[int, int]] = []
+    for start, end in sorted((block.start, block.end) for block in blocks):
+        if found and start <= found[-1][1]:
+            found[-1] = (found[-1][0], max(end, found[-1][1]))
+        else:
+            found.append((start, end))
+    return found
+
+
+def _rows(cache: KVCache, first: int, last: int) -> Iterator[tuple[int, Rows, Rows]]:
+    """The first position, keys and values of each piece."""
+    for keys, values in between(cache.segments(), first, last):
+        yield first, keys, values
+        first += keys.shape[0]
+
+
+def block_mass(
+    context: "Context", token_ids: Sequence[int], selection: Selection, end: int
+) -> Tensor:
+    """The share [num_blocks] float32 of the scan of `token_ids`, were they to come next, that falls
+    on each block of the first `end` tokens; sinks and the last window, which are seen anyway, get
+    none."""
+    model = context.model
+    twin = context.fork()
+    ids = torch.tensor(token_ids, device=model.device)
+    hidden = model.embedded(ids)
+    layers = model.each_layer(1)
+    for index, layer in enumerate(layers):
+        assert isinstance(layer, Layer)
+        state = twin.states[index]
+        hidden = hidden.to(model.device_of(index))
+        if index == selection.scan_layer:
+            assert isinstance(state, KVCache) and isinstance(layer.mixer, SoftmaxAttention)
+            normed = hidden if layer.mixer_norm is None else layer.mixer_norm(hidden)
+            return _scan(layer.mixer, layer.mixer.queries(normed), state, selection, end)
+        hidden = layer(hidden, state, len(context))
+    raise EngineError(f"no layer {selection.scan_layer} to scan with")
+
+
+def _scan(
+    mixer: SoftmaxAttention, queries: Tensor, cache: KVCache, selection: Selection, end: int
+) -> Tensor:
+    group, frequencies = selection.scan_kv_head, mixer.rotary_frequencies
+    per_group = mixer.heads[0] // mixer.heads[1]
+    heads = queries[:, group * per_group : (group + 1) * per_group]  # [T, R, D]
+    last = end - selection.window_tokens
+    found = []
+    for start in range(0, last, BLOCK_TOKENS):
+        tile = min(start + BLOCK_TOKENS, last)
+        for _, keys, _ in _rows(cache, start, tile):
+            # Turned back by their place in the tile only; queries turn by the tile's.
+            own = unrotated(_of_group(keys, group), 0, frequencies)[:, 0]
+            rows = mixer.rotated(heads, selection.distance + start).flatten(0, 1)  # [T R, D]
+            first = selection.sink_tokens if start == 0 else 0
+            size = selection.block_tokens
+            found.append(kernels.block_logsumexp(rows, own, mixer.scale, size, first=first))
+    return torch.cat(found, dim=-1).softmax(dim=-1).mean(dim=0)
+
+
+def _of_group(rows: Rows, group: int) -> Tensor:
+    """[n, 1, D] float32 of [n, G, D]."""
+    one = slice(group, group + 1)
+    if isinstance(rows, Int8Tensor):
+        return Int8Tensor(rows.values[:, one], rows.scales[:, one]).dequantize()
+    return rows[:, one].float().contiguous()
