@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from engine.constraints.suffix_array import SuffixArray
     from engine.context import Context
     from engine.decode import Decoding
+    from engine.model import Model
     from engine.placement import Placement
     from engine.store.manifest import Compatibility
     from engine.store.store import BuildResult
@@ -157,6 +158,11 @@ class Engine:
     def max_tokens(self) -> int:
         """The longest context that is saved or read whole: more, where questions select from it."""
         return self._read_config.max_positions
+
+    @property
+    def model(self) -> "Model":
+        """Its layers, as documents that fit are read."""
+        return self._model
 
     def new_context(self, *, is_saved_kind: bool = False) -> "Context":
         """`is_saved_kind`: as `build_context` makes them, to be selected from if those are."""

@@ -3,16 +3,19 @@
 The second door to this room, beside `engine.api`. Importing it imports no torch.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from engine.protocols import Needle as Needle
 from engine.protocols import OnProgress
+from engine.protocols import Probe as Probe
 from engine.quantized.forms import USUAL as USUAL
 from engine.quantized.forms import Form as Form
 
 if TYPE_CHECKING:
+    from engine.calibrate import Calibrated as Calibrated
     from engine.gguf.info import GgufInfo as GgufInfo
     from engine.placement import CheckpointInfo as CheckpointInfo
     from engine.placement import DeviceBytes as DeviceBytes
@@ -89,6 +92,19 @@ def apply_delta(delta: Path, parent: Path, target: Path, on_progress: OnProgress
     from engine.weight_delta import apply_delta
 
     apply_delta(delta, parent, target, on_progress)
+
+
+def calibrate(
+    model: Path,
+    probe: Probe,
+    chunk_tokens: int,
+    on_progress: Callable[[str, int, int], None],
+) -> "Calibrated":
+    """See `engine.calibrate`. `on_progress` gets the stage, steps done and in all."""
+    from engine.calibrate import calibrate as run
+    from engine.engine import Engine
+
+    return run(Engine(model, chunk_tokens=chunk_tokens).model, chunk_tokens, probe, on_progress)
 
 
 def import_gguf(

@@ -92,6 +92,23 @@ class SelectedBlock:
     mass: float
 
 
+@dataclass(frozen=True, slots=True)
+class Needle:
+    """Stands from token `start` of the documents on; `answer_ids` continue `question_ids`, and of
+    them the last `num_scored` are what only the needle says."""
+
+    start: int
+    question_ids: Sequence[int]
+    answer_ids: Sequence[int]
+    num_scored: int
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    document_ids: Sequence[int]
+    needles: Sequence[Needle]
+
+
 class Context(Protocol):
     """Tokens that a model has read. Append-only; a fork costs little and grows apart."""
 

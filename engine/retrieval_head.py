@@ -40,14 +40,22 @@ def select(context: "Context", token_ids: Sequence[int]) -> list[SelectedBlock]:
         for value, index in zip(best.values, best.indices, strict=True)
         if value > 0
     ]
-    for layer in selection.far_layers:
+    see(context, blocks, selection.far_layers)
+    return blocks
+
+
+def see(context: "Context", blocks: Sequence[SelectedBlock], layers: Sequence[int]) -> None:
+    """Lets what is read next see `blocks` in `layers`."""
+    model, states = context.model, context.states
+    for layer in layers:
+        cache = states[layer]
+        assert isinstance(cache, KVCache)
         frequencies = model.config.frequencies_of(layer)
-        caches[layer].selected = [
+        cache.selected = [
             (unrotated(dense(keys, model.dtype), start, frequencies), dense(values, model.dtype))
             for first, last in _disjoint(blocks)
-            for start, keys, values in _rows(caches[layer], first, last)
+            for start, keys, values in _rows(cache, first, last)
         ]
-    return blocks
 
 
 def _with_margin(index: int, mass: float, selection: Selection, end: int) -> SelectedBlock:
@@ -93,14 +101,15 @@ def block_mass(
         if index == selection.scan_layer:
             assert isinstance(state, KVCache) and isinstance(layer.mixer, SoftmaxAttention)
             normed = hidden if layer.mixer_norm is None else layer.mixer_norm(hidden)
-            return _scan(layer.mixer, layer.mixer.queries(normed), state, selection, end)
+            return scan(layer.mixer, layer.mixer.queries(normed), state, selection, end)
         hidden = layer(hidden, state, len(context))
     raise EngineError(f"no layer {selection.scan_layer} to scan with")
 
 
-def _scan(
+def scan(
     mixer: SoftmaxAttention, queries: Tensor, cache: KVCache, selection: Selection, end: int
 ) -> Tensor:
+    """`block_mass` of `queries` [T, H, D], before rotation, over the keys of `cache`."""
     group, frequencies = selection.scan_kv_head, mixer.rotary_frequencies
     per_group = mixer.heads[0] // mixer.heads[1]
     heads = queries[:, group * per_group : (group + 1) * per_group]  # [T, R, D]

@@ -129,6 +129,23 @@ def rm(names: o.ModelNames) -> None:
 
 
 @models_app.command()
+def calibrate(
+    name: o.ModelName,
+    threads: o.Threads = None,
+    chunk_tokens: o.ChunkTokens = None,
+    models_dir: o.ModelsDir = None,
+    as_json: o.Json = False,
+    quiet: o.Quiet = None,
+) -> None:
+    """Measure how a model selects from more text than it was trained for: --fit select."""
+    flags = flags_of(locals()) | {"model": name}
+    with command_scope(flags, json_errors=as_json, saved=_STARTS_ANEW) as (settings, sink):
+        from mm1cli.commands import calibrate
+
+        calibrate.run(settings, sink, sys.stdout, as_json=as_json)
+
+
+@models_app.command()
 def plan(
     name: o.ModelName,
     context: Context = None,

@@ -1,0 +1,83 @@
+"""Red here means that --fit select reads less than it says, or asks a saved context otherwise."""
+
+import json
+
+import pytest
+from commandline import ASK, POSITIONS, SHORT
+
+from engine.api import Selection, fingerprint
+from mm1cli.answering import context_source
+from mm1cli.models import calibration
+from mm1cli.models.calibration import Calibration
+
+SELECTION = Selection(
+    1, 0, 50, far_layers=(0, 1), window_tokens=32, sink_distance=64, block_tokens=16
+)
+
+
+@pytest.fixture
+def large(tmp_path):
+    folder = tmp_path / "large"
+    folder.mkdir()
+    (folder / "tale.txt").write_text("the cat sat on the mat and the hat, " * POSITIONS)
+    (folder / "fact.txt").write_text("The rat is at the zoo.\n")
+    return folder
+
+
+@pytest.fixture
+def calibrated(llama, monkeypatch):
+    monkeypatch.setattr(context_source, "FEWEST_SAVED_TOKENS", 16)
+    calibration.keep(fingerprint(llama), Calibration(SELECTION, 6, 6, 8000))
+    return llama
+
+
+def test_all_of_it_is_read_and_asked_from_the_saved_context_alike(mm1, calibrated, large, tmp_path):
+    run = ("--model", calibrated, "--fit", "select")
+    ran = mm1("analyze", large, *run, *SHORT, "--json", "--ask", ASK)
+    assert ran.code == 0, ran.err
+    manifest = ran.json["manifest"]
+    assert manifest["plan"] == "whole" and manifest["totals"]["tokens"] > POSITIONS
+    assert "all of them are read" in ran.err
+    again = mm1("analyze", large, *run, *SHORT, "--json", "--ask", ASK)
+    assert again.json["answers"][0]["usage"]["reused_tokens"] > POSITIONS
+    assert again.json["answers"][0]["answer"] == ran.json["answers"][0]["answer"]
+    built = mm1("context", "build", large, "-o", tmp_path / "c", *run)
+    assert built.code == 0, built.err
+    asked = mm1("ask", tmp_path / "c", ASK, *SHORT[:2], "--json")
+    assert asked.code == 0, asked.err
+    assert asked.json["answers"][0]["answer"] == ran.json["answers"][0]["answer"]
+
+
+def test_what_fits_is_read_as_ever(mm1, calibrated, notes):
+    run = ("analyze", notes, "--model", calibrated, *SHORT, "--json", "--ask", ASK)
+    plain, select = mm1(*run), mm1(*run, "--fit", "select")
+    assert select.json["answers"][0]["answer"] == plain.json["answers"][0]["answer"]
+    assert "are more than" not in select.err
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "words"),
+    [
+        ((), 7, "mm1 models calibrate"),
+        (("--context-tokens", 9000), 2, "--context-tokens 9,000 does not let it"),
+    ],
+)
+def test_who_cannot_select_is_told_what_to_do(mm1, llama, large, options, code, words):
+    run = ("--model", llama, "--fit", "select", "--ask", ASK)
+    ran = mm1("analyze", large, *run, *options)
+    assert (ran.code, ran.out) == (code, "")
+    assert words in ran.err.splitlines()[-1]
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"selection": 1}', '{"selection": {}}'])
+def test_a_damaged_calibration_is_named(mm1, calibrated, large, content):
+    calibration.keep(fingerprint(calibrated), Calibration(SELECTION)).write_text(content)
+    ran = mm1("analyze", large, "--model", calibrated, "--fit", "select", "--ask", ASK)
+    assert ran.code == 3
+    assert "is damaged; remove it" in ran.err.splitlines()[-1]
+
+
+def test_what_is_kept_is_read_again(llama):
+    path = calibration.keep(fingerprint(llama), Calibration(SELECTION, 5, 6, 8000))
+    assert calibration.of(llama) == SELECTION
+    assert json.loads(path.read_text())["found"] == 5
