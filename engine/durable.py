@@ -1,8 +1,10 @@
 """Files that are there whole or not at all, also after a kill, a full disk or a power loss."""
 
+import errno
 import os
 import re
 import secrets
+import shutil
 import stat
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -76,6 +78,26 @@ def remove_parts(folder: Path) -> None:
     """Removes what a killed `write` left; nobody else may be writing there."""
     for part in folder.glob("*.part"):
         part.unlink(missing_ok=True)
+
+
+def remove_folder(folder: Path, *, last: str = "") -> None:
+    """Removes a folder that its caller knows for its own: nothing else removes one.
+
+    No link is followed, neither at its name nor inside. Files that begin with `last` go after all
+    others, so that what a kill leaves can still be told for what it was. No folder there is no
+    error. Raises OSError, NotADirectoryError for a link among them.
+    """
+    if folder.is_symlink():
+        raise NotADirectoryError(errno.ENOTDIR, "is a symbolic link, not ours", str(folder))
+    if not folder.exists():
+        return
+    first = [path for path in folder.iterdir() if last and not path.name.startswith(last)]
+    for path in first:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+    shutil.rmtree(folder)
 
 
 def drop_oldest(folders: Iterable[Path], own: re.Pattern[str], max_bytes: int) -> None:

@@ -4,7 +4,6 @@
 in it names a file.
 """
 
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -123,7 +122,7 @@ def clear(folder: Path) -> None:
         if (area / _NAME).exists():  # first: what it stands on goes after it
             (area / _NAME).unlink()
             durable.sync_folder(area)
-        shutil.rmtree(area)
+        durable.remove_folder(area)
 
 
 def held_bytes(folder: Path) -> int:

@@ -6,7 +6,6 @@ Contexts that begin alike share files through hard links.
 
 import os
 import secrets
-import shutil
 import stat
 import time
 from collections.abc import Iterator, Sequence
@@ -16,6 +15,7 @@ from pathlib import Path
 
 import filelock
 
+from engine import durable
 from engine.api import Engine, SavedContext, StoreError, saved_context, why_foreign
 from mm1cli.errors import InputError
 
@@ -143,22 +143,12 @@ def remove(folder: Path) -> bool:
     try:
         with filelock.FileLock(folder / "lock").acquire(blocking=False):
             folder.rename(gone)
-        _clear(gone)
+        durable.remove_folder(gone, last="tokens-")
     except filelock.Timeout:
         return False
     except OSError as error:
         raise InputError(f"{folder}: {error.strerror}; not removed, or not all of it") from None
     return True
-
-
-def _clear(folder: Path) -> None:
-    """The tokens go last, so that what a kill leaves can still be told to be a context's."""
-    for path in sorted(folder.iterdir(), key=lambda path: path.name.startswith("tokens-")):
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        else:
-            path.unlink()
-    folder.rmdir()
 
 
 def _statuses(folder: Path) -> Iterator[os.stat_result]:
