@@ -23,6 +23,8 @@ templates_app = typer.Typer(help="List and show templates of questions.", no_arg
 app.add_typer(templates_app, name="templates")
 app.add_typer(models_app, name="models")
 app.add_typer(context_app, name="context")
+config_app = typer.Typer(help="Say which folders may set what.", no_args_is_help=True)
+app.add_typer(config_app, name="config")
 
 
 @app.command()
@@ -297,6 +299,15 @@ def collect_contexts(max_cache: o.MaxCache = None) -> None:
         from mm1cli.commands import context
 
         context.collect(settings, sys.stdout)
+
+
+@config_app.command("trust")
+def trust_folder(folder: o.TrustedFolder, take_back: o.TakeBack = False) -> None:
+    """Let the mm1.toml of a folder set everything, until it changes."""
+    with command_scope({}) as (_, _sink):
+        from mm1cli.commands import config
+
+        config.trust_folder(folder, sys.stdout, is_taken_back=take_back)
 
 
 @templates_app.command("list")

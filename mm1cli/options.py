@@ -254,6 +254,8 @@ Questions = Annotated[
 ]
 ContextName = Annotated[str, typer.Argument(help="A folder, or a name `mm1 context list` shows.")]
 ContextNames = Annotated[list[str], typer.Argument(help="Folders, or names as listed.")]
+TrustedFolder = Annotated[Path, typer.Argument(help="A folder with a mm1.toml.")]
+TakeBack = Annotated[bool, typer.Option("--remove", help="Trust it no more.")]
 ReviewPaths = Annotated[
     list[str] | None,
     typer.Argument(

@@ -51,6 +51,8 @@ def no_settings(monkeypatch, tmp_path) -> None:
     here.mkdir()
     monkeypatch.chdir(here)
     for name in [name for name in os.environ if name.startswith("MM1_")]:
+        if name == "MM1_STATE_DIR":
+            continue
         monkeypatch.delenv(name)
     monkeypatch.setenv("MM1_DATA_DIR", str(tmp_path / "data"))
     monkeypatch.setenv("PIP_NO_INDEX", "1")  # no test fetches the default
