@@ -257,11 +257,12 @@ def project_settings(folder: Path) -> dict[str, object]:
 
 def _may_set(name: str, value: object, cwd: Path) -> bool:
     if name == "schema":  # a short form spells a path in the folder, too
-        return _is_inside(cwd / str(value), cwd)
+        return is_inside(cwd / str(value), cwd)
     return name in HARMLESS
 
 
-def _is_inside(path: Path, folder: Path) -> bool:
+def is_inside(path: Path, folder: Path) -> bool:
+    """Whether `path` leads into `folder`, links followed."""
     try:
         return path.resolve().is_relative_to(folder.resolve())
     except (OSError, ValueError):
