@@ -8,34 +8,59 @@ import hmac
 import os
 import secrets
 import stat
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from functools import cache
 from pathlib import Path
 
 ALGORITHM = "hmac_sha256"
 KEY_BYTES = 32
-_DIGITS = 32  # 128 bits of the hash, as names of files have them
+DIGITS = 32  # 128 bits of the hash, as names of files have them
 _NAME = "key"
+_PUBLIC_KEY = b"mm1"
+
+
+_everybodys: ContextVar[bool] = ContextVar("everybodys", default=False)
 
 
 class Digest:
-    """A hash that only who has the key can make; used as those of hashlib are."""
+    """A hash that only who has the key can make; used as those of hashlib are.
 
-    def __init__(self, key: bytes | None = None) -> None:
-        self._hmac = hmac.new(_key(state_dir()) if key is None else key, digestmod="sha256")
+    One for one `purpose` says nothing about bytes that serve another.
+    """
+
+    def __init__(self, purpose: str) -> None:
+        key = _PUBLIC_KEY if _everybodys.get() else _key(state_dir())
+        self._hmac = hmac.new(key, f"{purpose}\0".encode(), "sha256")
 
     def update(self, content: bytes | memoryview) -> None:
         self._hmac.update(content)
 
     def hexdigest(self) -> str:
-        return self._hmac.hexdigest()[:_DIGITS]
+        return self._hmac.hexdigest()[:DIGITS]
 
 
-def hexdigest(content: bytes | memoryview) -> str:
+def hexdigest(purpose: str, content: bytes | memoryview) -> str:
     """32 hexadecimal digits."""
-    digest = Digest()
+    digest = Digest(purpose)
     digest.update(content)
     return digest.hexdigest()
+
+
+def is_authentic(purpose: str, content: bytes | memoryview, told: bytes) -> bool:
+    """Whether `told`, from a file, is the hash of `content`."""
+    return hmac.compare_digest(hexdigest(purpose, content).encode(), told)
+
+
+@contextmanager
+def without_key() -> Iterator[None]:
+    """Inside, hashes are such as everybody can make: of what goes to others, or comes from them."""
+    token = _everybodys.set(True)
+    try:
+        yield
+    finally:
+        _everybodys.reset(token)
 
 
 def state_dir() -> Path:

@@ -283,6 +283,24 @@ def verify_context(name: o.ContextName, as_json: o.Json = False) -> None:
         context.verify(name, settings, sys.stdout, as_json=as_json)
 
 
+@context_app.command("export")
+def export_context(name: o.ContextName, output: o.NewFolder) -> None:
+    """Copy a context to a folder for others, who can then read all its documents."""
+    with command_scope({}) as (settings, _):
+        from mm1cli.commands import context
+
+        context.export(name, output, settings, sys.stdout)
+
+
+@context_app.command("import")
+def import_context(folder: o.ExportedContext, output: o.NewFolder) -> None:
+    """Take in a context that others exported: what it says is trusted from then on."""
+    with command_scope({}):
+        from mm1cli.commands import context
+
+        context.take_in(folder, output, sys.stdout)
+
+
 @context_app.command("rm")
 def remove_contexts(names: o.ContextNames) -> None:
     """Remove saved contexts."""

@@ -253,6 +253,10 @@ Questions = Annotated[
     typer.Argument(help="Questions; - reads one a line from standard input.", show_default=False),
 ]
 ContextName = Annotated[str, typer.Argument(help="A folder, or a name `mm1 context list` shows.")]
+ExportedContext = Annotated[Path, typer.Argument(help="A folder of `mm1 context export`.")]
+NewFolder = Annotated[
+    Path, typer.Option("--output", "-o", metavar="DIR", help="A folder that is made.")
+]
 ContextNames = Annotated[list[str], typer.Argument(help="Folders, or names as listed.")]
 TrustedFolder = Annotated[Path, typer.Argument(help="A folder with a mm1.toml.")]
 TakeBack = Annotated[bool, typer.Option("--remove", help="Trust it no more.")]

@@ -83,7 +83,8 @@ class PartialSafetensors:
         """Gives the file its checksum and its name. All tensors were put."""
         if self.is_sealed:
             return
-        checksum = tensors.checksum({name: self.get(name) for name in self._expected})
+        found = {name: self.get(name) for name in self._expected}
+        checksum = tensors.checksum(found, self._facts)
         durable.put(self.path, 0, tensors.layout(self._expected, self._facts, checksum)[0])
         durable.sync_file(self.path)
         self.path.replace(self.final)

@@ -9,6 +9,8 @@ from typing import TextIO
 from engine.api import (
     ContextPlan,
     StoreError,
+    export_context,
+    import_context,
     saved_attachment,
     verify_context,
     why_foreign,
@@ -142,6 +144,24 @@ def verify(where: str, settings: Settings, stdout: TextIO, *, as_json: bool) -> 
         stdout.write("\n")
     else:
         stdout.write(f"whole: {num_bytes:,} bytes give their checksums\n")
+
+
+def export(where: str, target: Path, settings: Settings, stdout: TextIO) -> None:
+    """Raises StoreError, or EngineError where `target` exists."""
+    num_bytes = export_context(find(where, settings), target)
+    stdout.write(
+        f"{target}: {_size(num_bytes)}, with the text of all its documents; "
+        "`mm1 context import` takes it in elsewhere\n"
+    )
+
+
+def take_in(source: Path, target: Path, stdout: TextIO) -> None:
+    """Raises StoreError, or EngineError where `target` exists."""
+    num_bytes = import_context(source, target)
+    stdout.write(
+        f"{target}: {_size(num_bytes)}; its texts and quotes are those of whoever made it, and "
+        "nothing here was held against the documents\n"
+    )
 
 
 def remove_all(where: Sequence[str], settings: Settings, stdout: TextIO) -> None:

@@ -1,8 +1,9 @@
 """Extracted text, kept by what it was extracted from and by what: never read from another version.
 
-One JSON file for each, named by the sha256 of the file's bytes, the reader and its version. It is
-used only if the libraries it was made with are the ones installed now, and only after every field
-has been checked, as someone else may have written it. Readers that run without a sandbox are as
+One JSON file for each, named by the sha256 of the file's bytes, the reader and its version, behind
+32 digits that only this user's key gives (`engine.authentic`): what somebody else put there is not
+read. Nor is what was made with libraries that are not the ones installed now, and every field is
+checked. Readers that run without a sandbox are as
 fast as this, and files that failed are tried again.
 """
 
@@ -16,11 +17,11 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from engine import durable
+from engine import authentic, durable
 from mm1cli.ingest.readers.reader import MIB, Reader, ReadError, Reading
 from mm1cli.ingest.wire_format import reading_from, reply_of
 
-FORMAT = 1
+FORMAT = 2
 MAX_BYTES = 2048 * MIB
 _MAX_ENTRY_BYTES = 256 * MIB
 _OWN = re.compile(r"[0-9a-f]{64}-[^/]+\.json")
@@ -41,8 +42,11 @@ class Cache:
         path = self._path(sha256, reader)
         try:
             with path.open("rb") as file:
-                content = file.read(_MAX_ENTRY_BYTES + 1)
-            if len(content) > _MAX_ENTRY_BYTES:
+                content = file.read(authentic.DIGITS + _MAX_ENTRY_BYTES + 1)
+            told, content = content[: authentic.DIGITS], content[authentic.DIGITS :]
+            if len(content) > _MAX_ENTRY_BYTES or not authentic.is_authentic(
+                _purpose(path), content, told
+            ):
                 return None
             entry = json.loads(content)
             if entry["format"] != FORMAT or entry["sha256"] != sha256 or entry["members"]:
@@ -66,8 +70,9 @@ class Cache:
         if len(content) > _MAX_ENTRY_BYTES:
             return
         with suppress(OSError):
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            durable.write(path, lambda part: part.write_bytes(content), sync=False)
+            authentic.private_folder(path.parent)
+            told = authentic.hexdigest(_purpose(path), content).encode()
+            durable.write(path, lambda part: part.write_bytes(told + content), sync=False)
 
     def prune(self) -> None:
         """Drops the entries that were of no use for longest, if all together are too large."""
@@ -76,6 +81,11 @@ class Cache:
 
     def _path(self, sha256: str, reader: Reader) -> Path:
         return self.folder / sha256[:2] / f"{sha256}-{reader.name}-{reader.version}.json"
+
+
+def _purpose(path: Path) -> str:
+    """An entry is one for the file, reader and version in its name."""
+    return f"extracted text {path.name}"
 
 
 def _is_current(library: str) -> bool:

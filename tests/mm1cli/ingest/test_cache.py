@@ -6,6 +6,7 @@ from corpora import blocks
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from engine import authentic
 from mm1cli.ingest import Block, read_corpus
 from mm1cli.ingest.cache import Cache
 from mm1cli.ingest.read import ReadOptions
@@ -59,6 +60,12 @@ def spoilt(entry, path, value):
     return entry
 
 
+def sign(file, content):
+    """As only who has the user's key can."""
+    told = authentic.hexdigest(f"extracted text {file.name}", content)
+    file.write_bytes(told.encode() + content)
+
+
 @settings(max_examples=60, deadline=None)
 @given(
     st.sampled_from(
@@ -78,7 +85,8 @@ def test_an_entry_that_someone_else_wrote_is_checked(tmp_path_factory, path, val
     reading = replace(READING, library="")
     cache.put(HASH, PDF, reading)
     (file,) = cache.folder.glob("*/*.json")
-    file.write_text(json.dumps(spoilt(json.loads(file.read_text()), path, value)))
+    entry = json.loads(file.read_text()[authentic.DIGITS :])
+    sign(file, json.dumps(spoilt(entry, path, value)).encode())
     got = cache.get(HASH, PDF)
     if got is not None:
         for block in got.blocks:
@@ -92,8 +100,35 @@ def test_an_entry_that_is_damaged_is_none(kept, content):
     """Red: a full disk, or a crash while writing, ends every later run."""
     kept.put(HASH, PDF, READING)
     (file,) = kept.folder.glob("*/*.json")
-    file.write_bytes(content)
+    sign(file, content)
     assert kept.get(HASH, PDF) is None
+
+
+@pytest.mark.parametrize("plant", ["no key", "everybody's key", "another document's", "a byte"])
+def test_an_entry_that_is_planted_is_not_read(kept, tree, make_pdf, plant):
+    """Red: "1 April 1999" is quoted from a document that says 21 September 2017."""
+    root = tree({})
+    document = root / "a.pdf"
+    document.write_bytes(make_pdf("signed on 21 September 2017"))
+    options = ReadOptions(cache=kept)
+    read_corpus([str(document)], options=options)
+    (file,) = kept.folder.glob("*/*.json")
+    content = file.read_bytes()[authentic.DIGITS :].replace(b"21 September 2017", b"1 April 1999")
+    if plant == "no key":
+        file.write_bytes(content)
+    elif plant == "everybody's key":
+        with authentic.without_key():
+            sign(file, content)
+    elif plant == "another document's":
+        other = root / "b.pdf"
+        other.write_bytes(make_pdf("signed on 1 April 1999"))
+        read_corpus([str(other)], options=options)
+        (theirs,) = set(kept.folder.glob("*/*.json")) - {file}
+        file.write_bytes(theirs.read_bytes())
+    else:
+        file.write_bytes(file.read_bytes().replace(b"2017", b"1999"))
+    (read,) = read_corpus([str(document)], options=options).documents
+    assert "21 September 2017" in "".join(block.text for block in read.blocks)
 
 
 def test_the_oldest_entries_go_first(kept):
