@@ -14,6 +14,8 @@ from contextvars import ContextVar
 from functools import cache
 from pathlib import Path
 
+from engine import durable
+
 ALGORITHM = "hmac_sha256"
 KEY_BYTES = 32
 DIGITS = 32  # 128 bits of the hash, as names of files have them
@@ -72,13 +74,6 @@ def state_dir() -> Path:
     return Path(user_state_dir("mm1", appauthor=False))
 
 
-def private_folder(folder: Path) -> None:
-    """Makes `folder`, and those above it that are missing, for the owner alone. Raises OSError."""
-    for path in reversed([folder, *folder.parents]):
-        if not path.exists():
-            path.mkdir(mode=0o700, exist_ok=True)
-
-
 @cache
 def _key(folder: Path) -> bytes:
     """The key in `folder`, made where there is none. Where none can be kept, one of this process:
@@ -88,7 +83,7 @@ def _key(folder: Path) -> bytes:
         for _ in range(2):  # of two processes that make one, one wins, and both read it
             if (found := _read(path)) is not None:
                 return found
-            private_folder(folder)
+            durable.private_folder(folder)
             _make(path)
         if (found := _read(path)) is not None:
             return found

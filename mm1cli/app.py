@@ -24,6 +24,8 @@ app.add_typer(templates_app, name="templates")
 app.add_typer(models_app, name="models")
 app.add_typer(context_app, name="context")
 config_app = typer.Typer(help="Say which folders may set what.", no_args_is_help=True)
+cache_app = typer.Typer(help="See and remove what is kept of documents.", no_args_is_help=True)
+app.add_typer(cache_app, name="cache")
 app.add_typer(config_app, name="config")
 
 
@@ -326,6 +328,31 @@ def trust_folder(folder: o.TrustedFolder, take_back: o.TakeBack = False) -> None
         from mm1cli.commands import config
 
         config.trust_folder(folder, sys.stdout, is_taken_back=take_back)
+
+
+@cache_app.command("show")
+def show_cache(as_json: o.Json = False) -> None:
+    """What lies where, of which folders and documents."""
+    with command_scope({}, json_errors=as_json) as (settings, _):
+        from mm1cli.commands import cache
+
+        cache.show(settings, sys.stdout, as_json=as_json)
+
+
+@cache_app.command("clear")
+def clear_cache(
+    text: o.ClearText = False,
+    contexts: o.ClearContexts = False,
+    models: o.ClearModels = False,
+    everything: o.ClearAll = False,
+    older_than: o.OlderThan = None,
+) -> None:
+    """Remove what mm1 keeps of documents, and models it fetched."""
+    with command_scope({}) as (settings, _):
+        from mm1cli.commands import cache
+
+        chosen = (one or everything for one in (text, contexts, models))
+        cache.clear(cache.Wanted(*chosen), older_than, settings, sys.stdout)
 
 
 @templates_app.command("list")

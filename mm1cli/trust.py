@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from engine import durable
-from engine.authentic import private_folder, state_dir
+from engine.authentic import state_dir
 from mm1cli.errors import InputError
 
 PROJECT_NAME: Final = "mm1.toml"
@@ -76,7 +76,7 @@ def _write(trusted: dict[str, str]) -> None:
     text = json.dumps(trusted, indent=1, sort_keys=True)
     file = state_dir() / _STORE
     try:
-        private_folder(file.parent)
+        durable.private_folder(file.parent)
         durable.write(file, lambda part: part.write_text(text, encoding="utf-8"))
     except OSError as error:
         raise InputError(f"{file}: {error.strerror}; nothing was changed") from None

@@ -110,7 +110,7 @@ def find(folder: Path, goal: LayerProgress, num_layers: int) -> tuple[LayerProgr
 def make_folder(folder: Path) -> None:
     """Makes the place for files of unfinished layers, empty."""
     clear(folder)
-    (folder / FOLDER).mkdir()
+    durable.private_folder(folder / FOLDER)
 
 
 def clear(folder: Path) -> None:

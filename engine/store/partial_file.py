@@ -95,7 +95,7 @@ class PartialSafetensors:
             return
         self.path.unlink(missing_ok=True)  # of a layer that was not finished
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
-        os.close(os.open(self.path, flags, 0o666))
+        os.close(os.open(self.path, flags, 0o600))
         durable.put(self.path, 0, self._header)
         os.truncate(self.path, self.num_bytes)
         self._exists = True

@@ -60,9 +60,8 @@ def _copy(
 
 
 def _write(saved: OpenedContext, folder: Path, attachments: dict[str, bytes]) -> list[Path]:
-    folder.chmod(0o700)
-    for area in AREAS:
-        (folder / area).mkdir(mode=0o700)
+    for place in (folder, *(folder / area for area in AREAS)):
+        durable.private_folder(place)
     manifest = saved.manifest
     tokens = saved.token_ids.astype("<i4").tobytes()
     durable.write(folder / manifest.tokens_name, partial(_put, tokens))

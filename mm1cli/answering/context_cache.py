@@ -4,6 +4,7 @@ Each context is a folder of its own (see `engine.store`), so one is removed whol
 Contexts that begin alike share files through hard links.
 """
 
+import json
 import os
 import secrets
 import stat
@@ -16,13 +17,21 @@ from pathlib import Path
 import filelock
 
 from engine import durable
-from engine.api import Engine, SavedContext, StoreError, saved_context, why_foreign
+from engine.api import (
+    Engine,
+    SavedContext,
+    StoreError,
+    saved_attachment,
+    saved_context,
+    why_foreign,
+)
 from mm1cli.errors import InputError
 
 GB = 10**9
 
 _GONE = ".gone"
 _USED = "used"
+ORIGIN = "origin.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +131,20 @@ def describe(folder: Path) -> CacheEntry:
     statuses = list(_statuses(folder))
     used_s = max((status.st_mtime for status in statuses), default=0.0)
     return CacheEntry(folder, context, why, sum(map(_size, statuses)), min(used_s, time.time()))
+
+
+def origin(documents: Sequence[str]) -> bytes:
+    """What a kept context says of where it is from: the folder one worked in, and the documents."""
+    return json.dumps({"folder": str(Path.cwd()), "documents": list(documents)}).encode()
+
+
+def origin_of(folder: Path) -> tuple[str, list[str]]:
+    """The folder and documents that the context in `folder` says it is of; "" and none if none."""
+    try:
+        told = json.loads(saved_attachment(folder, ORIGIN))
+        return str(told["folder"]), list(map(str, told["documents"]))
+    except (StoreError, ValueError, KeyError, TypeError, RecursionError):
+        return "", []
 
 
 def check_removable(folder: Path) -> None:

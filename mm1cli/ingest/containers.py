@@ -42,7 +42,7 @@ class ContainerExpansion:
         try:
             reader, kind = choose(shown, data[:HEAD_BYTES])
             sha256 = hashlib.sha256(data).hexdigest()
-            reading = self._reading(reader, data, sha256)
+            reading = self._reading(reader, data, sha256, shown)
         except ReadError as error:
             detail = "; ".join(filter(None, (error.detail, damage)))
             yield Omission(shown, error.reason, detail, len(data))
@@ -85,7 +85,7 @@ class ContainerExpansion:
         else:
             yield from self.expand(shown, member.data, depth, member.damage)
 
-    def _reading(self, reader: Reader, data: bytes, sha256: str) -> Reading:
+    def _reading(self, reader: Reader, data: bytes, sha256: str, shown: str) -> Reading:
         if len(data) > reader.max_bytes:
             raise ReadError(Reason.TOO_LARGE, f"more than {reader.max_bytes // MIB} MiB")
         if not data or data.isspace():
@@ -99,8 +99,8 @@ class ContainerExpansion:
         if self.cache is not None and (kept := self.cache.get(sha256, reader)) is not None:
             return kept
         reading = self._sandboxed(reader, data)
-        if self.cache is not None:
-            self.cache.put(sha256, reader, reading)
+        if self.cache is not None and next(find_secrets(reading.blocks), None) is None:
+            self.cache.put(sha256, reader, reading, shown)
         return reading
 
     def _sandboxed(self, reader: Reader, data: bytes) -> Reading:

@@ -47,11 +47,18 @@ class ScoreCache:
 
     def put(self, name: str, scores: Scores) -> None:
         with suppress(OSError):
-            authentic.private_folder(self.folder)
+            durable.private_folder(self.folder)
             content = scores.astype("<f4").tobytes()
             path = self.folder / f"{name}.f32"
             told = authentic.hexdigest(_purpose(name), content).encode()
             durable.write(path, lambda part: part.write_bytes(told + content), sync=False)
+
+    def num_bytes(self) -> int:
+        return sum(status.st_size for _, status in durable.own_files([self.folder], _OWN))
+
+    def clear(self, before_s: float) -> tuple[int, int]:
+        """Drops what was not used since `before_s`; how many, and their bytes."""
+        return durable.drop_unused([self.folder], _OWN, before_s)
 
     def prune(self) -> None:
         """Drops what was of no use for longest, if all together are too large."""

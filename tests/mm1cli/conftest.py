@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from commandline import FAMILIES, NOTES, Ran, write_files, write_talkative
+from reportlab.pdfgen.canvas import Canvas
 
 from mm1cli import app
 
@@ -36,6 +37,22 @@ def checkpoints(tmp_path_factory) -> dict[str, Path]:
 @pytest.fixture(scope="session")
 def llama(checkpoints) -> Path:
     return checkpoints["llama"]
+
+
+@pytest.fixture
+def make_pdf() -> Callable[..., bytes]:
+    """A PDF with one page for each text; a page for "" is blank."""
+
+    def make(*pages: str) -> bytes:
+        output = io.BytesIO()
+        canvas = Canvas(output, invariant=1)
+        for text in pages:
+            canvas.drawString(72, 700, text)
+            canvas.showPage()
+        canvas.save()
+        return output.getvalue()
+
+    return make
 
 
 @pytest.fixture
