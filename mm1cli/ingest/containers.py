@@ -22,13 +22,15 @@ _SECRETS_SHOWN = 3
 @dataclass(slots=True)
 class ContainerExpansion:
     """One file and all that is in it. `num_bytes_left` is what its containers may still give out,
-    all depths together."""
+    all depths together. `is_suspect`: the child read a container or something odd, and is to read
+    nothing of others."""
 
     sandbox: Sandbox
     cache: Cache | None = None
     ocr: bool = False
     allow_secrets: bool = False
     num_bytes_left: int = MAX_MEMBER_BYTES
+    is_suspect: bool = False
 
     def expand(
         self, shown: str, data: bytes, depth: int = 0, damage: str = ""
@@ -105,8 +107,13 @@ class ContainerExpansion:
 
     def _sandboxed(self, reader: Reader, data: bytes) -> Reading:
         try:
-            return self.sandbox.read(reader.name, data, patience=reader.patience)
-        except BrokeReaderError as error:
+            reading = self.sandbox.read(reader.name, data, patience=reader.patience)
+            self.is_suspect = self.is_suspect or bool(reading.warnings or reading.members)
+            return reading
+        except ReadError as error:
+            self.is_suspect = True
+            if not isinstance(error, BrokeReaderError):
+                raise
             if not reader.fallback or error.reason is Reason.TOO_LARGE:
                 raise
             try:
