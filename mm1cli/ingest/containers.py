@@ -12,7 +12,7 @@ from mm1cli.ingest.generated import generated_kind, lfs_size
 from mm1cli.ingest.readers import HEAD_BYTES, READERS, Reader, ReadError, Reading, choose
 from mm1cli.ingest.readers.reader import MAX_MEMBER_BYTES, MIB, Member
 from mm1cli.ingest.sandbox import BrokeReaderError, Sandbox
-from mm1cli.ingest.secrets import find_secrets
+from mm1cli.ingest.secrets import find_secrets, is_env_file, without_values
 
 MAX_DEPTH = 3
 _NOT_CONTENT = "__MACOSX"  # what macOS adds to an archive beside each file
@@ -127,6 +127,10 @@ class ContainerExpansion:
         secrets = list(map(str, find_secrets(document.blocks)))
         if not secrets:
             return document
+        if is_env_file(document.path) and not self.allow_secrets:
+            warning = "its values are left out, as some are secrets; --allow-secrets reads them"
+            bare = without_values(document.blocks)
+            return replace(document, blocks=bare, warnings=(*document.warnings, warning))
         told = ", ".join(secrets[:_SECRETS_SHOWN])
         if more := len(secrets) - _SECRETS_SHOWN:
             told += f" and {more} more" if more > 0 else ""
