@@ -29,12 +29,10 @@ def _prefixed(name: str, prefixes: str, rest: str) -> Format:
 
 
 _NAMES = (
-    r"(?:password|passwd|passphrase|passwort|pwd|pass|secret|secret_?key|secret_?access_?key"
-    r"|client_?secret|private_?key|encryption_?key|signing_?key|account_?key|api[_-]?key"
-    r"|auth_?token|access_?token|refresh_?token|session_?token|api_?token|bot_?token|token|_auth"
-    r"|credentials?)"
+    r"(?:passw(?:or)?d|passwort|passphrase|(?<![a-z])(?:pwd|pass|secret(?:_?(?:access_?)?key)?"
+    r"|(?:client|app|shared)_?secret|(?:private|encryption|signing|account|master|license)_?key"
+    r"|api[_-]?key|(?:auth|access|refresh|session|api|bot)?_?token|_auth|credentials?))"
 )
-_KEY = rf"(?<![A-Za-z0-9]){{before}}{_NAMES}"
 _SEPARATOR = r"[\"']?[ \t]{0,4}(?:=|:|:=|=>)[ \t]{0,4}"
 _COMMENT = r"[ \t]*(?:#[^\n]*|//[^\n]*)?$"
 
@@ -195,7 +193,7 @@ FORMATS = (
     _format(
         "password",
         "password passwd passphrase pwd secret key api_key apikey api-key token credential",
-        _KEY.format(before=r"[\w.-]{0,40}") + _SEPARATOR
+        _NAMES + _SEPARATOR
         + r"(?:[\"'](?P<quoted>[^\s\"']{8,256})[\"']"
         r"|(?P<bare>[^\s\"'`<>(){}\[\],;]{8,256})" + _COMMENT + ")",
         re.IGNORECASE | re.MULTILINE,
