@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """`hints`: one of them, in lower case, stands in any text that has such a secret."""
+    """One of `hints` stands in any text with such a secret; in any case if it has no capitals."""
 
     name: str
     hints: tuple[str, ...]
@@ -25,7 +25,7 @@ def _format(name: str, hints: str, pattern: str, flags: re.RegexFlag = re.NOFLAG
 def _prefixed(name: str, prefixes: str, rest: str) -> Format:
     """A token that begins with one of `prefixes`, then what `rest` matches."""
     begin = "|".join(map(re.escape, prefixes.split()))
-    return _format(name, prefixes.lower(), rf"(?<![\w-])(?:{begin}){rest}(?![\w-])")
+    return _format(name, prefixes, rf"(?<![\w-])(?:{begin}){rest}(?![\w-])")
 
 
 _NAMES = (
@@ -98,7 +98,7 @@ FORMATS = (
     _format("SendGrid key", "sg.", r"\bSG\.[A-Za-z0-9_-]{22}\.[A-Za-z0-9_-]{43}\b"),
     _format("Mailgun key", "key-", r"(?<![\w-])key-[a-f0-9]{32}(?![\w-])"),
     _format("Mailchimp key", "-us", r"(?<![\w-])[a-f0-9]{32}-us\d{1,2}(?!\w)"),
-    _format("Twilio key", "sk", r"(?<![\w-])SK[a-f0-9]{32}(?!\w)"),
+    _format("Twilio key", "SK", r"(?<![\w-])SK[a-f0-9]{32}(?!\w)"),
     _format("age key", "age-secret", r"\bAGE-SECRET-KEY-1[A-Z0-9]{58}\b"),
     _format("Azure storage key", "accountkey=", r"(?i)\bAccountKey=[A-Za-z0-9+/]{86}=="),
     _format("Azure SAS", "sig=", r"[?&]sv=\d{4}-[^\s\"']{0,300}&sig=[A-Za-z0-9%+/]{40,}"),

@@ -58,7 +58,7 @@ def find_secrets(blocks: tuple[Block, ...]) -> Iterator[Secret]:
         found = [
             (match.start(), match.end(), form.name)
             for form in FORMATS
-            if any(hint in lowered for hint in form.hints)
+            if any(hint in (lowered if hint.islower() else block.text) for hint in form.hints)
             for match in form.pattern.finditer(block.text)
             if _is_meant(match)
         ]
