@@ -79,7 +79,9 @@ __all__ = [
     "TokenizerError",
     "Turn",
     "check_schema",
+    "export_context",
     "fingerprint",
+    "import_context",
     "max_positions",
     "num_parameters",
     "open_engine",
@@ -231,6 +233,20 @@ def why_foreign(folder: Path) -> str:
     from engine.store.owned import why_foreign as ask
 
     return ask(folder)
+
+
+def export_context(source: Path, target: Path) -> int:
+    """See `engine.store.transfer.export_context`."""
+    from engine.store.transfer import export_context as export
+
+    return export(source, target)
+
+
+def import_context(source: Path, target: Path) -> int:
+    """See `engine.store.transfer.import_context`."""
+    from engine.store.transfer import import_context as take_in
+
+    return take_in(source, target)
 
 
 def verify_context(folder: Path) -> int:

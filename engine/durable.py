@@ -1,8 +1,10 @@
 """Files that are there whole or not at all, also after a kill, a full disk or a power loss."""
 
+import errno
 import os
 import re
 import secrets
+import shutil
 import stat
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -43,6 +45,18 @@ def write(
         sync_folder(path.parent)
 
 
+def private_folder(folder: Path) -> None:
+    """Makes `folder`, and those above it that are missing, for the owner alone, whatever the umask;
+    one that is there already becomes so. Raises OSError."""
+    for path in reversed([folder, *folder.parents]):
+        if not path.exists():
+            path.mkdir(mode=0o700, exist_ok=True)
+    status = folder.lstat()
+    is_mine = os.name != "nt" and stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid()
+    if is_mine and stat.S_IMODE(status.st_mode) & 0o077:
+        folder.chmod(0o700)
+
+
 def put(path: Path, offset: int, content: bytes | memoryview) -> None:
     """Overwrites bytes of the file at `path` from `offset` on; certain only after `sync_file`."""
     descriptor = os.open(path, os.O_WRONLY | os.O_NOFOLLOW)
@@ -78,14 +92,30 @@ def remove_parts(folder: Path) -> None:
         part.unlink(missing_ok=True)
 
 
-def drop_oldest(folders: Iterable[Path], own: re.Pattern[str], max_bytes: int) -> None:
-    """If all files in `folders` are too large together, removes those not used for longest.
+def remove_folder(folder: Path, *, last: str = "") -> None:
+    """Removes a folder that its caller knows for its own: nothing else removes one.
 
-    Only plain files with names like `own`, or that a killed `write` left, count and go, and none
-    behind a link: where a cache lies may be said by the mm1.toml of a folder one only wants to
-    read, and lead to others' files.
+    No link is followed, neither at its name nor inside. Files that begin with `last` go after all
+    others, so that what a kill leaves can still be told for what it was. No folder there is no
+    error. Raises OSError, NotADirectoryError for a link among them.
     """
-    entries = []
+    if folder.is_symlink():
+        raise NotADirectoryError(errno.ENOTDIR, "is a symbolic link, not ours", str(folder))
+    if not folder.exists():
+        return
+    first = [path for path in folder.iterdir() if last and not path.name.startswith(last)]
+    for path in first:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+    shutil.rmtree(folder)
+
+
+def own_files(
+    folders: Iterable[Path], own: re.Pattern[str]
+) -> Iterator[tuple[Path, os.stat_result]]:
+    """Plain files with names like `own`, or that a killed `write` left; none behind a link."""
     for folder in folders:
         with suppress(OSError):
             for path in () if folder.is_symlink() else folder.iterdir():
@@ -93,7 +123,27 @@ def drop_oldest(folders: Iterable[Path], own: re.Pattern[str], max_bytes: int) -
                     status = path.lstat()
                     is_own = own.fullmatch(path.name) or re.fullmatch(PART, path.name)
                     if is_own and stat.S_ISREG(status.st_mode):
-                        entries.append((status.st_mtime, status.st_size, path))
+                        yield path, status
+
+
+def drop_unused(folders: Iterable[Path], own: re.Pattern[str], before_s: float) -> tuple[int, int]:
+    """Removes those of `own_files` not used since `before_s`; how many, and their bytes."""
+    count, num_bytes = 0, 0
+    for path, status in list(own_files(folders, own)):
+        if status.st_mtime < before_s:
+            with suppress(OSError):
+                path.unlink()
+                count, num_bytes = count + 1, num_bytes + status.st_size
+    return count, num_bytes
+
+
+def drop_oldest(folders: Iterable[Path], own: re.Pattern[str], max_bytes: int) -> None:
+    """If all files in `folders` are too large together, removes those not used for longest.
+
+    Only `own_files` count and go: where a cache lies may be said by a mm1.toml, and lead to others'
+    files.
+    """
+    entries = [(s.st_mtime, s.st_size, path) for path, s in own_files(folders, own)]
     total = sum(size for _, size, _ in entries)
     if total <= max_bytes:
         return

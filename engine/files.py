@@ -1,9 +1,8 @@
 """Files of model directories: small ones read with care, whole folders that appear at once."""
 
 import json
-import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -65,5 +64,6 @@ def new_folder(target: Path) -> Iterator[Path]:
         partial.rename(target)
         durable.sync_folder(target.parent)
     except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
+        with suppress(OSError):
+            durable.remove_folder(partial)
         raise

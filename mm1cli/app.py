@@ -23,6 +23,10 @@ templates_app = typer.Typer(help="List and show templates of questions.", no_arg
 app.add_typer(templates_app, name="templates")
 app.add_typer(models_app, name="models")
 app.add_typer(context_app, name="context")
+config_app = typer.Typer(help="Say which folders may set what.", no_args_is_help=True)
+cache_app = typer.Typer(help="See and remove what is kept of documents.", no_args_is_help=True)
+app.add_typer(cache_app, name="cache")
+app.add_typer(config_app, name="config")
 
 
 @app.command()
@@ -281,6 +285,24 @@ def verify_context(name: o.ContextName, as_json: o.Json = False) -> None:
         context.verify(name, settings, sys.stdout, as_json=as_json)
 
 
+@context_app.command("export")
+def export_context(name: o.ContextName, output: o.NewFolder) -> None:
+    """Copy a context to a folder for others, who can then read all its documents."""
+    with command_scope({}) as (settings, _):
+        from mm1cli.commands import context
+
+        context.export(name, output, settings, sys.stdout)
+
+
+@context_app.command("import")
+def import_context(folder: o.ExportedContext, output: o.NewFolder) -> None:
+    """Take in a context that others exported: what it says is trusted from then on."""
+    with command_scope({}):
+        from mm1cli.commands import context
+
+        context.take_in(folder, output, sys.stdout)
+
+
 @context_app.command("rm")
 def remove_contexts(names: o.ContextNames) -> None:
     """Remove saved contexts."""
@@ -297,6 +319,40 @@ def collect_contexts(max_cache: o.MaxCache = None) -> None:
         from mm1cli.commands import context
 
         context.collect(settings, sys.stdout)
+
+
+@config_app.command("trust")
+def trust_folder(folder: o.TrustedFolder, take_back: o.TakeBack = False) -> None:
+    """Let the mm1.toml of a folder set everything, until it changes."""
+    with command_scope({}) as (_, _sink):
+        from mm1cli.commands import config
+
+        config.trust_folder(folder, sys.stdout, is_taken_back=take_back)
+
+
+@cache_app.command("show")
+def show_cache(as_json: o.Json = False) -> None:
+    """What lies where, of which folders and documents."""
+    with command_scope({}, json_errors=as_json) as (settings, _):
+        from mm1cli.commands import cache
+
+        cache.show(settings, sys.stdout, as_json=as_json)
+
+
+@cache_app.command("clear")
+def clear_cache(
+    text: o.ClearText = False,
+    contexts: o.ClearContexts = False,
+    models: o.ClearModels = False,
+    everything: o.ClearAll = False,
+    older_than: o.OlderThan = None,
+) -> None:
+    """Remove what mm1 keeps of documents, and models it fetched."""
+    with command_scope({}) as (settings, _):
+        from mm1cli.commands import cache
+
+        chosen = (one or everything for one in (text, contexts, models))
+        cache.clear(cache.Wanted(*chosen), older_than, settings, sys.stdout)
 
 
 @templates_app.command("list")

@@ -254,7 +254,20 @@ Questions = Annotated[
     typer.Argument(help="Questions; - reads one a line from standard input.", show_default=False),
 ]
 ContextName = Annotated[str, typer.Argument(help="A folder, or a name `mm1 context list` shows.")]
+ExportedContext = Annotated[Path, typer.Argument(help="A folder of `mm1 context export`.")]
+NewFolder = Annotated[
+    Path, typer.Option("--output", "-o", metavar="DIR", help="A folder that is made.")
+]
 ContextNames = Annotated[list[str], typer.Argument(help="Folders, or names as listed.")]
+ClearText = Annotated[bool, typer.Option("--text", help="Extracted text, and scores of tokens.")]
+ClearContexts = Annotated[bool, typer.Option("--contexts", help="Contexts kept by analyze.")]
+ClearModels = Annotated[bool, typer.Option("--models", help="Models that mm1 fetched.")]
+ClearAll = Annotated[bool, typer.Option("--all", help="All of it.")]
+OlderThan = Annotated[
+    str | None, typer.Option(metavar="AGE", help="Only what was not used for so long, as 30d.")
+]
+TrustedFolder = Annotated[Path, typer.Argument(help="A folder with a mm1.toml.")]
+TakeBack = Annotated[bool, typer.Option("--remove", help="Trust it no more.")]
 ReviewPaths = Annotated[
     list[str] | None,
     typer.Argument(

@@ -13,8 +13,9 @@ from mm1cli import interrupts
 from mm1cli.errors import ExitCode, Mm1Error, UsageError
 from mm1cli.output import Format, make_sink, write_error
 from mm1cli.output.tee import Tee
-from mm1cli.settings import NAMES, Settings, load
+from mm1cli.settings import NAMES, PROJECT_FILE, Settings, load
 from mm1cli.sink import Sink
+from mm1cli.trust import PROJECT_NAME, was_trusted
 
 if TYPE_CHECKING:
     from mm1cli.output.report import Report
@@ -61,6 +62,8 @@ def command_scope(
                 saved = "nothing was saved, as --no-cache asks"
             if settings.quiet and not flags.get("quiet"):
                 sink = make_sink(format, True)
+            if settings.ignored:
+                sink.note(_ignored(settings))
             if report is not None:
                 page = _report(report, settings)
                 sink = Tee(page, sink)
@@ -94,6 +97,12 @@ def command_scope(
         code = ExitCode.BROKEN_PIPE
     if code is not ExitCode.OK:
         sys.exit(code)
+
+
+def _ignored(settings: Settings) -> str:
+    names = ", ".join(settings.ignored)
+    why = "has changed since" if was_trusted(Path(PROJECT_NAME)) else "is not trusted"
+    return f"{PROJECT_FILE} {why}, so {names} in it do not hold; `mm1 config trust .` lets them"
 
 
 def _stopped(how: str, error: BaseException | None, saved: str) -> str:

@@ -1,5 +1,7 @@
 """Settings: flag > environment MM1_* > ./mm1.toml > the user's config.toml > default.
 
+A mm1.toml that the user does not trust (`mm1cli.trust`) sets only what is `HARMLESS`.
+
 `Settings` is the one table: each field carries its default and what it allows, and reading,
 parsing and checking are derived from it. Every value knows where it came from.
 """
@@ -13,6 +15,7 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+from mm1cli import trust
 from mm1cli.errors import UsageError
 
 T = TypeVar("T")
@@ -158,6 +161,8 @@ class Settings:
     strict_citations: bool = _switch()
     quiet: bool = _switch()
     origins: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
+    # What the project file says and may not, as it is not trusted.
+    ignored: tuple[str, ...] = field(default=(), repr=False, compare=False)
 
     def origin(self, name: str) -> str:
         """Where the value of `name` came from; KeyError for a name that is no setting."""
@@ -177,6 +182,24 @@ _ALLOWED: dict[str, _Allowed] = {
     entry.name: entry.metadata["allowed"] for entry in fields(Settings) if entry.metadata
 }
 NAMES: tuple[str, ...] = tuple(_ALLOWED)
+# What a folder may say of itself: the form of answers, and checks that are stricter. It chooses no
+# model, writes nowhere, starts nothing, lets no secret through, and silences nothing.
+HARMLESS = frozenset(
+    {
+        "fit",
+        "focus",
+        "max_thinking",
+        "max_tokens",
+        "no_cache",
+        "schema",
+        "seed",
+        "strict",
+        "strict_citations",
+        "temperature",
+        "think",
+        "top_p",
+    }
+)
 
 
 def flags_of(parameters: Mapping[str, object]) -> dict[str, object]:
@@ -204,13 +227,46 @@ def load(
     user_file = config_dir / "config.toml"
     # Lowest first: a later source replaces an earlier one.
     found: dict[str, Setting[object]] = {}
-    found.update(_from_toml(user_file, str(user_file)))
-    found.update(_from_toml(cwd / "mm1.toml", PROJECT_FILE))
+    found.update(_from_toml(_read(user_file, str(user_file)), str(user_file)))
+    project, ignored = _from_project(cwd)
+    found.update(project)
     found.update(_from_environ(environ))
     found.update(_from_flags(flags))
     values: dict[str, Any] = {name: setting.value for name, setting in found.items()}
     origins = {name: setting.origin for name, setting in found.items()}
-    return Settings(**values, origins=origins)
+    return Settings(**values, origins=origins, ignored=ignored)
+
+
+def _from_project(cwd: Path) -> tuple[dict[str, Setting[object]], tuple[str, ...]]:
+    """What the folder's mm1.toml sets, and the names of what it may not."""
+    path = cwd / trust.PROJECT_NAME
+    content = _read(path, PROJECT_FILE)
+    found = _from_toml(content, PROJECT_FILE)
+    ignored = tuple(name for name in found if not _may_set(name, found[name].value, cwd))
+    if not ignored or trust.is_trusted(path, content):
+        return found, ()
+    return {name: one for name, one in found.items() if name not in ignored}, ignored
+
+
+def project_settings(folder: Path) -> dict[str, object]:
+    """What the mm1.toml of `folder` says, whether it may or not. Raises UsageError."""
+    origin = str(folder / trust.PROJECT_NAME)
+    found = _from_toml(_read(folder / trust.PROJECT_NAME, origin), origin)
+    return {name: setting.value for name, setting in found.items()}
+
+
+def _may_set(name: str, value: object, cwd: Path) -> bool:
+    if name == "schema":  # a short form spells a path in the folder, too
+        return is_inside(cwd / str(value), cwd)
+    return name in HARMLESS
+
+
+def is_inside(path: Path, folder: Path) -> bool:
+    """Whether `path` leads into `folder`, links followed."""
+    try:
+        return path.resolve().is_relative_to(folder.resolve())
+    except (OSError, ValueError):
+        return False
 
 
 def _from_flags(flags: Mapping[str, object | None]) -> dict[str, Setting[object]]:
@@ -239,13 +295,19 @@ def _from_environ(environ: Mapping[str, str]) -> dict[str, Setting[object]]:
     return found
 
 
-def _from_toml(path: Path, origin: str) -> dict[str, Setting[object]]:
+def _read(path: Path, origin: str) -> bytes:
+    """b"" where there is no such file, which sets as much."""
     try:
-        table = tomllib.loads(path.read_bytes().decode("utf-8"))
+        return path.read_bytes()
     except FileNotFoundError:
-        return {}
+        return b""
     except OSError as error:
         raise UsageError(f"{origin}: cannot be read ({error.strerror})") from None
+
+
+def _from_toml(content: bytes, origin: str) -> dict[str, Setting[object]]:
+    try:
+        table = tomllib.loads(content.decode("utf-8"))
     except UnicodeDecodeError:
         raise UsageError(f"{origin}: is not UTF-8 text, so not TOML") from None
     except (tomllib.TOMLDecodeError, RecursionError) as error:

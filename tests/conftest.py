@@ -2,6 +2,7 @@
 
 import os
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,8 @@ from mini import mini_dir as mini_dir
 from mini import mini_gguf as mini_gguf
 
 from mm1cli.answering import abstention, form
+
+os.environ["MM1_STATE_DIR"] = tempfile.mkdtemp()  # one key for all tests, as a user has
 
 STORES = (  # where other programs keep models
     "HF_HOME",

@@ -88,7 +88,7 @@ def kept(file: Path, key: str, measure: Callable[[], Rates], *, again: bool = Fa
     measured = Measured(measure(), datetime.now().astimezone().date().isoformat())
     found[key] = {"date": measured.date, **asdict(measured.rates)}
     with suppress(OSError):
-        file.parent.mkdir(parents=True, exist_ok=True)
+        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         text = json.dumps(found, indent=1) + "\n"
         durable.write(file, lambda part: part.write_text(text, encoding="utf-8"), sync=False)
     return measured

@@ -107,7 +107,7 @@ def measured(
     file = folder / "rates.json"
     found, dates = Rates(), []
     with suppress(OSError):  # a disk that cannot be written to is not measured
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         disk = machine_rates.kept(
             file,
             machine_rates.disk_key(outline.shard or folder, folder),

@@ -1,4 +1,4 @@
-"""JSON objects of a context's folder: of bounded size, of one format, with their own checksum."""
+"""JSON objects of a context's folder: of bounded size and one format, with a keyed checksum."""
 
 import json
 import re
@@ -6,12 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import xxhash
-
-from engine import durable
+from engine import authentic, durable
 from engine.errors import StoreError
 
-VERSION = 1
+VERSION = 2
 
 _MAX_BYTES = 16 * 2**20
 
@@ -41,7 +39,10 @@ def read(path: Path, format: str) -> dict[str, Any]:
             f"reads version {VERSION}; build the context again"
         )
     if body.pop("checksum", None) != _checksum(body):
-        raise StoreError(f"{path}: damaged: its bytes do not give its checksum")
+        raise StoreError(
+            f"{path}: damaged, or not of this user: its bytes do not give its checksum; "
+            "`mm1 context import` takes in what others made"
+        )
     return body
 
 
@@ -60,4 +61,4 @@ def checked_int(value: object, low: int, high: int) -> int:
 
 
 def _checksum(body: Mapping[str, Any]) -> str:
-    return xxhash.xxh3_128_hexdigest(json.dumps(body, sort_keys=True).encode())
+    return authentic.hexdigest("manifest", json.dumps(body, sort_keys=True).encode())

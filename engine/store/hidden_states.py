@@ -3,10 +3,9 @@
 from pathlib import Path
 
 import torch
-import xxhash
 from torch import Tensor
 
-from engine import durable
+from engine import authentic, durable
 from engine.activations import Activations, allocate
 from engine.errors import StoreError
 from engine.store import tensors
@@ -26,7 +25,7 @@ class HiddenStateFiles:
         self._folder, self._shape, self._dtype = folder, (num_tokens, width), dtype
         self._row_bytes = width * dtype.itemsize
         self._from = self._to = 0
-        self._digest = xxhash.xxh3_128()
+        self._digest = authentic.Digest("hidden states")
 
     @property
     def num_bytes(self) -> int:
@@ -44,7 +43,7 @@ class HiddenStateFiles:
         for parity in {0, 1} - ({self._from} if num_layers else set()):
             self._path(parity).unlink(missing_ok=True)
             allocate(self._path(parity), self.num_bytes // 2)
-        self._digest.reset()
+        self._digest = authentic.Digest("hidden states")
 
     def get(self, first: int, last: int) -> Tensor:
         rows = torch.empty(last - first, self._shape[1], dtype=self._dtype)
@@ -61,7 +60,7 @@ class HiddenStateFiles:
         """What was put is what is read from now on. Unless it `is_saved` the other file stays as it
         is, because a manifest may stand on it."""
         self._from, self._to = self._to, 1 - self._to if is_saved else self._to
-        self._digest.reset()
+        self._digest = authentic.Digest("hidden states")
 
     @property
     def digest(self) -> str:
@@ -74,7 +73,7 @@ class HiddenStateFiles:
 
     def checksum(self, num_layers: int) -> str:
         """Of what is on disk behind so many layers. Raises StoreError if it cannot be read."""
-        digest, size = xxhash.xxh3_128(), self.num_bytes // 2
+        digest, size = authentic.Digest("hidden states"), self.num_bytes // 2
         path = self._path(num_layers % 2)
         plain_file(path, size)
         piece = memoryview(bytearray(min(size, _PIECE_BYTES)))

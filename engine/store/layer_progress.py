@@ -4,7 +4,6 @@
 in it names a file.
 """
 
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -111,7 +110,7 @@ def find(folder: Path, goal: LayerProgress, num_layers: int) -> tuple[LayerProgr
 def make_folder(folder: Path) -> None:
     """Makes the place for files of unfinished layers, empty."""
     clear(folder)
-    (folder / FOLDER).mkdir()
+    durable.private_folder(folder / FOLDER)
 
 
 def clear(folder: Path) -> None:
@@ -123,7 +122,7 @@ def clear(folder: Path) -> None:
         if (area / _NAME).exists():  # first: what it stands on goes after it
             (area / _NAME).unlink()
             durable.sync_folder(area)
-        shutil.rmtree(area)
+        durable.remove_folder(area)
 
 
 def held_bytes(folder: Path) -> int:

@@ -11,10 +11,9 @@ from functools import partial
 from pathlib import Path
 
 import torch
-import xxhash
 from torch import Tensor
 
-from engine import durable
+from engine import authentic, durable
 from engine.activations import Activations
 from engine.context import Context, OnProgress
 from engine.errors import StoreError
@@ -122,7 +121,7 @@ class LayerWriter:
         return len(self._context.states)
 
     def _begin_layer(self) -> None:
-        self._digest = xxhash.xxh3_128()
+        self._digest = authentic.Digest("layer")
         self._next_block = min(self._kv, default=0)
         self._touched: list[PartialSafetensors] = []
 
@@ -194,7 +193,7 @@ class LayerWriter:
             try:
                 for part in self._parts_of(layer):
                     part.find(may_be_sealed=may_be_sealed)
-                digest = xxhash.xxh3_128()
+                digest = authentic.Digest("layer")
                 for part in self._parts_of(layer):
                     for name in part.names(f"layer.{layer}."):
                         digest.update(tensors.content(part.get(name)))

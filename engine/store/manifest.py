@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-import xxhash
 
+from engine import authentic
 from engine.errors import StoreError
 from engine.protocols import NO_KV as NO_KV
 from engine.store import checked_json
@@ -266,7 +266,7 @@ def attachment_path(folder: Path, name: str, checksum: str) -> Path:
 
 def facts_of(content: bytes) -> tuple[int, str]:
     """Size and hash, as a manifest has them."""
-    return len(content), xxhash.xxh3_128_hexdigest(content)
+    return len(content), authentic.hexdigest("attachment", content)
 
 
 def _absent(path: Path) -> str:

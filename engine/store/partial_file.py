@@ -83,7 +83,8 @@ class PartialSafetensors:
         """Gives the file its checksum and its name. All tensors were put."""
         if self.is_sealed:
             return
-        checksum = tensors.checksum({name: self.get(name) for name in self._expected})
+        found = {name: self.get(name) for name in self._expected}
+        checksum = tensors.checksum(found, self._facts)
         durable.put(self.path, 0, tensors.layout(self._expected, self._facts, checksum)[0])
         durable.sync_file(self.path)
         self.path.replace(self.final)
@@ -94,7 +95,7 @@ class PartialSafetensors:
             return
         self.path.unlink(missing_ok=True)  # of a layer that was not finished
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
-        os.close(os.open(self.path, flags, 0o666))
+        os.close(os.open(self.path, flags, 0o600))
         durable.put(self.path, 0, self._header)
         os.truncate(self.path, self.num_bytes)
         self._exists = True

@@ -344,7 +344,7 @@ class Store:
 
     def _try_lock(self) -> filelock.BaseFileLock:
         """The folder's lock, taken if nobody has it."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        durable.private_folder(self.folder)
         lock = filelock.FileLock(self.folder / LOCK)
         with suppress(filelock.Timeout):
             lock.acquire(blocking=False)
@@ -352,7 +352,7 @@ class Store:
 
     def _prepare(self) -> None:
         for name in AREAS:
-            (self.folder / name).mkdir(exist_ok=True)
+            durable.private_folder(self.folder / name)
             durable.remove_parts(self.folder / name)
         durable.remove_parts(self.folder)
 

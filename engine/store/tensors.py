@@ -1,4 +1,4 @@
-"""Tensors in a safetensors file that carries its own checksum.
+"""Tensors in a safetensors file that carries its own checksum, which has the user's key.
 
 What is loaded stays in the file and is mapped into memory, for reading only: nothing is copied, the
 system may drop pages that are not in use, and no limit on a process's own memory counts them.
@@ -17,16 +17,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import xxhash
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from engine import durable
+from engine import authentic, durable
 from engine.errors import StoreError
 
 _METADATA = "mm1"
-_CHECKSUM = "xxh3_128"
+_CHECKSUM = authentic.ALGORITHM
 # In the order in which the library puts them into a file.
 _DTYPES = {torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16", torch.int8: "I8"}
 _ALIGNMENT = 8
@@ -41,7 +40,7 @@ class Expected:
 def save(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, str]) -> None:
     """Writes `path` durably; `facts` say what the tensors are and must match on loading."""
     on_cpu = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    metadata = _metadata(facts, checksum(on_cpu))
+    metadata = _metadata(facts, checksum(on_cpu, facts))
     durable.write(path, lambda part: save_file(on_cpu, part, metadata))
 
 
@@ -85,7 +84,7 @@ def load(
         if got != (want.shape, _DTYPES[want.dtype]):
             raise StoreError(f"{path}: {name} is {got}, expected {want.shape} {want.dtype}")
     tensors = _mapped(path, expected)
-    if check and checksum(tensors) != metadata.get(_CHECKSUM):
+    if check and checksum(tensors, facts) != metadata.get(_CHECKSUM):
         raise StoreError(f"{path}: damaged: its bytes do not give its checksum")
     return tensors
 
@@ -124,9 +123,10 @@ def content(tensor: Tensor) -> memoryview:
     return tensor.reshape(-1).view(torch.uint8).numpy().data
 
 
-def checksum(tensors: Mapping[str, Tensor]) -> str:
-    """Of names and bytes, in the order of the names; tensors are contiguous and on the CPU."""
-    digest = xxhash.xxh3_128()
+def checksum(tensors: Mapping[str, Tensor], facts: Mapping[str, str]) -> str:
+    """Of what the tensors are, their names and bytes; they are contiguous and on the CPU."""
+    digest = authentic.Digest("tensors")
+    digest.update(json.dumps(dict(facts), sort_keys=True).encode())
     for name in sorted(tensors):
         digest.update(name.encode())
         digest.update(content(tensors[name]))
@@ -137,7 +137,7 @@ def verify(path: Path, facts: Mapping[str, str]) -> int:
     """The size of `path` after holding every byte against its checksum. Raises StoreError."""
     file, metadata = _open(path, facts)
     found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    if checksum(found) != metadata.get(_CHECKSUM):
+    if checksum(found, facts) != metadata.get(_CHECKSUM):
         raise StoreError(f"{path}: damaged: its bytes do not give its checksum")
     return path.stat().st_size
 

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 import kernels
+from engine import durable
 from engine.activations import Activations
 from engine.checkpoint import Checkpoint
 from engine.config import ModelConfig
@@ -193,7 +194,7 @@ class StreamedModel(Model):
         num_bytes = num_tokens * width * self.dtype.itemsize
         if self.folder is None or num_bytes < self.spill_over_bytes:
             return Activations(num_tokens, width, self.dtype)
-        self.folder.mkdir(parents=True, exist_ok=True)
+        durable.private_folder(self.folder)
         return Activations.spilled(num_tokens, width, self.dtype, self.folder)
 
     @property

@@ -4,9 +4,9 @@ Each context is a folder of its own (see `engine.store`), so one is removed whol
 Contexts that begin alike share files through hard links.
 """
 
+import json
 import os
 import secrets
-import shutil
 import stat
 import time
 from collections.abc import Iterator, Sequence
@@ -16,13 +16,22 @@ from pathlib import Path
 
 import filelock
 
-from engine.api import Engine, SavedContext, StoreError, saved_context, why_foreign
+from engine import durable
+from engine.api import (
+    Engine,
+    SavedContext,
+    StoreError,
+    saved_attachment,
+    saved_context,
+    why_foreign,
+)
 from mm1cli.errors import InputError
 
 GB = 10**9
 
 _GONE = ".gone"
 _USED = "used"
+ORIGIN = "origin.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +133,20 @@ def describe(folder: Path) -> CacheEntry:
     return CacheEntry(folder, context, why, sum(map(_size, statuses)), min(used_s, time.time()))
 
 
+def origin(documents: Sequence[str]) -> bytes:
+    """What a kept context says of where it is from: the folder one worked in, and the documents."""
+    return json.dumps({"folder": str(Path.cwd()), "documents": list(documents)}).encode()
+
+
+def origin_of(folder: Path) -> tuple[str, list[str]]:
+    """The folder and documents that the context in `folder` says it is of; "" and none if none."""
+    try:
+        told = json.loads(saved_attachment(folder, ORIGIN))
+        return str(told["folder"]), list(map(str, told["documents"]))
+    except (StoreError, ValueError, KeyError, TypeError, RecursionError):
+        return "", []
+
+
 def check_removable(folder: Path) -> None:
     """Raises InputError, with what it looks like, unless all of `folder` is a context's."""
     link = f"{folder} is a symbolic link; name the folder it leads to"
@@ -143,22 +166,12 @@ def remove(folder: Path) -> bool:
     try:
         with filelock.FileLock(folder / "lock").acquire(blocking=False):
             folder.rename(gone)
-        _clear(gone)
+        durable.remove_folder(gone, last="tokens-")
     except filelock.Timeout:
         return False
     except OSError as error:
         raise InputError(f"{folder}: {error.strerror}; not removed, or not all of it") from None
     return True
-
-
-def _clear(folder: Path) -> None:
-    """The tokens go last, so that what a kill leaves can still be told to be a context's."""
-    for path in sorted(folder.iterdir(), key=lambda path: path.name.startswith("tokens-")):
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        else:
-            path.unlink()
-    folder.rmdir()
 
 
 def _statuses(folder: Path) -> Iterator[os.stat_result]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from engine.api import BuildResult, Context, ContextPlan, Engine, StoreError
-from mm1cli.answering.context_cache import GB, ContextCache
+from mm1cli.answering.context_cache import GB, ORIGIN, ContextCache, origin
 from mm1cli.interrupts import defer_interrupts
 from mm1cli.sink import Sink
 
@@ -58,6 +58,7 @@ class CachedContext:
     engine: Engine
     cache: ContextCache
     sink: Sink
+    documents: Sequence[str] = ()  # their paths, for who asks what is kept
 
     def get(
         self, token_ids: Sequence[int], document_ends: Sequence[int], on_progress: OnProgress
@@ -91,7 +92,7 @@ class CachedContext:
 
             built = engine.build_context(
                 folder,
-                ContextPlan(token_ids, document_ends),
+                ContextPlan(token_ids, document_ends, {ORIGIN: origin(self.documents)}),
                 others=cache.alike(engine),
                 on_progress=after_chunk,
                 on_wait=lambda: self.sink.note("another mm1 reads the same; waiting for it"),

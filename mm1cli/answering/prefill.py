@@ -119,7 +119,7 @@ class Prefiller:
         # By the question alone: what is read again would be looked for, too.
         asked = question_prompt(self._engine.tokenizer, self._packed, question)
         selected = context.select(asked.rest.token_ids)
-        again = self._focus.repeated_evidence(evidence, are_passages_read=False)
+        again = self._focus.repeated_evidence(evidence, self._packed.fence, are_passages_read=False)
         room = self.limit - len(context) - self.answer_tokens
         while True:
             prompt = question_prompt(self._engine.tokenizer, self._packed, question, again)
@@ -137,7 +137,7 @@ class Prefiller:
         """The best passages, as many and as wide as there is room for, the best one next to the
         question."""
         tokenizer = self._engine.tokenizer
-        again = self._focus.repeated_evidence(evidence, are_passages_read=True)
+        again = self._focus.repeated_evidence(evidence, self._packed.fence, are_passages_read=True)
         frame = question_prompt(tokenizer, (), question, again)
         free = self.limit - self.answer_tokens - len(frame.token_ids)
         found = [one.passage for one in evidence.passages]
@@ -153,7 +153,9 @@ class Prefiller:
                 f"one passage, the question and {self._settings.max_tokens:,} tokens of answer "
                 f"need more than the context of {self.limit:,} tokens; lower --max-tokens"
             )
-        texts = [as_prompt_text(passage) for passage in reversed(chosen.passages)]
+        texts = [
+            as_prompt_text(passage, self._packed.fence) for passage in reversed(chosen.passages)
+        ]
         prompt = question_prompt(tokenizer, texts, question, again)
         context = self._engine.new_context()
         context.extend(prompt.token_ids, self._on_prefill)
@@ -164,7 +166,7 @@ class Prefiller:
 
     def _cost(self, passage: Passage) -> int:
         # One more than it may have: texts side by side can be cut otherwise than each alone.
-        return len(self._engine.tokenizer.encode(as_prompt_text(passage))) + 1
+        return len(self._engine.tokenizer.encode(as_prompt_text(passage, self._packed.fence))) + 1
 
     def _least_tokens(self, found: Sequence[Passage]) -> int:
         """Of passages that are read however slow the machine is."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 
 from engine.api import Piece, Tokenizer, Turn
-from mm1cli.ingest.pack import Packed
+from mm1cli.ingest.pack import Packed, title
 from mm1cli.prompts import prompt
 from mm1cli.retrieval.passages import Passage
 from mm1cli.retrieval.retriever import Evidence
@@ -45,7 +45,9 @@ class Focus:
         for."""
         return self.num_passages or None
 
-    def repeated_evidence(self, evidence: Evidence, *, are_passages_read: bool) -> list[str]:
+    def repeated_evidence(
+        self, evidence: Evidence, fence: str, *, are_passages_read: bool
+    ) -> list[str]:
         """What to read again, the best last, next to the question.
 
         `are_passages_read`: the best passages stand right before, so that only pieces follow.
@@ -57,12 +59,16 @@ class Focus:
             best = evidence.pieces[: evidence.num_parts]
             return [_with_caption(one.passage) for one in reversed(best)]
         passages = evidence.passages[: self.num_passages]
-        return [as_prompt_text(one.passage) for one in reversed(passages)]
+        return [as_prompt_text(one.passage, fence) for one in reversed(passages)]
 
 
-def as_prompt_text(passage: Passage) -> str:
-    """A passage as it stands in a prompt, with where it is from."""
-    return f"{passage.document.path}, {passage.locator}:\n{_with_caption(passage)}\n\n"
+def as_prompt_text(passage: Passage, fence: str) -> str:
+    """A passage as it stands in a prompt, with where it is from; `fence` is `Packed.fence`."""
+    where = f"{passage.document.path}, {passage.locator}"
+    if not fence:
+        return f"{where}:\n{_with_caption(passage)}\n\n"
+    end = f"End of document {fence}"
+    return f"{title(where, fence)}\n{_with_caption(passage)}\n{end}\n\n"
 
 
 def _with_caption(passage: Passage) -> str:

@@ -3,13 +3,12 @@
 from collections.abc import Sequence
 
 from mm1cli.answering.answer import Answerer
-from mm1cli.answering.context_source import CachedContext
 from mm1cli.commands.checks import (
     require_documents,
     require_everything_read,
     require_verified,
 )
-from mm1cli.commands.opening import begin, cache, open_engine, selected_note
+from mm1cli.commands.opening import begin, cached_context, open_engine, selected_note
 from mm1cli.commands.questions import parse
 from mm1cli.commands.reading import Sources, read
 from mm1cli.errors import UsageError
@@ -59,7 +58,8 @@ def run(
             f"{settings.model} leaves for documents: reading by retrieval, the passages that fit "
             "each question best"
         )
-    source = None if settings.no_cache else CachedContext(engine, cache(settings), sink)
+    documents = reading.packed.corpus.documents
+    source = None if settings.no_cache else cached_context(engine, documents, settings, sink)
     given = (engine, reading.packed, manifest.plan, settings, sink, source)
     if (template := asked.table) is not None:
         sink.question(f"{template.name}: {template.description}", 0, 1)

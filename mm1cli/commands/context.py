@@ -9,13 +9,24 @@ from typing import TextIO
 from engine.api import (
     ContextPlan,
     StoreError,
+    export_context,
+    import_context,
     saved_attachment,
     verify_context,
     why_foreign,
 )
-from mm1cli.answering.context_cache import GB, CacheEntry, check_removable, describe, remove
+from mm1cli.answering.context_cache import (
+    ORIGIN,
+    CacheEntry,
+    check_removable,
+    describe,
+    origin,
+    origin_of,
+    remove,
+)
 from mm1cli.answering.context_source import resumed_note
 from mm1cli.answering.prompt import question_prompt
+from mm1cli.commands.cache import about, date, size
 from mm1cli.commands.checks import require_documents, require_everything_read
 from mm1cli.commands.opening import begin, cache, open_engine, selected_note
 from mm1cli.commands.reading import Sources, read
@@ -62,6 +73,7 @@ def build(
     attachments = {
         kept_corpus.NAME: kept_corpus.dumps(reading.packed, num_head, settings.model),
         quote_index.NAME: quote_index.QuoteIndex(reading.packed.corpus).dump(),
+        ORIGIN: origin([one.path for one in reading.packed.corpus.documents]),
     }
     with defer_interrupts() as check:
 
@@ -112,8 +124,9 @@ def show_list(settings: Settings, stdout: TextIO, *, as_json: bool) -> None:
         return
     for one in sorted(listed, key=lambda one: -one.used_s):
         tokens = f"{one.context.num_tokens:,} tokens" if one.context else "unfinished"
-        stdout.write(f"{one.folder.name}  {tokens:>18}  {_size(one.num_bytes):>9}\n")
-    stdout.write(f"{len(listed)} contexts, {_size(total)} of {_size(contexts.max_bytes)}\n")
+        told = f"{size(one.num_bytes):>9}  {date(one.used_s)}  {safe_line(about(one))}"
+        stdout.write(f"{one.folder.name}  {tokens:>18}  {told.rstrip()}\n")
+    stdout.write(f"{len(listed)} contexts, {size(total)} of {size(contexts.max_bytes)}\n")
 
 
 def show(where: str, settings: Settings, stdout: TextIO, *, as_json: bool) -> None:
@@ -130,7 +143,7 @@ def show(where: str, settings: Settings, stdout: TextIO, *, as_json: bool) -> No
         stdout.write(json.dumps({**facts, "documents": documents}) + "\n")
         return
     for key, value in facts.items():
-        shown = f"{value:,}" if isinstance(value, int) else value
+        shown = _for_people(key, value)
         stdout.write(f"{key.replace('_', ' '):<13} {shown}\n")
     for document in documents:
         stdout.write(f"{document['tokens']:>13,} {safe_line(str(document['path']))}\n")
@@ -145,6 +158,24 @@ def verify(where: str, settings: Settings, stdout: TextIO, *, as_json: bool) -> 
         stdout.write("\n")
     else:
         stdout.write(f"whole: {num_bytes:,} bytes give their checksums\n")
+
+
+def export(where: str, target: Path, settings: Settings, stdout: TextIO) -> None:
+    """Raises StoreError, or EngineError where `target` exists."""
+    num_bytes = export_context(find(where, settings), target)
+    stdout.write(
+        f"{target}: {size(num_bytes)}, with the text of all its documents; "
+        "`mm1 context import` takes it in elsewhere\n"
+    )
+
+
+def take_in(source: Path, target: Path, stdout: TextIO) -> None:
+    """Raises StoreError, or EngineError where `target` exists."""
+    num_bytes = import_context(source, target)
+    stdout.write(
+        f"{target}: {size(num_bytes)}; its texts and quotes are those of whoever made it, and "
+        "nothing here was held against the documents\n"
+    )
 
 
 def remove_all(where: Sequence[str], settings: Settings, stdout: TextIO) -> None:
@@ -162,10 +193,10 @@ def collect(settings: Settings, stdout: TextIO) -> None:
     """Removes what was not used for longest until all fits --max-cache."""
     contexts = cache(settings)
     gone = contexts.shrink()
-    stdout.write("".join(f"removed {one.folder.name}, {_size(one.num_bytes)}\n" for one in gone))
+    stdout.write("".join(f"removed {one.folder.name}, {size(one.num_bytes)}\n" for one in gone))
     for why in filter(None, (why_foreign(one.folder) for one in contexts)):
         stdout.write(f"left: {safe_line(why)}\n")
-    stdout.write(f"{_size(contexts.num_bytes())} kept\n")
+    stdout.write(f"{size(contexts.num_bytes())} kept\n")
 
 
 def find(where: str, settings: Settings) -> Path:
@@ -182,8 +213,11 @@ def find(where: str, settings: Settings) -> Path:
 
 def _facts(one: CacheEntry) -> dict[str, object]:
     context = one.context
+    folder, documents = origin_of(one.folder)
     return {
         "context": str(one.folder),
+        "folder": folder,
+        "of": documents,
         "tokens": context.num_tokens if context else None,
         "bytes": one.num_bytes,
         "used_s": int(one.used_s),
@@ -194,5 +228,11 @@ def _facts(one: CacheEntry) -> dict[str, object]:
     }
 
 
-def _size(num_bytes: int) -> str:
-    return f"{num_bytes / GB:.2f} GB" if num_bytes >= GB / 10 else f"{num_bytes / 10**6:.1f} MB"
+def _for_people(key: str, value: object) -> str:
+    if isinstance(value, int) and key == "bytes":
+        return size(value)
+    if isinstance(value, int) and key == "used_s":
+        return date(value)
+    if isinstance(value, list):
+        return safe_line(", ".join(map(str, value)))
+    return f"{value:,}" if isinstance(value, int) else safe_line(str(value))

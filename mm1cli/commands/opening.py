@@ -1,12 +1,14 @@
 """What commands open: the model's folder, the engine, the caches."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 
 from engine import api
 from engine.api import Engine, Selection
 from mm1cli.answering.context_cache import GB, ContextCache
+from mm1cli.answering.context_source import CachedContext
+from mm1cli.ingest.corpus import Document
 from mm1cli.ingest.manifest import Manifest
 from mm1cli.models import library
 from mm1cli.models.default import AUTO, choose
@@ -53,6 +55,13 @@ def cache_root(settings: Settings) -> Path:
 
 def cache(settings: Settings) -> ContextCache:
     return ContextCache(cache_root(settings) / "contexts", int(settings.max_cache * GB))
+
+
+def cached_context(
+    engine: Engine, documents: Iterable[Document], settings: Settings, sink: Sink
+) -> CachedContext:
+    """Contexts of `documents`, kept."""
+    return CachedContext(engine, cache(settings), sink, [one.path for one in documents])
 
 
 def open_engine(

@@ -24,7 +24,7 @@ from mm1cli.ingest.read import ReadOptions, read_files
 from mm1cli.ingest.selection import Selection as FileSelection
 from mm1cli.ingest.walk import STDIN
 from mm1cli.models import calibration
-from mm1cli.settings import Settings
+from mm1cli.settings import Settings, is_inside
 from mm1cli.sink import Sink
 
 _CONTENTS_SHARE = 20  # the list of contents takes at most a twentieth of the context
@@ -102,12 +102,26 @@ def outcomes(
 ) -> Generator[Document | Omission, None, None]:
     """Every file that `sources` lead to, read or left out, as it is read. Raises InputError."""
     paths = sources.all_paths()
+    _check_cache(paths, settings)
     return read_files(
         paths,
         options=_options(sources, settings),
         stdin=sys.stdin.buffer if STDIN in paths else None,
         on_progress=lambda done, total: sink.progress("reading", done, total, "files"),
     )
+
+
+def _check_cache(paths: Sequence[str], settings: Settings) -> None:
+    """Raises UsageError where somebody chose to keep extracted text among what is read."""
+    if settings.no_cache or settings.cache_dir is None:
+        return
+    root = cache_root(settings)
+    for path in paths:
+        if path != STDIN and is_inside(root, Path(path)):
+            raise UsageError(
+                f"cache_dir {root} lies in {path}, which is read; choose another place, or "
+                "--no-cache"
+            )
 
 
 def fit_to_budget(

@@ -9,10 +9,10 @@ from pathlib import Path
 from unidiff.patch import PatchSet
 
 from engine.api import Engine, Tokenizer, max_positions, num_parameters, open_tokenizer
-from mm1cli.answering.context_source import CachedContext, Uncached
+from mm1cli.answering.context_source import Uncached
 from mm1cli.code import RepoIndex, index_of, reading_order, reordered
 from mm1cli.commands.checks import require_documents, require_everything_read
-from mm1cli.commands.opening import begin, cache, cache_root, ensure_model, open_engine
+from mm1cli.commands.opening import begin, cache_root, cached_context, ensure_model, open_engine
 from mm1cli.commands.reading import Reading, Sources, fit_to_budget, outcomes
 from mm1cli.errors import BudgetError, FindingsError, InputError, UsageError
 from mm1cli.ingest.corpus import Corpus, Document, Omission
@@ -256,7 +256,10 @@ def _review(
         shown = replace(shown, surprise=surprise, surprising=tuple(surprising))
     if not writes or repository.frame is None:
         return shown
-    source = Uncached(engine) if settings.no_cache else CachedContext(engine, cache(settings), sink)
+    documents = repository.reading.packed.corpus.documents
+    source = (
+        Uncached(engine) if settings.no_cache else cached_context(engine, documents, settings, sink)
+    )
     reviewer = Reviewer(
         engine,
         repository.reading.packed,

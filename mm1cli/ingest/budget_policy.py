@@ -87,7 +87,7 @@ def _head(packed: Packed, budget_tokens: int, encoder: Encoder) -> Packed:
             kept.append(document)
             left -= len(ids)
             continue
-        cut = None if is_full else _cut(document, len(ids), left, encoder)
+        cut = None if is_full else _cut(document, len(ids), left, encoder, packed.fence)
         is_full = True
         if cut is None:
             gone.append(_dropped(document, len(ids), "after what fits"))
@@ -104,18 +104,20 @@ def _dropped(document: Document, num_tokens: int, why: str) -> Omission:
 def _packed_again(
     packed: Packed, kept: Sequence[Document], gone: Sequence[Omission], encoder: Encoder
 ) -> Packed:
-    packer = Packer(encoder, len(packed.contents_ids))
+    packer = Packer(encoder, len(packed.contents_ids), packed.fence)
     for document in kept:
         packer.add(document)
     return packer.finish((*packed.corpus.omissions, *gone))
 
 
-def _cut(document: Document, num_tokens: int, left: int, encoder: Encoder) -> Document | None:
+def _cut(
+    document: Document, num_tokens: int, left: int, encoder: Encoder, fence: str
+) -> Document | None:
     """As many of its lines as have at most `left` tokens; None if not even one does."""
 
     def cost(num_lines: int) -> int:
         part = replace(document, blocks=tuple(_first_lines(document.blocks, num_lines)))
-        return len(encoder.encode_batch([document_text(part)])[0])
+        return len(encoder.encode_batch([document_text(part, fence)])[0])
 
     low, high = 0, sum(block.text.count("\n") + 1 for block in document.blocks)
     while high - low > 1:

@@ -12,7 +12,7 @@ from mm1cli.ingest.generated import generated_kind, lfs_size
 from mm1cli.ingest.readers import HEAD_BYTES, READERS, Reader, ReadError, Reading, choose
 from mm1cli.ingest.readers.reader import MAX_MEMBER_BYTES, MIB, Member
 from mm1cli.ingest.sandbox import BrokeReaderError, Sandbox
-from mm1cli.ingest.secrets import find_secrets
+from mm1cli.ingest.secrets import find_secrets, is_env_file, without_values
 
 MAX_DEPTH = 3
 _NOT_CONTENT = "__MACOSX"  # what macOS adds to an archive beside each file
@@ -22,13 +22,15 @@ _SECRETS_SHOWN = 3
 @dataclass(slots=True)
 class ContainerExpansion:
     """One file and all that is in it. `num_bytes_left` is what its containers may still give out,
-    all depths together."""
+    all depths together. `is_suspect`: the child read a container or something odd, and is to read
+    nothing of others."""
 
     sandbox: Sandbox
     cache: Cache | None = None
     ocr: bool = False
     allow_secrets: bool = False
     num_bytes_left: int = MAX_MEMBER_BYTES
+    is_suspect: bool = False
 
     def expand(
         self, shown: str, data: bytes, depth: int = 0, damage: str = ""
@@ -42,7 +44,7 @@ class ContainerExpansion:
         try:
             reader, kind = choose(shown, data[:HEAD_BYTES])
             sha256 = hashlib.sha256(data).hexdigest()
-            reading = self._reading(reader, data, sha256)
+            reading = self._reading(reader, data, sha256, shown)
         except ReadError as error:
             detail = "; ".join(filter(None, (error.detail, damage)))
             yield Omission(shown, error.reason, detail, len(data))
@@ -85,7 +87,7 @@ class ContainerExpansion:
         else:
             yield from self.expand(shown, member.data, depth, member.damage)
 
-    def _reading(self, reader: Reader, data: bytes, sha256: str) -> Reading:
+    def _reading(self, reader: Reader, data: bytes, sha256: str, shown: str) -> Reading:
         if len(data) > reader.max_bytes:
             raise ReadError(Reason.TOO_LARGE, f"more than {reader.max_bytes // MIB} MiB")
         if not data or data.isspace():
@@ -99,14 +101,19 @@ class ContainerExpansion:
         if self.cache is not None and (kept := self.cache.get(sha256, reader)) is not None:
             return kept
         reading = self._sandboxed(reader, data)
-        if self.cache is not None:
-            self.cache.put(sha256, reader, reading)
+        if self.cache is not None and next(find_secrets(reading.blocks), None) is None:
+            self.cache.put(sha256, reader, reading, shown)
         return reading
 
     def _sandboxed(self, reader: Reader, data: bytes) -> Reading:
         try:
-            return self.sandbox.read(reader.name, data, patience=reader.patience)
-        except BrokeReaderError as error:
+            reading = self.sandbox.read(reader.name, data, patience=reader.patience)
+            self.is_suspect = self.is_suspect or bool(reading.warnings or reading.members)
+            return reading
+        except ReadError as error:
+            self.is_suspect = True
+            if not isinstance(error, BrokeReaderError):
+                raise
             if not reader.fallback or error.reason is Reason.TOO_LARGE:
                 raise
             try:
@@ -120,6 +127,10 @@ class ContainerExpansion:
         secrets = list(map(str, find_secrets(document.blocks)))
         if not secrets:
             return document
+        if is_env_file(document.path) and not self.allow_secrets:
+            warning = "its values are left out, as some are secrets; --allow-secrets reads them"
+            bare = without_values(document.blocks)
+            return replace(document, blocks=bare, warnings=(*document.warnings, warning))
         told = ", ".join(secrets[:_SECRETS_SHOWN])
         if more := len(secrets) - _SECRETS_SHOWN:
             told += f" and {more} more" if more > 0 else ""

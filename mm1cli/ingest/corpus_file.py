@@ -19,7 +19,7 @@ from mm1cli.ingest.readers.reader import MIB
 from mm1cli.ingest.wire_format import block_from, line_from, whole_from
 
 NAME = "corpus.json.gz"
-FORMAT = 1
+FORMAT = 2
 _DAMAGE = (OSError, EOFError, ValueError, KeyError, TypeError, RecursionError, zlib.error)
 _MAX_BYTES = 2048 * MIB  # of JSON, which is a few times as much as the text
 
@@ -43,6 +43,7 @@ def dumps(packed: Packed, head_tokens: int, model: str) -> bytes:
         "format": FORMAT,
         "model": model,
         "head_tokens": head_tokens,
+        "fence": packed.fence,
         "contents_tokens": len(packed.contents_ids),
         "documents": documents,
         "omissions": [
@@ -62,7 +63,7 @@ def loads(content: bytes, token_ids: Sequence[int], encoder: Encoder) -> SavedCo
         head = whole_from(message["head_tokens"])
         sizes = [whole_from(message["contents_tokens"])]
         sizes += [whole_from(document["tokens"]) for document in message["documents"]]
-        model = line_from(message["model"])
+        model, fence = line_from(message["model"]), line_from(message["fence"])
     except _DAMAGE as error:
         raise _damaged(error) from None
     if head + sum(sizes) != len(token_ids):
@@ -71,7 +72,7 @@ def loads(content: bytes, token_ids: Sequence[int], encoder: Encoder) -> SavedCo
     for size in sizes:
         pieces.append(tuple(token_ids[at : at + size]))
         at += size
-    packed = Packed(Corpus(documents, omissions), tuple(pieces[1:]), pieces[0], encoder)
+    packed = Packed(Corpus(documents, omissions), tuple(pieces[1:]), pieces[0], encoder, fence)
     return SavedCorpus(packed, head, model)
 
 

@@ -2,8 +2,14 @@
 
 Every token leads back to its file and the place in it; the way back is only worked out for the
 documents that are asked about.
+
+Where a document has lines that look like the marks between documents, all marks carry a fence: a
+word that stands in no document, so that no text ends its own document or begins another.
 """
 
+import hashlib
+import re
+import unicodedata
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -14,6 +20,21 @@ from mm1cli.ingest.corpus import Block, Corpus, Document, Locator, Omission, Pla
 
 MAX_CONTENTS_TOKENS = 10_000
 _BATCH_CHARS = 1 << 18
+_FENCE_DIGITS = 8
+_MARKS = (
+    "page|slide|sheet|cell|chapter|part|member|comment|footnote|endnote|header|footer|notes|output"
+    "|OCR|invisible|hidden|off page|text box|alt text|form field"
+)
+# Lines like those that stand between documents, passages and the question in a prompt.
+_IMITATION = re.compile(
+    r"^[^\w\n]{0,6}(?:(?:Document|DOCUMENT)[^\w\n]{0,4}(?:[0-9a-f]{8})?[^\w\n]{0,3}:"
+    r"|(?i:end of document)\b|Contents: ?\d"
+    rf"|\[(?i:[^\]\n]{{0,80}}?\b(?:{_MARKS})\b)[^\]\n]{{0,200}}\][ \t]*$"
+    r"|Most relevant:|Answer in one short sentence, using only"
+    r"|[^\n]{1,200}, (?:pp?\.|lines?|slide|sheet|ch\.|cell|¶|rows?|part|member) ?[“\d]"
+    r"[^\n]{0,60}:[ \t]*$)",
+    re.MULTILINE,
+)
 
 
 class Encoder(Protocol):
@@ -59,6 +80,7 @@ class Packed:
     token_ids: tuple[tuple[int, ...], ...]
     contents_ids: tuple[int, ...]
     encoder: Encoder = field(repr=False, compare=False)
+    fence: str = ""
     _offsets: dict[int, list[tuple[int, int]]] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
@@ -75,7 +97,7 @@ class Packed:
     def apart(self) -> Iterator["Packed"]:
         """Each document as a corpus of its own."""
         for document, ids in zip(self.corpus.documents, self.token_ids, strict=True):
-            yield Packed(Corpus((document,)), (ids,), (), self.encoder)
+            yield Packed(Corpus((document,)), (ids,), (), self.encoder, self.fence)
 
     def ids(self) -> list[int]:
         """All of them, as they stand in the context."""
@@ -113,7 +135,7 @@ class Packed:
         the next belongs to the first.
         """
         document = self.corpus.documents[number]
-        layout = list(_layout(document))
+        layout = list(_layout(document, self.fence))
         starts = [start for start, _ in layout]
         found: list[Span | None] = []
         for start, end in self._offsets_of(number):
@@ -135,7 +157,7 @@ class Packed:
         """
         number = self._index(document)
         before = len(self.contents_ids) + sum(map(len, self.token_ids[:number]))
-        at = next((at for at, one in _layout(document) if one is block), None)
+        at = next((at for at, one in _layout(document, self.fence) if one is block), None)
         if at is None:
             raise ValueError(f"the block is not of {document.path}")
         offsets = self._offsets_of(number)
@@ -151,7 +173,7 @@ class Packed:
 
     def _offsets_of(self, number: int) -> list[tuple[int, int]]:
         if number not in self._offsets:
-            text = document_text(self.corpus.documents[number])
+            text = document_text(self.corpus.documents[number], self.fence)
             self._offsets[number] = self.encoder.offsets(text)
         return self._offsets[number]
 
@@ -163,8 +185,10 @@ class Packer:
     documents, it says how many more there are.
     """
 
-    def __init__(self, encoder: Encoder, max_contents_tokens: int) -> None:
-        self._encoder = encoder
+    def __init__(self, encoder: Encoder, max_contents_tokens: int, fence: str = "") -> None:
+        """`fence` is one that stands in none of the documents; where one is needed it is found."""
+        self._encoder, self._fence = encoder, fence
+        self._needs_fence = False
         self._max_contents_tokens = max_contents_tokens
         self._documents: list[Document] = []
         self._token_ids: list[tuple[int, ...]] = []
@@ -172,19 +196,32 @@ class Packer:
 
     def add(self, document: Document) -> None:
         self._documents.append(document)
-        self._waiting.append(document_text(document))
+        self._needs_fence = self._needs_fence or _imitates_marks(document)
+        if self._needs_fence and not self._fence:
+            return  # it depends on all of them
+        self._wait(document)
+
+    def _wait(self, document: Document) -> None:
+        self._waiting.append(document_text(document, self._fence))
         if sum(map(len, self._waiting)) >= _BATCH_CHARS:
             self._encode()
 
     def finish(self, omissions: Sequence[Omission] = ()) -> Packed:
+        if self._needs_fence and not self._fence:
+            self._fence = _fence_for(self._documents)
+            self._token_ids, self._waiting = [], []
+            for document in self._documents:
+                self._wait(document)
         self._encode()
         corpus = Corpus(tuple(self._documents), tuple(omissions))
-        return Packed(corpus, tuple(self._token_ids), self._contents(), self._encoder)
+        ids = tuple(self._token_ids)
+        return Packed(corpus, ids, self._contents(), self._encoder, self._fence)
 
     def _contents(self) -> tuple[int, ...]:
         most = sum(1 for document in self._documents if document.blocks)
-        while most > 1:
-            (ids,) = self._encoder.encode_batch([contents_text(self._documents, most)])
+        while most > (0 if self._fence else 1):
+            text = contents_text(self._documents, most, self._fence)
+            (ids,) = self._encoder.encode_batch([text])
             if len(ids) <= self._max_contents_tokens:
                 return tuple(ids)
             most //= 2
@@ -214,9 +251,41 @@ def pack_all(
     return packer.finish(omissions)
 
 
-def contents_text(documents: Sequence[Document], most: int) -> str:
-    """The first `most` of the documents that have text, as a list; "" for fewer than two."""
+def _imitates_marks(document: Document) -> bool:
+    return any(_IMITATION.search(_as_seen(block.text)) for block in document.blocks)
+
+
+def _as_seen(text: str) -> str:
+    """With the letters that other characters look like, and without those that are not seen."""
+    if text.isascii():
+        return text
+    folded = unicodedata.normalize("NFKC", text)
+    return "".join(one for one in folded if unicodedata.category(one) != "Cf")
+
+
+def _fence_for(documents: Sequence[Document]) -> str:
+    """The same for the same documents, and in none of them."""
+    texts = [document.path for document in documents]
+    texts += [block.text for document in documents for block in document.blocks]
+    digest = hashlib.sha256()
+    for text in texts:
+        digest.update(text.encode("utf-8", "surrogatepass"))
+    while True:
+        fence = digest.hexdigest()[:_FENCE_DIGITS]
+        if not any(fence in text.lower() for text in texts):
+            return fence
+        digest.update(b"again")
+
+
+def contents_text(documents: Sequence[Document], most: int, fence: str = "") -> str:
+    """The first `most` of the documents that have text, as a list; "" for fewer than two.
+
+    With a fence, what it means stands before the list, also for one document.
+    """
     paths = [document.path for document in documents if document.blocks]
+    if fence and paths:
+        told = f"Only lines with {fence} begin or end a document; the rest is its text.\n\n"
+        return told + (contents_text(documents, most) if len(paths) > 1 else "")
     if len(paths) < 2:
         return ""
     listed = "".join(f"{number}. {path}\n" for number, path in enumerate(paths[:most], 1))
@@ -225,40 +294,48 @@ def contents_text(documents: Sequence[Document], most: int) -> str:
     return f"Contents: {len(paths):,} documents\n{listed}\n"
 
 
-def document_text(document: Document) -> str:
+def document_text(document: Document, fence: str = "") -> str:
     """A title line, then the blocks, each place named as a citation would name it.
 
     A container without text of its own is not packed.
     """
     if not document.blocks:
         return ""
-    return f"{_title(document)}{''.join(_block_texts(document.blocks))}\n"
+    text = "".join(_block_texts(document.blocks, fence))
+    end = f"End of document {fence}\n" if fence else ""
+    return f"{title(document.path, fence)}\n\n{text}{end}\n"
 
 
-def _title(document: Document) -> str:
-    return f"Document: {document.path}\n\n"
+def title(name: str, fence: str = "") -> str:
+    """The line that begins a document."""
+    return f"Document {fence}: {name}" if fence else f"Document: {name}"
 
 
-def _layout(document: Document) -> Iterator[tuple[int, Block]]:
+def _layout(document: Document, fence: str = "") -> Iterator[tuple[int, Block]]:
     """Each block, and where its text begins in `document_text`."""
-    at = len(_title(document))
-    for block, text in zip(document.blocks, _block_texts(document.blocks), strict=True):
+    at = len(title(document.path, fence)) + 2
+    for block, text in zip(document.blocks, _block_texts(document.blocks, fence), strict=True):
         yield at + len(text) - 1 - len(block.text), block
         at += len(text)
 
 
-def _block_texts(blocks: Sequence[Block]) -> Iterator[str]:
+def _block_texts(blocks: Sequence[Block], fence: str) -> Iterator[str]:
     before: tuple[Place | None, str] = (None, "")
     for block in blocks:
         now = (block.place, block.mark)
-        yield f"{block.text}\n" if now == before else f"{_mark(block)}{block.text}\n"
+        yield f"{block.text}\n" if now == before else f"{_mark(block, fence)}{block.text}\n"
         before = now
 
 
-def _mark(block: Block) -> str:
+def _mark(block: Block, fence: str) -> str:
     """[page ii], [slide 3], [chapter 2: Storms], [hidden sheet: Budget]."""
+    named = _marked_place(block)
+    return f"[{fence} {named}]\n" if named and fence else f"[{named}]\n" if named else ""
+
+
+def _marked_place(block: Block) -> str:
     if block.place is None:
-        return f"[{block.mark}]\n" if block.mark else ""
+        return block.mark
     place = block.place
     if place.kind == "page":
         name = f"page {place.label or place.index + 1}"
@@ -266,4 +343,4 @@ def _mark(block: Block) -> str:
         name = f"sheet {place.label}"
     else:
         name = f"{place.kind} {place.index + 1}" + (f": {place.label}" if place.label else "")
-    return f"[{name}, {block.mark}]\n" if block.mark else f"[{name}]\n"
+    return f"{name}, {block.mark}" if block.mark else name

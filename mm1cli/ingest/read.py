@@ -15,6 +15,7 @@ from typing import BinaryIO
 
 from mm1cli.errors import InputError
 from mm1cli.ingest.cache import Cache
+from mm1cli.ingest.confine import Trust
 from mm1cli.ingest.containers import ContainerExpansion
 from mm1cli.ingest.corpus import Corpus, Document, Omission, Reason
 from mm1cli.ingest.display_names import one_line
@@ -90,7 +91,8 @@ def _in_order(
     if on_progress is not None and total:
         on_progress(0, total)
     done = 0
-    with Sandboxes(Sandbox, min(options.num_workers or num_cores(), total)) as sandboxes:
+    make = partial(Sandbox, trust=Trust.OCR if options.ocr else Trust.READER)
+    with Sandboxes(make, min(options.num_workers or num_cores(), total)) as sandboxes:
 
         def outcome(result: Found | Omission) -> Omission | Future[list[Document | Omission]]:
             if isinstance(result, Omission):
@@ -142,6 +144,9 @@ def _read(
     except OSError as error:
         detail = one_line(error.strerror or type(error).__name__)
         return [Omission(found.shown, Reason.UNREADABLE, detail, num_bytes)]
+    finally:
+        if unfolding.is_suspect:
+            sandbox.replace()
 
 
 def _open(path: str) -> BinaryIO:

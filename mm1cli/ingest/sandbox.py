@@ -19,11 +19,21 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self, TypeVar
 
+from mm1cli.ingest.confine import Trust
 from mm1cli.ingest.corpus import Reason
 from mm1cli.ingest.readers.reader import MAX_MEMBER_BYTES, MIB, ReadError, Reading
 from mm1cli.ingest.wire_format import reading_from, refusal_from
 
+if sys.platform != "win32":
+    import resource
+
 T = TypeVar("T")
+
+CAN_LIMIT_OTHERS = sys.platform == "linux"
+_PASSED_ON = (
+    "PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR", "TESSDATA_PREFIX", "SYSTEMROOT",
+    "PYTHONHOME", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH",
+)  # fmt: skip
 
 EXIT_OUT_OF_MEMORY = 3
 _EXIT_OUT_OF_CPU = -signal.SIGXCPU if sys.platform != "win32" else None
@@ -47,9 +57,13 @@ class Sandbox:
     """A context manager; not for use from two threads at once, but for `abort`."""
 
     def __init__(
-        self, *, limits: Limits | None = None, child_module: str = "mm1cli.ingest.sandbox_child"
+        self,
+        *,
+        limits: Limits | None = None,
+        child_module: str = "mm1cli.ingest.sandbox_child",
+        trust: Trust = Trust.READER,
     ) -> None:
-        self._limits = limits or Limits()
+        self._limits, self._trust = limits or Limits(), trust
         self._child_module = child_module
         self._child: subprocess.Popen[bytes] | None = None
         self._has_started = False
@@ -123,6 +137,10 @@ class Sandbox:
             self._kill()
             raise BrokeReaderError(Reason.UNREADABLE, "reader gave a malformed reply") from None
 
+    def replace(self) -> None:
+        """The next file gets another child: this one may be what the last one made of it."""
+        self._kill()
+
     def close(self) -> None:
         """Ends the child; a later `read` starts another."""
         if self._child is not None and self._child.stdin is not None:
@@ -139,7 +157,7 @@ class Sandbox:
     def _running(self) -> "subprocess.Popen[bytes]":
         if not self._is_aborted and (self._child is None or self._child.poll() is not None):
             self._kill()
-            self._child = _start(self._child_module)
+            self._child = _start(self._child_module, self._trust)
             self._has_started = False
         if self._child is None or self._is_aborted:  # perhaps while the child was started
             self._kill()
@@ -181,6 +199,7 @@ class Sandbox:
             "cpu_s": self._limits.cpu_s * patience,
             "memory_bytes": self._limits.memory_bytes,
         }
+        _limit(child, self._limits.cpu_s * patience, self._limits.memory_bytes)
         send(child.stdin, request, data)
         length = int.from_bytes(receive(child.stdout, _LENGTH_BYTES))
         if length > self._limits.reply_bytes:
@@ -236,17 +255,46 @@ def _kill_with_its_own(child: "subprocess.Popen[bytes]") -> None:
     child.kill()
 
 
-def _start(module: str) -> "subprocess.Popen[bytes]":
+def _limit(child: "subprocess.Popen[bytes]", cpu_s: int, memory_bytes: int) -> None:
+    """For the next file; a confined child may not raise its own limits. Raises OSError."""
+    if sys.platform == "linux":
+        resource.prlimit(child.pid, resource.RLIMIT_AS, _up_to(resource.RLIMIT_AS, memory_bytes))
+        limit_s = _cpu_s(child.pid) + cpu_s
+        resource.prlimit(child.pid, resource.RLIMIT_CPU, _up_to(resource.RLIMIT_CPU, limit_s))
+
+
+def _up_to(limit: int, value: int) -> tuple[int, int]:
+    """The soft limit, never above our own hard one, which stays."""
+    if sys.platform == "win32":
+        return value, value
+    hard = resource.getrlimit(limit)[1]
+    return value if hard == resource.RLIM_INFINITY else min(value, hard), hard
+
+
+def _cpu_s(process: int) -> int:
+    """CPU time so far, in whole seconds. Raises OSError."""
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) // os.sysconf("SC_CLK_TCK")
+
+
+def _environment() -> dict[str, str]:
+    """What a child gets of ours: nothing that could be a secret."""
+    return {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+
+
+def _start(module: str, trust: Trust) -> "subprocess.Popen[bytes]":
     # -P and our own folder in PYTHONPATH: with a plain -m, modules in the current folder, which
-    # may be the very folder of documents, would be imported before the libraries.
+    # may be the very folder of documents, would be imported before the libraries; the same with a
+    # "." in ours.
     package_root = str(Path(__file__).resolve().parents[2])
-    paths = [package_root, *filter(None, [os.environ.get("PYTHONPATH")])]
+    given = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    paths = [package_root, *(path for path in given if Path(path).is_absolute())]
     return subprocess.Popen(
-        [sys.executable, "-P", "-W", "ignore", "-m", module],
+        [sys.executable, "-P", "-W", "ignore", "-m", module, trust.value],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+        env={**_environment(), "PYTHONPATH": os.pathsep.join(paths)},
         # Ctrl-C is for the parent, which ends the child.
         start_new_session=True,
     )

@@ -1,4 +1,4 @@
-"""The child of `sandbox`: limits itself, then reads one file after another until its stdin ends."""
+"""The child of `sandbox`: confines itself, then reads file after file until its stdin ends."""
 
 import os
 import queue
@@ -9,11 +9,13 @@ from contextlib import suppress
 from functools import partial
 from typing import IO, Any, NoReturn
 
+from mm1cli.ingest.confine import Trust, confine, forbid_processes
 from mm1cli.ingest.corpus import Reason
 from mm1cli.ingest.display_names import one_line
 from mm1cli.ingest.readers import READERS
 from mm1cli.ingest.readers.reader import Reader, ReadError
 from mm1cli.ingest.sandbox import (
+    CAN_LIMIT_OTHERS,
     EXIT_OUT_OF_MEMORY,
     READY,
     receive,
@@ -37,17 +39,20 @@ def serve(readers: Mapping[str, Reader]) -> NoReturn:
 
 def serve_tasks(tasks: Mapping[str, Task]) -> NoReturn:
     """Answers requests until the parent closes stdin or dies; does not return."""
+    confine(Trust(sys.argv[1]) if sys.argv[1:] else Trust.READER)
     requests, replies = _take_standard_streams()
     jobs: queue.SimpleQueue[_Job] = queue.SimpleQueue()
     # stdin is watched from a thread, so that a busy child also notices that its parent is gone.
     threading.Thread(target=_receive_jobs, args=(requests, jobs), daemon=True).start()
-    _limit_output()
+    if Trust.OCR.value not in sys.argv:
+        forbid_processes()
     replies.write(READY)
     replies.flush()
     while True:
         request, data = jobs.get()
-        limit_cpu(request["cpu_s"])
-        limit_memory(request["memory_bytes"])
+        if not CAN_LIMIT_OTHERS:  # else the parent did, and this process may not
+            limit_cpu(request["cpu_s"])
+            limit_memory(request["memory_bytes"])
         try:
             send(replies, *_answer(tasks[request["task"]], data))
         except MemoryError:
@@ -99,12 +104,6 @@ def limit_cpu(seconds: int) -> None:
 def limit_memory(num_bytes: int) -> None:
     if sys.platform != "win32":
         _lower(resource.RLIMIT_AS, num_bytes)
-
-
-def _limit_output() -> None:
-    if sys.platform != "win32":
-        _lower(resource.RLIMIT_FSIZE, 0)
-        _lower(resource.RLIMIT_CORE, 0)
 
 
 def _lower(limit: int, value: int) -> None:

@@ -2,76 +2,42 @@
 
 Why no library: detect-secrets reads files from disk by name, with settings that are global to the
 process; most of its finds in prose come from measures of entropy, and a document would be left out
-for a hash or a base64 picture. Every format here begins with something its issuer put there to be
-found, or is a literal assigned to a name that says it is a password.
+for a hash or a base64 picture. The formats are in `secret_formats`; here is what of their matches
+is meant.
 """
 
+import base64
+import binascii
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import PurePosixPath
 
 from mm1cli.ingest.corpus import Block
+from mm1cli.ingest.secret_formats import FORMATS
 
-
-@dataclass(frozen=True, slots=True)
-class _Format:
-    """`hints`: one of them, in lower case, stands in any text that has such a secret."""
-
-    name: str
-    hints: tuple[str, ...]
-    pattern: re.Pattern[str]
-
-
-def _format(name: str, hints: str, pattern: str, flags: re.RegexFlag = re.NOFLAG) -> _Format:
-    return _Format(name, tuple(hints.split()), re.compile(pattern, flags))
-
-
-_FORMATS = (
-    _format(
-        "private key",
-        "private",
-        r"-----BEGIN (?:[A-Z0-9]{1,20} ){0,3}PRIVATE KEY(?: BLOCK)?-----"
-        r"(?=[^-]{0,40}\n[ \t>|]*[A-Za-z0-9+/=:]{16})",
-    ),
-    _format("AWS access key", "akia asia", r"\b(?:AKIA|ASIA)[0-9A-Z]{16}\b"),
-    _format(
-        "GitHub token",
-        "ghp_ gho_ ghu_ ghs_ ghr_ github_pat_",
-        r"\b(?:gh[pousr]_[A-Za-z0-9]{36,255}|github_pat_[A-Za-z0-9_]{60,255})\b",
-    ),
-    _format("GitLab token", "glpat-", r"\bglpat-[A-Za-z0-9_-]{20,}"),
-    _format("Slack token", "xox", r"\bxox[abeoprs]-[A-Za-z0-9-]{10,}"),
-    _format("Slack webhook", "hooks.slack", r"hooks\.slack\.com/services/T\w{6,}/B\w{6,}/\w{16,}"),
-    _format("Google API key", "aiza", r"\bAIza[A-Za-z0-9_-]{35}(?![\w-])"),
-    _format("Stripe key", "k_live_", r"\b[sr]k_live_[A-Za-z0-9]{20,}\b"),
-    _format("OpenAI key", "sk-", r"\bsk-(?:proj-|svcacct-|admin-)?[A-Za-z0-9_-]{40,}"),
-    _format("Anthropic key", "sk-ant-", r"\bsk-ant-[A-Za-z0-9_-]{32,}"),
-    _format("Hugging Face token", "hf_", r"\bhf_[A-Za-z0-9]{34,}\b"),
-    _format("npm token", "npm_", r"\bnpm_[A-Za-z0-9]{36}\b"),
-    _format("PyPI token", "pypi-", r"\bpypi-AgE[A-Za-z0-9_-]{50,}"),
-    _format("SendGrid key", "sg.", r"\bSG\.[A-Za-z0-9_-]{22}\.[A-Za-z0-9_-]{43}\b"),
-    _format("age key", "age-secret", r"\bAGE-SECRET-KEY-1[A-Z0-9]{58}\b"),
-    _format("Azure storage key", "accountkey=", r"(?i)\bAccountKey=[A-Za-z0-9+/]{86}=="),
-    _format(
-        "password in a URL",
-        "://",
-        r"\b[a-z][a-z0-9+.-]{1,20}://[^\s:/@\"'<>{}$]{1,64}:(?P<value>[^\s:/@\"'<>]{6,64})@[\w.-]+",
-    ),
-    _format(
-        "password",
-        "password passwd passphrase secret api_key apikey api-key auth_token access_token",
-        r"\b[\w.-]{0,40}(?:password|passwd|passphrase|secret|secret_?key|api[_-]?key|auth_token"
-        r"|access_token)[\"']?[ \t]{0,4}(?:=|:|:=|=>)[ \t]{0,4}"
-        r"(?:[\"'](?P<quoted>[^\s\"']{8,128})[\"']|(?P<bare>[^\s\"'`<>(){}\[\],;]{8,128})[ \t]*$)",
-        re.IGNORECASE | re.MULTILINE,
-    ),
-)
 _PLACEHOLDER = re.compile(
     r"example|changeme|change_me|placeholder|your|dummy|redacted|secret|passw|test|todo|insert"
-    r"|xxxx|\*\*\*|\.\.\.|\$\{|\$\(|%\(|\{\{|<|env|None|null|123456",
+    r"|xxxx|\*\*\*|\.\.\.|\$\{|\$\(|%\(|\{\{|<|env|None|null|123456|sample|fake|foobar|hunter2$"
+    r"|replace|default|undefined",
     re.IGNORECASE,
 )
-_DOCUMENTED = "EXAMPLE"  # how the issuers' own manuals mark keys that open nothing
+# Of lines `password: word` in manuals and schemas; a password that is one of these is no secret.
+_WORDS = frozenset(
+    {
+        "required", "optional", "username", "disabled", "enabled", "otherwise", "anything",
+        "something", "nothing", "boolean", "anonymous", "plaintext", "localhost", "postgres",
+        "unchanged", "incorrect", "mandatory", "encrypted", "forgotten", "integer", "character",
+        "characters", "authentication", "credentials", "basestring", "ansible", "function",
+        "contextual", "whatever", "forbidden", "supported", "unsupported", "variable",
+        "property", "attribute",
+    }
+)  # fmt: skip
+# What the issuers' own manuals use, which opens nothing.
+_DOCUMENTED = ("EXAMPLE", "SflKxwRJSMeKKF2QT4fwpMeJf36POk6yJV_adQssw5c", "QWxhZGRpbjpvcGVu")
+_ENV_FILE = re.compile(r"(?:.*\.)?env(?:\.[\w-]+)?", re.IGNORECASE)
+_ASSIGNED = re.compile(r"[ \t]*(?:export[ \t]+)?[A-Za-z_][\w.-]*[ \t]*=")
+_LEFT_OUT = "[left out]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +57,8 @@ def find_secrets(blocks: tuple[Block, ...]) -> Iterator[Secret]:
         lowered = block.text.lower()
         found = [
             (match.start(), match.end(), form.name)
-            for form in _FORMATS
-            if any(hint in lowered for hint in form.hints)
+            for form in FORMATS
+            if any(hint in (lowered if hint.islower() else block.text) for hint in form.hints)
             for match in form.pattern.finditer(block.text)
             if _is_meant(match)
         ]
@@ -104,15 +70,75 @@ def find_secrets(blocks: tuple[Block, ...]) -> Iterator[Secret]:
                 yield Secret(name, where)
 
 
+def is_env_file(path: str) -> bool:
+    """Whether a file of that name holds settings whose names alone are worth reading."""
+    return _ENV_FILE.fullmatch(PurePosixPath(path).name) is not None
+
+
+def without_values(blocks: tuple[Block, ...]) -> tuple[Block, ...]:
+    """The blocks of a .env file, every line with its name but no value."""
+    return tuple(
+        replace(block, text="\n".join(map(_without_value, block.text.split("\n"))), source=())
+        for block in blocks
+    )
+
+
+def _without_value(line: str) -> str:
+    if not line.strip() or line.lstrip().startswith("#"):
+        return line if not line.strip() else "#"
+    assigned = _ASSIGNED.match(line)
+    return f"{assigned[0] if assigned else ''}{_LEFT_OUT}"
+
+
 def _is_meant(match: re.Match[str]) -> bool:
-    groups = match.groupdict()
-    value = groups.get("value") or groups.get("quoted") or groups.get("bare")
-    if value is None:
-        return _DOCUMENTED not in match[0]
-    if _PLACEHOLDER.search(value):
+    if any(known in match[0] for known in _DOCUMENTED):
         return False
-    kinds = (str.islower, str.isupper, str.isdigit)
-    num_kinds = sum(any(map(kind, value)) for kind in kinds) + (not value.isalnum())
+    groups = {name: value for name, value in match.groupdict().items() if value is not None}
+    if not groups:
+        return True
+    ((kind, value),) = groups.items()
+    return not _is_placeholder(kind, value) and _fits(kind, value, match[0])
+
+
+def _is_placeholder(kind: str, value: str) -> bool:
+    if kind in {"key", "bearer", "basic"}:  # chance puts "test" into what is long and random
+        return "xxxx" in value.lower() or len(set(value)) < 8
+    return _PLACEHOLDER.search(value) is not None or len(set(value)) < 4
+
+
+def _fits(kind: str, value: str, whole: str) -> bool:
+    """Whether `value` could be one, of the kind that its group in the pattern names."""
+    has_digit = any(map(str.isdigit, value))
+    if kind in {"plain", "set", "set_quoted"}:
+        return not value.isdigit()
+    if kind in {"key", "bearer"}:
+        return has_digit and any(map(str.isalpha, value)) and _num_kinds(value) >= 2
+    if kind == "basic":
+        return _is_user_and_password(value)
+    if kind == "value":
+        return _num_kinds(value) >= 2
+    if kind == "url":
+        return _num_kinds(value) >= 2 or len(value) >= 8
+    if kind == "word":
+        return value not in _WORDS
     # A bare word may be a variable's name or a type: password: SecretStr1.
-    needed = 2 if groups.get("bare") is None else 3
-    return num_kinds >= needed and any(map(str.isdigit, value))
+    if kind == "bare":
+        return has_digit and _num_kinds(value) >= 3
+    is_word = re.fullmatch("[a-z]{8,}", value) is not None and value not in _WORDS
+    is_password = re.search(r"(?i)passw|pwd|passphrase", whole.partition(value)[0]) is not None
+    return (has_digit and _num_kinds(value) >= 2) or (is_word and is_password)
+
+
+def _num_kinds(value: str) -> int:
+    """Of small and capital letters, digits, and the rest."""
+    kinds = (str.islower, str.isupper, str.isdigit)
+    return sum(any(map(kind, value)) for kind in kinds) + (not value.isalnum())
+
+
+def _is_user_and_password(value: str) -> bool:
+    try:
+        text = base64.b64decode(value + "=" * (-len(value) % 4), validate=True)
+    except binascii.Error:
+        return False
+    user, colon, password = text.partition(b":")
+    return bool(user and colon and len(password) >= 6 and text.isascii())

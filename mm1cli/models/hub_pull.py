@@ -71,7 +71,7 @@ def pull(wanted: Wanted, on_progress: OnProgress, on_note: Callable[[str], objec
         work = folder / f".{target.name}.{repository.commit[:12]}{PARTIAL}"
         for other in folder.glob(f".{target.name}.{'[0-9a-f]' * 12}{PARTIAL}"):
             if other != work:
-                shutil.rmtree(other)
+                durable.remove_folder(other)
         work.mkdir(exist_ok=True)
         _check_room(repository, files, work, on_note)
         _fetch_all(repository, files, work, on_progress)
@@ -176,7 +176,7 @@ def _fetch_all(
         if file.path.endswith(".safetensors") and not is_checked:
             is_checked = True
             if problem := describe(work).problem:  # config.json is here, the large files are not
-                shutil.rmtree(work)
+                durable.remove_folder(work)
                 raise ModelError(f"{repository.name}: {problem}")
         hub.fetch(file, repository.name, repository.commit, work, on_progress, done, total)
         done += file.num_bytes

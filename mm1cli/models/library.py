@@ -182,7 +182,8 @@ def pull(
     derived = None if name == EMBEDDED else _shipped(name)
     with pulling(EMBEDDED, on_progress) as folder:
         for left_over in folder.glob(".pull-" + "[0-9a-f]" * 8):
-            shutil.rmtree(left_over, ignore_errors=True)
+            with contextlib.suppress(OSError):
+                durable.remove_folder(left_over)
         parent = _pull_embedded(folder, on_progress)
         return parent if derived is None else _pull_derived(folder, derived, parent, on_progress)
 
@@ -221,7 +222,8 @@ def replacing(target: Path) -> Iterator[Path]:
         (work / target.name).rename(target)
         durable.sync_folder(target.parent)
     finally:
-        shutil.rmtree(work, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            durable.remove_folder(work)
 
 
 def folder_of(name: str) -> str:

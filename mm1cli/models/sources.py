@@ -7,6 +7,7 @@ import hashlib
 import secrets
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from engine import durable
@@ -44,7 +45,7 @@ def install(
     for lie in work.glob(manifest.MANIFEST):
         lie.unlink()
     if (path := on_disk(model, elsewhere, on_progress)) is not None:
-        shutil.rmtree(work)
+        durable.remove_folder(work)
         work.mkdir()
         on_note(f"{model.name}: {path} is that very file; it is used where it lies")
         _finish(model, path, work, target)
@@ -77,7 +78,8 @@ def put(work: Path, target: Path) -> None:
         target.rename(aside)
     work.rename(target)
     durable.sync_folder(target.parent)
-    shutil.rmtree(aside, ignore_errors=True)
+    with suppress(OSError):
+        durable.remove_folder(aside)
 
 
 def _fetched(

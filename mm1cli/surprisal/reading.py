@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from engine import durable
+from engine import authentic, durable
 from engine.api import Engine, TokenScores
 
 Scores = npt.NDArray[np.float32]  # [3, T]: log p, entropy, best log p, in nats
@@ -38,20 +38,35 @@ class ScoreCache:
             os.utime(path)  # when it was last of use
         except OSError:
             return None
-        if len(content) != 12 * num_tokens:
+        told, content = content[: authentic.DIGITS], content[authentic.DIGITS :]
+        if len(content) != 12 * num_tokens or not authentic.is_authentic(
+            _purpose(name), content, told
+        ):
             return None
         return np.frombuffer(content, "<f4").reshape(3, num_tokens)
 
     def put(self, name: str, scores: Scores) -> None:
         with suppress(OSError):
-            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            durable.private_folder(self.folder)
             content = scores.astype("<f4").tobytes()
             path = self.folder / f"{name}.f32"
-            durable.write(path, lambda part: part.write_bytes(content), sync=False)
+            told = authentic.hexdigest(_purpose(name), content).encode()
+            durable.write(path, lambda part: part.write_bytes(told + content), sync=False)
+
+    def num_bytes(self) -> int:
+        return sum(status.st_size for _, status in durable.own_files([self.folder], _OWN))
+
+    def clear(self, before_s: float) -> tuple[int, int]:
+        """Drops what was not used since `before_s`; how many, and their bytes."""
+        return durable.drop_unused([self.folder], _OWN, before_s)
 
     def prune(self) -> None:
         """Drops what was of no use for longest, if all together are too large."""
         durable.drop_oldest([self.folder], _OWN, self.max_bytes)
+
+
+def _purpose(name: str) -> str:
+    return f"scores {name}"
 
 
 @dataclass(slots=True)

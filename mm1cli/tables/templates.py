@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from mm1cli.errors import UsageError
+from mm1cli.settings import is_inside
 
 BUILT_IN = "built in"
 SLOT = "{{ask}}"
@@ -83,7 +84,7 @@ def listed() -> list[Template]:
 def load(name: str) -> Template:
     """A template by its name or, with a slash or .md in it, by its path. Raises UsageError."""
     if "/" in name or name.endswith(_SUFFIX):
-        return _read(Path(name))
+        return _contained(_read(Path(name)), Path(name).parent)
     own = folder() / f"{name}{_SUFFIX}"
     if own.exists():
         return _read(own)
@@ -94,6 +95,15 @@ def load(name: str) -> Template:
     near = difflib.get_close_matches(name, names, n=1)
     hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(names)}"
     raise UsageError(f"--template {name!r}: no such template; {hint}")
+
+
+def _contained(template: Template, folder: Path) -> Template:
+    """`template`, whose file came with a folder of somebody's: it names no file outside of that."""
+    if template.schema is not None and not is_inside(folder / template.schema, folder):
+        raise UsageError(
+            f"template {template.origin}: its schema leads out of {folder}; give it as --schema"
+        )
+    return template
 
 
 def _read(path: Path) -> Template:

@@ -1,6 +1,7 @@
 """Red here means a file is there in part, is left behind, or can be read by others."""
 
 import os
+import re
 import stat
 import threading
 from pathlib import Path
@@ -96,3 +97,33 @@ def test_only_one_holds_a_lock_and_the_other_says_that_it_waits(tmp_path):
         holds.append(1)
     thread.join(timeout=30)
     assert holds == [1, 2]
+
+
+def test_a_folder_goes_without_what_its_links_lead_to(tmp_path):
+    """Red: removing one folder empties another."""
+    other, folder = tmp_path / "other", tmp_path / "folder"
+    other.mkdir()
+    (other / "file").touch()
+    folder.mkdir()
+    (folder / "to-folder").symlink_to(other)
+    (folder / "to-file").symlink_to(other / "file")
+    (tmp_path / "link").symlink_to(other)
+    with pytest.raises(NotADirectoryError, match="link"):
+        durable.remove_folder(tmp_path / "link", last="f")
+    durable.remove_folder(folder, last="to-file")
+    durable.remove_folder(folder)  # which is gone
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["file", "link", "other"]
+
+
+def test_one_function_removes_folders():
+    """Red: there is a second way to remove one, with rules of its own."""
+    root = Path(durable.__file__).parents[1]
+    sources = [
+        path for room in ("mm1cli", "engine", "kernels") for path in root.glob(f"{room}/**/*.py")
+    ]
+    told = [
+        path.name
+        for path in sources
+        if re.search(r"rmtree|removedirs|os\.remove\b", path.read_text())
+    ]
+    assert told == ["durable.py"]

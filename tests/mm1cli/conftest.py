@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from commandline import FAMILIES, NOTES, Ran, write_files, write_talkative
+from reportlab.pdfgen.canvas import Canvas
 
 from mm1cli import app
 
@@ -39,6 +40,22 @@ def llama(checkpoints) -> Path:
 
 
 @pytest.fixture
+def make_pdf() -> Callable[..., bytes]:
+    """A PDF with one page for each text; a page for "" is blank."""
+
+    def make(*pages: str) -> bytes:
+        output = io.BytesIO()
+        canvas = Canvas(output, invariant=1)
+        for text in pages:
+            canvas.drawString(72, 700, text)
+            canvas.showPage()
+        canvas.save()
+        return output.getvalue()
+
+    return make
+
+
+@pytest.fixture
 def notes(no_settings) -> Path:
     """By its relative name: paths are part of what the model reads."""
     return write_files(Path("notes"), NOTES)
@@ -51,6 +68,8 @@ def no_settings(monkeypatch, tmp_path) -> None:
     here.mkdir()
     monkeypatch.chdir(here)
     for name in [name for name in os.environ if name.startswith("MM1_")]:
+        if name == "MM1_STATE_DIR":
+            continue
         monkeypatch.delenv(name)
     monkeypatch.setenv("MM1_DATA_DIR", str(tmp_path / "data"))
     monkeypatch.setenv("PIP_NO_INDEX", "1")  # no test fetches the default

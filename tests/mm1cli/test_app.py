@@ -162,6 +162,10 @@ def test_quiet_leaves_the_answer_and_its_evidence(mm1, llama, notes):
 def test_settings_come_from_the_project_file_and_flags_win(mm1, llama, notes):
     """Red: mm1.toml is not read."""
     Path("mm1.toml").write_text(f'model = "{llama}"\nmax_tokens = 3\nthreads = 1\n')
+    ignored = mm1("tokens", notes)
+    assert ignored.err.count("model, threads in it do not hold") == 1
+    shown = mm1("config", "trust", ".")
+    assert (shown.code, shown.out.splitlines()[1:3]) == (0, ["max_tokens = 3", "threads = 1"])
     told = mm1("analyze", notes, "--ask", ASK, "--json").json
     assert told["usage"]["output_tokens"] == 3
     told = mm1("analyze", notes, "--ask", ASK, "--json", "--max-tokens", 2).json

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from mm1cli import settings
+from mm1cli import settings, trust
 from mm1cli.errors import UsageError
 from mm1cli.settings import NAMES, Settings, load
 
@@ -96,6 +96,8 @@ class Machine:
         }[source]
         spelled = str(value).lower() if isinstance(value, bool) else repr(value)
         path.write_text(f"{name} = {spelled}\n")
+        if source == "project":
+            trust.trust(self.cwd)
         return "./mm1.toml" if source == "project" else str(path)
 
     def load(self) -> Settings:
@@ -293,3 +295,55 @@ def test_importing_settings_is_cheap():
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
     assert settings.DEFAULT == "default"
+
+
+REACHES_OUT = (
+    'cache_dir = "../.."\nallow_secrets = true\nquiet = true\nmodel = "/tmp/m"\nseed = 3\n'
+)
+
+
+def test_a_folder_sets_only_what_is_harmless_until_it_is_trusted(machine: Machine):
+    """Red: who reads a repository runs its model, or deletes where it says."""
+    file = machine.cwd / "mm1.toml"
+    file.write_text(REACHES_OUT)
+    loaded = machine.load()
+    assert loaded == dataclasses.replace(Settings(), seed=3)
+    assert loaded.ignored == ("cache_dir", "allow_secrets", "quiet", "model")
+    assert loaded.origin("cache_dir") == "default"
+    trust.trust(machine.cwd)
+    loaded = machine.load()
+    assert (loaded.cache_dir, loaded.allow_secrets, loaded.ignored) == ("../..", True, ())
+    file.write_text(f"{REACHES_OUT}max_cache = 0\n")  # asked again
+    assert machine.load().ignored == ("cache_dir", "allow_secrets", "quiet", "model", "max_cache")
+    assert trust.was_trusted(file)
+    assert trust.distrust(machine.cwd) and not trust.distrust(machine.cwd)
+
+
+@pytest.mark.parametrize(
+    ("schema", "holds"),
+    [("name, year int", True), ("forms/a.json", True), ("../a.json", False), ("/a.json", False),
+     ("link/a.json", False)],
+)  # fmt: skip
+def test_a_folder_names_no_schema_outside_itself(machine: Machine, schema: str, holds: bool):
+    """Red: a repository has files of its reader opened."""
+    (machine.cwd / "link").symlink_to("/etc")
+    (machine.cwd / "mm1.toml").write_text(f'schema = "{schema}"\n')
+    assert machine.load().schema == (schema if holds else None)
+
+
+def test_every_setting_that_reaches_out_needs_trust():
+    """Red: a new setting is a repository's to set because nobody thought of it."""
+    assert set(NAMES) > settings.HARMLESS
+    for name in ("model", "models_dir", "device", "cache_dir", "max_cache", "allow_secrets", "ocr",
+                 "quiet", "always_answer"):  # fmt: skip
+        assert name not in settings.HARMLESS
+
+
+def test_what_somebody_else_could_have_written_trusts_nothing(machine: Machine, monkeypatch):
+    """Red: a file of trust that is damaged ends every command, or trusts all."""
+    monkeypatch.setenv("MM1_STATE_DIR", str(machine.cwd / "state"))
+    (machine.cwd / "state").mkdir()
+    (machine.cwd / "mm1.toml").write_text(REACHES_OUT)
+    for content in ("", "[]", "{", '{"x": 1}', "[" * 10_000):
+        (machine.cwd / "state" / "trusted.json").write_text(content)
+        assert machine.load().ignored

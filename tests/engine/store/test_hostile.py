@@ -6,14 +6,15 @@ import tracemalloc
 
 import pytest
 import torch
-import xxhash
 from builds import IDS, assert_same, build, cold, store
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
+from engine import authentic
 from engine.errors import StoreError
 from engine.store.store import verify
+from engine.store.transfer import export_context, import_context
 
 
 @pytest.fixture(scope="module")
@@ -31,6 +32,10 @@ def saved(tmp_path_factory, models):
 @pytest.fixture
 def folder(saved, tmp_path):
     return shutil.copytree(saved, tmp_path / "c")
+
+
+def facts(metadata):
+    return {name: value for name, value in metadata.items() if name != "hmac_sha256"}
 
 
 def content_files(folder):
@@ -90,14 +95,14 @@ def rewrite(folder, name="manifest.json", **changes):
     body = json.loads((folder / name).read_text())
     body |= changes
     del body["checksum"]
-    body["checksum"] = xxhash.xxh3_128_hexdigest(json.dumps(body, sort_keys=True).encode())
+    body["checksum"] = authentic.hexdigest("manifest", json.dumps(body, sort_keys=True).encode())
     (folder / name).write_text(json.dumps(body))
 
 
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"version": 2}, "version 2"),
+        ({"version": 1}, "version 1"),
         ({"version": 0}, "version 0"),
         ({"format": "zip"}, "not a saved context"),
         ({"fingerprint": "c" * 64}, "another model"),
@@ -164,7 +169,7 @@ def test_kv_of_another_shape_or_dtype_is_refused(models, folder, change):
     path = min((folder / "kv").iterdir())
     file, metadata = tensors._open(path, {})
     found = {name: change(file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118
-    metadata["xxh3_128"] = tensors.checksum(found)
+    metadata["hmac_sha256"] = tensors.checksum(found, facts(metadata))
     save_file(found, path, {"mm1": json.dumps(metadata)})
     with pytest.raises(StoreError, match="expected"):
         store(folder, models["mm1"]).open()
@@ -178,7 +183,7 @@ def test_nan_in_a_forged_state_gives_no_answer_of_this_context(models, folder):
     path = max((folder / "states").iterdir())
     file, metadata = tensors._open(path, {})
     found = {n: torch.full_like(file.get_tensor(n), torch.nan) for n in file.keys()}  # noqa: SIM118
-    metadata["xxh3_128"] = tensors.checksum(found)
+    metadata["hmac_sha256"] = tensors.checksum(found, facts(metadata))
     save_file(found, path, {"mm1": json.dumps(metadata)})
     assert store(folder, models["mm1"]).open().logits.isnan().all()
 
@@ -210,3 +215,60 @@ def test_a_state_without_its_kv_is_not_used(models, tmp_path):
     built = build(folder, models["mm1"])
     assert built.reused_tokens == 16 and not built.why.endswith("missing")
     assert_same(built.context, cold(models["mm1"]))
+
+
+@pytest.mark.parametrize("of", ["manifest", "kv", "attachment"])
+def test_what_was_made_without_the_users_key_is_refused(models, folder, of):
+    """Red: who can write to the folder says what was read, and nobody is warned."""
+    from engine.store import tensors
+
+    with authentic.without_key():
+        if of == "manifest":
+            rewrite(folder)
+        elif of == "kv":
+            path = min((folder / "kv").iterdir())
+            file, metadata = tensors._open(path, {})
+            found = {n: file.get_tensor(n) + 1 for n in file.keys()}  # noqa: SIM118
+            metadata["hmac_sha256"] = tensors.checksum(found, facts(metadata))
+            save_file(found, path, {"mm1": json.dumps(metadata)})
+        else:
+            (path,) = (folder / "attachments").iterdir()
+            path.write_bytes(b"same size"[: path.stat().st_size])
+    with pytest.raises(StoreError, match="checksum"):
+        store(folder, models["mm1"]).open()
+        verify(folder)
+
+
+def test_a_file_of_another_place_with_its_facts_edited_is_refused(models, folder):
+    """Its tensors are this user's, but not what they are said to be."""
+    from engine.store import tensors
+
+    early, late = sorted((folder / "states").iterdir())[:2]
+    _, wanted = tensors._open(early, {})
+    file, metadata = tensors._open(late, {})
+    found = {n: file.get_tensor(n) for n in file.keys()}  # noqa: SIM118
+    told = {**wanted, "hmac_sha256": metadata["hmac_sha256"]}
+    save_file(found, early, {"mm1": json.dumps(told)})
+    with pytest.raises(StoreError, match="checksum"):
+        verify(folder)
+
+
+def test_a_context_goes_to_another_user_only_by_export_and_import(
+    models, folder, tmp_path, monkeypatch
+):
+    """Red: a context of somebody else opens as if it were one's own, or never does."""
+    export_context(folder, tmp_path / "out")
+    with pytest.raises(StoreError, match="context import"):
+        verify(tmp_path / "out")
+    monkeypatch.setenv("MM1_STATE_DIR", str(tmp_path / "another"))
+    with pytest.raises(StoreError, match="context import"):
+        verify(folder)
+    size = import_context(tmp_path / "out", tmp_path / "in")
+    assert verify(tmp_path / "in") == size
+    assert_same(store(tmp_path / "in", models["mm1"]).open(), cold(models["mm1"], IDS))
+    path = min((tmp_path / "out" / "kv").iterdir())
+    content = path.read_bytes()
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.raises(StoreError, match="checksum"):
+        import_context(tmp_path / "out", tmp_path / "in-2")
+    assert not (tmp_path / "in-2").exists()

@@ -9,7 +9,7 @@ import filelock
 import pytest
 from builds import IDS
 
-from mm1cli.answering import context_cache
+from engine import durable
 from mm1cli.answering.context_cache import ContextCache, describe, remove
 from mm1cli.errors import InputError
 
@@ -97,8 +97,8 @@ def test_a_removal_that_was_killed_half_way_is_finished(cache, monkeypatch, done
         return count
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(context_cache.Path, "unlink", until_killed(context_cache.Path.unlink))
-        patch.setattr(context_cache.shutil, "rmtree", until_killed(shutil.rmtree))
+        patch.setattr(durable.Path, "unlink", until_killed(durable.Path.unlink))
+        patch.setattr(durable.shutil, "rmtree", until_killed(shutil.rmtree))
         remove(cache.root / "first")
     assert names(cache) == ["second", "third"]
     assert len(list(cache.root.iterdir())) == 3

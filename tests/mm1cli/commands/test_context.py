@@ -14,6 +14,7 @@ from engine import durable, placement
 from engine.families import read_config
 from engine.model import Model
 from engine.store.layerwise import LayerWriter
+from mm1cli import trust
 from mm1cli.answering import context_source
 
 SECOND = "what did the bridge cost?"
@@ -190,6 +191,7 @@ def big(notes, tmp_path):
     with (folder / "big.bin").open("wb") as file:
         file.truncate(20 * 10**6)
     Path("mm1.toml").write_text('cache_dir = "c"\nmax_cache = 0.01\n')
+    trust.trust(Path())
     Path("c").mkdir()
     return folder
 

@@ -1,27 +1,9 @@
 """Files that people really have, and those they should not get in trouble over."""
 
 from collections.abc import Callable
-from io import BytesIO
 from pathlib import Path
 
 import pytest
-from reportlab.pdfgen.canvas import Canvas
-
-
-@pytest.fixture
-def make_pdf() -> Callable[..., bytes]:
-    """A PDF with one page for each text; a page for "" is blank."""
-
-    def make(*pages: str) -> bytes:
-        output = BytesIO()
-        canvas = Canvas(output, invariant=1)
-        for text in pages:
-            canvas.drawString(72, 700, text)
-            canvas.showPage()
-        canvas.save()
-        return output.getvalue()
-
-    return make
 
 
 @pytest.fixture

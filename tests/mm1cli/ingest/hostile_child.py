@@ -4,6 +4,7 @@ import ctypes
 import os
 import sys
 import time
+from pathlib import Path
 
 from mm1cli.ingest.corpus import Block, Reason
 from mm1cli.ingest.readers.reader import Member, Reader, ReadError, Reading
@@ -57,7 +58,83 @@ def box(data):
     return Reading((), members=members)
 
 
-READERS = (box, echo, refuse, fail, sleep, loop, allocate, crash, flood, imported)
+def told(attempt):
+    """What comes of it, as a reading."""
+    try:
+        what = f"done: {attempt()!r:.60}"
+    except OSError as error:
+        what = type(error).__name__
+    return Reading((Block(what),))
+
+
+def read_file(data):
+    return told(lambda: Path(data.decode()).read_bytes())
+
+
+def read_environment(data):
+    def found():
+        if data.decode() not in os.environ:
+            raise PermissionError
+        return os.environ[data.decode()]
+
+    return told(found)
+
+
+def connect(data):
+    import socket
+
+    return told(lambda: socket.create_connection(("127.0.0.1", int(data)), 5).close())
+
+
+def execute(data):
+    return told(lambda: os.execv("/bin/true", ["true"]))
+
+
+def fork(data):
+    def bomb():
+        for _ in range(100):
+            os._exit(0) if os.fork() == 0 else None
+
+    return told(bomb)
+
+
+def write_file(data):
+    return told(lambda: Path(data.decode()).write_text("here"))
+
+
+def raise_limits(data):
+    import resource
+
+    kinds = (resource.RLIMIT_CPU, resource.RLIMIT_AS, resource.RLIMIT_FSIZE, resource.RLIMIT_NPROC)
+
+    def higher():
+        raised = []
+        for kind in kinds:
+            try:
+                resource.setrlimit(kind, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+                raised.append(kind)
+            except (OSError, ValueError):
+                pass
+        if not raised:
+            raise PermissionError
+        return raised
+
+    return told(higher)
+
+
+def see_parent(data):
+    return told(lambda: Path(f"/proc/{os.getppid()}/environ").read_bytes())
+
+
+def signal_parent(data):
+    return told(lambda: os.kill(os.getppid(), 0))
+
+
+COMPROMISED = (
+    read_file, read_environment, connect, execute, fork, write_file, raise_limits, see_parent,
+    signal_parent,
+)  # fmt: skip
+READERS = (*COMPROMISED, box, echo, refuse, fail, sleep, loop, allocate, crash, flood, imported)
 
 if __name__ == "__main__":
     serve({read.__name__: Reader(read.__name__, 1, {}, 0, True, read) for read in READERS})

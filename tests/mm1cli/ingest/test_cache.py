@@ -6,6 +6,7 @@ from corpora import blocks
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from engine import authentic
 from mm1cli.ingest import Block, read_corpus
 from mm1cli.ingest.cache import Cache
 from mm1cli.ingest.read import ReadOptions
@@ -36,7 +37,7 @@ def test_a_reading_survives_the_exchange(parts):
 def test_an_entry_is_for_one_file_reader_and_version(kept):
     """Red: text of another file, or of a reader with a known fault, is used."""
     assert kept.get(HASH, PDF) is None
-    kept.put(HASH, PDF, READING)
+    kept.put(HASH, PDF, READING, "a.pdf")
     assert kept.get(HASH, PDF) == READING
     assert kept.get("cd" * 32, PDF) is None
     assert kept.get(HASH, replace(PDF, version=PDF.version + 1)) is None
@@ -45,7 +46,7 @@ def test_an_entry_is_for_one_file_reader_and_version(kept):
 
 def test_an_entry_of_another_library_version_is_not_used(tmp_path, kept, monkeypatch):
     """Red: an upgrade that reads more changes nothing for files that were read before."""
-    kept.put(HASH, PDF, READING)
+    kept.put(HASH, PDF, READING, "a.pdf")
     monkeypatch.undo()
     assert kept.get(HASH, PDF) is None
 
@@ -57,6 +58,12 @@ def spoilt(entry, path, value):
         target = target[step]
     target[path[-1]] = value
     return entry
+
+
+def sign(file, content):
+    """As only who has the user's key can."""
+    told = authentic.hexdigest(f"extracted text {file.name}", content)
+    file.write_bytes(told.encode() + content)
 
 
 @settings(max_examples=60, deadline=None)
@@ -76,9 +83,10 @@ def test_an_entry_that_someone_else_wrote_is_checked(tmp_path_factory, path, val
     """Red: a file in the cache brings NULs, wrong types or offsets outside the text."""
     cache = Cache(tmp_path_factory.mktemp("cache"))
     reading = replace(READING, library="")
-    cache.put(HASH, PDF, reading)
+    cache.put(HASH, PDF, reading, "a.pdf")
     (file,) = cache.folder.glob("*/*.json")
-    file.write_text(json.dumps(spoilt(json.loads(file.read_text()), path, value)))
+    name, entry = file.read_text()[authentic.DIGITS :].split("\n")
+    sign(file, f"{name}\n{json.dumps(spoilt(json.loads(entry), path, value))}".encode())
     got = cache.get(HASH, PDF)
     if got is not None:
         for block in got.blocks:
@@ -90,10 +98,39 @@ def test_an_entry_that_someone_else_wrote_is_checked(tmp_path_factory, path, val
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"null", b"\xff", b"[" * 100_000])
 def test_an_entry_that_is_damaged_is_none(kept, content):
     """Red: a full disk, or a crash while writing, ends every later run."""
-    kept.put(HASH, PDF, READING)
+    kept.put(HASH, PDF, READING, "a.pdf")
     (file,) = kept.folder.glob("*/*.json")
-    file.write_bytes(content)
-    assert kept.get(HASH, PDF) is None
+    for head in (b"", b"\n", b'"a.pdf"\n'):
+        sign(file, head + content)
+        assert kept.get(HASH, PDF) is None
+        assert {one.document for one in kept.entries()} <= {"", "a.pdf", "text"}
+
+
+@pytest.mark.parametrize("plant", ["no key", "everybody's key", "another document's", "a byte"])
+def test_an_entry_that_is_planted_is_not_read(kept, tree, make_pdf, plant):
+    """Red: "1 April 1999" is quoted from a document that says 21 September 2017."""
+    root = tree({})
+    document = root / "a.pdf"
+    document.write_bytes(make_pdf("signed on 21 September 2017"))
+    options = ReadOptions(cache=kept)
+    read_corpus([str(document)], options=options)
+    (file,) = kept.folder.glob("*/*.json")
+    content = file.read_bytes()[authentic.DIGITS :].replace(b"21 September 2017", b"1 April 1999")
+    if plant == "no key":
+        file.write_bytes(content)
+    elif plant == "everybody's key":
+        with authentic.without_key():
+            sign(file, content)
+    elif plant == "another document's":
+        other = root / "b.pdf"
+        other.write_bytes(make_pdf("signed on 1 April 1999"))
+        read_corpus([str(other)], options=options)
+        (theirs,) = set(kept.folder.glob("*/*.json")) - {file}
+        file.write_bytes(theirs.read_bytes())
+    else:
+        file.write_bytes(file.read_bytes().replace(b"2017", b"1999"))
+    (read,) = read_corpus([str(document)], options=options).documents
+    assert "21 September 2017" in "".join(block.text for block in read.blocks)
 
 
 def test_the_oldest_entries_go_first(kept):
@@ -101,7 +138,7 @@ def test_the_oldest_entries_go_first(kept):
     import os
 
     for number in range(10):
-        kept.put(f"{number:02d}" * 32, PDF, READING)
+        kept.put(f"{number:02d}" * 32, PDF, READING, "a.pdf")
     files = sorted(kept.folder.glob("*/*.json"))
     for age, file in enumerate(files):
         os.utime(file, (1000 + age, 1000 + age))
@@ -115,7 +152,7 @@ def test_the_oldest_entries_go_first(kept):
 @pytest.mark.parametrize("link", ["cache", "cache/ab", None])
 def test_files_of_others_stay(kept, tmp_path, link):
     """Red: the mm1.toml of a folder that is only read says which files are deleted."""
-    kept.put(HASH, PDF, READING)
+    kept.put(HASH, PDF, READING, "a.pdf")
     if link is not None:
         (tmp_path / link).rename(tmp_path / "elsewhere")
         (tmp_path / link).symlink_to(tmp_path / "elsewhere")

@@ -13,6 +13,7 @@ from reportlab.lib.colors import Color
 from reportlab.lib.utils import ImageReader
 from reportlab.pdfgen.canvas import Canvas
 
+from mm1cli.ingest.confine import Trust
 from mm1cli.ingest.corpus import Reason
 from mm1cli.ingest.readers import pdf_pdfium
 from mm1cli.ingest.readers.pdf import (
@@ -399,7 +400,7 @@ LINES = ("The harbour crossing opened", "on 21 September 2017.")
 def test_a_scan_is_read_by_the_real_tesseract_in_the_sandbox():
     """Red: the limits of the sandbox keep the program from working."""
     data = photographed(*LINES)
-    with Sandbox() as sandbox:
+    with Sandbox(trust=Trust.OCR) as sandbox:
         reading = sandbox.read("pdf-ocr", data, patience=60)
     (block,) = reading.blocks
     assert (block.mark, str(block.locate(0, 5))) == ("OCR", "p. 1 (OCR)")
@@ -421,7 +422,7 @@ def test_a_scan_is_read_by_the_real_ocrmypdf_in_the_sandbox(tmp_path, monkeypatc
     (tmp_path / "tmp").mkdir()
     monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
     monkeypatch.setenv("PATH", str(program.parent))
-    with Sandbox() as sandbox:
+    with Sandbox(trust=Trust.OCR) as sandbox:
         (block,) = sandbox.read("pdf-ocr", photographed(*LINES), patience=60).blocks
     assert (block.mark, block.text.split()) == ("OCR", " ".join(LINES).split())
     assert not any((tmp_path / "tmp").iterdir())

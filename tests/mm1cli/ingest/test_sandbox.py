@@ -1,14 +1,20 @@
 import os
 import signal
+import socket
+import struct
 import subprocess
 import sys
 import threading
 import time
+import zipfile
 from pathlib import Path
 
 import pytest
 
+from mm1cli.ingest import confine, read_corpus
+from mm1cli.ingest import sandbox as sandbox_module
 from mm1cli.ingest.corpus import Reason
+from mm1cli.ingest.read import ReadOptions
 from mm1cli.ingest.readers.reader import MIB, ReadError
 from mm1cli.ingest.sandbox import Limits, Sandbox
 
@@ -162,3 +168,92 @@ def test_a_busy_child_dies_with_a_parent_that_is_killed():
     while is_running(child) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not is_running(child)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="landlock and seccomp")
+def test_a_reader_that_was_taken_over_gets_nowhere(hostile, monkeypatch, own_home, tmp_path):
+    """Red: one document reads, sends or changes what its reader's owner can."""
+    if confine.missing():
+        pytest.skip("; ".join(confine.missing()))
+    monkeypatch.setenv("SECRET_OF_MINE", "1")
+    (tmp_path / "other.txt").write_text("not for you")
+    server = socket.create_server(("127.0.0.1", 0))
+    attempts = {
+        "read_file": ["/etc/passwd", str(tmp_path / "other.txt"), "/proc/self/environ"],
+        "see_parent": [""],
+        "read_environment": ["SECRET_OF_MINE", "HOME"],
+        "connect": [str(server.getsockname()[1])],
+        "execute": [""],
+        "fork": [""],
+        "write_file": [str(own_home / "x"), str(tmp_path / "other.txt"), "/tmp/mm1-x"],
+        "raise_limits": [""],
+        "signal_parent": [""],
+    }
+    with server, hostile(memory_bytes=2048 * MIB) as sandbox:
+        for attempt, inputs in attempts.items():
+            for data in inputs:
+                (block,) = sandbox.read(attempt, data.encode()).blocks
+                assert block.text == "PermissionError", (attempt, data)
+    assert not list(own_home.iterdir()) and (tmp_path / "other.txt").read_text() == "not for you"
+
+
+def test_files_of_another_trust_get_another_child(tmp_path, monkeypatch, make_pdf):
+    """Red: what an archive made of its reader reads the next person's file."""
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("1.pdf", make_pdf("one"))
+        archive.writestr("2.pdf", make_pdf("two"))
+    (tmp_path / "b.pdf").write_bytes(make_pdf("b"))
+    (tmp_path / "c.pdf").write_bytes(make_pdf("c"))
+    (tmp_path / "d.pdf").write_bytes(make_pdf("d")[:-9])  # read, with a warning
+    (tmp_path / "e.pdf").write_bytes(make_pdf("e"))
+    started = []
+    start = sandbox_module._start
+    monkeypatch.setattr(
+        sandbox_module, "_start", lambda *given: started.append(start(*given)) or started[-1]
+    )
+    read = read_corpus([str(tmp_path)], options=ReadOptions(num_workers=1))
+    assert [one.path.rpartition("/")[2] for one in read.documents if one.blocks] == [
+        "1.pdf", "2.pdf", "b.pdf", "c.pdf", "d.pdf", "e.pdf"
+    ]  # fmt: skip
+    assert len(started) == 3  # of the archive; b, c and d; e
+
+
+def test_the_filter_is_as_long_as_its_jumps_say():
+    """Red: a system call that is forbidden is let through on another processor."""
+    for machine in ("x86_64", "aarch64"):
+        for trust in confine.Trust:
+            program = confine._program(machine, trust)
+            assert decide(program, machine, 0 if machine == "aarch64" else 5) == "allow"
+            execve, clone, prlimit = {"x86_64": (59, 56, 302), "aarch64": (221, 220, 261)}[machine]
+            is_reader = trust is confine.Trust.READER
+            assert decide(program, machine, execve) == ("refuse" if is_reader else "allow")
+            assert decide(program, machine, clone, [0x11]) == ("refuse" if is_reader else "allow")
+            assert decide(program, machine, clone, [0x10F00]) == "allow"
+            assert decide(program, machine, prlimit, [0, 7, 0]) == "allow"
+            assert decide(program, machine, prlimit, [0, 7, 1 << 33]) == (
+                "refuse" if is_reader else "allow"
+            )
+            assert decide(program, machine, {"x86_64": 41, "aarch64": 198}[machine]) == "refuse"
+            assert decide(program, "x86_64" if machine == "aarch64" else "aarch64", 0) == "kill"
+    assert decide(confine._program("x86_64", trust), "x86_64", 0x40000000 + 59) == "refuse"
+
+
+def decide(program, machine, number, arguments=()):
+    """What a kernel makes of a system call."""
+    data = struct.pack("=IIQ", number, confine._AUDIT[machine], 0)
+    data += struct.pack("=6Q", *(list(arguments) + [0] * 6)[:6])
+    at = value = 0
+    while True:
+        code, yes, no, operand = program[at]
+        at += 1
+        if code == confine._LOAD:
+            (value,) = struct.unpack_from("=I", data, operand)
+        elif code == confine._RETURN:
+            return {0x7FFF: "allow", 0x8000: "kill", 0x0005: "refuse"}[operand >> 16]
+        else:
+            is_so = {
+                confine._EQUAL: value == operand,
+                confine._ABOVE: value >= operand,
+                confine._BITS: bool(value & operand),
+            }[code]
+            at += yes if is_so else no

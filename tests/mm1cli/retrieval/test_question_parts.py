@@ -62,7 +62,7 @@ def test_both_places_are_found_first_and_both_read_again(llama):
     assert found.num_parts == 2
     asked = {one.passage.text for one in found.passages[:2]}
     assert len(asked) == 2 and asked <= {one.passage.text for one in found.passages}
-    again = Focus(None).repeated_evidence(found, are_passages_read=True)
+    again = Focus(None).repeated_evidence(found, "", are_passages_read=True)
     assert again == [one.passage.text for one in reversed(found.pieces[:2])] and len(again) == 2
     places = [(id(one.passage.block), one.passage.start) for one in found.passages]
     assert len(set(places)) == len(places)

@@ -74,3 +74,14 @@ def test_columns_of_ones_own():
     compare = templates.load("compare")
     assert list(compare.aspects([])) == ["Aim", "Approach", "Result", "Limits"]
     assert compare.aspects(["cost"]) == {"cost": "What does it say about cost?"}
+
+
+@pytest.mark.parametrize("schema", ["/etc/hosts.json", "../secret.json"])
+def test_a_template_of_a_folder_names_no_schema_outside_it(tmp_path, schema):
+    """Red: a repository's template has files of its reader opened."""
+    path = tmp_path / "t.md"
+    path.write_text(f'+++\nschema = "{schema}"\n+++\nwhat?\n')
+    with pytest.raises(UsageError, match="leads out of"):
+        templates.load(str(path))
+    path.write_text('+++\nschema = "a, b int"\n+++\nwhat?\n')
+    assert templates.load(str(path)).schema == "a, b int"
