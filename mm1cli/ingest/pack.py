@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Protocol
 
-from mm1cli.ingest.corpus import Block, Corpus, Document, Locator, Omission, Place
+from mm1cli.ingest.corpus import Block, Corpus, Document, Locator, Omission
 
 MAX_CONTENTS_TOKENS = 10_000
 _BATCH_CHARS = 1 << 18
@@ -232,7 +232,8 @@ def document_text(document: Document) -> str:
     """
     if not document.blocks:
         return ""
-    return f"{_title(document)}{''.join(_block_texts(document.blocks))}\n"
+    texts = "".join(_block_texts(document.blocks))
+    return f"{_title(document)}{texts}{_closing(document.blocks[-1])}\n"
 
 
 def _title(document: Document) -> str:
@@ -248,22 +249,38 @@ def _layout(document: Document) -> Iterator[tuple[int, Block]]:
 
 
 def _block_texts(blocks: Sequence[Block]) -> Iterator[str]:
-    before: tuple[Place | None, str] = (None, "")
+    """Each block below its mark, if it has another than the one before it, whose end it shows."""
+    before, closing = "", ""
     for block in blocks:
-        now = (block.place, block.mark)
-        yield f"{block.text}\n" if now == before else f"{_mark(block)}{block.text}\n"
-        before = now
+        now = _mark(block)
+        if now == before:
+            yield f"{block.text}\n"
+        else:
+            yield f"{closing}{now}{block.text}\n"
+        before, closing = now, _closing(block)
 
 
 def _mark(block: Block) -> str:
-    """[page ii], [slide 3], [chapter 2: Storms], [hidden sheet: Budget]."""
-    if block.place is None:
-        return f"[{block.mark}]\n" if block.mark else ""
+    """[page ii], [slide 3], [chapter 2: Storms], [hidden sheet: Budget], [sheet S, A2:C101]."""
     place = block.place
-    if place.kind == "page":
-        name = f"page {place.label or place.index + 1}"
-    elif place.kind == "sheet" and place.label:
-        name = f"sheet {place.label}"
-    else:
-        name = f"{place.kind} {place.index + 1}" + (f": {place.label}" if place.label else "")
-    return f"[{name}, {block.mark}]\n" if block.mark else f"[{name}]\n"
+    named = []
+    if place is not None and place.kind == "page":
+        named.append(f"page {place.label or place.index + 1}")
+    elif place is not None and place.kind == "sheet" and place.label:
+        named.append(f"sheet {place.label}")
+    elif place is not None:
+        named.append(
+            f"{place.kind} {place.index + 1}" + (f": {place.label}" if place.label else "")
+        )
+    if block.columns is not None:
+        named.append(block.cell_range())
+    if block.mark:
+        named.append(block.mark)
+    return f"[{', '.join(named)}]\n" if named else ""
+
+
+def _closing(block: Block) -> str:
+    """Where a mark ends: what follows [footnote 2] is no footnote. Those of sheets hold a block."""
+    if not block.mark or block.unit == "row":
+        return ""
+    return f"[/{block.mark.rstrip('0123456789 ')}]\n"

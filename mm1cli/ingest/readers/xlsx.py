@@ -4,7 +4,7 @@ Formulas give the value that was stored with them. The sheet's own dimension is 
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from mm1cli.ingest.corpus import Block, Place, Reason
 from mm1cli.ingest.readers.drawing import graphic_lines, paragraphs
@@ -44,13 +44,14 @@ def read_xlsx(data: bytes) -> Reading:
     for index, entry in enumerate(workbook.entries):
         blocks += workbook.sheet(index, entry)
     warnings = (*package.warnings, *workbook.warnings)
-    if not blocks:
+    members = tuple(workbook.members())
+    if not blocks and not members:
         if warnings:
             raise ReadError(Reason.UNREADABLE, warnings[0])
         raise ReadError(Reason.EMPTY)
     pictures = picture_warnings(len(workbook.pictures))
     warnings = (*warnings, *hidden_warnings(blocks), *pictures)
-    return Reading(tuple(blocks), warnings, lxml_version(), members=tuple(workbook.members()))
+    return Reading(tuple(blocks), warnings, lxml_version(), members=members)
 
 
 class _Workbook:
@@ -73,6 +74,7 @@ class _Workbook:
         self.warnings: list[str] = []
         self._embedded: dict[str, None] = {}
         self.pictures: set[str] = set()
+        self._people = _people(package, name)
 
     def sheet(self, index: int, entry: Element) -> list[Block]:
         label = one_paragraph(attribute(entry, "name"))
@@ -110,18 +112,22 @@ class _Workbook:
 
     def _over(self, part: str) -> Iterator[tuple[int, int, Line]]:
         """Comments, text boxes and charts of a sheet, at their cells."""
-        relations = self._package.relations(part).values()
-        # A thread is repeated as a comment for programs that know no threads.
-        has_threads = any(relation.role == "threadedComment" for relation in relations)
-        for relation in relations:
+        relations = list(self._package.relations(part).values())
+        in_threads: set[tuple[int, int]] = set()
+        # Threads first: each is repeated as a note for programs that know no threads.
+        for relation in sorted(relations, key=lambda one: one.role != "threadedComment"):
             if relation.target not in self._package:
                 continue
             if relation.is_embedded:
                 self._embedded[relation.target] = None
-            elif relation.role == "threadedComment" or (
-                relation.role == "comments" and not has_threads
-            ):
-                yield from _comments(self._package.xml(relation.target))
+            elif relation.role == "threadedComment":
+                found = list(_comments(self._package.xml(relation.target), self._people))
+                in_threads |= {(row, column) for row, column, _ in found}
+                yield from found
+            elif relation.role == "comments":
+                for row, column, line in _comments(self._package.xml(relation.target), {}):
+                    if (row, column) not in in_threads:
+                        yield row, column, line
             elif relation.role == "drawing":
                 related = self._package.relations(relation.target)
                 root = self._package.xml(relation.target)
@@ -190,7 +196,21 @@ class _Sheet:
         return self._styles.shown(value, number(cell, "s"), since_1904=self._since_1904)
 
 
-def _comments(root: Element) -> Iterator[tuple[int, int, Line]]:
+def _people(package: Package, name: str) -> dict[str, str]:
+    """Who writes in threads, by id; nobody where the part cannot be read."""
+    try:
+        return {
+            attribute(person, "id"): attribute(person, "displayName")
+            for part in package.related(name, "person")
+            for person in package.xml(part)
+        }
+    except ReadError as error:
+        if error.reason is not Reason.UNREADABLE:
+            raise
+        return {}
+
+
+def _comments(root: Element, people: Mapping[str, str]) -> Iterator[tuple[int, int, Line]]:
     listed = child(root, "authors")
     authors = [] if listed is None else [author.text or "" for author in listed]
     for name in ("comment", "threadedComment"):
@@ -202,6 +222,7 @@ def _comments(root: Element) -> Iterator[tuple[int, int, Line]]:
             words = rich_text(text) or text.text or ""
             index = number(comment, "authorId", -1)
             author = authors[index] if 0 <= index < len(authors) else ""
+            author = people.get(attribute(comment, "personId"), author)
             if author and not words.startswith(author):
                 words = f"{author}: {words}"
             yield int(position[2]), column_number(position[1]), Line(words, "comment")
@@ -216,8 +237,10 @@ def _drawings(
             row, column = _count(corner, "row") + 1, _count(corner, "col") + 1
         for body in descendants(anchor, "txBody"):
             yield from ((row, column, Line(text, "text box")) for text in paragraphs(body))
-        for chart in descendants(anchor, "chart"):
-            if (relation := relations.get(relation_id(chart))) is not None:
+        graphics = [relation_id(chart) for chart in descendants(anchor, "chart")]
+        graphics += [attribute(diagram, "dm") for diagram in descendants(anchor, "relIds")]
+        for key in graphics:
+            if (relation := relations.get(key)) is not None:
                 lines = graphic_lines(package, relation.target)
                 yield from ((row, column, line) for line in lines)
         for properties in descendants(anchor, "cNvPr"):
@@ -233,7 +256,7 @@ def _count(corner: Element, name: str) -> int:
 
 XLSX = Reader(
     name="xlsx",
-    version=2,
+    version=3,
     kinds={".xlsx": "xlsx", ".xlsm": "xlsx", ".xltx": "xlsx", ".xltm": "xlsx"},
     max_bytes=256 * MIB,
     sandboxed=True,

@@ -178,3 +178,22 @@ def test_tokens_of_what_is_not_packed_are_refused(tokenizer: Tokenizer):
         packed.tokens(twin, twin.blocks[0], 0, 5)
     with pytest.raises(ValueError, match="the block is not of a"):
         packed.tokens(one, Block("Other."), 0, 5)
+
+
+def test_a_mark_ends_and_blocks_of_a_sheet_name_their_cells():
+    """Red: the sentence after a footnote passes for the footnote; a table goes on over a blank."""
+    sheet = Place("sheet", 0, "S")
+    blocks = (
+        Block("plain", "paragraph"),
+        Block("a note", "paragraph", mark="footnote 2"),
+        Block("plain again", "paragraph"),
+        Block("a\tb", "row", 1, sheet, columns=("A", "B")),
+        Block("\t9", "row", 3, sheet, columns=("A", "B"), mark="hidden row"),
+        Block("last", "paragraph", mark="comment 1"),
+    )
+    document = Document("a", "docx", 1, "0" * 64, "reader", blocks)
+    assert document_text(document) == (
+        "Document: a\n\nplain\n[footnote 2]\na note\n[/footnote]\nplain again\n"
+        "[sheet S, A1:B1]\na\tb\n[sheet S, A3:B3, hidden row]\n\t9\n"
+        "[comment 1]\nlast\n[/comment]\n\n"
+    )

@@ -173,7 +173,7 @@ def test_a_presentation_of_a_library_is_read():
 
 
 def test_cells_give_their_values_at_their_place():
-    """Red: a citation names the wrong cells, or 25 % is read where 0.25 is stored."""
+    """Red: a citation names the wrong cells, or 0.25 is read where people see 25 %."""
     values = "".join(
         cell(display, f'office:value-type="{kind}" office:{kind_value}="{value}"')
         for display, kind, kind_value, value in [
@@ -193,10 +193,11 @@ def test_cells_give_their_values_at_their_place():
     )
     data = document("spreadsheet", sheet(rows, "Bud get"))
     assert shown(read_odf(data)) == [
-        ("'Bud get'!A1:E1", "1.5\t0.25\t2024-03-01\t30:00:05\tTRUE"),
+        ("'Bud get'!A1:E1", "1,5\t25 %\t1. March [2024-03-01]\t30:00:05\tTRUE"),
         ("'Bud get'!A2:E2", "\t\tc"),
         ("'Bud get'!A8:B8", "x\tx"),
         ("'Bud get'!A9:B9", "x\tx"),
+        ("'Bud get'!A8:B8 (header row, repeated)", "x\tx"),
         ("'Bud get'!A10 (hidden row)", "gone"),
     ]
 
