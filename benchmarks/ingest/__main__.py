@@ -2,6 +2,7 @@
 
 python -m benchmarks.ingest FOLDER              peers on the files of FOLDER, in one run
 python -m benchmarks.ingest --tokens 1000000    a generated folder, from disk to packed tokens
+python -m benchmarks.ingest --truth DIR         words, order, rows against truth files (truth.py)
 
 markitdown is tried only where it is installed. The folder is read cold (no cache, but files that
 were just written are in the system's memory) and then again from the cache of extracted text.
@@ -16,6 +17,7 @@ from pathlib import Path
 
 from benchmarks import machine
 from benchmarks.ingest.folder import write_folder
+from benchmarks.ingest.truth import measure
 from engine.tokenizer import Tokenizer
 from mm1cli.ingest import read_corpus
 from mm1cli.ingest.cache import Cache
@@ -31,6 +33,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", nargs="?", type=Path)
     parser.add_argument("--tokens", type=int)
+    parser.add_argument("--truth", type=Path)
     parser.add_argument("--model", default="mini")
     arguments = parser.parse_args()
     rows: list[Row] = []
@@ -38,8 +41,10 @@ def main() -> None:
         rows += peers(arguments.folder)
     if arguments.tokens:
         rows += from_disk_to_tokens(arguments.tokens, arguments.model)
+    if arguments.truth is not None:
+        rows += against_truth(arguments.truth)
     if not rows:
-        parser.error("name a FOLDER, --tokens, or both")
+        parser.error("name a FOLDER, --tokens or --truth")
     machine.print_result("ingest", rows)
 
 
@@ -56,6 +61,27 @@ def peers(folder: Path) -> list[Row]:
     if (markitdown := _markitdown()) is not None:
         rows.append(_one_by_one("markitdown", files, markitdown))
     return rows
+
+
+def against_truth(folder: Path) -> list[Row]:
+    """Our readers, as the model gets their text, and markitdown where it is installed."""
+    logging.disable()
+    readers: dict[str, Callable[[Path], str]] = {"mm1": _as_the_model_reads}
+    if (markitdown := _markitdown()) is not None:
+
+        def converted(path: Path) -> str:
+            try:
+                return markitdown(path)
+            except Exception:  # whatever a parser raises is a failure to read
+                return ""
+
+        readers["markitdown"] = converted
+    return measure(folder, readers)
+
+
+def _as_the_model_reads(path: Path) -> str:
+    corpus = read_corpus([str(path)], options=ReadOptions(allow_secrets=True, num_workers=1))
+    return "\n".join(block.text for one in corpus.documents[:1] for block in one.blocks)
 
 
 def _ours(name: str, paths: list[Path], num_workers: int | None) -> Row:
