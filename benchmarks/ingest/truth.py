@@ -19,7 +19,8 @@ from pathlib import Path
 
 _WORD = re.compile(r"\w+")
 _STRING = re.compile(
-    r'\b(?:Str|Math\s+\w+|Code \(.*?\)|RawInline \(.*?\))\s+"((?:[^"\\]|\\.)*)"|\bSpace\b', re.DOTALL
+    r'\b(?:Str|Math\s+\w+|Code \(.*?\)|RawInline \(.*?\))\s+"((?:[^"\\]|\\.)*)"|\bSpace\b',
+    re.DOTALL,
 )
 _ESCAPE = re.compile(r"\\(\d{1,6}|.)")
 _MARKUP = re.compile(r"<!--.*?-->|!?\[([^\]]*)\]\([^)]*\)|<[^>]{1,200}>", re.S)

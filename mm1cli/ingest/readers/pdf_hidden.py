@@ -8,13 +8,15 @@ of the page. Any other such text is kept, and marked.
 
 import ctypes
 import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from mm1cli.ingest.readers.pdf_ground import Box, Ground, is_nearly_white
+from mm1cli.ingest.readers.pdf_rules import Rule, rules_of
 
 if TYPE_CHECKING:
-    from pypdfium2 import PdfObject, PdfPage, PdfTextPage
+    from pypdfium2 import PdfObject, PdfPage
 
 _Matrix = tuple[float, float, float, float, float, float]
 
@@ -24,6 +26,8 @@ _SCAN_SHARE = 0.5  # of the page
 _MARGIN_POINTS = 1.0
 _SMALLEST_POINTS = 1.1  # the height of a letter; print begins at 4, and Word ends at 1
 _CORNERS = 4
+_MOST_RULES = 4_001
+_MOST_SEGMENTS = 2_000
 _FAINTEST = 0x10  # of 0xff, opaque
 _SAME: _Matrix = (1.0, 0.0, 0.0, 1.0, 0.0, 0.0)
 # pdfium writes into these; they are shared, as making new ones would cost more than the question.
@@ -40,6 +44,8 @@ class Survey:
     has_large_image: bool = False
     has_ink_without_colour: bool = False
     marks: dict[int, str] = field(default_factory=dict)
+    text_boxes: list[Box] = field(default_factory=list)
+    rules: list[Rule] = field(default_factory=list)
 
     @property
     def is_scan(self) -> bool:
@@ -68,6 +74,7 @@ def survey(page: "PdfPage") -> Survey:
             continue
         bounds = _moved(_bounds(item.raw), around[-1])
         if item.type == c.FPDF_PAGEOBJ_TEXT:
+            seen.text_boxes.append(bounds)
             if _is_without_colour(item.raw):
                 without_colour.append(_address(item.raw))
                 seen.has_ink_without_colour = True
@@ -78,26 +85,43 @@ def survey(page: "PdfPage") -> Survey:
             seen.has_image = True
             left, bottom, right, top = bounds
             seen.has_large_image |= (right - left) * (top - bottom) >= _SCAN_SHARE * area
+        elif item.type == c.FPDF_PAGEOBJ_PATH and len(seen.rules) < _MOST_RULES:
+            seen.rules += rules_of_path(item.raw, bounds, around[-1])
         _paint(item, bounds, ground)
     if not seen.has_large_image:
         seen.marks |= dict.fromkeys(without_colour, INVISIBLE)
     return seen
 
 
-def parts_by_visibility(text_page: "PdfTextPage", marks: dict[int, str]) -> list[tuple[str, str]]:
-    """The page's text as (mark, text), what can be seen first."""
+def rules_of_path(path: object, bounds: Box, around: _Matrix) -> Iterator[Rule]:
+    """The level and upright lines of a path; its parts are looked at where it has many."""
     import pypdfium2.raw as c
 
-    texts: dict[str, list[str]] = {"": [], INVISIBLE: [], OFF_PAGE: []}
-    mark = ""
-    for index in range(text_page.count_chars()):
-        if not c.FPDFText_IsGenerated(text_page.raw, index):
-            now = marks.get(_address(c.FPDFText_GetTextObject(text_page.raw, index)), "")
-            if now != mark and texts[now]:
-                texts[now].append("\n")
-            mark = now
-        texts[mark].append(chr(c.FPDFText_GetUnicode(text_page.raw, index)))
-    return [(mark, "".join(characters)) for mark, characters in texts.items()]
+    num_segments = c.FPDFPath_CountSegments(path)
+    fill, stroke = ctypes.c_int(), ctypes.c_int()
+    c.FPDFPath_GetDrawMode(path, fill, stroke)
+    if num_segments <= _CORNERS + 1:
+        yield from rules_of(bounds, is_stroked=bool(stroke.value))
+        return
+    matrix = _product(_matrix(path), around)
+    x, y = ctypes.c_float(), ctypes.c_float()
+    part: list[tuple[float, float]] = []
+    for index in range(min(num_segments, _MOST_SEGMENTS) + 1):
+        segment = c.FPDFPath_GetPathSegment(path, index) if index < num_segments else None
+        kind = c.FPDFPathSegment_GetType(segment) if segment else c.FPDF_SEGMENT_MOVETO
+        if kind == c.FPDF_SEGMENT_MOVETO and part:
+            box = _moved(_box_of(part), matrix)
+            yield from rules_of(box, is_stroked=bool(stroke.value) and len(part) > _CORNERS - 1)
+            part = []
+        if kind == c.FPDF_SEGMENT_BEZIERTO:
+            return
+        if segment and c.FPDFPathSegment_GetPoint(segment, x, y):
+            part.append((x.value, y.value))
+
+
+def _box_of(points: Sequence[tuple[float, float]]) -> Box:
+    xs, ys = [x for x, _ in points], [y for _, y in points]
+    return min(xs), min(ys), max(xs), max(ys)
 
 
 def _address(item: object) -> int:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from mm1cli.ingest.display_names import one_line
 from mm1cli.ingest.readers.pdf_annotations import annotation_parts
-from mm1cli.ingest.readers.pdf_hidden import Survey, parts_by_visibility, survey
+from mm1cli.ingest.readers.pdf_hidden import Survey, survey
+from mm1cli.ingest.readers.pdf_layout import arranged, may_have_layout
 from mm1cli.ingest.readers.pdf_text import Page, clean, message_of
 from mm1cli.ingest.readers.reader import MAX_MEMBER_BYTES, MAX_MEMBERS, Member
 
@@ -134,8 +135,11 @@ class PdfiumDocument:
 def _text_parts(page: "PdfPage", seen: Survey) -> Iterator[tuple[str, str]]:
     text_page = page.get_textpage()
     try:
-        if seen.is_suspicious:
-            found = parts_by_visibility(text_page, seen.marks)
+        is_upright = page.get_rotation() == 0
+        if is_upright and may_have_layout(seen.text_boxes, seen.rules):
+            found = arranged(text_page, seen.marks, seen.rules)
+        elif seen.is_suspicious:
+            found = arranged(text_page, seen.marks, (), is_plain=True)
         else:
             found = [("", text_page.get_text_range(errors="surrogatepass"))]
     finally:

@@ -10,7 +10,7 @@ from mm1cli.ingest.readers.text import normalise_newlines
 HYPHEN = "\ufffe"  # how pdfium writes a hyphen at a line end whose line it has joined to the next
 _REPLACED: dict[int, str | None] = {
     **dict.fromkeys(set(range(32)) - {ord("\t"), ord("\n")}),
-    0x2: "-",  # pdfium's other way to write such a hyphen
+    0x2: HYPHEN,  # pdfium's other way to write such a hyphen
     0xFFFF: None,
     0xFEFF: None,
     0xFB00: "ff",
