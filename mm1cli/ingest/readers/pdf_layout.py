@@ -6,6 +6,7 @@ that was drawn line by line across the gutter. A table is rows of cells with tab
 empty cell being nothing between two tabs.
 """
 
+import re
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ _MOST_LETTERS = 60_000
 _RTL_SHARE = 0.2
 _WIDE_SHARE = 1.0
 _MAX_ROW_GAPS = 2
+_DIGITS = re.compile(r"\W*\d[\d.,%]*\W*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,17 +95,33 @@ def _ruled(
                     text = "".join(one.text for one in letters[first : last + 1] if not one.mark)
                     cells.setdefault(cell, []).append(" ".join(text.split()))
                     used += range(first, last + 1)
-        rows: list[str] = []
-        num_full = 0
-        for row in range(len(grid.down) - 1):
-            texts = [
-                " ".join(cells.get((row, column), ())) for column in range(len(grid.across) - 1)
-            ]
-            num_full += sum(map(bool, texts)) > 1
-            if any(texts):
-                rows.append("\t".join(texts).rstrip())
-        if num_full > 1:
-            yield _Region(frozenset(used), tuple(rows))
+        columns = range(len(grid.across) - 1)
+        rows = [
+            [" ".join(cells.get((row, column), ())) for column in columns]
+            for row in range(len(grid.down) - 1)
+        ]
+        if sum(sum(map(bool, row)) > 1 for row in rows) > 1:
+            lines = ("\t".join(row).rstrip() for row in _with_one_header(rows, grid))
+            yield _Region(frozenset(used), tuple(filter(None, lines)))
+
+
+def _with_one_header(rows: list[list[str]], grid: Grid) -> list[list[str]]:
+    """Names over several columns are joined to the name of each column below them."""
+    if len(rows) < 3 or any(_DIGITS.fullmatch(text) for text in (*rows[0], *rows[1])):
+        return rows
+    columns = range(len(rows[0]))
+    spans = {grid.root[0][at] for at in columns[1:] if grid.root[0][at] == grid.root[0][at - 1]}
+    below = [at for at in columns if grid.root[0][at] in spans and rows[1][at]]
+    if len(below) < 2:
+        return rows
+    header = []
+    for at in columns:
+        upper = grid.root[0][at]
+        names = [rows[upper[0]][upper[1]]]
+        if grid.root[1][at] != upper:
+            names.append(rows[1][at])
+        header.append(" ".join(filter(None, names)))
+    return [header, *rows[2:]]
 
 
 def _by_cell(letters: Sequence[Letter], piece: Piece, grid: Grid) -> Iterator[tuple[int, int]]:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 _WIDE_SHARE = 0.85  # of a letter's height: a gap that no space between words has
 _SAME_LINE_SHARE = 0.5
+_TURNED_GAP = 0.2
 _FEWEST_KINDS = 4  # of letters, to tell a font of one width from a word like "mm"
 _SAME_WIDTH_SHARE = 0.02
 _MANY_WORDS = 5
@@ -112,7 +113,7 @@ def _is_turned(before: Box | None, box: Box) -> bool:
         return False
     is_over = abs(before[0] + before[2] - box[0] - box[2]) <= box[2] - box[0]
     gap = max(before[1], box[1]) - min(before[3], box[3])
-    return is_over and abs(gap) <= box[3] - box[1]
+    return is_over and abs(gap) <= _TURNED_GAP * (box[3] - box[1])
 
 
 def text_of(letters: Sequence[Letter], first: int, last: int) -> str:
