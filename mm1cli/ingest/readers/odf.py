@@ -59,8 +59,10 @@ def read_odf(data: bytes) -> Reading:
     mimetype = package.read("mimetype") if "mimetype" in package else b""
     if _SPREADSHEET in mimetype:
         return _warned(_spreadsheet(package.stream(_CONTENT)), package)
-    styles = package.xml(_STYLES) if _STYLES in package else None
-    return _warned(_document(package.xml(_CONTENT), styles, package), package)
+    warnings: list[str] = []
+    styles = package.secondary(_STYLES, warnings) if _STYLES in package else None
+    reading = _document(package.xml(_CONTENT), styles, package)
+    return _warned(replace(reading, warnings=(*reading.warnings, *warnings)), package)
 
 
 def _warned(reading: Reading, package: Package) -> Reading:

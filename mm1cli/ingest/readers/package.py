@@ -1,6 +1,7 @@
 """A zip of parts, inflated one by one and counted, and the relations between them (OPC)."""
 
 import posixpath
+from collections.abc import Iterable
 from dataclasses import dataclass
 from io import BytesIO
 from urllib.parse import unquote
@@ -119,6 +120,29 @@ class Package:
         relations = self.relations(name).values()
         targets = [relation.target for relation in relations if relation.role in roles]
         return [target for target in dict.fromkeys(targets) if target in self]
+
+    def embedded(self, parts: Iterable[str]) -> tuple[tuple[Member, ...], list[str]]:
+        """The files inside, and a warning for each that cannot be taken out."""
+        members: list[Member] = []
+        warnings: list[str] = []
+        for part in parts:
+            name = part.rpartition("/")[2]
+            try:
+                members.append(Member(name, self.read(part)))
+            except ReadError as error:
+                detail = error.detail or error.reason
+                warnings.append(f"{one_line(name)} cannot be taken out: {detail}")
+        return tuple(members), warnings
+
+    def secondary(self, name: str, warnings: list[str]) -> Element | None:
+        """The root of a part that the document can do without, or a warning that names it."""
+        try:
+            return self.xml(name)
+        except ReadError as error:
+            if error.reason is not Reason.UNREADABLE:
+                raise
+            warnings.append(f"{one_line(name)} cannot be read: {error.detail}")
+            return None
 
     def main_part(self) -> str:
         """The document itself."""

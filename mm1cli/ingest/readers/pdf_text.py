@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from mm1cli.ingest.display_names import one_line
 from mm1cli.ingest.readers.text import normalise_newlines
@@ -27,13 +27,15 @@ _HYPHENATED = re.compile(rf"([^\W_]*){HYPHEN}([^\W_]*)")
 
 @dataclass(slots=True)
 class Page:
-    """One page. `parts` are (mark, text), cleaned, in reading order; `error` says what failed."""
+    """One page. `parts` are (mark, text), cleaned, in reading order; `error` says what failed,
+    `remarks` what failed beside its text."""
 
     index: int
     label: str = ""
     parts: tuple[tuple[str, str], ...] = ()
     headings: tuple[str, ...] = ()
     error: str = ""
+    remarks: list[str] = field(default_factory=list)
     has_image: bool = False
     is_scan: bool = False  # its text lies invisible on an image of the page: somebody's OCR
 

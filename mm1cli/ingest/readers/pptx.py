@@ -69,7 +69,8 @@ def read_pptx(data: bytes) -> Reading:
     if not blocks and len(warnings) > bool(blank):
         raise ReadError(Reason.UNREADABLE, warnings[0])
     warnings += hidden_warnings(blocks) + picture_warnings(len(deck.pictures))
-    members = tuple(deck.members())
+    members, lost = deck.members()
+    warnings += [*deck.warnings, *lost]
     if not blocks and not members:
         raise ReadError(Reason.EMPTY)
     return Reading(tuple(blocks), (*package.warnings, *warnings), lxml_version(), members=members)
@@ -88,6 +89,7 @@ class _Deck:
         listed = child(root, "sldIdLst")
         keys = () if listed is None else map(relation_id, children(listed, "sldId"))
         self.slides = [relations[key].target for key in keys if key in relations]
+        self.warnings: list[str] = []
         size = child(root, "sldSz")
         self._size = None if size is None else _Size(number(size, "cx"), number(size, "cy"))
         self._authors = self._names(name)
@@ -124,9 +126,8 @@ class _Deck:
                     found.setdefault(line.text, Line(line.text, "layout"))
         return list(found.values())
 
-    def members(self) -> Iterator[Member]:
-        for part in self._embedded:
-            yield Member(part.rpartition("/")[2], self._package.read(part))
+    def members(self) -> tuple[tuple[Member, ...], list[str]]:
+        return self._package.embedded(self._embedded)
 
     def _extras(self, relation: Relation) -> Iterator[Line]:
         if relation.target not in self._package:
@@ -138,12 +139,13 @@ class _Deck:
         elif relation.is_embedded:
             self._embedded[relation.target] = None
         elif relation.role == "notesSlide":
-            notes = self._package.xml(relation.target)
-            for shape in descendants(notes, "sp"):
+            notes = self._package.secondary(relation.target, self.warnings)
+            for shape in () if notes is None else descendants(notes, "sp"):
                 if _placeholder(shape) == "body":
                     yield from (Line(text, "notes") for text in paragraphs(shape))
         elif relation.role in _COMMENTS:
-            yield from self._comments(self._package.xml(relation.target))
+            root = self._package.secondary(relation.target, self.warnings)
+            yield from () if root is None else self._comments(root)
 
     def _comments(self, root: Element) -> Iterator[Line]:
         for name in ("cm", "reply"):
@@ -160,7 +162,8 @@ class _Deck:
         return {
             attribute(author, "id"): attribute(author, "name")
             for part in parts
-            for author in self._package.xml(part)
+            if (root := self._package.secondary(part, self.warnings)) is not None
+            for author in root
         }
 
     def _shapes(

@@ -44,7 +44,8 @@ def read_xlsx(data: bytes) -> Reading:
     for index, entry in enumerate(workbook.entries):
         blocks += workbook.sheet(index, entry)
     warnings = (*package.warnings, *workbook.warnings)
-    members = tuple(workbook.members())
+    members, lost = workbook.members()
+    warnings = (*warnings, *lost)
     if not blocks and not members:
         if warnings:
             raise ReadError(Reason.UNREADABLE, warnings[0])
@@ -65,13 +66,13 @@ class _Workbook:
             raise ReadError(Reason.UNREADABLE, f"no workbook, but a {local_name(root)}")
         self._relations = package.relations(name)
         styles = package.related(name, "styles")
-        self._styles = Styles(package.xml(styles[0]) if styles else None)
+        self.warnings: list[str] = []
+        self._styles = Styles(package.secondary(styles[0], self.warnings) if styles else None)
         self._strings = shared_strings(package, package.related(name, "sharedStrings"))
         properties = child(root, "workbookPr")
         self._since_1904 = properties is not None and is_true(attribute(properties, "date1904"))
         sheets = child(root, "sheets")
         self.entries = [] if sheets is None else list(children(sheets, "sheet"))
-        self.warnings: list[str] = []
         self._embedded: dict[str, None] = {}
         self.pictures: set[str] = set()
         self._people = _people(package, name)
@@ -106,9 +107,8 @@ class _Workbook:
             self.warnings.append(f"sheet {label}: comments or drawings: {error.detail}")
         return blocks
 
-    def members(self) -> Iterator[Member]:
-        for part in self._embedded:
-            yield Member(part.rpartition("/")[2], self._package.read(part))
+    def members(self) -> tuple[tuple[Member, ...], list[str]]:
+        return self._package.embedded(self._embedded)
 
     def _over(self, part: str) -> Iterator[tuple[int, int, Line]]:
         """Comments, text boxes and charts of a sheet, at their cells."""
@@ -198,16 +198,13 @@ class _Sheet:
 
 def _people(package: Package, name: str) -> dict[str, str]:
     """Who writes in threads, by id; nobody where the part cannot be read."""
-    try:
-        return {
-            attribute(person, "id"): attribute(person, "displayName")
-            for part in package.related(name, "person")
-            for person in package.xml(part)
-        }
-    except ReadError as error:
-        if error.reason is not Reason.UNREADABLE:
-            raise
-        return {}
+    parts = (package.secondary(part, []) for part in package.related(name, "person"))
+    return {
+        attribute(person, "id"): attribute(person, "displayName")
+        for root in parts
+        if root is not None
+        for person in root
+    }
 
 
 def _comments(root: Element, people: Mapping[str, str]) -> Iterator[tuple[int, int, Line]]:
