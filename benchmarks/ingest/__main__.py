@@ -23,6 +23,7 @@ from mm1cli.ingest import read_corpus
 from mm1cli.ingest.cache import Cache
 from mm1cli.ingest.pack import pack_all
 from mm1cli.ingest.read import ReadOptions, read_files
+from mm1cli.ingest.readers.lines import LINKS
 from mm1cli.ingest.sandboxes import num_cores
 from mm1cli.models import library
 
@@ -64,9 +65,10 @@ def peers(folder: Path) -> list[Row]:
 
 
 def against_truth(folder: Path) -> list[Row]:
-    """Our readers, as the model gets their text, and markitdown where it is installed."""
+    """Our readers, without lists of links, which the truths keep elsewhere; and markitdown where it
+    is installed."""
     logging.disable()
-    readers: dict[str, Callable[[Path], str]] = {"mm1": _as_the_model_reads}
+    readers: dict[str, Callable[[Path], str]] = {"mm1": _ours_of}
     if (markitdown := _markitdown()) is not None:
 
         def converted(path: Path) -> str:
@@ -79,9 +81,10 @@ def against_truth(folder: Path) -> list[Row]:
     return measure(folder, readers)
 
 
-def _as_the_model_reads(path: Path) -> str:
+def _ours_of(path: Path) -> str:
     corpus = read_corpus([str(path)], options=ReadOptions(allow_secrets=True, num_workers=1))
-    return "\n".join(block.text for one in corpus.documents[:1] for block in one.blocks)
+    blocks = (block for one in corpus.documents[:1] for block in one.blocks)
+    return "\n".join(block.text for block in blocks if block.mark != LINKS)
 
 
 def _ours(name: str, paths: list[Path], num_workers: int | None) -> Row:

@@ -37,6 +37,7 @@ def read_docx(data: bytes) -> Reading:
         raise ReadError(Reason.UNREADABLE, f"no Word document, but a {local_name(root)}")
     warnings = list(package.warnings)
     relations = package.relations(name)
+    links = package.links(name)
 
     def graphic(key: str) -> list[Line]:
         return graphic_lines(package, relations[key].target) if key in relations else []
@@ -46,10 +47,12 @@ def read_docx(data: bytes) -> Reading:
         _styles(package, name, warnings),
         graphic,
         _numbering(package, name, warnings),
+        lambda key: links.get(key, ""),
     )
     lines = list(walk.body(root))
     lines += walk.left_notes()
     lines += _margins(package, name, walk, warnings)
+    lines += walk.links.lines()
     blocks = lines_to_blocks(lines, "paragraph")
     warnings += _changes(walk.revisions) + hidden_warnings(blocks)
     warnings += picture_warnings(sum(part.role == "image" for part in relations.values()))
@@ -106,7 +109,7 @@ def _changes(revisions: Revisions) -> list[str]:
 
 DOCX = Reader(
     name="docx",
-    version=3,
+    version=4,
     kinds={".docx": "docx", ".docm": "docx", ".dotx": "docx", ".dotm": "docx"},
     max_bytes=256 * MIB,
     sandboxed=True,

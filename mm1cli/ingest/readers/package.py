@@ -1,7 +1,7 @@
 """A zip of parts, inflated one by one and counted, and the relations between them (OPC)."""
 
 import posixpath
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from io import BytesIO
 from urllib.parse import unquote
@@ -101,12 +101,9 @@ class Package:
 
     def relations(self, name: str) -> dict[str, Relation]:
         """What the part `name` ("" for the package) relates to inside the package, by id."""
-        folder, base = posixpath.split(name)
-        rels = posixpath.join(folder, "_rels", f"{base}.rels")
-        if rels not in self:
-            return {}
         found = {}
-        for relation in children(self.xml(rels), "Relationship"):
+        folder = posixpath.dirname(name)
+        for relation in self._relations(name):
             if attribute(relation, "TargetMode").lower() == "external":
                 continue
             role = attribute(relation, "Type").rpartition("/")[2]
@@ -114,6 +111,19 @@ class Package:
             path = posixpath.normpath(posixpath.join("/", folder, target)).lstrip("/")
             found[attribute(relation, "Id")] = Relation(role, path)
         return found
+
+    def links(self, name: str) -> dict[str, str]:
+        """Where the links of the part `name` lead, by id."""
+        return {
+            attribute(relation, "Id"): attribute(relation, "Target")
+            for relation in self._relations(name)
+            if attribute(relation, "Type").endswith("/hyperlink")
+        }
+
+    def _relations(self, name: str) -> Iterator[Element]:
+        folder, base = posixpath.split(name)
+        rels = posixpath.join(folder, "_rels", f"{base}.rels")
+        return children(self.xml(rels), "Relationship") if rels in self else iter(())
 
     def related(self, name: str, *roles: str) -> list[str]:
         """The parts that play one of `roles` for the part `name`, in the order of their ids."""
