@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from mm1cli.ingest.corpus import Block, Place, Reason
 from mm1cli.ingest.readers import pdf_pdfium, pdf_pypdf
+from mm1cli.ingest.readers.pdf_garbage import UNREADABLE
 from mm1cli.ingest.readers.pdf_ocr import Recogniser, recogniser
 from mm1cli.ingest.readers.pdf_pdfium import CannotOpenError, PdfiumDocument
 from mm1cli.ingest.readers.pdf_pypdf import PypdfDocument, Repairs, quiet, xfa_data
@@ -84,7 +85,7 @@ def _second_opinion(data: bytes, pages: list[Page]) -> list[Page] | None:
 
 def _recognise(pdf: PdfiumDocument, pages: list[Page], ocr: Recogniser) -> None:
     for page in pages:
-        if page.parts or not page.has_image:
+        if not page.is_garbled and (page.parts or not page.has_image):
             continue
         try:
             text = ocr(pdf, page.index)
@@ -92,7 +93,9 @@ def _recognise(pdf: PdfiumDocument, pages: list[Page], ocr: Recogniser) -> None:
             page.error = message_of(error)
             continue
         if text.strip():
-            page.parts, page.is_scan = (("OCR", text),), True
+            beside = tuple(part for part in page.parts if part[0] not in {"", UNREADABLE})
+            page.parts, page.is_scan = (("OCR", text), *beside), True
+            page.is_garbled = False
 
 
 def _reading(
@@ -129,6 +132,10 @@ def _warnings(pages: list[Page], blank: list[Page], broken: list[Page]) -> list[
         warnings.append(f"{_named(blank)} {verb} no text layer{hint}")
     if scans := [page for page in pages if page.is_scan]:
         warnings.append(f"{_named(scans)}: text recognised from a scan, letters may be wrong")
+    if garbled := [page for page in pages if page.is_garbled]:
+        warnings.append(
+            f"{_named(garbled)}: unreadable text, its fonts name no letters (--ocr reads the page)"
+        )
     for mark in ("invisible", "off page"):
         if marked := [page for page in pages if mark in dict(page.parts)]:
             warnings.append(f"{_named(marked)}: {mark} text, kept and marked")

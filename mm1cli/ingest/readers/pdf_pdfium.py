@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from mm1cli.ingest.display_names import one_line
 from mm1cli.ingest.readers.pdf_annotations import annotation_parts
+from mm1cli.ingest.readers.pdf_garbage import UNREADABLE, is_garbled
 from mm1cli.ingest.readers.pdf_hidden import Survey, survey
 from mm1cli.ingest.readers.pdf_layout import arranged, may_have_layout
 from mm1cli.ingest.readers.pdf_text import Page, clean, message_of
@@ -122,6 +123,7 @@ class PdfiumDocument:
             page.has_image = seen.has_image
             page.is_scan = seen.is_scan
             page.parts = tuple(_text_parts(raw, seen))
+            page.is_garbled = any(mark == UNREADABLE for mark, _ in page.parts)
         except pypdfium2.PdfiumError as error:
             page.error = message_of(error)
         try:
@@ -165,9 +167,10 @@ def _text_parts(page: "PdfPage", seen: Survey) -> Iterator[tuple[str, str]]:
             found = arranged(text_page, seen.marks, (), is_plain=True)
         else:
             found = [("", text_page.get_text_range(errors="surrogatepass"))]
+        is_lost = is_garbled(text_page, "".join(text for mark, text in found if not mark))
     finally:
         text_page.close()
     for mark, text in found:
         cleaned = clean(text)
         if cleaned and not cleaned.isspace():
-            yield mark, cleaned
+            yield mark or (UNREADABLE if is_lost else ""), cleaned

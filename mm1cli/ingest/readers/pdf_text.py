@@ -41,6 +41,7 @@ class Page:
     error: str = ""
     remarks: list[str] = field(default_factory=list)
     has_image: bool = False
+    is_garbled: bool = False  # no letters are known for what its fonts draw
     is_scan: bool = False  # its text lies invisible on an image of the page: somebody's OCR
 
 

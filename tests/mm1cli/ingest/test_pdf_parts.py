@@ -2,6 +2,7 @@
 
 from io import BytesIO
 
+import pytest
 from pypdf import PdfWriter
 from pypdf.generic import (
     ArrayObject,
@@ -13,6 +14,7 @@ from pypdf.generic import (
 )
 
 from mm1cli.ingest.readers.pdf import read_pdf
+from mm1cli.ingest.readers.pdf_garbage import looks_written
 
 
 def named(**entries):
@@ -113,3 +115,60 @@ def test_a_file_inside_that_cannot_be_taken_out_is_named(make_pdf):
     assert [block.text for block in reading.blocks] == ["one", "two"]
     assert [member.name for member in reading.members] == ["full.txt"]
     assert any("empty.txt" in warning for warning in reading.warnings)
+
+
+def with_font(data, **font):
+    """The page's font without what says which letters it has."""
+    writer = PdfWriter(clone_from=BytesIO(data))
+    entries = writer.pages[0]["/Resources"]["/Font"]["/F1"]
+    if "Subtype" in font:
+        entries.clear()
+    entries.update(named(**font))
+    return read_pdf(saved(writer))
+
+
+def test_a_page_without_letters_is_named_and_a_readable_one_is_not(make_pdf):
+    """Red: the model is asked about glyph numbers; or a plot is called garbage."""
+    page = make_pdf("The quick brown fox jumps over the lazy dog and all that")
+    system = named(
+        Registry=TextStringObject("Adobe"),
+        Ordering=TextStringObject("Identity"),
+        Supplement=NumberObject(0),
+    )
+    descendant = named(
+        Type=NameObject("/Font"),
+        Subtype=NameObject("/CIDFontType2"),
+        BaseFont=NameObject("/Foo"),
+        CIDSystemInfo=system,
+    )
+    garbled = with_font(
+        page,
+        Type=NameObject("/Font"),
+        Subtype=NameObject("/Type0"),
+        BaseFont=NameObject("/Foo"),
+        Encoding=NameObject("/Identity-H"),
+        DescendantFonts=ArrayObject([descendant]),
+    )
+    assert garbled.blocks[0].mark == "unreadable"
+    assert any("page 1: unreadable" in one and "--ocr" in one for one in garbled.warnings)
+    names = ArrayObject([NumberObject(32), *(NameObject(f"/g{at}") for at in range(32, 127))])
+    readable = with_font(page, Encoding=named(Differences=names))
+    assert readable.blocks[0].mark == "" and readable.warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("The harbour crossing was planned in spring", True),
+        ("Арендатор обязан вносить арендную плату", True),
+        ("0.1 0.2 0.3 0.4 0.5 0.6 0.7 0.8 time [s] 12 14", True),
+        ("賃借人は毎月五日までに賃料を支払わなければならない。", True),
+        ("הדייר חייב לשלם את שכר הדירה עד החמישי", True),
+        ("\ue001\ue002\ue003\ue004" * 10, False),
+        ("Wkh txlfn eurzq ira mxpsv ryhu wkh odcb grj", False),
+        ("周攠煵楣欠扲潷渠景砠橵浰猠潶敲桥慺礠摯朠", False),
+    ],
+)
+def test_writing_is_told_from_noise(text, expected):
+    """Red: languages pass for noise, or a cipher for a language."""
+    assert looks_written(text) is expected
