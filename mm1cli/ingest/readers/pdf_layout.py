@@ -25,7 +25,8 @@ _FEWEST_RULES = 5
 _MOST_LETTERS = 60_000
 _RTL_SHARE = 0.2
 _WIDE_SHARE = 1.0
-_MAX_ROW_GAPS = 2
+_LEAST_HEIGHT = 4.0
+_FEWEST_ROWS = 2
 _DIGITS = re.compile(r"\W*\d[\d.,%]*\W*")
 
 
@@ -45,18 +46,25 @@ def may_have_layout(boxes: Sequence[Box], rules: Sequence[Rule]) -> bool:
     if len(rules) >= _FEWEST_RULES:
         return True
     num_rows = 0
-    rows = sorted(boxes, key=lambda box: (round(box[1] / 2), box[0]))
-    right, bottom, is_counted = 0.0, None, False
-    for box in rows:
-        height = box[3] - box[1]
-        if bottom is None or abs(box[1] - bottom) > 2:
-            right, bottom, is_counted = box[2], box[1], False
-            continue
-        if box[0] - right > _WIDE_SHARE * max(height, 4) and not is_counted:
-            num_rows += 1
-            is_counted = True
+    row: list[Box] = []
+    # From the top down; what shares half of its height with a row is in it.
+    for box in sorted(boxes, key=lambda box: -(box[1] + box[3])):
+        if row and (row[0][1] + row[0][3] - box[1] - box[3]) > row[0][3] - row[0][1]:
+            num_rows += _has_wide_gap(row)
+            row = []
+        row.append(box)
+    return num_rows + _has_wide_gap(row) >= _FEWEST_ROWS
+
+
+def _has_wide_gap(row: list[Box]) -> bool:
+    row.sort()
+    right = row[0][2] if row else 0.0
+    height = max((box[3] - box[1] for box in row), default=0.0)
+    for box in row:
+        if box[0] - right > _WIDE_SHARE * max(height, _LEAST_HEIGHT):
+            return True
         right = max(right, box[2])
-    return num_rows >= _MAX_ROW_GAPS
+    return False
 
 
 def arranged(

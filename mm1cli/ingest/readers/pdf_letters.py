@@ -14,6 +14,7 @@ from mm1cli.ingest.readers.pdf_ground import Box
 if TYPE_CHECKING:
     from pypdfium2 import PdfTextPage
 
+_MAY_BE_ADDED = frozenset("-\x02\ufffe")  # beside white space
 _WIDE_SHARE = 0.85  # of a letter's height: a gap that no space between words has
 _SAME_LINE_SHARE = 0.5
 _TURNED_GAP = 0.2
@@ -24,7 +25,7 @@ _MANY_WORDS = 5
 
 @dataclass(slots=True)
 class Letter:
-    """A character as pdfium gives it. `box` is None for the ones that pdfium has added."""
+    """A character as pdfium gives it. `box` is None for white space and what pdfium has added."""
 
     text: str
     box: Box | None
@@ -60,10 +61,11 @@ def letters_of(text_page: "PdfTextPage", marks: Mapping[int, str]) -> list[Lette
 
     raw = text_page.raw
     rectangle = c.FS_RECTF()
+    unicode_of, box_of = c.FPDFText_GetUnicode, c.FPDFText_GetLooseCharBox
     found: list[Letter] = []
     for index in range(text_page.count_chars()):
-        text = chr(c.FPDFText_GetUnicode(raw, index))
-        if c.FPDFText_IsGenerated(raw, index) == 1:
+        text = chr(unicode_of(raw, index))
+        if text.isspace() or (text in _MAY_BE_ADDED and c.FPDFText_IsGenerated(raw, index) == 1):
             found.append(Letter(text, None))
             continue
         mark = ""
@@ -72,7 +74,7 @@ def letters_of(text_page: "PdfTextPage", marks: Mapping[int, str]) -> list[Lette
             mark = marks.get(ctypes.cast(item, ctypes.c_void_p).value or 0, "")
         box = None
         # The loose box is as high as the font, so that a comma and a quote are on one line.
-        if c.FPDFText_GetLooseCharBox(raw, index, rectangle):
+        if box_of(raw, index, rectangle):
             box = (rectangle.left, rectangle.bottom, rectangle.right, rectangle.top)
         found.append(Letter(text, box, mark))
     return found
@@ -84,24 +86,27 @@ def pieces_of(letters: Sequence[Letter]) -> list[Piece]:
     at: list[int] = []
     left = bottom = right = top = 0.0
     for index, letter in enumerate(letters):
-        if letter.box is None or letter.mark or letter.text.isspace():
+        box = letter.box
+        if box is None or letter.mark:
             continue
-        x0, y0, x1, y1 = letter.box
+        x0, y0, x1, y1 = box
         if at:
             height = max(top - bottom, y1 - y0)
-            middle = (y0 + y1) / 2
-            goes_on = (
-                abs(middle - (bottom + top) / 2) <= _SAME_LINE_SHARE * height
-                and -height <= x0 - right <= _WIDE_SHARE * height
-            ) or (index == at[-1] + 1 and _is_turned(letters[at[-1]].box, letter.box))
-            if not goes_on:
+            off = abs(y0 + y1 - bottom - top) / 2
+            gap = x0 - right
+            if (
+                off > _SAME_LINE_SHARE * height or gap < -height or gap > _WIDE_SHARE * height
+            ) and not (index == at[-1] + 1 and _is_turned(letters[at[-1]].box, box)):
                 found.append(_piece(letters, at, (left, bottom, right, top)))
                 at = []
         if not at:
-            left, bottom, right, top = letter.box
+            left, bottom, right, top = box
+        else:
+            left = x0 if x0 < left else left
+            bottom = y0 if y0 < bottom else bottom
+            right = x1 if x1 > right else right
+            top = y1 if y1 > top else top
         at.append(index)
-        left, bottom = min(left, x0), min(bottom, y0)
-        right, top = max(right, x1), max(top, y1)
     if at:
         found.append(_piece(letters, at, (left, bottom, right, top)))
     return found
