@@ -134,6 +134,14 @@ def test_the_map_leads_from_any_slice_back_to_its_source(source, encoding, data)
         ("Zażółć gęślą jaźń. Wszyscy ludzie rodzą się wolni. " * 4, "cp1250"),
         ("Καλημέρα κόσμε, τι κάνεις σήμερα; " * 4, "cp1253"),
         ("L'été dernier, les élèves ont étudié l'économie. " * 9, "cp1252"),
+        ("Le fermier paie son loyer avant le cinquième jour. Où est l'hôtel ? ", "cp850"),
+        ("Les élèves ont étudié l’économie à l’hôtel. ", "mac_roman"),
+        ("Przewoźnik jest zobowiązany płacić czynsz do piątego dnia miesiąca. ", "iso8859_2"),
+        ("Dopravce je povinen platit nájem měsíčně. Příští rok se změní. ", "cp1250"),
+        ("Az őrült bérlő köteles a díjat fizetni, különösen télen. ", "cp1250"),
+        ("Kiracı her ayın beşinci gününe kadar kirayı öder. Şişli'deki büro ", "cp1254"),
+        ("המוביל חייב לשלם את דמי השכירות עד היום החמישי בכל חודש. ", "cp1255"),
+        ("運送人は毎月五日までに賃料を支払わなければならない。" * 2, "euc_jp"),
     ],
 )
 def test_old_encodings_are_told_apart(text, encoding):
