@@ -32,7 +32,7 @@ def is_garbled(text_page: "PdfTextPage", text: str) -> bool:
     num_chars = text_page.count_chars()
     sample = range(0, num_chars, max(1, num_chars // _SAMPLES))
     errors = sum(c.FPDFText_HasUnicodeMapError(text_page.raw, index) == 1 for index in sample)
-    return errors >= _MOST_ERRORS * len(sample)
+    return bool(errors >= _MOST_ERRORS * len(sample))
 
 
 def looks_written(text: str) -> bool:

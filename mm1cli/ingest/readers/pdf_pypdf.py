@@ -65,7 +65,7 @@ def xfa_data(data: bytes) -> list[str]:
         raise
     except Exception:
         return []
-    found = []
+    found: list[str] = []
     for element in root.iter():
         text = one_line((element.text or "").strip()) if len(element) == 0 else ""
         if text and len(found) < _MOST_FIELDS:

@@ -22,12 +22,14 @@ from mm1cli.ingest.readers.markup import (
     relation_id,
     stream_xml,
 )
-from mm1cli.ingest.readers.package import Package, Relation
+from mm1cli.ingest.readers.package import OLE_MAGIC, Package, Relation
 from mm1cli.ingest.readers.reader import MIB, Member, Reader, ReadError, Reading
 from mm1cli.ingest.readers.rows import RowBlocks, column_name, column_number
+from mm1cli.ingest.readers.xls import read_xls
 from mm1cli.ingest.readers.xlsx_values import Styles, rich_text, shared_strings
 
 _REFERENCE = re.compile(r"\$?([A-Za-z]{1,3})\$?([0-9]{1,7})")
+_OLD_WORKBOOK = "Workbook".encode("utf-16-le")
 _MAX_COLUMNS = 16_384
 _HIDDEN = frozenset({"hidden", "veryhidden"})
 
@@ -38,7 +40,11 @@ def read_xlsx(data: bytes) -> Reading:
     A merged cell has its text once, in its first row and column. Raises ReadError: EMPTY,
     ENCRYPTED, TOO_LARGE, UNREADABLE, UNSUPPORTED.
     """
+    if data.startswith(OLE_MAGIC) and _OLD_WORKBOOK in data:
+        return read_xls(data)
     package = Package(data)
+    if package.main_part().lower().endswith(".bin"):
+        return read_xls(data)
     workbook = _Workbook(package)
     blocks: list[Block] = []
     for index, entry in enumerate(workbook.entries):
@@ -59,8 +65,6 @@ class _Workbook:
     def __init__(self, package: Package) -> None:
         self._package = package
         name = package.main_part()
-        if name.lower().endswith(".bin"):
-            raise ReadError(Reason.UNSUPPORTED, "binary workbook; save it as .xlsx")
         root = package.xml(name)
         if local_name(root) != "workbook":
             raise ReadError(Reason.UNREADABLE, f"no workbook, but a {local_name(root)}")
