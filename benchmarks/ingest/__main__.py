@@ -2,6 +2,7 @@
 
 python -m benchmarks.ingest FOLDER              peers on the files of FOLDER, in one run
 python -m benchmarks.ingest --tokens 1000000    a generated folder, from disk to packed tokens
+python -m benchmarks.ingest --truth DIR         words, order, rows against truth files (truth.py)
 
 markitdown is tried only where it is installed. The folder is read cold (no cache, but files that
 were just written are in the system's memory) and then again from the cache of extracted text.
@@ -16,11 +17,13 @@ from pathlib import Path
 
 from benchmarks import machine
 from benchmarks.ingest.folder import write_folder
+from benchmarks.ingest.truth import measure
 from engine.tokenizer import Tokenizer
 from mm1cli.ingest import read_corpus
 from mm1cli.ingest.cache import Cache
 from mm1cli.ingest.pack import pack_all
 from mm1cli.ingest.read import ReadOptions, read_files
+from mm1cli.ingest.readers.lines import LINKS
 from mm1cli.ingest.sandboxes import num_cores
 from mm1cli.models import library
 
@@ -31,6 +34,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", nargs="?", type=Path)
     parser.add_argument("--tokens", type=int)
+    parser.add_argument("--truth", type=Path)
     parser.add_argument("--model", default="mini")
     arguments = parser.parse_args()
     rows: list[Row] = []
@@ -38,8 +42,10 @@ def main() -> None:
         rows += peers(arguments.folder)
     if arguments.tokens:
         rows += from_disk_to_tokens(arguments.tokens, arguments.model)
+    if arguments.truth is not None:
+        rows += against_truth(arguments.truth)
     if not rows:
-        parser.error("name a FOLDER, --tokens, or both")
+        parser.error("name a FOLDER, --tokens or --truth")
     machine.print_result("ingest", rows)
 
 
@@ -56,6 +62,29 @@ def peers(folder: Path) -> list[Row]:
     if (markitdown := _markitdown()) is not None:
         rows.append(_one_by_one("markitdown", files, markitdown))
     return rows
+
+
+def against_truth(folder: Path) -> list[Row]:
+    """Our readers, without lists of links, which the truths keep elsewhere; and markitdown where it
+    is installed."""
+    logging.disable()
+    readers: dict[str, Callable[[Path], str]] = {"mm1": _ours_of}
+    if (markitdown := _markitdown()) is not None:
+
+        def converted(path: Path) -> str:
+            try:
+                return markitdown(path)
+            except Exception:  # whatever a parser raises is a failure to read
+                return ""
+
+        readers["markitdown"] = converted
+    return measure(folder, readers)
+
+
+def _ours_of(path: Path) -> str:
+    corpus = read_corpus([str(path)], options=ReadOptions(allow_secrets=True, num_workers=1))
+    blocks = (block for one in corpus.documents[:1] for block in one.blocks)
+    return "\n".join(block.text for block in blocks if block.mark != LINKS)
 
 
 def _ours(name: str, paths: list[Path], num_workers: int | None) -> Row:

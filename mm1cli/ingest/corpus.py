@@ -5,7 +5,7 @@ not be read is an `Omission` with one reason, so that every file seen is account
 """
 
 from bisect import bisect_right
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Literal
 
@@ -74,6 +74,10 @@ class Block:
             source_start=self.source_offset(start),
             source_end=self.source_offset(end),
         )
+
+    def cell_range(self) -> str:
+        """The cells of a block of rows as a spreadsheet names them: "A2:F101"."""
+        return str(replace(self.locate(0, len(self.text)), place=None, mark=""))
 
     def _headings_at(self, offset: int) -> tuple[str, ...]:
         at = bisect_right(self.outline, offset, key=lambda entry: entry[0]) - 1

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Protocol
 
-from mm1cli.ingest.corpus import Block, Corpus, Document, Locator, Omission, Place
+from mm1cli.ingest.corpus import Block, Corpus, Document, Locator, Omission
 
 MAX_CONTENTS_TOKENS = 10_000
 _BATCH_CHARS = 1 << 18
@@ -301,9 +301,9 @@ def document_text(document: Document, fence: str = "") -> str:
     """
     if not document.blocks:
         return ""
-    text = "".join(_block_texts(document.blocks, fence))
+    texts = "".join(_block_texts(document.blocks, fence)) + _closing(document.blocks[-1], fence)
     end = f"End of document {fence}\n" if fence else ""
-    return f"{title(document.path, fence)}\n\n{text}{end}\n"
+    return f"{title(document.path, fence)}\n\n{texts}{end}\n"
 
 
 def title(name: str, fence: str = "") -> str:
@@ -320,27 +320,40 @@ def _layout(document: Document, fence: str = "") -> Iterator[tuple[int, Block]]:
 
 
 def _block_texts(blocks: Sequence[Block], fence: str) -> Iterator[str]:
-    before: tuple[Place | None, str] = (None, "")
+    """Each block below its mark, if it has another than the one before it, whose end it shows."""
+    before, closing = "", ""
     for block in blocks:
-        now = (block.place, block.mark)
-        yield f"{block.text}\n" if now == before else f"{_mark(block, fence)}{block.text}\n"
-        before = now
+        now = _mark(block, fence)
+        if now == before:
+            yield f"{block.text}\n"
+        else:
+            yield f"{closing}{now}{block.text}\n"
+        before, closing = now, _closing(block, fence)
 
 
 def _mark(block: Block, fence: str) -> str:
-    """[page ii], [slide 3], [chapter 2: Storms], [hidden sheet: Budget]."""
-    named = _marked_place(block)
-    return f"[{fence} {named}]\n" if named and fence else f"[{named}]\n" if named else ""
-
-
-def _marked_place(block: Block) -> str:
-    if block.place is None:
-        return block.mark
+    """[page ii], [slide 3], [chapter 2: Storms], [hidden sheet: Budget], [sheet S, A2:C101]."""
     place = block.place
-    if place.kind == "page":
-        name = f"page {place.label or place.index + 1}"
-    elif place.kind == "sheet" and place.label:
-        name = f"sheet {place.label}"
-    else:
-        name = f"{place.kind} {place.index + 1}" + (f": {place.label}" if place.label else "")
-    return f"{name}, {block.mark}" if block.mark else name
+    named = []
+    if place is not None and place.kind == "page":
+        named.append(f"page {place.label or place.index + 1}")
+    elif place is not None and place.kind == "sheet" and place.label:
+        named.append(f"sheet {place.label}")
+    elif place is not None:
+        named.append(
+            f"{place.kind} {place.index + 1}" + (f": {place.label}" if place.label else "")
+        )
+    if block.columns is not None:
+        named.append(block.cell_range())
+    if block.mark:
+        named.append(block.mark)
+    before = f"{fence} " if fence else ""
+    return f"[{before}{', '.join(named)}]\n" if named else ""
+
+
+def _closing(block: Block, fence: str) -> str:
+    """Where a mark ends: what follows [footnote 2] is no footnote. Those of sheets hold a block."""
+    if not block.mark or block.unit == "row":
+        return ""
+    before = f"{fence} " if fence else ""
+    return f"[{before}/{block.mark.rstrip('0123456789 ')}]\n"

@@ -13,12 +13,16 @@ from mm1cli.ingest.readers.mail import MAIL, MBOX
 from mm1cli.ingest.readers.markdown import MARKDOWN
 from mm1cli.ingest.readers.notebook import NOTEBOOK
 from mm1cli.ingest.readers.odf import ODF
+from mm1cli.ingest.readers.outlook import MSG, WINMAIL
+from mm1cli.ingest.readers.package import OLE_MAGIC
 from mm1cli.ingest.readers.pdf import PDF, PDF_OCR, PYPDF
 from mm1cli.ingest.readers.pptx import PPTX
 from mm1cli.ingest.readers.reader import Reader, ReadError, Reading
 from mm1cli.ingest.readers.rtf import RTF
 from mm1cli.ingest.readers.text import TEXT, kind_of
+from mm1cli.ingest.readers.tnef import TNEF_MAGIC
 from mm1cli.ingest.readers.unsupported import kind_by_content, kind_by_extension
+from mm1cli.ingest.readers.xls import XLS
 from mm1cli.ingest.readers.xlsx import XLSX
 
 HEAD_BYTES = 4096
@@ -33,6 +37,7 @@ READERS = {
         DOCX,
         PPTX,
         XLSX,
+        XLS,
         ODF,
         EPUB,
         HTML,
@@ -40,6 +45,8 @@ READERS = {
         NOTEBOOK,
         MAIL,
         MBOX,
+        MSG,
+        WINMAIL,
         RTF,
         ARCHIVE,
     )
@@ -56,7 +63,7 @@ _IN_ZIP = (
     (b"xl/", XLSX, "xlsx"),
 )
 # Whose extension is not believed when the content is plainly another format.
-_BINARY = frozenset(reader.name for reader in (PDF, DOCX, PPTX, XLSX, ODF, EPUB, RTF))
+_BINARY = frozenset(reader.name for reader in (PDF, DOCX, PPTX, XLSX, XLS, ODF, EPUB, RTF))
 _COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0")
 
 __all__ = ["HEAD_BYTES", "READERS", "ReadError", "Reader", "Reading", "choose"]
@@ -73,8 +80,12 @@ def choose(name: str, head: bytes) -> tuple[Reader, str]:
     for reader in READERS.values():
         if extension in reader.kinds:
             is_other = by_content is not None and by_content[0] not in (reader, ARCHIVE)
+            if reader is XLS and (extension == ".xlsb" or head.startswith(OLE_MAGIC)):
+                return XLS, XLS.kinds[extension]
             if by_content and is_other and reader.name in _BINARY:
                 return by_content
+            if reader is XLS and not by_content and not looks_binary(head):
+                return DELIMITED, "csv"  # many programs name tables of text so
             return reader, kind_of(name) if reader is TEXT else reader.kinds[extension]
     unsupported = kind_by_extension(extension)
     if by_content and not (unsupported and by_content[0] is ARCHIVE):
@@ -97,6 +108,8 @@ def _by_content(head: bytes) -> tuple[Reader, str] | None:
         return ARCHIVE, "archive"
     if head.startswith(_COMPRESSED) or is_tar(head):
         return ARCHIVE, "archive"
+    if head.startswith(TNEF_MAGIC):
+        return WINMAIL, "e-mail"
     if head.startswith(b"{\\rtf"):
         return RTF, "rtf"
     if head[:1024].lstrip(b"\xef\xbb\xbf \t\r\n").lower().startswith((b"<!doctype html", b"<html")):

@@ -60,7 +60,7 @@ def _agreement(lines: Sequence[str], delimiter: str) -> tuple[int, int]:
 
 DELIMITED = Reader(
     name="csv",
-    version=2,
+    version=3,
     kinds={".csv": "csv", ".tsv": "csv", ".tab": "csv"},
     max_bytes=_MAX_BYTES,
     sandboxed=True,

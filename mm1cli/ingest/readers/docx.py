@@ -19,7 +19,7 @@ from mm1cli.ingest.readers.markup import (
     lxml_version,
 )
 from mm1cli.ingest.readers.package import Package
-from mm1cli.ingest.readers.reader import MIB, Member, Reader, ReadError, Reading
+from mm1cli.ingest.readers.reader import MIB, Reader, ReadError, Reading
 
 _NOT_NOTES = frozenset({"separator", "continuationSeparator", "continuationNotice"})
 
@@ -37,6 +37,7 @@ def read_docx(data: bytes) -> Reading:
         raise ReadError(Reason.UNREADABLE, f"no Word document, but a {local_name(root)}")
     warnings = list(package.warnings)
     relations = package.relations(name)
+    links = package.links(name)
 
     def graphic(key: str) -> list[Line]:
         return graphic_lines(package, relations[key].target) if key in relations else []
@@ -46,51 +47,43 @@ def read_docx(data: bytes) -> Reading:
         _styles(package, name, warnings),
         graphic,
         _numbering(package, name, warnings),
+        lambda key: links.get(key, ""),
     )
     lines = list(walk.body(root))
     lines += walk.left_notes()
     lines += _margins(package, name, walk, warnings)
+    lines += walk.links.lines()
     blocks = lines_to_blocks(lines, "paragraph")
     warnings += _changes(walk.revisions) + hidden_warnings(blocks)
     warnings += picture_warnings(sum(part.role == "image" for part in relations.values()))
-    members = tuple(
-        Member(relation.target.rpartition("/")[2], package.read(relation.target))
+    members, lost = package.embedded(
+        relation.target
         for relation in relations.values()
         if relation.is_embedded and relation.target in package
     )
+    warnings += lost
     if not blocks and not members:
         raise ReadError(Reason.EMPTY)
     return Reading(tuple(blocks), tuple(warnings), lxml_version(), members=members)
 
 
-def _secondary(package: Package, part: str, warnings: list[str]) -> Element | None:
-    """The root of a part that the document can do without."""
-    try:
-        return package.xml(part)
-    except ReadError as error:
-        if error.reason is not Reason.UNREADABLE:
-            raise
-        warnings.append(f"{part} cannot be read: {error.detail}")
-        return None
-
-
 def _styles(package: Package, name: str, warnings: list[str]) -> Styles:
     for part in package.related(name, "styles"):
-        if (root := _secondary(package, part, warnings)) is not None:
+        if (root := package.secondary(part, warnings)) is not None:
             return Styles.of(root)
     return Styles()
 
 
 def _numbering(package: Package, name: str, warnings: list[str]) -> Numbering:
     for part in package.related(name, "numbering"):
-        return Numbering(_secondary(package, part, warnings))
+        return Numbering(package.secondary(part, warnings))
     return Numbering()
 
 
 def _notes(package: Package, name: str, warnings: list[str]) -> dict[tuple[str, str], Element]:
     found = {}
     for part in package.related(name, "footnotes", "endnotes", "comments"):
-        root = _secondary(package, part, warnings)
+        root = package.secondary(part, warnings)
         for note in () if root is None else root:
             if attribute(note, "type") not in _NOT_NOTES:
                 found[local_name(note), attribute(note, "id")] = note
@@ -101,7 +94,7 @@ def _margins(package: Package, name: str, walk: TextWalk, warnings: list[str]) -
     lines: dict[tuple[str, str], Line] = {}
     for role in ("header", "footer"):
         for part in sorted(package.related(name, role)):
-            if (root := _secondary(package, part, warnings)) is not None:
+            if (root := package.secondary(part, warnings)) is not None:
                 for line in walk.marked(root, role):
                     lines.setdefault((one_paragraph(line.text), line.mark), line)
     return list(lines.values())
@@ -116,7 +109,7 @@ def _changes(revisions: Revisions) -> list[str]:
 
 DOCX = Reader(
     name="docx",
-    version=3,
+    version=4,
     kinds={".docx": "docx", ".docm": "docx", ".dotx": "docx", ".dotm": "docx"},
     max_bytes=256 * MIB,
     sandboxed=True,

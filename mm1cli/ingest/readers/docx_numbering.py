@@ -41,11 +41,12 @@ class Numbering:
                 if (start := child(override, "startOverride")) is not None
             }
 
-    def next(self, key: str, level: int) -> str:
-        """The number of the next paragraph of list `key` at `level`, "" for a bullet."""
+    def next(self, key: str, level: int) -> str | None:
+        """The number of the next paragraph of list `key` at `level`, "" for a bullet; None where
+        there is no such list."""
         levels = self._levels.get(self._lists.get(key, ""), {})
         if level not in levels or not 0 <= level < _NUM_LEVELS:
-            return ""
+            return None
         # Lists that share a definition count on, unless one says where it starts.
         starts = self._starts.get(key, {})
         counts = self._counts.setdefault(key if starts else f"of {self._lists[key]}", [])
@@ -63,7 +64,7 @@ class Numbering:
             is_known = at in levels and at < len(counts)
             return _formatted(counts[at], levels[at].format) if is_known else ""
 
-        return _PLACE.sub(shown, levels[level].text).strip()
+        return _PLACE.sub(shown, levels[level].text).strip() or None
 
 
 def _level(level: Element) -> _Level:

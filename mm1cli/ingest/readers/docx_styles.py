@@ -18,6 +18,7 @@ class Styles:
     hidden: frozenset[str] = frozenset()
     lists: dict[str, tuple[str, int]] = field(default_factory=dict)
     inks: dict[str, Ink] = field(default_factory=dict)
+    depths: dict[str, int] = field(default_factory=dict)  # of "List Bullet 2" and its like, from 0
 
     @classmethod
     def of(cls, root: Element) -> "Styles":
@@ -38,7 +39,8 @@ class Styles:
             if (first := next((found for found in listed if found is not None), None)) is not None:
                 lists[name] = first
             inks[name] = ink_of_style(chain)
-        return cls(levels, frozenset(hidden), lists, inks)
+        depths = {name: depth for name, style in styles.items() if (depth := _depth(style))}
+        return cls(levels, frozenset(hidden), lists, inks, depths)
 
     def mark(self, run: Element | None, paragraph_style: str, *, is_on_ground: bool) -> str:
         """Why nobody sees the text of a run with the properties `run`; "" where it is seen.
@@ -85,6 +87,12 @@ def _style_level(style: Element) -> int | None:
     return _TITLE_LEVEL if name == "title" else None
 
 
+def _depth(style: Element) -> int:
+    name = child(style, "name")
+    words = [] if name is None else attribute(name, "val").lower().split()
+    return int(words[-1]) - 1 if words[:1] == ["list"] and words[-1] in set("2345") else 0
+
+
 def list_of(properties: Element) -> tuple[str, int] | None:
     """The list that a paragraph or style belongs to, and its level in it."""
     listed = child(properties, "numPr")
@@ -97,9 +105,10 @@ def list_of(properties: Element) -> tuple[str, int] | None:
 
 def _is_hidden(style: Element) -> bool:
     properties = child(style, "rPr")
-    return properties is not None and _is_on(properties, "vanish")
+    return properties is not None and is_on(properties, "vanish")
 
 
-def _is_on(properties: Element, name: str) -> bool:
+def is_on(properties: Element, name: str) -> bool:
+    """Whether a switch of a run's properties is there and not turned off."""
     switch = child(properties, name)
     return switch is not None and is_true(attribute(switch, "val"), default=True)

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field, replace
 
 from mm1cli.ingest.readers.docx_ink import is_coloured_page, paints
 from mm1cli.ingest.readers.docx_numbering import Numbering
-from mm1cli.ingest.readers.docx_styles import NUM_LEVELS, Styles, list_of
-from mm1cli.ingest.readers.lines import HeadingPath, Line
+from mm1cli.ingest.readers.docx_styles import NUM_LEVELS, Styles, is_on, list_of
+from mm1cli.ingest.readers.lines import HeadingPath, Line, LinkList, as_heading, bullet
 from mm1cli.ingest.readers.markup import (
     Element,
     alternative,
@@ -19,7 +19,9 @@ from mm1cli.ingest.readers.markup import (
     is_maths,
     local_name,
     number,
+    relation_id,
 )
+from mm1cli.ingest.readers.maths import omml
 
 _DELETED = frozenset({"del", "moveFrom"})
 _INSERTED = frozenset({"ins", "moveTo"})
@@ -30,7 +32,8 @@ _REFERENCES = {
     "endnoteReference": "endnote",
     "commentReference": "comment",
 }
-_MATHS = frozenset({"f", "rad", "sSup", "sSub", "sSubSup"})
+_RAISED = {"superscript": "^", "subscript": "_"}
+_FORMULA_END = "\f"  # which XML cannot hold: one formula, one line
 _MAX_SPAN = 64
 _MAX_NOTE_DEPTH = 8
 
@@ -56,7 +59,7 @@ class TextWalk:
 
     `notes` are the elements of notes and comments by ("footnote", id); each is given once, and
     `left_notes` gives those that nothing refers to. `graphic` gives the lines of a chart or diagram
-    by its relation id.
+    by its relation id, `target` the address of a link by its.
     """
 
     def __init__(
@@ -65,7 +68,11 @@ class TextWalk:
         styles: Styles,
         graphic: Callable[[str], list[Line]],
         numbering: Numbering | None = None,
+        target: Callable[[str], str] = lambda _: "",
     ) -> None:
+        self._target = target
+        self._num_notes: dict[str, int] = {}
+        self.links = LinkList()
         self._numbering = numbering or Numbering()
         self._notes = notes
         self._styles = styles
@@ -81,6 +88,7 @@ class TextWalk:
         for element, lines in self._children(root):
             if (level := self._level(element)) is not None and lines and not lines[0].mark:
                 self._path.enter(level, lines[0].text)
+                lines[0] = replace(lines[0], text=as_heading(lines[0].text, level))
             for line in lines:
                 yield replace(line, headings=self._path.now)
 
@@ -99,7 +107,8 @@ class TextWalk:
             name = local_name(inner)
             if name == "p":
                 text, after = self._paragraph(inner)
-                yield inner, [Line(text), *after] if text else after
+                formulas = (one.rstrip() for one in text.split(_FORMULA_END))
+                yield inner, [*(Line(one) for one in formulas if one), *after]
             elif name == "tbl":
                 yield inner, list(self._table(inner))
             elif name == "AlternateContent":
@@ -128,10 +137,10 @@ class TextWalk:
         after = [*(Line(text, mark) for mark, text in concealed if text), *after]
         text = "".join(pieces).strip()
         label = self._label(element)
-        return f"{label} {text}" if label and text else text, after
+        return f"{label}{text}" if text else text, after
 
     def _label(self, paragraph: Element) -> str:
-        """The number that Word shows before it."""
+        """The number or sign of a list that Word shows before it, with its level."""
         properties = child(paragraph, "pPr")
         if properties is None:
             return ""
@@ -139,13 +148,20 @@ class TextWalk:
         found = list_of(properties)
         if found is None and style is not None:
             found = self._styles.lists.get(attribute(style, "val"))
-        return "" if found is None else self._numbering.next(*found)
+        if found is None:
+            return ""
+        number = self._numbering.next(*found)
+        if number is None or number:
+            return f"{number} " if number else ""
+        named = "" if style is None else attribute(style, "val")
+        return bullet(max(found[1], self._styles.depths.get(named, 0)))
 
     def _collect(
         self, element: Element, pieces: list[str], unseen: _Unseen, after: list[Line]
     ) -> None:
+        name = ""
         for inner in element:
-            name = local_name(inner)
+            was, name = name, local_name(inner)
             if name == "t":
                 pieces.append(inner.text or "")
             elif name in _CHARACTERS:
@@ -156,19 +172,30 @@ class TextWalk:
                     child(inner, "rPr"), unseen.style, is_on_ground=is_on_ground
                 )
                 to = unseen.texts[mark] if mark and pieces is not unseen.texts["hidden"] else pieces
-                self._collect(inner, to, unseen, after)
+                self._run(inner, to, unseen, after)
             elif name == "txbxContent":
                 # The colour of its ground is that of the shape around it.
                 self._num_grounds += 1
                 after += self.marked(inner, "text box")
                 self._num_grounds -= 1
             elif name in _REFERENCES:
-                after += self._note(_REFERENCES[name], attribute(inner, "id"))
+                kind = _REFERENCES[name]
+                if lines := self._note(kind, attribute(inner, "id")):
+                    pieces.append(f"[{lines[0].mark}]")
+                    after += lines
             elif name == "docPr":
                 if text := attribute(inner, "descr"):
                     after.append(Line(text, "alt text"))
-            elif name in _MATHS and is_maths(inner):
-                pieces.append(_maths(name, self._arguments(inner, unseen, after)))
+            elif name == "oMathPara" and is_maths(inner):
+                formulas = (omml(one) for one in inner if local_name(one) == "oMath")
+                pieces.append(_FORMULA_END.join(["", *formulas, ""]))
+            elif name == "oMath" and is_maths(inner):
+                is_next = was == "oMath"
+                pieces.append(f"{_FORMULA_END if is_next else ''}{omml(inner)}")
+            elif name == "hyperlink":
+                start = len(pieces)
+                self._collect(inner, pieces, unseen, after)
+                self.links.add("".join(pieces[start:]), self._target(relation_id(inner)))
             elif name == "textpath":
                 after.append(Line(attribute(inner, "string"), "text box"))
             elif name == "chart":
@@ -180,13 +207,35 @@ class TextWalk:
             elif self._is_text(name):
                 self._collect(inner, pieces, unseen, after)
 
-    def _arguments(self, formula: Element, unseen: _Unseen, after: list[Line]) -> dict[str, str]:
-        found = {}
-        for inner in formula:
-            pieces: list[str] = []
-            self._collect(inner, pieces, unseen, after)
-            found[local_name(inner)] = "".join(pieces)
-        return found
+    def _run(self, run: Element, pieces: list[str], unseen: _Unseen, after: list[Line]) -> None:
+        """Text of one look: raised, lowered and struck letters have signs around them."""
+        properties = child(run, "rPr")
+        place = None if properties is None else child(properties, "vertAlign")
+        sign = "" if place is None else _RAISED.get(attribute(place, "val"), "")
+        is_struck = properties is not None and (
+            is_on(properties, "strike") or is_on(properties, "dstrike")
+        )
+        if not sign and not is_struck:
+            self._collect(run, pieces, unseen, after)
+            return
+        own: list[str] = []
+        self._collect(run, own, unseen, after)
+        text = "".join(own)
+        if not text.strip() or text.startswith("["):  # the sign of a note is raised anyway
+            pieces.append(text)
+            return
+        inside = text.strip()
+        before, after_it = text[: len(text) - len(text.lstrip())], text[len(text.rstrip()) :]
+        opening, closing = (f"{sign}{{", "}") if sign else ("~~", "~~")
+        if (
+            not before
+            and pieces
+            and pieces[-1].startswith(opening)
+            and pieces[-1].endswith(closing)
+        ):
+            # One look in several runs.
+            opening = pieces.pop()[: -len(closing)]
+        pieces += filter(None, [before, f"{opening}{inside}{closing}", after_it])
 
     def _note(self, kind: str, key: str) -> list[Line]:
         # Notes can refer to notes; those too deep down come with the ones left over.
@@ -194,7 +243,8 @@ class TextWalk:
             return []
         self._depth += 1
         note = self._notes.pop((kind, key))
-        lines = self.marked(note, kind)
+        number = self._num_notes[kind] = self._num_notes.get(kind, 0) + 1
+        lines = self.marked(note, f"{kind} {number}")
         self._depth -= 1
         if lines and (author := attribute(note, "author")):
             lines[0] = replace(lines[0], text=f"{author}: {lines[0].text}")
@@ -241,22 +291,6 @@ class TextWalk:
             nested += [line for line in lines if line.mark]
         self._num_grounds -= is_coloured
         return " ".join(text for text in texts if text)
-
-
-def _maths(name: str, parts: dict[str, str]) -> str:
-    """Flat text would make 12 of one half, and 102 of ten squared."""
-    base, upper, lower = (_grouped(parts.get(part, "")) for part in ("e", "sup", "sub"))
-    if name == "f":
-        return f"{_grouped(parts.get('num', ''))}/{_grouped(parts.get('den', ''))}"
-    if name == "rad":
-        degree = parts.get("deg", "")
-        return f"{degree}√{base}"
-    return base + (f"_{lower}" if lower else "") + (f"^{upper}" if upper else "")
-
-
-def _grouped(text: str) -> str:
-    text = text.strip()
-    return text if len(text) < 2 or text.isalnum() else f"({text})"
 
 
 def _inside(element: Element, wanted: str) -> Iterator[Element]:

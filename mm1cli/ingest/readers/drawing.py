@@ -3,7 +3,17 @@
 from collections.abc import Iterator
 
 from mm1cli.ingest.readers.lines import Line
-from mm1cli.ingest.readers.markup import Element, child, children, descendants, local_name, number
+from mm1cli.ingest.readers.markup import (
+    Element,
+    attribute,
+    child,
+    children,
+    descendants,
+    is_maths,
+    local_name,
+    number,
+)
+from mm1cli.ingest.readers.maths import omml, raised
 from mm1cli.ingest.readers.package import Package
 from mm1cli.ingest.readers.reader import ReadError
 
@@ -13,9 +23,15 @@ _NOT_TEXT = frozenset({"pPr", "rPr", "endParaRPr", "Fallback"})
 
 def paragraphs(body: Element) -> Iterator[str]:
     """The paragraphs of a text body that have text."""
+    return (text for text, _ in leveled_paragraphs(body))
+
+
+def leveled_paragraphs(body: Element) -> Iterator[tuple[str, Element | None]]:
+    """The paragraphs that have text, each with its properties."""
     for paragraph in descendants(body, "p"):
-        if text := "".join(_runs(paragraph)).strip():
-            yield text
+        pieces = list(_runs(paragraph))
+        if text := "".join(pieces).strip():
+            yield text, child(paragraph, "pPr")
 
 
 def table_rows(table: Element) -> Iterator[str]:
@@ -50,8 +66,20 @@ def _runs(element: Element) -> Iterator[str]:
             yield inner.text or ""
         elif name in _CHARACTERS:
             yield _CHARACTERS[name]
+        elif name in {"oMath", "oMathPara"} and is_maths(inner):
+            yield omml(inner)
+        elif name == "r" and (properties := child(inner, "rPr")) is not None:
+            yield _signed("".join(_runs(inner)), properties)
         elif name not in _NOT_TEXT:
             yield from _runs(inner)
+
+
+def _signed(text: str, properties: Element) -> str:
+    """Raised, lowered and struck letters with their signs."""
+    if (offset := number(properties, "baseline")) and text.strip():
+        return raised(text, "^" if offset > 0 else "_")
+    is_struck = attribute(properties, "strike") in {"sngStrike", "dblStrike"}
+    return f"~~{text.strip()}~~" if is_struck and text.strip() else text
 
 
 def _chart(root: Element) -> Iterator[str]:

@@ -3,6 +3,7 @@
 import codecs
 
 from mm1cli.ingest.corpus import Reason
+from mm1cli.ingest.readers.code_pages import likely_code_page
 from mm1cli.ingest.readers.reader import ReadError
 
 # UTF-32 before UTF-16: the little-endian mark of one starts with that of the other.
@@ -17,14 +18,10 @@ _MARKS = (
 _CONTROLS = bytes(sorted(set(range(32)) - {7, 8, 9, 10, 11, 12, 13, 27}))
 _MAX_CONTROL_SHARE = 0.01
 _MAX_LATIN_CONTROL_SHARE = 0.001
-# Encodings that people's old files have; the detector knows many more, and then guesses wildly.
-_CANDIDATES = (
-    *(f"cp125{page}" for page in range(9)),
-    *("iso8859_2", "iso8859_5", "koi8_r", "koi8_u", "cp866"),
-    *("cp932", "euc_jp", "gb18030", "big5", "cp949"),
-)
+# Of several bytes a letter; the detector knows more, and then guesses wildly.
+_WIDE = ("cp932", "euc_jp", "gb18030", "big5", "cp949")
 _DETECTED_BYTES = 1 << 18
-_FEW_BYTES = 24  # outside ASCII; fewer tell nothing about a language
+_FEW_BYTES = 4  # outside ASCII; fewer tell nothing about a language
 _ASCII = bytes(range(128))
 _LONGEST_CHARACTER_BYTES = 4
 
@@ -93,20 +90,12 @@ def _likely(data: bytes) -> list[str]:
     outside = data.translate(None, _ASCII)
     if len(outside) < _FEW_BYTES:
         return []
+    if page := likely_code_page(data):
+        return [page]
     from charset_normalizer import from_bytes
 
-    matches = from_bytes(data[:_DETECTED_BYTES], cp_isolation=list(_CANDIDATES))
-    best = matches.best()
-    if best is None:
-        return []
-    # Of encodings that fit equally well, the usual one.
-    is_usual = any(
-        "cp1252" in match.could_be_from_charset
-        and match.chaos <= best.chaos
-        and match.coherence >= best.coherence
-        for match in matches
-    )
-    return [] if is_usual else [best.encoding]
+    best = from_bytes(data[:_DETECTED_BYTES], cp_isolation=list(_WIDE)).best()
+    return [] if best is None else [best.encoding]
 
 
 def _guessed(encoding: str) -> tuple[str]:

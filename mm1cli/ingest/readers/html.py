@@ -6,7 +6,7 @@ from html import entities
 
 from mm1cli.ingest.corpus import Block, Place, Reason
 from mm1cli.ingest.readers.encoding import decode
-from mm1cli.ingest.readers.html_text import html_lines
+from mm1cli.ingest.readers.html_text import HtmlWalk
 from mm1cli.ingest.readers.lines import Line, hidden_warnings, lines_to_blocks, tidy
 from mm1cli.ingest.readers.markup import (
     Element,
@@ -27,6 +27,7 @@ _DECLARED_WITHIN_BYTES = 4096
 _XML_DECLARATION = re.compile(r"^\s*<\?xml[^>]{0,200}\?>")
 _XHTML = "http://www.w3.org/1999/xhtml"
 _ENTITY = re.compile(r"&([A-Za-z][A-Za-z0-9]{1,31});")
+_DELETION = re.compile(r"<del\b", re.IGNORECASE)
 _SELF_CLOSED = re.compile(
     r"<(title|script|style|textarea|iframe|a|div|span|p|i|b|em)\b([^<>]{0,500})/>", re.IGNORECASE
 )
@@ -44,6 +45,8 @@ def read_html(data: bytes) -> Reading:
     if not blocks:
         raise ReadError(Reason.EMPTY)
     warnings = (*warnings, *hidden_warnings(blocks))
+    if num_deleted := len(_DELETION.findall(text)):
+        warnings = (*warnings, f"{num_deleted} deletions left out")
     return Reading(tuple(blocks), warnings, lxml_version(), encoding)
 
 
@@ -54,7 +57,9 @@ def html_blocks(text: str, place: Place | None = None) -> tuple[list[Block], str
         return [], ""
     titles = (" ".join(tidy("".join(found.itertext())).split()) for found in _titles(root))
     title = next(titles, "")
-    lines = list(html_lines(root))
+    walk = HtmlWalk(root)
+    lines = list(walk.lines())
+    lines += walk.links.lines()
     if title and place is None:
         lines.insert(0, Line(title, "title"))
     return lines_to_blocks(lines, "paragraph", place), title
@@ -143,7 +148,7 @@ def _titles(root: Element) -> list[Element]:
 
 HTML = Reader(
     name="html",
-    version=2,
+    version=3,
     kinds={".html": "html", ".htm": "html", ".xhtml": "html"},
     max_bytes=64 * MIB,
     sandboxed=True,

@@ -6,10 +6,15 @@ The walk keeps its own stack, so depth costs nothing; pages are not believed to 
 import re
 from collections.abc import Iterator
 
-from mm1cli.ingest.readers.lines import HeadingPath, Line
+from mm1cli.ingest.readers.lines import HeadingPath, Line, LinkList, as_heading, bullet
 from mm1cli.ingest.readers.markup import Element, attribute, local_name, names
+from mm1cli.ingest.readers.maths import mathml
 
-_DROPPED = names("script style template head noembed noframes iframe object embed applet datalist")
+# What was deleted is no text; what is struck out is, and says so.
+_SIGNS = {"sup": ("^{", "}"), "sub": ("_{", "}"), "s": ("~~", "~~"), "strike": ("~~", "~~")}
+_DROPPED = names(
+    "del script style template head noembed noframes iframe object embed applet datalist"
+)
 _BLOCKS = names(
     "address article aside blockquote body caption center dd details dialog dir div dl dt fieldset"
     " figcaption figure footer form frameset h1 h2 h3 h4 h5 h6 header hgroup hr html legend li main"
@@ -27,15 +32,11 @@ _HIDING = re.compile(
 )
 _SPACE = re.compile(r"[ \t\n\r\f]+")
 _MAX_SPAN = 64
-_MAX_BULLET_DEPTH = 8
 
 
-def html_lines(root: Element) -> Iterator[Line]:
-    """The lines below `root`, in document order."""
-    return _Walk(root).lines()
+class HtmlWalk:
+    """`lines` are those below `root`, in document order; then `links` are known."""
 
-
-class _Walk:
     def __init__(self, root: Element) -> None:
         self._root = root
         self._layouts = _layout_tables(root)
@@ -49,6 +50,9 @@ class _Walk:
         self._lists: list[int | None] = []  # the next number, None where items have none
         self._bullet = ""
         self._heading: int | None = None
+        # For each open table, how many rows more a column is taken by a cell from above.
+        self._held: list[dict[int, int]] = [{}]
+        self.links = LinkList()
 
     def lines(self) -> Iterator[Line]:
         stack: list[tuple[Element, bool]] = [(self._root, False)]
@@ -56,6 +60,9 @@ class _Walk:
             element, is_closing = stack.pop()
             if is_closing:
                 self._close(element)
+                self._text(element.tail)
+            elif local_name(element) == "math":
+                self._text(f" {formula} " if (formula := mathml(element)) else "")
                 self._text(element.tail)
             elif local_name(element) in _DROPPED or not isinstance(element.tag, str):
                 self._text(element.tail)
@@ -77,6 +84,8 @@ class _Walk:
         if _is_hidden(element):
             self._flush()
             self._hidden += 1
+        if name in _SIGNS:
+            self._pieces.append(_SIGNS[name][0])
         if name == "br":
             self._break()
         elif name == "img":
@@ -93,20 +102,36 @@ class _Walk:
         elif name == "tr" and self._is_value(element):
             self._cells = []
         elif name in {"td", "th"} and self._is_value(element):
-            self._cells = self._cells or []
+            self._cells = self._cells if self._cells is not None else []
+            # Cells of the rows above reach down to here.
+            while self._held[-1].get(len(self._cells), 0):
+                self._held[-1][len(self._cells)] -= 1
+                self._cells.append("")
+        elif name == "table":
+            self._held.append({})
         elif name in _HEADINGS and self._cells is None:
             self._heading = _HEADINGS[name]
 
     def _close(self, element: Element) -> None:
         name = local_name(element)
+        if name in _SIGNS:
+            self._close_sign(*_SIGNS[name])
+        elif name == "a":
+            self.links.add(" ".join(element.itertext()), attribute(element, "href"))
         if name in {"td", "th"} and self._cells is not None and self._is_value(element):
-            self._cells.append(_SPACE.sub(" ", "".join(self._pieces)).strip())
-            span = attribute(element, "colspan")
-            width = int(span) if span.isdecimal() and len(span) < 6 else 1
-            self._cells += [""] * min(width - 1, _MAX_SPAN)
+            text = _SPACE.sub(" ", "".join(self._pieces)).strip()
+            self._cells.append(text)
+            width = _span(element, "colspan")
+            height = _span(element, "rowspan")
+            at = len(self._cells) - 1
+            if height > 1:
+                self._held[-1].update(dict.fromkeys(range(at, at + width), height - 1))
+            self._cells += [""] * (width - 1)
             self._pieces.clear()
         elif name == "tr" and self._cells is not None and self._is_value(element):
             cells, self._cells = self._cells, None
+            for at in [at for at, left in self._held[-1].items() if at >= len(cells) and left]:
+                self._held[-1][at] -= 1
             self._pieces.clear()
             if any(cells):
                 self._emit("\t".join(cells).rstrip())
@@ -115,6 +140,8 @@ class _Walk:
             self._break()
         if name in _PREFORMATTED:
             self._preformatted -= 1
+        elif name == "table":
+            self._held.pop()
         elif name in {"ul", "menu", "dir", "ol"} and self._lists:
             self._lists.pop()
         elif name in _HEADINGS:
@@ -151,6 +178,7 @@ class _Walk:
         if text:
             if self._heading is not None and not self._hidden:
                 self._path.enter(self._heading, text)
+                text = as_heading(text, self._heading)
                 self._heading = None
             self._emit(self._bullet + text)
             self._bullet = ""
@@ -164,12 +192,22 @@ class _Walk:
     def _emit(self, text: str, mark: str = "") -> None:
         self._done.append(Line(text, "hidden" if self._hidden else mark, self._path.now))
 
+    def _close_sign(self, opening: str, closing: str) -> None:
+        """Nothing at all around no letters."""
+        at = len(self._pieces) - 1
+        while at >= 0 and not self._pieces[at].strip():
+            at -= 1
+        if at >= 0 and self._pieces[at] == opening:
+            del self._pieces[at:]
+        elif at >= 0:
+            self._pieces.append(closing)
+
     def _next_bullet(self) -> str:
-        indent = "  " * (min(len(self._lists), _MAX_BULLET_DEPTH) - 1)
+        level = len(self._lists) - 1
         if not self._lists or (count := self._lists[-1]) is None:
-            return f"{indent}- "
+            return bullet(level)
         self._lists[-1] = count + 1
-        return f"{indent}{count}. "
+        return bullet(level, f"{count}.")
 
     def _is_value(self, element: Element) -> bool:
         """Whether a row or cell belongs to a table of values."""
@@ -206,6 +244,11 @@ def _is_hidden(element: Element) -> bool:
         or bool(_HIDING.search(element.attrib.get("style", "")))
         or (local_name(element) == "input" and element.attrib.get("type") == "hidden")
     )
+
+
+def _span(element: Element, name: str) -> int:
+    text = attribute(element, name)
+    return max(1, min(int(text), _MAX_SPAN)) if text.isdecimal() and len(text) < 6 else 1
 
 
 def _start(element: Element) -> int:

@@ -11,6 +11,11 @@ from mm1cli.ingest.readers.reader import MIB, ReadError
 # Twenty times what the longest context takes; more can only come from a trick.
 MAX_TEXT_CHARS = 64 * MIB
 
+LINKS = "links"
+_MOST_LINKS = 40
+_LONGEST_LINK = 200
+_MAX_HEADING_SIGNS = 6
+_MAX_BULLET_DEPTH = 8
 _HIDDEN = frozenset(
     {"hidden", "hidden row", "hidden sheet", "hidden slide", "off page", "invisible"}
 )
@@ -94,6 +99,34 @@ def ranges(indices: Iterable[int]) -> str:
         else:
             runs.append([index])
     return ", ".join("-".join(str(index + 1) for index in run) for run in runs)
+
+
+def as_heading(text: str, level: int) -> str:
+    """With the signs of its level, 0 for a chapter's."""
+    return f"{'#' * min(max(level, 0) + 1, _MAX_HEADING_SIGNS)} {text}" if text else text
+
+
+def bullet(level: int, sign: str = "-") -> str:
+    """What stands before an item of a list at `level` (from 0)."""
+    return f"{'  ' * min(max(level, 0), _MAX_BULLET_DEPTH)}{sign} "
+
+
+class LinkList:
+    """Where links lead that the text does not say itself: a block of its own at the end."""
+
+    def __init__(self) -> None:
+        self._targets: dict[str, str] = {}
+
+    def add(self, text: str, target: str) -> None:
+        text, target = (" ".join(one_paragraph(one).split()) for one in (text, target))
+        is_outside = target.startswith(("http://", "https://", "mailto:"))
+        is_news = text and target.removeprefix("mailto:") not in text
+        has_room = len(target) <= _LONGEST_LINK and len(self._targets) < _MOST_LINKS
+        if is_outside and is_news and has_room:
+            self._targets.setdefault(target, text)
+
+    def lines(self) -> list[Line]:
+        return [Line(f"{text}: {target}", LINKS) for target, text in self._targets.items()]
 
 
 class HeadingPath:

@@ -8,6 +8,7 @@ from mm1cli.ingest.corpus import Block, Place, Reason
 from mm1cli.ingest.readers.inflation import Stream
 from mm1cli.ingest.readers.lines import (
     Line,
+    as_heading,
     hidden_warnings,
     lines_to_blocks,
     one_paragraph,
@@ -24,7 +25,8 @@ from mm1cli.ingest.readers.markup import (
     lxml_version,
     parse_xml,
 )
-from mm1cli.ingest.readers.odf_text import TextWalk
+from mm1cli.ingest.readers.maths import mathml
+from mm1cli.ingest.readers.odf_text import TextWalk, looks_of
 from mm1cli.ingest.readers.ods import Spreadsheet
 from mm1cli.ingest.readers.package import Package
 from mm1cli.ingest.readers.reader import MIB, Reader, ReadError, Reading
@@ -59,8 +61,10 @@ def read_odf(data: bytes) -> Reading:
     mimetype = package.read("mimetype") if "mimetype" in package else b""
     if _SPREADSHEET in mimetype:
         return _warned(_spreadsheet(package.stream(_CONTENT)), package)
-    styles = package.xml(_STYLES) if _STYLES in package else None
-    return _warned(_document(package.xml(_CONTENT), styles, package), package)
+    warnings: list[str] = []
+    styles = package.secondary(_STYLES, warnings) if _STYLES in package else None
+    reading = _document(package.xml(_CONTENT), styles, package)
+    return _warned(replace(reading, warnings=(*reading.warnings, *warnings)), package)
 
 
 def _warned(reading: Reading, package: Package) -> Reading:
@@ -85,7 +89,7 @@ def _document(root: Element, styles: Element | None, package: Package | None) ->
     def graphic(path: str) -> list[Line]:
         return [] if package is None else _object_lines(package, path)
 
-    walk = TextWalk(graphic)
+    walk = TextWalk(graphic, looks_of(root, styles if styles is not root else None))
     warnings: list[str] = []
     body = child(root, "body")
     kind = next((inner for inner in (() if body is None else body) if local_name(inner)), None)
@@ -94,7 +98,8 @@ def _document(root: Element, styles: Element | None, package: Package | None) ->
     if local_name(kind) in {"presentation", "drawing"}:
         blocks = _slides(kind, _hidden_pages(root), walk, warnings)
     elif local_name(kind) == "text":
-        blocks = lines_to_blocks([*walk.body(kind), *_margins(styles, walk)], "paragraph")
+        lines = [*walk.body(kind), *_margins(styles, walk), *walk.links.lines()]
+        blocks = lines_to_blocks(lines, "paragraph")
     else:
         raise ReadError(Reason.UNSUPPORTED, f"OpenDocument {local_name(kind)}")
     pictures = {attribute(picture, "href") for picture in descendants(kind, "image")}
@@ -123,7 +128,7 @@ def _slides(body: Element, hidden: set[str], walk: TextWalk, warnings: list[str]
             if attribute(shape, "class") == "title" and found and not title:
                 # The title first, wherever it stands in the drawing order.
                 title = one_paragraph(found[0].text)
-                lines[:0] = found
+                lines[:0] = [replace(found[0], text=as_heading(title, 0)), *found[1:]]
             else:
                 lines += found
         mark = "hidden slide" if attribute(page, "style-name") in hidden else ""
@@ -170,8 +175,7 @@ def _object_lines(package: Package, path: str) -> list[Line]:
             raise
         return []
     if local_name(root) == "math":
-        texts = ["".join(found.itertext()) for found in descendants(root, "annotation")]
-        return [Line(text, "formula") for text in texts or ["".join(root.itertext())]]
+        return [Line(mathml(root), "formula")]
     is_chart = any(True for _ in descendants(root, "chart"))
     return TextWalk().marked(root, "chart" if is_chart else "embedded")
 
@@ -184,7 +188,7 @@ def _is_locked(package: Package) -> bool:
 
 ODF = Reader(
     name="odf",
-    version=2,
+    version=3,
     kinds={
         **dict.fromkeys((".odt", ".ott", ".fodt"), "odt"),
         **dict.fromkeys((".odp", ".otp", ".fodp", ".odg", ".fodg"), "odp"),

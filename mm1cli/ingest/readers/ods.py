@@ -13,6 +13,7 @@ from mm1cli.ingest.readers.markup import (
     number,
     stream_xml,
 )
+from mm1cli.ingest.readers.number_format import has_same_digits
 from mm1cli.ingest.readers.odf_text import TextWalk
 from mm1cli.ingest.readers.rows import RowBlocks, column_name
 
@@ -141,7 +142,16 @@ class Spreadsheet:
         if kind == "time" and (parts := _DURATION.fullmatch(attribute(cell, "time-value"))):
             sign, hours, minutes, seconds = parts.groups()
             return f"{sign}{int(hours):02}:{int(minutes):02}:{int(seconds):02}"
-        return attribute(cell, _VALUES[kind]) or shown if kind in _VALUES else shown
+        stored = attribute(cell, _VALUES[kind]) if kind in _VALUES else ""
+        return _with_stored(shown, stored)
+
+
+def _with_stored(shown: str, stored: str) -> str:
+    """What the cell shows, and in brackets what is stored, if the display does not tell it."""
+    if not shown or not stored:
+        return shown or stored
+    is_told = stored in shown or (stored[-1:].isdigit() and has_same_digits(shown, stored))
+    return shown if is_told else f"{shown} [{stored}]"
 
 
 def _table_of(element: Element) -> Element | None:

@@ -1,6 +1,7 @@
 """A zip of parts, inflated one by one and counted, and the relations between them (OPC)."""
 
 import posixpath
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from io import BytesIO
 from urllib.parse import unquote
@@ -100,12 +101,9 @@ class Package:
 
     def relations(self, name: str) -> dict[str, Relation]:
         """What the part `name` ("" for the package) relates to inside the package, by id."""
-        folder, base = posixpath.split(name)
-        rels = posixpath.join(folder, "_rels", f"{base}.rels")
-        if rels not in self:
-            return {}
         found = {}
-        for relation in children(self.xml(rels), "Relationship"):
+        folder = posixpath.dirname(name)
+        for relation in self._relations(name):
             if attribute(relation, "TargetMode").lower() == "external":
                 continue
             role = attribute(relation, "Type").rpartition("/")[2]
@@ -114,11 +112,47 @@ class Package:
             found[attribute(relation, "Id")] = Relation(role, path)
         return found
 
+    def links(self, name: str) -> dict[str, str]:
+        """Where the links of the part `name` lead, by id."""
+        return {
+            attribute(relation, "Id"): attribute(relation, "Target")
+            for relation in self._relations(name)
+            if attribute(relation, "Type").endswith("/hyperlink")
+        }
+
+    def _relations(self, name: str) -> Iterator[Element]:
+        folder, base = posixpath.split(name)
+        rels = posixpath.join(folder, "_rels", f"{base}.rels")
+        return children(self.xml(rels), "Relationship") if rels in self else iter(())
+
     def related(self, name: str, *roles: str) -> list[str]:
         """The parts that play one of `roles` for the part `name`, in the order of their ids."""
         relations = self.relations(name).values()
         targets = [relation.target for relation in relations if relation.role in roles]
         return [target for target in dict.fromkeys(targets) if target in self]
+
+    def embedded(self, parts: Iterable[str]) -> tuple[tuple[Member, ...], list[str]]:
+        """The files inside, and a warning for each that cannot be taken out."""
+        members: list[Member] = []
+        warnings: list[str] = []
+        for part in parts:
+            name = part.rpartition("/")[2]
+            try:
+                members.append(Member(name, self.read(part)))
+            except ReadError as error:
+                detail = error.detail or error.reason
+                warnings.append(f"{one_line(name)} cannot be taken out: {detail}")
+        return tuple(members), warnings
+
+    def secondary(self, name: str, warnings: list[str]) -> Element | None:
+        """The root of a part that the document can do without, or a warning that names it."""
+        try:
+            return self.xml(name)
+        except ReadError as error:
+            if error.reason is not Reason.UNREADABLE:
+                raise
+            warnings.append(f"{one_line(name)} cannot be read: {error.detail}")
+            return None
 
     def main_part(self) -> str:
         """The document itself."""

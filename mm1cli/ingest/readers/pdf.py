@@ -4,11 +4,14 @@ Blocks carry the page's index and printed label, and the outline's headings. Wha
 the page is marked, so that neither a model nor a reader of a citation takes it for print.
 """
 
+from dataclasses import replace
+
 from mm1cli.ingest.corpus import Block, Place, Reason
 from mm1cli.ingest.readers import pdf_pdfium, pdf_pypdf
+from mm1cli.ingest.readers.pdf_garbage import UNREADABLE
 from mm1cli.ingest.readers.pdf_ocr import Recogniser, recogniser
 from mm1cli.ingest.readers.pdf_pdfium import CannotOpenError, PdfiumDocument
-from mm1cli.ingest.readers.pdf_pypdf import PypdfDocument, Repairs, quiet
+from mm1cli.ingest.readers.pdf_pypdf import PypdfDocument, Repairs, quiet, xfa_data
 from mm1cli.ingest.readers.pdf_text import Page, clean, message_of, page_ranges, resolve_hyphens
 from mm1cli.ingest.readers.reader import MIB, Member, Reader, ReadError, Reading
 
@@ -40,17 +43,28 @@ def _read(data: bytes, ocr: Recogniser | None) -> Reading:
         return read_with_pypdf(data)
     with quiet() as repairs:
         pages = list(pdf.pages())
-        members = tuple(pdf.attachments())
+        members, warnings = pdf.attachments()
         library = pdf_pdfium.library()
         if second := _second_opinion(data, pages):
             library = f"{library}, {pdf_pypdf.library()}"
             pages = second
         if ocr is not None:
             _recognise(pdf, pages, ocr)
+        if pdf.has_xfa:
+            warnings.append(_read_xfa(data, pages))
         pdf.close()
         if b"%%EOF" not in data[-_END_BYTES:]:
             repairs.add("the end of the file is missing")
-        return _reading(pages, repairs, library, members)
+        reading = _reading(pages, repairs, library, tuple(members))
+        return replace(reading, warnings=(*reading.warnings, *warnings))
+
+
+def _read_xfa(data: bytes, pages: list[Page]) -> str:
+    """Puts the form's data after the first page, whose own text only asks for another program."""
+    if fields := xfa_data(data):
+        pages[0].parts = (*pages[0].parts, ("form field", "\n".join(fields)))
+        return "an XFA form: its data is read, its labels are not; the pages may be placeholders"
+    return "an XFA form whose data cannot be read: the text of its pages may be a placeholder"
 
 
 def _second_opinion(data: bytes, pages: list[Page]) -> list[Page] | None:
@@ -71,7 +85,7 @@ def _second_opinion(data: bytes, pages: list[Page]) -> list[Page] | None:
 
 def _recognise(pdf: PdfiumDocument, pages: list[Page], ocr: Recogniser) -> None:
     for page in pages:
-        if page.parts or not page.has_image:
+        if not page.is_garbled and (page.parts or not page.has_image):
             continue
         try:
             text = ocr(pdf, page.index)
@@ -79,7 +93,9 @@ def _recognise(pdf: PdfiumDocument, pages: list[Page], ocr: Recogniser) -> None:
             page.error = message_of(error)
             continue
         if text.strip():
-            page.parts, page.is_scan = (("OCR", text),), True
+            beside = tuple(part for part in page.parts if part[0] not in {"", UNREADABLE})
+            page.parts, page.is_scan = (("OCR", text), *beside), True
+            page.is_garbled = False
 
 
 def _reading(
@@ -116,9 +132,14 @@ def _warnings(pages: list[Page], blank: list[Page], broken: list[Page]) -> list[
         warnings.append(f"{_named(blank)} {verb} no text layer{hint}")
     if scans := [page for page in pages if page.is_scan]:
         warnings.append(f"{_named(scans)}: text recognised from a scan, letters may be wrong")
+    if garbled := [page for page in pages if page.is_garbled]:
+        warnings.append(
+            f"{_named(garbled)}: unreadable text, its fonts name no letters (--ocr reads the page)"
+        )
     for mark in ("invisible", "off page"):
         if marked := [page for page in pages if mark in dict(page.parts)]:
             warnings.append(f"{_named(marked)}: {mark} text, kept and marked")
+    warnings += [f"page {page.index + 1}: {remark}" for page in pages for remark in page.remarks]
     if broken:
         warnings.append(f"{_named(broken)} could not be read: {broken[0].error}")
     return warnings
@@ -130,7 +151,7 @@ def _named(pages: list[Page]) -> str:
 
 PDF = Reader(
     name="pdf",
-    version=3,
+    version=4,
     kinds={".pdf": "pdf"},
     max_bytes=256 * MIB,
     sandboxed=True,
@@ -148,7 +169,7 @@ PYPDF = Reader(
 )
 PDF_OCR = Reader(
     name="pdf-ocr",
-    version=2,
+    version=3,
     kinds={},
     max_bytes=256 * MIB,
     sandboxed=True,

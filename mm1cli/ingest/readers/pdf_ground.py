@@ -6,11 +6,11 @@ Box = tuple[float, float, float, float]  # left, bottom, right, top, in points
 
 _NUM_CELLS = 256  # in each direction
 _SEEN_SHARE = 0.5
-_NEARLY_WHITE = 0xF0
+NEARLY_WHITE = 0xF0
 
 
 def is_nearly_white(red: int, green: int, blue: int) -> bool:
-    return min(red, green, blue) >= _NEARLY_WHITE
+    return min(red, green, blue) >= NEARLY_WHITE
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,22 +8,29 @@ of the page. Any other such text is kept, and marked.
 
 import ctypes
 import math
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
-from mm1cli.ingest.readers.pdf_ground import Box, Ground, is_nearly_white
+from mm1cli.ingest.readers.pdf_ground import NEARLY_WHITE, Box, Ground, is_nearly_white
+from mm1cli.ingest.readers.pdf_rules import Rule, rules_of
 
 if TYPE_CHECKING:
-    from pypdfium2 import PdfObject, PdfPage, PdfTextPage
+    from pypdfium2 import PdfPage
 
+_Walk = Iterator[tuple[object, int, int]]
 _Matrix = tuple[float, float, float, float, float, float]
 
 INVISIBLE, OFF_PAGE = "invisible", "off page"
 _DEEPEST_FORM = 5
 _SCAN_SHARE = 0.5  # of the page
 _MARGIN_POINTS = 1.0
+_FILL_MODE, _INKLESS_MODES = 0, frozenset({3, 7})  # of text: PDF 32000-1, table 106
 _SMALLEST_POINTS = 1.1  # the height of a letter; print begins at 4, and Word ends at 1
 _CORNERS = 4
+_MOST_RULES = 4_001
+_MOST_SEGMENTS = 2_000
 _FAINTEST = 0x10  # of 0xff, opaque
 _SAME: _Matrix = (1.0, 0.0, 0.0, 1.0, 0.0, 0.0)
 # pdfium writes into these; they are shared, as making new ones would cost more than the question.
@@ -40,6 +47,8 @@ class Survey:
     has_large_image: bool = False
     has_ink_without_colour: bool = False
     marks: dict[int, str] = field(default_factory=dict)
+    text_boxes: list[Box] = field(default_factory=list)
+    rules: list[Rule] = field(default_factory=list)
 
     @property
     def is_scan(self) -> bool:
@@ -61,66 +70,130 @@ def survey(page: "PdfPage") -> Survey:
     # The matrices of the forms around the object at hand.
     around: list[_Matrix] = [_SAME]
     without_colour: list[int] = []
-    for item in page.get_objects(max_depth=_DEEPEST_FORM):
-        del around[item.level + 1 :]
-        if item.type == c.FPDF_PAGEOBJ_FORM:
-            around.append(_product(_matrix(item.raw), around[-1]))
+    text_kind = c.FPDF_PAGEOBJ_TEXT
+    for item, kind, level in _objects(page):
+        del around[level + 1 :]
+        if kind == c.FPDF_PAGEOBJ_FORM:
+            around.append(_product(_matrix(item), around[-1]))
             continue
-        bounds = _moved(_bounds(item.raw), around[-1])
-        if item.type == c.FPDF_PAGEOBJ_TEXT:
-            if _is_without_colour(item.raw):
-                without_colour.append(_address(item.raw))
+        bounds = _bounds(item) if around[-1] is _SAME else _moved(_bounds(item), around[-1])
+        if kind == text_kind:
+            seen.text_boxes.append(bounds)
+            ink = _ink(item)
+            # By far the most common case: in the page, of a size, and dark.
+            if ink and min(ink) < NEARLY_WHITE and _is_plain(bounds, box):
+                continue
+            if ink is None:
+                without_colour.append(_address(item))
                 seen.has_ink_without_colour = True
-            elif mark := _mark(item.raw, bounds, around[-1], box, ground):
-                seen.marks[_address(item.raw)] = mark
+            elif mark := _mark(item, ink, bounds, around[-1], box, ground):
+                seen.marks[_address(item)] = mark
             continue
-        if item.type == c.FPDF_PAGEOBJ_IMAGE:
+        if kind == c.FPDF_PAGEOBJ_IMAGE:
             seen.has_image = True
             left, bottom, right, top = bounds
             seen.has_large_image |= (right - left) * (top - bottom) >= _SCAN_SHARE * area
-        _paint(item, bounds, ground)
+        elif kind == c.FPDF_PAGEOBJ_PATH and len(seen.rules) < _MOST_RULES:
+            seen.rules += rules_of_path(item, bounds, around[-1])
+        _paint(item, kind, level, bounds, ground)
     if not seen.has_large_image:
         seen.marks |= dict.fromkeys(without_colour, INVISIBLE)
     return seen
 
 
-def parts_by_visibility(text_page: "PdfTextPage", marks: dict[int, str]) -> list[tuple[str, str]]:
-    """The page's text as (mark, text), what can be seen first."""
+def _objects(page: "PdfPage") -> _Walk:
+    """Each object with its type and the number of forms around it; a form comes before what is in
+    it. pypdfium2's own walk makes three Python objects of each, which costs more than the look."""
     import pypdfium2.raw as c
 
-    texts: dict[str, list[str]] = {"": [], INVISIBLE: [], OFF_PAGE: []}
-    mark = ""
-    for index in range(text_page.count_chars()):
-        if not c.FPDFText_IsGenerated(text_page.raw, index):
-            now = marks.get(_address(c.FPDFText_GetTextObject(text_page.raw, index)), "")
-            if now != mark and texts[now]:
-                texts[now].append("\n")
-            mark = now
-        texts[mark].append(chr(c.FPDFText_GetUnicode(text_page.raw, index)))
-    return [(mark, "".join(characters)) for mark, characters in texts.items()]
+    def inside(count: int, at: Callable[[int], object], level: int) -> _Walk:
+        for index in range(count):
+            item = at(index)
+            kind = c.FPDFPageObj_GetType(item)
+            yield item, kind, level
+            if kind == c.FPDF_PAGEOBJ_FORM and level < _DEEPEST_FORM - 1:
+                get = partial(c.FPDFFormObj_GetObject, item)
+                yield from inside(c.FPDFFormObj_CountObjects(item), get, level + 1)
+
+    raw = page.raw
+    yield from inside(c.FPDFPage_CountObjects(raw), partial(c.FPDFPage_GetObject, raw), 0)
+
+
+def rules_of_path(path: object, bounds: Box, around: _Matrix) -> Iterator[Rule]:
+    """The level and upright lines of a path; its parts are looked at where it has many."""
+    import pypdfium2.raw as c
+
+    num_segments = c.FPDFPath_CountSegments(path)
+    fill, stroke = ctypes.c_int(), ctypes.c_int()
+    c.FPDFPath_GetDrawMode(path, fill, stroke)
+    if num_segments <= _CORNERS + 1:
+        yield from rules_of(bounds, is_stroked=bool(stroke.value))
+        return
+    matrix = _product(_matrix(path), around)
+    x, y = ctypes.c_float(), ctypes.c_float()
+    part: list[tuple[float, float]] = []
+    for index in range(min(num_segments, _MOST_SEGMENTS) + 1):
+        segment = c.FPDFPath_GetPathSegment(path, index) if index < num_segments else None
+        kind = c.FPDFPathSegment_GetType(segment) if segment else c.FPDF_SEGMENT_MOVETO
+        if kind == c.FPDF_SEGMENT_MOVETO and part:
+            box = _moved(_box_of(part), matrix)
+            yield from rules_of(box, is_stroked=bool(stroke.value) and len(part) > _CORNERS - 1)
+            part = []
+        if kind == c.FPDF_SEGMENT_BEZIERTO:
+            return
+        if segment and c.FPDFPathSegment_GetPoint(segment, x, y):
+            part.append((x.value, y.value))
+
+
+def _box_of(points: Sequence[tuple[float, float]]) -> Box:
+    xs, ys = [x for x, _ in points], [y for _, y in points]
+    return min(xs), min(ys), max(xs), max(ys)
 
 
 def _address(item: object) -> int:
     return ctypes.cast(item, ctypes.c_void_p).value or 0  # type: ignore[arg-type]
 
 
-def _mark(item: object, bounds: Box, around: _Matrix, page: Box, ground: Ground) -> str:
+def _mark(
+    item: object,
+    ink: tuple[int, int, int] | tuple[()],
+    bounds: Box,
+    around: _Matrix,
+    page: Box,
+    ground: Ground,
+) -> str:
     if _is_outside(bounds, page):
         return OFF_PAGE
     if _is_tiny(item, bounds, around):
         return INVISIBLE
-    # Other modes draw the outline of letters too, in another colour.
-    is_white = _mode(item) == _fill_mode() and _has_colour(item) and is_nearly_white(*_rgb())
+    is_white = bool(ink) and is_nearly_white(*ink)
     return INVISIBLE if is_white and not ground.shows_white_at(bounds) else ""
 
 
-def _is_without_colour(item: object) -> bool:
+def _is_plain(bounds: Box, page: Box) -> bool:
+    left, bottom, right, top = bounds
+    return (
+        left > page[0]
+        and right < page[2]
+        and bottom > page[1]
+        and top < page[3]
+        and right - left > _SMALLEST_POINTS
+        and top - bottom > _SMALLEST_POINTS
+    )
+
+
+def _ink(item: object) -> tuple[int, int, int] | tuple[()] | None:
+    """The colour of letters that are filled; () where they are drawn otherwise, as with an outline
+    of another colour; None where nothing is drawn at all."""
     import pypdfium2.raw as c
 
-    mode = _mode(item)
-    if mode in {c.FPDF_TEXTRENDERMODE_INVISIBLE, c.FPDF_TEXTRENDERMODE_CLIP}:
-        return True
-    return mode == _fill_mode() and _has_colour(item) and _COLOUR[3].value < _FAINTEST
+    mode = c.FPDFTextObj_GetTextRenderMode(item)
+    if mode in _INKLESS_MODES:
+        return None
+    if mode != _FILL_MODE or not c.FPDFPageObj_GetFillColor(item, *_COLOUR):
+        return ()
+    red, green, blue, opacity = _COLOUR
+    return None if opacity.value < _FAINTEST else (red.value, green.value, blue.value)
 
 
 def _is_tiny(item: object, bounds: Box, around: _Matrix) -> bool:
@@ -136,25 +209,25 @@ def _is_tiny(item: object, bounds: Box, around: _Matrix) -> bool:
     return abs(_NUMBER.value) * math.hypot(matrix[2], matrix[3]) < _SMALLEST_POINTS
 
 
-def _paint(item: "PdfObject", bounds: Box, ground: Ground) -> None:
+def _paint(item: object, kind: int, level: int, bounds: Box, ground: Ground) -> None:
     """Images and shadings count as painted, whatever is on them."""
     import pypdfium2.raw as c
 
-    if item.type != c.FPDF_PAGEOBJ_PATH:
+    if kind != c.FPDF_PAGEOBJ_PATH:
         ground.paint(bounds)
         return
     fill, stroke = ctypes.c_int(), ctypes.c_int()
-    if not c.FPDFPath_GetDrawMode(item.raw, fill, stroke):
+    if not c.FPDFPath_GetDrawMode(item, fill, stroke):
         return
     if fill.value != c.FPDF_FILLMODE_NONE:
-        is_coloured = _has_colour(item.raw)
+        is_coloured = _has_colour(item)
         if not is_coloured or _COLOUR[3].value >= _FAINTEST:
             is_white = is_coloured and is_nearly_white(*_rgb())
-            if not is_white or _fills_its_bounds(item):
+            if not is_white or _fills_its_bounds(item, level):
                 ground.paint(bounds, is_white=is_white)
         return
-    is_known = stroke.value and c.FPDFPageObj_GetStrokeColor(item.raw, *_COLOUR)
-    if is_known and not is_nearly_white(*_rgb()) and _is_bar(item.raw, bounds):
+    is_known = stroke.value and c.FPDFPageObj_GetStrokeColor(item, *_COLOUR)
+    if is_known and not is_nearly_white(*_rgb()) and _is_bar(item, bounds):
         ground.paint(bounds)
 
 
@@ -167,25 +240,13 @@ def _is_bar(path: object, bounds: Box) -> bool:
     return bool(is_known) and min(right - left, top - bottom) <= 2 * _NUMBER.value
 
 
-def _fills_its_bounds(item: "PdfObject") -> bool:
+def _fills_its_bounds(item: object, level: int) -> bool:
     """A rectangle, and none that is cut to some other shape."""
     import pypdfium2.raw as c
 
-    clip = c.FPDFPageObj_GetClipPath(item.raw)
+    clip = c.FPDFPageObj_GetClipPath(item)
     is_cut = bool(clip) and c.FPDFClipPath_CountPaths(clip) > 0
-    return item.level == 0 and not is_cut and c.FPDFPath_CountSegments(item.raw) <= _CORNERS + 1
-
-
-def _fill_mode() -> int:
-    import pypdfium2.raw as c
-
-    return int(c.FPDF_TEXTRENDERMODE_FILL)
-
-
-def _mode(item: object) -> int:
-    import pypdfium2.raw as c
-
-    return int(c.FPDFTextObj_GetTextRenderMode(item))
+    return level == 0 and not is_cut and c.FPDFPath_CountSegments(item) <= _CORNERS + 1
 
 
 def _has_colour(item: object) -> bool:
@@ -225,9 +286,9 @@ def _product(inner: _Matrix, outer: _Matrix) -> _Matrix:
 def _bounds(item: object) -> Box:
     import pypdfium2.raw as c
 
-    if not c.FPDFPageObj_GetBounds(item, *_BOX):
-        return (0.0, 0.0, 0.0, 0.0)
     left, bottom, right, top = _BOX
+    if not c.FPDFPageObj_GetBounds(item, left, bottom, right, top):
+        return (0.0, 0.0, 0.0, 0.0)
     return (left.value, bottom.value, right.value, top.value)
 
 

@@ -5,19 +5,23 @@ pdfium is not thread-safe; the sandbox's child reads one file at a time, in one 
 
 import ctypes
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from mm1cli.ingest.display_names import one_line
 from mm1cli.ingest.readers.pdf_annotations import annotation_parts
-from mm1cli.ingest.readers.pdf_hidden import Survey, parts_by_visibility, survey
+from mm1cli.ingest.readers.pdf_garbage import UNREADABLE, is_garbled
+from mm1cli.ingest.readers.pdf_hidden import Survey, survey
+from mm1cli.ingest.readers.pdf_layout import arranged, may_have_layout
 from mm1cli.ingest.readers.pdf_text import Page, clean, message_of
-from mm1cli.ingest.readers.reader import MAX_MEMBER_BYTES, MAX_MEMBERS, Member
+from mm1cli.ingest.readers.reader import MAX_MEMBER_BYTES, MAX_MEMBERS, MIB, Member
 
 if TYPE_CHECKING:
     from pypdfium2 import PdfDocument, PdfPage
 
 _DEEPEST_HEADING = 6
 _MOST_HEADINGS = 20_000
+_XFA_FORMS = frozenset({2, 3})  # FORMTYPE_XFA_FULL, FORMTYPE_XFA_FOREGROUND
 
 
 def library() -> str:
@@ -36,6 +40,11 @@ class PdfiumDocument:
 
         try:
             self._pdf: PdfDocument = pypdfium2.PdfDocument(data)
+            # Before anything is asked of the pages; a form that fails is no reason to read none.
+            with suppress(pypdfium2.PdfiumError):
+                self._pdf.init_forms()
+            self._form = self._pdf.formenv
+            self.has_xfa = self._pdf.get_formtype() in _XFA_FORMS
             self._num_pages = len(self._pdf)
         except pypdfium2.PdfiumError as error:
             raise CannotOpenError(message_of(error)) from None
@@ -58,16 +67,28 @@ class PdfiumDocument:
                 path = on_page[-1]
             yield page
 
-    def attachments(self) -> Iterator[Member]:
+    def attachments(self) -> tuple[list[Member], list[str]]:
+        """The files inside, and a warning for each that cannot be taken out."""
+        import pypdfium2
+
+        members: list[Member] = []
+        warnings: list[str] = []
         left = MAX_MEMBER_BYTES
         for index in range(min(self._pdf.count_attachments(), MAX_MEMBERS)):
-            attachment = self._pdf.get_attachment(index)
-            name = one_line(attachment.get_name()) or f"attachment {index + 1}"
-            data = bytes(attachment.get_data())
+            name = f"attachment {index + 1}"
+            try:
+                attachment = self._pdf.get_attachment(index)
+                name = one_line(attachment.get_name()) or name
+                data = bytes(attachment.get_data())
+            except (pypdfium2.PdfiumError, UnicodeDecodeError, ValueError) as error:
+                warnings.append(f"{name} cannot be taken out: {message_of(error)}")
+                continue
             left -= len(data)
             if left < 0:
-                return
-            yield Member(name, data)
+                warnings.append(f"{name} and what follows: more than {MAX_MEMBER_BYTES // MIB} MiB")
+                break
+            members.append(Member(name, data))
+        return members, warnings
 
     def render(self, index: int, dots_per_inch: int) -> tuple[int, int, bytes]:
         """Width, height and 8-bit greys, row by row, of one page."""
@@ -101,9 +122,14 @@ class PdfiumDocument:
             seen = survey(raw)
             page.has_image = seen.has_image
             page.is_scan = seen.is_scan
-            page.parts = (*_text_parts(raw, seen), *annotation_parts(raw))
+            page.parts = tuple(_text_parts(raw, seen))
+            page.is_garbled = any(mark == UNREADABLE for mark, _ in page.parts)
         except pypdfium2.PdfiumError as error:
             page.error = message_of(error)
+        try:
+            page.parts = (*page.parts, *annotation_parts(raw, self._form))
+        except (pypdfium2.PdfiumError, ValueError, UnicodeDecodeError) as error:
+            page.remarks.append(f"remarks or form fields: {message_of(error)}")
         finally:
             raw.close()
         return page
@@ -134,13 +160,17 @@ class PdfiumDocument:
 def _text_parts(page: "PdfPage", seen: Survey) -> Iterator[tuple[str, str]]:
     text_page = page.get_textpage()
     try:
-        if seen.is_suspicious:
-            found = parts_by_visibility(text_page, seen.marks)
+        is_upright = page.get_rotation() == 0
+        if is_upright and may_have_layout(seen.text_boxes, seen.rules):
+            found = arranged(text_page, seen.marks, seen.rules)
+        elif seen.is_suspicious:
+            found = arranged(text_page, seen.marks, (), is_plain=True)
         else:
             found = [("", text_page.get_text_range(errors="surrogatepass"))]
+        is_lost = is_garbled(text_page, "".join(text for mark, text in found if not mark))
     finally:
         text_page.close()
     for mark, text in found:
         cleaned = clean(text)
         if cleaned and not cleaned.isspace():
-            yield mark, cleaned
+            yield mark or (UNREADABLE if is_lost else ""), cleaned

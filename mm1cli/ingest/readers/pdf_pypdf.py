@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from mm1cli.ingest.corpus import Reason
 from mm1cli.ingest.display_names import one_line
+from mm1cli.ingest.readers.markup import local_name, parse_xml
 from mm1cli.ingest.readers.pdf_text import Page, clean, message_of
 from mm1cli.ingest.readers.reader import ReadError
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from pypdf import PdfReader
 
 
+_MOST_FIELDS = 10_000
 _NO_DAMAGE = "is not installed"  # a remark about this machine, not about the file
 
 
@@ -49,6 +51,26 @@ class PypdfDocument:
         except Exception as error:
             page.error = message_of(error)
         return page
+
+
+def xfa_data(data: bytes) -> list[str]:
+    """What was filled into a form of XFA, as "name: value"; nothing where it cannot be read.
+
+    To be used inside `quiet`.
+    """
+    try:
+        parts = _open(data).xfa or {}
+        root = parse_xml(bytes(parts["datasets"]))
+    except MemoryError:
+        raise
+    except Exception:
+        return []
+    found: list[str] = []
+    for element in root.iter():
+        text = one_line((element.text or "").strip()) if len(element) == 0 else ""
+        if text and len(found) < _MOST_FIELDS:
+            found.append(f"{local_name(element)}: {text}")
+    return found
 
 
 class Repairs(logging.Handler):

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from mm1cli.ingest.display_names import one_line
 from mm1cli.ingest.readers.text import normalise_newlines
@@ -10,7 +10,7 @@ from mm1cli.ingest.readers.text import normalise_newlines
 HYPHEN = "\ufffe"  # how pdfium writes a hyphen at a line end whose line it has joined to the next
 _REPLACED: dict[int, str | None] = {
     **dict.fromkeys(set(range(32)) - {ord("\t"), ord("\n")}),
-    0x2: "-",  # pdfium's other way to write such a hyphen
+    0x2: HYPHEN,  # pdfium's other way to write such a hyphen
     0xFFFF: None,
     0xFEFF: None,
     0xFB00: "ff",
@@ -22,19 +22,26 @@ _REPLACED: dict[int, str | None] = {
     0xFB06: "st",
 }
 _WORD = re.compile(r"[^\W_]+(?:-[^\W_]+)+")
+_LETTERS = re.compile(r"[^\W\d_]+")
+# English has hardly a word that breaks after these; those it has may stand elsewhere in the file.
+_ALWAYS_BEFORE_HYPHEN = frozenset({"self", "well"})
+_SHORTEST_WORD = 4
 _HYPHENATED = re.compile(rf"([^\W_]*){HYPHEN}([^\W_]*)")
 
 
 @dataclass(slots=True)
 class Page:
-    """One page. `parts` are (mark, text), cleaned, in reading order; `error` says what failed."""
+    """One page. `parts` are (mark, text), cleaned, in reading order; `error` says what failed,
+    `remarks` what failed beside its text."""
 
     index: int
     label: str = ""
     parts: tuple[tuple[str, str], ...] = ()
     headings: tuple[str, ...] = ()
     error: str = ""
+    remarks: list[str] = field(default_factory=list)
     has_image: bool = False
+    is_garbled: bool = False  # no letters are known for what its fonts draw
     is_scan: bool = False  # its text lies invisible on an image of the page: somebody's OCR
 
 
@@ -52,22 +59,26 @@ def clean(text: str) -> str:
 def resolve_hyphens(pages: Iterable[Page]) -> None:
     """Joins words that a line end cut in two, and keeps the hyphen of those that have one.
 
-    A hyphen stays where the document writes the word with it elsewhere, within a line, or where a
-    side is no lower-case letter: "well-known", "1904-12", "Anglo-Saxon".
+    A hyphen stays where the document writes the word with it elsewhere, within a line, and does not
+    write it without; where it follows a word that is always written with one ("self-contained");
+    and where a side is no lower-case letter: "1904-12", "Anglo-Saxon".
     """
     pages = list(pages)
     if not any(HYPHEN in text for page in pages for _, text in page.parts):
         return
-    compounds = {
-        word.lower() for page in pages for _, text in page.parts for word in _WORD.findall(text)
-    }
+    texts = [text.lower() for page in pages for _, text in page.parts]
+    compounds = {word for text in texts for word in _WORD.findall(text)}
+    words = {word for text in texts for word in _LETTERS.findall(text)}
 
     def join(match: re.Match[str]) -> str:
         before, after = match[1], match[2]
         is_word = before[-1:].islower() and after[:1].islower()
-        if is_word and f"{before}-{after}".lower() not in compounds:
-            return before + after
-        return f"{before}-{after}"
+        if not is_word or f"{before}-{after}".lower() in compounds:
+            return f"{before}-{after}"
+        is_compound = before.lower() in _ALWAYS_BEFORE_HYPHEN and len(after) >= _SHORTEST_WORD
+        return (
+            f"{before}-{after}" if is_compound and before + after not in words else before + after
+        )
 
     for page in pages:
         page.parts = tuple((mark, _HYPHENATED.sub(join, text)) for mark, text in page.parts)

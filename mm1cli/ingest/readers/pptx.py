@@ -4,9 +4,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from mm1cli.ingest.corpus import Block, Place, Reason
-from mm1cli.ingest.readers.drawing import graphic_lines, paragraphs, table_rows
+from mm1cli.ingest.readers.drawing import graphic_lines, leveled_paragraphs, paragraphs, table_rows
 from mm1cli.ingest.readers.lines import (
     Line,
+    LinkList,
+    as_heading,
+    bullet,
     hidden_warnings,
     lines_to_blocks,
     one_paragraph,
@@ -30,6 +33,7 @@ from mm1cli.ingest.readers.package import Package, Relation
 from mm1cli.ingest.readers.reader import MIB, Member, Reader, ReadError, Reading
 
 _TITLES = frozenset({"title", "ctrTitle"})
+_LISTS = frozenset({"body", "obj"})
 _FURNITURE = {"dt": "footer", "ftr": "footer", "sldNum": "footer", "hdr": "header"}
 _MAX_GROUPS = 64
 _COMMENTS = ("comments", "comment")
@@ -63,13 +67,14 @@ def read_pptx(data: bytes) -> Reading:
         blocks += found
         if not found:
             blank.append(index)
-    blocks += lines_to_blocks(deck.backgrounds(), "paragraph")
+    blocks += lines_to_blocks([*deck.backgrounds(), *deck.links.lines()], "paragraph")
     if blank:
         warnings.append(f"without text: slide {ranges(blank)}")
     if not blocks and len(warnings) > bool(blank):
         raise ReadError(Reason.UNREADABLE, warnings[0])
     warnings += hidden_warnings(blocks) + picture_warnings(len(deck.pictures))
-    members = tuple(deck.members())
+    members, lost = deck.members()
+    warnings += [*deck.warnings, *lost]
     if not blocks and not members:
         raise ReadError(Reason.EMPTY)
     return Reading(tuple(blocks), (*package.warnings, *warnings), lxml_version(), members=members)
@@ -88,6 +93,8 @@ class _Deck:
         listed = child(root, "sldIdLst")
         keys = () if listed is None else map(relation_id, children(listed, "sldId"))
         self.slides = [relations[key].target for key in keys if key in relations]
+        self.warnings: list[str] = []
+        self.links = LinkList()
         size = child(root, "sldSz")
         self._size = None if size is None else _Size(number(size, "cx"), number(size, "cy"))
         self._authors = self._names(name)
@@ -99,14 +106,20 @@ class _Deck:
         root = self._package.xml(part)
         relations = self._package.relations(part)
         lines = list(self._shapes(root, relations))
+        links = self._package.links(part)
+        for run in descendants(root, "r"):
+            if (link := child(run, "rPr", "hlinkClick")) is not None:
+                self.links.add("".join(run.itertext()), links.get(relation_id(link), ""))
         title = next((line.text for line in lines if line.mark == "title"), "")
         headings = tuple(filter(None, [one_paragraph(title)]))
         # The title first, wherever it stands in the drawing order.
         lines.sort(key=lambda line: line.mark != "title")
         hidden = not is_true(attribute(root, "show"), default=True)
         for line in lines:
-            mark = "" if line.mark == "title" else line.mark
-            yield Line(line.text, mark or ("hidden slide" if hidden else ""), headings)
+            is_title = line.mark == "title"
+            text = as_heading(one_paragraph(line.text), 0) if is_title else line.text
+            mark = "" if is_title else line.mark
+            yield Line(text, mark or ("hidden slide" if hidden else ""), headings)
         for relation in relations.values():
             yield from (replace(line, headings=headings) for line in self._extras(relation))
 
@@ -124,9 +137,8 @@ class _Deck:
                     found.setdefault(line.text, Line(line.text, "layout"))
         return list(found.values())
 
-    def members(self) -> Iterator[Member]:
-        for part in self._embedded:
-            yield Member(part.rpartition("/")[2], self._package.read(part))
+    def members(self) -> tuple[tuple[Member, ...], list[str]]:
+        return self._package.embedded(self._embedded)
 
     def _extras(self, relation: Relation) -> Iterator[Line]:
         if relation.target not in self._package:
@@ -138,12 +150,13 @@ class _Deck:
         elif relation.is_embedded:
             self._embedded[relation.target] = None
         elif relation.role == "notesSlide":
-            notes = self._package.xml(relation.target)
-            for shape in descendants(notes, "sp"):
+            notes = self._package.secondary(relation.target, self.warnings)
+            for shape in () if notes is None else descendants(notes, "sp"):
                 if _placeholder(shape) == "body":
                     yield from (Line(text, "notes") for text in paragraphs(shape))
         elif relation.role in _COMMENTS:
-            yield from self._comments(self._package.xml(relation.target))
+            root = self._package.secondary(relation.target, self.warnings)
+            yield from () if root is None else self._comments(root)
 
     def _comments(self, root: Element) -> Iterator[Line]:
         for name in ("cm", "reply"):
@@ -160,7 +173,8 @@ class _Deck:
         return {
             attribute(author, "id"): attribute(author, "name")
             for part in parts
-            for author in self._package.xml(part)
+            if (root := self._package.secondary(part, self.warnings)) is not None
+            for author in root
         }
 
     def _shapes(
@@ -203,7 +217,7 @@ def _shape_lines(
     kind = _placeholder(shape)
     mark = "title" if kind in _TITLES else _FURNITURE.get(kind, "")
     for body in children(shape, "txBody"):
-        texts = list(paragraphs(body))
+        texts = list(_items(body, is_list=kind in _LISTS))
         if mark == "title" and texts:
             texts = [" ".join(texts)]
         yield from (Line(text, mark) for text in texts)
@@ -219,6 +233,24 @@ def _shape_lines(
     properties = _properties(shape)
     if properties is not None and (text := attribute(properties, "descr")):
         yield Line(text, "alt text")
+
+
+def _items(body: Element, *, is_list: bool) -> Iterator[str]:
+    """Paragraphs with the signs of lists: places for text show them unless told not to."""
+    counts: dict[int, int] = {}
+    for text, properties in leveled_paragraphs(body):
+        level = 0 if properties is None else number(properties, "lvl")
+        names = () if properties is None else tuple(map(local_name, properties))
+        if "buNone" in names or not (is_list or {"buChar", "buAutoNum"} & set(names)):
+            yield text
+            continue
+        counts = {at: count for at, count in counts.items() if at <= level}
+        if "buAutoNum" not in names:
+            counts.pop(level, None)
+            yield bullet(level) + text
+            continue
+        counts[level] = counts.get(level, 0) + 1
+        yield bullet(level, f"{counts[level]}.") + text
 
 
 def _properties(shape: Element) -> Element | None:
@@ -260,7 +292,7 @@ def _frames(shape: Element) -> Iterator[Element | None]:
 
 PPTX = Reader(
     name="pptx",
-    version=2,
+    version=3,
     kinds={".pptx": "pptx", ".pptm": "pptx", ".ppsx": "pptx", ".potx": "pptx"},
     max_bytes=256 * MIB,
     sandboxed=True,

@@ -1,17 +1,29 @@
 """Cells into blocks of rows: a line for each row, its cells separated by tabs.
 
-Cells are sparse: a sheet that claims 16,384 columns and a million rows costs what its cells cost.
+All blocks of a sheet begin at one left edge, so that a column is the same number of tabs away in
+each of them. A blank row ends a table; where a table goes on in another block (it is long, or some
+of its rows are hidden), its header is repeated above it. Cells are sparse: a sheet that claims
+16,384 columns and a million rows costs what its cells cost.
 """
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
 
 from mm1cli.ingest.corpus import Block, Place
 from mm1cli.ingest.readers.lines import one_paragraph, refuse_flood
 
+REPEATED = "header row, repeated"
 _MAX_ROWS = 100
-# More empty columns than this in one row, or beside its neighbours, begin another block.
+# More empty columns than this between cells, in all rows, and what is right of them stands apart.
 _MAX_GAP = 64
+_MAX_HEADER_ROWS = 3
+_MAX_SHORT_REPEATS = 50  # of headers above fewer rows than the next; a filter hides every other row
+_FEW_ROWS = 20
+_EMPTY_PER_CELL = 8  # a row of its own with more is told by addresses
+_NUMBER = re.compile(r"[-+(]?[^\w\s]{0,3}\d[\d.,' \u00a0]*(?:e[-+]?\d+)?\W{0,4}", re.IGNORECASE)
+_YEAR = re.compile(r"(?:19|20)\d\d")
 
 
 def column_name(column: int) -> str:
@@ -31,40 +43,25 @@ def column_number(name: str) -> int:
     return number
 
 
-@dataclass(slots=True)
-class _Open:
-    """Rows one below the other, in columns `left` to `right`."""
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """Cells of one row without a wide gap between them; `text` begins at column `left`."""
 
-    first: int
+    row: int
     left: int
     right: int
     mark: str
-    narrowest: int
-    rows: list[Mapping[int, str]] = field(default_factory=list)
-
-    def takes(self, row: int, left: int, right: int, mark: str) -> bool:
-        width = max(self.right, right) - min(self.left, left) + 1
-        narrowest = min(self.narrowest, right - left + 1)
-        return (
-            row == self.first + len(self.rows)
-            and mark == self.mark
-            and len(self.rows) < _MAX_ROWS
-            and width <= narrowest + _MAX_GAP
-        )
-
-    def add(self, left: int, right: int, cells: Mapping[int, str]) -> None:
-        self.left, self.right = min(self.left, left), max(self.right, right)
-        self.narrowest = min(self.narrowest, right - left + 1)
-        self.rows.append(cells)
+    num_cells: int
+    has_number: bool
+    text: str
 
 
 class RowBlocks:
-    """Collects the rows of one sheet, in any order; `blocks` gives what was collected."""
+    """Collects the rows of one sheet, in ascending order; `blocks` gives what was collected."""
 
     def __init__(self, place: Place | None = None) -> None:
         self._place = place
-        self._open: _Open | None = None
-        self._blocks: list[Block] = []
+        self._runs: list[_Run] = []
         self._num_chars = 0
 
     def add(self, row: int, cells: Mapping[int, str], mark: str = "") -> None:
@@ -78,27 +75,45 @@ class RowBlocks:
         refuse_flood(self._num_chars)
         for part in _parts(texts):
             left, right = min(part), max(part)
-            if self._open is None or not self._open.takes(row, left, right, mark):
-                self._close()
-                self._open = _Open(row, left, right, mark, right - left + 1)
-            self._open.add(left, right, part)
+            text = "\t".join(part.get(column, "") for column in range(left, right + 1))
+            has_number = any(map(_is_number, part.values()))
+            self._runs.append(_Run(row, left, right, mark, len(part), has_number, text))
 
     def blocks(self) -> list[Block]:
-        self._close()
-        return self._blocks
+        found: list[Block] = []
+        for cluster in _clusters(self._runs):
+            edge = min(run.left for run in cluster)
+            for table in _tables(cluster):
+                found += self._table(table, edge)
+        self._runs.clear()
+        return found
 
-    def _close(self) -> None:
-        if self._open is None:
-            return
-        area, self._open = self._open, None
-        lines = (
-            "\t".join(cells.get(column, "") for column in range(area.left, max(cells) + 1))
-            for cells in area.rows
-        )
-        columns = (column_name(area.left), column_name(area.right))
-        self._blocks.append(
-            Block("\n".join(lines), "row", area.first, self._place, (), columns, area.mark)
-        )
+    def _table(self, table: Sequence[_Run], edge: int) -> Iterator[Block]:
+        """Rows one below the other; a header that another block of theirs needs comes before it."""
+        header = _header(table)
+        repeats = 0
+        at = 0
+        for _, group in groupby(table, key=lambda run: run.mark):
+            rows = list(group)
+            for start in range(0, len(rows), _MAX_ROWS):
+                part = rows[start : start + _MAX_ROWS]
+                is_due = at >= len(header) > 0 and (
+                    len(part) >= _FEW_ROWS or repeats < _MAX_SHORT_REPEATS
+                )
+                if is_due:
+                    repeats += 1
+                    yield self._block(header, edge, REPEATED)
+                yield self._block(part, edge, part[0].mark)
+                at += len(part)
+
+    def _block(self, runs: Sequence[_Run], edge: int, mark: str) -> Block:
+        left, right = edge, max(run.right for run in runs)
+        lines = [_line(run, edge, is_alone=len(runs) == 1) for run in runs]
+        if len(runs) == 1 and not lines[0].startswith("\t"):
+            left = runs[0].left
+        columns = (column_name(left), column_name(right))
+        text = "\n".join(lines)
+        return Block(text, "row", runs[0].row, self._place, (), columns, mark)
 
 
 def _parts(cells: Mapping[int, str]) -> Iterator[dict[int, str]]:
@@ -113,3 +128,57 @@ def _parts(cells: Mapping[int, str]) -> Iterator[dict[int, str]]:
         last = column
     if part:
         yield part
+
+
+def _clusters(runs: Sequence[_Run]) -> Iterator[list[_Run]]:
+    """The runs between one wide gap and the next, from left to right, each by its rows."""
+    cluster: list[_Run] = []
+    right = 0
+    for run in sorted(runs, key=lambda run: run.left):
+        if cluster and run.left - right > _MAX_GAP:
+            yield sorted(cluster, key=lambda run: run.row)
+            cluster = []
+        cluster.append(run)
+        right = max(right, run.right) if len(cluster) > 1 else run.right
+    if cluster:
+        yield sorted(cluster, key=lambda run: run.row)
+
+
+def _tables(runs: Sequence[_Run]) -> Iterator[list[_Run]]:
+    """Cut at blank rows, and where one row has runs that only others bridge."""
+    table: list[_Run] = []
+    for run in runs:
+        if table and run.row != table[-1].row + 1:
+            yield table
+            table = []
+        table.append(run)
+    if table:
+        yield table
+
+
+def _header(table: Sequence[_Run]) -> Sequence[_Run]:
+    """The rows above the first that has a number; the first alone where none has one soon."""
+    if len(table) < 2 or table[0].has_number:
+        return ()
+    for at, run in enumerate(table[: _MAX_HEADER_ROWS + 1]):
+        if run.mark != table[0].mark:
+            break
+        if run.has_number:
+            return table[:at]
+    return table[:1]
+
+
+def _line(run: _Run, edge: int, *, is_alone: bool) -> str:
+    width = run.right - edge + 1
+    is_sparse = is_alone and width > _EMPTY_PER_CELL * (run.num_cells + 1)
+    if not is_sparse and run.left - edge <= _MAX_GAP:
+        return "\t" * (run.left - edge) + run.text
+    cells = enumerate(run.text.split("\t"), run.left)
+    return "\t".join(f"{column_name(at)}{run.row}: {text}" for at, text in cells if text)
+
+
+def _is_number(text: str) -> bool:
+    """Whether a cell is a value and no name; years are names of columns."""
+    if not text[-1:].isdigit() and not any(map(str.isdigit, text)):
+        return False
+    return _YEAR.fullmatch(text) is None and _NUMBER.match(text) is not None

@@ -2,10 +2,16 @@
 
 import re
 from copy import copy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from mm1cli.ingest.corpus import Reason
-from mm1cli.ingest.readers.lines import HeadingPath, Line, hidden_warnings, lines_to_blocks
+from mm1cli.ingest.readers.lines import (
+    HeadingPath,
+    Line,
+    as_heading,
+    hidden_warnings,
+    lines_to_blocks,
+)
 from mm1cli.ingest.readers.reader import MIB, Reader, ReadError, Reading
 
 _TOKEN = re.compile(
@@ -39,6 +45,7 @@ _CHARACTERS = {
     b"rdblquote": "”",
     b"bullet": "•",
 }
+_SIGNS = {b"super": "^", b"sub": "_", b"nosupersub": "", b"strike": "~", b"striked": "~"}
 _SYMBOLS = {b"~": "\u00a0", b"_": "-", b"-": "", b"\\": "\\", b"{": "{", b"}": "}", b"\t": "\t"}
 _CHARSETS = {
     77: "mac_roman",
@@ -56,6 +63,7 @@ _CHARSETS = {
     222: "cp874",
     238: "cp1250",
 }
+_HUNG = frozenset({"footnote", "endnote", "comment"})
 _MAX_DEPTH = 1000
 _NO_LEVEL = 9
 
@@ -101,6 +109,7 @@ class _State:
     style: int = -1
     outline: int = _NO_LEVEL
     is_cell: bool = False
+    sign: str = ""  # "^" for raised letters, "_" for lowered ones, "~" for struck ones
 
 
 class _Walk:
@@ -117,6 +126,7 @@ class _Walk:
         self._bytes = bytearray()
         self._to_skip = 0
         self._is_starred = False
+        self._num_notes: dict[str, int] = {}
         self._num_deleted = 0
         self._num_pictures = 0
         self.lines: list[Line] = self._body.lines
@@ -175,6 +185,14 @@ class _Walk:
     def _leave(self, sink: _Sink, outer: _Sink) -> None:
         if sink is not outer:
             self._end_paragraph(sink)
+            if sink.lines and sink.mark in _HUNG:
+                self._num_notes[sink.mark] = self._num_notes.get(sink.mark, 0) + 1
+                mark = f"{sink.mark} {self._num_notes[sink.mark]}"
+                sink.lines = [
+                    replace(line, mark=mark) if line.mark == sink.mark else line
+                    for line in sink.lines
+                ]
+                outer.pieces.append(f"[{mark}]")
             outer.after += sink.lines
             sink.lines = []
 
@@ -246,8 +264,11 @@ class _Walk:
         elif word == b"deleted":
             state.deleted = number != 0
             self._num_deleted += state.deleted
+        elif word in _SIGNS:
+            state.sign = _SIGNS[word] if number != 0 else ""
         elif word == b"plain":
             state.hidden = state.deleted = False
+            state.sign = ""
         elif word == b"pard":
             state.style, state.outline, state.is_cell = -1, _NO_LEVEL, False
         elif word == b"intbl":
@@ -297,7 +318,15 @@ class _Walk:
         state = self._state
         if state.skipped or state.deleted:
             return
-        (state.sink.hidden if state.hidden else state.sink.pieces).append(text)
+        to = state.sink.hidden if state.hidden else state.sink.pieces
+        if not state.sign or not text.strip():
+            to.append(text)
+            return
+        opening, closing = ("~~", "~~") if state.sign == "~" else (f"{state.sign}{{", "}")
+        if to and to[-1].startswith(opening) and to[-1].endswith(closing):
+            # One look in several pieces.
+            opening = to.pop()[: -len(closing)]
+        to.append(f"{opening}{text}{closing}")
 
     def _end_paragraph(self, sink: _Sink) -> None:
         text = "".join(sink.pieces)
@@ -309,6 +338,7 @@ class _Walk:
             level = min(self._state.outline, self._levels.get(self._state.style, _NO_LEVEL))
             if level < _NO_LEVEL:
                 self._path.enter(level, text.strip())
+                text = as_heading(text.strip(), level)
         headings = self._path.now if sink is self._body else ()
         if text.strip():
             sink.lines.append(Line(text if "\t" in text else text.strip(), sink.mark, headings))
@@ -321,7 +351,7 @@ class _Walk:
 
 RTF = Reader(
     name="rtf",
-    version=1,
+    version=2,
     kinds={".rtf": "rtf"},
     max_bytes=256 * MIB,
     sandboxed=True,

@@ -4,7 +4,7 @@ Formulas give the value that was stored with them. The sheet's own dimension is 
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from mm1cli.ingest.corpus import Block, Place, Reason
 from mm1cli.ingest.readers.drawing import graphic_lines, paragraphs
@@ -22,12 +22,14 @@ from mm1cli.ingest.readers.markup import (
     relation_id,
     stream_xml,
 )
-from mm1cli.ingest.readers.package import Package, Relation
+from mm1cli.ingest.readers.package import OLE_MAGIC, Package, Relation
 from mm1cli.ingest.readers.reader import MIB, Member, Reader, ReadError, Reading
 from mm1cli.ingest.readers.rows import RowBlocks, column_name, column_number
+from mm1cli.ingest.readers.xls import read_xls
 from mm1cli.ingest.readers.xlsx_values import Styles, rich_text, shared_strings
 
 _REFERENCE = re.compile(r"\$?([A-Za-z]{1,3})\$?([0-9]{1,7})")
+_OLD_WORKBOOK = "Workbook".encode("utf-16-le")
 _MAX_COLUMNS = 16_384
 _HIDDEN = frozenset({"hidden", "veryhidden"})
 
@@ -38,41 +40,46 @@ def read_xlsx(data: bytes) -> Reading:
     A merged cell has its text once, in its first row and column. Raises ReadError: EMPTY,
     ENCRYPTED, TOO_LARGE, UNREADABLE, UNSUPPORTED.
     """
+    if data.startswith(OLE_MAGIC) and _OLD_WORKBOOK in data:
+        return read_xls(data)
     package = Package(data)
+    if package.main_part().lower().endswith(".bin"):
+        return read_xls(data)
     workbook = _Workbook(package)
     blocks: list[Block] = []
     for index, entry in enumerate(workbook.entries):
         blocks += workbook.sheet(index, entry)
     warnings = (*package.warnings, *workbook.warnings)
-    if not blocks:
+    members, lost = workbook.members()
+    warnings = (*warnings, *lost)
+    if not blocks and not members:
         if warnings:
             raise ReadError(Reason.UNREADABLE, warnings[0])
         raise ReadError(Reason.EMPTY)
     pictures = picture_warnings(len(workbook.pictures))
     warnings = (*warnings, *hidden_warnings(blocks), *pictures)
-    return Reading(tuple(blocks), warnings, lxml_version(), members=tuple(workbook.members()))
+    return Reading(tuple(blocks), warnings, lxml_version(), members=members)
 
 
 class _Workbook:
     def __init__(self, package: Package) -> None:
         self._package = package
         name = package.main_part()
-        if name.lower().endswith(".bin"):
-            raise ReadError(Reason.UNSUPPORTED, "binary workbook; save it as .xlsx")
         root = package.xml(name)
         if local_name(root) != "workbook":
             raise ReadError(Reason.UNREADABLE, f"no workbook, but a {local_name(root)}")
         self._relations = package.relations(name)
         styles = package.related(name, "styles")
-        self._styles = Styles(package.xml(styles[0]) if styles else None)
+        self.warnings: list[str] = []
+        self._styles = Styles(package.secondary(styles[0], self.warnings) if styles else None)
         self._strings = shared_strings(package, package.related(name, "sharedStrings"))
         properties = child(root, "workbookPr")
         self._since_1904 = properties is not None and is_true(attribute(properties, "date1904"))
         sheets = child(root, "sheets")
         self.entries = [] if sheets is None else list(children(sheets, "sheet"))
-        self.warnings: list[str] = []
         self._embedded: dict[str, None] = {}
         self.pictures: set[str] = set()
+        self._people = _people(package, name)
 
     def sheet(self, index: int, entry: Element) -> list[Block]:
         label = one_paragraph(attribute(entry, "name"))
@@ -104,24 +111,27 @@ class _Workbook:
             self.warnings.append(f"sheet {label}: comments or drawings: {error.detail}")
         return blocks
 
-    def members(self) -> Iterator[Member]:
-        for part in self._embedded:
-            yield Member(part.rpartition("/")[2], self._package.read(part))
+    def members(self) -> tuple[tuple[Member, ...], list[str]]:
+        return self._package.embedded(self._embedded)
 
     def _over(self, part: str) -> Iterator[tuple[int, int, Line]]:
         """Comments, text boxes and charts of a sheet, at their cells."""
-        relations = self._package.relations(part).values()
-        # A thread is repeated as a comment for programs that know no threads.
-        has_threads = any(relation.role == "threadedComment" for relation in relations)
-        for relation in relations:
+        relations = list(self._package.relations(part).values())
+        in_threads: set[tuple[int, int]] = set()
+        # Threads first: each is repeated as a note for programs that know no threads.
+        for relation in sorted(relations, key=lambda one: one.role != "threadedComment"):
             if relation.target not in self._package:
                 continue
             if relation.is_embedded:
                 self._embedded[relation.target] = None
-            elif relation.role == "threadedComment" or (
-                relation.role == "comments" and not has_threads
-            ):
-                yield from _comments(self._package.xml(relation.target))
+            elif relation.role == "threadedComment":
+                found = list(_comments(self._package.xml(relation.target), self._people))
+                in_threads |= {(row, column) for row, column, _ in found}
+                yield from found
+            elif relation.role == "comments":
+                for row, column, line in _comments(self._package.xml(relation.target), {}):
+                    if (row, column) not in in_threads:
+                        yield row, column, line
             elif relation.role == "drawing":
                 related = self._package.relations(relation.target)
                 root = self._package.xml(relation.target)
@@ -190,7 +200,18 @@ class _Sheet:
         return self._styles.shown(value, number(cell, "s"), since_1904=self._since_1904)
 
 
-def _comments(root: Element) -> Iterator[tuple[int, int, Line]]:
+def _people(package: Package, name: str) -> dict[str, str]:
+    """Who writes in threads, by id; nobody where the part cannot be read."""
+    parts = (package.secondary(part, []) for part in package.related(name, "person"))
+    return {
+        attribute(person, "id"): attribute(person, "displayName")
+        for root in parts
+        if root is not None
+        for person in root
+    }
+
+
+def _comments(root: Element, people: Mapping[str, str]) -> Iterator[tuple[int, int, Line]]:
     listed = child(root, "authors")
     authors = [] if listed is None else [author.text or "" for author in listed]
     for name in ("comment", "threadedComment"):
@@ -202,6 +223,7 @@ def _comments(root: Element) -> Iterator[tuple[int, int, Line]]:
             words = rich_text(text) or text.text or ""
             index = number(comment, "authorId", -1)
             author = authors[index] if 0 <= index < len(authors) else ""
+            author = people.get(attribute(comment, "personId"), author)
             if author and not words.startswith(author):
                 words = f"{author}: {words}"
             yield int(position[2]), column_number(position[1]), Line(words, "comment")
@@ -216,8 +238,10 @@ def _drawings(
             row, column = _count(corner, "row") + 1, _count(corner, "col") + 1
         for body in descendants(anchor, "txBody"):
             yield from ((row, column, Line(text, "text box")) for text in paragraphs(body))
-        for chart in descendants(anchor, "chart"):
-            if (relation := relations.get(relation_id(chart))) is not None:
+        graphics = [relation_id(chart) for chart in descendants(anchor, "chart")]
+        graphics += [attribute(diagram, "dm") for diagram in descendants(anchor, "relIds")]
+        for key in graphics:
+            if (relation := relations.get(key)) is not None:
                 lines = graphic_lines(package, relation.target)
                 yield from ((row, column, line) for line in lines)
         for properties in descendants(anchor, "cNvPr"):
@@ -233,7 +257,7 @@ def _count(corner: Element, name: str) -> int:
 
 XLSX = Reader(
     name="xlsx",
-    version=2,
+    version=3,
     kinds={".xlsx": "xlsx", ".xlsm": "xlsx", ".xltx": "xlsx", ".xltm": "xlsx"},
     max_bytes=256 * MIB,
     sandboxed=True,

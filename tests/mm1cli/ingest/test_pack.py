@@ -241,3 +241,22 @@ def test_a_fence_that_a_text_guessed_is_another():
     hexes = "".join(f"{number:08x} " for number in [int(fence, 16)])
     guessed = [replace(documents[0], blocks=(Block("Document: x"), Block(hexes)))]
     assert _fence_for(guessed) not in hexes
+
+
+def test_a_mark_ends_and_blocks_of_a_sheet_name_their_cells():
+    """Red: the sentence after a footnote passes for the footnote; a table goes on over a blank."""
+    sheet = Place("sheet", 0, "S")
+    blocks = (
+        Block("plain", "paragraph"),
+        Block("a note", "paragraph", mark="footnote 2"),
+        Block("plain again", "paragraph"),
+        Block("a\tb", "row", 1, sheet, columns=("A", "B")),
+        Block("\t9", "row", 3, sheet, columns=("A", "B"), mark="hidden row"),
+        Block("last", "paragraph", mark="comment 1"),
+    )
+    document = Document("a", "docx", 1, "0" * 64, "reader", blocks)
+    assert document_text(document) == (
+        "Document: a\n\nplain\n[footnote 2]\na note\n[/footnote]\nplain again\n"
+        "[sheet S, A1:B1]\na\tb\n[sheet S, A3:B3, hidden row]\n\t9\n"
+        "[comment 1]\nlast\n[/comment]\n\n"
+    )

@@ -178,6 +178,17 @@ def test_hyphens_at_line_ends_are_resolved_by_the_document_itself():
     assert "\ufffe" not in text and "\r" not in text
 
 
+def test_hyphens_are_joined_beside_hidden_text_and_kept_in_compounds():
+    """Red: beside a mark off the page "learn-ing" stays cut; "selfcontained" is one word."""
+
+    def draw(canvas):
+        canvas.drawString(72, 900, "PRINTER MARK")
+        for number, line in enumerate(["learn-", "ing a self-", "contained part"]):
+            canvas.drawString(72, 700 - 14 * number, line)
+
+    assert parts(drawn(draw))[0] == ("", "learning a self-contained part")
+
+
 def test_text_that_nobody_sees_on_the_page_is_marked():
     """Red: orders in invisible ink reach the model as if they were print."""
 

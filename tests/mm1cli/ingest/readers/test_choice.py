@@ -101,7 +101,7 @@ def test_readers_work_in_the_child():
     found = {outcome.path: [block.text for block in outcome.blocks] for outcome in outcomes}
     assert found == {
         "all.zip/a.docx": ["letter"],
-        "all.zip/a.pptx": ["talk"],
+        "all.zip/a.pptx": ["# talk"],
         "all.zip/a.xlsx": ["table"],
         "all.zip/a.html": ["page"],
         "all.zip/a.csv": ["x\ty"],

@@ -25,7 +25,7 @@ def test_rows_count_as_in_a_spreadsheet():
     assert shown(reading) == [
         ("A1:B1", "a\tb"),
         ("A2:B2", "two lines\t2"),
-        ("B4", 'x "y"'),
+        ("A4:B4", '\tx "y"'),
     ]
 
 
@@ -59,4 +59,17 @@ def test_whatever_is_written_comes_out_in_its_row(rows):
     text = io.StringIO()
     csv.writer(text).writerows([["h", "i"]] * 20 + rows)
     found = shown(read_delimited(text.getvalue().encode()))
+    found = [(where, line) for where, line in found if "repeated" not in where]
     assert found[20:] == [(f"A{n}:B{n}", "\t".join(row)) for n, row in enumerate(rows, 21)]
+
+
+def test_rows_after_the_hundredth_stand_under_their_header():
+    """Red: a value of row 101 is read under the column to its left."""
+    lines = ["Region,Product,Q1", *(f",p{at},{at}" for at in range(120))]
+    blocks = read_delimited("\n".join(lines).encode()).blocks
+    assert [block.text.split("\n")[0] for block in blocks] == [
+        "Region\tProduct\tQ1",
+        "Region\tProduct\tQ1",
+        "\tp99\t99",
+    ]
+    assert {block.columns for block in blocks} == {("A", "C")}

@@ -41,9 +41,9 @@ def test_chapters_come_in_the_order_of_the_spine():
     )
     reading = read_epub(data)
     assert shown(reading) == [
-        ("ch. “Start”, ¶ 1", "Start"),
+        ("ch. “Start”, ¶ 1", "# Start"),
         ("ch. “Start”, ¶ 2", "first"),
-        ("ch. “End”, ¶ 1", "End"),
+        ("ch. “End”, ¶ 1", "# End"),
         ("ch. “End”, ¶ 2", "last"),
     ]
     assert [block.place.index for block in reading.blocks] == [0, 1]

@@ -25,9 +25,9 @@ def test_headings_make_a_path_and_the_title_comes_first():
     ).blocks
     assert [(block.headings, block.mark, block.text) for block in blocks] == [
         ((), "title", "The Harbour"),
-        (("Costs",), "", "Costs\none"),
-        (("Costs", "2017"), "", "2017\ntwo"),
-        (("Dates",), "", "Dates\nthree"),
+        (("Costs",), "", "# Costs\none"),
+        (("Costs", "2017"), "", "## 2017\ntwo"),
+        (("Dates",), "", "# Dates\nthree"),
     ]
 
 
@@ -49,6 +49,7 @@ def test_paragraphs_lists_and_links_are_read_as_they_are_shown():
         "c",
         "  x = 1",
         "  y = 2",
+        "the link: http://x.example/y",
     ]
 
 
@@ -58,7 +59,7 @@ def test_tables_of_values_are_rows_and_tables_for_layout_are_not():
         "<table><tr><th>a<th>b<tr><td colspan=2>wide<td>c<tr><td><p>1</p><p>2</p><td>3</table>"
         "<table><tr><td><h1>Head</h1><p>text<table><tr><td>x<td>y</table><td>side</table>"
     )
-    assert lines(page) == ["a\tb", "wide\t\tc", "1 2\t3", "Head", "text", "x\ty", "side"]
+    assert lines(page) == ["a\tb", "wide\t\tc", "1 2\t3", "# Head", "text", "x\ty", "side"]
 
 
 def test_scripts_styles_and_comments_are_no_text():
@@ -185,3 +186,28 @@ def test_whatever_is_written_comes_out_in_order(paragraphs):
     """Red: text is lost, or cited at another paragraph."""
     page = "".join(f"<p>{text}</p>" for text in paragraphs)
     assert read(page) == [(f"¶ {index}", text) for index, text in enumerate(paragraphs, 1)]
+
+
+def test_cells_that_reach_down_keep_their_column():
+    """Red: the price of a year stands under "Term" because the plan above reaches down."""
+    page = (
+        "<table><tr><th>Plan<th>Term<th>Price<tr><td rowspan=2>Pro<td>month<td>9"
+        "<tr><td>year<td>90<tr><td>Basic<td>month<td>5</table>"
+        "<table><tr><td>a<td rowspan=3 colspan=2>b<td>c<tr><td>d<td>e<tr><td>f<td>g"
+        "<tr><td>h</table>"
+    )
+    assert lines(page) == [
+        *("Plan\tTerm\tPrice", "Pro\tmonth\t9", "\tyear\t90", "Basic\tmonth\t5"),
+        *("a\tb\t\tc", "d\t\t\te", "f\t\t\tg", "h"),
+    ]
+
+
+def test_raised_letters_formulas_and_deletions():
+    """Red: 2×106 for two million; a price that was deleted for the price."""
+    page = (
+        "<p>2×10<sup>6</sup> kg CO<sub>2</sub><sup> </sup>, <del>old</del><s>struck</s> new"
+        "<math><mfrac><mn>1</mn><mn>2</mn></mfrac></math>"
+    )
+    reading = read_html(page.encode())
+    assert texts(reading) == ["2×10^{6} kg CO_{2}, ~~struck~~ new \\frac{1}{2}"]
+    assert "1 deletions left out" in reading.warnings

@@ -50,7 +50,7 @@ def test_plain_text_is_preferred_and_html_is_read_where_it_says_more():
     assert bodies(read(same)) == ["the bridge costs much"]
     stub = message("see the HTML version\n")
     stub.add_alternative("<h1>Offer</h1><p>forty-eight million crowns</p>", subtype="html")
-    assert bodies(read(stub)) == ["see the HTML version", "Offer\nforty-eight million crowns"]
+    assert bodies(read(stub)) == ["see the HTML version", "# Offer\nforty-eight million crowns"]
     only = message(None)
     only.set_content("<p>only <span hidden>secret</span></p>", subtype="html")
     assert [(block.text, block.mark) for block in read(only).blocks[1:]] == [

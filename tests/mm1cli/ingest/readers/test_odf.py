@@ -73,10 +73,10 @@ def test_a_text_document_of_a_library_is_read():
     odt.text.addElement(grid)
     reading = read_odf(saved(odt))
     assert shown(reading) == [
-        ("¶ 1", "Costs"),
+        ("¶ 1", "# Costs"),
         ("¶ 2", "one\t  two three"),
-        ("¶ 3", "item"),
-        ("¶ 4", "2017"),
+        ("¶ 3", "- item"),
+        ("¶ 4", "## 2017"),
         ("¶ 5", "a\tb"),
     ]
     assert [block.headings for block in reading.blocks] == [("Costs",), ("Costs", "2017")]
@@ -96,9 +96,9 @@ def test_notes_comments_boxes_and_hidden_text_are_marked():
     )
     reading = read_odf(document("text", body))
     assert shown(reading) == [
-        ("¶ 1", "claim goes on"),
-        ("¶ 2 (footnote)", "the note"),
-        ("¶ 3 (comment)", "Ann: why?"),
+        ("¶ 1", "claim[footnote 1] goes[comment 1] on"),
+        ("¶ 2 (footnote 1)", "the note"),
+        ("¶ 3 (comment 1)", "Ann: why?"),
         ("¶ 4 (text box)", "box"),
         ("¶ 5 (alt text)", "a sign"),
         ("¶ 6 (hidden)", "secret"),
@@ -143,7 +143,7 @@ def test_presentations_are_read_slide_by_slide():
     )
     reading = read_odf(document("presentation", body, styles))
     assert shown(reading) == [
-        ("slide 1", "Title"),
+        ("slide 1", "# Title"),
         ("slide 1", "shape"),
         ("slide 1", "a\tb"),
         ("slide 1 (notes)", "say this"),
@@ -173,7 +173,7 @@ def test_a_presentation_of_a_library_is_read():
 
 
 def test_cells_give_their_values_at_their_place():
-    """Red: a citation names the wrong cells, or 25 % is read where 0.25 is stored."""
+    """Red: a citation names the wrong cells, or 0.25 is read where people see 25 %."""
     values = "".join(
         cell(display, f'office:value-type="{kind}" office:{kind_value}="{value}"')
         for display, kind, kind_value, value in [
@@ -193,10 +193,11 @@ def test_cells_give_their_values_at_their_place():
     )
     data = document("spreadsheet", sheet(rows, "Bud get"))
     assert shown(read_odf(data)) == [
-        ("'Bud get'!A1:E1", "1.5\t0.25\t2024-03-01\t30:00:05\tTRUE"),
+        ("'Bud get'!A1:E1", "1,5\t25 %\t1. March [2024-03-01]\t30:00:05\tTRUE"),
         ("'Bud get'!A2:E2", "\t\tc"),
         ("'Bud get'!A8:B8", "x\tx"),
         ("'Bud get'!A9:B9", "x\tx"),
+        ("'Bud get'!A8:B8 (header row, repeated)", "x\tx"),
         ("'Bud get'!A10 (hidden row)", "gone"),
     ]
 
@@ -289,3 +290,27 @@ def test_whatever_is_written_comes_out_in_order(paragraphs):
         odt.text.addElement(text.P(text=content))
     expected = [(f"¶ {index}", content) for index, content in enumerate(paragraphs, 1)]
     assert shown(read_odf(saved(odt))) == expected
+
+
+def test_raised_letters_numbers_of_lists_and_links():
+    """Red: two million is read as 2×106; the second step has no number."""
+    styles = (
+        '<style:style style:name="T1"><style:text-properties'
+        ' style:text-position="super 58%"/></style:style><text:list-style style:name="L1">'
+        '<text:list-level-style-number text:level="1" style:num-format="1"/></text:list-style>'
+    )
+    items = "".join(
+        f"<text:list-item><text:p>{text}</text:p></text:list-item>" for text in ("first", "second")
+    )
+    body = (
+        '<text:p>2×10<text:span text:style-name="T1">6</text:span></text:p>'
+        f'<text:list text:style-name="L1">{items}</text:list>'
+        '<text:p>see <text:a href="https://example.org/t">terms</text:a></text:p>'
+    )
+    assert shown(read_odf(document("text", body, styles))) == [
+        ("¶ 1", "2×10^{6}"),
+        ("¶ 2", "1. first"),
+        ("¶ 3", "2. second"),
+        ("¶ 4", "see terms"),
+        ("¶ 5 (links)", "terms: https://example.org/t"),
+    ]

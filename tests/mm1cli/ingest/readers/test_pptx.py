@@ -60,8 +60,8 @@ def test_shapes_tables_and_groups_are_read_with_the_title_first():
     outer = slide.shapes.add_group_shape()
     outer.shapes.add_group_shape().shapes.add_textbox(*BOX).text_frame.text = "deep"
     assert [line for _, line in read(presentation)] == [
-        "the title",
-        "bullet",
+        "# the title",
+        "- bullet",
         "box",
         "second line",
         "a\tb",
@@ -80,12 +80,12 @@ def test_notes_hidden_slides_and_what_is_off_the_slide_are_marked():
     ghost = add_text(first, "ghost")
     ghost._element.nvSpPr.cNvPr.set("hidden", "1")
     assert read(presentation) == [
-        ("slide 1", "seen"),
+        ("slide 1", "# seen"),
         ("slide 1 (off page)", "outside"),
         ("slide 1 (hidden)", "ghost"),
         ("slide 1 (notes)", "say this"),
         ("slide 1 (notes)", "slowly"),
-        ("slide 2 (hidden slide)", "kept back"),
+        ("slide 2 (hidden slide)", "# kept back"),
     ]
 
 
@@ -131,8 +131,8 @@ def test_text_on_a_layout_is_read_once_and_its_prompts_are_not():
     box = add_text(presentation.slides[0], "Strictly confidential")
     layout.shapes._spTree.append(box._element)
     assert read(presentation) == [
-        ("slide 1", "one"),
-        ("slide 2", "two"),
+        ("slide 1", "# one"),
+        ("slide 2", "# two"),
         ("¶ 1 (layout)", "Strictly confidential"),
     ]
 
@@ -156,7 +156,7 @@ def test_comments_are_read_with_their_author():
     parts["ppt/authors.xml"] = '<l xmlns="urn:p"><cmAuthor id="4" name="Ann"/></l>'
     parts["ppt/comments/c.xml"] = '<l xmlns="urn:p"><cm authorId="4"><text>why?</text></cm></l>'
     reading = read_pptx(packed(parts))
-    assert shown(reading) == [("slide 1", "one"), ("slide 1 (comment)", "Ann: why?")]
+    assert shown(reading) == [("slide 1", "# one"), ("slide 1 (comment)", "Ann: why?")]
     assert reading.blocks[1].headings == ("one",)
 
 
@@ -171,7 +171,7 @@ def test_a_broken_slide_costs_a_warning_only():
     """Red: one damaged slide takes the whole deck with it."""
     data = saved(deck("one", "two"))
     reading = read_pptx(repacked(data, {"ppt/slides/slide1.xml": b"<p:sld"}))
-    assert texts(reading) == ["two"]
+    assert texts(reading) == ["# two"]
     assert len(reading.warnings) == 1 and reading.warnings[0].startswith("slide 1 cannot be read")
     assert refusal(read_pptx, data[:300]).reason is Reason.UNREADABLE
 

@@ -62,9 +62,9 @@ def test_headings_make_a_path():
         ).encode()
     ).blocks
     assert [(block.headings, block.text) for block in blocks] == [
-        (("Costs",), "Costs\none"),
-        (("Costs", "2017"), "2017\ntwo"),
-        (("Dates",), "Dates"),
+        (("Costs",), "# Costs\none"),
+        (("Costs", "2017"), "## 2017\ntwo"),
+        (("Dates",), "# Dates"),
     ]
 
 
@@ -87,14 +87,15 @@ def test_what_hangs_on_the_text_is_marked_and_deletions_are_dropped():
     )
     reading = read_rtf((HEAD + body + "}").encode())
     assert set(shown(reading)) == {
-        ("¶ 1", "claim goes on"),
+        ("¶ 1", "claim[footnote 1][comment 1] goes on"),
         ("¶ 2 (hidden)", "unseen"),
         ("¶ 3 (header)", "head"),
-        ("¶ 4 (footnote)", "the note"),
-        ("¶ 5 (comment)", "why?"),
+        ("¶ 4 (footnote 1)", "the note"),
+        ("¶ 5 (comment 1)", "why?"),
         ("¶ 6 (text box)", "box"),
         ("¶ 7", "last link"),
-        ("¶ 8 (endnote)", "end"),
+        ("¶ 8", "[endnote 1]"),
+        ("¶ 9 (endnote 1)", "end"),
     }
     assert reading.warnings == (
         "tracked changes: 1 deletions left out",
@@ -119,7 +120,8 @@ def test_broken_files_give_what_they_have():
     assert refusal(read_rtf, b"{\\rtf1 }").reason is Reason.EMPTY
     assert refusal(read_rtf, b"{\\rtf1 " + b"{" * 5000 + b"x").reason is Reason.UNREADABLE
     start = time.process_time()
-    assert lines("a" + r"\footnote" * 20_000 + " b" + "\\" * 20_000) == ["a", "b" + "\\" * 10_000]
+    found = lines("a" + r"\footnote" * 20_000 + " b" + "\\" * 20_000)
+    assert found == ["a[footnote 1]", "b" + "\\" * 10_000]
     assert time.process_time() - start < 5
 
 
@@ -183,3 +185,9 @@ def test_whatever_is_written_comes_out_in_order(paragraphs):
     """Red: text is lost, or cited at another paragraph."""
     body = "".join(f"\\pard {encoded(text)}\\par" for text in paragraphs)
     assert read(body) == [(f"¶ {index}", text) for index, text in enumerate(paragraphs, 1)]
+
+
+def test_raised_lowered_and_struck_letters_have_their_signs():
+    """Red: two million is read as 2×106, a price that was struck out as the price."""
+    body = r"10{\super 6} CO{\sub 2\super }, {\strike 950} 900, x{\super a\'e9}"
+    assert lines(body) == ["10^{6} CO_{2}, ~~950~~ 900, x^{aé}"]

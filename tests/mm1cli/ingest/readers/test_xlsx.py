@@ -1,4 +1,5 @@
 import datetime
+import re
 import tracemalloc
 
 import openpyxl
@@ -9,9 +10,10 @@ from office import RELATIONS, packed, refusal, relations, repacked, saved, shown
 from openpyxl.comments import Comment
 
 from mm1cli.ingest.corpus import Reason
-from mm1cli.ingest.readers.rows import column_name, column_number
+from mm1cli.ingest.readers.number_format import is_date_format, iso_date
+from mm1cli.ingest.readers.number_format import shown as shown_number
+from mm1cli.ingest.readers.rows import REPEATED, column_name, column_number
 from mm1cli.ingest.readers.xlsx import read_xlsx
-from mm1cli.ingest.readers.xlsx_values import is_date_format, iso_date
 
 S = "http://schemas.openxmlformats.org/spreadsheetml/2006/main"
 
@@ -51,11 +53,11 @@ def test_cells_are_read_with_their_place():
         ("'Budget 2018'!A1:C1", "item\tcrowns\tshare"),
         ("'Budget 2018'!A2:C2", "wages\t264000\t0.3"),
         ("'Budget 2018'!A3:C3", "\tTRUE\ttwo lines and a tab"),
-        ("'Budget 2018'!B7", "-1.5"),
+        ("'Budget 2018'!A7:B7", "\t-1.5"),
     ]
 
 
-def test_dates_are_iso():
+def test_dates_are_shown_as_the_cell_shows_them():
     """Red: a date is the number 45352, or another day."""
     workbook = openpyxl.Workbook()
     workbook.active.append(
@@ -66,7 +68,7 @@ def test_dates_are_iso():
             datetime.timedelta(hours=30),
         ]
     )
-    expected = ["2024-03-01\t2024-03-01T12:30:00\t01:02:03\t30:00:00"]
+    expected = ["2024-03-01\t2024-03-01 12:30:00\t1:02:03\t30:00:00"]
     assert texts(read_xlsx(saved(workbook))) == expected
     workbook.epoch = openpyxl.utils.datetime.CALENDAR_MAC_1904
     assert texts(read_xlsx(saved(workbook)))[0].split("\t")[:2] == expected[0].split("\t")[:2]
@@ -192,7 +194,8 @@ def test_a_lying_dimension_costs_nothing():
     found = shown(read_xlsx(data))
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert found[:3] == [("S!A1", "1"), ("S!XFD1", "2"), ("S!XFD1048576", "3")]
+    corners = [("S!XFD1", "2"), ("S!XFD1048576", "3")]
+    assert found == [("S!A1", "1"), ("S!A999999999999", "4"), *corners]
     assert peak < 4_000_000
 
 
@@ -204,7 +207,8 @@ def test_columns_far_apart_do_not_fill_with_tabs():
     )
     reading = read_xlsx(book(rows(stairs)))
     assert sum(len(block.text) for block in reading.blocks) < 250 * 70
-    assert [line.strip("\t") for line in texts(reading)] == ["1"] * 249
+    addresses = [f"{column_name(row * 60)}{row}: 1" for row in range(1, 250)]
+    assert [line.strip("\t") for line in texts(reading)] == ["1", "1", *addresses[2:]]
 
 
 def test_one_long_string_named_a_million_times_is_refused():
@@ -291,7 +295,143 @@ def test_every_cell_comes_out_where_its_locator_says(cells):
         for offset, line in enumerate(block.text.split("\n")):
             left = column_number(block.columns[0])
             for index, text in enumerate(line.split("\t")):
-                if text:
+                address = re.match(r"([A-Z]+)([0-9]+): ", text)
+                if address:
+                    found[int(address[2]), column_number(address[1])] = text[address.end() :]
+                elif text and block.mark != REPEATED:
                     assert left + index <= column_number(block.columns[1])
                     found[block.first + offset, left + index] = text
     assert found == cells
+
+
+def blocks_of(fill):
+    workbook = openpyxl.Workbook()
+    workbook.active.title = "S"
+    fill(workbook.active)
+    return [
+        (str(block.locate(0, len(block.text))), block.text)
+        for block in read_xlsx(saved(workbook)).blocks
+    ]
+
+
+def test_blocks_of_a_sheet_share_a_left_edge_and_carry_the_header_of_their_table():
+    """Red: after a blank, hidden or hundredth row, values stand under other columns' names."""
+
+    def plan(sheet):
+        for row in (["Item", "Plan", "Actual", "Delta"], ["a", 1, 2, 1], [], [None, None, 9, 4]):
+            sheet.append(row)
+
+    assert blocks_of(plan) == [
+        ("S!A1:D2", "Item\tPlan\tActual\tDelta\na\t1\t2\t1"),
+        ("S!A4:D4", "\t\t9\t4"),
+    ]
+
+    def hidden(sheet):
+        for row in (["Item", "Plan", "Actual"], ["a", 1, 2], [None, 7, 8], ["b", 3, 4]):
+            sheet.append(row)
+        sheet.row_dimensions[3].hidden = True
+
+    header = ("S!A1:C1 (header row, repeated)", "Item\tPlan\tActual")
+    assert blocks_of(hidden)[1:] == [
+        header,
+        ("S!A3:C3 (hidden row)", "\t7\t8"),
+        header,
+        ("S!A4:C4", "b\t3\t4"),
+    ]
+
+    def long(sheet):
+        sheet.append(["", "Plan", "2021"])
+        for at in range(120):
+            sheet.append([None, at] if at else ["first", 0])
+
+    assert [where for where, _ in blocks_of(long)] == [
+        "S!A1:C100",
+        "S!A1:C1 (header row, repeated)",
+        "S!A101:B121",
+    ]
+
+
+def test_a_lone_cell_far_from_the_edge_has_its_address():
+    """Red: a model counts forty tabs, or does not."""
+    assert blocks_of(lambda sheet: sheet.cell(1, 1, "a") and sheet.cell(5, 40, "far"))[1] == (
+        "S!AN5",
+        "AN5: far",
+    )
+
+
+@pytest.mark.parametrize(
+    ("stored", "code", "expected"),
+    [
+        ("0.075", "0.0%", "7.5%"),
+        ("0.0749", "0%", "7% [0.0749]"),
+        ("1234.5", '"$"#,##0.00', "$1,234.50"),
+        ("99", "#,##0.00 [$€-407]", "99.00 €"),
+        ("-1200.5", "_($* #,##0.00_);_($* (#,##0.00)", "$(1,200.50)"),
+        ("501", "00000", "00501"),
+        ("5551234", "000-0000", "555-1234"),
+        ("1234567", '0.0,,"M"', "1.2M [1234567]"),
+        ("0", '#,##0;-#,##0;"-"', "-"),
+        ("-3", "0;;", "[-3]"),
+        ("5", "[<10]0.0;[>=10]0", "5.0"),
+        ("46096", "mm/dd/yyyy", "03/15/2026 [2026-03-15]"),
+        ("46096", "d mmm yyyy", "15 Mar 2026"),
+        ("46096.5", "d mmm yyyy", "15 Mar 2026 [2026-03-15T12:00:00]"),
+        ("0.545138888888889", "h:mm AM/PM", "1:05 PM"),
+        ("1.5", "[h]:mm:ss", "36:00:00"),
+        ("1.23e-06", "General", "1.23e-06"),
+        ("0.25", "# ?/?", "0.25"),
+    ],
+)
+def test_numbers_read_as_the_cell_shows_them(stored, code, expected):
+    """Red: people see 7.5% and 00501, the model reads 0.075 and 501; or lost digits stay lost."""
+    assert shown_number(stored, code) == expected
+
+
+@given(st.floats(), st.text('0#?.,%E+-/@;[]$ymdhs"\\_* AG', max_size=20))
+@settings(max_examples=10)
+def test_no_format_breaks_the_reader(value, code):
+    """Red: one odd format costs the whole workbook."""
+    assert isinstance(shown_number(repr(value), code), str)
+
+
+def test_notes_stand_beside_threads():
+    """Red: where one cell has a thread, the notes on all other cells are lost."""
+    sheet = rows('<row r="1"><c r="A1"><v>1</v></c></row>')
+    notes = "".join(
+        f'<comment ref="{cell}" authorId="0"><text><t>{text}</t></text></comment>'
+        for cell, text in (("A1", "[Threaded comment]"), ("B2", "a note"))
+    )
+    data = book(
+        sheet,
+        **{
+            "xl/worksheets/_rels/sheet1.xml.rels": relations(
+                rId1="comments ../comments1.xml", rId2="threadedComment ../threads.xml"
+            ),
+            "xl/comments1.xml": f'<comments xmlns="{S}"><authors><author>Jan</author></authors>'
+            f"<commentList>{notes}</commentList></comments>",
+            "xl/threads.xml": '<ThreadedComments><threadedComment ref="A1" personId="p">'
+            "<text>in a thread</text></threadedComment></ThreadedComments>",
+            "xl/persons/person.xml": '<personList><person id="p" displayName="Eva"/></personList>',
+            "xl/_rels/workbook.xml.rels": relations(
+                rId1="worksheet worksheets/sheet1.xml",
+                rId2="sharedStrings sharedStrings.xml",
+                rId3="person persons/person.xml",
+            ),
+        },
+    )
+    assert shown(read_xlsx(data))[1:] == [
+        ("S!A1 (comment)", "Eva: in a thread"),
+        ("S!B2 (comment)", "Jan: a note"),
+    ]
+
+
+def test_a_workbook_of_embedded_files_lists_them():
+    """Red: a workbook with nothing but a contract in it is called empty."""
+    data = book(
+        "",
+        **{
+            "xl/worksheets/_rels/sheet1.xml.rels": relations(rId1="package ../embeddings/a.pdf"),
+            "xl/embeddings/a.pdf": "%PDF-",
+        },
+    )
+    assert [member.name for member in read_xlsx(data).members] == ["a.pdf"]

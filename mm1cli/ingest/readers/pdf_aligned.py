@@ -1,0 +1,249 @@
+"""Pieces of lines that stand in columns without a drawn line: tables, and prose over a gutter."""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from statistics import median
+
+from mm1cli.ingest.readers.pdf_letters import Piece
+
+_SAME_ROW_SHARE = 0.5
+_MAX_LEADING = 2.2  # from one row to the next, in heights of the font
+_TIGHT_LEADING = 1.2
+_MAX_NARROW_ROWS = 3  # rows of one piece between rows of more
+_MIN_ROWS = 2
+_MIN_GUTTER = 0.6  # in heights of the font
+_PROSE_SHARE = 0.6
+_MAX_CELL_WORDS = 6
+_MIN_SHARE_FILLED = 0.35
+_MAX_COLUMNS = 40
+_FEWEST_FOR_SIDES = 16
+_MIDDLE = 0.25  # of the width, from either side: where no gutter between columns of prose is
+_MAX_CROSSING = 0.12
+_PIECES_PER_CHANGE = 6
+
+
+_BULLET = re.compile(r"[^\w\s$€£%+−=]{1,3}|o|\(?(?:\d{1,3}|[a-zA-Z]|[ivx]{1,5})[.)]")
+
+
+@dataclass(slots=True)
+class _Row:
+    pieces: list[Piece] = field(default_factory=list)
+
+    @property
+    def middle(self) -> float:
+        return sum(piece.middle for piece in self.pieces) / len(self.pieces)
+
+    @property
+    def height(self) -> float:
+        return max(piece.height for piece in self.pieces)
+
+
+def aligned_regions(pieces: Sequence[Piece]) -> Iterator[tuple[list[Piece], list[str]]]:
+    """The pieces of each table or stretch of prose in columns, and its lines in order."""
+    for side in _sides(pieces):
+        rows = _rows(side)
+        at = 0
+        while at < len(rows):
+            if len(rows[at].pieces) < 2:
+                at += 1
+                continue
+            end = _end(rows, at)
+            region = rows[at:end]
+            if end - at >= _MIN_ROWS and (lines := _lines(region)) is not None:
+                yield [piece for row in region for piece in row.pieces], lines
+            at = end
+
+
+def _sides(pieces: Sequence[Piece]) -> list[list[Piece]]:
+    """The page's two columns of prose, if it has two that pdfium reads one after the other."""
+    if len(pieces) < _FEWEST_FOR_SIDES:
+        return [list(pieces)]
+    left, right = min(one.box[0] for one in pieces), max(one.box[2] for one in pieces)
+    best: tuple[int, float] | None = None
+    for edge in sorted({round(one.box[0]) for one in pieces if one.is_prose}):
+        x = edge - 1.0
+        if not left + _MIDDLE * (right - left) < x < right - _MIDDLE * (right - left):
+            continue
+        num_crossing = sum(one.box[0] < x < one.box[2] for one in pieces)
+        if best is None or num_crossing < best[0]:
+            best = (num_crossing, x)
+    if best is None or best[0] > _MAX_CROSSING * len(pieces):
+        return [list(pieces)]
+    x = best[1]
+    sides = [
+        [one for one in pieces if one.box[2] <= x],
+        [one for one in pieces if one.box[0] >= x],
+    ]
+    if all(_is_mostly_prose(side) for side in sides):
+        order = sorted((one.first, at) for at, side in enumerate(sides) for one in side)
+        num_changes = sum(before[1] != after[1] for before, after in pairwise(order))
+        if num_changes <= len(pieces) / _PIECES_PER_CHANGE:
+            return sides
+    return [list(pieces)]
+
+
+def _is_mostly_prose(pieces: Sequence[Piece]) -> bool:
+    num_words = sum(len(one.text.split()) for one in pieces)
+    in_prose = sum(len(one.text.split()) for one in pieces if one.is_prose)
+    return bool(pieces) and in_prose >= _PROSE_SHARE * num_words
+
+
+def _rows(pieces: Sequence[Piece]) -> list[_Row]:
+    """From the top down, each from left to right."""
+    rows: list[_Row] = []
+    for piece in sorted(pieces, key=lambda piece: -piece.middle):
+        row = rows[-1] if rows else None
+        if row is not None and row.middle - piece.middle <= _SAME_ROW_SHARE * min(
+            row.height, piece.height
+        ):
+            row.pieces.append(piece)
+        else:
+            rows.append(_Row([piece]))
+    for row in rows:
+        row.pieces.sort(key=lambda piece: piece.box[0])
+        row.pieces = list(_with_bullets(row.pieces))
+    return rows
+
+
+def _with_bullets(pieces: Sequence[Piece]) -> Iterator[Piece]:
+    """The sign or number of a list's item is no cell beside it."""
+    before: Piece | None = None
+    for piece in pieces:
+        if before is not None and _BULLET.fullmatch(before.text):
+            box = (before.box[0], min(before.box[1], piece.box[1]), piece.box[2], piece.box[3])
+            piece = Piece(before.first, piece.last, box, f"{before.text} {piece.text}")
+        elif before is not None:
+            yield before
+        before = piece
+    if before is not None:
+        yield before
+
+
+def _end(rows: Sequence[_Row], start: int) -> int:
+    """The row after the last that keeps two columns apart with those above it."""
+    spans = [(piece.box[0], piece.box[2]) for piece in rows[start].pieces]
+    last_wide = start
+    at = start
+    while at + 1 < len(rows) and at - last_wide < _MAX_NARROW_ROWS:
+        row = rows[at + 1]
+        leading = rows[at].middle - row.middle
+        if leading > _MAX_LEADING * max(row.height, rows[at].height):
+            break
+        joined = _columns([*spans, *((piece.box[0], piece.box[2]) for piece in row.pieces)])
+        if len(_apart(joined, row.height)) < 2 or len(joined) * 2 < len(spans):
+            break
+        spans = joined
+        at += 1
+        if len(row.pieces) > 1:
+            last_wide = at
+    return last_wide + 1
+
+
+def _columns(spans: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Spans that overlap as one."""
+    found: list[tuple[float, float]] = []
+    for low, high in sorted(spans):
+        if found and low <= found[-1][1]:
+            found[-1] = (found[-1][0], max(found[-1][1], high))
+        else:
+            found.append((low, high))
+    return found
+
+
+def _apart(columns: Sequence[tuple[float, float]], height: float) -> list[tuple[float, float]]:
+    """Columns without a gutter between them as one."""
+    found: list[tuple[float, float]] = []
+    for low, high in columns:
+        if found and low - found[-1][1] < _MIN_GUTTER * height:
+            found[-1] = (found[-1][0], high)
+        else:
+            found.append((low, high))
+    return found
+
+
+def _lines(rows: Sequence[_Row]) -> list[str] | None:
+    """The region in the order it is to be read; None where pdfium's order is as good."""
+    pieces = [piece for row in rows for piece in row.pieces]
+    if sum(piece.is_fixed_pitch for piece in pieces) * 2 > len(pieces):
+        return None
+    height = median(piece.height for piece in pieces)
+    spans = _columns([(piece.box[0], piece.box[2]) for piece in pieces])
+    columns = _apart(spans, height)
+    if not 2 <= len(columns) <= _MAX_COLUMNS:
+        return None
+    cells = [[_in_column(row, column) for column in columns] for row in rows]
+    if _is_prose(cells, columns):
+        return _by_column(cells) if _is_interleaved(cells) else None
+    return _table(rows, cells) if _is_table(cells) else None
+
+
+def _in_column(row: _Row, column: tuple[float, float]) -> list[Piece]:
+    return [piece for piece in row.pieces if column[0] <= piece.box[0] <= column[1]]
+
+
+def _is_prose(cells: list[list[list[Piece]]], columns: Sequence[tuple[float, float]]) -> bool:
+    """Whether two columns or more are lines of words that fill their width."""
+    num_prose = 0
+    for at, (low, high) in enumerate(columns):
+        found = [piece for row in cells for piece in row[at]]
+        full = [one for one in found if one.is_prose and one.box[2] - one.box[0] > (high - low) / 2]
+        num_prose += len(full) >= _PROSE_SHARE * len(found) and len(found) > 1
+    return num_prose > 1
+
+
+def _is_interleaved(cells: list[list[list[Piece]]]) -> bool:
+    """Whether pdfium goes back and forth between the columns."""
+    order = sorted(
+        (piece.first, at) for row in cells for at, one in enumerate(row) for piece in one
+    )
+    changes = sum(before[1] != after[1] for before, after in pairwise(order))
+    return changes >= len(cells)
+
+
+def _by_column(cells: list[list[list[Piece]]]) -> list[str]:
+    found = []
+    for at in range(len(cells[0])):
+        found += [" ".join(piece.text for piece in row[at]) for row in cells if row[at]]
+    return found
+
+
+def _is_table(cells: list[list[list[Piece]]]) -> bool:
+    num_columns = len(cells[0])
+    full = [row for row in cells if sum(map(bool, row)) > 1]
+    if len(full) < _MIN_ROWS or (num_columns == 2 and len(full) < _MIN_ROWS + 1):
+        return False
+    filled = sum(bool(cell) for row in cells for cell in row)
+    if filled < _MIN_SHARE_FILLED * num_columns * len(cells):
+        return False
+    short = 0
+    for at in range(num_columns):
+        words = [len(piece.text.split()) for row in cells for piece in row[at]]
+        short += bool(words) and median(words) <= _MAX_CELL_WORDS
+    return short == num_columns or (short == num_columns - 1 and _is_interleaved(cells))
+
+
+def _table(rows: Sequence[_Row], cells: list[list[list[Piece]]]) -> list[str]:
+    """Lines of cells; a line that only goes on with the cells above it is joined to them."""
+    found: list[list[str]] = []
+    for at, row in enumerate(cells):
+        texts = [" ".join(piece.text for piece in cell) for cell in row]
+        if found and not texts[0] and _goes_on(rows, at) and _fits_above(found[-1], texts):
+            found[-1] = [
+                " ".join(filter(None, pair)) for pair in zip(found[-1], texts, strict=True)
+            ]
+        else:
+            found.append(texts)
+    return ["\t".join(texts).rstrip() for texts in found]
+
+
+def _goes_on(rows: Sequence[_Row], at: int) -> bool:
+    """Whether a row stands closer to the one above it than rows of this table do."""
+    leadings = [above.middle - below.middle for above, below in pairwise(rows)]
+    own = leadings[at - 1]
+    return own <= _TIGHT_LEADING * rows[at].height and own < 0.9 * max(leadings)
+
+
+def _fits_above(above: list[str], texts: list[str]) -> bool:
+    return all(before or not text for before, text in zip(above, texts, strict=True))

@@ -1,0 +1,156 @@
+"""Formats that people's old files and mail programs have: .xls, .xlsb, .msg, winmail.dat."""
+
+import datetime
+import struct
+
+import openpyxl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from office import refusal, saved, shown
+
+from mm1cli.ingest.corpus import Reason
+from mm1cli.ingest.readers import choose
+from mm1cli.ingest.readers.outlook import read_msg, read_winmail
+from mm1cli.ingest.readers.package import OLE_MAGIC
+from mm1cli.ingest.readers.reader import ReadError
+from mm1cli.ingest.readers.tnef import TNEF_MAGIC
+from mm1cli.ingest.readers.xls import read_xls
+
+SECTOR = 512
+
+
+def compound(streams):
+    """A compound file with `streams` in its root, each padded with blanks to a whole of sectors
+    that is no less than 4096 bytes: smaller ones are kept in another way."""
+    names = list(streams)
+    sectors, chains, entries = [], [], []
+    for name in names:
+        content = streams[name]
+        size = max(4096, -(-len(content) // SECTOR) * SECTOR)
+        blank = " ".encode("utf-16-le") if name.endswith("001F") else b"\0"
+        content = (content + blank * size)[:size]
+        first = len(sectors)
+        sectors += [content[at : at + SECTOR] for at in range(0, size, SECTOR)]
+        chains += [*range(first + 1, len(sectors)), 0xFFFFFFFE]
+        entries.append((name, 2, first, size))
+    entries.insert(0, ("Root Entry", 5, 0xFFFFFFFE, 0))
+    directory = b""
+    for at, (name, kind, first, size) in enumerate(entries):
+        text = name.encode("utf-16-le") + b"\0\0"
+        after = at + 1 if 0 < at < len(entries) - 1 else 0xFFFFFFFF
+        below = 1 if at == 0 and names else 0xFFFFFFFF
+        directory += struct.pack("<64sHBBIII16sIQQIQ", text, len(text), kind, 1, 0xFFFFFFFF, after,
+                                 below, b"", 0, 0, 0, first, size)  # fmt: skip
+    directory += bytes(-len(directory) % SECTOR)
+    first = len(sectors)
+    sectors += [directory[at : at + SECTOR] for at in range(0, len(directory), SECTOR)]
+    chains += [*range(first + 1, len(sectors)), 0xFFFFFFFE]
+    fat_at = len(sectors)
+    assert fat_at < SECTOR // 4
+    fat = struct.pack("<128I", *chains, 0xFFFFFFFD, *[0xFFFFFFFF] * (127 - fat_at))
+    magic, numbers = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", (62, 3, 0xFFFE, 9, 6)
+    places = (0, 1, first, 0, 4096, 0xFFFFFFFE, 0, 0xFFFFFFFE, 0, fat_at)
+    header = struct.pack("<8s16s5H6s10I432s", magic, b"", *numbers, b"", *places, b"\xff" * 432)
+    return header + b"".join(sectors) + fat
+
+
+def test_cells_of_old_workbooks_keep_their_place():
+    """Red: the workbooks of twenty years are refused, or cited at other cells."""
+    workbook = openpyxl.Workbook()
+    sheet = workbook.active
+    sheet["B2"], sheet["C2"], sheet["B3"], sheet["C3"] = "Year", "Ducks", 2019, True
+    sheet["C4"] = datetime.datetime(2024, 3, 1, 12, 30)
+    workbook.create_sheet("Old")["A1"] = "kept back"
+    workbook["Old"].sheet_state = "hidden"
+    assert shown(read_xls(saved(workbook))) == [
+        ("Sheet!B2:C2", "Year\tDucks"),
+        ("Sheet!B3:C3", "2019\tTRUE"),
+        ("Sheet!B4:C4", "\t2024-03-01 12:30:00"),
+        ("Old!A1 (hidden sheet)", "kept back"),
+    ]
+
+
+def test_the_name_of_a_workbook_is_believed_only_where_it_is_one():
+    """Red: a table of text that some program calls .xls is refused."""
+    assert choose("a.xls", OLE_MAGIC + b"\0" * 100)[0].name == "xls"
+    assert choose("a.xls", b"name\tsum\nEva\t3\n")[0].name == "csv"
+    assert choose("a.xls", b"<html><table>")[0].name == "html"
+    assert choose("a.xls", b"PK\x03\x04 xl/workbook.xml")[0].name == "xlsx"
+    assert choose("winmail.dat", TNEF_MAGIC)[0].name == "winmail"
+    error = refusal(read_xls, OLE_MAGIC + b"\0" * 2000)
+    assert error.reason is Reason.UNREADABLE
+    locked = compound({"EncryptedPackage": b"x"})
+    assert refusal(read_xls, locked).reason is Reason.ENCRYPTED
+
+
+def test_messages_of_outlook_are_read():
+    """Red: ten years of mail, saved one by one, are refused."""
+    data = compound(
+        {
+            "__properties_version1.0": bytes(32)
+            + struct.pack("<HHIQHHIQ", 0x1F, 0x37, 6, 22, 0x1F, 0x1000, 6, 42),
+            "__substg1.0_0037001F": "The bridge".encode("utf-16-le"),
+            "__substg1.0_1000001F": "It costs 48 million.".encode("utf-16-le"),
+        }
+    )
+    assert shown(read_msg(data)) == [
+        ("part 1 (headers), line 1", "Subject: The bridge"),
+        ("part 2 (text/plain), line 1", "It costs 48 million."),
+    ]
+    assert refusal(read_msg, data[:600]).reason is Reason.UNREADABLE
+
+
+def attribute(key, value, level=1):
+    return struct.pack("<BII", level, key, len(value)) + value + b"\0\0"
+
+
+def properties(*entries):
+    data = struct.pack("<I", len(entries))
+    for key, kind, value in entries:
+        padded = value + bytes(-len(value) % 4)
+        data += struct.pack("<HHII", kind, key, 1, len(value)) + padded
+    return data
+
+
+WINMAIL = (
+    TNEF_MAGIC
+    + b"\x01\x00"
+    + attribute(0x18004, b"Old subject\0")
+    + attribute(
+        0x69003,
+        properties(
+            (0x0037, 0x1F, "The bridge\0".encode("utf-16-le")),
+            (0x1013, 0x102, b"<p>48 million</p>"),
+        ),
+    )
+    + attribute(0x69002, b"\0" * 14, 2)
+    + attribute(0x18010, b"PLAN~1.TXT\0", 2)
+    + attribute(0x6800F, b"the plan", 2)
+    + attribute(0x69005, properties((0x3707, 0x1F, "plan of 2019.txt\0".encode("utf-16-le"))), 2)
+)
+
+
+def test_what_is_in_a_winmail_is_read():
+    """Red: winmail.dat is an unknown file, and the contract in it is never seen."""
+    reading = read_winmail(WINMAIL)
+    assert [block.text for block in reading.blocks] == ["Subject: The bridge", "48 million"]
+    assert [(one.name, one.data) for one in reading.members] == [("plan of 2019.txt", b"the plan")]
+    assert read_winmail(WINMAIL[:-20]).warnings == ("its end is missing",)
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.integers(6, len(WINMAIL) - 1), st.integers(0, 255))
+def test_a_damaged_winmail_breaks_nothing(at, byte):
+    """Red: a wrong length reads beyond the file, or costs the whole message."""
+    try:
+        read_winmail(WINMAIL[:at] + bytes([byte]) + WINMAIL[at + 1 :])
+    except ReadError as error:
+        assert error.reason in {Reason.EMPTY, Reason.UNREADABLE}
+
+
+@pytest.mark.parametrize("name", ["a.doc", "a.ppt"])
+def test_what_is_still_not_read_says_what_helps(name):
+    """Red: an old letter is skipped without a word."""
+    with pytest.raises(ReadError, match=r"save it as"):
+        choose(name, OLE_MAGIC + b"\0" * 100)

@@ -1,0 +1,130 @@
+"""What stands beside what on a PDF page: tables, columns, and pages that must stay as they are."""
+
+from io import BytesIO
+
+import pytest
+from reportlab.lib import colors
+from reportlab.pdfgen.canvas import Canvas
+from reportlab.platypus import SimpleDocTemplate, Table
+
+from mm1cli.ingest.readers.pdf import read_pdf
+
+LEFT = (
+    "The committee reviewed the annual",
+    "report and its appendices before it",
+    "approved the budget for the coming",
+    "fiscal year by twelve votes to one.",
+)
+RIGHT = (
+    "Members of the audit panel objected",
+    "to the travel costs and asked for a",
+    "second reading, which the chairman",
+    "refused on procedural grounds.",
+)
+
+
+def drawn(*texts, font="Helvetica", rotation=0):
+    """A page of (x, y, text), drawn in this order."""
+    output = BytesIO()
+    canvas = Canvas(output, invariant=1)
+    canvas.setPageRotation(rotation)
+    canvas.setFont(font, 10)
+    for x, y, text in texts:
+        canvas.drawString(x, y, text)
+    canvas.showPage()
+    canvas.save()
+    return output.getvalue()
+
+
+def bordered(cells, style):
+    output = BytesIO()
+    table = Table(cells, style=[("GRID", (0, 0), (-1, -1), 1, colors.black), *style])
+    SimpleDocTemplate(output, invariant=1).build([table])
+    return output.getvalue()
+
+
+def lines(data):
+    return read_pdf(data).blocks[0].text.split("\n")
+
+
+def row_by_row(cells, xs=(60, 180, 300, 420)):
+    return [
+        (x, 700 - 16 * at, text)
+        for at, row in enumerate(cells)
+        for x, text in zip(xs, row, strict=True)
+        if text
+    ]
+
+
+REGIONS = (
+    ("Region", "2021", "2022", "2023"),
+    ("North", "", "14", "19"),
+    ("South", "7", "", "3"),
+    ("East", "5", "8", ""),
+)
+
+
+@pytest.mark.parametrize("by_column", [False, True])
+def test_empty_cells_of_a_table_without_lines_stay_empty(by_column):
+    """Red: North had 14 in 2021, which nobody wrote; or the columns come one below the other."""
+    texts = row_by_row(REGIONS)
+    if by_column:
+        texts.sort(key=lambda one: one[0])
+    assert lines(drawn(*texts)) == ["\t".join(row).rstrip() for row in REGIONS]
+
+
+def test_columns_of_prose_drawn_line_by_line_are_read_one_after_the_other():
+    """Red: sentences of two columns are cut into each other."""
+    texts = row_by_row(zip(LEFT, RIGHT, strict=True), xs=(60, 310))
+    assert lines(drawn(*texts)) == [*LEFT, *RIGHT]
+
+
+def test_cells_between_drawn_lines_are_cells_whatever_is_in_them():
+    """Red: the second line of a cell becomes a row; merged and empty cells shift what follows."""
+    cells = [["Plan", "Term", "Price"], ["Pro\nfor two", "month", "9"], ["", "", "90"]]
+    assert lines(bordered(cells, [("SPAN", (0, 1), (0, 2))])) == [
+        "Plan\tTerm\tPrice",
+        "Pro for two\tmonth\t9",
+        "\t\t90",
+    ]
+
+
+def test_a_name_over_two_columns_is_joined_to_theirs():
+    """Red: which year a share is of can only be guessed."""
+    cells = [["City", "Share", ""], ["", "in May", "in June"], ["Brno", "7 %", "8 %"]]
+    spans = [("SPAN", (1, 0), (2, 0)), ("SPAN", (0, 0), (0, 1))]
+    assert lines(bordered(cells, spans)) == [
+        "City\tShare in May\tShare in June",
+        "Brno\t7 %\t8 %",
+    ]
+
+
+def test_code_and_rotated_pages_and_lists_keep_the_order_they_had():
+    """Red: a program loses its indentation to a table of comments, a list its numbers to a cell."""
+    code = [("def f(x):", "# one"), ("    return x", "# two"), ("f(1)", "# three")]
+    texts = row_by_row(code, xs=(60, 300))
+    assert not any("\t" in line for line in lines(drawn(*texts, font="Courier")))
+    turned = drawn(*row_by_row(REGIONS), rotation=90)
+    assert not any("\t" in line for line in lines(turned))
+    listed = row_by_row(
+        [("1.", "First things"), ("2.", "Second things"), ("3.", "Third")], (60, 90)
+    )
+    assert lines(drawn(*listed)) == ["1. First things", "2. Second things", "3. Third"]
+
+
+def test_hidden_text_takes_no_part_in_a_table():
+    """Red: white words become a cell."""
+    output = BytesIO()
+    canvas = Canvas(output, invariant=1)
+    canvas.setFont("Helvetica", 10)
+    for x, y, text in row_by_row(REGIONS):
+        canvas.drawString(x, y, text)
+    canvas.setFillColorRGB(1, 1, 1)
+    canvas.drawString(180, 684, "99")
+    canvas.showPage()
+    canvas.save()
+    blocks = read_pdf(output.getvalue()).blocks
+    assert [(block.mark, block.text.split("\n")[1:2]) for block in blocks] == [
+        ("", ["North\t\t14\t19"]),
+        ("invisible", []),
+    ]
