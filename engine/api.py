@@ -22,6 +22,7 @@ from engine.errors import (
     TokenizerError,
 )
 from engine.protocols import (
+    FAST,
     BuildResult,
     Capabilities,
     Constraint,
@@ -44,6 +45,7 @@ from engine.protocols import (
 )
 
 __all__ = [
+    "FAST",
     "BuildResult",
     "Capabilities",
     "CheckpointError",
@@ -99,6 +101,7 @@ def open_engine(
     chunk_tokens: int = 1024,
     threads: int | None = None,
     kv: str | None = None,
+    fast: bool = False,
     num_tokens: int = 0,
     is_mapped: bool = False,
     spill_folder: Path | None = None,
@@ -113,6 +116,7 @@ def open_engine(
         chunk_tokens=chunk_tokens,
         threads=threads,
         kv=kv,
+        fast=fast,
         num_tokens=num_tokens,
         is_mapped=is_mapped,
         spill_folder=spill_folder,

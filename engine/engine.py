@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from engine import protocols
 from engine.errors import EngineError, TokenizerError
 from engine.model_source import is_gguf, open_checkpoint, raw_config, read_config
-from engine.protocols import Capabilities, ContextPlan, IoStats, Quotes
+from engine.protocols import FAST, Capabilities, ContextPlan, IoStats, Quotes
 from engine.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -38,7 +38,9 @@ class Engine:
     How it lies on `device` with a context of `num_tokens`, which `is_mapped` if it will be saved
     while it grows, is planned first (`placement`) and refused if it cannot be done. Several devices
     ("cuda:0,cuda:1") share the layers; "cuda" is the first GPU, or all where that is too small.
-    Keys and values are kept in `kv`: int8, or the dtype of the matmuls, as without it.
+    Keys and values are kept in `kv`: int8, or the dtype of the matmuls, as without it. With `fast`
+    what is multiplied with a GGUF file's blocks is rounded to eight bits; `is_fast` says whether
+    there are any, and `fingerprint` says so, too.
     `on_progress` gets bytes loaded and in all. `fingerprint` is a hash of config, tensor index and
     tokenizer: engines with the same one read and write alike.
     `dtype_reason` says why matmuls run in the dtype they run in. Raises EngineError in one line
@@ -58,6 +60,7 @@ class Engine:
         chunk_tokens: int = 1024,
         threads: int | None = None,
         kv: str | None = None,
+        fast: bool = False,
         num_tokens: int = 0,
         is_mapped: bool = False,
         pool_bytes: int | None = None,
@@ -101,8 +104,11 @@ class Engine:
                 f"{_name(dtype)} or {INT8_KV}"
             )
         self._dtype, self._places, self._shares = dtype, places, device != "cuda"
-        checkpoint = open_checkpoint(directory)
+        checkpoint = open_checkpoint(directory, has_int8_rows=fast)
+        self.is_fast = fast and bool(self.config.quantization.blocks)
         self.fingerprint = _fingerprint(directory, checkpoint.fingerprint())
+        if self.is_fast:
+            self.fingerprint += FAST
         if place.type == "cpu":
             placement.trim_malloc()
         self._precision = placement.stored_precision(checkpoint, self.config)

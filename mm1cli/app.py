@@ -50,6 +50,7 @@ def analyze(
     threads: o.Threads = None,
     chunk_tokens: o.ChunkTokens = None,
     kv: o.Kv = None,
+    fast: o.Fast = None,
     max_tokens: o.MaxTokens = None,
     temperature: o.Temperature = None,
     top_p: o.TopP = None,
@@ -115,6 +116,7 @@ def review(
     device: o.Device = None,
     threads: o.Threads = None,
     chunk_tokens: o.ChunkTokens = None,
+    fast: o.Fast = None,
     max_tokens: o.MaxTokens = None,
     temperature: o.Temperature = None,
     top_p: o.TopP = None,
@@ -241,6 +243,7 @@ def build_context(
     threads: o.Threads = None,
     chunk_tokens: o.ChunkTokens = None,
     kv: o.Kv = None,
+    fast: o.Fast = None,
     as_json: o.Json = False,
     quiet: o.Quiet = None,
 ) -> None:

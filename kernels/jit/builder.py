@@ -64,6 +64,11 @@ def compiled(
     return address
 
 
+def host_has(feature: str) -> bool:
+    """Whether this processor has what LLVM calls `feature`."""
+    return bool(llvm.get_host_cpu_features().get(feature))
+
+
 def optimised(
     write: Callable[[ir.Function], None],
     machine: llvm.TargetMachine,

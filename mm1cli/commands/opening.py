@@ -5,12 +5,15 @@ from dataclasses import replace
 from pathlib import Path
 
 from engine import api
-from engine.api import Engine
+from engine.api import FAST, Engine
 from mm1cli.answering.context_cache import GB, ContextCache
 from mm1cli.models import library
 from mm1cli.models.default import AUTO, choose
 from mm1cli.settings import Settings
 from mm1cli.sink import RunInfo, Sink
+
+_FAST = "--fast: matmuls take activations in eight bits; numbers differ a little from those without"
+_NOT_FAST = "--fast changes nothing here: it is for models that run from a GGUF file's own blocks"
 
 
 def begin(command: str, settings: Settings, sink: Sink) -> Settings:
@@ -58,14 +61,18 @@ def open_engine(
     model: Path, settings: Settings, sink: Sink, num_tokens: int = 0, *, is_mapped: bool = False
 ) -> Engine:
     """For `num_tokens` and `is_mapped` see `engine.engine.Engine`."""
-    return api.open_engine(
+    engine = api.open_engine(
         model,
         device=settings.device,
         chunk_tokens=settings.chunk_tokens,
         threads=settings.threads,
         kv=settings.kv,
+        fast=settings.fast,
         num_tokens=num_tokens,
         is_mapped=is_mapped,
         spill_folder=cache_root(settings) / "spill",
         on_progress=lambda done, total: sink.progress("loading model", done, total, "bytes"),
     )
+    if settings.fast:
+        sink.note(_FAST if engine.fingerprint.endswith(FAST) else _NOT_FAST)
+    return engine

@@ -36,11 +36,11 @@ class Format:
     has_offsets: bool = False
 
 
-def _load(p: FunctionBuilder, block: ir.Value, start: int, count: int = PART) -> ir.Value:
+def load(p: FunctionBuilder, block: ir.Value, start: int, count: int = PART) -> ir.Value:
     return p.load(block, I8, I64(start), count)
 
 
-def _run(
+def load_of_run(
     p: FunctionBuilder, block: ir.Value, start: int, run: ir.Value, size: int, count: int = PART
 ) -> ir.Value:
     """`count` bytes of a run's `size`, of which the first run's begin at `start`."""
@@ -99,7 +99,7 @@ def _less(p: FunctionBuilder, codes: Codes, number: int) -> Codes:
     return _both(p.b.sub, codes, (constant, constant))
 
 
-def _nibbles(p: FunctionBuilder, packed: ir.Value) -> ir.Value:
+def nibbles(p: FunctionBuilder, packed: ir.Value) -> ir.Value:
     """16 bytes as 32, first their low halves, then the high ones."""
     b, words = p.b, ir.VectorType(I32, PART // 4)
     twice = b.shuffle_vector(
@@ -111,7 +111,7 @@ def _nibbles(p: FunctionBuilder, packed: ir.Value) -> ir.Value:
     return b.bitcast(b.and_(shifted, words([0x0F0F0F0F] * 8)), _BYTES)
 
 
-def _fifth_bits(p: FunctionBuilder, block: ir.Value, start: int, if_set: int) -> ir.Value:
+def fifth_bits(p: FunctionBuilder, block: ir.Value, start: int, if_set: int) -> ir.Value:
     """Bytes of `if_set` where bit i of 32 is one, of its complement in the upper four bits else."""
     b = p.b
     bits = b.load(p.at(block, I8, I64(start)), typ=I32, align=1)
@@ -162,10 +162,10 @@ class Halves:
     """A block's scale, and its offset if it has one, as float16 so many bytes into it."""
 
     starts: tuple[int, ...]
+    bias: int = 0  # that codes are too large by, which is then their offset
 
     def __call__(self, p: FunctionBuilder, block: ir.Value) -> Scales:
-        scale, *offset = (_half(p, block, start) for start in self.starts)
-        return scale, offset[0] if offset else None
+        return self._with_offset(p, [_half(p, block, start) for start in self.starts])
 
     def of_blocks(self, p: FunctionBuilder, blocks: Sequence[ir.Value]) -> Scales:
         """The same of each of `blocks`, widened in one instruction."""
@@ -178,7 +178,15 @@ class Halves:
                 bits = b.insert_element(bits, one, I32(lane))
             halves = b.bitcast(bits, ir.VectorType(F16, count))
             found.append(b.fpext(halves, ir.VectorType(F32, count)))
-        return found[0], found[1] if found[1:] else None
+        return self._with_offset(p, found)
+
+    def _with_offset(self, p: FunctionBuilder, found: Sequence[ir.Value]) -> Scales:
+        scale, *offset = found
+        if self.bias:
+            kind, times = scale.type, -float(self.bias)
+            one = kind(times) if kind == F32 else kind([times] * kind.count)
+            return scale, p.b.fmul(scale, one)
+        return scale, offset[0] if offset else None
 
 
 def _e8m0(p: FunctionBuilder, block: ir.Value) -> Scales:
@@ -191,32 +199,32 @@ def _e8m0(p: FunctionBuilder, block: ir.Value) -> Scales:
 
 
 def _q4_0(p: FunctionBuilder, block: ir.Value, _run: ir.Value, _at: int) -> Codes:
-    return _less(p, _unsigned(p, _nibbles(p, _load(p, block, 2, 16))), 8)
+    return _less(p, _unsigned(p, nibbles(p, load(p, block, 2, 16))), 8)
 
 
 def _q4_1(p: FunctionBuilder, block: ir.Value, _run: ir.Value, _at: int) -> Codes:
-    return _unsigned(p, _nibbles(p, _load(p, block, 4, 16)))
+    return _unsigned(p, nibbles(p, load(p, block, 4, 16)))
 
 
 def _q5_0(p: FunctionBuilder, block: ir.Value, _run: ir.Value, _at: int) -> Codes:
     # A code without its fifth bit is 16 below one with it: ones in the upper bits make it so.
-    return _signed(p, p.b.or_(_nibbles(p, _load(p, block, 6, 16)), _fifth_bits(p, block, 2, 0)))
+    return _signed(p, p.b.or_(nibbles(p, load(p, block, 6, 16)), fifth_bits(p, block, 2, 0)))
 
 
 def _q5_1(p: FunctionBuilder, block: ir.Value, _run: ir.Value, _at: int) -> Codes:
-    return _unsigned(p, p.b.or_(_nibbles(p, _load(p, block, 8, 16)), _fifth_bits(p, block, 4, 16)))
+    return _unsigned(p, p.b.or_(nibbles(p, load(p, block, 8, 16)), fifth_bits(p, block, 4, 16)))
 
 
 def _q8_0(p: FunctionBuilder, block: ir.Value, _run: ir.Value, _at: int) -> Codes:
-    return _signed(p, _load(p, block, 2))
+    return _signed(p, load(p, block, 2))
 
 
 def _q2_k(p: FunctionBuilder, block: ir.Value, run: ir.Value, at: int) -> Codes:
-    return _bits(p, _run(p, block, 16, run, 32), 2 * at, 2)
+    return _bits(p, load_of_run(p, block, 16, run, 32), 2 * at, 2)
 
 
 def _q2_k_scales(p: FunctionBuilder, block: ir.Value) -> Scales:
-    b, both = p.b, _load(p, block, 0, 16)
+    b, both = p.b, load(p, block, 0, 16)
     low = b.and_(both, both.type([15] * 16))
     high = b.lshr(both, both.type([4] * 16))
     offsets = _scaled(p, b.fneg(_half(p, block, 82)), high)
@@ -224,8 +232,8 @@ def _q2_k_scales(p: FunctionBuilder, block: ir.Value) -> Scales:
 
 
 def _q3_k(p: FunctionBuilder, block: ir.Value, run: ir.Value, at: int) -> Codes:
-    low = _bits(p, _run(p, block, 32, run, 32), 2 * at, 2)
-    high = _bits_of_run(p, _load(p, block, 0), run, 4, at, to=2)
+    low = _bits(p, load_of_run(p, block, 32, run, 32), 2 * at, 2)
+    high = _bits_of_run(p, load(p, block, 0), run, 4, at, to=2)
     return _less(p, _both(p.b.or_, low, high), 4)
 
 
@@ -257,30 +265,30 @@ def _six_bits(p: FunctionBuilder, block: ir.Value) -> Scales:
 
 
 def _q4_k(p: FunctionBuilder, block: ir.Value, run: ir.Value, at: int) -> Codes:
-    return _bits(p, _run(p, block, 16, run, 32), 4 * at, 4)
+    return _bits(p, load_of_run(p, block, 16, run, 32), 4 * at, 4)
 
 
 def _q5_k(p: FunctionBuilder, block: ir.Value, run: ir.Value, at: int) -> Codes:
-    low = _bits(p, _run(p, block, 48, run, 32), 4 * at, 4)
-    return _both(p.b.or_, low, _bits_of_run(p, _load(p, block, 16), run, 2, at, to=4))
+    low = _bits(p, load_of_run(p, block, 48, run, 32), 4 * at, 4)
+    return _both(p.b.or_, low, _bits_of_run(p, load(p, block, 16), run, 2, at, to=4))
 
 
 def _q6_k(p: FunctionBuilder, block: ir.Value, run: ir.Value, at: int) -> Codes:
-    low = _bits(p, _run(p, block, 32 * (at % 2), run, 64), 4 * (at // 2), 4)
-    high = _bits(p, _run(p, block, 128, run, 32), 2 * at, 2, to=4)
+    low = _bits(p, load_of_run(p, block, 32 * (at % 2), run, 64), 4 * (at // 2), 4)
+    high = _bits(p, load_of_run(p, block, 128, run, 32), 2 * at, 2, to=4)
     return _less(p, _both(p.b.or_, low, high), 32)
 
 
 def _q6_k_scales(p: FunctionBuilder, block: ir.Value) -> Scales:
-    return _scaled(p, _half(p, block, 208), _load(p, block, 192, 16)), None
+    return _scaled(p, _half(p, block, 208), load(p, block, 192, 16)), None
 
 
 def _iq4_nl(p: FunctionBuilder, block: ir.Value, _run: ir.Value, _at: int) -> Codes:
-    return _signed(p, _looked_up(p, _nibbles(p, _load(p, block, 2, 16)), IQ4_VALUES))
+    return _signed(p, _looked_up(p, nibbles(p, load(p, block, 2, 16)), IQ4_VALUES))
 
 
 def _iq4_xs(p: FunctionBuilder, block: ir.Value, run: ir.Value, _at: int) -> Codes:
-    return _signed(p, _looked_up(p, _nibbles(p, _run(p, block, 8, run, 16, 16)), IQ4_VALUES))
+    return _signed(p, _looked_up(p, nibbles(p, load_of_run(p, block, 8, run, 16, 16)), IQ4_VALUES))
 
 
 def _iq4_xs_scales(p: FunctionBuilder, block: ir.Value) -> Scales:
@@ -295,7 +303,7 @@ def _iq4_xs_scales(p: FunctionBuilder, block: ir.Value) -> Scales:
 
 
 def _mxfp4(p: FunctionBuilder, block: ir.Value, _run: ir.Value, _at: int) -> Codes:
-    return _signed(p, _looked_up(p, _nibbles(p, _load(p, block, 1, 16)), MXFP4_VALUES))
+    return _signed(p, _looked_up(p, nibbles(p, load(p, block, 1, 16)), MXFP4_VALUES))
 
 
 FORMATS: dict[BlockType, Format] = {
