@@ -19,7 +19,7 @@ from kernels.linear.ggml.unpack_ir import FORMATS, PART, Format, Halves, Scales
 
 BYTES = ir.VectorType(I8, PART)
 SUMS = ir.VectorType(I32, PART // 4)  # of four products each
-_PAIRS = ir.VectorType(I16, PART // 2)
+PAIRS = ir.VectorType(I16, PART // 2)
 _LARGEST_INT16, _LARGEST_X = 2**15 - 1, 127
 
 
@@ -79,12 +79,12 @@ def with_quadruples(p: FunctionBuilder, total: ir.Value, codes: ir.Value, x: ir.
 
 def pairs(p: FunctionBuilder, codes: ir.Value, x: ir.Value) -> ir.Value:
     """Sums of two products each, int16."""
-    return _call(p, "avx2.pmadd.ub.sw", _PAIRS, [codes, x])
+    return _call(p, "avx2.pmadd.ub.sw", PAIRS, [codes, x])
 
 
 def widened(p: FunctionBuilder, sums: ir.Value) -> ir.Value:
     """Two of `pairs` each added, as int32."""
-    return _call(p, "avx2.pmadd.wd", SUMS, [sums, _PAIRS([1] * _PAIRS.count)])
+    return _call(p, "avx2.pmadd.wd", SUMS, [sums, PAIRS([1] * PAIRS.count)])
 
 
 def _call(
@@ -101,12 +101,12 @@ def _magnitudes(p: FunctionBuilder, codes: ir.Value) -> ir.Value:
 
 def _shifted(p: FunctionBuilder, codes: ir.Value, by: int | ir.Value, mask: int) -> ir.Value:
     """Each byte's bits from `by` on (to the left if it is negative), of which `mask` stay."""
-    b, words = p.b, p.b.bitcast(codes, _PAIRS)
+    b, words = p.b, p.b.bitcast(codes, PAIRS)
     if isinstance(by, int):
-        amount = _PAIRS([abs(by)] * _PAIRS.count)
+        amount = PAIRS([abs(by)] * PAIRS.count)
         words = b.lshr(words, amount) if by >= 0 else b.shl(words, amount)
     else:
-        words = b.lshr(words, p.broadcast(b.trunc(by, I16), _PAIRS.count))
+        words = b.lshr(words, p.broadcast(b.trunc(by, I16), PAIRS.count))
     return b.and_(b.bitcast(words, BYTES), BYTES([mask] * PART))
 
 

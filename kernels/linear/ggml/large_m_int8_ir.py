@@ -74,25 +74,26 @@ class _ByteGemm(large_m_ir.Gemm):
     ) -> list[list[ir.Value]]:
         """Of each of `xs` both halves of a panel's outputs, of so many steps."""
         b = self.b
-        sums: list[list[ir.Value | None]] = [[None, None] for _ in xs]
-        for number in range(num_steps):
-            step = b.add(first, I64(number))
+        zero = EIGHT(None) if self.has_vnni else bytes_ir.PAIRS(None)
+        sums = [[self.local(zero), self.local(zero)] for _ in xs]
+        for place in sum(sums, []):
+            b.store(zero, place)
+        with self.loop(first, b.add(first, I64(num_steps)), 1) as step:
             place = b.mul(step, I64(LANES))
             weights = [
                 b.bitcast(self.load(codes, I32, b.add(place, I64(half)), HALF), bytes_ir.BYTES)
                 for half in (0, HALF)
             ]
             for of_row, x in zip(sums, xs, strict=True):
-                four = self.broadcast(self.load(x, I32, step), HALF)
-                for half, weight in enumerate(weights):
-                    of_row[half] = self.added(of_row[half], weight, b.bitcast(four, bytes_ir.BYTES))
+                four = b.bitcast(self.broadcast(self.load(x, I32, step), HALF), bytes_ir.BYTES)
+                for total, weight in zip(of_row, weights, strict=True):
+                    b.store(self.added(b.load(total, typ=zero.type), weight, four), total)
+        found = [[b.load(total, typ=zero.type) for total in of_row] for of_row in sums]
         if self.has_vnni:
-            return sums
-        return [[bytes_ir.widened(self, one) for one in of_row] for of_row in sums]
+            return found
+        return [[bytes_ir.widened(self, one) for one in of_row] for of_row in found]
 
-    def added(self, total: ir.Value | None, codes: ir.Value, x: ir.Value) -> ir.Value:
+    def added(self, total: ir.Value, codes: ir.Value, x: ir.Value) -> ir.Value:
         if self.has_vnni:
-            zero = EIGHT(None)
-            return bytes_ir.with_quadruples(self, zero if total is None else total, codes, x)
-        products = bytes_ir.pairs(self, codes, x)
-        return products if total is None else self.b.add(total, products)
+            return bytes_ir.with_quadruples(self, total, codes, x)
+        return self.b.add(total, bytes_ir.pairs(self, codes, x))
