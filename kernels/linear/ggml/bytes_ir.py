@@ -15,7 +15,7 @@ from kernels.ggml.block_type import BlockType
 from kernels.ggml.dequantize import IQ4_VALUES, MXFP4_VALUES
 from kernels.jit.builder import I8, I16, I32, I64, FunctionBuilder, host_has
 from kernels.linear.ggml import unpack_ir
-from kernels.linear.ggml.unpack_ir import FORMATS, PART, Format, Halves, Scales
+from kernels.linear.ggml.unpack_ir import FORMATS, PART, Format
 
 BYTES = ir.VectorType(I8, PART)
 SUMS = ir.VectorType(I32, PART // 4)  # of four products each
@@ -40,18 +40,8 @@ class ByteFormat:
 
 @cache
 def format_of(kind: BlockType) -> Format:
-    """Scales and offsets of the codes as `ByteFormat` has them."""
-    found, bias = FORMATS[kind], BYTE_FORMATS[kind].bias
-    if not bias:
-        return found
-    if isinstance(found.scales, Halves):
-        return replace(found, scales=replace(found.scales, bias=bias), has_offsets=True)
-
-    def scales(p: FunctionBuilder, block: ir.Value) -> Scales:
-        values, _ = found.scales(p, block)
-        return values, p.b.fmul(values, values.type([-float(bias)] * values.type.count))
-
-    return replace(found, scales=scales, has_offsets=True)
+    """`Format` for the codes that `ByteFormat` has."""
+    return replace(FORMATS[kind], bias=BYTE_FORMATS[kind].bias)
 
 
 def has_one_instruction() -> bool:

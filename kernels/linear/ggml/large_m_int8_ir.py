@@ -76,7 +76,7 @@ class _ByteGemm(large_m_ir.Gemm):
         b = self.b
         zero = EIGHT(None) if self.has_vnni else bytes_ir.PAIRS(None)
         sums = [[self.local(zero), self.local(zero)] for _ in xs]
-        for place in sum(sums, []):
+        for place in (place for of_row in sums for place in of_row):
             b.store(zero, place)
         with self.loop(first, b.add(first, I64(num_steps)), 1) as step:
             place = b.mul(step, I64(LANES))

@@ -146,6 +146,9 @@ class Gemm(FunctionBuilder):
                 group = b.add(b.mul(at, I64(per_part)), I64(number))
                 lanes = b.mul(group, I64(LANES))
                 scale = self.load(scales, F32, lanes, LANES)
+                if self.format.bias:
+                    self.add_unbiased(totals, sums, spread, scale, x_sums, group)
+                    continue
                 for total, some, x_scale in zip(totals, sums, spread, strict=True):
                     self.fma_into(total, b.sitofp(some, VECTOR), b.fmul(scale, x_scale))
                 if self.format.has_offsets:
@@ -153,6 +156,21 @@ class Gemm(FunctionBuilder):
                     for total, x_sum in zip(totals, x_sums, strict=True):
                         self.fma_into(total, offset, self.broadcast(self.load(x_sum, F32, group)))
         self.store_tile(first, end, rows, totals)
+
+    def add_unbiased(
+        self,
+        totals: Sequence[ir.Value],
+        sums: Sequence[ir.Value],
+        x_scales: Sequence[ir.Value],
+        scale: ir.Value,
+        x_sums: Sequence[ir.Value],
+        group: ir.Value,
+    ) -> None:
+        """Sums of codes that are all too large by the format's bias."""
+        b, bias = self.b, VECTOR([-float(self.format.bias)] * LANES)
+        for total, some, x_scale, x_sum in zip(totals, sums, x_scales, x_sums, strict=True):
+            excess = b.fmul(self.broadcast(self.load(x_sum, F32, group)), bias)
+            self.fma_into(total, scale, self.fma(b.sitofp(some, VECTOR), x_scale, excess))
 
     def unpack_codes(
         self,

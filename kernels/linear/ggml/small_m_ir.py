@@ -196,11 +196,10 @@ class Gemm(FunctionBuilder, Generic[T]):
                     codes = [self.codes(weight, run, number) for weight in weights]
                     part = b.add(at, I64(number))
                     self.add_part(codes, products, b.sub(part, first), xs, totals, part)
-        for number, (out, (_, offsets)) in enumerate(zip(outs, places, strict=True)):
+        for number, (out, place) in enumerate(zip(outs, places, strict=True)):
             for at, row in enumerate(rows):
-                total = self.lane_sum(self.with_offsets(totals[number][at], offsets, row))
-                place = b.add(b.mul(row, self.out_stride), out)
-                self.store(total, self.out, place)
+                total = self.lane_sum(self.with_offsets(totals[number][at], *place, row))
+                self.store(total, self.out, b.add(b.mul(row, self.out_stride), out))
 
     def prefetch_next(self, weights: Sequence[ir.Value], first: ir.Value) -> None:
         """The same columns of the outputs after these: processors foresee one run of addresses."""
@@ -260,23 +259,30 @@ class Gemm(FunctionBuilder, Generic[T]):
         order = ir.VectorType(I32, 8)([0] * 4 + [1] * 4)
         return self.b.shuffle_vector(two, two.type(ir.Undefined), order)
 
-    def with_offsets(self, total: ir.Value, offsets: ir.Value, row: ir.Value) -> ir.Value:
-        b = self.b
-        if self.format.has_offsets:
-            count = self.blocks.num_groups
-            sums = self.at(self.x_sums, F32, b.mul(row, count))
-            whole = self.aligned_end(I64(0), count, _SUMS)
-            with self.loop(I64(0), whole, _SUMS) as at:
-                left, right = (self.load(base, F32, at, _SUMS) for base in (offsets, sums))
-                self.fma_into(total, left, right)
-            rest = self.local(F32(0.0))
-            b.store(F32(0.0), rest)
-            with self.loop(whole, count, 1) as at:
-                left, right = (self.load(base, F32, at) for base in (offsets, sums))
-                self.fma_into(rest, left, right)
-            first = b.insert_element(_EIGHT(None), b.load(rest, typ=F32), I32(0))
-            return b.fadd(b.load(total, typ=_EIGHT), first)
-        return b.load(total, typ=_EIGHT)
+    def with_offsets(
+        self, total: ir.Value, scales: ir.Value, offsets: ir.Value, row: ir.Value
+    ) -> ir.Value:
+        """And with what codes are too large by, a group's bias being its scale's."""
+        b, bias = self.b, self.format.bias
+        if not (bias or self.format.has_offsets):
+            return b.load(total, typ=_EIGHT)
+        count = self.blocks.num_groups
+        sums = self.at(self.x_sums, F32, b.mul(row, count))
+        factors = scales if bias else offsets
+        added = self.local(_EIGHT(None))
+        b.store(_EIGHT(None), added)
+        whole = self.aligned_end(I64(0), count, _SUMS)
+        with self.loop(I64(0), whole, _SUMS) as at:
+            left, right = (self.load(base, F32, at, _SUMS) for base in (factors, sums))
+            self.fma_into(added, left, right)
+        rest = self.local(F32(0.0))
+        b.store(F32(0.0), rest)
+        with self.loop(whole, count, 1) as at:
+            left, right = (self.load(base, F32, at) for base in (factors, sums))
+            self.fma_into(rest, left, right)
+        first = b.insert_element(_EIGHT(None), b.load(rest, typ=F32), I32(0))
+        found, more = b.load(total, typ=_EIGHT), b.fadd(b.load(added, typ=_EIGHT), first)
+        return self.fma(more, _EIGHT([-float(bias)] * 8), found) if bias else b.fadd(found, more)
 
 
 class _WordGemm(Gemm[Codes]):
