@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from ggufs import tiny_gguf
 from gguf import GGMLQuantizationType as Kind
+from ggufs import tiny_gguf
 
 from engine.api import FAST
 from engine.engine import Engine
