@@ -105,6 +105,7 @@ def open_engine(
     num_tokens: int = 0,
     is_mapped: bool = False,
     spill_folder: Path | None = None,
+    code_folder: Path | None = None,
     on_progress: OnProgress | None = None,
 ) -> Engine:
     """The model in the folder `model`; see `engine.engine.Engine`. Raises EngineError."""
@@ -120,6 +121,7 @@ def open_engine(
         num_tokens=num_tokens,
         is_mapped=is_mapped,
         spill_folder=spill_folder,
+        code_folder=code_folder,
         on_progress=on_progress,
     )
 

@@ -49,7 +49,7 @@ class Engine:
     Weights that do not fit stay on disk, and layers are read when they are reached. What memory is
     left keeps those used again soonest; `pool_bytes` asks for so much, whatever the plan says.
     `spill_folder` may hold the hidden states of a long context while it is read; nothing stays
-    there.
+    there. In `code_folder` compiled functions are kept, so that the next start is sooner.
     """
 
     def __init__(
@@ -65,6 +65,7 @@ class Engine:
         is_mapped: bool = False,
         pool_bytes: int | None = None,
         spill_folder: Path | None = None,
+        code_folder: Path | None = None,
         on_progress: Callable[[int, int], None] | None = None,
     ) -> None:
         import torch
@@ -74,9 +75,12 @@ class Engine:
         from engine.pipeline_parallel import devices
         from engine.placement.weight_bytes import fp16_copies_bytes
         from engine.store.manifest import INT8_KV
+        from kernels.jit import object_cache
 
         if threads is not None:
             torch.set_num_threads(threads)
+        if code_folder is not None:
+            object_cache.keep_in(code_folder)
         self.directory = directory
         self.chunk_tokens = chunk_tokens
         self.config = read_config(directory)

@@ -57,10 +57,15 @@ class Team:
         self.address = builder.compiled(
             lambda function, _: _Writer(function, memory, call, number).parallel(),
             arguments=_PARALLEL,
+            is_kept=False,
         )
-        work = builder.compiled(lambda function, _: _Writer(function, memory, call, number).work())
+        work = builder.compiled(
+            lambda function, _: _Writer(function, memory, call, number).work(), is_kept=False
+        )
         self._work = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(work)
-        wake = builder.compiled(lambda function, _: _Writer(function, memory, call, number).end())
+        wake = builder.compiled(
+            lambda function, _: _Writer(function, memory, call, number).end(), is_kept=False
+        )
         self._end = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(wake)
         self._threads: list[threading.Thread] = []
         atexit.register(self.close)

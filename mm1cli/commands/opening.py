@@ -48,6 +48,12 @@ def cache_root(settings: Settings) -> Path:
     """Where extracted texts and contexts are kept."""
     if settings.cache_dir is not None:
         return Path(settings.cache_dir).expanduser()
+    return _own_cache()
+
+
+def _own_cache() -> Path:
+    """The user's, whatever a settings file says: what is run must not come from a folder that was
+    fetched, an mm1.toml in it and all."""
     import platformdirs
 
     return Path(platformdirs.user_cache_dir("mm1"))
@@ -71,6 +77,7 @@ def open_engine(
         num_tokens=num_tokens,
         is_mapped=is_mapped,
         spill_folder=cache_root(settings) / "spill",
+        code_folder=_own_cache() / "code",
         on_progress=lambda done, total: sink.progress("loading model", done, total, "bytes"),
     )
     if settings.fast:
