@@ -23,7 +23,7 @@ from llvmlite import ir
 from kernels.jit import builder
 from kernels.jit.builder import I32, I64, POINTER
 
-SPINS = 4000  # of some 20 ns, before a thread sleeps
+SPINS = 20_000  # of some 20 ns, before a thread sleeps; between two matmuls pass up to 200 us
 _PARALLEL = (POINTER, POINTER, I32, I32)  # as GOMP_parallel has them
 _CLOSED, _INSIDE, _ROOM = 1, 2, 1 << 32  # of a job's state: who is inside, who may still come
 _FUTEX = {"x86_64": 202, "aarch64": 98}  # the number of the system call

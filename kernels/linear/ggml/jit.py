@@ -13,7 +13,8 @@ dequantize_blocks.py serves.
 import ctypes
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from functools import cache
+from typing import TYPE_CHECKING, NamedTuple
 from weakref import ref
 
 import torch
@@ -42,8 +43,7 @@ _TOLERANCE = 2.0**-13
 _INT8_TOLERANCE = 2.0**-18  # beside the definition, which rounds x as well
 
 
-@dataclass(frozen=True, slots=True)
-class PackedRows:
+class PackedRows(NamedTuple):
     """`x` [M, I] rounded to integers, in one piece of memory: what it is, and where."""
 
     memory: Tensor
@@ -243,12 +243,11 @@ def _large_m_form(kind: BlockType, form: RowForm) -> RowForm:
 
 
 def _small_m(x: Tensor, weight: Prepared, out: Tensor) -> None:
-    from kernels.linear.ggml import pack_ir, stack_ir
-
+    call = _call_of(weight.form)
     num_threads = torch.get_num_threads()
     rows = (x if x.dtype == torch.float32 else x.float()).contiguous()
     packed = _room(len(x), x.shape[1], weight.form)
-    args = stack_ir.StackArgs(
+    args = call.arguments(
         rows.data_ptr(),
         *packed.addresses,
         *rows.shape,
@@ -260,10 +259,27 @@ def _small_m(x: Tensor, weight: Prepared, out: Tensor) -> None:
         weight.shape[0],
         num_threads,
         run.parallel_address(num_threads) if num_threads > 1 else 0,
-        pack_ir.compiled(weight.form),
-        stack_ir.compiled_team(),
+        call.pack,
+        call.team,
     )
-    run.run(stack_ir.compiled(), args, 1)
+    run.run(call.stack, args, 1)
+
+
+class _Call(NamedTuple):
+    """What small M is called with: functions of stack_ir.py and pack_ir.py."""
+
+    arguments: "type[stack_ir.StackArgs]"
+    stack: int
+    pack: int
+    team: int
+
+
+@cache
+def _call_of(form: RowForm) -> _Call:
+    from kernels.linear.ggml import pack_ir, stack_ir
+
+    compiled = stack_ir.compiled(), pack_ir.compiled(form), stack_ir.compiled_team()
+    return _Call(stack_ir.StackArgs, *compiled)
 
 
 def _large_m(rows: PackedRows, weight: GgmlWeight, address: int, out_stride: int) -> None:
