@@ -2,15 +2,21 @@
 
     python -m benchmarks.gguf FILE [--lengths 512 2048 8192] [--rounds 3] [--threads 2] [--busy N]
     python -m benchmarks.gguf FILE --logprobs TEXT [--float32 FILE]
+    python -m benchmarks.gguf FILE --effect TEXT [--documents FOLDER --ask QUESTION ...]
 
-Each side runs in a process of its own and the best round counts. Prefill is held against a large
-float32 product, decode (16 tokens behind the prompt) against the rate at which memory is read, both
-measured in the same run; of the file all but the embedding is read for a token. llama.cpp is the
-llama-server of xllamacpp. --busy has N other processes want a core each, as on a machine in use.
+Sides are mm1, mm1 with --fast (activations in eight bits) and llama.cpp, which is the llama-server
+of xllamacpp. Each runs in a process of its own and the best round counts. Prefill is held against a
+large float32 product, decode (16 tokens behind the prompt) against the rate at which memory is
+read, both measured in the same run; of the file all but the embedding is read for a token. --busy
+has N other processes want a core each, as on a machine in use.
 
 --logprobs compares log-probabilities over the first 400 tokens of TEXT at 13 places: mm1's and
 llama-server's on the file, each with llama-server's on the same weights as float32, which are
 written to --float32 (default: beside the file, .float32.gguf), four bytes a weight.
+
+--effect is what --fast changes: log-probabilities over the first 1,000 tokens of TEXT, of the token
+that follows and of the likeliest; with questions also the order of evidence and the answers of
+`mm1 analyze FOLDER`.
 """
 
 import argparse
@@ -29,6 +35,7 @@ from typing import Any
 from benchmarks import PEER_ENVIRONMENT, machine
 
 DECODED = 16
+EFFECT_TOKENS = 1000
 PLACES = (1, 2, 5, 10, 20, *range(50, 401, 50))
 LIKELIEST = 64
 
@@ -38,14 +45,14 @@ def token_ids(count: int, seed: int) -> list[int]:
     return [chosen.randrange(1000, 20_000) for _ in range(count)]
 
 
-def mm1(file: Path, length: int, threads: int) -> dict[str, float]:
+def mm1(file: Path, length: int, threads: int, *, fast: bool = False) -> dict[str, float]:
     begun = time.perf_counter()
     import torch
 
     from engine.context import Context
 
     torch.set_num_threads(threads)
-    model = opened(file)
+    model = opened(file, fast=fast)
     opened_s = time.perf_counter() - begun
     with torch.inference_mode():
         first = Context(model, 1024)
@@ -63,14 +70,19 @@ def mm1(file: Path, length: int, threads: int) -> dict[str, float]:
     return {"prefill": prefill, "decode": decode, "open": opened_s, "compile": compiled}
 
 
-def opened(file: Path) -> Any:  # noqa: ANN401 (a Model, which imports torch)
+def mm1_fast(file: Path, length: int, threads: int) -> dict[str, float]:
+    return mm1(file, length, threads, fast=True)
+
+
+def opened(file: Path, *, fast: bool = False) -> Any:  # noqa: ANN401 (a Model, which imports torch)
     import torch
 
     from engine.model_source import open_checkpoint, read_config
     from engine.weights import load
 
     cpu = torch.device("cpu")
-    model = load(open_checkpoint(file), read_config(file), device=cpu, dtype=torch.float32)
+    checkpoint = open_checkpoint(file, has_int8_rows=fast)
+    model = load(checkpoint, read_config(file), device=cpu, dtype=torch.float32)
     model.prepare_for_inference()
     return model
 
@@ -127,7 +139,7 @@ def asked(at: str, body: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-SIDES = {"mm1": mm1, "llama.cpp": llama}
+SIDES = {"mm1": mm1, "mm1 --fast": mm1_fast, "llama.cpp": llama}
 
 
 def limits(file: Path, threads: int) -> tuple[float, float]:
@@ -171,11 +183,14 @@ def speeds(file: Path, lengths: Sequence[int], num_rounds: int, threads: int) ->
                 f"decode {decode:5.1f} ({decode / best_decode:4.0%})  open {opened_s:.1f} s, first "
                 f"tokens {compiled:.1f} s  {memory:.2f} GB"
             )
-        ratios = [
-            max(one[key] for one in rounds["mm1"]) / max(one[key] for one in rounds["llama.cpp"])
-            for key in ("prefill", "decode")
-        ]
-        print(f"{length:>6} mm1 : llama.cpp  prefill {ratios[0]:.2f}  decode {ratios[1]:.2f}")
+        for name in ("mm1", "mm1 --fast"):
+            ratios = [
+                max(one[key] for one in rounds[name]) / max(one[key] for one in rounds["llama.cpp"])
+                for key in ("prefill", "decode")
+            ]
+            print(
+                f"{length:>6} {name} : llama.cpp  prefill {ratios[0]:.2f}  decode {ratios[1]:.2f}"
+            )
 
 
 def logprobs(file: Path, text: Path, as_float32: Path, threads: int) -> None:
@@ -210,6 +225,52 @@ def logprobs(file: Path, text: Path, as_float32: Path, threads: int) -> None:
     for name, found in off.items():
         print(f"{name:<10} off by {max(found):.1e} at most, from the same weights as float32")
     print(f"the likeliest token of mm1 is that of float32 at {num_same} of {len(places)} places")
+
+
+def effect(file: Path, text: Path, threads: int) -> None:
+    """Prints what --fast changes in log-probabilities; both sides read in one chunk."""
+    import torch
+
+    from engine.context import Context
+    from engine.tokenizer import Tokenizer
+
+    torch.set_num_threads(threads)
+    ids = Tokenizer(file).encode(text.read_text(encoding="utf-8"))[:EFFECT_TOKENS]
+    rows = []
+    with torch.inference_mode():
+        for fast in (False, True):
+            model = opened(file, fast=fast)
+            chunks = Context(model, EFFECT_TOKENS).chunks(ids)
+            logits = torch.cat([model.logits(hidden) for _, hidden in chunks])
+            rows.append(logits.double().log_softmax(-1))
+    exact, fast_rows = rows
+    following = torch.tensor(ids[1:])[:, None]
+    most, likeliest_ids = exact.max(dim=-1, keepdim=True)
+    for name, off in (
+        ("token that follows", (fast_rows - exact)[:-1].gather(1, following)),
+        ("likeliest token", fast_rows.gather(1, likeliest_ids) - most),
+    ):
+        print(f"{name}: off by {off.abs().mean():.4f} on average, {off.abs().max():.3f} at most")
+    same = (fast_rows.argmax(-1) == likeliest_ids[:, 0]).double().mean()
+    kl = (exact.exp() * (exact - fast_rows)).sum(-1).mean()
+    nll = [-one[:-1].gather(1, following).mean() for one in rows]
+    print(f"{len(ids)} tokens: the likeliest the same at {same:.1%}, KL {kl:.1e} nats,")
+    print(f"nats of the text {nll[0]:.4f} without, {nll[1]:.4f} with")
+
+
+def effect_on_answers(file: Path, documents: Path, questions: Sequence[str]) -> None:
+    """Prints for each question whether evidence and answer are the same with --fast."""
+    command = [sys.executable, "-m", "mm1cli", "analyze", str(documents), "--model", str(file)]
+    command += ["--json", "--no-cache", *(word for text in questions for word in ("--ask", text))]
+    told = []
+    for more in ((), ("--fast",)):
+        done = subprocess.run([*command, *more], capture_output=True, text=True, check=True)
+        told.append(json.loads(done.stdout)["answers"])
+    for question, exact, fast in zip(questions, *told, strict=True):
+        orders = [[(one["path"], one["start"]) for one in a["citations"]] for a in (exact, fast)]
+        print(f"{question}: evidence {'the same' if orders[0] == orders[1] else orders}")
+        answers = [exact["answer"], fast["answer"]]
+        print(f"  answer {'the same' if answers[0] == answers[1] else ''}: {answers}")
 
 
 def likeliest(at: str, ids: Sequence[int]) -> dict[int, float]:
@@ -254,6 +315,9 @@ def main() -> None:
     parser.add_argument("--busy", type=int, default=0)
     parser.add_argument("--logprobs", type=Path)
     parser.add_argument("--float32", type=Path)
+    parser.add_argument("--effect", type=Path)
+    parser.add_argument("--documents", type=Path)
+    parser.add_argument("--ask", nargs="+", default=[])
     parser.add_argument("--side", choices=SIDES)
     arguments = parser.parse_args()
     file, threads = arguments.file, arguments.threads
@@ -261,6 +325,11 @@ def main() -> None:
         found = SIDES[arguments.side](file, arguments.lengths[0], threads)
         print(json.dumps(found | {"memory": machine.peak_bytes() / 1e9}), flush=True)
         os._exit(0)
+    if arguments.effect is not None:
+        effect(file, arguments.effect, threads)
+        if arguments.ask:
+            effect_on_answers(file, arguments.documents, arguments.ask)
+        return
     if arguments.logprobs is None:
         with busy(arguments.busy):
             speeds(file, arguments.lengths, arguments.rounds, threads)

@@ -22,6 +22,7 @@ from engine.errors import (
     TokenizerError,
 )
 from engine.protocols import (
+    FAST,
     BuildResult,
     Capabilities,
     Constraint,
@@ -46,6 +47,7 @@ from engine.protocols import (
 from engine.selection import MOST_TOKENS, Selection
 
 __all__ = [
+    "FAST",
     "MOST_TOKENS",
     "BuildResult",
     "Capabilities",
@@ -108,9 +110,11 @@ def open_engine(
     threads: int | None = None,
     kv: str | None = None,
     selection: Selection | None = None,
+    fast: bool = False,
     num_tokens: int = 0,
     is_mapped: bool = False,
     spill_folder: Path | None = None,
+    code_folder: Path | None = None,
     on_progress: OnProgress | None = None,
 ) -> Engine:
     """The model in the folder `model`; see `engine.engine.Engine`. Raises EngineError."""
@@ -123,9 +127,11 @@ def open_engine(
         threads=threads,
         kv=kv,
         selection=selection,
+        fast=fast,
         num_tokens=num_tokens,
         is_mapped=is_mapped,
         spill_folder=spill_folder,
+        code_folder=code_folder,
         on_progress=on_progress,
     )
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from engine import protocols
 from engine.errors import EngineError, TokenizerError
 from engine.model_source import is_gguf, open_checkpoint, raw_config, read_config
-from engine.protocols import Capabilities, ContextPlan, IoStats, Quotes
+from engine.protocols import FAST, Capabilities, ContextPlan, IoStats, Quotes
 from engine.selection import Selection, selecting
 from engine.tokenizer import Tokenizer
 
@@ -41,7 +41,9 @@ class Engine:
     while it grows, is planned first (`placement`) and refused if it cannot be done. Several devices
     ("cuda:0,cuda:1") share the layers; "cuda" is the first GPU, or all where that is too small.
     Keys and values are kept in `kv`: int8, or the dtype of the matmuls, as without it. With
-    `selection` documents are read by windows, and the question selects what it sees of them.
+    `selection` documents are read by windows, and the question selects what it sees of them. With
+    `fast` what is multiplied with a GGUF file's blocks is rounded to eight bits; `is_fast` says
+    whether there are any, and `fingerprint` says so, too.
     `on_progress` gets bytes loaded and in all. `fingerprint` is a hash of config, tensor index and
     tokenizer: engines with the same one read and write alike.
     `dtype_reason` says why matmuls run in the dtype they run in. Raises EngineError in one line
@@ -50,7 +52,7 @@ class Engine:
     Weights that do not fit stay on disk, and layers are read when they are reached. What memory is
     left keeps those used again soonest; `pool_bytes` asks for so much, whatever the plan says.
     `spill_folder` may hold the hidden states of a long context while it is read; nothing stays
-    there.
+    there. In `code_folder` compiled functions are kept, so that the next start is sooner.
     """
 
     def __init__(
@@ -62,10 +64,12 @@ class Engine:
         threads: int | None = None,
         kv: str | None = None,
         selection: Selection | None = None,
+        fast: bool = False,
         num_tokens: int = 0,
         is_mapped: bool = False,
         pool_bytes: int | None = None,
         spill_folder: Path | None = None,
+        code_folder: Path | None = None,
         on_progress: Callable[[int, int], None] | None = None,
     ) -> None:
         import torch
@@ -75,9 +79,12 @@ class Engine:
         from engine.pipeline_parallel import devices
         from engine.placement.weight_bytes import fp16_copies_bytes
         from engine.store.manifest import INT8_KV
+        from kernels.jit import object_cache
 
         if threads is not None:
             torch.set_num_threads(threads)
+        if code_folder is not None:
+            object_cache.keep_in(code_folder)
         self.directory = directory
         self.chunk_tokens = chunk_tokens
         self.config = read_config(directory)
@@ -106,8 +113,11 @@ class Engine:
                 f"{_name(dtype)} or {INT8_KV}"
             )
         self._dtype, self._places, self._shares = dtype, places, device != "cuda"
-        checkpoint = open_checkpoint(directory)
+        checkpoint = open_checkpoint(directory, has_int8_rows=fast)
+        self.is_fast = fast and bool(self.config.quantization.blocks)
         self.fingerprint = _fingerprint(directory, checkpoint.fingerprint())
+        if self.is_fast:
+            self.fingerprint += FAST
         if place.type == "cpu":
             placement.trim_malloc()
         self._precision = placement.stored_precision(checkpoint, self.config)

@@ -104,7 +104,9 @@ class Model(nn.Module):
         self._embeds_blocks = form_of("embed.weight") is Form.BLOCKS
         head = "embed.weight" if is_tied else "head.weight"
         self._head_is_blocks = form_of(head) is Form.BLOCKS
-        self.embed = nn.Embedding(config.vocab_size, config.hidden_size)
+        # Drawing numbers where there is no data makes torch load its compiler: two seconds.
+        rows = torch.empty(config.vocab_size, config.hidden_size)
+        self.embed = nn.Embedding(config.vocab_size, config.hidden_size, _weight=rows)
         self.layers = nn.ModuleList(Layer(config, index) for index in range(config.num_layers))
         self.norm = RMSNorm(config.hidden_size, config.norm_eps)
         self.head = Head(config, self.embed)

@@ -53,8 +53,11 @@ def precision_of(model: Path) -> str | None:
     return dtype if isinstance(dtype, str) else None
 
 
-def open_checkpoint(model: Path) -> "Checkpoint":
-    """The tensors of `model`. Raises CheckpointError or GgufError."""
+def open_checkpoint(model: Path, *, has_int8_rows: bool = False) -> "Checkpoint":
+    """The tensors of `model`; for `has_int8_rows` see `GgufCheckpoint`, others have none.
+
+    Raises CheckpointError or GgufError.
+    """
     from engine.checkpoint import Checkpoint
 
     if not is_gguf(model):
@@ -62,7 +65,7 @@ def open_checkpoint(model: Path) -> "Checkpoint":
     from engine.gguf.checkpoint import GgufCheckpoint
 
     with _errors_of(model):
-        return GgufCheckpoint(model)
+        return GgufCheckpoint(model, has_int8_rows=has_int8_rows)
 
 
 @contextmanager

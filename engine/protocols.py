@@ -10,6 +10,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias, TypeVar
 
+FAST = "-fast"  # ends a fingerprint where matmuls take activations in eight bits
 NO_KV = "none"  # of a saved context: no layer has keys and values
 
 OnProgress = Callable[[int, int], None]
@@ -258,6 +259,11 @@ class SavedContext:
     def kv_dtype(self) -> str | None:
         """What `open_engine` takes as `kv` to open it."""
         return None if self.kv == NO_KV else self.kv
+
+    @property
+    def is_fast(self) -> bool:
+        """What `open_engine` takes as `fast` to open it."""
+        return self.fingerprint.endswith(FAST)
 
 
 @dataclass(slots=True)

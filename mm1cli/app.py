@@ -54,6 +54,7 @@ def analyze(
     threads: o.Threads = None,
     chunk_tokens: o.ChunkTokens = None,
     kv: o.Kv = None,
+    fast: o.Fast = None,
     max_tokens: o.MaxTokens = None,
     temperature: o.Temperature = None,
     top_p: o.TopP = None,
@@ -119,6 +120,7 @@ def review(
     device: o.Device = None,
     threads: o.Threads = None,
     chunk_tokens: o.ChunkTokens = None,
+    fast: o.Fast = None,
     max_tokens: o.MaxTokens = None,
     temperature: o.Temperature = None,
     top_p: o.TopP = None,
@@ -245,6 +247,7 @@ def build_context(
     threads: o.Threads = None,
     chunk_tokens: o.ChunkTokens = None,
     kv: o.Kv = None,
+    fast: o.Fast = None,
     as_json: o.Json = False,
     quiet: o.Quiet = None,
 ) -> None:

@@ -52,6 +52,14 @@ Kv = Annotated[
         rich_help_panel=_MODEL,
     ),
 ]
+Fast = Annotated[
+    bool | None,
+    typer.Option(
+        "--fast",
+        help="Multiply with a GGUF file's weights in eight bits: sooner, a little less exact.",
+        rich_help_panel=_MODEL,
+    ),
+]
 ContextTokens = Annotated[
     int | None,
     typer.Option(help="Largest context. \\[what the model knows]", rich_help_panel=_READING),

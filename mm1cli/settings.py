@@ -117,6 +117,8 @@ class Settings:
     chunk_tokens: int = _whole(1024, 1, 65_536)
     # What keys and values are kept in; None is the dtype the model computes in.
     kv: str | None = _setting(None, _Allowed(str, "float32 or int8", choices=("float32", "int8")))
+    # Whether what is multiplied with a GGUF file's blocks is rounded to eight bits.
+    fast: bool = _switch()
     # A cap on the context; None is what the model was trained on.
     context_tokens: int | None = _whole(None, 1, 2**31 - 1)
     max_tokens: int = _whole(256, 1, 2**31 - 1)

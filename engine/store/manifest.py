@@ -16,6 +16,7 @@ import numpy as np
 
 from engine import authentic
 from engine.errors import StoreError
+from engine.protocols import FAST
 from engine.protocols import NO_KV as NO_KV
 from engine.store import checked_json
 from engine.store.checked_json import checked_hash, checked_int
@@ -52,6 +53,8 @@ class Compatibility:
     def differs_in(self, other: "Compatibility") -> str:
         """Why a context of `other` cannot be used, in words; "" if it can."""
         if self.fingerprint != other.fingerprint:
+            if other.fingerprint.removesuffix(FAST) == self.fingerprint.removesuffix(FAST):
+                return f"made with{'' if other.fingerprint.endswith(FAST) else 'out'} --fast"
             return f"made by another model ({other.fingerprint[:12]}, not {self.fingerprint[:12]})"
         if self.chunk_tokens != other.chunk_tokens:
             return f"made in chunks of {other.chunk_tokens:,} tokens, not {self.chunk_tokens:,}"

@@ -1,4 +1,4 @@
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 import torch
@@ -12,11 +12,13 @@ from kernels.ggml.dequantize import dequantize
 class GgmlWeight:
     """Blocks of one kind: `packed` [..., O, row bytes] uint8, at any address.
 
-    Raises ValueError if rows are no whole number of blocks.
+    With `has_int8_rows` what is multiplied with it is rounded to eight bits first: see
+    kernels/linear/int8_rows.py. Raises ValueError if rows are no whole number of blocks.
     """
 
     type: BlockType
     packed: Tensor
+    has_int8_rows: bool = False
 
     def __post_init__(self) -> None:
         row_bytes = self.packed.shape[-1]
@@ -41,11 +43,11 @@ class GgmlWeight:
 
     def __getitem__(self, index: int | slice) -> Self:
         """Some of the first axis: one expert, or some rows. Shares memory."""
-        return type(self)(self.type, self.packed[index])
+        return replace(self, packed=self.packed[index])
 
     def view(self, *leading: int) -> Self:
         """The same rows under other leading axes: [*leading, I]. Shares memory."""
-        return type(self)(self.type, self.packed.view(*leading, -1))
+        return replace(self, packed=self.packed.view(*leading, -1))
 
     def to(self, device: torch.device) -> Self:
-        return type(self)(self.type, self.packed.to(device))
+        return replace(self, packed=self.packed.to(device))

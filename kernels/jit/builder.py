@@ -2,7 +2,7 @@
 
 What an optimiser makes of loops differs from version to version; here it may only choose registers
 and order instructions. llvmlite, the part of Numba that wraps LLVM, compiles in this process, in
-about a tenth of a second a function: nothing is kept on disk.
+some tenths of a second a function; object_cache.py can keep what came of it.
 """
 
 import math
@@ -11,8 +11,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import llvmlite
 import llvmlite.binding as llvm
 from llvmlite import ir
+
+from kernels.jit import object_cache
 
 LANES = 16
 
@@ -35,12 +38,14 @@ def compiled(
     *,
     unrolls: bool = True,
     arguments: Sequence[ir.Type] = (POINTER,),
+    is_kept: bool = True,
 ) -> int:
     """The address of the function that `write` writes, which takes `arguments`, for this processor.
 
     `write` is told whether there are 32 registers of 16 lanes. Without `unrolls` loops stay as they
-    are written: what is accumulated in each turn stays in registers. Raises RuntimeError if LLVM
-    cannot, and where it would have to call functions, as the processor lacks an instruction.
+    are written: what is accumulated in each turn stays in registers. What has addresses of this
+    process in it must not be kept on disk (object_cache.py). Raises RuntimeError if LLVM cannot,
+    and where it would have to call functions, as the processor lacks an instruction.
     """
     features, needed = llvm.get_host_cpu_features(), _NEEDED.get(platform.machine().lower())
     if needed is None or not all(features.get(name) for name in needed):
@@ -51,17 +56,30 @@ def compiled(
         cpu=llvm.get_host_cpu_name(), features=features.flatten(), opt=3
     )
     has_many_registers = bool(features.get("avx512f"))
-    module = optimised(
-        lambda function: write(function, has_many_registers),
-        machine,
-        unrolls=unrolls,
-        arguments=arguments,
-    )
-    engine = llvm.create_mcjit_compiler(module, machine)
+    text = written(lambda function: write(function, has_many_registers), arguments)
+    name = object_cache.name_of(text, str(unrolls), *_compiler(features))
+    if is_kept and (known := object_cache.load(name)) is not None:
+        engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine)
+        engine.add_object_file(llvm.ObjectFileRef.from_data(known))
+    else:
+        engine = llvm.create_mcjit_compiler(_optimised(text, machine, unrolls), machine)
+        if is_kept:
+            engine.set_object_cache(notify_func=lambda _, code: object_cache.save(name, code))
     engine.finalize_object()
     _ENGINES.append(engine)
     address: int = engine.get_function_address(_NAME)
     return address
+
+
+def _compiler(features: llvm.FeatureMap) -> tuple[str, ...]:
+    """All beside a function's text that decides what it is compiled to."""
+    versions = (llvmlite.__version__, str(llvm.llvm_version_info))
+    return llvm.get_default_triple(), llvm.get_host_cpu_name(), features.flatten(), *versions
+
+
+def host_has(feature: str) -> bool:
+    """Whether this processor has what LLVM calls `feature`."""
+    return bool(llvm.get_host_cpu_features().get(feature))
 
 
 def optimised(
@@ -71,9 +89,18 @@ def optimised(
     unrolls: bool = True,
     arguments: Sequence[ir.Type] = (POINTER,),
 ) -> llvm.ModuleRef:
+    return _optimised(written(write, arguments), machine, unrolls)
+
+
+def written(write: Callable[[ir.Function], None], arguments: Sequence[ir.Type]) -> str:
+    """A module of one function, as text."""
     module = ir.Module()
     write(ir.Function(module, ir.FunctionType(ir.VoidType(), arguments), _NAME))
-    parsed = llvm.parse_assembly(str(module))
+    return str(module)
+
+
+def _optimised(text: str, machine: llvm.TargetMachine, unrolls: bool) -> llvm.ModuleRef:
+    parsed = llvm.parse_assembly(text)
     options = llvm.create_pipeline_tuning_options(speed_level=2)
     options.loop_vectorization = options.slp_vectorization = False
     options.loop_unrolling = unrolls

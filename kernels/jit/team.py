@@ -23,7 +23,7 @@ from llvmlite import ir
 from kernels.jit import builder
 from kernels.jit.builder import I32, I64, POINTER
 
-SPINS = 4000  # of some 20 ns, before a thread sleeps
+SPINS = 20_000  # of some 20 ns, before a thread sleeps; between two matmuls pass up to 200 us
 _PARALLEL = (POINTER, POINTER, I32, I32)  # as GOMP_parallel has them
 _CLOSED, _INSIDE, _ROOM = 1, 2, 1 << 32  # of a job's state: who is inside, who may still come
 _FUTEX = {"x86_64": 202, "aarch64": 98}  # the number of the system call
@@ -57,10 +57,15 @@ class Team:
         self.address = builder.compiled(
             lambda function, _: _Writer(function, memory, call, number).parallel(),
             arguments=_PARALLEL,
+            is_kept=False,
         )
-        work = builder.compiled(lambda function, _: _Writer(function, memory, call, number).work())
+        work = builder.compiled(
+            lambda function, _: _Writer(function, memory, call, number).work(), is_kept=False
+        )
         self._work = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(work)
-        wake = builder.compiled(lambda function, _: _Writer(function, memory, call, number).end())
+        wake = builder.compiled(
+            lambda function, _: _Writer(function, memory, call, number).end(), is_kept=False
+        )
         self._end = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(wake)
         self._threads: list[threading.Thread] = []
         atexit.register(self.close)

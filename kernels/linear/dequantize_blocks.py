@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from kernels.ggml import GgmlWeight
-from kernels.linear import dense
+from kernels.linear import dense, int8_rows
 from kernels.linear.dequantize_int4 import dequantize_int4
 from kernels.quantized import Int4Weight, Int8Weight, IntWeight
 
@@ -22,7 +22,8 @@ def linear(x: Tensor, weight: IntWeight | GgmlWeight) -> Tensor:
         codes_product: Tensor = torch._weight_int8pack_mm(x.contiguous(), weight.codes, unit)
         return (codes_product * weight.scales).to(x.dtype)
     num_out, width = weight.shape
-    wide = x.float()
+    has_int8_rows = isinstance(weight, GgmlWeight) and weight.has_int8_rows
+    wide = int8_rows.rounded(x).float() if has_int8_rows else x.float()
     out = wide.new_empty(len(x), num_out)
     num_rows = max(1, min(_BLOCK_ELEMENTS // width, num_out))
     block = wide.new_empty(num_rows if isinstance(weight, Int4Weight) else 0, width)

@@ -45,7 +45,9 @@ def run(folder: Path, texts: Sequence[str], settings: Settings, sink: Sink) -> N
     token_ids = saved_tokens(folder)
     content = saved_attachment(folder, corpus_file.NAME)
     # What the context was made with is no choice any more, whatever mm1.toml says for new ones.
-    settings = replace(settings, chunk_tokens=saved.chunk_tokens, kv=saved.kv_dtype)
+    settings = replace(
+        settings, chunk_tokens=saved.chunk_tokens, kv=saved.kv_dtype, fast=saved.is_fast
+    )
     name = corpus_file.model_of(content)
     sink.init(RunInfo("ask", name))
     model = ensure_model(

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from engine import api
-from engine.api import Engine, Selection
+from engine.api import FAST, Engine, Selection
 from mm1cli.answering.context_cache import GB, ContextCache
 from mm1cli.answering.context_source import CachedContext
 from mm1cli.ingest.corpus import Document
@@ -14,6 +14,9 @@ from mm1cli.models import library
 from mm1cli.models.default import AUTO, choose
 from mm1cli.settings import Settings
 from mm1cli.sink import RunInfo, Sink
+
+_FAST = "--fast: matmuls take activations in eight bits; numbers differ a little from those without"
+_NOT_FAST = "--fast changes nothing here: it is for models that run from a GGUF file's own blocks"
 
 
 def begin(command: str, settings: Settings, sink: Sink) -> Settings:
@@ -48,6 +51,12 @@ def cache_root(settings: Settings) -> Path:
     """Where extracted texts and contexts are kept."""
     if settings.cache_dir is not None:
         return Path(settings.cache_dir).expanduser()
+    return _own_cache()
+
+
+def _own_cache() -> Path:
+    """The user's, whatever a settings file says: what is run must not come from a folder that was
+    fetched, an mm1.toml in it and all."""
     import platformdirs
 
     return Path(platformdirs.user_cache_dir("mm1"))
@@ -74,18 +83,23 @@ def open_engine(
     selection: Selection | None = None,
 ) -> Engine:
     """For `num_tokens`, `is_mapped` and `selection` see `engine.engine.Engine`."""
-    return api.open_engine(
+    engine = api.open_engine(
         model,
         device=settings.device,
         chunk_tokens=settings.chunk_tokens,
         threads=settings.threads,
         kv=settings.kv,
         selection=selection,
+        fast=settings.fast,
         num_tokens=num_tokens,
         is_mapped=is_mapped,
         spill_folder=cache_root(settings) / "spill",
+        code_folder=_own_cache() / "code",
         on_progress=lambda done, total: sink.progress("loading model", done, total, "bytes"),
     )
+    if settings.fast:
+        sink.note(_FAST if engine.fingerprint.endswith(FAST) else _NOT_FAST)
+    return engine
 
 
 def selected_note(manifest: Manifest, engine: Engine, settings: Settings) -> str:

@@ -7,6 +7,8 @@ measured has none: another file of the same name is another model.
 from dataclasses import dataclass
 from typing import Final
 
+from engine.api import FAST
+
 
 @dataclass(frozen=True, slots=True)
 class Ability:
@@ -55,5 +57,5 @@ _BY_FINGERPRINT = {one.fingerprint: one for one in ABILITIES}
 
 
 def measured(fingerprint: str) -> Ability | None:
-    """`fingerprint` is `Engine.fingerprint`."""
-    return _BY_FINGERPRINT.get(fingerprint)
+    """`fingerprint` is `Engine.fingerprint`; --fast changes too little to be measured by itself."""
+    return _BY_FINGERPRINT.get(fingerprint.removesuffix(FAST))

@@ -318,7 +318,9 @@ def test_other_processors_have_every_instruction_it_takes(
 def test_rows_are_packed_by_what_every_processor_has(instructions_of):
     from kernels.linear.ggml import pack_ir
 
-    assert any(name.startswith(("vfmadd", "fmla")) for name in instructions_of(pack_ir.write))
+    for form in jit.RowForm:
+        found = instructions_of(lambda function, form=form: pack_ir.write(function, form))
+        assert any(name.startswith(("vfmadd", "fmla")) for name in found)
 
 
 @pytest.mark.parametrize("kind", TYPES)

@@ -12,8 +12,9 @@ dequantize_blocks.py serves.
 
 import ctypes
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import TYPE_CHECKING, NamedTuple
 from weakref import ref
 
 import torch
@@ -23,7 +24,8 @@ from kernels import gradients
 from kernels.ggml import BlockType, GgmlWeight
 from kernels.ggml.random import random_weight
 from kernels.jit import run
-from kernels.linear import dequantize_blocks
+from kernels.linear import dequantize_blocks, naive
+from kernels.linear.ggml.row_form import RowForm
 from kernels.quantized import BlockWeight, StackedWeight, Weight
 
 if TYPE_CHECKING:
@@ -38,21 +40,22 @@ _PARALLEL_ELEMENTS = 2**15  # of x, from which on more threads than one pack it,
 _MOST_COLUMNS = 2**17  # whose scales are on each thread's stack
 _BEYOND_BYTES = 32  # small_m_ir.py reads scales of x in vectors
 _TOLERANCE = 2.0**-13
+_INT8_TOLERANCE = 2.0**-18  # beside the definition, which rounds x as well
 
 
-@dataclass(frozen=True, slots=True)
-class PackedRows:
-    """`x` [M, I] rounded to int16, in one piece of memory: what it is, and where."""
+class PackedRows(NamedTuple):
+    """`x` [M, I] rounded to integers, in one piece of memory: what it is, and where."""
 
     memory: Tensor
     num_rows: int
     width: int
+    form: RowForm
 
     @property
     def addresses(self) -> tuple[int, int, int, int]:
         """Of codes, scales, sums of 32 columns and sums of 16: see `pack_ir.PackArgs`."""
         codes = self.memory.data_ptr()
-        scales = codes + 2 * self.num_rows * self.width
+        scales = codes + self.form.num_bytes * self.num_rows * self.width
         sums = scales + self.num_rows * self.width // 8
         return codes, scales, sums, sums + self.num_rows * self.width // 8
 
@@ -65,6 +68,7 @@ class Prepared:
     others: tuple[tuple[Weight, int, int], ...]  # served elsewhere: first column, and behind it
     parts: "ctypes.Array[stack_ir.Part]"  # of each of `blocks`
     shape: tuple[int, int]
+    form: RowForm  # of x at small M
 
 
 _PREPARED: dict[int, tuple["ref[BlockWeight]", Prepared]] = {}  # by id, while the weight lives
@@ -86,38 +90,60 @@ def supports_weight(weight: GgmlWeight) -> bool:
     packed, kind = weight.packed, weight.type
     is_known = packed.is_cpu and packed.is_contiguous() and packed.dim() == 2
     most_bytes = _MOST_COLUMNS // kind.elements * kind.num_bytes
-    return is_known and packed.shape[1] <= most_bytes and is_usable(kind)
+    if not is_known or packed.shape[1] > most_bytes:
+        return False
+    return (weight.has_int8_rows and multiplies_bytes(kind)) or is_usable(kind)
 
 
-def pack(x: Tensor) -> PackedRows:
+def pack(x: Tensor, form: RowForm = RowForm.INT16) -> PackedRows:
     """`x` [M, I], I a multiple of 32."""
     from kernels.linear.ggml import pack_ir
 
     rows = (x if x.dtype == torch.float32 else x.float()).contiguous()
-    packed = _room(*rows.shape)
+    packed = _room(len(x), x.shape[1], form)
     args = pack_ir.PackArgs(rows.data_ptr(), *packed.addresses, *rows.shape, 1, 0)
     num_threads = None if rows.numel() >= _PARALLEL_ELEMENTS else 1
-    run.run(pack_ir.compiled(), args, num_threads)
+    run.run(pack_ir.compiled(form), args, num_threads)
     return packed
 
 
-def _room(num_rows: int, width: int) -> PackedRows:
-    num_bytes = num_rows * (2 * width + width // 2) + _BEYOND_BYTES
-    return PackedRows(torch.empty(num_bytes, dtype=torch.uint8), num_rows, width)
+def _room(num_rows: int, width: int, form: RowForm) -> PackedRows:
+    num_bytes = num_rows * (form.num_bytes * width + width // 2) + _BEYOND_BYTES
+    return PackedRows(torch.empty(num_bytes, dtype=torch.uint8), num_rows, width, form)
 
 
 @run.probed
 def is_usable(kind: BlockType) -> Iterator[run.Check]:
-    """Whether weights of `kind` can be multiplied, at small M and at large."""
-    generator = torch.Generator().manual_seed(0)
-    width = 512 if kind.elements == 256 else 352
-    weight = random_weight(kind, _LANES + 5, width, generator)
+    """Whether weights of `kind` can be multiplied with int16, at small M and at large."""
+    weight = _probe(kind)
     for num_rows in (7, SMALL_M + 5):
-        x = torch.randn(num_rows, width, generator=generator)
+        x = _probe_rows(num_rows, weight)
         got = _matmul(x, weight)
         yield got, x.double() @ weight.dequantize(torch.float64).T, _TOLERANCE
         if num_rows <= SMALL_M:
             yield got, torch.cat([_matmul(row[None], weight) for row in x]), 0.0
+
+
+@run.probed
+def multiplies_bytes(kind: BlockType) -> Iterator[run.Check]:
+    """Whether weights of `kind` can be multiplied with int8, at small M and at large."""
+    weight = replace(_probe(kind), has_int8_rows=True)
+    found = _prepare((weight,), RowForm.INT8)
+    for num_rows in (7, SMALL_M + 5):
+        x = _probe_rows(num_rows, weight)
+        got = _multiply(x, found)
+        yield got, naive.linear(x, weight), _INT8_TOLERANCE
+        if num_rows <= SMALL_M:
+            yield got, torch.cat([_multiply(row[None], found) for row in x]), 0.0
+
+
+def _probe(kind: BlockType) -> GgmlWeight:
+    width = 512 if kind.elements == 256 else 352
+    return random_weight(kind, _LANES + 5, width, torch.Generator().manual_seed(0))
+
+
+def _probe_rows(num_rows: int, weight: GgmlWeight) -> Tensor:
+    return torch.randn(num_rows, weight.shape[1], generator=torch.Generator().manual_seed(1))
 
 
 def _matmul(x: Tensor, weight: GgmlWeight) -> Tensor:
@@ -145,22 +171,35 @@ def prepared(weight: BlockWeight) -> Prepared:
     known = _PREPARED.get(name)
     if known is not None and known[0]() is weight:
         return known[1]
-    made = _prepare((weight,) if isinstance(weight, GgmlWeight) else weight.parts)
+    parts = (weight,) if isinstance(weight, GgmlWeight) else weight.parts
+    made = _prepare(parts, _form_of(parts))
     _PREPARED[name] = ref(weight, lambda _: forget(name, None)), made
     return made
 
 
-def _prepare(weights: tuple[Weight, ...]) -> Prepared:
-    from kernels.linear.ggml import small_m_ir, stack_ir
+def _form_of(weights: tuple[Weight, ...]) -> RowForm:
+    """What x is rounded to for all of them at small M. Raises ValueError if they differ in it."""
+    blocks = [weight for weight in weights if isinstance(weight, GgmlWeight)]
+    if len({weight.has_int8_rows for weight in blocks}) > 1:
+        raise ValueError("stacked weights: some with rows in int8, some not")
+    if not blocks[0].has_int8_rows:
+        return RowForm.INT16
+    has_bytes = all(multiplies_bytes(weight.type) for weight in blocks)
+    return RowForm.INT8 if has_bytes else RowForm.INT8_IN_INT16
+
+
+def _prepare(weights: tuple[Weight, ...], form: RowForm) -> Prepared:
+    from kernels.linear.ggml import small_m_int8_ir, small_m_ir, stack_ir
     from kernels.linear.ggml.unpack_ir import FORMATS
 
+    module = small_m_int8_ir if form is RowForm.INT8 else small_m_ir
     blocks, others, parts, start = [], [], [], 0
     for weight in weights:
         num_out, width = weight.shape
         if isinstance(weight, GgmlWeight) and (len(weights) == 1 or supports_weight(weight)):
             row_bytes = weight.packed.shape[1]
             part = stack_ir.Part(
-                small_m_ir.compiled(weight.type),
+                module.compiled(weight.type),
                 FORMATS[weight.type].group == 16,
                 weight.packed.data_ptr(),
                 num_out,
@@ -168,13 +207,13 @@ def _prepare(weights: tuple[Weight, ...]) -> Prepared:
                 4 * start,
             )
             # Not the weight itself, which would keep it alive.
-            blocks.append((GgmlWeight(weight.type, weight.packed), start))
+            blocks.append((replace(weight), start))
             parts.append(part)
         else:
             others.append((weight, start, start + num_out))
         start += num_out
     array = (stack_ir.Part * len(parts))(*parts)
-    return Prepared(tuple(blocks), tuple(others), array, (start, width))
+    return Prepared(tuple(blocks), tuple(others), array, (start, width), form)
 
 
 def _multiply(x: Tensor, weight: Prepared) -> Tensor:
@@ -186,19 +225,29 @@ def _multiply(x: Tensor, weight: Prepared) -> Tensor:
     if num_rows <= SMALL_M:
         _small_m(x, weight, out)
     else:
-        rows = pack(x)
+        packed: dict[RowForm, PackedRows] = {}
         for blocks, first in weight.blocks:
-            _large_m(rows, blocks, out.data_ptr() + 4 * first, out.shape[1])
+            form = _large_m_form(blocks.type, weight.form)
+            if form not in packed:
+                packed[form] = pack(x, form)
+            _large_m(packed[form], blocks, out.data_ptr() + 4 * first, out.shape[1])
     return out
 
 
-def _small_m(x: Tensor, weight: Prepared, out: Tensor) -> None:
-    from kernels.linear.ggml import pack_ir, stack_ir
+def _large_m_form(kind: BlockType, form: RowForm) -> RowForm:
+    """Where signed codes are multiplied as bytes each product costs more than one of int16 does."""
+    from kernels.linear.ggml import bytes_ir
 
+    is_signed = form is RowForm.INT8 and not bytes_ir.BYTE_FORMATS[kind].largest
+    return RowForm.INT8_IN_INT16 if is_signed else form
+
+
+def _small_m(x: Tensor, weight: Prepared, out: Tensor) -> None:
+    call = _call_of(weight.form)
     num_threads = torch.get_num_threads()
     rows = (x if x.dtype == torch.float32 else x.float()).contiguous()
-    packed = _room(*rows.shape)
-    args = stack_ir.StackArgs(
+    packed = _room(len(x), x.shape[1], weight.form)
+    args = call.arguments(
         rows.data_ptr(),
         *packed.addresses,
         *rows.shape,
@@ -210,22 +259,41 @@ def _small_m(x: Tensor, weight: Prepared, out: Tensor) -> None:
         weight.shape[0],
         num_threads,
         run.parallel_address(num_threads) if num_threads > 1 else 0,
-        pack_ir.compiled(),
-        stack_ir.compiled_team(),
+        call.pack,
+        call.team,
     )
-    run.run(stack_ir.compiled(), args, 1)
+    run.run(call.stack, args, 1)
+
+
+class _Call(NamedTuple):
+    """What small M is called with: functions of stack_ir.py and pack_ir.py."""
+
+    arguments: "type[stack_ir.StackArgs]"
+    stack: int
+    pack: int
+    team: int
+
+
+@cache
+def _call_of(form: RowForm) -> _Call:
+    from kernels.linear.ggml import pack_ir, stack_ir
+
+    compiled = stack_ir.compiled(), pack_ir.compiled(form), stack_ir.compiled_team()
+    return _Call(stack_ir.StackArgs, *compiled)
 
 
 def _large_m(rows: PackedRows, weight: GgmlWeight, address: int, out_stride: int) -> None:
-    from kernels.linear.ggml import large_m_ir
+    from kernels.linear.ggml import large_m_int8_ir, large_m_ir
     from kernels.linear.ggml.unpack_ir import FORMATS
 
+    module = large_m_int8_ir if rows.form is RowForm.INT8 else large_m_ir
     codes, scales, sums, half_sums = rows.addresses
     num_threads, num_out = torch.get_num_threads(), weight.packed.shape[0]
-    most = _WORKSPACE_BYTES // large_m_ir.workspace_bytes(rows.width, _LANES)
+    code_bytes = rows.form.num_bytes
+    most = _WORKSPACE_BYTES // large_m_ir.workspace_bytes(rows.width, _LANES, code_bytes)
     each = -(-num_out // (2 * num_threads * _LANES))  # so that there is work for all
     chunk = _LANES * max(1, min(most, each))
-    num_bytes = large_m_ir.workspace_bytes(rows.width, chunk)
+    num_bytes = large_m_ir.workspace_bytes(rows.width, chunk, code_bytes)
     workspace = torch.empty(num_threads * num_bytes, dtype=torch.uint8)
     args = large_m_ir.GemmArgs(
         codes,
@@ -243,4 +311,4 @@ def _large_m(rows: PackedRows, weight: GgmlWeight, address: int, out_stride: int
         0,
         0,
     )
-    run.run(large_m_ir.compiled(weight.type), args)
+    run.run(module.compiled(weight.type), args)

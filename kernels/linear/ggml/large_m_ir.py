@@ -17,11 +17,11 @@ from kernels.ggml.block_type import BlockType
 from kernels.jit import builder
 from kernels.jit.builder import F32, I8, I16, I32, I64, INTEGERS, LANES, VECTOR, FunctionBuilder
 from kernels.linear.ggml.small_m_ir import BlockRows, dot
-from kernels.linear.ggml.unpack_ir import PART
+from kernels.linear.ggml.unpack_ir import FORMATS, PART, Format
 
 _PAIRS = PART // 2
-_HALF = LANES // 2
-_EIGHT = ir.VectorType(I32, _HALF)
+HALF = LANES // 2
+EIGHT = ir.VectorType(I32, HALF)
 
 
 class GemmArgs(Structure):
@@ -45,9 +45,9 @@ class GemmArgs(Structure):
     )
 
 
-def workspace_bytes(width: int, outs: int) -> int:
+def workspace_bytes(width: int, outs: int, code_bytes: int) -> int:
     """A thread's for `outs` outputs: codes, and scales and offsets of groups of 16 at most."""
-    return outs * (2 * width + 2 * 4 * (width // 16)) + 4 * 2 * (width // 16)
+    return outs * (code_bytes * width + 2 * 4 * (width // 16)) + 4 * 2 * (width // 16)
 
 
 @cache
@@ -59,15 +59,17 @@ def compiled(kind: BlockType) -> int:
 
 def write(function: ir.Function, kind: BlockType, has_many_registers: bool) -> None:
     # Twice as many accumulators, codes and a pair of x fill the registers.
-    _Gemm(function, kind).write(10 if has_many_registers else 5)
+    _WordGemm(function, kind, FORMATS[kind]).write(10 if has_many_registers else 5)
 
 
-class _Gemm(FunctionBuilder):
-    def __init__(self, function: ir.Function, kind: BlockType) -> None:
+class Gemm(FunctionBuilder):
+    x_type: ir.Type = I16  # as wide as unpacked codes
+
+    def __init__(self, function: ir.Function, kind: BlockType, its_format: Format) -> None:
         super().__init__(function, 6, 8)
         self.x, self.x_scales, self.x_sums, blocks, self.out, workspace = self.fields[:6]
         self.rows, self.outs, self.width, self.out_stride, self.chunk, size = self.fields[6:12]
-        self.blocks = BlockRows(self, kind, blocks, self.width)
+        self.blocks = BlockRows(self, kind, blocks, self.width, its_format)
         self.format, self.kind, b = self.blocks.format, kind, self.b
         self.num_parts = b.sdiv(self.width, I64(PART))
         slot = b.atomic_rmw("add", self.places[-2], I64(1), "monotonic")
@@ -76,7 +78,7 @@ class _Gemm(FunctionBuilder):
         self.single = self.at(workspace, I8, b.mul(slot, size))
         self.single_offsets = self.at(self.single, F32, groups)
         self.codes = self.at(self.single_offsets, F32, groups)
-        self.panel_codes = b.mul(self.width, I64(2 * LANES))  # bytes
+        self.panel_codes = b.mul(self.width, I64(self.x_type.width // 8 * LANES))  # bytes
         self.panel_scales = b.mul(groups, I64(4 * LANES))
         num_panels = b.sdiv(self.chunk, I64(LANES))
         self.scales = self.at(self.codes, I8, b.mul(num_panels, self.panel_codes))
@@ -114,21 +116,15 @@ class _Gemm(FunctionBuilder):
                 self.store(self.load(self.single, F32, group), scales, place)
                 if self.format.has_offsets:
                     self.store(self.load(self.single_offsets, F32, group), offsets, place)
-        with self.loop(I64(0), I64(LANES), _HALF) as lane:
-            lanes = [b.add(b.add(first, lane), I64(n)) for n in range(_HALF)]
+        with self.loop(I64(0), I64(LANES), HALF) as lane:
+            lanes = [b.add(b.add(first, lane), I64(n)) for n in range(HALF)]
             rows = [self.blocks.row(self.smaller(out, last)) for out in lanes]
             unrolled = self.format.unrolled
             with self.loop(I64(0), self.num_parts, unrolled) as first_part:
                 run = b.udiv(first_part, I64(unrolled))
                 for number in range(unrolled):
-                    found = [self.blocks.codes(row, run, number) for row in rows]
-                    pair = b.mul(b.add(first_part, I64(number)), I64(_PAIRS))
-                    for odd in (0, 1):
-                        vectors = [b.bitcast(both[odd], _EIGHT) for both in found]
-                        for at, vector in enumerate(transposed(b, vectors), odd * _HALF):
-                            of_pair = b.mul(b.add(pair, I64(at)), I64(LANES))
-                            place = self.at(codes, I32, b.add(of_pair, lane))
-                            b.store(vector, place, align=1)
+                    part = b.add(first_part, I64(number))
+                    self.unpack_codes(rows, run, number, part, codes, lane)
 
     def tile(
         self, first: ir.Value, end: ir.Value, rows: Sequence[ir.Value], panel: ir.Value
@@ -138,7 +134,7 @@ class _Gemm(FunctionBuilder):
         codes = self.panel(self.codes, self.panel_codes, panel)
         scales = self.panel(self.scales, self.panel_scales, panel)
         offsets = self.panel(self.offsets, self.panel_scales, panel)
-        xs = [self.at(self.x, I16, b.mul(row, self.width)) for row in rows]
+        xs = [self.at(self.x, self.x_type, b.mul(row, self.width)) for row in rows]
         x_scales = [self.at(self.x_scales, F32, b.mul(row, self.num_parts)) for row in rows]
         x_sums = [self.at(self.x_sums, F32, b.mul(row, self.blocks.num_groups)) for row in rows]
         totals = [self.local(VECTOR(None)) for _ in rows]
@@ -150,6 +146,9 @@ class _Gemm(FunctionBuilder):
                 group = b.add(b.mul(at, I64(per_part)), I64(number))
                 lanes = b.mul(group, I64(LANES))
                 scale = self.load(scales, F32, lanes, LANES)
+                if self.format.bias:
+                    self.add_unbiased(totals, sums, spread, scale, x_sums, group)
+                    continue
                 for total, some, x_scale in zip(totals, sums, spread, strict=True):
                     self.fma_into(total, b.sitofp(some, VECTOR), b.fmul(scale, x_scale))
                 if self.format.has_offsets:
@@ -158,24 +157,38 @@ class _Gemm(FunctionBuilder):
                         self.fma_into(total, offset, self.broadcast(self.load(x_sum, F32, group)))
         self.store_tile(first, end, rows, totals)
 
+    def add_unbiased(
+        self,
+        totals: Sequence[ir.Value],
+        sums: Sequence[ir.Value],
+        x_scales: Sequence[ir.Value],
+        scale: ir.Value,
+        x_sums: Sequence[ir.Value],
+        group: ir.Value,
+    ) -> None:
+        """Sums of codes that are all too large by the format's bias."""
+        b, bias = self.b, VECTOR([-float(self.format.bias)] * LANES)
+        for total, some, x_scale, x_sum in zip(totals, sums, x_scales, x_sums, strict=True):
+            excess = b.fmul(self.broadcast(self.load(x_sum, F32, group)), bias)
+            self.fma_into(total, scale, self.fma(b.sitofp(some, VECTOR), x_scale, excess))
+
+    def unpack_codes(
+        self,
+        rows: Sequence[ir.Value],
+        run: ir.Value,
+        number: int,
+        part: ir.Value,
+        codes: ir.Value,
+        lane: ir.Value,
+    ) -> None:
+        """A part of `rows`, `lane` of a panel and the next seven; see `BlockRows.codes`."""
+        raise NotImplementedError
+
     def sums(
         self, codes: ir.Value, xs: Sequence[ir.Value], part: ir.Value, group: int
     ) -> list[ir.Value]:
-        """Of one of a part's groups: a run of even pairs of columns, and one of odd pairs."""
-        b, words = self.b, ir.VectorType(I16, 2 * LANES)
-        sums = [self.local(INTEGERS(None)) for _ in xs]
-        for place in sums:
-            b.store(INTEGERS(None), place)
-        length = self.format.group // 4
-        first = b.add(b.mul(part, I64(_PAIRS)), I64(group * length))
-        with self.loop(first, b.add(first, I64(length)), 1) as begun:
-            for odd in (0, 1):
-                at = b.add(begun, I64(odd * _HALF))
-                weights = b.bitcast(self.load(codes, I32, b.mul(at, I64(LANES)), LANES), words)
-                for total, x in zip(sums, xs, strict=True):
-                    both = b.bitcast(self.broadcast(self.load(x, I32, at)), words)
-                    b.store(b.add(b.load(total, typ=INTEGERS), dot(b, weights, both)), total)
-        return [b.load(place, typ=INTEGERS) for place in sums]
+        """Of one of a part's groups, INTEGERS for each of `xs`."""
+        raise NotImplementedError
 
     def store_tile(
         self,
@@ -196,6 +209,44 @@ class _Gemm(FunctionBuilder):
                 for value, place in zip(values, places, strict=True):
                     one = b.extract_element(value, b.trunc(lane, I32))
                     self.store(one, self.out, b.add(place, lane))
+
+
+class _WordGemm(Gemm):
+    def unpack_codes(
+        self,
+        rows: Sequence[ir.Value],
+        run: ir.Value,
+        number: int,
+        part: ir.Value,
+        codes: ir.Value,
+        lane: ir.Value,
+    ) -> None:
+        b, pair = self.b, self.b.mul(part, I64(_PAIRS))
+        found = [self.blocks.codes(row, run, number, self.format.codes) for row in rows]
+        for odd in (0, 1):
+            vectors = [b.bitcast(both[odd], EIGHT) for both in found]
+            for at, vector in enumerate(transposed(b, vectors), odd * HALF):
+                of_pair = b.mul(b.add(pair, I64(at)), I64(LANES))
+                b.store(vector, self.at(codes, I32, b.add(of_pair, lane)), align=1)
+
+    def sums(
+        self, codes: ir.Value, xs: Sequence[ir.Value], part: ir.Value, group: int
+    ) -> list[ir.Value]:
+        """A run of even pairs of columns, and one of odd pairs."""
+        b, words = self.b, ir.VectorType(I16, 2 * LANES)
+        sums = [self.local(INTEGERS(None)) for _ in xs]
+        for place in sums:
+            b.store(INTEGERS(None), place)
+        length = self.format.group // 4
+        first = b.add(b.mul(part, I64(_PAIRS)), I64(group * length))
+        with self.loop(first, b.add(first, I64(length)), 1) as begun:
+            for odd in (0, 1):
+                at = b.add(begun, I64(odd * HALF))
+                weights = b.bitcast(self.load(codes, I32, b.mul(at, I64(LANES)), LANES), words)
+                for total, x in zip(sums, xs, strict=True):
+                    both = b.bitcast(self.broadcast(self.load(x, I32, at)), words)
+                    b.store(b.add(b.load(total, typ=INTEGERS), dot(b, weights, both)), total)
+        return [b.load(place, typ=INTEGERS) for place in sums]
 
 
 def transposed(b: ir.IRBuilder, rows: Sequence[ir.Value]) -> list[ir.Value]:

@@ -8,16 +8,19 @@ is written here and the same in all tiles: bits do not depend on M, outputs besi
     out = sum_g (scale_g scale_x) sum_j code_j x_j  +  sum_g offset_g sum_j x_j
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from ctypes import Structure, c_int64, c_void_p
 from functools import cache
+from typing import Generic, TypeVar
 
 from llvmlite import ir
 
 from kernels.ggml.block_type import BlockType
 from kernels.jit import builder
 from kernels.jit.builder import F32, I8, I16, I32, I64, FunctionBuilder
-from kernels.linear.ggml.unpack_ir import FORMATS, PART, Codes, Halves, Scales
+from kernels.linear.ggml.unpack_ir import FORMATS, PART, Codes, Format, Halves, Scales
+
+T = TypeVar("T")
 
 OUTS = 4  # that are computed together
 _EIGHT = ir.VectorType(F32, 8)
@@ -51,8 +54,12 @@ def compiled(kind: BlockType) -> int:
 
 
 def write(function: ir.Function, kind: BlockType, has_many_registers: bool) -> None:
-    tiles = ((4, 4), (1, OUTS)) if has_many_registers else ((4, 1), (2, 2), (1, OUTS))
-    _Gemm(function, kind).write(tiles)
+    _WordGemm(function, kind, FORMATS[kind]).write(tiles_of(has_many_registers))
+
+
+def tiles_of(has_many_registers: bool) -> tuple[tuple[int, int], ...]:
+    """Rows and outputs that are computed together, the first while enough rows are left."""
+    return ((4, 4), (1, OUTS)) if has_many_registers else ((4, 1), (2, 2), (1, OUTS))
 
 
 def dot(b: ir.IRBuilder, left: ir.Value, right: ir.Value) -> ir.Value:
@@ -71,9 +78,14 @@ class BlockRows:
     """The rows of blocks that a function reads, and their scales as it has them in float32."""
 
     def __init__(
-        self, p: FunctionBuilder, kind: BlockType, blocks: ir.Value, width: ir.Value
+        self,
+        p: FunctionBuilder,
+        kind: BlockType,
+        blocks: ir.Value,
+        width: ir.Value,
+        its_format: Format,
     ) -> None:
-        self.p, self.kind, self.format = p, kind, FORMATS[kind]
+        self.p, self.kind, self.format = p, kind, its_format
         self.blocks, self.width = blocks, width
         self.num_blocks = p.b.sdiv(width, I64(kind.elements))
         self.num_groups = p.b.sdiv(width, I64(self.format.group))
@@ -85,11 +97,12 @@ class BlockRows:
     def block(self, row: ir.Value, at: ir.Value) -> ir.Value:
         return self.p.at(row, I8, self.p.b.mul(at, I64(self.kind.num_bytes)))
 
-    def codes(self, row: ir.Value, run: ir.Value, at: int) -> Codes:
-        """32 columns of a row: number `at` of the row's `run`, of `unrolled` times as many."""
+    def codes(self, row: ir.Value, run: ir.Value, at: int, read: Callable[..., T]) -> T:
+        """32 columns of a row, by `read` as by `Format.codes`: number `at` of the row's `run`, of
+        `unrolled` times as many."""
         b, runs = self.p.b, self.kind.elements // (PART * self.format.unrolled)
         block = self.block(row, b.udiv(run, I64(runs)))
-        return self.format.codes(self.p, block, b.urem(run, I64(runs)), at)
+        return read(self.p, block, b.urem(run, I64(runs)), at)
 
     def store_scales(self, row: ir.Value, scales: ir.Value, offsets: ir.Value | None) -> None:
         """Of all groups of a row, side by side."""
@@ -111,13 +124,17 @@ class BlockRows:
             keep(read(p, self.block(row, at)), at)
 
 
-class _Gemm(FunctionBuilder):
-    def __init__(self, function: ir.Function, kind: BlockType) -> None:
+class Gemm(FunctionBuilder, Generic[T]):
+    """`T` are the codes of 32 columns."""
+
+    x_type: ir.Type = I16
+
+    def __init__(self, function: ir.Function, kind: BlockType, its_format: Format) -> None:
         super().__init__(function, 5, 6)
         self.x, self.x_scales, self.x_sums, blocks, self.out = self.fields[:5]
         self.rows, self.outs, self.width, self.out_stride, self.chunk, _ = self.fields[5:]
-        self.blocks = BlockRows(self, kind, blocks, self.width)
-        self.format, self.kind = FORMATS[kind], kind
+        self.blocks = BlockRows(self, kind, blocks, self.width, its_format)
+        self.format, self.kind = its_format, kind
         b = self.b
         self.num_parts = b.sdiv(self.width, I64(PART))
         # Of the outputs in work: an output's scales, and after them its offsets.
@@ -162,7 +179,7 @@ class _Gemm(FunctionBuilder):
         b = self.b
         places = [self.prepared(number) for number in numbers]
         weights = [self.blocks.row(out) for out in outs]
-        xs = [self.at(self.x, I16, b.mul(row, self.width)) for row in rows]
+        xs = [self.at(self.x, self.x_type, b.mul(row, self.width)) for row in rows]
         x_scales = [self.at(self.x_scales, F32, b.mul(row, self.num_parts)) for row in rows]
         totals = [[self.local(_EIGHT(None)) for _ in rows] for _ in outs]
         products = [[self.local(self.scales_type(None)) for _ in rows] for _ in outs]
@@ -176,14 +193,13 @@ class _Gemm(FunctionBuilder):
             with self.loop(first, stop, unrolled) as at:
                 run = b.udiv(at, I64(unrolled))
                 for number in range(unrolled):
-                    codes = [self.blocks.codes(weight, run, number) for weight in weights]
+                    codes = [self.codes(weight, run, number) for weight in weights]
                     part = b.add(at, I64(number))
                     self.add_part(codes, products, b.sub(part, first), xs, totals, part)
-        for number, (out, (_, offsets)) in enumerate(zip(outs, places, strict=True)):
+        for number, (out, place) in enumerate(zip(outs, places, strict=True)):
             for at, row in enumerate(rows):
-                total = self.lane_sum(self.with_offsets(totals[number][at], offsets, row))
-                place = b.add(b.mul(row, self.out_stride), out)
-                self.store(total, self.out, place)
+                total = self.lane_sum(self.with_offsets(totals[number][at], *place, row))
+                self.store(total, self.out, b.add(b.mul(row, self.out_stride), out))
 
     def prefetch_next(self, weights: Sequence[ir.Value], first: ir.Value) -> None:
         """The same columns of the outputs after these: processors foresee one run of addresses."""
@@ -206,9 +222,21 @@ class _Gemm(FunctionBuilder):
         spread = b.shuffle_vector(of_x, of_x.type(ir.Undefined), order)
         return b.fmul(self.load(scales, F32, b.mul(first, I64(groups)), count), spread)
 
+    def codes(self, row: ir.Value, run: ir.Value, at: int) -> T:
+        """See `BlockRows.codes`."""
+        raise NotImplementedError
+
+    def x_of_part(self, x: ir.Value, column: ir.Value) -> Sequence[ir.Value]:
+        """A row's 32 columns from `column` on."""
+        raise NotImplementedError
+
+    def dot(self, codes: T, x: Sequence[ir.Value]) -> ir.Value:
+        """Eight int32: sums of columns, of which those of the first 16 come first."""
+        raise NotImplementedError
+
     def add_part(
         self,
-        codes: Sequence[Codes],
+        codes: Sequence[T],
         scales: Sequence[Sequence[ir.Value]],
         number: ir.Value,
         xs: Sequence[ir.Value],
@@ -216,15 +244,12 @@ class _Gemm(FunctionBuilder):
         at: ir.Value,
     ) -> None:
         """The row's columns from 32 `at` on, whose scales are those of part `number`."""
-        b, half = self.b, PART // 2
-        column = b.mul(at, I64(PART))
-        of_rows = [
-            [self.load(x, I16, b.add(column, I64(n * half)), half) for n in (0, 1)] for x in xs
-        ]
-        for (even, odd), of_out, sums in zip(codes, scales, totals, strict=True):
+        column = self.b.mul(at, I64(PART))
+        of_rows = [self.x_of_part(x, column) for x in xs]
+        for of_weight, of_out, sums in zip(codes, scales, totals, strict=True):
             for of_row, place, total in zip(of_rows, of_out, sums, strict=True):
-                products = b.add(dot(b, even, of_row[0]), dot(b, odd, of_row[1]))
-                self.fma_into(total, b.sitofp(products, _EIGHT), self.scale(place, number))
+                products = self.b.sitofp(self.dot(of_weight, of_row), _EIGHT)
+                self.fma_into(total, products, self.scale(place, number))
 
     def scale(self, scales: ir.Value, at: ir.Value) -> ir.Value:
         """Of each lane of the sums of 32 columns."""
@@ -234,20 +259,40 @@ class _Gemm(FunctionBuilder):
         order = ir.VectorType(I32, 8)([0] * 4 + [1] * 4)
         return self.b.shuffle_vector(two, two.type(ir.Undefined), order)
 
-    def with_offsets(self, total: ir.Value, offsets: ir.Value, row: ir.Value) -> ir.Value:
-        b = self.b
-        if self.format.has_offsets:
-            count = self.blocks.num_groups
-            sums = self.at(self.x_sums, F32, b.mul(row, count))
-            whole = self.aligned_end(I64(0), count, _SUMS)
-            with self.loop(I64(0), whole, _SUMS) as at:
-                left, right = (self.load(base, F32, at, _SUMS) for base in (offsets, sums))
-                self.fma_into(total, left, right)
-            rest = self.local(F32(0.0))
-            b.store(F32(0.0), rest)
-            with self.loop(whole, count, 1) as at:
-                left, right = (self.load(base, F32, at) for base in (offsets, sums))
-                self.fma_into(rest, left, right)
-            first = b.insert_element(_EIGHT(None), b.load(rest, typ=F32), I32(0))
-            return b.fadd(b.load(total, typ=_EIGHT), first)
-        return b.load(total, typ=_EIGHT)
+    def with_offsets(
+        self, total: ir.Value, scales: ir.Value, offsets: ir.Value, row: ir.Value
+    ) -> ir.Value:
+        """And with what codes are too large by, a group's bias being its scale's."""
+        b, bias = self.b, self.format.bias
+        if not (bias or self.format.has_offsets):
+            return b.load(total, typ=_EIGHT)
+        count = self.blocks.num_groups
+        sums = self.at(self.x_sums, F32, b.mul(row, count))
+        factors = scales if bias else offsets
+        added = self.local(_EIGHT(None))
+        b.store(_EIGHT(None), added)
+        whole = self.aligned_end(I64(0), count, _SUMS)
+        with self.loop(I64(0), whole, _SUMS) as at:
+            left, right = (self.load(base, F32, at, _SUMS) for base in (factors, sums))
+            self.fma_into(added, left, right)
+        rest = self.local(F32(0.0))
+        b.store(F32(0.0), rest)
+        with self.loop(whole, count, 1) as at:
+            left, right = (self.load(base, F32, at) for base in (factors, sums))
+            self.fma_into(rest, left, right)
+        first = b.insert_element(_EIGHT(None), b.load(rest, typ=F32), I32(0))
+        found, more = b.load(total, typ=_EIGHT), b.fadd(b.load(added, typ=_EIGHT), first)
+        return self.fma(more, _EIGHT([-float(bias)] * 8), found) if bias else b.fadd(found, more)
+
+
+class _WordGemm(Gemm[Codes]):
+    def codes(self, row: ir.Value, run: ir.Value, at: int) -> Codes:
+        return self.blocks.codes(row, run, at, self.format.codes)
+
+    def x_of_part(self, x: ir.Value, column: ir.Value) -> Sequence[ir.Value]:
+        half = PART // 2
+        return [self.load(x, I16, self.b.add(column, I64(n * half)), half) for n in (0, 1)]
+
+    def dot(self, codes: Codes, x: Sequence[ir.Value]) -> ir.Value:
+        even, odd = (dot(self.b, *both) for both in zip(codes, x, strict=True))
+        return self.b.add(even, odd)

@@ -34,13 +34,14 @@ class Format:
     unrolled: int = 1
     group: int = 32  # columns that share a scale
     has_offsets: bool = False
+    bias: int = 0  # that codes are too large by; no kind with offsets has one
 
 
-def _load(p: FunctionBuilder, block: ir.Value, start: int, count: int = PART) -> ir.Value:
+def load(p: FunctionBuilder, block: ir.Value, start: int, count: int = PART) -> ir.Value:
     return p.load(block, I8, I64(start), count)
 
 
-def _run(
+def load_of_run(
     p: FunctionBuilder, block: ir.Value, start: int, run: ir.Value, size: int, count: int = PART
 ) -> ir.Value:
     """`count` bytes of a run's `size`, of which the first run's begin at `start`."""
@@ -49,11 +50,16 @@ def _run(
 
 def _half(p: FunctionBuilder, block: ir.Value, start: int) -> ir.Value:
     """A float16 as a scalar float32."""
-    b, lanes = p.b, 8
+    return p.b.extract_element(_spread_half(p, block, start, 8), I32(0))
+
+
+def _spread_half(p: FunctionBuilder, block: ir.Value, start: int, count: int) -> ir.Value:
+    """A float16 as float32 in each of `count` lanes. Spread before it is widened, as what is put
+    into one lane of a register waits on x86 for whatever the register was used for before."""
+    b = p.b
     bits = b.load(p.at(block, I8, I64(start)), typ=I16, align=1)
-    vector = b.insert_element(ir.VectorType(I16, lanes)(None), bits, I32(0))
-    wide = b.fpext(b.bitcast(vector, ir.VectorType(F16, lanes)), ir.VectorType(F32, lanes))
-    return b.extract_element(wide, I32(0))
+    halves = b.bitcast(p.broadcast(bits, count), ir.VectorType(F16, count))
+    return b.fpext(halves, ir.VectorType(F32, count))
 
 
 def _words(p: FunctionBuilder, value: ir.Value) -> ir.Value:
@@ -99,7 +105,7 @@ def _less(p: FunctionBuilder, codes: Codes, number: int) -> Codes:
     return _both(p.b.sub, codes, (constant, constant))
 
 
-def _nibbles(p: FunctionBuilder, packed: ir.Value) -> ir.Value:
+def nibbles(p: FunctionBuilder, packed: ir.Value) -> ir.Value:
     """16 bytes as 32, first their low halves, then the high ones."""
     b, words = p.b, ir.VectorType(I32, PART // 4)
     twice = b.shuffle_vector(
@@ -111,7 +117,7 @@ def _nibbles(p: FunctionBuilder, packed: ir.Value) -> ir.Value:
     return b.bitcast(b.and_(shifted, words([0x0F0F0F0F] * 8)), _BYTES)
 
 
-def _fifth_bits(p: FunctionBuilder, block: ir.Value, start: int, if_set: int) -> ir.Value:
+def fifth_bits(p: FunctionBuilder, block: ir.Value, start: int, if_set: int) -> ir.Value:
     """Bytes of `if_set` where bit i of 32 is one, of its complement in the upper four bits else."""
     b = p.b
     bits = b.load(p.at(block, I8, I64(start)), typ=I32, align=1)
@@ -148,13 +154,16 @@ def _bytes_of(p: FunctionBuilder, dwords: Sequence[ir.Value]) -> ir.Value:
     return p.b.bitcast(vector, ir.VectorType(I8, 4 * len(dwords)))
 
 
-def _scaled(p: FunctionBuilder, scale: ir.Value, codes: ir.Value, less: int = 0) -> ir.Value:
-    """`scale` times each of `codes`, signed bytes, less a number."""
+def _scaled(
+    p: FunctionBuilder, block: ir.Value, start: int, codes: ir.Value, less: int = 0
+) -> ir.Value:
+    """The float16 at `start` times each of `codes`, signed bytes, less a number."""
     b, count = p.b, codes.type.count
     wide = b.sext(codes, ir.VectorType(I32, count))
     if less:
         wide = b.sub(wide, wide.type([less] * count))
-    return b.fmul(b.sitofp(wide, ir.VectorType(F32, count)), p.broadcast(scale, count))
+    scale = _spread_half(p, block, start, count)
+    return b.fmul(b.sitofp(wide, ir.VectorType(F32, count)), scale)
 
 
 @dataclass(frozen=True)
@@ -172,9 +181,9 @@ class Halves:
         b, count = p.b, len(blocks)
         found = []
         for start in self.starts:
-            bits: ir.Value = ir.VectorType(I16, count)(ir.Undefined)
-            for lane, block in enumerate(blocks):
-                one = b.load(p.at(block, I8, I64(start)), typ=I16, align=1)
+            ones = [b.load(p.at(block, I8, I64(start)), typ=I16, align=1) for block in blocks]
+            bits = p.broadcast(ones[0], count)
+            for lane, one in enumerate(ones[1:], 1):
                 bits = b.insert_element(bits, one, I32(lane))
             halves = b.bitcast(bits, ir.VectorType(F16, count))
             found.append(b.fpext(halves, ir.VectorType(F32, count)))
@@ -191,41 +200,40 @@ def _e8m0(p: FunctionBuilder, block: ir.Value) -> Scales:
 
 
 def _q4_0(p: FunctionBuilder, block: ir.Value, _run: ir.Value, _at: int) -> Codes:
-    return _less(p, _unsigned(p, _nibbles(p, _load(p, block, 2, 16))), 8)
+    return _less(p, _unsigned(p, nibbles(p, load(p, block, 2, 16))), 8)
 
 
 def _q4_1(p: FunctionBuilder, block: ir.Value, _run: ir.Value, _at: int) -> Codes:
-    return _unsigned(p, _nibbles(p, _load(p, block, 4, 16)))
+    return _unsigned(p, nibbles(p, load(p, block, 4, 16)))
 
 
 def _q5_0(p: FunctionBuilder, block: ir.Value, _run: ir.Value, _at: int) -> Codes:
     # A code without its fifth bit is 16 below one with it: ones in the upper bits make it so.
-    return _signed(p, p.b.or_(_nibbles(p, _load(p, block, 6, 16)), _fifth_bits(p, block, 2, 0)))
+    return _signed(p, p.b.or_(nibbles(p, load(p, block, 6, 16)), fifth_bits(p, block, 2, 0)))
 
 
 def _q5_1(p: FunctionBuilder, block: ir.Value, _run: ir.Value, _at: int) -> Codes:
-    return _unsigned(p, p.b.or_(_nibbles(p, _load(p, block, 8, 16)), _fifth_bits(p, block, 4, 16)))
+    return _unsigned(p, p.b.or_(nibbles(p, load(p, block, 8, 16)), fifth_bits(p, block, 4, 16)))
 
 
 def _q8_0(p: FunctionBuilder, block: ir.Value, _run: ir.Value, _at: int) -> Codes:
-    return _signed(p, _load(p, block, 2))
+    return _signed(p, load(p, block, 2))
 
 
 def _q2_k(p: FunctionBuilder, block: ir.Value, run: ir.Value, at: int) -> Codes:
-    return _bits(p, _run(p, block, 16, run, 32), 2 * at, 2)
+    return _bits(p, load_of_run(p, block, 16, run, 32), 2 * at, 2)
 
 
 def _q2_k_scales(p: FunctionBuilder, block: ir.Value) -> Scales:
-    b, both = p.b, _load(p, block, 0, 16)
+    b, both = p.b, load(p, block, 0, 16)
     low = b.and_(both, both.type([15] * 16))
     high = b.lshr(both, both.type([4] * 16))
-    offsets = _scaled(p, b.fneg(_half(p, block, 82)), high)
-    return _scaled(p, _half(p, block, 80), low), offsets
+    return _scaled(p, block, 80, low), b.fneg(_scaled(p, block, 82, high))
 
 
 def _q3_k(p: FunctionBuilder, block: ir.Value, run: ir.Value, at: int) -> Codes:
-    low = _bits(p, _run(p, block, 32, run, 32), 2 * at, 2)
-    high = _bits_of_run(p, _load(p, block, 0), run, 4, at, to=2)
+    low = _bits(p, load_of_run(p, block, 32, run, 32), 2 * at, 2)
+    high = _bits_of_run(p, load(p, block, 0), run, 4, at, to=2)
     return _less(p, _both(p.b.or_, low, high), 4)
 
 
@@ -237,50 +245,59 @@ def _q3_k_scales(p: FunctionBuilder, block: ir.Value) -> Scales:
         low = b.and_(b.lshr(lows[at % 2], I32(4 * (at // 2))), I32(0x0F0F0F0F))
         upper = b.and_(b.lshr(high, I32(2 * at)), I32(0x03030303))
         dwords.append(b.or_(low, b.shl(upper, I32(4))))
-    return _scaled(p, _half(p, block, 108), _bytes_of(p, dwords), less=32), None
+    return _scaled(p, block, 108, _bytes_of(p, dwords), less=32), None
 
 
 def _six_bits(p: FunctionBuilder, block: ir.Value) -> Scales:
-    """Of Q4_K and Q5_K: eight scales and as many offsets."""
-    b = p.b
-    first, second, rest = (_dword(p, block, 4 + 4 * at) for at in range(3))
-    found = []
-    for low, rests in ((first, rest), (second, b.lshr(rest, I32(4)))):
-        upper = b.and_(b.lshr(low, I32(2)), I32(0x30303030))
-        dwords = [
-            b.and_(low, I32(0x3F3F3F3F)),
-            b.or_(b.and_(rests, I32(0x0F0F0F0F)), upper),
-        ]
-        found.append(_bytes_of(p, dwords))
-    offsets = _scaled(p, b.fneg(_half(p, block, 2)), found[1])
-    return _scaled(p, _half(p, block, 0), found[0]), offsets
+    """Of Q4_K and Q5_K: eight scales and as many offsets.
+
+    Twelve bytes behind the float16s are three dwords: six bits each of four scales, of four
+    offsets, and four bits each of the others, whose upper two are in the upper bits of the first.
+    """
+    b, four = p.b, ir.VectorType(I32, 4)
+    dwords = b.load(block, typ=four, align=1)
+    twice, rest = (
+        b.shuffle_vector(dwords, four(ir.Undefined), four(order))
+        for order in ([1, 1, 2, 2], [3, 3, 3, 3])
+    )
+    twice = b.lshr(twice, four([0, 2, 0, 2]))
+    twice = b.and_(twice, four([0x3F3F3F3F, 0x30303030] * 2))
+    rest = b.and_(b.lshr(rest, four([0, 0, 0, 4])), four([0, 0x0F0F0F0F] * 2))
+    found = b.bitcast(b.or_(twice, rest), ir.VectorType(I8, 16))
+    scales, offsets = (
+        b.shuffle_vector(
+            found, found.type(ir.Undefined), ir.VectorType(I32, 8)(list(range(first, first + 8)))
+        )
+        for first in (0, 8)
+    )
+    return _scaled(p, block, 0, scales), b.fneg(_scaled(p, block, 2, offsets))
 
 
 def _q4_k(p: FunctionBuilder, block: ir.Value, run: ir.Value, at: int) -> Codes:
-    return _bits(p, _run(p, block, 16, run, 32), 4 * at, 4)
+    return _bits(p, load_of_run(p, block, 16, run, 32), 4 * at, 4)
 
 
 def _q5_k(p: FunctionBuilder, block: ir.Value, run: ir.Value, at: int) -> Codes:
-    low = _bits(p, _run(p, block, 48, run, 32), 4 * at, 4)
-    return _both(p.b.or_, low, _bits_of_run(p, _load(p, block, 16), run, 2, at, to=4))
+    low = _bits(p, load_of_run(p, block, 48, run, 32), 4 * at, 4)
+    return _both(p.b.or_, low, _bits_of_run(p, load(p, block, 16), run, 2, at, to=4))
 
 
 def _q6_k(p: FunctionBuilder, block: ir.Value, run: ir.Value, at: int) -> Codes:
-    low = _bits(p, _run(p, block, 32 * (at % 2), run, 64), 4 * (at // 2), 4)
-    high = _bits(p, _run(p, block, 128, run, 32), 2 * at, 2, to=4)
+    low = _bits(p, load_of_run(p, block, 32 * (at % 2), run, 64), 4 * (at // 2), 4)
+    high = _bits(p, load_of_run(p, block, 128, run, 32), 2 * at, 2, to=4)
     return _less(p, _both(p.b.or_, low, high), 32)
 
 
 def _q6_k_scales(p: FunctionBuilder, block: ir.Value) -> Scales:
-    return _scaled(p, _half(p, block, 208), _load(p, block, 192, 16)), None
+    return _scaled(p, block, 208, load(p, block, 192, 16)), None
 
 
 def _iq4_nl(p: FunctionBuilder, block: ir.Value, _run: ir.Value, _at: int) -> Codes:
-    return _signed(p, _looked_up(p, _nibbles(p, _load(p, block, 2, 16)), IQ4_VALUES))
+    return _signed(p, _looked_up(p, nibbles(p, load(p, block, 2, 16)), IQ4_VALUES))
 
 
 def _iq4_xs(p: FunctionBuilder, block: ir.Value, run: ir.Value, _at: int) -> Codes:
-    return _signed(p, _looked_up(p, _nibbles(p, _run(p, block, 8, run, 16, 16)), IQ4_VALUES))
+    return _signed(p, _looked_up(p, nibbles(p, load_of_run(p, block, 8, run, 16, 16)), IQ4_VALUES))
 
 
 def _iq4_xs_scales(p: FunctionBuilder, block: ir.Value) -> Scales:
@@ -290,12 +307,12 @@ def _iq4_xs_scales(p: FunctionBuilder, block: ir.Value) -> Scales:
     highs = b.lshr(p.broadcast(high, 8), eight([2 * at for at in range(8)]))
     upper = b.shl(b.and_(highs, eight([3] * 8)), eight([4] * 8))
     codes = b.sub(b.or_(b.and_(lows, eight([15] * 8)), upper), eight([32] * 8))
-    scale = p.broadcast(_half(p, block, 0), 8)
+    scale = _spread_half(p, block, 0, 8)
     return b.fmul(b.sitofp(codes, ir.VectorType(F32, 8)), scale), None
 
 
 def _mxfp4(p: FunctionBuilder, block: ir.Value, _run: ir.Value, _at: int) -> Codes:
-    return _signed(p, _looked_up(p, _nibbles(p, _load(p, block, 1, 16)), MXFP4_VALUES))
+    return _signed(p, _looked_up(p, nibbles(p, load(p, block, 1, 16)), MXFP4_VALUES))
 
 
 FORMATS: dict[BlockType, Format] = {

@@ -56,6 +56,22 @@ def test_a_gguf_file_is_a_model_whatever_it_is_called(mm1, tmp_path, name):
     assert ran.code == 0 and ran.json["usage"]["output_tokens"] <= 4
 
 
+def test_fast_is_said_and_asked_as_it_was_built(mm1, tmp_path, llama, notes):
+    """Red: nobody can tell which numbers an answer rests on, or a context cannot be asked."""
+    template = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}assistant:"
+    metadata = {"tokenizer.chat_template": template, "llama.context_length": 4096}
+    model = write_tiny_gguf(tmp_path / "tiny.gguf", metadata=metadata)
+    context = tmp_path / "notes.mm1ctx"
+    built = mm1("context", "build", notes, "-o", context, "--model", model, "--fast")
+    assert built.code == 0 and "activations in eight bits" in built.err
+    asked = mm1("ask", context, "When?", "--model", model, "--max-tokens", "2", "--json")
+    assert asked.code == 0 and "activations in eight bits" in asked.err
+    assert asked.json["answers"][0]["model_fingerprint"].endswith("-fast")
+    options = ("--ask", "When?", "--max-tokens", "2", "--no-cache", "--fast")
+    ran = mm1("analyze", notes, "--model", llama, *options)
+    assert ran.code == 0 and "--fast changes nothing here" in ran.err
+
+
 @pytest.mark.parametrize("action", ["show", "verify"])
 def test_a_model_that_is_not_there_is_7(mm1, action):
     """Red: a typing error is a traceback."""
