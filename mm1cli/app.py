@@ -62,20 +62,24 @@ def analyze(
     strict_citations: o.StrictCitations = None,
     as_json: o.Json = False,
     output_format: o.OutputFormat = None,
+    output: o.OutputFiles = None,
     report: o.ReportFile = None,
+    answer_only: o.AnswerOnly = None,
     quiet: o.Quiet = None,
 ) -> None:
     """Read documents and answer questions about them, with evidence."""
     flags = flags_of(locals())
-    with command_scope(flags, as_json=as_json, output_format=output_format, report=report) as (
+    with command_scope(
+        flags, as_json=as_json, output_format=output_format, output=output or (), report=report
+    ) as (
         settings,
         sink,
     ):
         from mm1cli.commands.reading import Sources
 
         sources = Sources(paths or (), include or (), exclude or (), files_from, null)
-        if dry_run and report is not None:
-            raise UsageError("--report is about answers, and --dry-run gives none; choose one")
+        if dry_run and (output or report is not None):
+            raise UsageError("-o writes answers, and --dry-run gives none; choose one")
         if dry_run:
             from mm1cli.commands import tokens as dry
 
@@ -122,6 +126,7 @@ def review(
     max_thinking: o.MaxThinking = None,
     as_json: o.Json = False,
     output_format: o.ReviewFormat = None,
+    output: o.ReviewOutput = None,
     report: o.ReportFile = None,
     quiet: o.Quiet = None,
 ) -> None:
@@ -129,7 +134,12 @@ def review(
     flags = flags_of(locals())
     formats: tuple[Format, ...] = ("text", "json", "jsonl", "sarif", "github", "markdown")
     with command_scope(
-        flags, as_json=as_json, output_format=output_format, report=report, formats=formats
+        flags,
+        as_json=as_json,
+        output_format=output_format,
+        output=output or (),
+        report=report,
+        formats=formats,
     ) as (settings, sink):
         from mm1cli.commands import review as reviewing
         from mm1cli.commands.reading import Sources
@@ -207,12 +217,16 @@ def ask(
     strict_citations: o.StrictCitations = None,
     as_json: o.Json = False,
     output_format: o.OutputFormat = None,
+    output: o.OutputFiles = None,
     report: o.ReportFile = None,
+    answer_only: o.AnswerOnly = None,
     quiet: o.Quiet = None,
 ) -> None:
     """Answer questions about a saved context; nothing is read again."""
     flags = flags_of(locals())
-    with command_scope(flags, as_json=as_json, output_format=output_format, report=report) as (
+    with command_scope(
+        flags, as_json=as_json, output_format=output_format, output=output or (), report=report
+    ) as (
         settings,
         sink,
     ):

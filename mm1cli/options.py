@@ -20,7 +20,7 @@ Paths = Annotated[
 ]
 Ask = Annotated[
     list[str] | None,
-    typer.Option("--ask", "-q", help="A question. Repeat it for more.", rich_help_panel=_ANSWER),
+    typer.Option("--ask", help="A question. Repeat it for more.", rich_help_panel=_ANSWER),
 ]
 Model = Annotated[
     str | None,
@@ -187,15 +187,43 @@ OutputFormat = Annotated[
     str | None, typer.Option("--format", help="text, json or jsonl.", rich_help_panel=_OUTPUT)
 ]
 Quiet = Annotated[
-    bool | None, typer.Option("--quiet", help="No notes, no progress.", rich_help_panel=_OUTPUT)
+    bool | None,
+    typer.Option("--quiet", "-q", help="No notes, no progress.", rich_help_panel=_OUTPUT),
+]
+AnswerOnly = Annotated[
+    bool | None,
+    typer.Option(
+        "--answer-only",
+        help="The answer alone on stdout, its sources on stderr.",
+        rich_help_panel=_OUTPUT,
+    ),
+]
+OutputFiles = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--output",
+        "-o",
+        metavar="FILE",
+        help="Write the answers to a file, too: .md, .docx, .html, .txt, .json, .jsonl or .csv. "
+        "Repeat for more.",
+        rich_help_panel=_OUTPUT,
+    ),
+]
+ReviewOutput = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--output",
+        "-o",
+        metavar="FILE",
+        help="Write the review to a file, too: .md, .html, .txt, .json, .jsonl or .sarif. "
+        "Repeat for more.",
+        rich_help_panel=_OUTPUT,
+    ),
 ]
 ReportFile = Annotated[
     Path | None,
     typer.Option(
-        "--report",
-        metavar="FILE",
-        help="Write a page about the run: report.html.",
-        rich_help_panel=_OUTPUT,
+        "--report", metavar="FILE", help="As -o with a name in .html.", rich_help_panel=_OUTPUT
     ),
 ]
 ModelName = Annotated[str, typer.Argument(help="Name or path of a model.")]

@@ -157,6 +157,8 @@ class Settings:
     strict: bool = _switch()
     strict_citations: bool = _switch()
     quiet: bool = _switch()
+    # The words of an answer alone on stdout; see mm1cli/output/terminal.py.
+    answer_only: bool = _switch()
     origins: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
 
     def origin(self, name: str) -> str:

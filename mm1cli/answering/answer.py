@@ -41,8 +41,6 @@ from mm1cli.result import (
     Form,
     Mark,
     Usage,
-    contradicted_note,
-    unverified_note,
 )
 from mm1cli.retrieval.retriever import NUM_PASSAGES, Evidence, Retriever
 from mm1cli.settings import Settings
@@ -178,7 +176,8 @@ class Answerer:
         facts = partial(self._read_facts.of, read.passages)
         reply, checked, is_carried = self._checked(reply, attributed, facts)
         warnings = self._warnings(question, evidence, reply, conflict, is_carried=is_carried)
-        self._tell(reply, checked)
+        for citation in checked.citations:
+            self._sink.citation(citation)
         meter.note_prefill(len(read.context), read.reused_tokens, read.seconds)
         meter.note_generation(reply.generation, reply.seconds)
         usage = meter.usage(self._packed.num_tokens, read.read_tokens, read.unread_tokens)
@@ -292,17 +291,6 @@ class Answerer:
         elif doubts.is_doubtful(margin, self._ability, is_carried=is_carried):
             found.append(doubts.may_be_unanswered())
         return tuple(found)
-
-    def _tell(self, reply: _Reply, checked: _Checked) -> None:
-        for citation in checked.citations:
-            self._sink.citation(citation)
-        if (words := reply.words) and not reply.is_found:
-            self._sink.note(f"the model's own words, which no passage bears out: {words.strip()}")
-        if checked.unverified:
-            self._sink.note(unverified_note(checked.unverified))
-        for claim in checked.claims:
-            if claim.against:
-                self._sink.note(contradicted_note(reply.text, claim))
 
     def _answer(
         self,
