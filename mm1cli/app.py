@@ -1,33 +1,52 @@
 """The command line: typer wiring only. Importing this must not import torch."""
 
+import os
 import sys
+from typing import Annotated
 
 import typer
 
 import mm1cli.options as o
+from mm1cli.about import version
+from mm1cli.app_config import config_app
 from mm1cli.app_models import models_app
 from mm1cli.errors import ExitCode, UsageError
+from mm1cli.help import App
 from mm1cli.output import Format, make_sink
 from mm1cli.session import command_scope
 from mm1cli.settings import flags_of
 
-app = typer.Typer(
-    name="mm1",
-    help="Read a pile of documents into one context and ask about it, offline.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    add_completion=False,
-)
-context_app = typer.Typer(help="Build, list and check saved contexts.", no_args_is_help=True)
-templates_app = typer.Typer(help="List and show templates of questions.", no_args_is_help=True)
-app.add_typer(templates_app, name="templates")
-app.add_typer(models_app, name="models")
+_COMPLETE = "_MM1_COMPLETE"  # a shell asks for completions
+
+app = App("Read a pile of documents into one context and ask about it, offline.")
+context_app = App("Build, list and check saved contexts.")
+templates_app = App("List and show templates of questions.")
 app.add_typer(context_app, name="context")
+app.add_typer(models_app, name="models")
+app.add_typer(templates_app, name="templates")
+app.add_typer(config_app, name="config")
+
+
+def _tell_version(is_asked: bool) -> None:
+    if is_asked:
+        typer.echo(f"mm1 {version()}")
+        raise typer.Exit
+
+
+Version = Annotated[
+    bool,
+    typer.Option("--version", help="Print the version.", callback=_tell_version, is_eager=True),
+]
+
+
+@app.callback()
+def options(show_version: Version = False) -> None:
+    """Read a pile of documents into one context and ask about it, offline."""
 
 
 @app.command()
 def analyze(
-    paths: o.Paths = None,
+    paths: o.PathsAndQuestion = None,
     ask: o.Ask = None,
     template: o.Template = None,
     dry_run: o.DryRun = False,
@@ -36,6 +55,9 @@ def analyze(
     exclude: o.Exclude = None,
     files_from: o.FilesFrom = None,
     null: o.Null = False,
+    hidden: o.Hidden = False,
+    no_gitignore: o.NoGitignore = False,
+    offline: o.Offline = None,
     fit: o.Fit = None,
     focus: o.Focus = None,
     read_seconds: o.ReadSeconds = None,
@@ -75,19 +97,23 @@ def analyze(
         settings,
         sink,
     ):
+        from mm1cli.commands.questions import with_question
         from mm1cli.commands.reading import Sources
 
-        sources = Sources(paths or (), include or (), exclude or (), files_from, null)
+        named, asks = with_question(paths or (), ask or ())
+        sources = Sources(
+            named, include or (), exclude or (), files_from, null, hidden, no_gitignore
+        )
         if dry_run and (output or report is not None):
             raise UsageError("-o writes answers, and --dry-run gives none; choose one")
         if dry_run:
             from mm1cli.commands import tokens as dry
 
-            dry.run("analyze", sources, ask or [], settings, sink, template)
+            dry.run("analyze", sources, asks, settings, sink, template)
         else:
             from mm1cli.commands import analyze as full
 
-            full.run(sources, ask or [], settings, sink, template)
+            full.run(sources, asks, settings, sink, template)
 
 
 @app.command()
@@ -109,6 +135,9 @@ def review(
     exclude: o.Exclude = None,
     files_from: o.FilesFrom = None,
     null: o.Null = False,
+    hidden: o.Hidden = False,
+    no_gitignore: o.NoGitignore = False,
+    offline: o.Offline = None,
     fit: o.Fit = None,
     allow_secrets: o.AllowSecrets = None,
     no_cache: o.NoCache = None,
@@ -147,7 +176,9 @@ def review(
 
         # What to read is the current folder where nothing is named.
         named = paths or ([] if files_from else ["."])
-        sources = Sources(named, include or (), exclude or (), files_from, null)
+        sources = Sources(
+            named, include or (), exclude or (), files_from, null, hidden, no_gitignore
+        )
         options = ReviewFlags(
             diff=diff,
             category=category or (),
@@ -172,6 +203,9 @@ def tokens(
     exclude: o.Exclude = None,
     files_from: o.FilesFrom = None,
     null: o.Null = False,
+    hidden: o.Hidden = False,
+    no_gitignore: o.NoGitignore = False,
+    offline: o.Offline = None,
     fit: o.Fit = None,
     allow_secrets: o.AllowSecrets = None,
     ocr: o.Ocr = None,
@@ -179,6 +213,7 @@ def tokens(
     strict: o.Strict = None,
     model: o.Model = None,
     models_dir: o.ModelsDir = None,
+    text: o.TextFile = None,
     max_tokens: o.MaxTokens = None,
     as_json: o.Json = False,
     output_format: o.OutputFormat = None,
@@ -190,8 +225,37 @@ def tokens(
         from mm1cli.commands import tokens as counting
         from mm1cli.commands.reading import Sources
 
-        sources = Sources(paths or (), include or (), exclude or (), files_from, null)
-        counting.run("tokens", sources, ask or [], settings, sink)
+        sources = Sources(
+            paths or (), include or (), exclude or (), files_from, null, hidden, no_gitignore
+        )
+        counting.run("tokens", sources, ask or [], settings, sink, text=text)
+
+
+@app.command()
+def read(
+    paths: o.Paths = None,
+    include: o.Include = None,
+    exclude: o.Exclude = None,
+    files_from: o.FilesFrom = None,
+    null: o.Null = False,
+    hidden: o.Hidden = False,
+    no_gitignore: o.NoGitignore = False,
+    offline: o.Offline = None,
+    allow_secrets: o.AllowSecrets = None,
+    ocr: o.Ocr = None,
+    no_cache: o.NoCache = None,
+    threads: o.Threads = None,
+    quiet: o.Quiet = None,
+) -> None:
+    """Print the text of documents as a model would get it, with pages, sheets and slides."""
+    with command_scope(flags_of(locals())) as (settings, sink):
+        from mm1cli.commands import read_text
+        from mm1cli.commands.reading import Sources
+
+        sources = Sources(
+            paths or (), include or (), exclude or (), files_from, null, hidden, no_gitignore
+        )
+        read_text.run(sources, settings, sink)
 
 
 @app.command()
@@ -244,6 +308,9 @@ def build_context(
     exclude: o.Exclude = None,
     files_from: o.FilesFrom = None,
     null: o.Null = False,
+    hidden: o.Hidden = False,
+    no_gitignore: o.NoGitignore = False,
+    offline: o.Offline = None,
     fit: o.Fit = None,
     allow_secrets: o.AllowSecrets = None,
     ocr: o.Ocr = None,
@@ -264,7 +331,9 @@ def build_context(
         from mm1cli.commands import context
         from mm1cli.commands.reading import Sources
 
-        sources = Sources(paths or (), include or (), exclude or (), files_from, null)
+        sources = Sources(
+            paths or (), include or (), exclude or (), files_from, null, hidden, no_gitignore
+        )
         context.build(sources, output, settings, sink, sys.stdout, as_json=as_json)
 
 
@@ -331,10 +400,45 @@ def show_template(name: o.TemplateName) -> None:
         templates.show(name, sys.stdout)
 
 
+@app.command()
+def doctor(as_json: o.Json = False) -> None:
+    """What mm1 runs on here: processor, GPU, sandbox, models, disk; what is slow, and why."""
+    with command_scope({}, json_errors=as_json) as (settings, _):
+        from mm1cli.commands import doctor as examining
+
+        examining.run(settings, sys.stdout, as_json=as_json)
+
+
+@app.command()
+def completion(shell: o.Shell) -> None:
+    """Print a script that completes commands, options and names in your shell."""
+    with command_scope({}, reads_settings=False):
+        from typer import completion as scripts
+
+        if shell not in ("bash", "zsh", "fish"):
+            raise UsageError(f"{shell}: no completion for it; there is bash, zsh and fish")
+        made = scripts.get_completion_script  # type: ignore[attr-defined]
+        typer.echo(made(prog_name="mm1", complete_var=_COMPLETE, shell=shell))
+
+
+@app.command()
+def man(context: typer.Context) -> None:
+    """Print the manual page: mm1 man | man -l -"""
+    with command_scope({}, reads_settings=False):
+        from mm1cli.commands import man as page
+
+        root = context.find_root()
+        page.write(root.command, root, sys.stdout)
+
+
 def run() -> None:
     """What `mm1cli.__main__` runs: usage errors in one line, too."""
+    if _COMPLETE in os.environ:
+        from typer import completion
+
+        completion.get_completion_inspect_parameters()  # makes the shells known
     try:
-        sys.exit(app(standalone_mode=False))
+        sys.exit(app(prog_name="mm1", standalone_mode=False))
     except typer.Abort:
         sys.exit(ExitCode.INTERRUPTED)
     except Exception as error:

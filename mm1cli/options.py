@@ -1,12 +1,14 @@
 """The options of the commands, each once: what it is called, what its help says.
 
-`\\[` in a help text is a bracket; typer takes `[word]` for markup and shows nothing.
+What stands in brackets at the end of a help text is the default.
 """
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from mm1cli import completion
 
 _READING = "Reading"
 _MODEL = "Model"
@@ -16,7 +18,19 @@ _REVIEW = "Review"
 
 Paths = Annotated[
     list[str] | None,
-    typer.Argument(help="Files and folders; - reads standard input.", show_default=False),
+    typer.Argument(
+        help="Files, folders, addresses of web pages and git repositories; - reads standard input.",
+        show_default=False,
+    ),
+]
+PathsAndQuestion = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="PATHS... [QUESTION]",
+        help="Files, folders, addresses of web pages and git repositories; - reads standard input. "
+        "Last may stand a question, which is no path and has a space or a question mark.",
+        show_default=False,
+    ),
 ]
 Ask = Annotated[
     list[str] | None,
@@ -27,7 +41,8 @@ Model = Annotated[
     typer.Option(
         "--model",
         "-m",
-        help="Name or path of a model: `mm1 models find`. \\[auto]",
+        autocompletion=completion.models,
+        help="Name or path of a model: `mm1 models find`. [auto]",
         rich_help_panel=_MODEL,
     ),
 ]
@@ -38,7 +53,7 @@ ModelsDir = Annotated[
     ),
 ]
 Device = Annotated[
-    str | None, typer.Option(help="cpu, cuda, or cuda:0,cuda:1. \\[cpu]", rich_help_panel=_MODEL)
+    str | None, typer.Option(help="cpu, cuda, or cuda:0,cuda:1. [cpu]", rich_help_panel=_MODEL)
 ]
 Threads = Annotated[int | None, typer.Option(help="CPU threads.", rich_help_panel=_MODEL)]
 ChunkTokens = Annotated[
@@ -48,13 +63,13 @@ Kv = Annotated[
     str | None,
     typer.Option(
         metavar="DTYPE",
-        help="Keep keys and values in float32 or int8. \\[float32]",
+        help="Keep keys and values in float32 or int8. [float32]",
         rich_help_panel=_MODEL,
     ),
 ]
 ContextTokens = Annotated[
     int | None,
-    typer.Option(help="Largest context. \\[what the model knows]", rich_help_panel=_READING),
+    typer.Option(help="Largest context. [what the model knows]", rich_help_panel=_READING),
 ]
 Strict = Annotated[
     bool | None,
@@ -83,7 +98,7 @@ Fit = Annotated[
     str | None,
     typer.Option(
         metavar="POLICY",
-        help="If it does not fit: focus (retrieval), fail, drop-largest or head. \\[focus]",
+        help="If it does not fit: focus (retrieval), fail, drop-largest or head. [focus]",
         rich_help_panel=_READING,
     ),
 ]
@@ -91,7 +106,7 @@ Focus = Annotated[
     str | None,
     typer.Option(
         metavar="off|auto|N",
-        help="Repeat the N best passages; read no more of them. \\[auto]",
+        help="Repeat the N best passages; read no more of them. [auto]",
         rich_help_panel=_READING,
     ),
 ]
@@ -99,9 +114,22 @@ ReadSeconds = Annotated[
     float | None,
     typer.Option(
         metavar="S",
-        help="What reading passages for a question may take. \\[20]",
+        help="What reading passages for a question may take. [20]",
         rich_help_panel=_READING,
     ),
+]
+Hidden = Annotated[
+    bool, typer.Option("--hidden", help="Read hidden files, too.", rich_help_panel=_READING)
+]
+NoGitignore = Annotated[
+    bool,
+    typer.Option(
+        "--no-gitignore", help="Read what .gitignore leaves out, too.", rich_help_panel=_READING
+    ),
+]
+Offline = Annotated[
+    bool | None,
+    typer.Option("--offline", help="Fetch nothing: no page, no model.", rich_help_panel=_READING),
 ]
 AllowSecrets = Annotated[
     bool | None,
@@ -135,16 +163,22 @@ Template = Annotated[
     str | None,
     typer.Option(
         metavar="NAME|FILE",
+        autocompletion=completion.templates,
         help="What to ask, as a file: see mm1 templates list.",
         rich_help_panel=_ANSWER,
     ),
 ]
-TemplateName = Annotated[str, typer.Argument(help="A name `mm1 templates list` shows, or a file.")]
+TemplateName = Annotated[
+    str,
+    typer.Argument(
+        help="A name `mm1 templates list` shows, or a file.", autocompletion=completion.templates
+    ),
+]
 Schema = Annotated[
     str | None,
     typer.Option(
         metavar="FILE|FIELDS",
-        help="Answer in JSON: a JSON Schema, or `name, year int, tags \\[str]`.",
+        help="Answer in JSON: a JSON Schema, or `name, year int, tags [str]`.",
         rich_help_panel=_ANSWER,
     ),
 ]
@@ -152,7 +186,7 @@ Think = Annotated[
     str | None,
     typer.Option(
         metavar="HOW",
-        help="A model's thinking: hide, show or only. \\[hide]",
+        help="A model's thinking: hide, show or only. [hide]",
         rich_help_panel=_ANSWER,
     ),
 ]
@@ -226,14 +260,19 @@ ReportFile = Annotated[
         "--report", metavar="FILE", help="As -o with a name in .html.", rich_help_panel=_OUTPUT
     ),
 ]
-ModelName = Annotated[str, typer.Argument(help="Name or path of a model.")]
-UsedName = Annotated[str, typer.Argument(help="Name or path of a model, or auto.")]
-ModelNames = Annotated[list[str], typer.Argument(help="Names, as `mm1 models list` has them.")]
+ModelName = Annotated[
+    str, typer.Argument(help="Name or path of a model.", autocompletion=completion.models)
+]
+UsedName = Annotated[
+    str, typer.Argument(help="Name or path of a model, or auto.", autocompletion=completion.models)
+]
+ModelNames = Annotated[
+    list[str],
+    typer.Argument(help="Names, as `mm1 models list` has them.", autocompletion=completion.models),
+]
 PulledName = Annotated[
     str,
-    typer.Argument(
-        help="A name of `mm1 models catalogue`, or ORG/NAME\\[@REV]\\[:QUANT] of the hub."
-    ),
+    typer.Argument(help="A name of `mm1 models catalogue`, or ORG/NAME[@REV][:QUANT] of the hub."),
 ]
 FilePattern = Annotated[
     str | None,
@@ -252,9 +291,7 @@ GgufFile = Annotated[
 ]
 ImportForm = Annotated[
     str | None,
-    typer.Option(
-        "--to", metavar="FORM", help="int8, int4 or float32. \\[the nearest to the file's]"
-    ),
+    typer.Option("--to", metavar="FORM", help="int8, int4 or float32. [the nearest to the file's]"),
 ]
 Group = Annotated[
     int | None, typer.Option(help="int4: weights that share a scale; 32, 64 or 128. [64]")
@@ -262,11 +299,11 @@ Group = Annotated[
 Check = Annotated[
     bool | None,
     typer.Option(
-        "--check/--no-check", help="Measure the change of logprobs. \\[if it fits into memory]"
+        "--check/--no-check", help="Measure the change of logprobs. [if it fits into memory]"
     ),
 ]
 CheckText = Annotated[
-    Path | None, typer.Option("--text", metavar="FILE", help="Measure on this. \\[a text of mm1's]")
+    Path | None, typer.Option("--text", metavar="FILE", help="Measure on this. [a text of mm1's]")
 ]
 MaxCache = Annotated[
     float | None,
@@ -275,13 +312,26 @@ MaxCache = Annotated[
 Output = Annotated[
     Path, typer.Option("--output", "-o", help="Folder to save the context in: papers.mm1ctx.")
 ]
-ContextPath = Annotated[Path, typer.Argument(help="A folder made by `mm1 context build`.")]
+ContextPath = Annotated[
+    Path,
+    typer.Argument(
+        help="A folder made by `mm1 context build`.", autocompletion=completion.contexts
+    ),
+]
 Questions = Annotated[
     list[str] | None,
     typer.Argument(help="Questions; - reads one a line from standard input.", show_default=False),
 ]
-ContextName = Annotated[str, typer.Argument(help="A folder, or a name `mm1 context list` shows.")]
-ContextNames = Annotated[list[str], typer.Argument(help="Folders, or names as listed.")]
+ContextName = Annotated[
+    str,
+    typer.Argument(
+        help="A folder, or a name `mm1 context list` shows.", autocompletion=completion.contexts
+    ),
+]
+ContextNames = Annotated[
+    list[str],
+    typer.Argument(help="Folders, or names as listed.", autocompletion=completion.contexts),
+]
 ReviewPaths = Annotated[
     list[str] | None,
     typer.Argument(
@@ -310,7 +360,7 @@ Category = Annotated[
     list[str] | None,
     typer.Option(
         "--category",
-        help="security, bugs, api, tests, performance or docs. Repeat. \\[all]",
+        help="security, bugs, api, tests, performance or docs. Repeat. [all]",
         rich_help_panel=_REVIEW,
     ),
 ]
@@ -318,7 +368,7 @@ ReviewFocus = Annotated[str | None, typer.Option("--focus", hidden=True, callbac
 Severity = Annotated[
     str | None,
     typer.Option(
-        help="Show from here up: low, medium, high or critical. \\[low]", rich_help_panel=_REVIEW
+        help="Show from here up: low, medium, high or critical. [low]", rich_help_panel=_REVIEW
     ),
 ]
 MaxFindings = Annotated[
@@ -372,4 +422,14 @@ ReviewFormat = Annotated[
         help="text, json, jsonl, sarif, github or markdown.",
         rich_help_panel=_OUTPUT,
     ),
+]
+SettingName = Annotated[
+    str,
+    typer.Argument(help="A name `mm1 config show` lists.", autocompletion=completion.settings),
+]
+SettingValue = Annotated[str | None, typer.Argument(help="What to set it to.", show_default=False)]
+Shell = Annotated[str, typer.Argument(metavar="SHELL", help="bash, zsh or fish.")]
+TextFile = Annotated[
+    Path | None,
+    typer.Option("--text", metavar="FILE", help="Write the text that a model would get."),
 ]

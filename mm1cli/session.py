@@ -39,6 +39,7 @@ def command_scope(
     output: Sequence[Path] = (),
     report: Path | None = None,
     json_errors: bool = False,
+    reads_settings: bool = True,
     saved: str = "the same command goes on from what was saved",
     formats: Sequence[Format] = ("text", "json", "jsonl"),
 ) -> Iterator[tuple[Settings, Sink]]:
@@ -47,7 +48,8 @@ def command_scope(
     Errors of ours are one line on the sink. Anything else is a bug and says how to see more.
     `output` and `report` are where files about the answers go; one that cannot is found out first.
     With `json_errors` the command writes its own JSON to stdout, and an error is an object there,
-    too. `saved` is what an interrupted command says of its work.
+    too. `saved` is what an interrupted command says of its work. Without `reads_settings`
+    those of files are not looked at: they may be what is to be mended.
     """
     sink = make_sink("json" if as_json else "text", False)
     files: list[OutputFile] = []
@@ -58,7 +60,7 @@ def command_scope(
             interrupts.begin()
             format = _format(as_json, output_format, formats)
             sink = make_sink(format, bool(flags.get("quiet")), bool(flags.get("answer_only")))
-            settings = load(flags, os.environ, Path.cwd())
+            settings = load(flags, os.environ, Path.cwd()) if reads_settings else Settings()
             if settings.no_cache and "max_cache" in flags:  # the commands that keep contexts
                 saved = "nothing was saved, as --no-cache asks"
             sink = make_sink(format, settings.quiet, settings.answer_only)

@@ -159,6 +159,8 @@ class Settings:
     quiet: bool = _switch()
     # The words of an answer alone on stdout; see mm1cli/output/terminal.py.
     answer_only: bool = _switch()
+    # Nothing is fetched: no model, no page, no repository.
+    offline: bool = _switch()
     origins: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
 
     def origin(self, name: str) -> str:
@@ -199,20 +201,47 @@ def load(
     that names the origin and what is allowed.
     """
     assert not set(flags) - set(NAMES), "a flag that is no setting"
-    if config_dir is None:
-        import platformdirs
-
-        config_dir = Path(platformdirs.user_config_dir("mm1"))
-    user_file = config_dir / "config.toml"
+    users = user_file(config_dir)
     # Lowest first: a later source replaces an earlier one.
     found: dict[str, Setting[object]] = {}
-    found.update(_from_toml(user_file, str(user_file)))
+    found.update(_from_toml(users, str(users)))
     found.update(_from_toml(cwd / "mm1.toml", PROJECT_FILE))
     found.update(_from_environ(environ))
     found.update(_from_flags(flags))
     values: dict[str, Any] = {name: setting.value for name, setting in found.items()}
     origins = {name: setting.origin for name, setting in found.items()}
     return Settings(**values, origins=origins)
+
+
+def user_file(config_dir: Path | None = None) -> Path:
+    """The user's own config.toml, which need not be there."""
+    if config_dir is None:
+        import platformdirs
+
+        config_dir = Path(platformdirs.user_config_dir("mm1"))
+    return config_dir / "config.toml"
+
+
+def parsed(name: str, text: str) -> object:
+    """The value of `name` that `text` spells, not yet checked; `text` itself where it spells none,
+    or `name` is no setting."""
+    try:
+        return _ALLOWED[name].parse(text)
+    except (KeyError, ValueError):
+        return text
+
+
+def checked(name: str, value: object, origin: str) -> object:
+    """`value` as `name` takes it. Raises UsageError, one line that names `origin`."""
+    if name not in _ALLOWED:
+        raise _no_setting(name, origin)
+    return _checked(name, value, origin).value
+
+
+def _no_setting(name: str, origin: str) -> UsageError:
+    near = difflib.get_close_matches(name, NAMES, n=1)
+    hint = f"did you mean {near[0]}?" if near else f"the settings are {', '.join(NAMES)}"
+    return UsageError(f"{origin}: no setting is called {_shown(name)}; {hint}")
 
 
 def _from_flags(flags: Mapping[str, object | None]) -> dict[str, Setting[object]]:
@@ -254,9 +283,7 @@ def _from_toml(path: Path, origin: str) -> dict[str, Setting[object]]:
         raise UsageError(f"{origin}: is not valid TOML: {_one_line(str(error))}") from None
     for key in table:
         if key not in _ALLOWED:
-            near = difflib.get_close_matches(key, NAMES, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"the settings are {', '.join(NAMES)}"
-            raise UsageError(f"{origin}: no setting is called {_shown(key)}; {hint}")
+            raise _no_setting(key, origin)
     return {name: _checked(name, value, origin) for name, value in table.items()}
 
 

@@ -28,7 +28,10 @@ def run(
 ) -> None:
     asked = parse(asks, template_name, settings)
     if not asked.questions:
-        raise UsageError('no question; add --ask "...", or --dry-run to see what would be read')
+        raise UsageError(
+            'no question: mm1 analyze PATHS "What is it about?", or --ask for each of several; '
+            "--dry-run shows what would be read"
+        )
     settings = begin("analyze", settings, sink)
     reading = read(sources, asked.questions, settings, sink, is_searched=asked.is_searched)
     manifest = reading.manifest

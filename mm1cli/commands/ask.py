@@ -13,7 +13,7 @@ from mm1cli.answering.context_source import SavedContextSource
 from mm1cli.answering.question import Question, check
 from mm1cli.commands.checks import require_verified
 from mm1cli.commands.opening import ensure_model, open_engine
-from mm1cli.errors import UsageError
+from mm1cli.errors import InputError, UsageError
 from mm1cli.grounding import quote_index
 from mm1cli.ingest import corpus_file
 from mm1cli.ingest.manifest import ReadingPlan, build
@@ -22,6 +22,7 @@ from mm1cli.settings import Settings
 from mm1cli.sink import RunInfo, Sink
 
 STDIN = "-"
+CONTEXT_FILES = ("manifest.json", "partial.json")  # one of them is in each
 
 
 def run(folder: Path, texts: Sequence[str], settings: Settings, sink: Sink) -> None:
@@ -34,6 +35,7 @@ def run(folder: Path, texts: Sequence[str], settings: Settings, sink: Sink) -> N
     check([text for text in texts if text != STDIN])
     # A mistake in it is told before anything is opened.
     schema = json_schema.load(settings.schema) if settings.schema else None
+    require_saved(folder)
     saved = saved_context(folder)
     token_ids = saved_tokens(folder)
     content = saved_attachment(folder, corpus_file.NAME)
@@ -68,6 +70,19 @@ def run(folder: Path, texts: Sequence[str], settings: Settings, sink: Sink) -> N
             unverified += answerer.answer(Question(text, schema)).unverified
     if settings.strict_citations:
         require_verified(unverified)
+
+
+def require_saved(folder: Path) -> None:
+    """Raises InputError for what was never a saved context, and says what does with it."""
+    if not folder.exists():
+        raise InputError(
+            f"{folder}: no such context; `mm1 context build PATHS -o {folder}` makes it"
+        )
+    if folder.is_file() or not any((folder / name).exists() for name in CONTEXT_FILES):
+        raise InputError(
+            f"{folder} is no saved context; to ask about documents: mm1 analyze {folder} "
+            '"QUESTION", to save them first: mm1 context build'
+        )
 
 
 def _all(texts: Sequence[str], stdin: Iterable[str]) -> Iterator[str]:

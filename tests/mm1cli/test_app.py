@@ -201,16 +201,7 @@ def imported(*arguments: object) -> set[str]:
 
 def test_help_imports_nothing_that_is_slow():
     """Red: `mm1 --help` takes seconds."""
-    assert imported("--help") - {"rich.table"} == set()  # typer draws its help with it
-
-
-def test_help_shows_defaults_and_brackets(mm1, monkeypatch):
-    """Red: what stands in brackets is taken for markup."""
-    monkeypatch.setenv("COLUMNS", "200")
-    shown = mm1("analyze", "--help").out
-    assert all(
-        words in shown for words in ("--model", "-m", "[cpu]", "[auto]", "tags [str]", "[1024]")
-    )
+    assert imported("--help") == set()
 
 
 def test_counting_imports_no_torch(llama, notes):

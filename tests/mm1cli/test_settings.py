@@ -38,6 +38,8 @@ SAMPLES: dict[str, tuple[object, object]] = {
     "strict": (True, False),
     "strict_citations": (True, False),
     "quiet": (True, False),
+    "answer_only": (True, False),
+    "offline": (True, False),
 }
 DEFAULTS = {
     "model": "auto",
@@ -67,6 +69,8 @@ DEFAULTS = {
     "strict": False,
     "strict_citations": False,
     "quiet": False,
+    "answer_only": False,
+    "offline": False,
 }
 SOURCES = ("config", "project", "environment", "flag")  # lowest first
 
