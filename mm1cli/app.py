@@ -9,6 +9,7 @@ import typer
 import mm1cli.options as o
 from mm1cli.about import version
 from mm1cli.app_config import config_app
+from mm1cli.app_logs import logs_app
 from mm1cli.app_models import models_app
 from mm1cli.errors import ExitCode, UsageError
 from mm1cli.help import App
@@ -24,6 +25,7 @@ templates_app = App("List and show templates of questions.")
 app.add_typer(context_app, name="context")
 app.add_typer(models_app, name="models")
 app.add_typer(templates_app, name="templates")
+app.add_typer(logs_app, name="logs")
 app.add_typer(config_app, name="config")
 
 
@@ -87,6 +89,7 @@ def analyze(
     output: o.OutputFiles = None,
     report: o.ReportFile = None,
     answer_only: o.AnswerOnly = None,
+    no_log: o.NoLog = None,
     quiet: o.Quiet = None,
 ) -> None:
     """Read documents and answer questions about them, with evidence."""
@@ -284,6 +287,7 @@ def ask(
     output: o.OutputFiles = None,
     report: o.ReportFile = None,
     answer_only: o.AnswerOnly = None,
+    no_log: o.NoLog = None,
     quiet: o.Quiet = None,
 ) -> None:
     """Answer questions about a saved context; nothing is read again."""
@@ -297,6 +301,86 @@ def ask(
         from mm1cli.commands import ask as asking
 
         asking.run(context, [*(questions or ()), *(more or ())], settings, sink)
+
+
+@app.command()
+def chat(
+    paths: o.ChatPaths = None,
+    model: o.Model = None,
+    context_tokens: o.ContextTokens = None,
+    include: o.Include = None,
+    exclude: o.Exclude = None,
+    hidden: o.Hidden = False,
+    no_gitignore: o.NoGitignore = False,
+    offline: o.Offline = None,
+    fit: o.Fit = None,
+    focus: o.Focus = None,
+    read_seconds: o.ReadSeconds = None,
+    allow_secrets: o.AllowSecrets = None,
+    ocr: o.Ocr = None,
+    no_cache: o.NoCache = None,
+    max_cache: o.MaxCache = None,
+    models_dir: o.ModelsDir = None,
+    device: o.Device = None,
+    threads: o.Threads = None,
+    chunk_tokens: o.ChunkTokens = None,
+    kv: o.Kv = None,
+    max_tokens: o.MaxTokens = None,
+    temperature: o.Temperature = None,
+    top_p: o.TopP = None,
+    seed: o.Seed = None,
+    think: o.Think = None,
+    max_thinking: o.MaxThinking = None,
+    always_answer: o.AlwaysAnswer = None,
+    write: o.Write = None,
+    no_log: o.NoLog = None,
+    quiet: o.Quiet = None,
+) -> None:
+    """Ask in turn: about documents, a saved context, or, without paths, the model alone."""
+    with command_scope(flags_of(locals())) as (settings, sink):
+        from mm1cli.commands import chat as chatting
+        from mm1cli.commands.reading import Sources
+
+        sources = None
+        if paths:
+            sources = Sources(
+                paths, include or (), exclude or (), hidden=hidden, no_gitignore=no_gitignore
+            )
+        chatting.run(sources, settings, sink)
+
+
+@app.command()
+def mcp(
+    paths: o.Paths = None,
+    port: o.McpPort = None,
+    include: o.Include = None,
+    exclude: o.Exclude = None,
+    hidden: o.Hidden = False,
+    no_gitignore: o.NoGitignore = False,
+    offline: o.Offline = None,
+    allow_secrets: o.AllowSecrets = None,
+    ocr: o.Ocr = None,
+    no_cache: o.NoCache = None,
+    max_cache: o.MaxCache = None,
+    model: o.Model = None,
+    models_dir: o.ModelsDir = None,
+    device: o.Device = None,
+    threads: o.Threads = None,
+    context_tokens: o.ContextTokens = None,
+    read_seconds: o.ReadSeconds = None,
+    max_tokens: o.MaxTokens = None,
+    no_log: o.NoLog = None,
+    quiet: o.Quiet = None,
+) -> None:
+    """Serve documents to agents over MCP: search, quotes and claims checked, questions answered."""
+    with command_scope(flags_of(locals()), stdout_is_taken=True) as (settings, sink):
+        from mm1cli.commands import mcp as serving
+        from mm1cli.commands.reading import Sources
+
+        sources = Sources(
+            paths or (), include or (), exclude or (), hidden=hidden, no_gitignore=no_gitignore
+        )
+        serving.run(sources, settings, sink, port=port)
 
 
 @context_app.command("build")

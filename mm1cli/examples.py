@@ -39,6 +39,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "mm1 chat papers.mm1ctx",
     ),
     "logs": ("mm1 logs", 'mm1 logs search "notice period"', "mm1 logs export > answers.jsonl"),
+    "logs list": ("mm1 logs list -n 50",),
     "logs show": ("mm1 logs show 12",),
     "logs search": ('mm1 logs search "notice period"',),
     "logs export": ("mm1 logs export > answers.jsonl",),

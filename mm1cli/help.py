@@ -107,16 +107,16 @@ class Group(_Plain, TyperGroup):
 class App(typer.Typer):
     """A typer app whose commands have such help."""
 
-    def __init__(self, help: str, **more: Any) -> None:  # noqa: ANN401
+    def __init__(self, help: str, *, lists_alone: bool = False) -> None:
+        """`lists_alone`: the group's own name is a command, too."""
         super().__init__(
             help=help,
             cls=Group,
-            no_args_is_help=True,
+            no_args_is_help=not lists_alone,
             pretty_exceptions_enable=False,
             add_completion=False,
             rich_markup_mode=None,
             context_settings={"help_option_names": ["-h", "--help"]},
-            **more,
         )
 
     def command(self, name: str | None = None, **more: Any) -> Callable[[Any], Any]:  # noqa: ANN401

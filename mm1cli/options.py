@@ -32,6 +32,14 @@ PathsAndQuestion = Annotated[
         show_default=False,
     ),
 ]
+ChatPaths = Annotated[
+    list[str] | None,
+    typer.Argument(
+        help="Files, folders and addresses, or one saved context; none for the model alone.",
+        autocompletion=completion.contexts,
+        show_default=False,
+    ),
+]
 Ask = Annotated[
     list[str] | None,
     typer.Option("--ask", help="A question. Repeat it for more.", rich_help_panel=_ANSWER),
@@ -232,6 +240,10 @@ AnswerOnly = Annotated[
         rich_help_panel=_OUTPUT,
     ),
 ]
+NoLog = Annotated[
+    bool | None,
+    typer.Option("--no-log", help="Keep the answer out of mm1 logs.", rich_help_panel=_OUTPUT),
+]
 OutputFiles = Annotated[
     list[Path] | None,
     typer.Option(
@@ -422,6 +434,10 @@ ReviewFormat = Annotated[
         help="text, json, jsonl, sarif, github or markdown.",
         rich_help_panel=_OUTPUT,
     ),
+]
+McpPort = Annotated[
+    int | None,
+    typer.Option("--port", metavar="N", help="Streamable HTTP on 127.0.0.1 instead of stdio."),
 ]
 SettingName = Annotated[
     str,

@@ -11,9 +11,12 @@ from typing import TYPE_CHECKING, Any
 from engine.api import EngineError, GrammarError, PlacementError, RoomError, StoreError
 from mm1cli import interrupts
 from mm1cli.about import version
+from mm1cli.answer_log import AnswerLog
 from mm1cli.errors import ExitCode, Mm1Error, UsageError
 from mm1cli.output import Format, make_sink, write_error
+from mm1cli.output.log_sink import LogSink
 from mm1cli.output.tee import Tee
+from mm1cli.output.terminal import Terminal
 from mm1cli.settings import NAMES, Settings, load
 from mm1cli.sink import Sink
 
@@ -40,6 +43,7 @@ def command_scope(
     report: Path | None = None,
     json_errors: bool = False,
     reads_settings: bool = True,
+    stdout_is_taken: bool = False,
     saved: str = "the same command goes on from what was saved",
     formats: Sequence[Format] = ("text", "json", "jsonl"),
 ) -> Iterator[tuple[Settings, Sink]]:
@@ -48,8 +52,9 @@ def command_scope(
     Errors of ours are one line on the sink. Anything else is a bug and says how to see more.
     `output` and `report` are where files about the answers go; one that cannot is found out first.
     With `json_errors` the command writes its own JSON to stdout, and an error is an object there,
-    too. `saved` is what an interrupted command says of its work. Without `reads_settings`
-    those of files are not looked at: they may be what is to be mended.
+    too. `saved` is what an interrupted command says of its work. Without `reads_settings` those of
+    files are not looked at: they may be what is to be mended. Where `stdout_is_taken` by a
+    protocol, all is told on stderr.
     """
     sink = make_sink("json" if as_json else "text", False)
     files: list[OutputFile] = []
@@ -64,9 +69,13 @@ def command_scope(
             if settings.no_cache and "max_cache" in flags:  # the commands that keep contexts
                 saved = "nothing was saved, as --no-cache asks"
             sink = make_sink(format, settings.quiet, settings.answer_only)
+            if stdout_is_taken:
+                sink = Terminal.on_stderr(quiet=settings.quiet)
             files = _files(output, report, settings, is_review="sarif" in formats)
             if files:
                 sink = Tee(*files, sink)
+            if "no_log" in flags and not settings.no_log:  # the commands that answer
+                sink = Tee(sink, LogSink(AnswerLog(), sink))
             yield settings, sink
             interrupts.close()
         except (Exception, KeyboardInterrupt, interrupts.Terminated) as error:

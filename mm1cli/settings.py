@@ -159,6 +159,8 @@ class Settings:
     quiet: bool = _switch()
     # The words of an answer alone on stdout; see mm1cli/output/terminal.py.
     answer_only: bool = _switch()
+    # Answers are not kept in the log; see mm1cli/answer_log.py.
+    no_log: bool = _switch()
     # Nothing is fetched: no model, no page, no repository.
     offline: bool = _switch()
     origins: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)

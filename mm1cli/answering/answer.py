@@ -21,7 +21,7 @@ from mm1cli.answering.json_schema import Schema
 from mm1cli.answering.meter import Meter
 from mm1cli.answering.prefill import Prefilled, Prefiller
 from mm1cli.answering.prompt import Focus, question_prompt
-from mm1cli.answering.question import Question
+from mm1cli.answering.question import Exchange, Question
 from mm1cli.answering.read_facts import ReadFacts
 from mm1cli.answering.unknown_terms import unknown_terms
 from mm1cli.grounding import conflicts
@@ -105,6 +105,11 @@ class Answerer:
             # Too few tokens for any answer: told before the reading, not after it.
             self._grammar.check_room(settings.max_tokens)
         self._generator = self._generator_to(sink)
+        self.last: Exchange | None = None  # what a question that follows has for its history
+
+    def keep_history(self) -> None:
+        """Questions follow each other from now on: what one read, the next need not read."""
+        self._prefiller.keeps_last = True
 
     def _generator_to(self, sink: Sink) -> Generator:
         return Generator(
@@ -166,11 +171,13 @@ class Answerer:
         """Streams one answer and its citations to the sink, and returns it whole."""
         meter = Meter(self._engine)
         num_passages = self._prefiller.num_candidates
-        evidence = self._retriever.find(question.text, self._sink.progress, num_passages)
+        evidence = self._retriever.find(
+            question.sought or question.text, self._sink.progress, num_passages
+        )
         conflict = self._conflict(question, evidence)
         if conflict is not None:
             evidence = conflicts.later_first(evidence, conflict)
-        read = self._prefiller.prefill(question.prompt_text, evidence)
+        read = self._prefiller.prefill(question.prompt_text, evidence, question.history)
         reply = self._generate(question, read, evidence)
         attributed = self._attribute(question, evidence, read, reply)
         facts = partial(self._read_facts.of, read.passages)
@@ -183,6 +190,7 @@ class Answerer:
         usage = meter.usage(self._packed.num_tokens, read.read_tokens, read.unread_tokens)
         answer = self._answer(question, read, reply, checked, usage, warnings)
         self._sink.answer(answer)
+        self.last = Exchange(read.asked, reply.words or reply.text)
         return answer
 
     def _conflict(self, question: Question, evidence: Evidence) -> Conflict | None:

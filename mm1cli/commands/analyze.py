@@ -9,6 +9,7 @@ from mm1cli.commands.checks import (
     require_everything_read,
     require_verified,
 )
+from mm1cli.commands.opened import retrieval_note
 from mm1cli.commands.opening import begin, cache, open_engine
 from mm1cli.commands.questions import parse
 from mm1cli.commands.reading import Sources, read
@@ -45,11 +46,7 @@ def run(
     is_mapped = not settings.no_cache
     engine = open_engine(reading.model, settings, sink, num_tokens, is_mapped=is_mapped)
     if manifest.plan is ReadingPlan.RETRIEVAL and asked.table is None:
-        sink.note(
-            f"{manifest.tokens:,} tokens do not fit the {manifest.budget_tokens:,} that "
-            f"{settings.model} leaves for documents: reading by retrieval, the passages that fit "
-            "each question best"
-        )
+        sink.note(retrieval_note(manifest, settings.model))
     source = None if settings.no_cache else CachedContext(engine, cache(settings), sink)
     given = (engine, reading.packed, manifest.plan, settings, sink, source)
     if (template := asked.table) is not None:

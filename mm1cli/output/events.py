@@ -112,7 +112,7 @@ class JsonObject(Sink):
                 self._num_notes_before = len(self._notes)
             case Answer():
                 notes = self._notes[self._num_notes_before :]
-                self._answers.append(_answer_json(event, self._manifest) | {"notes": notes})
+                self._answers.append(answer_json(event, self._manifest) | {"notes": notes})
                 self._num_notes_before = len(self._notes)
             case Review():
                 self._review = _review_json(event)
@@ -156,7 +156,7 @@ class JsonLines(Sink):
                 self._manifest = event.manifest
                 self._write("manifest", event.manifest.as_json())
             case Answer():
-                self._write("result", _answer_json(event, self._manifest))
+                self._write("result", answer_json(event, self._manifest))
             case Review():
                 for finding in event.findings:
                     self._write("finding", finding.as_json())
@@ -182,7 +182,7 @@ def _review_json(review: Review) -> dict[str, object]:
     return as_json(review)
 
 
-def _answer_json(answer: Answer, manifest: Manifest | None) -> dict[str, object]:
+def answer_json(answer: Answer, manifest: Manifest | None) -> dict[str, object]:
     body = _fields(answer)
     first = {"question": body.pop("question"), "answer": body.pop("text")}
     left = [] if manifest is None else _not_read(answer, manifest)

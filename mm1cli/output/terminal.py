@@ -104,6 +104,12 @@ class Terminal(Sink):
             answer_only=answer_only,
         )
 
+    @classmethod
+    def on_stderr(cls, *, quiet: bool) -> "Terminal":
+        """For a command whose stdout belongs to a protocol."""
+        channel = guarded(Channel(sys.stderr))
+        return cls(channel, channel, quiet=quiet)
+
     def emit(self, event: Event) -> None:
         match event:
             case RunInfo():

@@ -1,4 +1,4 @@
-"""What people expect of a command line: -h, --version, completion, a man page, config, addresses."""
+"""What people expect of a command line: -h, --version, completion, man, config, addresses."""
 
 import http.server
 import os

@@ -40,6 +40,7 @@ SAMPLES: dict[str, tuple[object, object]] = {
     "quiet": (True, False),
     "answer_only": (True, False),
     "offline": (True, False),
+    "no_log": (True, False),
 }
 DEFAULTS = {
     "model": "auto",
@@ -71,6 +72,7 @@ DEFAULTS = {
     "quiet": False,
     "answer_only": False,
     "offline": False,
+    "no_log": False,
 }
 SOURCES = ("config", "project", "environment", "flag")  # lowest first
 

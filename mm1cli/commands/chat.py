@@ -1,0 +1,48 @@
+"""`mm1 chat`: questions in turn, about documents, a saved context, or to the model alone."""
+
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from mm1cli.chat.answers import Alone, Documents, Partner
+from mm1cli.chat.repl import Recorder, Repl
+from mm1cli.commands.opened import is_saved, open_paths, open_saved
+from mm1cli.commands.opening import begin, ensure_model, open_engine
+from mm1cli.commands.reading import Sources
+from mm1cli.errors import UsageError
+from mm1cli.output.text import Channel
+from mm1cli.settings import Settings
+from mm1cli.sink import Sink
+
+
+def run(sources: Sources | None, settings: Settings, sink: Sink) -> None:
+    """`sources` None: no documents. One path that is a saved context is opened as one."""
+    recorder = Recorder(sink)
+
+    def reopened(name: str) -> Partner:
+        return _partner(sources, replace(settings, model=name), recorder)
+
+    screen = Channel.from_environment(sys.stdout, os.environ)
+    partner = _partner(sources, settings, recorder)
+    Repl(partner, reopened, recorder, sys.stdin, screen).run()
+
+
+def _partner(sources: Sources | None, settings: Settings, sink: Sink) -> Partner:
+    if sources is None:
+        settings = begin("chat", settings, sink)
+        engine = open_engine(ensure_model(settings, sink), settings, sink)
+        return Alone(engine, settings, sink)
+    if (folder := _saved(sources.paths)) is not None:
+        opened = open_saved("chat", folder, settings, sink)
+    else:
+        opened = open_paths("chat", sources, settings, sink)
+    return Documents(opened.answerer(sink), opened.packed.corpus)
+
+
+def _saved(paths: Sequence[str]) -> Path | None:
+    saved = [Path(path) for path in paths if is_saved(Path(path))]
+    if saved and len(paths) > 1:
+        raise UsageError(f"{saved[0]} is a saved context; it goes alone, without other paths")
+    return saved[0] if saved else None
