@@ -383,6 +383,36 @@ def mcp(
         serving.run(sources, settings, sink, port=port)
 
 
+@app.command()
+def serve(
+    contexts: o.ServedContexts = None,
+    host: o.Host = "127.0.0.1",
+    port: o.Port = 8400,
+    key_file: o.KeyFile = None,
+    model: o.Model = None,
+    models_dir: o.ModelsDir = None,
+    device: o.Device = None,
+    threads: o.Threads = None,
+    chunk_tokens: o.ChunkTokens = None,
+    kv: o.Kv = None,
+    context_tokens: o.ContextTokens = None,
+    offline: o.Offline = None,
+    no_cache: o.NoCache = None,
+    max_cache: o.MaxCache = None,
+    max_tokens: o.MaxTokens = None,
+    temperature: o.Temperature = None,
+    top_p: o.TopP = None,
+    seed: o.Seed = None,
+    max_thinking: o.MaxThinking = None,
+    quiet: o.Quiet = None,
+) -> None:
+    """Serve the model, and saved contexts, to clients of OpenAI's API on this machine."""
+    with command_scope(flags_of(locals())) as (settings, sink):
+        from mm1cli.commands import serve as serving
+
+        serving.run(contexts or (), settings, sink, host=host, port=port, key_file=key_file)
+
+
 @context_app.command("build")
 def build_context(
     output: o.Output,

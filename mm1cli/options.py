@@ -435,6 +435,25 @@ ReviewFormat = Annotated[
         rich_help_panel=_OUTPUT,
     ),
 ]
+ServedContexts = Annotated[
+    list[Path] | None,
+    typer.Argument(
+        help="Saved contexts to list as models: context:NAME.",
+        autocompletion=completion.contexts,
+        show_default=False,
+    ),
+]
+Host = Annotated[
+    str,
+    typer.Option(
+        metavar="ADDRESS", help="Another than this one needs --key-file.", show_default=True
+    ),
+]
+Port = Annotated[int, typer.Option(metavar="N", help="Of the server.", show_default=True)]
+KeyFile = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="A file with the key that clients must show."),
+]
 McpPort = Annotated[
     int | None,
     typer.Option("--port", metavar="N", help="Streamable HTTP on 127.0.0.1 instead of stdio."),
