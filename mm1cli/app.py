@@ -89,6 +89,9 @@ def analyze(
     output: o.OutputFiles = None,
     report: o.ReportFile = None,
     answer_only: o.AnswerOnly = None,
+    tool: o.Tool = None,
+    tool_approve: o.ToolApprove = False,
+    max_tool_calls: o.MaxToolCalls = None,
     no_log: o.NoLog = None,
     quiet: o.Quiet = None,
 ) -> None:
@@ -115,8 +118,11 @@ def analyze(
             dry.run("analyze", sources, asks, settings, sink, template)
         else:
             from mm1cli.commands import analyze as full
+            from mm1cli.commands.tool_flags import tool_options
+            from mm1cli.tools.toolbox import NO_TOOLS
 
-            full.run(sources, asks, settings, sink, template)
+            tools = tool_options(tool, is_asked=tool_approve, most_calls=max_tool_calls)
+            full.run(sources, asks, settings, sink, template, tools or NO_TOOLS)
 
 
 @app.command()
@@ -287,6 +293,9 @@ def ask(
     output: o.OutputFiles = None,
     report: o.ReportFile = None,
     answer_only: o.AnswerOnly = None,
+    tool: o.Tool = None,
+    tool_approve: o.ToolApprove = False,
+    max_tool_calls: o.MaxToolCalls = None,
     no_log: o.NoLog = None,
     quiet: o.Quiet = None,
 ) -> None:
@@ -299,8 +308,12 @@ def ask(
         sink,
     ):
         from mm1cli.commands import ask as asking
+        from mm1cli.commands.tool_flags import tool_options
+        from mm1cli.tools.toolbox import NO_TOOLS
 
-        asking.run(context, [*(questions or ()), *(more or ())], settings, sink)
+        tools = tool_options(tool, is_asked=tool_approve, most_calls=max_tool_calls)
+        texts = [*(questions or ()), *(more or ())]
+        asking.run(context, texts, settings, sink, tools or NO_TOOLS)
 
 
 @app.command()
@@ -333,6 +346,9 @@ def chat(
     max_thinking: o.MaxThinking = None,
     always_answer: o.AlwaysAnswer = None,
     write: o.Write = None,
+    tool: o.Tool = None,
+    tool_approve: o.ToolApprove = False,
+    max_tool_calls: o.MaxToolCalls = None,
     no_log: o.NoLog = None,
     quiet: o.Quiet = None,
 ) -> None:
@@ -340,13 +356,15 @@ def chat(
     with command_scope(flags_of(locals())) as (settings, sink):
         from mm1cli.commands import chat as chatting
         from mm1cli.commands.reading import Sources
+        from mm1cli.commands.tool_flags import tool_options
 
         sources = None
         if paths:
             sources = Sources(
                 paths, include or (), exclude or (), hidden=hidden, no_gitignore=no_gitignore
             )
-        chatting.run(sources, settings, sink)
+        tools = tool_options(tool, is_asked=tool_approve, most_calls=max_tool_calls)
+        chatting.run(sources, settings, sink, tools)
 
 
 @app.command()

@@ -240,6 +240,24 @@ AnswerOnly = Annotated[
         rich_help_panel=_OUTPUT,
     ),
 ]
+Tool = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--tool",
+        metavar="NAME",
+        help="What the model may call: calc, search, open, count, or none. Repeat. [none; in chat "
+        "all]",
+        rich_help_panel=_ANSWER,
+    ),
+]
+ToolApprove = Annotated[
+    bool,
+    typer.Option("--tool-approve", help="Ask before each call.", rich_help_panel=_ANSWER),
+]
+MaxToolCalls = Annotated[
+    int | None,
+    typer.Option(metavar="N", help="Calls for one question. [8]", rich_help_panel=_ANSWER),
+]
 NoLog = Annotated[
     bool | None,
     typer.Option("--no-log", help="Keep the answer out of mm1 logs.", rich_help_panel=_OUTPUT),

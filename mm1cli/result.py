@@ -18,6 +18,7 @@ class CitationStatus(StrEnum):
 
 class CitationKind(StrEnum):
     EVIDENCE = "evidence"  # a passage of the documents that carries the answer
+    TOOL = "tool"  # what a tool told the model
     QUOTE = "quote"  # what the answer itself puts in quotation marks
 
 

@@ -18,6 +18,7 @@ from mm1cli.ingest.manifest import ReadingPlan
 from mm1cli.settings import Settings
 from mm1cli.sink import Sink
 from mm1cli.tables.fill import TableFiller
+from mm1cli.tools.toolbox import NO_TOOLS, ToolOptions
 
 
 def run(
@@ -26,6 +27,7 @@ def run(
     settings: Settings,
     sink: Sink,
     template_name: str | None = None,
+    tools: ToolOptions = NO_TOOLS,
 ) -> None:
     asked = parse(asks, template_name, settings)
     if not asked.questions:
@@ -53,7 +55,7 @@ def run(
         sink.question(f"{template.name}: {template.description}", 0, 1)
         answers = [TableFiller(*given).answer(template, asked.asks)]
     else:
-        answers = Answerer(*given, schema=asked.schema).answers(asked.questions)
+        answers = Answerer(*given, schema=asked.schema, tools=tools).answers(asked.questions)
     if settings.strict:
         require_everything_read(manifest)
     if settings.strict_citations:

@@ -11,11 +11,18 @@ from mm1cli.commands.opened import open_saved
 from mm1cli.errors import UsageError
 from mm1cli.settings import Settings
 from mm1cli.sink import Sink
+from mm1cli.tools.toolbox import NO_TOOLS, ToolOptions
 
 STDIN = "-"
 
 
-def run(folder: Path, texts: Sequence[str], settings: Settings, sink: Sink) -> None:
+def run(
+    folder: Path,
+    texts: Sequence[str],
+    settings: Settings,
+    sink: Sink,
+    tools: ToolOptions = NO_TOOLS,
+) -> None:
     """Each question is answered from a fork, so their order never matters.
 
     "-" among `texts` stands for the lines of standard input, read as they come.
@@ -25,7 +32,7 @@ def run(folder: Path, texts: Sequence[str], settings: Settings, sink: Sink) -> N
     check([text for text in texts if text != STDIN])
     # A mistake in it is told before anything is opened.
     schema = json_schema.load(settings.schema) if settings.schema else None
-    answerer = open_saved("ask", folder, settings, sink).answerer(sink, schema)
+    answerer = open_saved("ask", folder, settings, sink).answerer(sink, schema, tools)
     unverified: list[str] = []
     if STDIN not in texts:
         questions = [Question(text, schema) for text in texts]

@@ -28,6 +28,7 @@ from mm1cli.ingest.pack import Packed
 from mm1cli.models.default import AUTO
 from mm1cli.settings import Settings
 from mm1cli.sink import RunInfo, Sink
+from mm1cli.tools.toolbox import NO_TOOLS, ToolOptions
 
 _CONTEXT_FILES = ("manifest.json", "partial.json")  # one of them is in each
 
@@ -44,7 +45,9 @@ class Opened:
     source: ContextSource | None
     quotable: QuoteIndex
 
-    def answerer(self, sink: Sink, schema: Schema | None = None) -> Answerer:
+    def answerer(
+        self, sink: Sink, schema: Schema | None = None, tools: ToolOptions = NO_TOOLS
+    ) -> Answerer:
         return Answerer(
             self.engine,
             self.packed,
@@ -54,6 +57,7 @@ class Opened:
             self.source,
             self.quotable,
             schema=schema,
+            tools=tools,
         )
 
 

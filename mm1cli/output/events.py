@@ -29,6 +29,7 @@ from mm1cli.sink import (
     Sink,
     ThinkingEvent,
     TokenEvent,
+    ToolEvent,
 )
 
 # JSON may hold these raw, but a terminal that shows it, or a reader that splits lines, must not
@@ -44,6 +45,7 @@ _TYPES: dict[type[Event], str] = {
     QuestionEvent: "question",
     ThinkingEvent: "thinking",
     TokenEvent: "token",
+    ToolEvent: "tool",
     Citation: "citation",
     ErrorEvent: "error",
 }

@@ -7,6 +7,7 @@ carries it goes to stderr then. What the model thinks before it answers is dimme
 manifest that was asked for IS the answer, so that goes to stdout.
 """
 
+import json
 import os
 import sys
 import time
@@ -56,9 +57,11 @@ from mm1cli.sink import (
     Sink,
     ThinkingEvent,
     TokenEvent,
+    ToolEvent,
 )
 
 PROGRESS_AFTER_S = 2.0
+_TOOL_COLUMNS = 120  # of what a tool gave
 _CLAIM_COLUMNS = 34  # enough to know a sentence by its beginning
 _STATUS_WORDS = {
     CitationStatus.EXACT: "",
@@ -128,6 +131,11 @@ class Terminal(Sink):
                 self._stderr.write(event.text, Style.DIM)
                 self._thinking_is_open = not event.text.endswith("\n")
                 self._needs_gap = True
+            case ToolEvent() if not self._quiet:
+                with self._aside():
+                    arguments = json.dumps(dict(event.arguments), ensure_ascii=False)
+                    told = f"{event.name} {arguments} = {elide_end(event.result, _TOOL_COLUMNS)}"
+                    write_led("tool", Style.DIM, safe_line(told), self._stderr)
             case TokenEvent() if event.text:
                 self._token(event.text)
             case Citation():
