@@ -159,8 +159,8 @@ class Answerer:
         leads = {form.leading(self._settings, self._ability, question) for question in questions}
         if self._ability is None and Form.EXTRACT in leads:
             self._sink.note(
-                "what this model writes was never measured, so the evidence leads; --write lets "
-                "its own sentence lead"
+                "how often this model is right was never measured, so the best passage is the "
+                "answer; --write puts its own sentence first"
             )
 
     def _most_tokens(self, questions: Sequence[Question]) -> int:

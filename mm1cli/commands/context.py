@@ -1,6 +1,7 @@
 """`mm1 context`: contexts as things: build, list, show, verify, remove."""
 
 import json
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -28,6 +29,8 @@ from mm1cli.output.text import safe_line
 from mm1cli.settings import Settings
 from mm1cli.sink import Sink
 
+_LABELS = {"bytes": "size", "used_s": "last used", "chunk_tokens": "tokens a chunk", "kv": "KV"}
+
 
 def build(
     sources: Sources,
@@ -49,8 +52,8 @@ def build(
     if manifest.plan is ReadingPlan.RETRIEVAL:
         largest = ", ".join(f"{one.path} ({one.tokens:,})" for one in manifest.largest[:3])
         raise BudgetError(
-            f"{manifest.tokens:,} tokens do not fit the {manifest.budget_tokens:,} that "
-            f"{settings.model} leaves for documents; --exclude some of the largest ({largest}), "
+            f"{manifest.tokens:,} tokens do not fit: {settings.model} has room for "
+            f"{manifest.budget_tokens:,}; --exclude some of the largest ({largest}), "
             "or use --fit"
         )
     engine = open_engine(reading.model, settings, sink, manifest.tokens, is_mapped=True)
@@ -126,11 +129,13 @@ def show(where: str, settings: Settings, stdout: TextIO, *, as_json: bool) -> No
     if as_json:
         stdout.write(json.dumps({**facts, "documents": documents}) + "\n")
         return
-    for key, value in facts.items():
+    used = time.strftime("%Y-%m-%d %H:%M", time.localtime(one.used_s))
+    told = {**facts, "bytes": _size(one.num_bytes), "used_s": used}
+    for key, value in told.items():
         shown = f"{value:,}" if isinstance(value, int) else value
-        stdout.write(f"{key.replace('_', ' '):<13} {shown}\n")
+        stdout.write(f"{_LABELS.get(key, key):<15} {safe_line(str(shown))}\n")
     for document in documents:
-        stdout.write(f"{document['tokens']:>13,} {safe_line(str(document['path']))}\n")
+        stdout.write(f"{document['tokens']:>15,} {safe_line(str(document['path']))}\n")
 
 
 def verify(where: str, settings: Settings, stdout: TextIO, *, as_json: bool) -> None:

@@ -38,4 +38,4 @@ class LogSink(Sink):
             self._log.add(self._run.command, self._run.model, self._corpus, told, time.time())
         except (Mm1Error, OSError, sqlite3.Error) as error:
             self._has_failed = True
-            self._aside.note(f"the answer is not in the log: {error}; --no-log says so without")
+            self._aside.note(f"the answer is not kept in the log: {error}")

@@ -88,7 +88,7 @@ class Terminal(Sink):
         self._quiet, self._answer_only = quiet, answer_only
         self._progress = Progress(stderr, clock, progress_after_s)
         self._shares_screen = stdout.is_terminal and stderr.is_terminal
-        self._model = ""
+        self._model = self._command = ""
         self._line_is_open = False
         self._needs_gap = False  # something stands on the screen right above the answer to come
         self._citations: list[Citation] = []  # of the answer that is not finished
@@ -116,7 +116,7 @@ class Terminal(Sink):
     def emit(self, event: Event) -> None:
         match event:
             case RunInfo():
-                self._model = event.model
+                self._model, self._command = event.model, event.command
             case ManifestEvent():
                 self._manifest(event.manifest, show=event.show)
             case NoteEvent() if not self._quiet:
@@ -162,7 +162,7 @@ class Terminal(Sink):
             write_table(manifest, self._stdout)
         elif not self._quiet:
             with self._aside():
-                write_summary(manifest, self._stderr)
+                write_summary(manifest, self._stderr, is_review=self._command == "review")
 
     def _question(self, event: QuestionEvent) -> None:
         self._end_line()

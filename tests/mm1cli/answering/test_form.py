@@ -70,7 +70,7 @@ def test_the_evidence_leads_word_for_word_and_the_words_follow_only_if_it_carrie
 
     told = mm1(*asked)
     assert told.out.startswith(first["text"] + "\n\n[1] ")
-    assert "what this model writes was never measured" in told.err
+    assert "how often this model is right was never measured" in told.err
     # Its place is told, its text not twice.
     assert f"[1] {first['path']}, {first['locator']['display']}\n[2]" in told.out
 
