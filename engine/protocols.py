@@ -46,6 +46,10 @@ class Tokenizer(Protocol):
     @property
     def control_ids(self) -> frozenset[int]: ...
 
+    @property
+    def vocab_size(self) -> int:
+        """One more than the highest id."""
+
     def encode(self, text: str) -> list[int]: ...
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]: ...

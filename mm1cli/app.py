@@ -1,37 +1,56 @@
 """The command line: typer wiring only. Importing this must not import torch."""
 
+import os
 import sys
+from typing import Annotated
 
 import typer
 
 import mm1cli.options as o
+from mm1cli.about import version
+from mm1cli.app_config import config_app
+from mm1cli.app_logs import logs_app
 from mm1cli.app_models import models_app
 from mm1cli.errors import ExitCode, UsageError
+from mm1cli.help import App
 from mm1cli.output import Format, make_sink
 from mm1cli.session import command_scope
 from mm1cli.settings import flags_of
 
-app = typer.Typer(
-    name="mm1",
-    help="Read a pile of documents into one context and ask about it, offline.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    add_completion=False,
-)
-context_app = typer.Typer(help="Build, list and check saved contexts.", no_args_is_help=True)
-templates_app = typer.Typer(help="List and show templates of questions.", no_args_is_help=True)
-app.add_typer(templates_app, name="templates")
-app.add_typer(models_app, name="models")
+_COMPLETE = "_MM1_COMPLETE"  # a shell asks for completions
+
+app = App("Read a pile of documents into one context and ask about it, offline.")
+context_app = App("Build, list and check saved contexts.")
+templates_app = App("List and show templates of questions.")
 app.add_typer(context_app, name="context")
-config_app = typer.Typer(help="Say which folders may set what.", no_args_is_help=True)
-cache_app = typer.Typer(help="See and remove what is kept of documents.", no_args_is_help=True)
+cache_app = App("See and remove what is kept of documents.")
 app.add_typer(cache_app, name="cache")
+app.add_typer(models_app, name="models")
+app.add_typer(templates_app, name="templates")
+app.add_typer(logs_app, name="logs")
 app.add_typer(config_app, name="config")
+
+
+def _tell_version(is_asked: bool) -> None:
+    if is_asked:
+        typer.echo(f"mm1 {version()}")
+        raise typer.Exit
+
+
+Version = Annotated[
+    bool,
+    typer.Option("--version", help="Print the version.", callback=_tell_version, is_eager=True),
+]
+
+
+@app.callback()
+def options(show_version: Version = False) -> None:
+    """Read a pile of documents into one context and ask about it, offline."""
 
 
 @app.command()
 def analyze(
-    paths: o.Paths = None,
+    paths: o.PathsAndQuestion = None,
     ask: o.Ask = None,
     template: o.Template = None,
     dry_run: o.DryRun = False,
@@ -40,6 +59,9 @@ def analyze(
     exclude: o.Exclude = None,
     files_from: o.FilesFrom = None,
     null: o.Null = False,
+    hidden: o.Hidden = False,
+    no_gitignore: o.NoGitignore = False,
+    offline: o.Offline = None,
     fit: o.Fit = None,
     focus: o.Focus = None,
     read_seconds: o.ReadSeconds = None,
@@ -67,28 +89,43 @@ def analyze(
     strict_citations: o.StrictCitations = None,
     as_json: o.Json = False,
     output_format: o.OutputFormat = None,
+    output: o.OutputFiles = None,
     report: o.ReportFile = None,
+    answer_only: o.AnswerOnly = None,
+    tool: o.Tool = None,
+    tool_approve: o.ToolApprove = False,
+    max_tool_calls: o.MaxToolCalls = None,
+    no_log: o.NoLog = None,
     quiet: o.Quiet = None,
 ) -> None:
     """Read documents and answer questions about them, with evidence."""
     flags = flags_of(locals())
-    with command_scope(flags, as_json=as_json, output_format=output_format, report=report) as (
+    with command_scope(
+        flags, as_json=as_json, output_format=output_format, output=output or (), report=report
+    ) as (
         settings,
         sink,
     ):
+        from mm1cli.commands.questions import with_question
         from mm1cli.commands.reading import Sources
 
-        sources = Sources(paths or (), include or (), exclude or (), files_from, null)
-        if dry_run and report is not None:
-            raise UsageError("--report is about answers, and --dry-run gives none; choose one")
+        named, asks = with_question(paths or (), ask or ())
+        sources = Sources(
+            named, include or (), exclude or (), files_from, null, hidden, no_gitignore
+        )
+        if dry_run and (output or report is not None):
+            raise UsageError("-o writes answers, and --dry-run gives none; choose one")
         if dry_run:
             from mm1cli.commands import tokens as dry
 
-            dry.run("analyze", sources, ask or [], settings, sink, template)
+            dry.run("analyze", sources, asks, settings, sink, template)
         else:
             from mm1cli.commands import analyze as full
+            from mm1cli.commands.tool_flags import tool_options
+            from mm1cli.tools.toolbox import NO_TOOLS
 
-            full.run(sources, ask or [], settings, sink, template)
+            tools = tool_options(tool, is_asked=tool_approve, most_calls=max_tool_calls)
+            full.run(sources, asks, settings, sink, template, tools or NO_TOOLS)
 
 
 @app.command()
@@ -110,6 +147,9 @@ def review(
     exclude: o.Exclude = None,
     files_from: o.FilesFrom = None,
     null: o.Null = False,
+    hidden: o.Hidden = False,
+    no_gitignore: o.NoGitignore = False,
+    offline: o.Offline = None,
     fit: o.Fit = None,
     allow_secrets: o.AllowSecrets = None,
     no_cache: o.NoCache = None,
@@ -128,6 +168,7 @@ def review(
     max_thinking: o.MaxThinking = None,
     as_json: o.Json = False,
     output_format: o.ReviewFormat = None,
+    output: o.ReviewOutput = None,
     report: o.ReportFile = None,
     quiet: o.Quiet = None,
 ) -> None:
@@ -135,7 +176,12 @@ def review(
     flags = flags_of(locals())
     formats: tuple[Format, ...] = ("text", "json", "jsonl", "sarif", "github", "markdown")
     with command_scope(
-        flags, as_json=as_json, output_format=output_format, report=report, formats=formats
+        flags,
+        as_json=as_json,
+        output_format=output_format,
+        output=output or (),
+        report=report,
+        formats=formats,
     ) as (settings, sink):
         from mm1cli.commands import review as reviewing
         from mm1cli.commands.reading import Sources
@@ -143,7 +189,9 @@ def review(
 
         # What to read is the current folder where nothing is named.
         named = paths or ([] if files_from else ["."])
-        sources = Sources(named, include or (), exclude or (), files_from, null)
+        sources = Sources(
+            named, include or (), exclude or (), files_from, null, hidden, no_gitignore
+        )
         options = ReviewFlags(
             diff=diff,
             category=category or (),
@@ -168,6 +216,9 @@ def tokens(
     exclude: o.Exclude = None,
     files_from: o.FilesFrom = None,
     null: o.Null = False,
+    hidden: o.Hidden = False,
+    no_gitignore: o.NoGitignore = False,
+    offline: o.Offline = None,
     fit: o.Fit = None,
     allow_secrets: o.AllowSecrets = None,
     ocr: o.Ocr = None,
@@ -175,6 +226,7 @@ def tokens(
     strict: o.Strict = None,
     model: o.Model = None,
     models_dir: o.ModelsDir = None,
+    text: o.TextFile = None,
     max_tokens: o.MaxTokens = None,
     as_json: o.Json = False,
     output_format: o.OutputFormat = None,
@@ -186,8 +238,37 @@ def tokens(
         from mm1cli.commands import tokens as counting
         from mm1cli.commands.reading import Sources
 
-        sources = Sources(paths or (), include or (), exclude or (), files_from, null)
-        counting.run("tokens", sources, ask or [], settings, sink)
+        sources = Sources(
+            paths or (), include or (), exclude or (), files_from, null, hidden, no_gitignore
+        )
+        counting.run("tokens", sources, ask or [], settings, sink, text=text)
+
+
+@app.command()
+def read(
+    paths: o.Paths = None,
+    include: o.Include = None,
+    exclude: o.Exclude = None,
+    files_from: o.FilesFrom = None,
+    null: o.Null = False,
+    hidden: o.Hidden = False,
+    no_gitignore: o.NoGitignore = False,
+    offline: o.Offline = None,
+    allow_secrets: o.AllowSecrets = None,
+    ocr: o.Ocr = None,
+    no_cache: o.NoCache = None,
+    threads: o.Threads = None,
+    quiet: o.Quiet = None,
+) -> None:
+    """Print the text of documents as a model would get it, with pages, sheets and slides."""
+    with command_scope(flags_of(locals())) as (settings, sink):
+        from mm1cli.commands import read_text
+        from mm1cli.commands.reading import Sources
+
+        sources = Sources(
+            paths or (), include or (), exclude or (), files_from, null, hidden, no_gitignore
+        )
+        read_text.run(sources, settings, sink)
 
 
 @app.command()
@@ -213,18 +294,145 @@ def ask(
     strict_citations: o.StrictCitations = None,
     as_json: o.Json = False,
     output_format: o.OutputFormat = None,
+    output: o.OutputFiles = None,
     report: o.ReportFile = None,
+    answer_only: o.AnswerOnly = None,
+    tool: o.Tool = None,
+    tool_approve: o.ToolApprove = False,
+    max_tool_calls: o.MaxToolCalls = None,
+    no_log: o.NoLog = None,
     quiet: o.Quiet = None,
 ) -> None:
     """Answer questions about a saved context; nothing is read again."""
     flags = flags_of(locals())
-    with command_scope(flags, as_json=as_json, output_format=output_format, report=report) as (
+    with command_scope(
+        flags, as_json=as_json, output_format=output_format, output=output or (), report=report
+    ) as (
         settings,
         sink,
     ):
         from mm1cli.commands import ask as asking
+        from mm1cli.commands.tool_flags import tool_options
+        from mm1cli.tools.toolbox import NO_TOOLS
 
-        asking.run(context, [*(questions or ()), *(more or ())], settings, sink)
+        tools = tool_options(tool, is_asked=tool_approve, most_calls=max_tool_calls)
+        texts = [*(questions or ()), *(more or ())]
+        asking.run(context, texts, settings, sink, tools or NO_TOOLS)
+
+
+@app.command()
+def chat(
+    paths: o.ChatPaths = None,
+    model: o.Model = None,
+    context_tokens: o.ContextTokens = None,
+    include: o.Include = None,
+    exclude: o.Exclude = None,
+    hidden: o.Hidden = False,
+    no_gitignore: o.NoGitignore = False,
+    offline: o.Offline = None,
+    fit: o.Fit = None,
+    focus: o.Focus = None,
+    read_seconds: o.ReadSeconds = None,
+    allow_secrets: o.AllowSecrets = None,
+    ocr: o.Ocr = None,
+    no_cache: o.NoCache = None,
+    max_cache: o.MaxCache = None,
+    models_dir: o.ModelsDir = None,
+    device: o.Device = None,
+    threads: o.Threads = None,
+    chunk_tokens: o.ChunkTokens = None,
+    kv: o.Kv = None,
+    max_tokens: o.MaxTokens = None,
+    temperature: o.Temperature = None,
+    top_p: o.TopP = None,
+    seed: o.Seed = None,
+    think: o.Think = None,
+    max_thinking: o.MaxThinking = None,
+    always_answer: o.AlwaysAnswer = None,
+    write: o.Write = None,
+    tool: o.Tool = None,
+    tool_approve: o.ToolApprove = False,
+    max_tool_calls: o.MaxToolCalls = None,
+    no_log: o.NoLog = None,
+    quiet: o.Quiet = None,
+) -> None:
+    """Ask in turn: about documents, a saved context, or, without paths, the model alone."""
+    with command_scope(flags_of(locals())) as (settings, sink):
+        from mm1cli.commands import chat as chatting
+        from mm1cli.commands.reading import Sources
+        from mm1cli.commands.tool_flags import tool_options
+
+        sources = None
+        if paths:
+            sources = Sources(
+                paths, include or (), exclude or (), hidden=hidden, no_gitignore=no_gitignore
+            )
+        tools = tool_options(tool, is_asked=tool_approve, most_calls=max_tool_calls)
+        chatting.run(sources, settings, sink, tools)
+
+
+@app.command()
+def mcp(
+    paths: o.Paths = None,
+    port: o.McpPort = None,
+    include: o.Include = None,
+    exclude: o.Exclude = None,
+    hidden: o.Hidden = False,
+    no_gitignore: o.NoGitignore = False,
+    offline: o.Offline = None,
+    allow_secrets: o.AllowSecrets = None,
+    ocr: o.Ocr = None,
+    no_cache: o.NoCache = None,
+    max_cache: o.MaxCache = None,
+    model: o.Model = None,
+    models_dir: o.ModelsDir = None,
+    device: o.Device = None,
+    threads: o.Threads = None,
+    context_tokens: o.ContextTokens = None,
+    read_seconds: o.ReadSeconds = None,
+    max_tokens: o.MaxTokens = None,
+    no_log: o.NoLog = None,
+    quiet: o.Quiet = None,
+) -> None:
+    """Serve documents to agents over MCP: search, quotes and claims checked, questions answered."""
+    with command_scope(flags_of(locals()), stdout_is_taken=True) as (settings, sink):
+        from mm1cli.commands import mcp as serving
+        from mm1cli.commands.reading import Sources
+
+        sources = Sources(
+            paths or (), include or (), exclude or (), hidden=hidden, no_gitignore=no_gitignore
+        )
+        serving.run(sources, settings, sink, port=port)
+
+
+@app.command()
+def serve(
+    contexts: o.ServedContexts = None,
+    host: o.Host = "127.0.0.1",
+    port: o.Port = 8400,
+    key_file: o.KeyFile = None,
+    model: o.Model = None,
+    models_dir: o.ModelsDir = None,
+    device: o.Device = None,
+    threads: o.Threads = None,
+    chunk_tokens: o.ChunkTokens = None,
+    kv: o.Kv = None,
+    context_tokens: o.ContextTokens = None,
+    offline: o.Offline = None,
+    no_cache: o.NoCache = None,
+    max_cache: o.MaxCache = None,
+    max_tokens: o.MaxTokens = None,
+    temperature: o.Temperature = None,
+    top_p: o.TopP = None,
+    seed: o.Seed = None,
+    max_thinking: o.MaxThinking = None,
+    quiet: o.Quiet = None,
+) -> None:
+    """Serve the model, and saved contexts, to clients of OpenAI's API on this machine."""
+    with command_scope(flags_of(locals())) as (settings, sink):
+        from mm1cli.commands import serve as serving
+
+        serving.run(contexts or (), settings, sink, host=host, port=port, key_file=key_file)
 
 
 @context_app.command("build")
@@ -236,6 +444,9 @@ def build_context(
     exclude: o.Exclude = None,
     files_from: o.FilesFrom = None,
     null: o.Null = False,
+    hidden: o.Hidden = False,
+    no_gitignore: o.NoGitignore = False,
+    offline: o.Offline = None,
     fit: o.Fit = None,
     allow_secrets: o.AllowSecrets = None,
     ocr: o.Ocr = None,
@@ -257,7 +468,9 @@ def build_context(
         from mm1cli.commands import context
         from mm1cli.commands.reading import Sources
 
-        sources = Sources(paths or (), include or (), exclude or (), files_from, null)
+        sources = Sources(
+            paths or (), include or (), exclude or (), files_from, null, hidden, no_gitignore
+        )
         context.build(sources, output, settings, sink, sys.stdout, as_json=as_json)
 
 
@@ -324,15 +537,6 @@ def collect_contexts(max_cache: o.MaxCache = None) -> None:
         context.collect(settings, sys.stdout)
 
 
-@config_app.command("trust")
-def trust_folder(folder: o.TrustedFolder, take_back: o.TakeBack = False) -> None:
-    """Let the mm1.toml of a folder set everything, until it changes."""
-    with command_scope({}) as (_, _sink):
-        from mm1cli.commands import config
-
-        config.trust_folder(folder, sys.stdout, is_taken_back=take_back)
-
-
 @cache_app.command("show")
 def show_cache(as_json: o.Json = False) -> None:
     """What lies where, of which folders and documents."""
@@ -376,10 +580,45 @@ def show_template(name: o.TemplateName) -> None:
         templates.show(name, sys.stdout)
 
 
+@app.command()
+def doctor(as_json: o.Json = False) -> None:
+    """What mm1 runs on here: processor, GPU, sandbox, models, disk; what is slow, and why."""
+    with command_scope({}, json_errors=as_json) as (settings, _):
+        from mm1cli.commands import doctor as examining
+
+        examining.run(settings, sys.stdout, as_json=as_json)
+
+
+@app.command()
+def completion(shell: o.Shell) -> None:
+    """Print a script that completes commands, options and names in your shell."""
+    with command_scope({}, reads_settings=False):
+        from typer import completion as scripts
+
+        if shell not in ("bash", "zsh", "fish"):
+            raise UsageError(f"{shell}: no completion for it; there is bash, zsh and fish")
+        made = scripts.get_completion_script  # type: ignore[attr-defined]
+        typer.echo(made(prog_name="mm1", complete_var=_COMPLETE, shell=shell))
+
+
+@app.command()
+def man(context: typer.Context) -> None:
+    """Print the manual page: mm1 man | man -l -"""
+    with command_scope({}, reads_settings=False):
+        from mm1cli.commands import man as page
+
+        root = context.find_root()
+        page.write(root.command, root, sys.stdout)
+
+
 def run() -> None:
     """What `mm1cli.__main__` runs: usage errors in one line, too."""
+    if _COMPLETE in os.environ:
+        from typer import completion
+
+        completion.get_completion_inspect_parameters()  # makes the shells known
     try:
-        sys.exit(app(standalone_mode=False))
+        sys.exit(app(prog_name="mm1", standalone_mode=False))
     except typer.Abort:
         sys.exit(ExitCode.INTERRUPTED)
     except Exception as error:

@@ -6,23 +6,22 @@ from typing import Annotated
 import typer
 
 import mm1cli.options as o
+from mm1cli.help import App
 from mm1cli.session import command_scope
 from mm1cli.settings import flags_of
 
-models_app = typer.Typer(
-    help="Find, fetch, choose, plan, quantise, import and check models.", no_args_is_help=True
-)
+models_app = App("Find, fetch, choose, plan, quantise, import and check models.")
 
 _MACHINE = "Machine"
 
 Context = Annotated[
     str | None,
-    typer.Option(metavar="TOKENS", help="Such as 1M. \\[what the model knows]"),
+    typer.Option(metavar="TOKENS", help="Such as 1M. [what the model knows]"),
 ]
 Ram = Annotated[
     str | None,
     typer.Option(
-        metavar="SIZE", help="Memory, such as 512G. \\[what is free]", rich_help_panel=_MACHINE
+        metavar="SIZE", help="Memory, such as 512G. [what is free]", rich_help_panel=_MACHINE
     ),
 ]
 Gpus = Annotated[
@@ -36,7 +35,7 @@ Gpus = Annotated[
 ]
 Disk = Annotated[
     str | None,
-    typer.Option(metavar="SIZE", help="Room on disk. \\[what is free]", rich_help_panel=_MACHINE),
+    typer.Option(metavar="SIZE", help="Room on disk. [what is free]", rich_help_panel=_MACHINE),
 ]
 Weights = Annotated[
     str, typer.Option(metavar="PRECISION", help="As if they were: stored, int8 or int4.")

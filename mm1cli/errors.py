@@ -29,6 +29,21 @@ class ExitCode(IntEnum):
     TERMINATED = 143
 
 
+EXIT_CODES = {  # as people read them
+    ExitCode.OK: "answered",
+    ExitCode.INTERNAL: "a review has findings that --fail-on is about; or an internal error, which "
+    "says so",
+    ExitCode.USAGE: "the command line or a setting makes no sense",
+    ExitCode.INPUT: "nothing readable",
+    ExitCode.BUDGET: "does not fit the context or the memory",
+    ExitCode.LEFT_OUT: "answered, but input was not read (--strict)",
+    ExitCode.CITATION: "the answer says what no document says (--strict-citations)",
+    ExitCode.MODEL: "the model is missing or unusable",
+    ExitCode.INTERRUPTED: "interrupted",
+    ExitCode.TERMINATED: "terminated",
+}
+
+
 class Mm1Error(Exception):
     """Base of every error shown to people; `str(error)` is the line they read."""
 

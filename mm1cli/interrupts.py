@@ -75,6 +75,15 @@ def begin() -> None:
     _stage = _Stage.AT_WORK
 
 
+def begin_again() -> None:
+    """As `begin`, where Ctrl-C has stopped a part of the work, and the rest goes on."""
+    global _first, _is_raised, _is_told
+    if _first == signal.SIGTERM:
+        return
+    _first, _is_raised, _is_told = None, False, False
+    begin()
+
+
 def close() -> None:
     """The work is over: no signal is an exception any more."""
     global _stage

@@ -1,12 +1,14 @@
 """The options of the commands, each once: what it is called, what its help says.
 
-`\\[` in a help text is a bracket; typer takes `[word]` for markup and shows nothing.
+What stands in brackets at the end of a help text is the default.
 """
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from mm1cli import completion
 
 _READING = "Reading"
 _MODEL = "Model"
@@ -16,18 +18,39 @@ _REVIEW = "Review"
 
 Paths = Annotated[
     list[str] | None,
-    typer.Argument(help="Files and folders; - reads standard input.", show_default=False),
+    typer.Argument(
+        help="Files, folders, addresses of web pages and git repositories; - reads standard input.",
+        show_default=False,
+    ),
+]
+PathsAndQuestion = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="PATHS... [QUESTION]",
+        help="Files, folders, addresses of web pages and git repositories; - reads standard input. "
+        "Last may stand a question, which is no path and has a space or a question mark.",
+        show_default=False,
+    ),
+]
+ChatPaths = Annotated[
+    list[str] | None,
+    typer.Argument(
+        help="Files, folders and addresses, or one saved context; none for the model alone.",
+        autocompletion=completion.contexts,
+        show_default=False,
+    ),
 ]
 Ask = Annotated[
     list[str] | None,
-    typer.Option("--ask", "-q", help="A question. Repeat it for more.", rich_help_panel=_ANSWER),
+    typer.Option("--ask", help="A question. Repeat it for more.", rich_help_panel=_ANSWER),
 ]
 Model = Annotated[
     str | None,
     typer.Option(
         "--model",
         "-m",
-        help="Name or path of a model: `mm1 models find`. \\[auto]",
+        autocompletion=completion.models,
+        help="Name or path of a model: `mm1 models find`. [auto]",
         rich_help_panel=_MODEL,
     ),
 ]
@@ -38,7 +61,7 @@ ModelsDir = Annotated[
     ),
 ]
 Device = Annotated[
-    str | None, typer.Option(help="cpu, cuda, or cuda:0,cuda:1. \\[cpu]", rich_help_panel=_MODEL)
+    str | None, typer.Option(help="cpu, cuda, or cuda:0,cuda:1. [cpu]", rich_help_panel=_MODEL)
 ]
 Threads = Annotated[int | None, typer.Option(help="CPU threads.", rich_help_panel=_MODEL)]
 ChunkTokens = Annotated[
@@ -48,7 +71,7 @@ Kv = Annotated[
     str | None,
     typer.Option(
         metavar="DTYPE",
-        help="Keep keys and values in float32 or int8. \\[float32]",
+        help="Keep keys and values in float32 or int8. [float32]",
         rich_help_panel=_MODEL,
     ),
 ]
@@ -62,7 +85,7 @@ Fast = Annotated[
 ]
 ContextTokens = Annotated[
     int | None,
-    typer.Option(help="Largest context. \\[what the model knows]", rich_help_panel=_READING),
+    typer.Option(help="Largest context. [what the model knows]", rich_help_panel=_READING),
 ]
 Strict = Annotated[
     bool | None,
@@ -92,7 +115,7 @@ Fit = Annotated[
     typer.Option(
         metavar="POLICY",
         help="If it does not fit: focus (retrieval), select (read all), fail, drop-largest, head. "
-        "\\[focus]",
+        "[focus]",
         rich_help_panel=_READING,
     ),
 ]
@@ -100,7 +123,7 @@ Focus = Annotated[
     str | None,
     typer.Option(
         metavar="off|auto|N",
-        help="Repeat the N best passages; read no more of them. \\[auto]",
+        help="Repeat the N best passages; read no more of them. [auto]",
         rich_help_panel=_READING,
     ),
 ]
@@ -108,9 +131,22 @@ ReadSeconds = Annotated[
     float | None,
     typer.Option(
         metavar="S",
-        help="What reading passages for a question may take. \\[20]",
+        help="What reading passages for a question may take. [20]",
         rich_help_panel=_READING,
     ),
+]
+Hidden = Annotated[
+    bool, typer.Option("--hidden", help="Read hidden files, too.", rich_help_panel=_READING)
+]
+NoGitignore = Annotated[
+    bool,
+    typer.Option(
+        "--no-gitignore", help="Read what .gitignore leaves out, too.", rich_help_panel=_READING
+    ),
+]
+Offline = Annotated[
+    bool | None,
+    typer.Option("--offline", help="Fetch nothing: no page, no model.", rich_help_panel=_READING),
 ]
 AllowSecrets = Annotated[
     bool | None,
@@ -144,16 +180,22 @@ Template = Annotated[
     str | None,
     typer.Option(
         metavar="NAME|FILE",
+        autocompletion=completion.templates,
         help="What to ask, as a file: see mm1 templates list.",
         rich_help_panel=_ANSWER,
     ),
 ]
-TemplateName = Annotated[str, typer.Argument(help="A name `mm1 templates list` shows, or a file.")]
+TemplateName = Annotated[
+    str,
+    typer.Argument(
+        help="A name `mm1 templates list` shows, or a file.", autocompletion=completion.templates
+    ),
+]
 Schema = Annotated[
     str | None,
     typer.Option(
         metavar="FILE|FIELDS",
-        help="Answer in JSON: a JSON Schema, or `name, year int, tags \\[str]`.",
+        help="Answer in JSON: a JSON Schema, or `name, year int, tags [str]`.",
         rich_help_panel=_ANSWER,
     ),
 ]
@@ -161,7 +203,7 @@ Think = Annotated[
     str | None,
     typer.Option(
         metavar="HOW",
-        help="A model's thinking: hide, show or only. \\[hide]",
+        help="A model's thinking: hide, show or only. [hide]",
         rich_help_panel=_ANSWER,
     ),
 ]
@@ -196,25 +238,80 @@ OutputFormat = Annotated[
     str | None, typer.Option("--format", help="text, json or jsonl.", rich_help_panel=_OUTPUT)
 ]
 Quiet = Annotated[
-    bool | None, typer.Option("--quiet", help="No notes, no progress.", rich_help_panel=_OUTPUT)
+    bool | None,
+    typer.Option("--quiet", "-q", help="No notes, no progress.", rich_help_panel=_OUTPUT),
+]
+AnswerOnly = Annotated[
+    bool | None,
+    typer.Option(
+        "--answer-only",
+        help="The answer alone on stdout, its sources on stderr.",
+        rich_help_panel=_OUTPUT,
+    ),
+]
+Tool = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--tool",
+        metavar="NAME",
+        help="What the model may call: calc, search, open, count, or none. Repeat. [none; in chat "
+        "all]",
+        rich_help_panel=_ANSWER,
+    ),
+]
+ToolApprove = Annotated[
+    bool,
+    typer.Option("--tool-approve", help="Ask before each call.", rich_help_panel=_ANSWER),
+]
+MaxToolCalls = Annotated[
+    int | None,
+    typer.Option(metavar="N", help="Calls for one question. [8]", rich_help_panel=_ANSWER),
+]
+NoLog = Annotated[
+    bool | None,
+    typer.Option("--no-log", help="Keep the answer out of mm1 logs.", rich_help_panel=_OUTPUT),
+]
+OutputFiles = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--output",
+        "-o",
+        metavar="FILE",
+        help="Write the answers to a file, too: .md, .docx, .html, .txt, .json, .jsonl or .csv. "
+        "Repeat for more.",
+        rich_help_panel=_OUTPUT,
+    ),
+]
+ReviewOutput = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--output",
+        "-o",
+        metavar="FILE",
+        help="Write the review to a file, too: .md, .html, .txt, .json, .jsonl or .sarif. "
+        "Repeat for more.",
+        rich_help_panel=_OUTPUT,
+    ),
 ]
 ReportFile = Annotated[
     Path | None,
     typer.Option(
-        "--report",
-        metavar="FILE",
-        help="Write a page about the run: report.html.",
-        rich_help_panel=_OUTPUT,
+        "--report", metavar="FILE", help="As -o with a name in .html.", rich_help_panel=_OUTPUT
     ),
 ]
-ModelName = Annotated[str, typer.Argument(help="Name or path of a model.")]
-UsedName = Annotated[str, typer.Argument(help="Name or path of a model, or auto.")]
-ModelNames = Annotated[list[str], typer.Argument(help="Names, as `mm1 models list` has them.")]
+ModelName = Annotated[
+    str, typer.Argument(help="Name or path of a model.", autocompletion=completion.models)
+]
+UsedName = Annotated[
+    str, typer.Argument(help="Name or path of a model, or auto.", autocompletion=completion.models)
+]
+ModelNames = Annotated[
+    list[str],
+    typer.Argument(help="Names, as `mm1 models list` has them.", autocompletion=completion.models),
+]
 PulledName = Annotated[
     str,
-    typer.Argument(
-        help="A name of `mm1 models catalogue`, or ORG/NAME\\[@REV]\\[:QUANT] of the hub."
-    ),
+    typer.Argument(help="A name of `mm1 models catalogue`, or ORG/NAME[@REV][:QUANT] of the hub."),
 ]
 FilePattern = Annotated[
     str | None,
@@ -233,9 +330,7 @@ GgufFile = Annotated[
 ]
 ImportForm = Annotated[
     str | None,
-    typer.Option(
-        "--to", metavar="FORM", help="int8, int4 or float32. \\[the nearest to the file's]"
-    ),
+    typer.Option("--to", metavar="FORM", help="int8, int4 or float32. [the nearest to the file's]"),
 ]
 Group = Annotated[
     int | None, typer.Option(help="int4: weights that share a scale; 32, 64 or 128. [64]")
@@ -243,11 +338,11 @@ Group = Annotated[
 Check = Annotated[
     bool | None,
     typer.Option(
-        "--check/--no-check", help="Measure the change of logprobs. \\[if it fits into memory]"
+        "--check/--no-check", help="Measure the change of logprobs. [if it fits into memory]"
     ),
 ]
 CheckText = Annotated[
-    Path | None, typer.Option("--text", metavar="FILE", help="Measure on this. \\[a text of mm1's]")
+    Path | None, typer.Option("--text", metavar="FILE", help="Measure on this. [a text of mm1's]")
 ]
 MaxCache = Annotated[
     float | None,
@@ -256,17 +351,30 @@ MaxCache = Annotated[
 Output = Annotated[
     Path, typer.Option("--output", "-o", help="Folder to save the context in: papers.mm1ctx.")
 ]
-ContextPath = Annotated[Path, typer.Argument(help="A folder made by `mm1 context build`.")]
+ContextPath = Annotated[
+    Path,
+    typer.Argument(
+        help="A folder made by `mm1 context build`.", autocompletion=completion.contexts
+    ),
+]
 Questions = Annotated[
     list[str] | None,
     typer.Argument(help="Questions; - reads one a line from standard input.", show_default=False),
 ]
-ContextName = Annotated[str, typer.Argument(help="A folder, or a name `mm1 context list` shows.")]
+ContextName = Annotated[
+    str,
+    typer.Argument(
+        help="A folder, or a name `mm1 context list` shows.", autocompletion=completion.contexts
+    ),
+]
+ContextNames = Annotated[
+    list[str],
+    typer.Argument(help="Folders, or names as listed.", autocompletion=completion.contexts),
+]
 ExportedContext = Annotated[Path, typer.Argument(help="A folder of `mm1 context export`.")]
 NewFolder = Annotated[
     Path, typer.Option("--output", "-o", metavar="DIR", help="A folder that is made.")
 ]
-ContextNames = Annotated[list[str], typer.Argument(help="Folders, or names as listed.")]
 ClearText = Annotated[bool, typer.Option("--text", help="Extracted text, and scores of tokens.")]
 ClearContexts = Annotated[bool, typer.Option("--contexts", help="Contexts kept by analyze.")]
 ClearModels = Annotated[bool, typer.Option("--models", help="Models that mm1 fetched.")]
@@ -304,7 +412,7 @@ Category = Annotated[
     list[str] | None,
     typer.Option(
         "--category",
-        help="security, bugs, api, tests, performance or docs. Repeat. \\[all]",
+        help="security, bugs, api, tests, performance or docs. Repeat. [all]",
         rich_help_panel=_REVIEW,
     ),
 ]
@@ -312,7 +420,7 @@ ReviewFocus = Annotated[str | None, typer.Option("--focus", hidden=True, callbac
 Severity = Annotated[
     str | None,
     typer.Option(
-        help="Show from here up: low, medium, high or critical. \\[low]", rich_help_panel=_REVIEW
+        help="Show from here up: low, medium, high or critical. [low]", rich_help_panel=_REVIEW
     ),
 ]
 MaxFindings = Annotated[
@@ -366,4 +474,37 @@ ReviewFormat = Annotated[
         help="text, json, jsonl, sarif, github or markdown.",
         rich_help_panel=_OUTPUT,
     ),
+]
+ServedContexts = Annotated[
+    list[Path] | None,
+    typer.Argument(
+        help="Saved contexts to list as models: context:NAME.",
+        autocompletion=completion.contexts,
+        show_default=False,
+    ),
+]
+Host = Annotated[
+    str,
+    typer.Option(
+        metavar="ADDRESS", help="Another than this one needs --key-file.", show_default=True
+    ),
+]
+Port = Annotated[int, typer.Option(metavar="N", help="Of the server.", show_default=True)]
+KeyFile = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="A file with the key that clients must show."),
+]
+McpPort = Annotated[
+    int | None,
+    typer.Option("--port", metavar="N", help="Streamable HTTP on 127.0.0.1 instead of stdio."),
+]
+SettingName = Annotated[
+    str,
+    typer.Argument(help="A name `mm1 config show` lists.", autocompletion=completion.settings),
+]
+SettingValue = Annotated[str | None, typer.Argument(help="What to set it to.", show_default=False)]
+Shell = Annotated[str, typer.Argument(metavar="SHELL", help="bash, zsh or fish.")]
+TextFile = Annotated[
+    Path | None,
+    typer.Option("--text", metavar="FILE", help="Write the text that a model would get."),
 ]

@@ -18,6 +18,7 @@ class CitationStatus(StrEnum):
 
 class CitationKind(StrEnum):
     EVIDENCE = "evidence"  # a passage of the documents that carries the answer
+    TOOL = "tool"  # what a tool told the model
     QUOTE = "quote"  # what the answer itself puts in quotation marks
 
 
@@ -158,18 +159,29 @@ class Answer:
     form: Form = Form.WRITTEN
     warnings: tuple[AnswerWarning, ...] = ()
 
+    @property
+    def is_json(self) -> bool:
+        """Whether `text` is for a program; a table that mm1 filled has a `value`, and is not."""
+        return self.value is not None and self.text.lstrip()[:1] in {"{", "["}
+
 
 def in_quotes(words: Sequence[str]) -> str:
     return ", ".join(f"“{one}”" for one in words)
 
 
-def unverified_note(unverified: Sequence[str]) -> str:
-    """How a user is told of `Answer.unverified`."""
+def warning_texts(answer: Answer) -> list[str]:
+    """All that a reader of `answer` must be warned of, in words."""
+    texts = [warning.text for warning in answer.warnings]
+    if answer.unverified:
+        texts.append(_unverified(answer.unverified))
+    return texts + [_contradicted(answer.text, one) for one in answer.claims if one.against]
+
+
+def _unverified(unverified: Sequence[str]) -> str:
     return f"the answer says, but nothing that was read does: {in_quotes(unverified)}"
 
 
-def contradicted_note(text: str, claim: Claim) -> str:
-    """How a user is told of a contradicted claim of the answer `text`."""
+def _contradicted(text: str, claim: Claim) -> str:
     numbers = "".join(f"[{number}]" for number in claim.against)
     says = "say" if len(claim.against) > 1 else "says"
     words = " ".join(text[claim.start : claim.end].split())

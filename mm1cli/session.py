@@ -6,19 +6,23 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from engine.api import EngineError, GrammarError, PlacementError, RoomError, StoreError
 from mm1cli import interrupts
+from mm1cli.about import version
+from mm1cli.answer_log import AnswerLog
 from mm1cli.errors import ExitCode, Mm1Error, UsageError
 from mm1cli.output import Format, make_sink, write_error
+from mm1cli.output.log_sink import LogSink
 from mm1cli.output.tee import Tee
+from mm1cli.output.terminal import Terminal
 from mm1cli.settings import NAMES, PROJECT_FILE, Settings, load
 from mm1cli.sink import Sink
 from mm1cli.trust import PROJECT_NAME, was_trusted
 
 if TYPE_CHECKING:
-    from mm1cli.output.report import Report
+    from mm1cli.output.file import OutputFile
 
 DEBUG = "MM1_DEBUG"
 _ENGINE_CODES = (  # the first that fits
@@ -36,37 +40,45 @@ def command_scope(
     *,
     as_json: bool = False,
     output_format: str | None = None,
+    output: Sequence[Path] = (),
     report: Path | None = None,
     json_errors: bool = False,
+    reads_settings: bool = True,
+    stdout_is_taken: bool = False,
     saved: str = "the same command goes on from what was saved",
     formats: Sequence[Format] = ("text", "json", "jsonl"),
 ) -> Iterator[tuple[Settings, Sink]]:
     """Yields the settings and the sink of one command, and exits with the code its end calls for.
 
     Errors of ours are one line on the sink. Anything else is a bug and says how to see more.
-    `report` is where a page about the answers goes; one that cannot is found out first. With
-    `json_errors` the command writes its own JSON to stdout, and an error is an object there, too.
-    `saved` is what an interrupted command says of its work.
+    `output` and `report` are where files about the answers go; one that cannot is found out first.
+    With `json_errors` the command writes its own JSON to stdout, and an error is an object there,
+    too. `saved` is what an interrupted command says of its work. Without `reads_settings` those of
+    files are not looked at: they may be what is to be mended. Where `stdout_is_taken` by a
+    protocol, all is told on stderr.
     """
     sink = make_sink("json" if as_json else "text", False)
-    page: Report | None = None
+    files: list[OutputFile] = []
     code = ExitCode.OK
     failure: BaseException | None = None
     try:
         try:
             interrupts.begin()
             format = _format(as_json, output_format, formats)
-            sink = make_sink(format, bool(flags.get("quiet")))
-            settings = load(flags, os.environ, Path.cwd())
+            sink = make_sink(format, bool(flags.get("quiet")), bool(flags.get("answer_only")))
+            settings = load(flags, os.environ, Path.cwd()) if reads_settings else Settings()
             if settings.no_cache and "max_cache" in flags:  # the commands that keep contexts
                 saved = "nothing was saved, as --no-cache asks"
-            if settings.quiet and not flags.get("quiet"):
-                sink = make_sink(format, True)
+            sink = make_sink(format, settings.quiet, settings.answer_only)
+            if stdout_is_taken:
+                sink = Terminal.on_stderr(quiet=settings.quiet)
             if settings.ignored:
                 sink.note(_ignored(settings))
-            if report is not None:
-                page = _report(report, settings)
-                sink = Tee(page, sink)
+            files = _files(output, report, settings, is_review="sarif" in formats)
+            if files:
+                sink = Tee(*files, sink)
+            if "no_log" in flags and not settings.no_log:  # the commands that answer
+                sink = Tee(sink, LogSink(AnswerLog(), sink))
             yield settings, sink
             interrupts.close()
         except (Exception, KeyboardInterrupt, interrupts.Terminated) as error:
@@ -87,8 +99,9 @@ def command_scope(
             sink.error(_message(failure, code), code)
             if json_errors and not getattr(failure, "is_on_stdout", False):
                 write_error(_message(failure, code), code)
-        if page is not None and page.has_answers:
-            code = _write(page, sink, code)
+        for file in files:
+            if file.has_answers:
+                code = _write(file, sink, code)
         sink.close()
         sys.stdout.flush()
     except BrokenPipeError:
@@ -111,30 +124,37 @@ def _stopped(how: str, error: BaseException | None, saved: str) -> str:
     return "; ".join([how, *kept, saved])
 
 
-def _report(path: Path, settings: Settings) -> "Report":
-    from importlib.metadata import version
-
+def _files(
+    output: Sequence[Path], report: Path | None, settings: Settings, *, is_review: bool
+) -> list["OutputFile"]:
+    """Raises UsageError for one that cannot be written."""
+    if not output and report is None:
+        return []
+    from mm1cli.output.file import ANSWERS, REVIEWS, OutputFile
     from mm1cli.output.page import Option
-    from mm1cli.output.report import Report
 
     options = [
         Option(name, str(value), settings.origin(name))
         for name in NAMES
         if (value := getattr(settings, name)) is not None
     ]
-    made = datetime.now().astimezone()
-    return Report(path, made=made, version=version("mm1"), options=options)
+    about: Any = {"made": datetime.now().astimezone(), "version": version(), "options": options}
+    endings = REVIEWS if is_review else ANSWERS
+    files = [OutputFile(path, endings=endings, **about) for path in output]
+    if report is not None:
+        files.append(OutputFile(report, endings=(".html",), flag="--report", **about))
+    return files
 
 
-def _write(page: "Report", sink: Sink, code: ExitCode) -> ExitCode:
-    """Writes the report, says where, and returns the code to exit with."""
+def _write(file: "OutputFile", sink: Sink, code: ExitCode) -> ExitCode:
+    """Writes the file, says where, and returns the code to exit with."""
     try:
-        page.write()
+        file.write()
     except Exception as error:  # the answers are not lost with it
         failed = _exit_code(error)
         sink.error(_message(error, failed), failed)
         return code or failed
-    sink.note(f"report: {page.path}")
+    sink.note(f"written: {file.path}")
     return code
 
 

@@ -162,6 +162,12 @@ class Settings:
     strict: bool = _switch()
     strict_citations: bool = _switch()
     quiet: bool = _switch()
+    # The words of an answer alone on stdout; see mm1cli/output/terminal.py.
+    answer_only: bool = _switch()
+    # Answers are not kept in the log; see mm1cli/answer_log.py.
+    no_log: bool = _switch()
+    # Nothing is fetched: no model, no page, no repository.
+    offline: bool = _switch()
     origins: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
     # What the project file says and may not, as it is not trusted.
     ignored: tuple[str, ...] = field(default=(), repr=False, compare=False)
@@ -222,14 +228,10 @@ def load(
     that names the origin and what is allowed.
     """
     assert not set(flags) - set(NAMES), "a flag that is no setting"
-    if config_dir is None:
-        import platformdirs
-
-        config_dir = Path(platformdirs.user_config_dir("mm1"))
-    user_file = config_dir / "config.toml"
+    users = user_file(config_dir)
     # Lowest first: a later source replaces an earlier one.
     found: dict[str, Setting[object]] = {}
-    found.update(_from_toml(_read(user_file, str(user_file)), str(user_file)))
+    found.update(_from_toml(_read(users, str(users)), str(users)))
     project, ignored = _from_project(cwd)
     found.update(project)
     found.update(_from_environ(environ))
@@ -269,6 +271,37 @@ def is_inside(path: Path, folder: Path) -> bool:
         return path.resolve().is_relative_to(folder.resolve())
     except (OSError, ValueError):
         return False
+
+
+def user_file(config_dir: Path | None = None) -> Path:
+    """The user's own config.toml, which need not be there."""
+    if config_dir is None:
+        import platformdirs
+
+        config_dir = Path(platformdirs.user_config_dir("mm1"))
+    return config_dir / "config.toml"
+
+
+def parsed(name: str, text: str) -> object:
+    """The value of `name` that `text` spells, not yet checked; `text` itself where it spells none,
+    or `name` is no setting."""
+    try:
+        return _ALLOWED[name].parse(text)
+    except (KeyError, ValueError):
+        return text
+
+
+def checked(name: str, value: object, origin: str) -> object:
+    """`value` as `name` takes it. Raises UsageError, one line that names `origin`."""
+    if name not in _ALLOWED:
+        raise _no_setting(name, origin)
+    return _checked(name, value, origin).value
+
+
+def _no_setting(name: str, origin: str) -> UsageError:
+    near = difflib.get_close_matches(name, NAMES, n=1)
+    hint = f"did you mean {near[0]}?" if near else f"the settings are {', '.join(NAMES)}"
+    return UsageError(f"{origin}: no setting is called {_shown(name)}; {hint}")
 
 
 def _from_flags(flags: Mapping[str, object | None]) -> dict[str, Setting[object]]:
@@ -316,9 +349,7 @@ def _from_toml(content: bytes, origin: str) -> dict[str, Setting[object]]:
         raise UsageError(f"{origin}: is not valid TOML: {_one_line(str(error))}") from None
     for key in table:
         if key not in _ALLOWED:
-            near = difflib.get_close_matches(key, NAMES, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"the settings are {', '.join(NAMES)}"
-            raise UsageError(f"{origin}: no setting is called {_shown(key)}; {hint}")
+            raise _no_setting(key, origin)
     return {name: _checked(name, value, origin) for name, value in table.items()}
 
 

@@ -7,7 +7,7 @@ as markup, and its control characters are made visible.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from mm1cli.ingest.corpus import Corpus
@@ -82,6 +82,16 @@ class TokenEvent:
 
 
 @dataclass(frozen=True, slots=True)
+class ToolEvent:
+    """A tool that the model called, with what, and what it was told."""
+
+    name: str
+    arguments: Mapping[str, object]
+    result: str
+    is_error: bool
+
+
+@dataclass(frozen=True, slots=True)
 class ErrorEvent:
     message: str
     exit_code: int
@@ -101,6 +111,7 @@ Event = (
     | QuestionEvent
     | ThinkingEvent
     | TokenEvent
+    | ToolEvent
     | Citation
     | Answer  # finished: its tokens and citations have come before
     | Review  # the only answer of `mm1 review`
@@ -142,6 +153,9 @@ class Sink(ABC):
 
     def token(self, text: str) -> None:
         self.emit(TokenEvent(text))
+
+    def tool(self, event: ToolEvent) -> None:
+        self.emit(event)
 
     def citation(self, citation: Citation) -> None:
         self.emit(citation)

@@ -274,7 +274,6 @@ FILLED = replace(
         "| Document | What did it cost? |\n|---|---|\n"
         f"| {DOCUMENTS[0].path} | 48.2 million \\[sic\\] crowns \\| all told [1] |\n"
         f"| {DOCUMENTS[1].path} | not found |\n\nTogether: 48.2 million.\n"
-        f"\n[1] {CITATIONS[0].path}, {CITATIONS[0].locator}\n> {COST}\n"
     ),
     citations=CITATIONS[:1],
     claims=(),

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
 from functools import partial
+from math import nan
 
 from engine.api import Engine
 from mm1cli.answering import abstention, doubts, form, json_schema
@@ -21,8 +22,9 @@ from mm1cli.answering.json_schema import Schema
 from mm1cli.answering.meter import Meter
 from mm1cli.answering.prefill import Prefilled, Prefiller
 from mm1cli.answering.prompt import Focus, question_prompt
-from mm1cli.answering.question import Question
+from mm1cli.answering.question import Exchange, Question
 from mm1cli.answering.read_facts import ReadFacts
+from mm1cli.answering.tool_loop import ToolLoop
 from mm1cli.answering.unknown_terms import unknown_terms
 from mm1cli.grounding import conflicts
 from mm1cli.grounding.attribution import Attributed, attribute
@@ -30,6 +32,7 @@ from mm1cli.grounding.conflicts import Conflict
 from mm1cli.grounding.facts import Facts
 from mm1cli.grounding.quote_index import QuoteIndex
 from mm1cli.grounding.thresholds import thresholds
+from mm1cli.ingest.corpus import Locator
 from mm1cli.ingest.manifest import ReadingPlan
 from mm1cli.ingest.pack import Packed
 from mm1cli.models import ability
@@ -37,16 +40,18 @@ from mm1cli.result import (
     Answer,
     AnswerWarning,
     Citation,
+    CitationKind,
+    CitationStatus,
     Claim,
     Form,
     Mark,
     Usage,
-    contradicted_note,
-    unverified_note,
 )
 from mm1cli.retrieval.retriever import NUM_PASSAGES, Evidence, Retriever
 from mm1cli.settings import Settings
-from mm1cli.sink import Sink
+from mm1cli.sink import Sink, ToolEvent
+from mm1cli.tools.formats import ToolFormat
+from mm1cli.tools.toolbox import NO_TOOLS, Toolbox, ToolOptions, ToolUse
 
 NUM_QUOTES = 3  # pieces of evidence shown
 
@@ -63,6 +68,7 @@ class _Reply:
     generation: Generation
     form: Form = Form.WRITTEN
     seconds: float = 0.0
+    uses: tuple[ToolUse, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,10 +93,11 @@ class Answerer:
         retriever: Retriever | None = None,
         num_quotes: int = NUM_QUOTES,
         schema: Schema | None = None,
+        tools: ToolOptions = NO_TOOLS,
     ) -> None:
         """`source` is where the context of the documents comes from; None reads them. `quotable`
         is what may be quoted from them, and `retriever` finds evidence in them, if they are at hand
-        already. `schema` is that of every question.
+        already. `schema` is that of every question. `tools` are those that the model may call.
         """
         self._engine, self._packed, self._plan = engine, packed, plan
         self._settings, self._sink = settings, sink
@@ -102,19 +109,27 @@ class Answerer:
         self._quotable = quotable or QuoteIndex(packed.corpus)
         self._read_facts = ReadFacts(packed.corpus)
         self._prefiller = Prefiller(engine, packed, plan, settings, sink, source)
+        self._tools = tools.of(packed.corpus, self._quotable) if schema is None else []
+        self._tool_options = tools
         self._grammar = None if schema is None else engine.grammar(schema)
         if self._grammar is not None:
             # Too few tokens for any answer: told before the reading, not after it.
             self._grammar.check_room(settings.max_tokens)
         self._generator = self._generator_to(sink)
+        self.last: Exchange | None = None  # what a question that follows has for its history
 
-    def _generator_to(self, sink: Sink) -> Generator:
+    def keep_history(self) -> None:
+        """Questions follow each other from now on: what one read, the next need not read."""
+        self._prefiller.keeps_last = True
+
+    def _generator_to(self, sink: Sink, stop_texts: Sequence[str] = ()) -> Generator:
         return Generator(
             self._engine,
             self._settings,
             on_token=sink.token,
             on_thinking=sink.thinking,
             on_progress=sink.progress,
+            stop_texts=stop_texts,
             quotable=lambda: self._quotable.suffixes,
         )
 
@@ -144,8 +159,8 @@ class Answerer:
         leads = {form.leading(self._settings, self._ability, question) for question in questions}
         if self._ability is None and Form.EXTRACT in leads:
             self._sink.note(
-                "what this model writes was never measured, so the evidence leads; --write lets "
-                "its own sentence lead"
+                "how often this model is right was never measured, so the best passage is the "
+                "answer; --write puts its own sentence first"
             )
 
     def _most_tokens(self, questions: Sequence[Question]) -> int:
@@ -168,23 +183,40 @@ class Answerer:
         """Streams one answer and its citations to the sink, and returns it whole."""
         meter = Meter(self._engine)
         num_passages = self._prefiller.num_candidates
-        evidence = self._retriever.find(question.text, self._sink.progress, num_passages)
+        evidence = self._retriever.find(
+            question.sought or question.text, self._sink.progress, num_passages
+        )
         conflict = self._conflict(question, evidence)
         if conflict is not None:
             evidence = conflicts.later_first(evidence, conflict)
-        read = self._prefiller.prefill(question.prompt_text, evidence)
+        read = self._prefiller.prefill(self._prompt_text(question), evidence, question.history)
         reply = self._generate(question, read, evidence)
         attributed = self._attribute(question, evidence, read, reply)
-        facts = partial(self._read_facts.of, read.passages)
+        results = [use.result for use in reply.uses if not use.is_error]
+        facts = partial(self._read_facts.of, results, read.passages)
         reply, checked, is_carried = self._checked(reply, attributed, facts)
         warnings = self._warnings(question, evidence, reply, conflict, is_carried=is_carried)
-        self._tell(reply, checked)
+        for citation in checked.citations:
+            self._sink.citation(citation)
         meter.note_prefill(len(read.context), read.reused_tokens, read.seconds)
         meter.note_generation(reply.generation, reply.seconds)
         usage = meter.usage(self._packed.num_tokens, read.read_tokens, read.unread_tokens)
         answer = self._answer(question, read, reply, checked, usage, warnings)
         self._sink.answer(answer)
+        self.last = Exchange(read.asked, reply.words or reply.text)
         return answer
+
+    def _prompt_text(self, question: Question) -> str:
+        if not self._calls_tools(question):
+            return question.prompt_text
+        told = [tool.as_json() for tool in self._tools]
+        instructions = ToolFormat.of(self._engine.tokenizer).instructions(told)
+        return f"{instructions}\n\n{question.prompt_text}"
+
+    def _calls_tools(self, question: Question) -> bool:
+        """A model whose sentences are not believed is not asked to compute or to search, either."""
+        leads = form.leading(self._settings, self._ability, question)
+        return bool(self._tools) and leads is Form.WRITTEN
 
     def _conflict(self, question: Question, evidence: Evidence) -> Conflict | None:
         has_one_value = self._grammar is None and not question.is_instruction
@@ -195,7 +227,9 @@ class Answerer:
         # What must follow a schema is generated in any case: a refusal would not parse.
         is_wanted = self._grammar is not None or self._settings.always_answer
         leads = form.leading(self._settings, self._ability, question)
-        if not is_wanted and not abstention.is_answerable(evidence):
+        if self._calls_tools(question):
+            reply = self._with_tools(read)
+        elif not is_wanted and not abstention.is_answerable(evidence):
             reply = self._withheld(read)
         elif leads is Form.EXTRACT and evidence.pieces and self._settings.think != "only":
             reply = self._extract(read, evidence)
@@ -210,6 +244,26 @@ class Answerer:
             said = json_schema.values_as_text(text)
         is_found = not abstention.is_refusal(text)
         return _Reply(text, said, is_found=is_found, words="", generation=generation)
+
+    def _with_tools(self, read: Prefilled) -> _Reply:
+        """Told when it is finished: until then what comes may be the beginning of a call."""
+        options = self._tool_options
+        toolbox = Toolbox(self._tools, most_calls=options.most_calls, approve=options.approve)
+        sink = self._sink
+        loop = ToolLoop(
+            self._engine,
+            self._settings,
+            toolbox,
+            lambda stops: self._generator_to(sink, stops),
+            lambda use: sink.tool(
+                ToolEvent(use.call.name, use.call.arguments, use.result, use.is_error)
+            ),
+        )
+        generation = loop.run(read.context)
+        text = generation.text
+        sink.token(text)
+        is_found = not abstention.is_refusal(text)
+        return _Reply(text, text, "", is_found, generation, uses=tuple(loop.uses))
 
     def _extract(self, read: Prefilled, evidence: Evidence) -> _Reply:
         """The best piece, told before the model writes anything."""
@@ -247,6 +301,8 @@ class Answerer:
         self, reply: _Reply, evidence: Sequence[Attributed], read: Callable[[], Facts]
     ) -> _Checked:
         cited, unverified = check(reply.said, evidence, self._quotable, read)
+        told = [use for use in reply.uses if not use.is_error and use.result.strip()]
+        cited += [_told_by(use, number) for number, use in enumerate(told, len(cited) + 1)]
         has_claims = reply.is_found and self._grammar is None
         if reply.form is Form.EXTRACT:  # gains are of the model's words, not of this text
             evidence = [replace(one, gain=None) for one in evidence]
@@ -293,17 +349,6 @@ class Answerer:
             found.append(doubts.may_be_unanswered())
         return tuple(found)
 
-    def _tell(self, reply: _Reply, checked: _Checked) -> None:
-        for citation in checked.citations:
-            self._sink.citation(citation)
-        if (words := reply.words) and not reply.is_found:
-            self._sink.note(f"the model's own words, which no passage bears out: {words.strip()}")
-        if checked.unverified:
-            self._sink.note(unverified_note(checked.unverified))
-        for claim in checked.claims:
-            if claim.against:
-                self._sink.note(contradicted_note(reply.text, claim))
-
     def _answer(
         self,
         question: Question,
@@ -333,6 +378,19 @@ class Answerer:
             form=reply.form,
             warnings=warnings,
         )
+
+
+def _told_by(use: ToolUse, number: int) -> Citation:
+    lines = use.result.rstrip("\n").count("\n") + 1
+    return Citation(
+        number=number,
+        path=f"tool:{use.call.as_json()}",
+        locator=Locator("line", 1, lines),
+        text=use.result,
+        status=CitationStatus.EXACT,
+        score=nan,
+        kind=CitationKind.TOOL,
+    )
 
 
 def _are_carried(claims: Sequence[Claim]) -> bool:

@@ -9,7 +9,14 @@ from dataclasses import dataclass, replace
 from engine.api import Context, Engine, SelectedBlock
 from mm1cli.answering.context_source import ContextSource, PrefixContext, Uncached
 from mm1cli.answering.generation import thinking_tokens
-from mm1cli.answering.prompt import Focus, PromptMap, as_prompt_text, question_prompt
+from mm1cli.answering.prompt import (
+    Focus,
+    PromptMap,
+    as_prompt_text,
+    asked_parts,
+    question_prompt,
+)
+from mm1cli.answering.question import Exchange
 from mm1cli.answering.read_budget import read_tokens
 from mm1cli.errors import BudgetError
 from mm1cli.ingest.manifest import ReadingPlan
@@ -40,6 +47,7 @@ class Prefilled:
     seconds: float = 0.0
     unread_tokens: int = 0
     selected: tuple[SelectedBlock, ...] = ()
+    asked: tuple[str, ...] = ()
 
     @property
     def read_tokens(self) -> int:
@@ -69,6 +77,8 @@ class Prefiller:
         self._beside_chars = beside_chars
         self.read_tokens = read_tokens(engine, settings)  # of passages, the context aside
         self._documents: PrefixContext | None = None
+        self.keeps_last = False  # for a question that follows
+        self._last: Context | None = None  # up to where the last answer began
         self._was_there = 0  # tokens of it that the next question need not have read
 
     @property
@@ -102,44 +112,69 @@ class Prefiller:
             self._documents, self._was_there = found, found.reused_tokens
         return self._documents
 
-    def prefill(self, question: str, evidence: Evidence) -> Prefilled:
-        """Raises BudgetError where not even one passage fits."""
+    def prefill(
+        self, question: str, evidence: Evidence, history: Sequence[Exchange] = ()
+    ) -> Prefilled:
+        """Raises BudgetError where not even one passage fits. The oldest of `history` is left out
+        where there is no room for it."""
         began = time.perf_counter()
         documents = self.documents()
         if documents is None:
-            read = self._retrieved(question, evidence)
+            read = self._retrieved(question, evidence, history)
         else:
-            read = self._whole(documents.context, question, evidence)
+            read = self._whole(documents.context, question, evidence, history)
         return replace(read, seconds=time.perf_counter() - began)
 
-    def _whole(self, documents: Context, question: str, evidence: Evidence) -> Prefilled:
-        """Everything: the corpus is forked for each question."""
-        context = documents.fork()
-        reused, self._was_there = self._was_there, len(context)
-        # By the question alone: what is read again would be looked for, too.
-        asked = question_prompt(self._engine.tokenizer, self._packed, question)
-        selected = context.select(asked.rest.token_ids)
-        again = self._focus.repeated_evidence(evidence, self._packed.fence, are_passages_read=False)
-        room = self.limit - len(context) - self.answer_tokens
+    def _whole(
+        self, documents: Context, question: str, evidence: Evidence, history: Sequence[Exchange]
+    ) -> Prefilled:
+        """Everything: the corpus is forked for each question; where one follows another, what that
+        one read."""
+        tokenizer, packed = self._engine.tokenizer, self._packed
+        again = self._focus.repeated_evidence(evidence, packed.fence, are_passages_read=False)
+        room = self.limit - len(documents) - self.answer_tokens
         while True:
-            prompt = question_prompt(self._engine.tokenizer, self._packed, question, again)
-            if len(prompt.rest.token_ids) <= room or not again:
+            prompt = question_prompt(self._engine.tokenizer, self._packed, question, again, history)
+            if len(prompt.rest.token_ids) <= room or not (again or history):
                 break
-            again = again[1:]  # the best stand last
+            history, again = history[1:], again if history else again[1:]  # the best stand last
         if len(again) < (self._focus.num_passages or 0):
             self._sink.note(f"the context has room to read {len(again)} passages again, not more")
-        context.extend(prompt.rest.token_ids)
+        base = self._said_before(documents, prompt.rest.token_ids)
+        reused, self._was_there = self._was_there, len(documents)
+        context = base.fork()
+        # By the question alone: what is read again would be looked for, too.
+        alone = question_prompt(tokenizer, packed, question)
+        selected = context.select(alone.rest.token_ids)
+        context.extend(prompt.rest.token_ids[len(base) - len(documents) :])
+        if self.keeps_last:
+            self._last = context
         read = zip(self._packed.corpus.documents, self._packed.token_ids, strict=True)
         parts = tuple(PassageRead(document.path, None, len(ids)) for document, ids in read)
-        return Prefilled(context, reused, parts, prompt.map, selected=tuple(selected))
+        asked = asked_parts(question, again)
+        reused = max(reused, len(base) if base is not documents else 0)
+        return Prefilled(context, reused, parts, prompt.map, asked=asked, selected=tuple(selected))
 
-    def _retrieved(self, question: str, evidence: Evidence) -> Prefilled:
+    def _said_before(self, documents: Context, rest: Sequence[int]) -> Context:
+        """What the last question read, if `rest` begins with it behind the documents."""
+        if self._last is None or len(self._last) - len(documents) >= len(rest):
+            return documents
+        said = list(self._last.token_ids[len(documents) :])
+        return self._last if list(rest[: len(said)]) == said else documents
+
+    def _retrieved(
+        self, question: str, evidence: Evidence, history: Sequence[Exchange]
+    ) -> Prefilled:
         """The best passages, as many and as wide as there is room for, the best one next to the
         question."""
         tokenizer = self._engine.tokenizer
         again = self._focus.repeated_evidence(evidence, self._packed.fence, are_passages_read=True)
-        frame = question_prompt(tokenizer, (), question, again)
-        free = self.limit - self.answer_tokens - len(frame.token_ids)
+        while True:
+            frame = question_prompt(tokenizer, (), question, again, history)
+            free = self.limit - self.answer_tokens - len(frame.token_ids)
+            if free >= self.limit // 2 or not history:
+                break
+            history = history[1:]
         found = [one.passage for one in evidence.passages]
         chosen = select(
             found,
@@ -156,13 +191,15 @@ class Prefiller:
         texts = [
             as_prompt_text(passage, self._packed.fence) for passage in reversed(chosen.passages)
         ]
-        prompt = question_prompt(tokenizer, texts, question, again)
+        prompt = question_prompt(tokenizer, texts, question, again, history)
         context = self._engine.new_context()
         context.extend(prompt.token_ids, self._on_prefill)
         more = select(chosen.left, free - chosen.num_tokens, self._cost, beside_chars=0)
         read, map_ = chosen.passages, prompt.map
         parts = self._passages_read(read)
-        return Prefilled(context, 0, parts, map_, read, unread_tokens=more.num_tokens)
+        asked = asked_parts(question, again)
+        unread = more.num_tokens
+        return Prefilled(context, 0, parts, map_, read, unread_tokens=unread, asked=asked)
 
     def _cost(self, passage: Passage) -> int:
         # One more than it may have: texts side by side can be cut otherwise than each alone.

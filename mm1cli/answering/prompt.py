@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 
 from engine.api import Piece, Tokenizer, Turn
+from mm1cli.answering.question import Exchange
 from mm1cli.ingest.pack import Packed, title
 from mm1cli.prompts import prompt
 from mm1cli.retrieval.passages import Passage
@@ -163,12 +164,21 @@ class Prompt:
         return PromptMap(None, (*self.head.texts, *passages, *_moved(self.rest, end)))
 
 
-def lay_out(tokenizer: Tokenizer, documents: Packed | Sequence[str], *rest: str) -> Prompt:
+def lay_out(
+    tokenizer: Tokenizer,
+    documents: Packed | Sequence[str],
+    *rest: str,
+    history: Sequence[Exchange] = (),
+) -> Prompt:
     """The prompt about `documents`, packed or as texts; `rest` stands behind the words that end
-    them. Empty texts give no tokens."""
+    them, or behind the `history` that then does. Empty texts give no tokens."""
     texts = () if isinstance(documents, Packed) else tuple(documents)
-    parts = (*texts, prompt("documents_end"), *rest)
-    pieces = tokenizer.chat([Turn("system", (prompt("system"),)), Turn("user", parts)])
+    turns = [Turn("system", (prompt("system"),))]
+    before = (*texts, prompt("documents_end"))
+    for exchange in history:
+        turns += [Turn("user", (*before, *exchange.asked)), Turn("assistant", (exchange.answer,))]
+        before = ()
+    pieces = tokenizer.chat([*turns, Turn("user", (*before, *rest))])
     # Every text that is not empty is one piece, in their order: the first is the system prompt.
     places = [number for number, piece in enumerate(pieces) if not piece.is_markup]
     first, end = places[1], places[1 + sum(map(bool, texts))]
@@ -185,9 +195,15 @@ def question_prompt(
     documents: Packed | Sequence[str],
     question: str,
     again: Sequence[str] = (),
+    history: Sequence[Exchange] = (),
 ) -> Prompt:
     """`again` is read once more, close to the question."""
-    return lay_out(tokenizer, documents, "\n".join(again), prompt("question"), question)
+    return lay_out(tokenizer, documents, *asked_parts(question, again), history=history)
+
+
+def asked_parts(question: str, again: Sequence[str]) -> tuple[str, ...]:
+    """A question in the parts in which the model reads it."""
+    return "\n".join(again), prompt("question"), question
 
 
 def frame_tokens(tokenizer: Tokenizer, questions: Sequence[str], focus: str = "auto") -> int:

@@ -9,13 +9,24 @@ from mm1cli.errors import UsageError
 
 
 @dataclass(frozen=True, slots=True)
+class Exchange:
+    """A question that was asked before, in the parts in which the model read it, and the answer."""
+
+    asked: tuple[str, ...]
+    answer: str
+
+
+@dataclass(frozen=True, slots=True)
 class Question:
     """`schema` is what its answer must follow; `is_instruction`: a text must be written, as a
-    template asks, for which no piece of evidence can stand."""
+    template asks, for which no piece of evidence can stand. `history` is what was said before, the
+    oldest first; `sought`, if it is not empty, is what to look for instead of `text`."""
 
     text: str
     schema: Schema | None = None
     is_instruction: bool = False
+    history: tuple[Exchange, ...] = ()
+    sought: str = ""
 
     @property
     def prompt_text(self) -> str:

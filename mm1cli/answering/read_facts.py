@@ -20,9 +20,11 @@ class ReadFacts:
         """Of every document."""
         return Facts.of(self._texts())
 
-    def of(self, read: Sequence[Passage] | None) -> Facts:
-        """Of the passages that were read; None: every document was."""
-        return self.whole if read is None else Facts.of(map(with_heading, read))
+    def of(self, told: Sequence[str], read: Sequence[Passage] | None) -> Facts:
+        """Of the passages that were read (None: every document was) and of what tools `told`."""
+        if read is None:
+            return Facts.of([*self._texts(), *told]) if told else self.whole
+        return Facts.of([*map(with_heading, read), *told])
 
     def _texts(self) -> Iterator[str]:
         for document in self._corpus.documents:

@@ -8,6 +8,7 @@ from mm1cli.commands.checks import (
     require_everything_read,
     require_verified,
 )
+from mm1cli.commands.opened import retrieval_note
 from mm1cli.commands.opening import begin, cached_context, open_engine, selected_note
 from mm1cli.commands.questions import parse
 from mm1cli.commands.reading import Sources, read
@@ -16,6 +17,7 @@ from mm1cli.ingest.manifest import ReadingPlan
 from mm1cli.settings import Settings
 from mm1cli.sink import Sink
 from mm1cli.tables.fill import TableFiller
+from mm1cli.tools.toolbox import NO_TOOLS, ToolOptions
 
 
 def run(
@@ -24,10 +26,14 @@ def run(
     settings: Settings,
     sink: Sink,
     template_name: str | None = None,
+    tools: ToolOptions = NO_TOOLS,
 ) -> None:
     asked = parse(asks, template_name, settings)
     if not asked.questions:
-        raise UsageError('no question; add --ask "...", or --dry-run to see what would be read')
+        raise UsageError(
+            'no question: mm1 analyze PATHS "What is it about?", or --ask for each of several; '
+            "--dry-run shows what would be read"
+        )
     settings = begin("analyze", settings, sink)
     reading = read(
         sources,
@@ -53,11 +59,7 @@ def run(
     if chosen is not None:
         sink.note(selected_note(manifest, engine, settings))
     if manifest.plan is ReadingPlan.RETRIEVAL and asked.table is None:
-        sink.note(
-            f"{manifest.tokens:,} tokens do not fit the {manifest.budget_tokens:,} that "
-            f"{settings.model} leaves for documents: reading by retrieval, the passages that fit "
-            "each question best"
-        )
+        sink.note(retrieval_note(manifest, settings.model))
     documents = reading.packed.corpus.documents
     source = None if settings.no_cache else cached_context(engine, documents, settings, sink)
     given = (engine, reading.packed, manifest.plan, settings, sink, source)
@@ -65,7 +67,7 @@ def run(
         sink.question(f"{template.name}: {template.description}", 0, 1)
         answers = [TableFiller(*given).answer(template, asked.asks)]
     else:
-        answers = Answerer(*given, schema=asked.schema).answers(asked.questions)
+        answers = Answerer(*given, schema=asked.schema, tools=tools).answers(asked.questions)
     if settings.strict:
         require_everything_read(manifest)
     if settings.strict_citations:

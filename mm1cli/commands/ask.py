@@ -2,36 +2,27 @@
 
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 
-from engine.api import (
-    Selection,
-    StoreError,
-    open_tokenizer,
-    saved_attachment,
-    saved_context,
-    saved_tokens,
-)
 from mm1cli.answering import json_schema
-from mm1cli.answering.answer import Answerer
-from mm1cli.answering.context_source import SavedContextSource
 from mm1cli.answering.question import Question, check
 from mm1cli.commands.checks import require_verified
-from mm1cli.commands.opening import ensure_model, open_engine
+from mm1cli.commands.opened import open_saved
 from mm1cli.errors import UsageError
-from mm1cli.grounding import quote_index
-from mm1cli.ingest import corpus_file
-from mm1cli.ingest.manifest import ReadingPlan, build
-from mm1cli.models.default import AUTO
 from mm1cli.settings import Settings
-from mm1cli.sink import RunInfo, Sink
+from mm1cli.sink import Sink
+from mm1cli.tools.toolbox import NO_TOOLS, ToolOptions
 
 STDIN = "-"
 
 
-def run(folder: Path, texts: Sequence[str], settings: Settings, sink: Sink) -> None:
+def run(
+    folder: Path,
+    texts: Sequence[str],
+    settings: Settings,
+    sink: Sink,
+    tools: ToolOptions = NO_TOOLS,
+) -> None:
     """Each question is answered from a fork, so their order never matters.
 
     "-" among `texts` stands for the lines of standard input, read as they come.
@@ -41,34 +32,7 @@ def run(folder: Path, texts: Sequence[str], settings: Settings, sink: Sink) -> N
     check([text for text in texts if text != STDIN])
     # A mistake in it is told before anything is opened.
     schema = json_schema.load(settings.schema) if settings.schema else None
-    saved = saved_context(folder)
-    token_ids = saved_tokens(folder)
-    content = saved_attachment(folder, corpus_file.NAME)
-    # What the context was made with is no choice any more, whatever mm1.toml says for new ones.
-    settings = replace(
-        settings, chunk_tokens=saved.chunk_tokens, kv=saved.kv_dtype, fast=saved.is_fast
-    )
-    name = corpus_file.model_of(content)
-    sink.init(RunInfo("ask", name))
-    model = ensure_model(
-        settings if settings.model != AUTO else replace(settings, model=name), sink
-    )
-    found = corpus_file.loads(content, token_ids, open_tokenizer(model))
-    counts = [len(ids) for ids in found.packed.token_ids]
-    manifest = build(found.packed.corpus, counts, max(sum(counts), 1))
-    sink.manifest(manifest, show=False)
-    sink.corpus(found.packed.corpus, counts)
-    selection = Selection.loads(saved.selection) if saved.selection else None
-    given = (model, settings, sink, saved.num_tokens)
-    engine = open_engine(*given, is_mapped=True, selection=selection)
-    source = SavedContextSource(engine.open_context(folder))
-    saved_quotes: bytes | None = None
-    with suppress(StoreError):  # made by an mm1 that kept none, or damaged: they are made again
-        saved_quotes = saved_attachment(folder, quote_index.NAME)
-    quotable = quote_index.QuoteIndex(found.packed.corpus, saved_quotes)
-    answerer = Answerer(
-        engine, found.packed, ReadingPlan.WHOLE, settings, sink, source, quotable, schema=schema
-    )
+    answerer = open_saved("ask", folder, settings, sink).answerer(sink, schema, tools)
     unverified: list[str] = []
     if STDIN not in texts:
         questions = [Question(text, schema) for text in texts]

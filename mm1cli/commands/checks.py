@@ -10,6 +10,7 @@ from mm1cli.result import in_quotes
 
 # The user's own rules leave these out; they are in the manifest, and no loss.
 _CHOSEN = frozenset({Reason.DUPLICATE, Reason.EXCLUDED, Reason.HIDDEN, Reason.IGNORED})
+NOTHING_READABLE = "nothing readable"
 
 
 def require_documents(manifest: Manifest) -> None:
@@ -20,8 +21,12 @@ def require_documents(manifest: Manifest) -> None:
         raise InputError("no files there; name a file or folder with documents in it")
     counts = Counter(str(entry.reason) for entry in manifest.left_out)
     reasons = ", ".join(f"{count} {reason}" for reason, count in counts.most_common())
+    if any(entry.path.lower().endswith(".gguf") for entry in manifest.left_out):
+        raise InputError(
+            f"{NOTHING_READABLE}: a .gguf file is a model; name it with -m, and documents to read"
+        )
     raise InputError(
-        f"nothing readable: {len(manifest.entries):,} seen, all left out ({reasons}); "
+        f"{NOTHING_READABLE}: {len(manifest.entries):,} seen, all left out ({reasons}); "
         "`mm1 tokens` lists each with its reason"
     )
 

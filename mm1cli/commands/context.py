@@ -39,6 +39,8 @@ from mm1cli.output.text import safe_line
 from mm1cli.settings import Settings
 from mm1cli.sink import Sink
 
+_LABELS = {"bytes": "size", "used_s": "last used", "chunk_tokens": "tokens a chunk", "kv": "KV"}
+
 
 def build(
     sources: Sources,
@@ -60,8 +62,8 @@ def build(
     if manifest.plan is ReadingPlan.RETRIEVAL:
         largest = ", ".join(f"{one.path} ({one.tokens:,})" for one in manifest.largest[:3])
         raise BudgetError(
-            f"{manifest.tokens:,} tokens do not fit the {manifest.budget_tokens:,} that "
-            f"{settings.model} leaves for documents; --exclude some of the largest ({largest}), "
+            f"{manifest.tokens:,} tokens do not fit: {settings.model} has room for "
+            f"{manifest.budget_tokens:,}; --exclude some of the largest ({largest}), "
             "or use --fit"
         )
     given = (reading.model, settings, sink, manifest.tokens)
@@ -144,9 +146,9 @@ def show(where: str, settings: Settings, stdout: TextIO, *, as_json: bool) -> No
         return
     for key, value in facts.items():
         shown = _for_people(key, value)
-        stdout.write(f"{key.replace('_', ' '):<13} {shown}\n")
+        stdout.write(f"{_LABELS.get(key, key.replace('_', ' ')):<15} {shown}\n")
     for document in documents:
-        stdout.write(f"{document['tokens']:>13,} {safe_line(str(document['path']))}\n")
+        stdout.write(f"{document['tokens']:>15,} {safe_line(str(document['path']))}\n")
 
 
 def verify(where: str, settings: Settings, stdout: TextIO, *, as_json: bool) -> None:

@@ -34,6 +34,8 @@ def begin(command: str, settings: Settings, sink: Sink) -> Settings:
 
 def ensure_model(settings: Settings, sink: Sink) -> Path:
     """What the engine opens: a folder, or a GGUF file; fetched if it comes with mm1."""
+    if settings.offline:
+        return library.resolve(settings.model, models_dir(settings))
     return library.ensure(
         settings.model, bytes_progress(sink), models_dir(settings), on_note=sink.note
     )

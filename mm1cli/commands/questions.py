@@ -2,14 +2,29 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from mm1cli.answering import json_schema
 from mm1cli.answering.json_schema import Schema
 from mm1cli.answering.question import Question, check
 from mm1cli.errors import UsageError
+from mm1cli.ingest.remote import is_remote
 from mm1cli.settings import Settings, replace_unset
 from mm1cli.tables import templates
 from mm1cli.tables.templates import Template
+
+
+def with_question(words: Sequence[str], asks: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Paths and questions, where a question may stand behind the paths.
+
+    The last of several words is one if it is no path and reads like one, so that a path with a
+    slip in it is still missed as a path.
+    """
+    *paths, last = words if len(words) > 1 else [*words, ""]
+    is_like_one = any(char.isspace() for char in last) or last.endswith(("?", "？"))
+    if not is_like_one or is_remote(last) or Path(last).exists():
+        return list(words), list(asks)
+    return paths, [*asks, last]
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ from mm1cli.ingest.files_from import listed_paths
 from mm1cli.ingest.manifest import Manifest, build
 from mm1cli.ingest.pack import MAX_CONTENTS_TOKENS, Packed, pack_all
 from mm1cli.ingest.read import ReadOptions, read_files
+from mm1cli.ingest.remote import fetched, is_remote
 from mm1cli.ingest.selection import Selection as FileSelection
 from mm1cli.ingest.walk import STDIN
 from mm1cli.models import calibration
@@ -39,6 +40,8 @@ class Sources:
     exclude: Sequence[str] = ()
     files_from: str | None = None
     ends_with_nul: bool = False
+    hidden: bool = False
+    no_gitignore: bool = False
 
     def __post_init__(self) -> None:
         if self.files_from is None and self.ends_with_nul:
@@ -102,10 +105,19 @@ def outcomes(
 ) -> Generator[Document | Omission, None, None]:
     """Every file that `sources` lead to, read or left out, as it is read. Raises InputError."""
     paths = sources.all_paths()
+    options = _options(sources, settings)
     _check_cache(paths, settings)
+    if not any(map(is_remote, paths)):
+        return _read_local(paths, options, sink)
+    return _read_fetched(paths, options, settings, sink)
+
+
+def _read_local(
+    paths: Sequence[str], options: ReadOptions, sink: Sink
+) -> Generator[Document | Omission, None, None]:
     return read_files(
         paths,
-        options=_options(sources, settings),
+        options=options,
         stdin=sys.stdin.buffer if STDIN in paths else None,
         on_progress=lambda done, total: sink.progress("reading", done, total, "files"),
     )
@@ -122,6 +134,13 @@ def _check_cache(paths: Sequence[str], settings: Settings) -> None:
                 f"cache_dir {root} lies in {path}, which is read; choose another place, or "
                 "--no-cache"
             )
+
+
+def _read_fetched(
+    paths: Sequence[str], options: ReadOptions, settings: Settings, sink: Sink
+) -> Generator[Document | Omission, None, None]:
+    with fetched(paths, is_offline=settings.offline, on_note=sink.note) as (local, names):
+        yield from _read_local(local, replace(options, names=names), sink)
 
 
 def fit_to_budget(
@@ -189,7 +208,12 @@ def _options(sources: Sources, settings: Settings) -> ReadOptions:
             "without"
         )
     return ReadOptions(
-        selection=FileSelection.of(sources.include, sources.exclude),
+        selection=FileSelection.of(
+            sources.include,
+            sources.exclude,
+            hidden=sources.hidden,
+            gitignore=not sources.no_gitignore,
+        ),
         allow_secrets=settings.allow_secrets,
         ocr=settings.ocr,
         cache=None if settings.no_cache else Cache(cache_root(settings) / "text"),

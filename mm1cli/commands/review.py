@@ -208,12 +208,12 @@ def _note_reading(repository: _Repository, settings: Settings, sink: Sink, *, wr
     manifest = repository.reading.manifest
     if not writes and manifest.plan is ReadingPlan.RETRIEVAL:
         what = "the changed files are" if repository.change is not None else "each file is"
-        sink.note(f"no question is asked, so nothing is retrieved: {what} read whole, in turn")
+        sink.note(f"{what} read whole, in turn, as no question is asked")
     if writes and manifest.plan is ReadingPlan.RETRIEVAL:
         sink.note(
-            f"{manifest.tokens:,} tokens do not fit the {manifest.budget_tokens:,} that "
-            f"{settings.model} leaves for the repository: each chunk is read behind the "
-            "repository's map and what its file imports"
+            f"{manifest.tokens:,} tokens do not fit: {settings.model} has room for "
+            f"{manifest.budget_tokens:,}. Each part is read behind the repository's map and what "
+            "its file imports"
         )
     if repository.change is not None and repository.change.elsewhere:
         named = ", ".join(f"{path} ({why})" for path, why in repository.change.elsewhere[:5])

@@ -7,9 +7,9 @@ in the order of the walk; whoever takes them can tokenise one while the next are
 import os
 import stat
 from collections import deque
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import BinaryIO
 
@@ -35,13 +35,15 @@ OnProgress = Callable[[int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class ReadOptions:
-    """`num_workers` files are read at once; None is as many as this process has cores."""
+    """`num_workers` files are read at once; None is as many as this process has cores. For
+    `names` see `walk`."""
 
     selection: Selection = ALL
     allow_secrets: bool = False
     ocr: bool = False
     cache: Cache | None = None
     num_workers: int | None = None
+    names: Mapping[str, str] = field(default_factory=dict)
 
 
 DEFAULTS = ReadOptions()
@@ -78,7 +80,7 @@ def read_files(
     reading begins with the first one that is taken, and stops when the iterator is closed."""
     if STDIN in paths and stdin is None:
         raise InputError("- stands for standard input, and there is none; name a file or a folder")
-    return _in_order(walk(paths, options.selection), options, stdin, on_progress)
+    return _in_order(walk(paths, options.selection, options.names), options, stdin, on_progress)
 
 
 def _in_order(

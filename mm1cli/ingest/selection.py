@@ -20,11 +20,24 @@ class Selection:
 
     include: tuple[Pattern, ...] = ()
     exclude: tuple[Pattern, ...] = ()
+    hidden: bool = False  # are read, too; git's own folder never is
+    gitignore: bool = True  # is heeded
 
     @classmethod
-    def of(cls, include: Sequence[str], exclude: Sequence[str]) -> Self:
+    def of(
+        cls,
+        include: Sequence[str],
+        exclude: Sequence[str],
+        *,
+        hidden: bool = False,
+        gitignore: bool = True,
+    ) -> Self:
         """Raises UsageError for a pattern that can match nothing."""
-        return cls(_parsed("--include", include), _parsed("--exclude", exclude))
+        patterns_in = _parsed("--include", include), _parsed("--exclude", exclude)
+        return cls(*patterns_in, hidden=hidden, gitignore=gitignore)
+
+    def leaves_out_hidden(self, name: str) -> bool:
+        return name.startswith(".") and (not self.hidden or name == ".git")
 
     def leaves_out(self, path: str, *, is_folder: bool) -> str:
         """Why `path`, below the folder that was named, is not read; "" if it is."""

@@ -7,9 +7,10 @@ looked at after everything real, so that a file keeps its own name when a link a
 import os
 import stat
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 
 from mm1cli.errors import InputError
 from mm1cli.ingest.corpus import Omission, Reason
@@ -38,19 +39,24 @@ class Found:
     shown: str
 
 
-def walk(paths: Sequence[str], selection: Selection = ALL) -> list[Found | Omission]:
+def walk(
+    paths: Sequence[str],
+    selection: Selection = ALL,
+    names: Mapping[str, str] = MappingProxyType({}),
+) -> list[Found | Omission]:
     """Every file under `paths`, each once, and everything that was seen and is not one.
 
     Reads folders, `.gitignore` and `.mm1ignore` files, opens no document. A file that is named
-    itself is found even if it is hidden or ignored, but `selection` speaks of it, too. Raises
-    InputError for a path that does not exist, before anything else is looked at.
+    itself is found even if it is hidden or ignored, but `selection` speaks of it, too. `names` are
+    what some of `paths` are called, if not as they are. Raises InputError for a path that does not
+    exist, before anything else is looked at.
     """
     for path in paths:
         _check_exists(path)
     seen: dict[_Identity, str] = {}
     results: list[Found | Omission] = []
     for path in paths:
-        results += _from_argument(path, seen, selection)
+        results += _from_argument(path, names.get(path) or shown_path(path), seen, selection)
     return results
 
 
@@ -70,9 +76,8 @@ def _check_exists(path: str) -> None:
 
 
 def _from_argument(
-    path: str, seen: dict[_Identity, str], selection: Selection
+    path: str, shown: str, seen: dict[_Identity, str], selection: Selection
 ) -> list[Found | Omission]:
-    shown = shown_path(path)
     if path == STDIN:
         key = (-1, -1)
         if key in seen:
@@ -101,18 +106,21 @@ class _Rules:
 
     ours: Gitignore
     git: Gitignore
+    heeds_git: bool
 
     @classmethod
-    def at(cls, root: str) -> "_Rules":
-        return cls(Gitignore.at(root, OUR_IGNORE_FILE), Gitignore.at(root))
+    def at(cls, root: str, *, heeds_git: bool) -> "_Rules":
+        return cls(Gitignore.at(root, OUR_IGNORE_FILE), Gitignore.at(root), heeds_git)
 
     def enter(self, name: str, path: str) -> "_Rules":
-        return _Rules(self.ours.enter(name, path), self.git.enter(name, path))
+        ours, git = self.ours.enter(name, path), self.git.enter(name, path)
+        return _Rules(ours, git, self.heeds_git)
 
     def reason(self, name: str, *, is_folder: bool) -> Reason | None:
         verdict = self.ours.verdict(name, is_folder=is_folder)
         if verdict is None:
-            return Reason.IGNORED if self.git.ignores(name, is_folder=is_folder) else None
+            is_ignored = self.heeds_git and self.git.ignores(name, is_folder=is_folder)
+            return Reason.IGNORED if is_ignored else None
         return Reason.EXCLUDED if verdict else None
 
 
@@ -128,9 +136,12 @@ class _Tree:
     links: deque[tuple[str, str]] = field(default_factory=deque)  # (path, relative)
 
     def walk(self, path: str) -> None:
-        self._walk_folder(path, "", _Rules.at(self.root))
+        self._walk_folder(path, "", self._rules(self.root))
         while self.links:
             self._follow(*self.links.popleft())
+
+    def _rules(self, root: str) -> _Rules:
+        return _Rules.at(root, heeds_git=self.selection.gitignore)
 
     def sorted(self) -> list[Found | Omission]:
         return [result for _, result in sorted(self.results, key=lambda pair: pair[0])]
@@ -168,7 +179,7 @@ class _Tree:
         """Settles every entry that is not a folder to enter."""
         is_folder = entry.is_dir(follow_symlinks=False)
         name = f"{relative}{entry.name}/" if is_folder else f"{relative}{entry.name}"
-        if entry.name.startswith("."):
+        if self.selection.leaves_out_hidden(entry.name):
             self._omit(name, Reason.HIDDEN)
             return False
         if (reason := rules.reason(entry.name, is_folder=is_folder)) is not None:
@@ -200,7 +211,7 @@ class _Tree:
             self._omit(relative, Reason.OUTSIDE, f"leads to {shown_path(target)}")
             return
         inner = Path(target).relative_to(self.root)
-        if any(part.startswith(".") for part in inner.parts):
+        if any(map(self.selection.leaves_out_hidden, inner.parts)):
             self._omit(relative, Reason.HIDDEN, f"leads to {shown_path(str(inner))}")
             return
         try:
@@ -213,7 +224,7 @@ class _Tree:
         elif (duplicate := _claim(self._shown(relative), status, self.seen)) is not None:
             self._add(relative, duplicate)
         else:
-            self._walk_folder(target, f"{relative}/", _Rules.at(target))
+            self._walk_folder(target, f"{relative}/", self._rules(target))
 
 
 def _is_inside(target: str, root: str) -> bool:

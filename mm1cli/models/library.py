@@ -273,8 +273,8 @@ def _shipped(name: str) -> DeltaModel:
     else:
         listed = ", ".join(repr(each) for each in (EMBEDDED, *known, *packaged.PACKAGED))
         raise ModelError(
-            f"{name!r} cannot be pulled, only {listed}, ORG/NAME of the hub and a folder of "
-            "training.ship can: pass --model DIR for other models"
+            f"{name!r} cannot be pulled: there is {listed}, and ORG/NAME of the hub; a model that "
+            "is here already is named with -m"
         )
     if model.name == EMBEDDED or model.parent != EMBEDDED:
         raise ModelError(f"{model.folder}: a model made from {EMBEDDED!r} was expected")

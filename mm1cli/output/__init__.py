@@ -13,10 +13,10 @@ from mm1cli.sink import SCHEMA_VERSION, Sink
 Format = Literal["text", "json", "jsonl", "sarif", "github", "markdown"]
 
 
-def make_sink(format: Format, quiet: bool) -> Sink:
+def make_sink(format: Format, quiet: bool, answer_only: bool = False) -> Sink:
     """The sink for `format`, on this process's stdout and stderr."""
     if format == "text":
-        return Terminal.from_environment(quiet)
+        return Terminal.from_environment(quiet, answer_only)
     if format in ("sarif", "github", "markdown"):
         from mm1cli.output.review_sinks import ReviewSink
 

@@ -131,7 +131,6 @@ class AnswerText:
 
     def __init__(self, answer: Answer) -> None:
         self.text = answer.text
-        self._citations = answer.citations
         # Only the program writes "[1]" and means a footnote, in the tables it fills.
         self._is_filled = isinstance(answer.value, dict) and "rows" in answer.value
         self._looks = [*_formatting(answer.text), *_quotes(answer), *_unverified(answer)]
@@ -151,7 +150,6 @@ class AnswerText:
         laid = [
             (block, [[self._pieces(span) for span in row] for row in block.rows])
             for block in blocks(self.text)
-            if not self._is_source(block)
         ]
         for index, piece in self._last.items():
             claim = self._claims[index]
@@ -164,12 +162,6 @@ class AnswerText:
             if claim.mark is Mark.NOT_CARRIED:
                 piece.flag = piece.flag or "no evidence"
         return laid
-
-    def _is_source(self, block: Block) -> bool:
-        """Whether the block is the end of a filled table: a citation, which is a footnote here."""
-        text = self.text[slice(*block.rows[0][0])] if self._is_filled else ""
-        heads = (f"[{one.number}] {one.path}, {one.locator}\n>" for one in self._citations)
-        return bool(text) and any(text.startswith(head) for head in heads)
 
     def _pieces(self, span: Span) -> list[Piece]:
         start, end = span

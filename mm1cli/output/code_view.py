@@ -16,6 +16,7 @@ _LEAST_GAP = 3  # fewer lines are shown rather than told of
 LINE_CHARS = 400
 _TELLING_TOKENS = 2
 _TOKEN_COLUMNS = 40
+_USUAL_PERCENT = 50  # of the lines are as improbable: this one is nothing special
 # The share of all ranked lines that are as improbable or more, for each level from the hottest.
 SHARES = (0.01, 0.05, 0.10, 0.25)
 
@@ -53,6 +54,8 @@ def heat(rank_share: float) -> Heat:
 
 def share_words(share: float) -> str:
     percent = max(share * 100, 0.01)
+    if percent > _USUAL_PERCENT:
+        return "usual"
     return f"top {percent:.0f} %" if percent >= 10 else f"top {percent:.2g} %"
 
 

@@ -29,6 +29,7 @@ from mm1cli.sink import (
     Sink,
     ThinkingEvent,
     TokenEvent,
+    ToolEvent,
 )
 
 # JSON may hold these raw, but a terminal that shows it, or a reader that splits lines, must not
@@ -44,6 +45,7 @@ _TYPES: dict[type[Event], str] = {
     QuestionEvent: "question",
     ThinkingEvent: "thinking",
     TokenEvent: "token",
+    ToolEvent: "tool",
     Citation: "citation",
     ErrorEvent: "error",
 }
@@ -112,7 +114,7 @@ class JsonObject(Sink):
                 self._num_notes_before = len(self._notes)
             case Answer():
                 notes = self._notes[self._num_notes_before :]
-                self._answers.append(_answer_json(event, self._manifest) | {"notes": notes})
+                self._answers.append(answer_json(event, self._manifest) | {"notes": notes})
                 self._num_notes_before = len(self._notes)
             case Review():
                 self._review = _review_json(event)
@@ -156,7 +158,7 @@ class JsonLines(Sink):
                 self._manifest = event.manifest
                 self._write("manifest", event.manifest.as_json())
             case Answer():
-                self._write("result", _answer_json(event, self._manifest))
+                self._write("result", answer_json(event, self._manifest))
             case Review():
                 for finding in event.findings:
                     self._write("finding", finding.as_json())
@@ -182,7 +184,7 @@ def _review_json(review: Review) -> dict[str, object]:
     return as_json(review)
 
 
-def _answer_json(answer: Answer, manifest: Manifest | None) -> dict[str, object]:
+def answer_json(answer: Answer, manifest: Manifest | None) -> dict[str, object]:
     body = _fields(answer)
     first = {"question": body.pop("question"), "answer": body.pop("text")}
     left = [] if manifest is None else _not_read(answer, manifest)

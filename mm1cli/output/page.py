@@ -157,7 +157,7 @@ def _shown(number: int, answer: Answer, sources: Sources | None) -> _Shown:
         number=number,
         answer=answer,
         laid=AnswerText(answer).layout(),
-        value=value_view(answer.value) if _is_json(answer) else None,
+        value=value_view(answer.value) if answer.is_json else None,
         evidence=[_footnote(citation, sources) for citation in answer.citations],
         lane=lane(sources, answer) if sources is not None else Lane([], []),
         num_claims=len(answer.claims),
@@ -170,10 +170,6 @@ def _shown(number: int, answer: Answer, sources: Sources | None) -> _Shown:
 def _is_cut(answer: Answer) -> bool:
     is_own = answer.form is Form.WRITTEN and not answer.words
     return is_own and answer.stop_reason not in COMPLETE
-
-
-def _is_json(answer: Answer) -> bool:
-    return answer.value is not None and answer.text.lstrip()[:1] in {"{", "["}
 
 
 def _footnote(citation: Citation, sources: Sources | None) -> _Footnote:

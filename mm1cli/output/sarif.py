@@ -1,10 +1,10 @@
 """A review as SARIF 2.1.0 (docs.oasis-open.org/sarif), which code scanning services read."""
 
 import json
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 from urllib.parse import quote
 
+from mm1cli.about import version
 from mm1cli.output.events import escaped, plain
 from mm1cli.output.review import totals
 from mm1cli.review.finding import Category, Finding, Region, Review, Severity
@@ -43,7 +43,7 @@ def sarif(review: Review, model: str) -> dict[str, Any]:
     """One run; findings that a baseline hides are in it, as suppressed."""
     driver = {
         "name": "mm1",
-        "version": _version(),
+        "version": version(),
         "rules": [_rule(category) for category in Category],
         "properties": {"model": model},
     }
@@ -127,10 +127,3 @@ def _uri(path: str) -> str:
     """A relative URI; a colon in its first part would be a scheme."""
     encoded = quote(path, safe="/", errors="surrogateescape")
     return encoded if path.startswith("/") or not encoded.startswith("//") else f".{encoded}"
-
-
-def _version() -> str:
-    try:
-        return version("mm1")
-    except PackageNotFoundError:  # run from a folder of sources
-        return "0"

@@ -18,18 +18,19 @@ _NAMES_SHOWN = 3
 _NARROWEST_PATH_COLUMN = 12  # below it the kind gives way
 _WIDEST_PATH_COLUMN = 60  # a longer path in a pipe shifts its own row only
 _PLAN_WORDS = {ReadingPlan.WHOLE: "read whole", ReadingPlan.RETRIEVAL: "read by retrieval"}
+_REVIEW_WORDS = {ReadingPlan.WHOLE: "read whole", ReadingPlan.RETRIEVAL: "read in parts"}
 
 
-def _write_totals(manifest: Manifest, channel: Channel) -> None:
+def _write_totals(manifest: Manifest, channel: Channel, *, is_review: bool = False) -> None:
     """Two sentences that add up."""
     fits = "fits" if manifest.fits else "does not fit"
     files = (
         f"{len(manifest.entries):,} seen = {len(manifest.read):,} read"
         f" + {len(manifest.left_out):,} left out"
     )
+    plan = (_REVIEW_WORDS if is_review else _PLAN_WORDS)[manifest.plan]
     tokens = (
-        f"{manifest.tokens:,} tokens of {manifest.budget_tokens:,} budget:"
-        f" {fits}, will be {_PLAN_WORDS[manifest.plan]}"
+        f"{manifest.tokens:,} tokens of {manifest.budget_tokens:,} budget: {fits}, will be {plan}"
     )
     lines = [f"{files}; {tokens}"]
     if channel.is_terminal and len(lines[0]) > channel.columns:
@@ -83,14 +84,14 @@ def _reason(entry: Entry) -> str:
     return f"{entry.reason} ({safe_line(entry.detail)})" if entry.detail else str(entry.reason)
 
 
-def write_summary(manifest: Manifest, channel: Channel) -> None:
+def write_summary(manifest: Manifest, channel: Channel, *, is_review: bool = False) -> None:
     """The totals, and what a reader of the answer must know: warnings, and what was left out."""
 
     def shown(entry: Entry) -> str:
         path = safe_line(entry.path)
         return elide_middle(path, channel.columns // 2) if channel.is_terminal else path
 
-    _write_totals(manifest, channel)
+    _write_totals(manifest, channel, is_review=is_review)
     for entry in manifest.read:
         for warning in entry.warnings:
             write_hanging(f"! {shown(entry)}: {safe_line(warning)}", channel, Style.WARNING)

@@ -1,11 +1,13 @@
-"""The sink for people: the answer on stdout, everything else on stderr.
+"""The sink for people: answers and what carries them on stdout, everything else on stderr.
 
-Citations, too, go to stderr: they are evidence about the answer, and a pipe wants the answer. So
-the footnotes of each sentence stand below them, not in the text, which is the model's alone. What
-it thinks before it answers is dimmed, on stderr. A manifest that was asked for IS the answer, so
-that goes to stdout.
+What carries an answer is its sources, which of its sentences they carry, and warnings about it: a
+file or a pipe that has the one has the other. They stand below the answer, whose text is the
+model's alone. An answer in JSON is for a program, and with --answer-only every answer is: what
+carries it goes to stderr then. What the model thinks before it answers is dimmed, on stderr. A
+manifest that was asked for IS the answer, so that goes to stdout.
 """
 
+import json
 import os
 import sys
 import time
@@ -32,7 +34,16 @@ from mm1cli.output.text import (
     write_led,
     write_parts,
 )
-from mm1cli.result import Answer, Citation, CitationStatus, Claim, Form, Mark, Usage
+from mm1cli.result import (
+    Answer,
+    Citation,
+    CitationStatus,
+    Claim,
+    Form,
+    Mark,
+    Usage,
+    warning_texts,
+)
 from mm1cli.review.finding import Review
 from mm1cli.sink import (
     CloseEvent,
@@ -46,9 +57,11 @@ from mm1cli.sink import (
     Sink,
     ThinkingEvent,
     TokenEvent,
+    ToolEvent,
 )
 
 PROGRESS_AFTER_S = 2.0
+_TOOL_COLUMNS = 120  # of what a tool gave
 _CLAIM_COLUMNS = 34  # enough to know a sentence by its beginning
 _STATUS_WORDS = {
     CitationStatus.EXACT: "",
@@ -66,18 +79,19 @@ class Terminal(Sink):
         stderr: Channel,
         *,
         quiet: bool = False,
+        answer_only: bool = False,
         clock: Callable[[], float] = time.monotonic,
         progress_after_s: float = PROGRESS_AFTER_S,
     ) -> None:
         self._stdout = stdout
         self._stderr = stderr
-        self._quiet = quiet
+        self._quiet, self._answer_only = quiet, answer_only
         self._progress = Progress(stderr, clock, progress_after_s)
         self._shares_screen = stdout.is_terminal and stderr.is_terminal
-        self._model = ""
+        self._model = self._command = ""
         self._line_is_open = False
         self._needs_gap = False  # something stands on the screen right above the answer to come
-        self._has_cited = False
+        self._citations: list[Citation] = []  # of the answer that is not finished
         self._has_answered = False
         self._text = ""
         self._is_json = False  # by its first character
@@ -85,17 +99,24 @@ class Terminal(Sink):
         self._links: Links | None = None
 
     @classmethod
-    def from_environment(cls, quiet: bool) -> "Terminal":
+    def from_environment(cls, quiet: bool, answer_only: bool = False) -> "Terminal":
         return cls(
             Channel.from_environment(sys.stdout, os.environ),
             guarded(Channel.from_environment(sys.stderr, os.environ)),
             quiet=quiet,
+            answer_only=answer_only,
         )
+
+    @classmethod
+    def on_stderr(cls, *, quiet: bool) -> "Terminal":
+        """For a command whose stdout belongs to a protocol."""
+        channel = guarded(Channel(sys.stderr))
+        return cls(channel, channel, quiet=quiet)
 
     def emit(self, event: Event) -> None:
         match event:
             case RunInfo():
-                self._model = event.model
+                self._model, self._command = event.model, event.command
             case ManifestEvent():
                 self._manifest(event.manifest, show=event.show)
             case NoteEvent() if not self._quiet:
@@ -110,10 +131,15 @@ class Terminal(Sink):
                 self._stderr.write(event.text, Style.DIM)
                 self._thinking_is_open = not event.text.endswith("\n")
                 self._needs_gap = True
+            case ToolEvent() if not self._quiet:
+                with self._aside():
+                    arguments = json.dumps(dict(event.arguments), ensure_ascii=False)
+                    told = f"{event.name} {arguments} = {elide_end(event.result, _TOOL_COLUMNS)}"
+                    write_led("tool", Style.DIM, safe_line(told), self._stderr)
             case TokenEvent() if event.text:
                 self._token(event.text)
             case Citation():
-                self._citation(event)
+                self._citations.append(event)
             case Answer():
                 self._answer(event)
             case Review():
@@ -122,10 +148,12 @@ class Terminal(Sink):
                 self._progress.stop()
                 self._end_thinking()
                 self._end_line()
+                self._cite(guarded(self._stdout))
                 write_led("error", Style.ERROR, safe_line(event.message), self._stderr)
             case CloseEvent():
                 self._progress.stop()
                 self._end_line()
+                self._cite(guarded(self._stdout))
 
     def _manifest(self, manifest: Manifest, *, show: bool) -> None:
         self._links = Links(manifest)
@@ -134,11 +162,11 @@ class Terminal(Sink):
             write_table(manifest, self._stdout)
         elif not self._quiet:
             with self._aside():
-                write_summary(manifest, self._stderr)
+                write_summary(manifest, self._stderr, is_review=self._command == "review")
 
     def _question(self, event: QuestionEvent) -> None:
         self._end_line()
-        self._has_cited = self._has_answered = False
+        self._has_answered = False
         self._text, self._is_json = "", False
         if event.count == 1:
             return
@@ -164,15 +192,16 @@ class Terminal(Sink):
             self._thinking_is_open = False
             self._stderr.write("\n")
 
-    def _citation(self, citation: Citation) -> None:
-        with self._aside():
-            if not self._has_cited:
-                self._stderr.write("\n")
-            self._has_cited = True
+    def _cite(self, channel: Channel) -> None:
+        """The sources of the answer so far; there are some left where it was cut off."""
+        if self._citations:
+            channel.write("\n")
+        for citation in self._citations:
             links = self._links
             url = links.url(citation.path, citation.locator) if links is not None else None
             is_told = citation.text == self._text  # an extract, of which this is the place
-            _write_citation(citation, url, self._stderr, has_text=not is_told)
+            _write_citation(citation, url, channel, has_text=not is_told)
+        self._citations.clear()
 
     def _answer(self, answer: Answer) -> None:
         self._progress.stop()
@@ -180,12 +209,15 @@ class Terminal(Sink):
         if not answer.text:
             self._line_is_open = True
         self._end_line()
-        _write_claims(answer, self._stderr)
-        _write_warnings(answer, self._stderr)
+        is_apart = self._answer_only or answer.is_json
+        channel = self._stderr if is_apart else guarded(self._stdout)
+        self._cite(channel)
+        _write_claims(answer, channel)
+        _write_warnings(answer, channel)
         if not self._quiet:
             self._stderr.write("\n")
             write_parts(_usage_parts(answer, self._model), self._stderr)
-        self._has_cited = self._needs_gap = False
+        self._needs_gap = False
         self._has_answered = True
 
     def _review(self, review: Review) -> None:
@@ -250,6 +282,10 @@ def _write_claims(answer: Answer, channel: Channel) -> None:
     if not answer.is_found:
         if answer.citations:
             channel.write("\nnot found: these passages come nearest\n", Style.WARNING)
+        if words := answer.words.strip():
+            write_led(
+                "the model's words, which no passage bears out", Style.DIM, safe(words), channel
+            )
         return
     if answer.form is Form.EXTRACT:  # carried by itself
         if answer.words:
@@ -271,10 +307,11 @@ def _write_claims(answer: Answer, channel: Channel) -> None:
 
 
 def _write_warnings(answer: Answer, channel: Channel) -> None:
-    if answer.warnings:
+    warnings = warning_texts(answer)
+    if warnings:
         channel.write("\n")
-    for warning in answer.warnings:
-        write_led("warning", Style.WARNING, safe_line(warning.text), channel)
+    for text in warnings:
+        write_led("warning", Style.WARNING, safe_line(text), channel)
 
 
 def _claim(claim: Claim, text: str, channel: Channel) -> str:

@@ -14,7 +14,7 @@ from mm1cli.grounding.facts import Facts
 from mm1cli.grounding.quote_index import QuoteIndex
 from mm1cli.ingest.manifest import ReadingPlan
 from mm1cli.ingest.pack import Packed
-from mm1cli.result import Answer, PassageRead, unverified_note
+from mm1cli.result import Answer, PassageRead
 from mm1cli.retrieval.bm25 import Bm25Index
 from mm1cli.retrieval.passages import Passage, Ranked, passages, with_heading
 from mm1cli.retrieval.rerank import Reranker
@@ -63,12 +63,8 @@ class TableFiller:
             "contradictions": self._contradictions,
         }
         fill[template.kind](template, asks)
-        for line in self._sources.markdown():
-            self._say(line)
         for citation in self._sources.citations:
             self._sink.citation(citation)
-        if self._unverified:
-            self._sink.note(unverified_note(self._unverified))
         read = tuple(self._read.values())
         answer = Answer(
             question=" / ".join([template.name, *asks]),

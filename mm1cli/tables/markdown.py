@@ -1,6 +1,6 @@
 """Answers with rows and columns: what a cell holds, and a table as Markdown and as a value."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from mm1cli.grounding import citations
@@ -53,12 +53,6 @@ class Sources:
             self._numbers[key] = len(self.citations) + 1
             self.citations.append(replace(citation, number=self._numbers[key]))
         return self._numbers[key]
-
-    def markdown(self) -> Iterator[str]:
-        for citation in self.citations:
-            yield f"\n[{citation.number}] {citation.path}, {citation.locator}\n"
-            for line in filter(str.strip, citation.text.splitlines()):
-                yield f"> {line.strip()}\n"
 
 
 def head(columns: Sequence[str]) -> str:

@@ -15,14 +15,18 @@ HEAVY = ("torch", "numpy", "engine.engine", "rich.live", "rich.table", "pypdf", 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_stdout_is_the_answer_and_stderr_everything_else(mm1, checkpoints, notes, family: str):
-    """Red: a pipe gets more or less than the answer."""
+    """Red: a pipe gets the answer without its sources, or more than both; with --answer-only more
+    or less than the answer."""
     arguments = ("analyze", notes, "--ask", ASK, "--model", checkpoints[family], *SHORT)
     plain = mm1(*arguments)
+    bare = mm1(*arguments, "--answer-only")
     told = mm1(*arguments, "--json")
-    assert plain.code == told.code == 0
+    assert plain.code == told.code == bare.code == 0
     answer = told.json["answer"]
-    assert answer.strip() and plain.out.rstrip("\n") == safe(answer).rstrip("\n")
-    assert "photo.png" in plain.err and "[1] " in plain.err and "12 tokens" in plain.err
+    assert answer.strip() and bare.out.rstrip("\n") == safe(answer).rstrip("\n")
+    assert plain.out.startswith(bare.out) and "\n[1] " in plain.out
+    assert "photo.png" in plain.err and "12 tokens" in plain.err
+    assert "[1] " not in plain.err and "[1] " in bare.err
 
 
 def test_json_says_what_was_asked_read_cited_and_spent(mm1, llama, notes):
@@ -155,7 +159,7 @@ def test_several_questions_are_headed_and_none_is_lost(mm1, llama, notes):
 def test_quiet_leaves_the_answer_and_its_evidence(mm1, llama, notes):
     """Red: --quiet still chats, or hides the evidence."""
     ran = mm1("analyze", notes, "--ask", ASK, "--model", llama, *SHORT, "--quiet")
-    assert ran.out.strip() and "[1] " in ran.err
+    assert ran.out.strip() and "[1] " in ran.out
     assert not any(word in ran.err for word in ("note:", "prefill", "seen ="))
 
 
@@ -201,16 +205,7 @@ def imported(*arguments: object) -> set[str]:
 
 def test_help_imports_nothing_that_is_slow():
     """Red: `mm1 --help` takes seconds."""
-    assert imported("--help") - {"rich.table"} == set()  # typer draws its help with it
-
-
-def test_help_shows_defaults_and_brackets(mm1, monkeypatch):
-    """Red: what stands in brackets is taken for markup."""
-    monkeypatch.setenv("COLUMNS", "200")
-    shown = mm1("analyze", "--help").out
-    assert all(
-        words in shown for words in ("--model", "-m", "[cpu]", "[auto]", "tags [str]", "[1024]")
-    )
+    assert imported("--help") == set()
 
 
 def test_counting_imports_no_torch(llama, notes):
@@ -225,7 +220,7 @@ def test_a_process_of_its_own_does_as_in_this_one(mm1, llama, notes):
         out, err = process.communicate(timeout=60)
     assert process.returncode == 0
     assert out == mm1(*arguments).out
-    assert "[1] " in err and "Traceback" not in err
+    assert "[1] " in out and "Traceback" not in err
 
 
 def test_what_is_read_can_be_chosen_listed_and_limited(mm1, llama, notes):

@@ -39,6 +39,9 @@ SAMPLES: dict[str, tuple[object, object]] = {
     "strict": (True, False),
     "strict_citations": (True, False),
     "quiet": (True, False),
+    "answer_only": (True, False),
+    "offline": (True, False),
+    "no_log": (True, False),
 }
 DEFAULTS = {
     "model": "auto",
@@ -69,6 +72,9 @@ DEFAULTS = {
     "strict": False,
     "strict_citations": False,
     "quiet": False,
+    "answer_only": False,
+    "offline": False,
+    "no_log": False,
 }
 SOURCES = ("config", "project", "environment", "flag")  # lowest first
 

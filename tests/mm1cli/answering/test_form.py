@@ -69,10 +69,10 @@ def test_the_evidence_leads_word_for_word_and_the_words_follow_only_if_it_carrie
         assert all(said.strip(" .!?") in one["text"].casefold() for one in carriers)
 
     told = mm1(*asked)
-    assert told.out == first["text"] + "\n"
-    assert "what this model writes was never measured" in told.err
+    assert told.out.startswith(first["text"] + "\n\n[1] ")
+    assert "how often this model is right was never measured" in told.err
     # Its place is told, its text not twice.
-    assert f"[1] {first['path']}, {first['locator']['display']}\n[2]" in told.err
+    assert f"[1] {first['path']}, {first['locator']['display']}\n[2]" in told.out
 
     written = mm1(*asked, "--write", "--json").json["answers"][0]
     assert written["form"] == "written" and written["answer"] != first["text"]

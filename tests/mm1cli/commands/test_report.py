@@ -23,10 +23,10 @@ def test_the_page_holds_the_run_beside_every_format(mm1, llama, notes, tmp_path)
         page.unlink()
         if not extra:
             assert ran.out == bare.out
-            assert f"note: report: {page}\n" in ran.err
+            assert f"note: written: {page}\n" in ran.err
         elif extra == ("--json",):
             answer = ran.json["answer"]
-            assert f"report: {page}" in ran.json["notes"]
+            assert f"written: {page}" in ran.json["notes"]
             words = re.findall(r"[a-z]{4,}", safe(answer))
             assert all(word in html for word in words)
 
@@ -56,7 +56,7 @@ def test_a_page_that_cannot_be_written_stops_the_run_before_it_reads(mm1, notes,
     for path, words in (
         (tmp_path, "is a folder"),
         ("/proc/out.html", "cannot be written"),
-        (other, "no report of mm1"),
+        (other, "mm1 did not write"),
     ):
         ran = mm1("analyze", notes, "--ask", ASK, "--model", "no such", "--report", path, "--json")
         assert ran.code == 2 and words in ran.json["error"]["message"]

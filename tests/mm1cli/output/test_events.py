@@ -335,7 +335,7 @@ def test_make_sink_speaks_each_format(
     play(sink, ["Silt."])
     captured = capsys.readouterr()
     if format == "text":
-        assert captured.out == "Silt.\n"
+        assert captured.out.startswith("Silt.\n\n[1] ")
         assert ("note: before" in captured.err) is not quiet
     elif format == "json":
         assert json.loads(captured.out)["answer"] == "Silt."

@@ -19,8 +19,8 @@ from mm1cli.errors import Mm1Error, UsageError
 from mm1cli.ingest.corpus import Block, Corpus, Document, Omission, Reason
 from mm1cli.ingest.manifest import build
 from mm1cli.output.citation_context import Sources
+from mm1cli.output.file import OutputFile
 from mm1cli.output.page import Collected, render
-from mm1cli.output.report import Report
 from mm1cli.output.tee import Tee
 from mm1cli.result import Answer, Citation, CitationStatus, Claim
 
@@ -237,8 +237,8 @@ def test_a_thousand_documents_stay_readable():
     assert float(mark) == pytest.approx(100 * sum(tokens[:500]) / sum(tokens), abs=0.1)
 
 
-def report(path: Path) -> Report:
-    return Report(path, made=sample_run.MADE, version="0.1.0")
+def report(path: Path) -> OutputFile:
+    return OutputFile(path, made=sample_run.MADE, version="0.1.0", endings=(".html",))
 
 
 def test_the_sink_writes_the_run_it_was_told(tmp_path):
@@ -265,7 +265,7 @@ def test_a_report_replaces_a_report_and_nothing_else(tmp_path):
         sink.write()
     other = tmp_path / "thesis.html"
     other.write_text("<!doctype html><p>years of work")
-    with pytest.raises(UsageError, match="no report of mm1"):
+    with pytest.raises(UsageError, match="mm1 did not write"):
         report(other)
     assert other.read_text() == "<!doctype html><p>years of work"
 

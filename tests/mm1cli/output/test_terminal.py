@@ -81,7 +81,14 @@ class Clock:
 class Stage:
     """A Terminal on two streams that can be read back."""
 
-    def __init__(self, *, terminals: bool = False, quiet: bool = False, width: int | None = 80):
+    def __init__(
+        self,
+        *,
+        terminals: bool = False,
+        quiet: bool = False,
+        width: int | None = 80,
+        answer_only: bool = False,
+    ):
         self.clock = Clock()
         self.stdout = io.StringIO()
         self.stderr = io.StringIO()
@@ -89,6 +96,7 @@ class Stage:
             Channel(self.stdout, is_terminal=terminals, width=width),
             Channel(self.stderr, is_terminal=terminals, width=width),
             quiet=quiet,
+            answer_only=answer_only,
             clock=self.clock,
         )
         self.sink.init(RunInfo("analyze", "mini"))
@@ -103,8 +111,8 @@ class Stage:
 
 
 @given(st.lists(st.text(st.characters(codec=None))))
-def test_a_pipe_gets_the_answer_and_a_newline(tokens: list[str]):
-    stage = Stage()
+def test_with_answer_only_a_pipe_gets_the_answer_and_a_newline(tokens: list[str]):
+    stage = Stage(answer_only=True)
     text = "".join(tokens)
     stage.sink.manifest(manifest(), show=False)
     stage.sink.question("Why?", 0, 1)
@@ -117,6 +125,7 @@ def test_a_pipe_gets_the_answer_and_a_newline(tokens: list[str]):
     spelled = safe(text).encode("utf-8", "backslashreplace").decode()
     assert stage.out == (spelled if text.endswith("\n") else spelled + "\n")
     assert stage.err.count("note: in the middle\n") == len(tokens)
+    assert stage.err.count("[1] ") == len(tokens), "the sources are not lost"
 
 
 def test_thinking_goes_to_stderr_and_stands_apart():
@@ -196,8 +205,8 @@ def test_quiet_keeps_errors_answers_and_citations():
     stage.sink.citation(citation("quote"))
     stage.sink.answer(answer("Silt."))
     stage.sink.error("no such file", 3)
-    assert stage.out == "Silt.\n"
-    assert stage.err == "\n[1] harbour-report.pdf, p. 2\n    │ quote\nerror: no such file\n"
+    assert stage.out == "Silt.\n\n[1] harbour-report.pdf, p. 2\n    │ quote\n"
+    assert stage.err == "error: no such file\n"
 
 
 def test_several_questions_are_headings_and_one_is_not():
@@ -288,7 +297,8 @@ def test_a_quote_is_shown_whole_behind_a_bar_within_the_width(width: int, termin
     stage = Stage(terminals=terminals, width=width)
     quote = "The harbour was closed " * 40 + "x" * 300 + "\n\n  and reopened.\n"
     stage.sink.citation(citation(quote))
-    lines = stage.err.strip("\n").split("\n")
+    stage.sink.close()
+    lines = stage.out.strip("\n").split("\n")
     head = [line.strip() for line in lines if "│" not in line]
     lines = lines[len(head) :]
     assert " ".join(head) == "[1] harbour-report.pdf, p. 2"
@@ -301,7 +311,8 @@ def test_citations_stand_apart_from_the_answer_once():
     stage = Stage()
     for number in (1, 2):
         stage.sink.citation(citation("quote", number=number))
-    assert stage.err.startswith("\n[1] ") and stage.err.count("\n\n") == 0
+    stage.sink.answer(answer("Silt."))
+    assert stage.out.startswith("\n[1] ") and stage.out.count("\n\n") == 0
 
 
 @pytest.mark.parametrize(
@@ -315,7 +326,8 @@ def test_citations_stand_apart_from_the_answer_once():
 def test_a_citation_says_how_it_was_found(status: CitationStatus, words: str):
     stage = Stage()
     stage.sink.citation(citation("quote", status=status))
-    assert stage.err.split("\n")[1] == "[1] harbour-report.pdf, p. 2" + words
+    stage.sink.answer(answer("Silt."))
+    assert stage.out.split("\n")[1] == "[1] harbour-report.pdf, p. 2" + words
 
 
 def test_a_manifest_goes_to_stdout_only_when_asked_for():
@@ -475,24 +487,39 @@ def screen(answer_: Answer, width: int = 80, terminals: bool = True) -> Stage:
 
 
 @pytest.mark.parametrize("terminals", [True, False])
-def test_stdout_is_the_models_text_and_the_footnotes_stand_on_stderr(terminals: bool):
-    """Red: a pipe gets footnote numbers or thinking the model's answer does not hold."""
+def test_stdout_is_the_answer_and_what_carries_it(terminals: bool):
+    """Red: `> answers.txt` loses the sources, or gets progress, usage or thinking."""
     stage = screen(sample_run.ANSWER, terminals=terminals)
     stage.sink.close()
-    assert stage.out.removesuffix("\n") == sample_run.TEXT
-    assert "“The crossing cost 48.2 million cr…” [1][2]" in stage.err
-    assert "“It opened on 21 September 2017, a…” [3][5]" in stage.err
-    assert "no evidence: “Everybody was pleased with it.”\n" in stage.err
+    answered, sources, carried, warned = stage.out.split("\n\n")
+    assert answered == sample_run.TEXT
+    assert "\n[5] papers" in sources
+    assert "“The crossing cost 48.2 million cr…” [1][2]" in carried
+    assert "“It opened on 21 September 2017, a…” [3][5]" in carried
+    assert "no evidence: “Everybody was pleased with it.”" in carried
     assert (
-        stage.err.index("[5] papers")
-        < stage.err.index("“The crossing")
-        < stage.err.index("read 21")
+        warned.startswith("warning: the answer says, but nothing that was read") and "3.2" in warned
     )
+    assert "read 21" in stage.err and "The minutes give the cost." in stage.err
+    assert "[1]" not in stage.err
+
+
+@pytest.mark.parametrize("value", [{"cost": 48.2}, None])
+def test_an_answer_in_json_is_alone_on_stdout(value):
+    """Red: `--schema ... | jq` reads sources as JSON, or prose that begins with a bracket loses
+    its sources."""
+    text = '{"cost": 48.2}'
+    stage = Stage()
+    stage.sink.token(text)
+    stage.sink.citation(citation("quote"))
+    stage.sink.answer(dataclasses.replace(answer(text), value=value))
+    assert (stage.out == text + "\n") is (value is not None)
+    assert ("[1] " in stage.err) is (value is not None)
 
 
 @pytest.mark.parametrize("width", [20, 40, 80])
 def test_claims_fit_a_narrow_terminal(width: int):
-    lines = screen(sample_run.ANSWER, width).err.splitlines()
+    lines = screen(sample_run.ANSWER, width).out.splitlines()
     below = lines[next(at for at, line in enumerate(lines) if line.startswith("“")) :]
     assert below and all(cell_width(line) <= width for line in below)
     assert any("[1][2]" in line for line in below) and "no evidence:" in " ".join(below)
@@ -501,11 +528,11 @@ def test_claims_fit_a_narrow_terminal(width: int):
 def test_not_found_is_no_claim_without_evidence():
     answered = dataclasses.replace(sample_run.NOT_FOUND, claims=(Claim(0, 9, ()),))
     stage = screen(answered)
-    assert stage.out == sample_run.NOT_FOUND.text
-    assert "no evidence" not in stage.err
-    assert "\nnot found: these passages come nearest\n" in stage.err
+    assert stage.out.startswith(sample_run.NOT_FOUND.text)
+    assert "no evidence" not in stage.out
+    assert "\nnot found: these passages come nearest\n" in stage.out
     bare = screen(dataclasses.replace(answered, citations=()))
-    assert "nearest" not in bare.err
+    assert "nearest" not in bare.out
 
 
 def test_thinking_ends_before_the_answer_begins():
@@ -523,13 +550,14 @@ def linked(tmp_path, name: str, size: int, place: Place | None, **changes: objec
     path = tmp_path / name
     path.parent.mkdir(exist_ok=True)
     path.write_text("quote")
-    stderr = io.StringIO()
-    channel = Channel(stderr, **({"is_terminal": True, "color": True, "width": 80} | changes))
-    sink = Terminal(Channel(io.StringIO()), channel, quiet=True)
+    stdout = io.StringIO()
+    channel = Channel(stdout, **({"is_terminal": True, "color": True, "width": 80} | changes))
+    sink = Terminal(channel, Channel(io.StringIO()), quiet=True)
     one = Document(str(path), "pdf", size, "0", "r", (Block("quote"),))
     sink.manifest(build(Corpus((one,)), [1], 9), show=False)
     sink.citation(citation("quote", path=str(path), locator=Locator("line", 1, 1, place)))
-    return stderr.getvalue()
+    sink.close()
+    return stdout.getvalue()
 
 
 def test_a_path_is_a_link_to_its_page(tmp_path):
@@ -605,5 +633,5 @@ def test_a_contradicted_claim_is_neither_carried_nor_without_evidence():
     contradicted = Claim(start, sample_run.ANSWER.claims[0].end, (1,), (2,))
     claims = (contradicted, *sample_run.ANSWER.claims[1:])
     stage = screen(dataclasses.replace(sample_run.ANSWER, claims=claims))
-    below = stage.err[stage.err.index("no evidence:") - 200 :]
+    below = stage.out[stage.out.index("no evidence:") - 200 : stage.out.index("\nwarning:")]
     assert "“The crossing cost" not in below and "“Everybody was pleased" in below

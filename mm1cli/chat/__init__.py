@@ -1,0 +1,1 @@
+"""Questions in turn: a session over documents, or with the model alone."""

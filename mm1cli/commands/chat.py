@@ -1,0 +1,56 @@
+"""`mm1 chat`: questions in turn, about documents, a saved context, or to the model alone."""
+
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from engine.api import tool_call_markers
+from mm1cli.chat.answers import Alone, Documents, Partner
+from mm1cli.chat.repl import Recorder, Repl
+from mm1cli.commands.opened import is_saved, open_paths, open_saved
+from mm1cli.commands.opening import begin, ensure_model, open_engine
+from mm1cli.commands.reading import Sources
+from mm1cli.errors import UsageError
+from mm1cli.output.text import Channel
+from mm1cli.settings import Settings
+from mm1cli.sink import Sink
+from mm1cli.tools.toolbox import NAMES, NO_TOOLS, ToolOptions
+
+
+def run(sources: Sources | None, settings: Settings, sink: Sink, tools: ToolOptions | None) -> None:
+    """`sources` None: no documents. One path that is a saved context is opened as one. `tools`
+    None: all of them, for a model that knows how to call one."""
+    recorder = Recorder(sink)
+
+    def reopened(name: str) -> Partner:
+        return _partner(sources, replace(settings, model=name), recorder, tools)
+
+    screen = Channel.from_environment(sys.stdout, os.environ)
+    partner = _partner(sources, settings, recorder, tools)
+    Repl(partner, reopened, recorder, sys.stdin, screen).run()
+
+
+def _partner(
+    sources: Sources | None, settings: Settings, sink: Sink, tools: ToolOptions | None
+) -> Partner:
+    if sources is None:
+        settings = begin("chat", settings, sink)
+        engine = open_engine(ensure_model(settings, sink), settings, sink)
+        return Alone(engine, settings, sink)
+    if (folder := _saved(sources.paths)) is not None:
+        opened = open_saved("chat", folder, settings, sink)
+    else:
+        opened = open_paths("chat", sources, settings, sink)
+    if tools is None:
+        knows = tool_call_markers(opened.engine.tokenizer) is not None
+        tools = ToolOptions(NAMES) if knows else NO_TOOLS
+    return Documents(opened.answerer(sink, tools=tools), opened.packed.corpus)
+
+
+def _saved(paths: Sequence[str]) -> Path | None:
+    saved = [Path(path) for path in paths if is_saved(Path(path))]
+    if saved and len(paths) > 1:
+        raise UsageError(f"{saved[0]} is a saved context; it goes alone, without other paths")
+    return saved[0] if saved else None

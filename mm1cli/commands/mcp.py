@@ -1,0 +1,55 @@
+"""`mm1 mcp`: documents for any agent that speaks MCP, over stdio or HTTP on loopback."""
+
+from collections.abc import Callable
+from typing import Any
+
+from mm1cli.answering.answer import Answerer
+from mm1cli.answering.question import Question, check
+from mm1cli.commands.opened import opened
+from mm1cli.commands.opening import begin
+from mm1cli.commands.reading import Sources, outcomes, read
+from mm1cli.errors import UsageError
+from mm1cli.ingest.corpus import Corpus, Document, Omission
+from mm1cli.output.events import answer_json, plain
+from mm1cli.settings import Settings
+from mm1cli.sink import Sink
+from mm1cli.tools.corpus_tools import CorpusTools
+
+_MISSING = "mm1 mcp needs the SDK: pip install 'mm1[mcp]'"
+
+
+def run(sources: Sources, settings: Settings, sink: Sink, *, port: int | None) -> None:
+    """Reads once, then serves until the client goes away (stdio), or for good (HTTP)."""
+    try:
+        from mm1cli.mcp.server import make_server
+    except ModuleNotFoundError:
+        raise UsageError(_MISSING) from None
+    found = list(outcomes(sources, settings, sink))
+    corpus = Corpus(
+        tuple(one for one in found if isinstance(one, Document)),
+        tuple(one for one in found if isinstance(one, Omission)),
+    )
+    server = make_server(CorpusTools(corpus), asker(sources, settings, sink))
+    if port is None:
+        server.run("stdio")
+        return
+    sink.note(f"serving {len(corpus.documents):,} documents at http://127.0.0.1:{port}/mcp")
+    server.run("streamable-http", host="127.0.0.1", port=port)
+
+
+def asker(sources: Sources, settings: Settings, sink: Sink) -> Callable[[str], dict[str, Any]]:
+    """Answers questions with a model that is opened for the first of them."""
+    answerer: Answerer | None = None
+
+    def ask(text: str) -> dict[str, Any]:
+        nonlocal answerer
+        check([text])
+        if answerer is None:
+            chosen = begin("mcp", settings, sink)
+            reading = read(sources, [Question(text)], chosen, sink)
+            answerer = opened(reading, chosen, sink).answerer(sink)
+        told = plain(answer_json(answerer.answer(Question(text)), None))
+        assert isinstance(told, dict)
+        return told
+
+    return ask

@@ -1,0 +1,157 @@
+"""Documents that are ready to be asked about: read now, or saved before."""
+
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from engine.api import (
+    Engine,
+    Selection,
+    StoreError,
+    open_tokenizer,
+    saved_attachment,
+    saved_context,
+    saved_tokens,
+)
+from mm1cli.answering.answer import Answerer
+from mm1cli.answering.context_source import ContextSource, SavedContextSource
+from mm1cli.answering.json_schema import Schema
+from mm1cli.answering.question import Question
+from mm1cli.commands.checks import require_documents
+from mm1cli.commands.opening import (
+    begin,
+    cached_context,
+    ensure_model,
+    open_engine,
+    selected_note,
+)
+from mm1cli.commands.reading import Reading, Sources, read
+from mm1cli.errors import InputError
+from mm1cli.grounding import quote_index
+from mm1cli.grounding.quote_index import QuoteIndex
+from mm1cli.ingest import corpus_file
+from mm1cli.ingest.manifest import Manifest, ReadingPlan, build
+from mm1cli.ingest.pack import Packed
+from mm1cli.models.default import AUTO
+from mm1cli.settings import Settings
+from mm1cli.sink import RunInfo, Sink
+from mm1cli.tools.toolbox import NO_TOOLS, ToolOptions
+
+_CONTEXT_FILES = ("manifest.json", "partial.json")  # one of them is in each
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """`model` is the name it was asked for by."""
+
+    engine: Engine
+    packed: Packed
+    manifest: Manifest
+    settings: Settings
+    model: str
+    source: ContextSource | None
+    quotable: QuoteIndex
+
+    def answerer(
+        self, sink: Sink, schema: Schema | None = None, tools: ToolOptions = NO_TOOLS
+    ) -> Answerer:
+        return Answerer(
+            self.engine,
+            self.packed,
+            self.manifest.plan,
+            self.settings,
+            sink,
+            self.source,
+            self.quotable,
+            schema=schema,
+            tools=tools,
+        )
+
+
+def open_saved(command: str, folder: Path, settings: Settings, sink: Sink) -> Opened:
+    """A context of `mm1 context build`; nothing is read again. Raises InputError, StoreError."""
+    require_saved(folder)
+    saved = saved_context(folder)
+    token_ids = saved_tokens(folder)
+    content = saved_attachment(folder, corpus_file.NAME)
+    # What the context was made with is no choice any more, whatever mm1.toml says for new ones.
+    settings = replace(
+        settings, chunk_tokens=saved.chunk_tokens, kv=saved.kv_dtype, fast=saved.is_fast
+    )
+    name = corpus_file.model_of(content)
+    sink.init(RunInfo(command, name))
+    model = ensure_model(
+        settings if settings.model != AUTO else replace(settings, model=name), sink
+    )
+    found = corpus_file.loads(content, token_ids, open_tokenizer(model))
+    counts = [len(ids) for ids in found.packed.token_ids]
+    manifest = build(found.packed.corpus, counts, max(sum(counts), 1))
+    sink.manifest(manifest, show=False)
+    sink.corpus(found.packed.corpus, counts)
+    selection = Selection.loads(saved.selection) if saved.selection else None
+    given = (model, settings, sink, saved.num_tokens)
+    engine = open_engine(*given, is_mapped=True, selection=selection)
+    saved_quotes: bytes | None = None
+    with suppress(StoreError):  # made by an mm1 that kept none, or damaged: they are made again
+        saved_quotes = saved_attachment(folder, quote_index.NAME)
+    return Opened(
+        engine,
+        found.packed,
+        manifest,
+        settings,
+        name,
+        SavedContextSource(engine.open_context(folder)),
+        QuoteIndex(found.packed.corpus, saved_quotes),
+    )
+
+
+def open_paths(command: str, sources: Sources, settings: Settings, sink: Sink) -> Opened:
+    """Documents, read and counted; their context is read when the first question comes."""
+    settings = begin(command, settings, sink)
+    reading = read(sources, [Question("?")], settings, sink)
+    return opened(reading, settings, sink)
+
+
+def opened(reading: Reading, settings: Settings, sink: Sink) -> Opened:
+    manifest = reading.manifest
+    sink.manifest(manifest, show=False)
+    sink.corpus(reading.packed.corpus, [len(ids) for ids in reading.packed.token_ids])
+    require_documents(manifest)
+    num_tokens = min(manifest.tokens, manifest.budget_tokens)
+    num_tokens = max(settings.context_tokens or 0, num_tokens)
+    # Where contexts are kept, `CachedContext` knows later whether this one will be.
+    is_mapped = not settings.no_cache
+    given = (reading.model, settings, sink, num_tokens)
+    engine = open_engine(*given, is_mapped=is_mapped, selection=reading.selection)
+    if reading.selection is not None:
+        sink.note(selected_note(manifest, engine, settings))
+    if manifest.plan is ReadingPlan.RETRIEVAL:
+        sink.note(retrieval_note(manifest, settings.model))
+    documents = reading.packed.corpus.documents
+    source = None if settings.no_cache else cached_context(engine, documents, settings, sink)
+    quotable = QuoteIndex(reading.packed.corpus)
+    return Opened(engine, reading.packed, manifest, settings, settings.model, source, quotable)
+
+
+def retrieval_note(manifest: Manifest, model: str) -> str:
+    return (
+        f"{manifest.tokens:,} tokens do not fit: {model} has room for {manifest.budget_tokens:,}. "
+        "For each question the passages that fit it best are read (retrieval)"
+    )
+
+
+def is_saved(path: Path) -> bool:
+    return path.is_dir() and any((path / name).exists() for name in _CONTEXT_FILES)
+
+
+def require_saved(folder: Path) -> None:
+    """Raises InputError for what was never a saved context, and says what does with it."""
+    if not folder.exists():
+        raise InputError(
+            f"{folder}: no such context; `mm1 context build PATHS -o {folder}` makes it"
+        )
+    if not is_saved(folder):
+        raise InputError(
+            f"{folder} is no saved context; to ask about documents: mm1 analyze {folder} "
+            '"QUESTION", to save them first: mm1 context build'
+        )

@@ -1,0 +1,1 @@
+"""An MCP server over documents: `mm1 mcp PATHS`."""

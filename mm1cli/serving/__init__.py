@@ -1,0 +1,1 @@
+"""An OpenAI-compatible server on loopback: `mm1 serve`."""

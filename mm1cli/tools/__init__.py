@@ -1,0 +1,1 @@
+"""What can be asked of documents, and computed, without a large model."""

@@ -1,0 +1,90 @@
+"""`mm1 chat` and the log of answers, on a tiny random model."""
+
+import json
+import os
+import signal
+import time
+from pathlib import Path
+
+from commandline import ASK, start
+
+from mm1cli.answer_log import AnswerLog, path
+
+QUICK = ("--max-tokens", 6, "--threads", 1)
+
+
+def test_questions_follow_each_other_on_one_context(mm1, llama, notes, tmp_path):
+    """Red: a question that follows reads everything again, a command is asked as a question, or an
+    error ends the session."""
+    lines = (
+        f"{ASK}\n/open 1\nAnd the cat?\n/open 99\n/nonsense\n/save {tmp_path}/a.json\n/sources\n"
+    )
+    ran = mm1("chat", notes, "--model", llama, *QUICK, stdin=f"{lines}/quit\nnever\n".encode())
+    assert ran.code == 0, ran.err
+    told = json.loads((tmp_path / "a.json").read_text())
+    first, second = told["answers"]
+    assert [first["question"], second["question"]] == [ASK, "And the cat?"]
+    assert second["usage"]["reused_tokens"] >= first["usage"]["context_tokens"] > 0
+    assert "the last answer has" in ran.err and "/nonsense: no such command" in ran.err
+    assert ran.out.count("[1] notes/") == 3, "two answers and /sources"
+
+
+def test_a_context_is_chatted_with_and_the_model_alone(mm1, llama, notes):
+    assert mm1("context", "build", notes, "-o", "n.mm1ctx", "--model", llama).code == 0
+    ran = mm1("chat", "n.mm1ctx", *QUICK, stdin=ASK.encode())
+    assert ran.code == 0 and "[1] notes/" in ran.out
+    ran = mm1("chat", "--model", llama, *QUICK, stdin=b"hello\nagain\n")
+    assert ran.code == 0 and ran.out.count("\n") >= 2, ran.err
+    assert "reused 0 of" not in ran.err.split("wrote")[-2], "the second turn reads on"
+
+
+def test_ctrl_c_stops_the_answer_and_not_the_session(llama, notes):
+    """Red: Ctrl-C loses what was said, or nothing stops a long answer."""
+    arguments = ("chat", "--model", llama, "--threads", 1, "--max-tokens", 15_000)
+    with start(*arguments, stdin=-1) as process:
+        process.stdin.write("hello\n")
+        process.stdin.flush()
+        assert process.stdout.read(1)
+        time.sleep(0.2)
+        process.send_signal(signal.SIGINT)
+        process.stdin.write("/help\n/quit\n")
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    assert "stopped; what was said before stays" in err and "/sources" in out
+
+
+def test_every_answer_is_logged_for_its_owner_alone_and_found_again(mm1, llama, notes):
+    """Red: an answer is lost, others can read it, or --no-log keeps it."""
+    common = ("analyze", notes, "--model", llama, *QUICK)
+    assert mm1("logs").out == "no answers in the log\n"
+    mm1(*common, "--ask", ASK, "--ask", "what is a hat?")
+    mm1(*common, "--ask", "a secret?", "--no-log")
+    assert path().stat().st_mode & 0o077 == 0
+    listed = mm1("logs", "list", "--json").json["answers"]
+    assert [one["question"] for one in listed] == ["what is a hat?", ASK]
+    assert listed[0]["corpus"] == listed[1]["corpus"] != ""
+    assert listed[0]["citations"] and listed[0]["model"] == str(llama)
+    assert ASK in mm1("logs", "show", 1).out and mm1("logs", "show", 9).code == 3
+    (found,) = mm1("logs", "search", 'hat" OR x:', "--json").json["answers"] or [None]
+    assert found is None, "words are words, and not a language"
+    assert mm1("logs", "search", "WHAT", "hat", "--json").json["answers"][0]["id"] == 2
+    exported = [json.loads(line) for line in mm1("logs", "export").out.splitlines()]
+    assert [one["id"] for one in exported] == [1, 2]
+
+
+def test_a_log_that_cannot_be_written_costs_no_answer(mm1, llama, notes):
+    """Red: a full disk or a foreign file ends a run that has answered."""
+    path().parent.mkdir(parents=True, exist_ok=True)
+    path().write_bytes(b"years of work" * 100)
+    ran = mm1("analyze", notes, "--model", llama, *QUICK, "--ask", ASK)
+    assert ran.code == 0 and ran.out.strip() and "is no log of mm1" in ran.err
+    assert path().read_bytes() == b"years of work" * 100
+    assert mm1("logs").code == 3
+
+
+def test_writers_at_once_lose_nothing(tmp_path):
+    told = {"seed": 0, "question": "q", "answer": "a", "citations": []}
+    logs = [AnswerLog(tmp_path / "a.db") for _ in range(2)]
+    numbers = [log.add("ask", "m", "", told, 0.0) for log in logs * 2]
+    assert numbers == [1, 2, 3, 4] and len(logs[0].newest(9)) == 4
+    assert Path(tmp_path / "a.db").stat().st_uid == os.getuid()
