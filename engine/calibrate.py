@@ -5,8 +5,10 @@ where they look for a needle (retrieval heads: arXiv 2404.15574); the best one s
 far layers are those with which the needle's answer is likeliest when its block is selected.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 
 import torch
 from torch import Tensor
@@ -23,7 +25,8 @@ from engine.selection import Selection, selecting
 
 _DISTANCES = (400, 1000, 3000, 8000, 16_000)
 _TRAINED_SHARE = 0.5  # of its positions, which a model knows well
-_LOST = 0.05  # nats a token that fewer far layers may cost
+_LOST = 0.05  # nats a token that another distance, or fewer far layers, may cost
+_SHARES = (4, 3, 2)  # of the layers: a quarter, a third, a half
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,45 +53,57 @@ def calibrate(
         raise EngineError("only models with full attention in a layer, and in memory, can select")
     longest = int(model.config.max_positions * _TRAINED_SHARE)
     distances = [one for one in _DISTANCES if one <= longest] or [longest]
-    first = min(distances[-1], 3000)
-    selection = Selection(layers[0], 0, first, tuple(layers))
+    selection = Selection(layers[0], 0, distances[0], tuple(layers))
     reader = model.with_options(selecting(model.config, selection))
     context = Context(reader, chunk_tokens)
     context.extend(probe.document_ids, lambda *now: on_progress("reading the probe", *now))
     context.end_of_documents()
 
-    ranks = _ranks(context, probe, selection, on_progress)
-    (layer, group), best = min(ranks.items(), key=lambda item: (_mean_log(item[1]), item[0]))
-    selection = replace(selection, scan_layer=layer, scan_kv_head=group)
+    steps, done = 1 + len(distances) + len(layers) + len(_SHARES), 0
 
     def log_p(selection: Selection | None, far: Sequence[int]) -> float:
-        return _log_p(model, context, probe, selection, far)
-
-    steps = 1 + len(distances) + len(layers) + 4
-    done = 0
-
-    def measured(selection: Selection | None, far: Sequence[int]) -> float:
         nonlocal done
         done += 1
         on_progress("trying distances and layers", min(done, steps - 1), steps)
-        return log_p(selection, far)
+        return _log_p(model, context, probe, selection, far)
 
-    without = measured(None, layers)
-    by_distance = {one: measured(replace(selection, distance=one), layers) for one in distances}
-    distance = max(by_distance, key=lambda one: by_distance[one])
-    selection, most = replace(selection, distance=distance), by_distance[distance]
-    if most <= without:
-        raise EngineError("no head was found that finds needles; this model cannot select")
-    alone = {one: measured(selection, [x for x in layers if x != one]) for one in layers}
+    without = log_p(None, layers)
+    by_distance = {one: log_p(replace(selection, distance=one), layers) for one in distances}
+    if (best := max(by_distance.values())) <= without:
+        raise EngineError("needles are not read where they are selected; this model cannot select")
+    near_best = [one for one in distances if by_distance[one] >= best - _LOST]
+    scans = _scans(context, probe, selection, near_best, on_progress)
+    (layer, group, distance), found = min(scans.items(), key=lambda item: _order(item[1]))
+    selection = replace(selection, scan_layer=layer, scan_kv_head=group, distance=distance)
+    most = by_distance[distance]
+    alone = {one: log_p(selection, [x for x in layers if x != one]) for one in layers}
     needed = sorted(layers, key=lambda one: alone[one])  # what costs most to miss comes first
     far = layers
-    for share in (4, 3, 2):
+    for share in _SHARES:
         few = sorted({layer, *needed[: -(-len(layers) // share)]})
-        if (now := measured(selection, few)) >= most - _LOST:
+        if (now := log_p(selection, few)) >= most - _LOST:
             far, most = few, now
             break
     on_progress("trying distances and layers", steps, steps)
-    return Calibrated(replace(selection, far_layers=tuple(far)), tuple(best), most, without)
+    ranks = tuple(one.rank for one in found)
+    return Calibrated(replace(selection, far_layers=tuple(far)), ranks, most, without)
+
+
+@dataclass(frozen=True, slots=True)
+class _Scan:
+    """Of one needle: the rank of its block and the share of the scan that fell on it."""
+
+    rank: int
+    mass: float
+
+
+def _order(scans: Sequence[_Scan]) -> tuple[float, float]:
+    """Less is better: by rank, and where that is the same by mass."""
+    count = len(scans)
+    return (
+        sum(math.log(one.rank) for one in scans) / count,
+        -sum(math.log(max(one.mass, 1e-30)) for one in scans) / count,
+    )
 
 
 def _can_be_far(layer: LayerConfig) -> bool:
@@ -99,14 +114,15 @@ def _can_be_far(layer: LayerConfig) -> bool:
     )
 
 
-def _ranks(
+def _scans(
     context: Context,
     probe: Probe,
     selection: Selection,
+    distances: Sequence[int],
     on_progress: Callable[[str, int, int], None],
-) -> dict[tuple[int, int], list[int]]:
-    """By layer and KV group, the rank of each needle's block in its scan."""
-    found: dict[tuple[int, int], list[int]] = {}
+) -> dict[tuple[int, int, int], list[_Scan]]:
+    """By layer, KV group and distance, how each needle's block is scanned."""
+    found: dict[tuple[int, int, int], list[_Scan]] = {}
     model, end = context.model, len(context)
     for number, needle in enumerate(probe.needles):
         twin = context.fork()
@@ -119,23 +135,21 @@ def _ranks(
                 assert isinstance(state, KVCache) and isinstance(layer.mixer, SoftmaxAttention)
                 normed = hidden if layer.mixer_norm is None else layer.mixer_norm(hidden)
                 queries = layer.mixer.queries(normed)
-                for group in range(model.config.num_kv_heads):
-                    one = replace(selection, scan_layer=index, scan_kv_head=group)
+                for group, distance in product(range(model.config.num_kv_heads), distances):
+                    one = replace(
+                        selection, scan_layer=index, scan_kv_head=group, distance=distance
+                    )
                     mass = retrieval_head.scan(layer.mixer, queries, state, one, end)
-                    found.setdefault((index, group), []).append(_rank(mass, wanted))
+                    found.setdefault((index, group, distance), []).append(_scan_of(mass, wanted))
             hidden = layer(hidden, state, end)
         on_progress("looking for a retrieval head", number + 1, len(probe.needles))
     return found
 
 
-def _rank(mass: Tensor, wanted: int) -> int:
+def _scan_of(mass: Tensor, wanted: int) -> _Scan:
     """Of a block, or of the next one, where a needle may end."""
     best = mass[wanted : wanted + 2].max()
-    return int((mass > best).sum()) + 1
-
-
-def _mean_log(ranks: Sequence[int]) -> float:
-    return float(torch.tensor(ranks, dtype=torch.float64).log().mean())
+    return _Scan(int((mass > best).sum()) + 1, float(best))
 
 
 def _log_p(

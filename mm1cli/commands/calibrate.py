@@ -6,6 +6,7 @@ from typing import TextIO
 from engine import api, model_files
 from engine.api import Engine, Selection
 from mm1cli.commands.opening import ensure_model, open_engine
+from mm1cli.errors import ModelError
 from mm1cli.models import calibration, probe
 from mm1cli.models.calibration import Calibration
 from mm1cli.settings import Settings
@@ -17,7 +18,7 @@ _MOST_ANSWER_TOKENS = 40
 def run(settings: Settings, sink: Sink, stdout: TextIO, *, as_json: bool) -> None:
     """Half of the needles decide, the other half are asked for, with what was found.
 
-    Raises EngineError where the model cannot select.
+    Raises EngineError where the model cannot select, ModelError where it does not find enough.
     """
     model = ensure_model(settings, sink)
     tokenizer = api.open_tokenizer(model)
@@ -32,6 +33,11 @@ def run(settings: Settings, sink: Sink, stdout: TextIO, *, as_json: bool) -> Non
     num_tokens = len(made.document_ids)
     engine = open_engine(model, settings, sink, num_tokens, selection=found.selection)
     num_right = _asked(engine, made, held_out, sink)
+    if 2 * num_right <= len(held_out):
+        raise ModelError(
+            f"{num_right} of {len(held_out)} needles among {num_tokens:,} tokens right: "
+            f"{settings.model} does not find what it selects, and nothing is kept"
+        )
     kept = Calibration(found.selection, num_right, len(held_out), num_tokens)
     path = calibration.keep(api.fingerprint(model), kept)
     if as_json:
