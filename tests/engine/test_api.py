@@ -13,7 +13,7 @@ from engine.api import Quotes, open_engine
 from engine.errors import RoomError
 
 NAMES = """
-    BuildResult Capabilities CheckpointError ConfigError Constraint Context ContextPlan Decoding
+    FAST BuildResult Capabilities CheckpointError ConfigError Constraint Context ContextPlan Decoding
     Engine EngineError GgufError Grammar GrammarError IoStats Markers Numbers OnProgress Piece
     PlacementError Quotes RoomError SavedContext StopReason StoreError SuffixArray TokenScores
     Tokenizer TokenizerError Turn check_schema max_positions num_parameters open_engine
