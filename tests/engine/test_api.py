@@ -13,8 +13,8 @@ from engine.api import Quotes, open_engine
 from engine.errors import RoomError
 
 NAMES = """
-    FAST BuildResult Capabilities CheckpointError ConfigError Constraint Context ContextPlan Decoding
-    Engine EngineError GgufError Grammar GrammarError IoStats Markers Numbers OnProgress Piece
+    FAST BuildResult Capabilities CheckpointError ConfigError Constraint Context ContextPlan
+    Decoding Engine EngineError GgufError Grammar GrammarError IoStats Markers Numbers OnProgress Piece
     PlacementError Quotes RoomError SavedContext StopReason StoreError SuffixArray TokenScores
     Tokenizer TokenizerError Turn check_schema max_positions num_parameters open_engine
     open_tokenizer quotation_spans quotations saved_attachment saved_context saved_tokens
