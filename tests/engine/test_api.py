@@ -13,12 +13,13 @@ from engine.api import Quotes, open_engine
 from engine.errors import RoomError
 
 NAMES = """
-    BuildResult Capabilities CheckpointError ConfigError Constraint Context ContextPlan Decoding
-    Engine EngineError GgufError Grammar GrammarError IoStats Markers Numbers OnProgress Piece
-    PlacementError Quotes RoomError SavedContext StopReason StoreError SuffixArray TokenScores
-    Tokenizer TokenizerError Turn check_schema max_positions num_parameters open_engine
-    open_tokenizer quotation_spans quotations saved_attachment saved_context saved_tokens
-    suffix_array thinking_markers tool_call_markers unfinished_quotation verify_context why_foreign
+    FAST BuildResult Capabilities CheckpointError ConfigError Constraint Context ContextPlan
+    Decoding Engine EngineError GgufError Grammar GrammarError IoStats Markers Numbers
+    OnProgress Piece PlacementError Quotes RoomError SavedContext StopReason StoreError
+    SuffixArray TokenScores Tokenizer TokenizerError Turn check_schema max_positions
+    num_parameters open_engine open_tokenizer quotation_spans quotations saved_attachment
+    saved_context saved_tokens suffix_array thinking_markers tool_call_markers
+    unfinished_quotation verify_context why_foreign
 """
 FILES = """
     Form ModelFacts USUAL apply_delta available_bytes check_score_memory check_tensors facts

@@ -8,7 +8,7 @@ is written here and the same in all tiles: bits do not depend on M, outputs besi
     out = sum_g (scale_g scale_x) sum_j code_j x_j  +  sum_g offset_g sum_j x_j
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from ctypes import Structure, c_int64, c_void_p
 from functools import cache
 from typing import Generic, TypeVar
@@ -153,7 +153,14 @@ class Gemm(FunctionBuilder, Generic[T]):
         b = self.b
         with self.work_stealing_loop(self.places[-1], self.chunk, self.outs) as (first, end):
             last = b.sub(end, I64(1))
-            with self.loop(first, end, OUTS) as out:
+            if self.reads_scales_once:
+                is_one = b.icmp_signed("==", self.rows, I64(1))
+                with self.loop(first, b.select(is_one, end, first), OUTS) as out:
+                    self.tile(self.outs_from(out, range(OUTS), last), [I64(0)], None)
+                several = b.select(is_one, end, first)
+            else:
+                several = first
+            with self.loop(several, end, OUTS) as out:
                 row: ir.Value = I64(0)
                 self.prepare(out, last)
                 for count, num_outs in tiles:
@@ -161,11 +168,16 @@ class Gemm(FunctionBuilder, Generic[T]):
                     with self.loop(row, stop, count) as at:
                         rows = [b.add(at, I64(n)) for n in range(count)]
                         with self.loop(I64(0), I64(OUTS), num_outs) as start:
-                            # Where fewer are left, the last again: it gets the same bits.
                             numbers = [b.add(start, I64(n)) for n in range(num_outs)]
-                            outs = [self.smaller(b.add(out, n), last) for n in numbers]
-                            self.tile(outs, rows, numbers)
+                            self.tile(self.outs_from(out, numbers, last), rows, numbers)
                     row = stop
+
+    def outs_from(
+        self, first: ir.Value, numbers: Iterable[ir.Value | int], last: ir.Value
+    ) -> list[ir.Value]:
+        """Where fewer are left, the last again: it gets the same bits."""
+        wide = (I64(number) if isinstance(number, int) else number for number in numbers)
+        return [self.smaller(self.b.add(first, number), last) for number in wide]
 
     def prepare(self, first: ir.Value, last: ir.Value) -> None:
         with self.loop(I64(0), I64(OUTS), 1) as number:
@@ -173,11 +185,16 @@ class Gemm(FunctionBuilder, Generic[T]):
             self.blocks.store_scales(row, *self.prepared(number))
 
     def tile(
-        self, outs: Sequence[ir.Value], rows: Sequence[ir.Value], numbers: Sequence[ir.Value]
+        self,
+        outs: Sequence[ir.Value],
+        rows: Sequence[ir.Value],
+        numbers: Sequence[ir.Value] | None,
     ) -> None:
-        """`outs` are those in work with these numbers."""
+        """`outs` are those in work with these numbers; without, one row's whose scales are taken
+        from the blocks: the same, in the same order."""
         b = self.b
-        places = [self.prepared(number) for number in numbers]
+        places = [self.prepared(number) for number in numbers or ()]
+        added = [self.local(_EIGHT(None)) for _ in outs]
         weights = [self.blocks.row(out) for out in outs]
         xs = [self.at(self.x, self.x_type, b.mul(row, self.width)) for row in rows]
         x_scales = [self.at(self.x_scales, F32, b.mul(row, self.num_parts)) for row in rows]
@@ -185,9 +202,15 @@ class Gemm(FunctionBuilder, Generic[T]):
         products = [[self.local(self.scales_type(None)) for _ in rows] for _ in outs]
         with self.loop(I64(0), self.num_parts, _PARTS) as first:
             self.prefetch_next(weights, first)
-            for (scales, _), of_out in zip(places, products, strict=True):
-                for x_scale, place in zip(x_scales, of_out, strict=True):
-                    b.store(self.product_of_scales(scales, x_scale, first), place)
+            if numbers is None:
+                for weight, of_out, more in zip(weights, products, added, strict=True):
+                    self.scale_block(weight, first, x_scales[0], of_out[0], more)
+            else:
+                groups, count = I64(PART // self.format.group), self.scales_type.count
+                for (scales, _), of_out in zip(places, products, strict=True):
+                    found = self.load(scales, F32, b.mul(first, groups), count)
+                    for x_scale, place in zip(x_scales, of_out, strict=True):
+                        b.store(self.product_of_scales(found, x_scale, first), place)
             stop = self.smaller(b.add(first, I64(_PARTS)), self.num_parts)
             unrolled = self.format.unrolled
             with self.loop(first, stop, unrolled) as at:
@@ -196,10 +219,43 @@ class Gemm(FunctionBuilder, Generic[T]):
                     codes = [self.codes(weight, run, number) for weight in weights]
                     part = b.add(at, I64(number))
                     self.add_part(codes, products, b.sub(part, first), xs, totals, part)
-        for number, (out, place) in enumerate(zip(outs, places, strict=True)):
+        for number, out in enumerate(outs):
             for at, row in enumerate(rows):
-                total = self.lane_sum(self.with_offsets(totals[number][at], *place, row))
-                self.store(total, self.out, b.add(b.mul(row, self.out_stride), out))
+                if numbers is not None:
+                    self.add_offsets(added[number], *places[number], row)
+                total = self.with_offsets(totals[number][at], added[number])
+                place = b.add(b.mul(row, self.out_stride), out)
+                self.store(self.lane_sum(total), self.out, place)
+
+    @property
+    def reads_scales_once(self) -> bool:
+        """Whether a block has all scales of _PARTS parts: then one row needs no room for them."""
+        return self.kind.elements == _PARTS * PART
+
+    @property
+    def has_offsets(self) -> bool:
+        return bool(self.format.bias) or self.format.has_offsets
+
+    def scale_block(
+        self,
+        weight: ir.Value,
+        first: ir.Value,
+        x_scale: ir.Value,
+        product: ir.Value,
+        added: ir.Value,
+    ) -> None:
+        """What a block's scales and offsets give the only row: see `reads_scales_once`."""
+        b, block = self.b, self.blocks.block(weight, self.b.udiv(first, I64(_PARTS)))
+        scales, offsets = self.format.scales(self, block)
+        b.store(self.product_of_scales(scales, x_scale, first), product)
+        if not self.has_offsets:
+            return
+        factors, groups = offsets if offsets is not None else scales, PART // self.format.group
+        for start in range(0, _PARTS * groups, _SUMS):
+            order = ir.VectorType(I32, _SUMS)(list(range(start, start + _SUMS)))
+            some = b.shuffle_vector(factors, factors.type(ir.Undefined), order)
+            at = b.add(b.mul(first, I64(groups)), I64(start))
+            self.fma_into(added, some, self.load(self.x_sums, F32, at, _SUMS))
 
     def prefetch_next(self, weights: Sequence[ir.Value], first: ir.Value) -> None:
         """The same columns of the outputs after these: processors foresee one run of addresses."""
@@ -211,7 +267,7 @@ class Gemm(FunctionBuilder, Generic[T]):
                 self.prefetch(weight, I8, b.add(ahead, I64(line)))
 
     def product_of_scales(self, scales: ir.Value, x_scale: ir.Value, first: ir.Value) -> ir.Value:
-        """An output's scales times a row's, of the groups of _PARTS parts from `first` on.
+        """An output's `scales` times a row's, of the groups of _PARTS parts from `first` on.
 
         Behind the last part there is room, and what is there is not used.
         """
@@ -220,7 +276,7 @@ class Gemm(FunctionBuilder, Generic[T]):
         groups = count // _PARTS  # that share a scale of x
         order = ir.VectorType(I32, count)([at // groups for at in range(count)])
         spread = b.shuffle_vector(of_x, of_x.type(ir.Undefined), order)
-        return b.fmul(self.load(scales, F32, b.mul(first, I64(groups)), count), spread)
+        return b.fmul(scales, spread)
 
     def codes(self, row: ir.Value, run: ir.Value, at: int) -> T:
         """See `BlockRows.codes`."""
@@ -259,17 +315,16 @@ class Gemm(FunctionBuilder, Generic[T]):
         order = ir.VectorType(I32, 8)([0] * 4 + [1] * 4)
         return self.b.shuffle_vector(two, two.type(ir.Undefined), order)
 
-    def with_offsets(
-        self, total: ir.Value, scales: ir.Value, offsets: ir.Value, row: ir.Value
-    ) -> ir.Value:
-        """And with what codes are too large by, a group's bias being its scale's."""
-        b, bias = self.b, self.format.bias
-        if not (bias or self.format.has_offsets):
-            return b.load(total, typ=_EIGHT)
+    def add_offsets(
+        self, added: ir.Value, scales: ir.Value, offsets: ir.Value, row: ir.Value
+    ) -> None:
+        """A row's sums times offsets, or times scales where codes are too large by a bias."""
+        b = self.b
+        if not self.has_offsets:
+            return
         count = self.blocks.num_groups
         sums = self.at(self.x_sums, F32, b.mul(row, count))
-        factors = scales if bias else offsets
-        added = self.local(_EIGHT(None))
+        factors = scales if self.format.bias else offsets
         b.store(_EIGHT(None), added)
         whole = self.aligned_end(I64(0), count, _SUMS)
         with self.loop(I64(0), whole, _SUMS) as at:
@@ -281,7 +336,14 @@ class Gemm(FunctionBuilder, Generic[T]):
             left, right = (self.load(base, F32, at) for base in (factors, sums))
             self.fma_into(rest, left, right)
         first = b.insert_element(_EIGHT(None), b.load(rest, typ=F32), I32(0))
-        found, more = b.load(total, typ=_EIGHT), b.fadd(b.load(added, typ=_EIGHT), first)
+        b.store(b.fadd(b.load(added, typ=_EIGHT), first), added)
+
+    def with_offsets(self, total: ir.Value, added: ir.Value) -> ir.Value:
+        b, bias = self.b, self.format.bias
+        found = b.load(total, typ=_EIGHT)
+        if not self.has_offsets:
+            return found
+        more = b.load(added, typ=_EIGHT)
         return self.fma(more, _EIGHT([-float(bias)] * 8), found) if bias else b.fadd(found, more)
 
 
