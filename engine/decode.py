@@ -65,6 +65,10 @@ class Sampler:
         if allowed is None:
             return int(self.choose(logits))
         forbidden = ~allowed.to(logits.device)
+        if bool(self._never.all()):
+            raise CheckpointError(
+                "the model has no word to say: its weights are all zero; fetch it again"
+            )
         if bool((forbidden | self._never).all()):
             raise ValueError("the constraint allows no token")
         return int(self.choose(logits.masked_fill(forbidden, -torch.inf)))

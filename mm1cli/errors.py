@@ -24,6 +24,7 @@ class ExitCode(IntEnum):
     LEFT_OUT = 5
     CITATION = 6
     MODEL = 7
+    OUTPUT = 8  # standard output is closed, or has no room
     INTERRUPTED = 130
     BROKEN_PIPE = 141  # whoever read stdout went away; nothing is printed
     TERMINATED = 143

@@ -45,6 +45,7 @@ _first: int | None = None  # the first signal; the end is by it, whatever follow
 _first_s = 0.0  # when it came, by the clock
 _is_raised = False
 _is_told = False
+_is_saved = False
 
 
 def catch() -> None:
@@ -71,8 +72,18 @@ def settle() -> None:
 
 def begin() -> None:
     """A command is at work: a signal is an exception, KeyboardInterrupt or Terminated."""
-    global _stage
-    _stage = _Stage.AT_WORK
+    global _stage, _is_saved
+    _stage, _is_saved = _Stage.AT_WORK, False
+
+
+def note_saved() -> None:
+    """From here on the same command goes on from what it did."""
+    global _is_saved
+    _is_saved = True
+
+
+def is_something_saved() -> bool:
+    return _is_saved
 
 
 def begin_again() -> None:

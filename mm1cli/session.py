@@ -3,13 +3,13 @@
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine.api import EngineError, GrammarError, PlacementError, RoomError, StoreError
-from mm1cli import interrupts
+from mm1cli import interrupts, streams
 from mm1cli.about import version
 from mm1cli.answer_log import AnswerLog
 from mm1cli.errors import ExitCode, Mm1Error, UsageError
@@ -17,6 +17,7 @@ from mm1cli.output import Format, make_sink, write_error
 from mm1cli.output.log_sink import LogSink
 from mm1cli.output.tee import Tee
 from mm1cli.output.terminal import Terminal
+from mm1cli.output.text import safe_line
 from mm1cli.settings import NAMES, PROJECT_FILE, Settings, load
 from mm1cli.sink import Sink
 from mm1cli.trust import PROJECT_NAME, was_trusted
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from mm1cli.output.file import OutputFile
 
 DEBUG = "MM1_DEBUG"
+GOES_ON = "the same command goes on from what was saved"
 _ENGINE_CODES = (  # the first that fits
     (PlacementError, ExitCode.BUDGET),
     (RoomError, ExitCode.BUDGET),
@@ -45,7 +47,7 @@ def command_scope(
     json_errors: bool = False,
     reads_settings: bool = True,
     stdout_is_taken: bool = False,
-    saved: str = "the same command goes on from what was saved",
+    saved: str = GOES_ON,
     formats: Sequence[Format] = ("text", "json", "jsonl"),
 ) -> Iterator[tuple[Settings, Sink]]:
     """Yields the settings and the sink of one command, and exits with the code its end calls for.
@@ -90,7 +92,7 @@ def command_scope(
                 sink.error(_stopped(how, failure, saved), code)
         elif isinstance(failure, Exception):
             code = _exit_code(failure)
-            if code is ExitCode.BROKEN_PIPE or (
+            if code in {ExitCode.BROKEN_PIPE, ExitCode.OUTPUT} or (
                 code is ExitCode.INTERNAL
                 and DEBUG in os.environ
                 and not isinstance(failure, Mm1Error)
@@ -105,9 +107,15 @@ def command_scope(
         sink.close()
         sys.stdout.flush()
     except BrokenPipeError:
-        # Python would complain about the pipe once more while it shuts down.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        streams.drop_stdout()
         code = ExitCode.BROKEN_PIPE
+    except OSError as error:
+        if error.errno not in streams.NO_ROOM:
+            raise
+        streams.drop_stdout()
+        code = ExitCode.OUTPUT
+        with suppress(OSError):
+            sys.stderr.write(f"error: {_message(error, code)}\n")
     if code is not ExitCode.OK:
         sys.exit(code)
 
@@ -121,6 +129,8 @@ def _ignored(settings: Settings) -> str:
 def _stopped(how: str, error: BaseException | None, saved: str) -> str:
     """What to do next; whoever it went through may have noted what is kept."""
     kept = [str(note) for note in getattr(error, "__notes__", ())]
+    if saved == GOES_ON and not kept and not interrupts.is_something_saved():
+        saved = "nothing was saved yet"
     return "; ".join([how, *kept, saved])
 
 
@@ -175,6 +185,12 @@ def _exit_code(error: Exception) -> ExitCode:
         return error.exit_code
     if isinstance(error, BrokenPipeError):
         return ExitCode.BROKEN_PIPE
+    if streams.is_lack_of_memory(error):
+        return ExitCode.BUDGET
+    if isinstance(error, OSError) and error.filename is None and error.errno in streams.NO_ROOM:
+        return ExitCode.OUTPUT
+    if isinstance(error, OSError):
+        return ExitCode.INPUT
     for kind, code in _ENGINE_CODES:
         if isinstance(error, kind):
             return code
@@ -185,4 +201,10 @@ def _message(error: Exception, code: ExitCode) -> str:
     if code is ExitCode.INTERNAL and not isinstance(error, Mm1Error):
         text = " ".join(f"{type(error).__name__}: {error}".split())
         return f"internal error ({text}); set {DEBUG}=1 to see where, and report it"
+    if streams.is_lack_of_memory(error):
+        return streams.no_memory_message()
+    if code is ExitCode.OUTPUT:
+        return f"standard output: {getattr(error, 'strerror', error)}; nothing more was written"
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{safe_line(os.fsdecode(error.filename))}: {error.strerror}"
     return str(error)

@@ -6,7 +6,7 @@ from typing import Protocol
 
 from engine.api import BuildResult, Context, ContextPlan, Engine, StoreError
 from mm1cli.answering.context_cache import GB, ORIGIN, ContextCache, origin
-from mm1cli.interrupts import defer_interrupts
+from mm1cli.interrupts import defer_interrupts, note_saved
 from mm1cli.sink import Sink
 
 FEWEST_SAVED_TOKENS = 2048  # what is read again in a few seconds is not worth the disk
@@ -83,6 +83,8 @@ class CachedContext:
             def after_chunk(done: int, total: int) -> None:
                 nonlocal reached
                 reached = done
+                if done:
+                    note_saved()
                 on_progress(done, total)
                 check()
 

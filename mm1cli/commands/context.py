@@ -34,7 +34,7 @@ from mm1cli.errors import BudgetError, InputError
 from mm1cli.grounding import quote_index
 from mm1cli.ingest import corpus_file as kept_corpus
 from mm1cli.ingest.manifest import ReadingPlan
-from mm1cli.interrupts import defer_interrupts
+from mm1cli.interrupts import defer_interrupts, note_saved
 from mm1cli.output.text import safe_line
 from mm1cli.settings import Settings
 from mm1cli.sink import Sink
@@ -80,6 +80,8 @@ def build(
     with defer_interrupts() as check:
 
         def on_progress(done: int, total: int) -> None:
+            if done:
+                note_saved()
             sink.progress("prefill", done, total, "tokens")
             check()
 

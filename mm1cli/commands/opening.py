@@ -1,5 +1,6 @@
 """What commands open: the model's folder, the engine, the caches."""
 
+import sys
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -8,6 +9,7 @@ from engine import api
 from engine.api import FAST, Engine, Selection
 from mm1cli.answering.context_cache import GB, ContextCache
 from mm1cli.answering.context_source import CachedContext
+from mm1cli.errors import BudgetError
 from mm1cli.ingest.corpus import Document
 from mm1cli.ingest.manifest import Manifest
 from mm1cli.models import library
@@ -17,6 +19,7 @@ from mm1cli.sink import RunInfo, Sink
 
 _FAST = "--fast: matmuls take activations in eight bits; numbers differ a little from those without"
 _NOT_FAST = "--fast changes nothing here: it is for models that run from a GGUF file's own blocks"
+LEAST_DATA_BYTES = 500 * 10**6  # a tiny model, and torch
 
 
 def begin(command: str, settings: Settings, sink: Sink) -> Settings:
@@ -24,12 +27,27 @@ def begin(command: str, settings: Settings, sink: Sink) -> Settings:
 
     The settings that are returned have its name.
     """
+    require_data_limit()
     choice = choose(settings.device) if settings.model == AUTO else None
     settings = settings if choice is None else replace(settings, model=choice.name)
     sink.init(RunInfo(command, settings.model))
     if choice is not None:
         sink.note(f"model: {choice.name} ({choice.why})")
     return settings
+
+
+def require_data_limit() -> None:
+    """Raises BudgetError where `ulimit -d` is so low that libraries crash as they load."""
+    if sys.platform == "win32":
+        return
+    import resource
+
+    limit = resource.getrlimit(resource.RLIMIT_DATA)[0]
+    if limit != resource.RLIM_INFINITY and limit < LEAST_DATA_BYTES:
+        raise BudgetError(
+            f"ulimit -d allows {limit / 1e6:,.0f} MB; loading a model takes "
+            f"{LEAST_DATA_BYTES / 1e6:,.0f} MB before its weights: raise it"
+        )
 
 
 def ensure_model(settings: Settings, sink: Sink) -> Path:

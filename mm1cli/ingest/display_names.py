@@ -4,8 +4,20 @@ import unicodedata
 from pathlib import PurePath
 
 _INVISIBLE = frozenset({"Cc", "Cs", "Zl", "Zp"})
-# Marks that reorder the text around them: a name with one can pass for another name.
-_REORDERING = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+# What reorders the text around it, takes no room, or spells text that is not seen (tags): a name
+# with one can pass for another. The two joiners stay: Persian, Hindi and emoji need them.
+UNSEEN = frozenset(
+    map(
+        chr,
+        (
+            *(0x61C, 0x180E, 0x200B, 0x200E, 0x200F, 0xFEFF),
+            *range(0x202A, 0x202F),
+            *range(0x2060, 0x2070),
+            *range(0xFFF9, 0xFFFC),
+            *range(0xE0000, 0xE0080),
+        ),
+    )
+)
 
 
 def one_line(text: str) -> str:
@@ -27,6 +39,6 @@ def _escape(character: str) -> str:
     # How Python stands in for a byte that is not UTF-8 in a file name.
     if "\udc80" <= character <= "\udcff":
         return f"\\x{ord(character) - 0xDC00:02x}"
-    if character in _REORDERING or unicodedata.category(character) in _INVISIBLE:
+    if character in UNSEEN or unicodedata.category(character) in _INVISIBLE:
         return character.encode("unicode_escape").decode("ascii")
     return character

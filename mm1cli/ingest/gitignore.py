@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from mm1cli.ingest.wildmatch import Pattern, parse
+from mm1cli.ingest.wildmatch import Pattern, num_wildcards, parse
 
 _MAX_BYTES = 1 << 20
+_MOST_WILDCARDS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +82,16 @@ class Gitignore:
 
 
 def patterns(lines: Iterable[bytes]) -> tuple[Pattern, ...]:
-    parsed = (parse(line.removesuffix(b"\r")) for line in lines)
-    return tuple(pattern for pattern in parsed if pattern is not None)
+    """Of all lines, until they have more wildcards than anyone writes: each path is held against
+    them."""
+    found = []
+    left = _MOST_WILDCARDS
+    for line in lines:
+        left -= num_wildcards(line)
+        pattern = parse(line.removesuffix(b"\r")) if left >= 0 else None
+        if pattern is not None:
+            found.append(pattern)
+    return tuple(found)
 
 
 def _is_repository(folder: Path) -> bool:

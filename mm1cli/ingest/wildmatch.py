@@ -15,7 +15,8 @@ _ANY_PATH = "**"  # any bytes
 _ANY_FOLDERS = "**/"  # nothing, or any bytes up to and with a "/"
 _Token = str | frozenset[int]
 _NOT_SLASH = frozenset(range(256)) - {_SLASH}
-_MOST_STARS_IN_REGEX = 3
+_MOST_STARS_IN_REGEX = 1  # with more a regular expression is no longer linear
+_MOST_BYTES = 1024  # of a line with wildcards: hardly a path has as many
 
 
 def _class(text: bytes) -> frozenset[int]:
@@ -68,10 +69,19 @@ class Pattern:
         return _step_through(self.tokens, rest)
 
 
+def num_wildcards(line: bytes) -> int:
+    """What each path may have to be held against."""
+    return sum(map(line.count, (b"*", b"?", b"[")))
+
+
 def parse(line: bytes) -> Pattern | None:
-    """The pattern of a line without its end; None for blank lines and comments."""
-    line = _without_trailing_spaces(line.partition(b"\0")[0])
-    if not line or line.startswith(b"#"):
+    """The pattern of a line without its end; None for blank lines, comments and what is too long
+    to be meant."""
+    line = line.partition(b"\0")[0]
+    if line.startswith(b"#") or (len(line) > _MOST_BYTES and num_wildcards(line)):
+        return None
+    line = _without_trailing_spaces(line)
+    if not line:
         return None
     is_negated = line.startswith(b"!")
     line = line[is_negated:]

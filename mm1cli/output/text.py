@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TextIO
 
-_BIDI_CODES = (*range(0x202A, 0x202F), *range(0x2066, 0x206A))
+from mm1cli.ingest.display_names import UNSEEN
+
 _VISIBLE = {code: f"\\x{code:02x}" for code in range(0x20) if chr(code) not in "\n\t"}
 # What JSON may hold raw is spelled as JSON spells it, so that an answer in JSON stays what it was.
-_VISIBLE |= {code: f"\\u{code:04x}" for code in (*range(0x7F, 0xA0), *_BIDI_CODES)}
+_VISIBLE |= {code: json.dumps(chr(code))[1:-1] for code in (*range(0x7F, 0xA0), *map(ord, UNSEEN))}
 _VISIBLE_ON_ONE_LINE = _VISIBLE | {
     0x09: "\\t",
     0x0A: "\\n",
@@ -30,7 +31,7 @@ COMPLETE = frozenset({"end", "stop", "stop text"})  # reasons to stop that leave
 
 
 def safe(text: str) -> str:
-    """`text` with control and bidi-override characters spelled out; newline and tab stay."""
+    """`text` with control and unseen characters spelled out; newline and tab stay."""
     return text.translate(_VISIBLE)
 
 

@@ -91,7 +91,7 @@ def test_a_second_ctrl_c_is_no_second_line(llama, notes, delay: float):
         only_line(process, 130)
 
 
-SAVED = "goes on from what was saved"
+SAVED = "nothing was saved yet"
 AT_ONCE = "stopped at once"
 STUCK = "lambda _: (press(), press(), time.sleep(60))"  # as where nobody reads what is written
 
@@ -182,8 +182,8 @@ def test_a_sandbox_that_is_aborted_while_its_child_starts_ends_it(monkeypatch):
     children = []
     start_child = sandbox_module._start
 
-    def start_late(module: str) -> "subprocess.Popen[bytes]":
-        children.append(start_child(module))
+    def start_late(*given: object) -> "subprocess.Popen[bytes]":
+        children.append(start_child(*given))
         sandbox.abort()
         return children[0]
 

@@ -21,6 +21,7 @@ from mm1cli.ingest.readers.reader import (
     Reader,
     ReadError,
     Reading,
+    beyond,
 )
 from mm1cli.ingest.readers.salvage import CUT, MAGIC, Salvage
 from mm1cli.ingest.readers.zip_salvage import LocalFile, open_zip, unlisted_members
@@ -69,8 +70,8 @@ def _reading(members: Iterator[Member], damage: str = "") -> Reading:
     warnings = [_cut(damage)] if damage else []
     try:
         for member in members:
-            if len(found) == MAX_MEMBERS:
-                warnings.append(f"only the first {MAX_MEMBERS} members are read")
+            if len(found) == MAX_MEMBERS - 1:
+                found.append(beyond(f"only the first {len(found)} members are read"))
                 break
             # Two members of one name are two texts.
             count = names[member.name] = names.get(member.name, 0) + 1

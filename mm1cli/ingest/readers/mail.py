@@ -15,6 +15,7 @@ from mm1cli.ingest.readers.reader import (
     Reader,
     ReadError,
     Reading,
+    beyond,
 )
 
 if TYPE_CHECKING:
@@ -55,14 +56,13 @@ def read_mbox(data: bytes) -> Reading:
     if not starts:
         raise ReadError(Reason.UNREADABLE, "no message in the mailbox")
     members: list[Member] = []
-    warnings = []
     for index, start in enumerate(starts):
         end = starts[index + 1].start() if index + 1 < len(starts) else len(data)
-        if index == MAX_MEMBERS:
-            warnings.append(f"only the first {MAX_MEMBERS} of {len(starts)} messages are read")
+        if index == MAX_MEMBERS - 1:
+            members.append(beyond(f"only the first {index} of {len(starts)} messages are read"))
             break
         members.append(Member(f"{index + 1:05}.eml", data[start.end() : end]))
-    return Reading((), tuple(warnings), members=tuple(members))
+    return Reading((), members=tuple(members))
 
 
 def _parse(data: bytes) -> "EmailMessage":

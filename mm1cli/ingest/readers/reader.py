@@ -24,6 +24,11 @@ class Member:
     damage: str = ""
 
 
+def beyond(why: str) -> Member:
+    """Stands for all members that are not given out, so that they are an omission."""
+    return Member("what follows", refusal=ReadError(Reason.TOO_LARGE, why))
+
+
 @dataclass(frozen=True, slots=True)
 class Reading:
     """The text of one file. Blocks hold no NUL, no lone surrogate, and "\\n" as only line end.

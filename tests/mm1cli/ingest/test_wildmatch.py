@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from mm1cli.ingest import gitignore
 from mm1cli.ingest.gitignore import Gitignore
 from mm1cli.ingest.wildmatch import parse
 
@@ -90,3 +92,14 @@ def test_a_hostile_line_takes_no_time():
     """Red: one line of stars stops the walk for ever."""
     pattern = parse(b"*a" * 40 + b"/**/" + b"*b" * 40)
     assert not pattern.matches(b"a" * 250 + b"/" + b"a" * 250, is_folder=False)
+
+
+@pytest.mark.parametrize("line", [b"*" * 769_000, b"*a" * 384_000, b"**/" * 250_000 + b"x"])
+def test_a_line_of_stars_takes_no_time(line):
+    """Red: one .gitignore keeps a run busy for minutes."""
+    began = time.process_time()
+    lines = gitignore.patterns([line, *[line[:900]] * 800, b"*.log"])
+    rules = gitignore.Gitignore(levels=((0, lines),))
+    for number in range(20):
+        rules.ignores(f"{number}" + "a" * 200, is_folder=False)
+    assert time.process_time() - began < 5

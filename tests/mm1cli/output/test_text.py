@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mm1cli.ingest.display_names import one_line
 from mm1cli.output.text import (
     Channel,
     Style,
@@ -146,3 +147,16 @@ def test_the_environment_is_honoured(environ, is_terminal, color, columns):
 def test_a_pipe_is_no_terminal_whatever_the_environment():
     channel = Channel.from_environment(io.StringIO(), {"TERM": "xterm"})
     assert not channel.is_terminal and not channel.color
+
+
+@pytest.mark.parametrize("code", [0x200B, 0x200E, 0x200F, 0x2060, 0x2068, 0xFEFF, 0x61C, 0xE0041])
+def test_what_is_not_seen_is_shown(code):
+    """Red: two files are shown by one name, or a terminal shows less than there is."""
+    shown = f"a{json.dumps(chr(code))[1:-1]}b"
+    assert safe(f"a{chr(code)}b") == safe_line(f"a{chr(code)}b") == shown
+    assert json.loads(f'"{shown}"') == f"a{chr(code)}b"
+    assert chr(code) not in one_line(f"a{chr(code)}b") != "ab"
+
+
+def test_joiners_that_are_letters_of_a_language_stay():
+    assert safe("می\u200cخواهم 👩\u200d💻") == "می\u200cخواهم 👩\u200d💻"
