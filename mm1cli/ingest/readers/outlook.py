@@ -62,7 +62,7 @@ def _reading(
     if headers:
         blocks.append(Block("\n".join(headers), place=Place("part", 0, "headers")))
     refuse_flood(len(body) + len(page))
-    if (text := tidy(body).lstrip("\n").rstrip()):
+    if text := tidy(body).lstrip("\n").rstrip():
         blocks.append(Block(text, place=Place("part", 1, "text/plain")))
     elif page.strip():
         blocks += html_blocks(page, Place("part", 1, "text/html"))[0]
