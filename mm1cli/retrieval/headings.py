@@ -50,10 +50,12 @@ def _headers(sheet: list[Block]) -> Iterator[str]:
             yield ""
             continue
         if block.mark == REPEATED:
-            top = block
+            top = before = block
             yield ""
             continue
-        follows = before is not None and before.first + before.text.count("\n") + 1 == block.first
+        follows = before is not None and (
+            before.mark == REPEATED or before.first + before.text.count("\n") + 1 == block.first
+        )
         if not follows and _is_header(_first_row(block)):
             top = block
         before = block

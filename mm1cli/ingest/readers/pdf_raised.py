@@ -119,7 +119,7 @@ def _is_behind(raw: object, before: int, after: int) -> bool:
         return False
     height = max(one.top - one.bottom, other.top - other.bottom)
     is_level = abs(one.top + one.bottom - other.top - other.bottom) < _SAME_LINE_SHARE * height
-    return is_level and other.left >= one.right
+    return bool(is_level and other.left >= one.right)
 
 
 def with_signs(text_page: "PdfTextPage", runs: Sequence[Run]) -> str:
