@@ -6,7 +6,7 @@ from itertools import groupby
 
 from mm1cli.code.grammars import is_code
 from mm1cli.ingest.corpus import Block, Document
-from mm1cli.ingest.readers.rows import column_number
+from mm1cli.ingest.readers.rows import REPEATED, column_number
 
 TITLE_CHARS = 120
 HEADER_CHARS = 600  # a table has many columns
@@ -44,14 +44,21 @@ def header_rows(document: Document) -> list[str]:
 
 def _headers(sheet: list[Block]) -> Iterator[str]:
     top = sheet[0]
-    for number, block in enumerate(sheet):
+    before: Block | None = None
+    for block in sheet:
         if block.unit != "row":
             yield ""
             continue
-        before = sheet[number - 1] if number else None
-        follows = before is not None and before.first + before.text.count("\n") + 1 == block.first
+        if block.mark == REPEATED:
+            top = before = block
+            yield ""
+            continue
+        follows = before is not None and (
+            before.mark == REPEATED or before.first + before.text.count("\n") + 1 == block.first
+        )
         if not follows and _is_header(_first_row(block)):
             top = block
+        before = block
         yield _aligned(top, block)
 
 

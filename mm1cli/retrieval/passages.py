@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import PurePath
 
 from mm1cli.ingest.corpus import Block, Corpus, Document, Locator
+from mm1cli.ingest.readers.rows import REPEATED
 from mm1cli.retrieval.headings import HEADER_CHARS, header_rows, sender_of, title_of
 
 PASSAGE_CHARS = 700
@@ -142,6 +143,7 @@ def passages(corpus: Corpus, outlines: Sequence[Outline] = ()) -> list[Passage]:
         Passage(document, block, start, end, outline, header)
         for document, outline in zip(corpus.documents, known, strict=True)
         for block, header in zip(document.blocks, header_rows(document), strict=True)
+        if block.mark != REPEATED  # its rows have it as their header
         for start, end in _grouped(list(_sentences(document, block)), block.text, outline)
     ]
 

@@ -261,7 +261,7 @@ def _words(blocks: list[Block]) -> set[str]:
 
 MAIL = Reader(
     name="mail",
-    version=2,
+    version=3,
     kinds={".eml": "e-mail", ".mht": "e-mail", ".mhtml": "e-mail"},
     max_bytes=256 * MIB,
     sandboxed=True,

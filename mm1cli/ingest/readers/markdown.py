@@ -48,7 +48,7 @@ def headings_of(text: str) -> Iterator[tuple[int, tuple[str, ...]]]:
 
 MARKDOWN = Reader(
     name="markdown",
-    version=1,
+    version=2,
     kinds=dict.fromkeys((".md", ".markdown", ".mdown", ".mkd"), "markdown"),
     max_bytes=64 * MIB,
     sandboxed=False,

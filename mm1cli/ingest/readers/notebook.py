@@ -149,7 +149,7 @@ def _strings(source: Any) -> list[str]:  # noqa: ANN401
 
 NOTEBOOK = Reader(
     name="notebook",
-    version=2,
+    version=3,
     kinds={".ipynb": "notebook"},
     max_bytes=256 * MIB,
     sandboxed=True,

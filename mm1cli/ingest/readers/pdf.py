@@ -161,7 +161,7 @@ PDF = Reader(
 )
 PYPDF = Reader(
     name="pypdf",
-    version=1,
+    version=2,
     kinds={},
     max_bytes=256 * MIB,
     sandboxed=True,

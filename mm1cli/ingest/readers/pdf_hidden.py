@@ -14,6 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from mm1cli.ingest.readers.pdf_ground import NEARLY_WHITE, Box, Ground, is_nearly_white
+from mm1cli.ingest.readers.pdf_raised import Raised, may_be_off_line, raised_letters
 from mm1cli.ingest.readers.pdf_rules import Rule, rules_of
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ class Survey:
     marks: dict[int, str] = field(default_factory=dict)
     text_boxes: list[Box] = field(default_factory=list)
     rules: list[Rule] = field(default_factory=list)
+    raised: list[Raised] = field(default_factory=list)
 
     @property
     def is_scan(self) -> bool:
@@ -71,6 +73,8 @@ def survey(page: "PdfPage") -> Survey:
     around: list[_Matrix] = [_SAME]
     without_colour: list[int] = []
     text_kind = c.FPDF_PAGEOBJ_TEXT
+    on_line: object = None
+    before: Box = (0.0, 0.0, 0.0, 0.0)
     for item, kind, level in _objects(page):
         del around[level + 1 :]
         if kind == c.FPDF_PAGEOBJ_FORM:
@@ -80,6 +84,13 @@ def survey(page: "PdfPage") -> Survey:
         if kind == text_kind:
             seen.text_boxes.append(bounds)
             ink = _ink(item)
+            if around[-1] is _SAME:
+                if may_be_off_line(bounds, before) and (
+                    found := raised_letters(item, bounds, on_line, before[2])
+                ):
+                    seen.raised.append(found)
+                else:
+                    on_line, before = item, bounds
             # By far the most common case: in the page, of a size, and dark.
             if ink and min(ink) < NEARLY_WHITE and _is_plain(bounds, box):
                 continue

@@ -16,6 +16,7 @@ from mm1cli.ingest.readers.pdf_aligned import aligned_regions
 from mm1cli.ingest.readers.pdf_ground import Box
 from mm1cli.ingest.readers.pdf_hidden import INVISIBLE, OFF_PAGE
 from mm1cli.ingest.readers.pdf_letters import Letter, Piece, letters_of, pieces_of
+from mm1cli.ingest.readers.pdf_raised import Run
 from mm1cli.ingest.readers.pdf_rules import Grid, Rule, grids
 
 if TYPE_CHECKING:
@@ -71,12 +72,18 @@ def arranged(
     text_page: "PdfTextPage",
     marks: Mapping[int, str],
     rules: Sequence[Rule],
+    raised: Sequence[Run] = (),
     *,
     is_plain: bool = False,
 ) -> list[tuple[str, str]]:
     """The page's text as (mark, text), what can be seen first, tables and columns put in order;
-    `is_plain` leaves pdfium's order."""
+    `raised` are the letters that have a sign; `is_plain` leaves pdfium's order."""
     letters = letters_of(text_page, marks)
+    for run in raised:
+        letters[run.first].text = f"{run.sign}{{{letters[run.first].text}"
+        letters[run.last].text += "}"
+        for letter in letters[run.last + 1 : run.end]:
+            letter.text = ""
     if is_plain or len(letters) > _MOST_LETTERS or _is_right_to_left(letters):
         return _texts(letters, [])
     pieces = pieces_of(letters)

@@ -13,6 +13,7 @@ from mm1cli.ingest.readers.pdf_annotations import annotation_parts
 from mm1cli.ingest.readers.pdf_garbage import UNREADABLE, is_garbled
 from mm1cli.ingest.readers.pdf_hidden import Survey, survey
 from mm1cli.ingest.readers.pdf_layout import arranged, may_have_layout
+from mm1cli.ingest.readers.pdf_raised import runs_of, with_signs
 from mm1cli.ingest.readers.pdf_text import Page, clean, message_of
 from mm1cli.ingest.readers.reader import MAX_MEMBER_BYTES, MAX_MEMBERS, MIB, Member
 
@@ -160,11 +161,14 @@ class PdfiumDocument:
 def _text_parts(page: "PdfPage", seen: Survey) -> Iterator[tuple[str, str]]:
     text_page = page.get_textpage()
     try:
+        runs = list(runs_of(text_page, seen.raised)) if seen.raised else []
         is_upright = page.get_rotation() == 0
         if is_upright and may_have_layout(seen.text_boxes, seen.rules):
-            found = arranged(text_page, seen.marks, seen.rules)
+            found = arranged(text_page, seen.marks, seen.rules, runs)
         elif seen.is_suspicious:
-            found = arranged(text_page, seen.marks, (), is_plain=True)
+            found = arranged(text_page, seen.marks, (), runs, is_plain=True)
+        elif runs:
+            found = [("", with_signs(text_page, runs))]
         else:
             found = [("", text_page.get_text_range(errors="surrogatepass"))]
         is_lost = is_garbled(text_page, "".join(text for mark, text in found if not mark))

@@ -4,6 +4,7 @@ A grid is cut into the smallest cells its lines allow; neighbours without a line
 one merged cell, whose text stands in the first of them.
 """
 
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -45,8 +46,8 @@ class Grid:
         left, bottom, right, top = self.box
         if not (left <= x <= right and bottom <= y <= top):
             return None
-        column = sum(line <= x for line in self.across[1:-1])
-        row = sum(line >= y for line in self.down[1:-1])
+        column = bisect_right(self.across, x, 1, len(self.across) - 1) - 1
+        row = bisect_right(self.down, -y, 1, len(self.down) - 1, key=lambda line: -line) - 1
         return self.root[row][column]
 
 
@@ -148,24 +149,21 @@ def _places(rules: Iterable[Rule], crossing: Sequence[Rule]) -> list[float]:
 def _merged(
     xs: Sequence[float], ys: Sequence[float], across: Sequence[Rule], down: Sequence[Rule]
 ) -> list[list[tuple[int, int]]]:
+    upright = [[rule for rule in across if abs(rule.at - x) <= _NEAR_POINTS] for x in xs]
+    level = [[rule for rule in down if abs(rule.at - y) <= _NEAR_POINTS] for y in ys]
     root: list[list[tuple[int, int]]] = []
     for row in range(len(ys) - 1):
         root.append([])
         for column in range(len(xs) - 1):
             cell = (row, column)
-            low, high = ys[row + 1], ys[row]
-            if column and not _has_line(across, xs[column], low, high):
+            if column and not _is_covered(upright[column], ys[row + 1], ys[row]):
                 cell = root[row][column - 1]
-            elif row and not _has_line(down, ys[row], xs[column], xs[column + 1]):
+            elif row and not _is_covered(level[row], xs[column], xs[column + 1]):
                 cell = root[row - 1][column]
             root[row].append(cell)
     return root
 
 
-def _has_line(rules: Sequence[Rule], at: float, low: float, high: float) -> bool:
-    covered = sum(
-        max(0.0, min(rule.high, high) - max(rule.low, low))
-        for rule in rules
-        if abs(rule.at - at) <= _NEAR_POINTS
-    )
+def _is_covered(rules: Sequence[Rule], low: float, high: float) -> bool:
+    covered = sum(max(0.0, min(rule.high, high) - max(rule.low, low)) for rule in rules)
     return covered >= _COVERED_SHARE * (high - low)

@@ -100,7 +100,7 @@ def normalise_newlines(text: str) -> str:
 
 TEXT = Reader(
     name="text",
-    version=2,
+    version=3,
     kinds=_KINDS,
     max_bytes=64 * MIB,
     sandboxed=False,

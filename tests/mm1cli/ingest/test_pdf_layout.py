@@ -128,3 +128,24 @@ def test_hidden_text_takes_no_part_in_a_table():
         ("", ["North\t\t14\t19"]),
         ("invisible", []),
     ]
+
+
+@pytest.mark.parametrize("in_table", [False, True])
+def test_raised_and_lowered_letters_have_their_signs(in_table):
+    """Red: 2×10 to the sixth is read as 2×106; small capitals pass for exponents."""
+    output = BytesIO()
+    canvas = Canvas(output, invariant=1)
+    for x, y, text in row_by_row(REGIONS) if in_table else ():
+        canvas.drawString(x, y - 100, text)
+    line = canvas.beginText(60, 760)
+    for text, size, rise in (
+        *(("2 x 10", 10, 0), ("6", 7, 4), (" kg CO", 10, 0), ("2", 7, -2), (" at N", 10, 0)),
+        ("ORTH", 7, 0),
+    ):
+        line.setFont("Helvetica", size)
+        line.setRise(rise)
+        line.textOut(text)
+    canvas.drawText(line)
+    canvas.showPage()
+    canvas.save()
+    assert lines(output.getvalue())[0 if not in_table else -1] in {"2 x 10^{6} kg CO_{2} at NORTH"}

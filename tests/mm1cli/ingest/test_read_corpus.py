@@ -59,7 +59,7 @@ def test_a_document_tells_what_was_read(tree):
     (document,) = read_corpus(["a.txt"]).documents
     assert document.sha256 == hashlib.sha256(content).hexdigest()
     assert document.num_bytes == len(content)
-    assert document.reader == "text 2"
+    assert document.reader == "text 3"
     assert document.blocks == (Block("one\ntwo\n", source=((0, 0), (4, 5), (8, 10))),)
     assert str(document.blocks[0].locate(4, 7)) == "line 2"
 

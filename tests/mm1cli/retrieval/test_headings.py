@@ -1,8 +1,11 @@
 """Red here means that a row is read under another table's header, or mail without its sender."""
 
+from dataclasses import replace
+
 from corpora import document
 
 from mm1cli.ingest.corpus import Block, Corpus, Document, Place
+from mm1cli.ingest.readers.rows import REPEATED
 from mm1cli.retrieval.passages import Passage, passages, with_heading
 
 STOCK, RENTS = Place("sheet", 0, "Stock"), Place("sheet", 1, "Rents")
@@ -69,3 +72,16 @@ def test_most_texts_need_no_caption():
     """Red: every quotation is shown under the title of its document."""
     (note,) = passages(Corpus((document("# Notes\n\nIt rained.", "a.md"),)))
     assert note.caption == "" and note.title == "# Notes"
+
+
+def test_a_repeated_header_is_the_header_of_what_follows_and_no_passage():
+    """Red: the same header is found as evidence once for each hundred rows, or rows of words below
+    it pass for a header."""
+    blocks = (
+        rows("Part\tState\nhinge\tsold", STOCK),
+        replace(rows("Part\tState", STOCK), mark=REPEATED),
+        rows("hose\tlent", STOCK, 101),
+    )
+    found = workbook(*blocks)
+    assert [one.text for one in found] == ["Part\tState\nhinge\tsold", "hose\tlent"]
+    assert [one.header for one in found] == ["Part\tState"] * 2

@@ -1,0 +1,30 @@
+"""Red here means that a change to a reader is judged by numbers that are not those of its text."""
+
+from benchmarks.ingest.truth import Score, truths
+
+
+def test_truths_of_both_forms_are_measured(tmp_path):
+    """Red: files are passed over, or markup counts as words that readers lose."""
+    (tmp_path / "sources").mkdir()
+    (tmp_path / "groundtruth").mkdir()
+    (tmp_path / "sources" / "a.pdf").write_text("x")
+    (tmp_path / "groundtruth" / "a.md").write_text(
+        "# The [bridge](http://x.y)\n\n| a | b |\n|---|---|\n| 1 | 2 |\n"
+    )
+    (tmp_path / "b.docx").write_text("x")
+    (tmp_path / "b.native").write_text('[ Para [ Str "caf\\233" , Space , Str\n "costs" ] ]')
+    first, second = sorted(truths(tmp_path), key=lambda truth: len(truth.words))
+    assert first.words == ["café", "costs"]
+    assert second.words == ["the", "bridge", "a", "b", "1", "2"]
+    assert second.rows == [["a", "b"], ["1", "2"]]
+    score = Score()
+    score.add(second, "bridge the\na\tb\n1\n2 more")
+    assert score.row("mm1") == {
+        "reader": "mm1",
+        "files": 1,
+        "recall": 1.0,
+        "precision": round(6 / 7, 4),
+        "order": round(5 / 6, 4),
+        "whole_rows": 1,
+        "rows": 2,
+    }
