@@ -9,6 +9,8 @@ from pathlib import Path
 from commandline import ASK, start
 
 from mm1cli.answer_log import AnswerLog, path
+from mm1cli.commands.chat import as_its_card_says
+from mm1cli.settings import Settings
 
 QUICK = ("--max-tokens", 6, "--threads", 1)
 
@@ -88,3 +90,12 @@ def test_writers_at_once_lose_nothing(tmp_path):
     numbers = [log.add("ask", "m", "", told, 0.0) for log in logs * 2]
     assert numbers == [1, 2, 3, 4] and len(logs[0].newest(9)) == 4
     assert Path(tmp_path / "a.db").stat().st_uid == os.getuid()
+
+
+def test_the_model_alone_samples_as_its_card_says_unless_told_otherwise():
+    """Red: long reasoning is greedy and goes round in circles, or a flag is overruled."""
+    told = as_its_card_says(Settings(), "minimax")
+    assert (told.temperature, told.top_p) == (1.0, 0.95)
+    chosen = Settings(temperature=0.3, origins={"temperature": "--temperature"})
+    assert as_its_card_says(chosen, "minimax").temperature == 0.3
+    assert as_its_card_says(Settings(), "llama").temperature == 0.0
