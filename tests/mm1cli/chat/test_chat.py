@@ -55,8 +55,9 @@ def test_ctrl_c_stops_the_answer_and_not_the_session(llama, notes):
     assert "stopped; what was said before stays" in err and "/sources" in out
 
 
-def test_every_answer_is_logged_for_its_owner_alone_and_found_again(mm1, llama, notes):
+def test_every_answer_is_logged_for_its_owner_alone_and_found_again(mm1, llama, notes, monkeypatch):
     """Red: an answer is lost, others can read it, or --no-log keeps it."""
+    monkeypatch.delenv("MM1_NO_LOG")
     common = ("analyze", notes, "--model", llama, *QUICK)
     assert mm1("logs").out == "no answers in the log\n"
     mm1(*common, "--ask", ASK, "--ask", "what is a hat?")
@@ -74,8 +75,9 @@ def test_every_answer_is_logged_for_its_owner_alone_and_found_again(mm1, llama, 
     assert [one["id"] for one in exported] == [1, 2]
 
 
-def test_a_log_that_cannot_be_written_costs_no_answer(mm1, llama, notes):
+def test_a_log_that_cannot_be_written_costs_no_answer(mm1, llama, notes, monkeypatch):
     """Red: a full disk or a foreign file ends a run that has answered."""
+    monkeypatch.delenv("MM1_NO_LOG")
     path().parent.mkdir(parents=True, exist_ok=True)
     path().write_bytes(b"years of work" * 100)
     ran = mm1("analyze", notes, "--model", llama, *QUICK, "--ask", ASK)
