@@ -95,6 +95,7 @@ def analyze(
     tool: o.Tool = None,
     tool_approve: o.ToolApprove = False,
     max_tool_calls: o.MaxToolCalls = None,
+    mcp_file: o.McpFile = None,
     no_log: o.NoLog = None,
     quiet: o.Quiet = None,
 ) -> None:
@@ -124,8 +125,10 @@ def analyze(
             from mm1cli.commands.tool_flags import tool_options
             from mm1cli.tools.toolbox import NO_TOOLS
 
-            tools = tool_options(tool, is_asked=tool_approve, most_calls=max_tool_calls)
-            full.run(sources, asks, settings, sink, template, tools or NO_TOOLS)
+            with tool_options(
+                tool, is_asked=tool_approve, most_calls=max_tool_calls, mcp_file=mcp_file
+            ) as tools:
+                full.run(sources, asks, settings, sink, template, tools or NO_TOOLS)
 
 
 @app.command()
@@ -300,6 +303,7 @@ def ask(
     tool: o.Tool = None,
     tool_approve: o.ToolApprove = False,
     max_tool_calls: o.MaxToolCalls = None,
+    mcp_file: o.McpFile = None,
     no_log: o.NoLog = None,
     quiet: o.Quiet = None,
 ) -> None:
@@ -315,9 +319,11 @@ def ask(
         from mm1cli.commands.tool_flags import tool_options
         from mm1cli.tools.toolbox import NO_TOOLS
 
-        tools = tool_options(tool, is_asked=tool_approve, most_calls=max_tool_calls)
-        texts = [*(questions or ()), *(more or ())]
-        asking.run(context, texts, settings, sink, tools or NO_TOOLS)
+        with tool_options(
+            tool, is_asked=tool_approve, most_calls=max_tool_calls, mcp_file=mcp_file
+        ) as tools:
+            texts = [*(questions or ()), *(more or ())]
+            asking.run(context, texts, settings, sink, tools or NO_TOOLS)
 
 
 @app.command()
@@ -353,6 +359,7 @@ def chat(
     tool: o.Tool = None,
     tool_approve: o.ToolApprove = False,
     max_tool_calls: o.MaxToolCalls = None,
+    mcp_file: o.McpFile = None,
     no_log: o.NoLog = None,
     quiet: o.Quiet = None,
 ) -> None:
@@ -367,8 +374,10 @@ def chat(
             sources = Sources(
                 paths, include or (), exclude or (), hidden=hidden, no_gitignore=no_gitignore
             )
-        tools = tool_options(tool, is_asked=tool_approve, most_calls=max_tool_calls)
-        chatting.run(sources, settings, sink, tools)
+        with tool_options(
+            tool, is_asked=tool_approve, most_calls=max_tool_calls, mcp_file=mcp_file
+        ) as tools:
+            chatting.run(sources, settings, sink, tools)
 
 
 @app.command()

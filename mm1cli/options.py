@@ -267,6 +267,15 @@ MaxToolCalls = Annotated[
     int | None,
     typer.Option(metavar="N", help="Calls for one question. [8]", rich_help_panel=_ANSWER),
 ]
+McpFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--mcp",
+        metavar="FILE",
+        help="Servers whose tools --tool NAME.TOOL allows.",
+        rich_help_panel=_ANSWER,
+    ),
+]
 NoLog = Annotated[
     bool | None,
     typer.Option("--no-log", help="Keep the answer out of mm1 logs.", rich_help_panel=_OUTPUT),

@@ -13,10 +13,16 @@ from mm1cli.commands.opened import is_saved, open_paths, open_saved
 from mm1cli.commands.opening import begin, ensure_model, open_engine
 from mm1cli.commands.reading import Sources
 from mm1cli.errors import UsageError
+from mm1cli.models.describe import describe
 from mm1cli.output.text import Channel
-from mm1cli.settings import Settings
+from mm1cli.settings import Settings, replace_unset
 from mm1cli.sink import Sink
 from mm1cli.tools.toolbox import NAMES, NO_TOOLS, ToolOptions
+
+_SAMPLING = {  # from the cards of models
+    "minimax": {"temperature": 1.0, "top_p": 0.95},
+    "qwen3": {"temperature": 0.6, "top_p": 0.95},
+}
 
 
 def run(sources: Sources | None, settings: Settings, sink: Sink, tools: ToolOptions | None) -> None:
@@ -37,8 +43,9 @@ def _partner(
 ) -> Partner:
     if sources is None:
         settings = begin("chat", settings, sink)
-        engine = open_engine(ensure_model(settings, sink), settings, sink)
-        return Alone(engine, settings, sink)
+        model = ensure_model(settings, sink)
+        settings = as_its_card_says(settings, describe(model).family)
+        return Alone(open_engine(model, settings, sink), settings, sink)
     if (folder := _saved(sources.paths)) is not None:
         opened = open_saved("chat", folder, settings, sink)
     else:
@@ -47,6 +54,15 @@ def _partner(
         knows = tool_call_markers(opened.engine.tokenizer) is not None
         tools = ToolOptions(NAMES) if knows else NO_TOOLS
     return Documents(opened.answerer(sink, tools=tools), opened.packed.corpus)
+
+
+def as_its_card_says(settings: Settings, family: str) -> Settings:
+    """The sampling that the authors of a model recommend, where the user has said nothing: greedy
+    decoding of long reasoning goes round in circles. Answers about documents stay greedy."""
+    for known, sampling in _SAMPLING.items():
+        if family.startswith(known):
+            return replace_unset(settings, **sampling)
+    return settings
 
 
 def _saved(paths: Sequence[str]) -> Path | None:

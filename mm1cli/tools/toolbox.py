@@ -32,6 +32,7 @@ class Tool:
     description: str
     parameters: Json
     run: Callable[..., str]
+    is_outside: bool = False  # of another program, which checks arguments itself
 
     def as_json(self) -> Json:
         return {
@@ -57,12 +58,13 @@ class ToolOptions:
     names: tuple[str, ...] = ()
     most_calls: int = 8
     approve: Callable[[Call], bool] = lambda _: True
+    outside: tuple[Tool, ...] = ()
 
     def of(self, corpus: Corpus, quotable: QuoteIndex) -> "list[Tool]":
         """Raises UsageError for a name that is none."""
         if not self.names:
-            return []
-        return chosen(self.names, CorpusTools(corpus, quotable))
+            return [*self.outside]
+        return [*chosen(self.names, CorpusTools(corpus, quotable)), *self.outside]
 
 
 NO_TOOLS = ToolOptions()
@@ -129,7 +131,7 @@ class Toolbox:
         tool = self._tools.get(call.name)
         if tool is None:
             return ToolUse(call, f"there is no tool {call.name!r}", True)
-        if wrong := _wrong(call.arguments, tool.parameters):
+        if not tool.is_outside and (wrong := _wrong(call.arguments, tool.parameters)):
             return ToolUse(call, wrong, True)
         if not self._approve(call):
             return ToolUse(call, "the user does not allow this call", True)

@@ -72,6 +72,7 @@ def no_settings(monkeypatch, tmp_path) -> None:
             continue
         monkeypatch.delenv(name)
     monkeypatch.setenv("MM1_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.setenv("MM1_NO_LOG", "1")  # but where the log is what is tested
     monkeypatch.setenv("PIP_NO_INDEX", "1")  # no test fetches the default
     # A random checkpoint finds nothing likelier for a passage; its answers are wanted anyway.
     monkeypatch.setenv("MM1_ALWAYS_ANSWER", "1")

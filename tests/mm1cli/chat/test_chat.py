@@ -9,6 +9,8 @@ from pathlib import Path
 from commandline import ASK, start
 
 from mm1cli.answer_log import AnswerLog, path
+from mm1cli.commands.chat import as_its_card_says
+from mm1cli.settings import Settings
 
 QUICK = ("--max-tokens", 6, "--threads", 1)
 
@@ -53,8 +55,9 @@ def test_ctrl_c_stops_the_answer_and_not_the_session(llama, notes):
     assert "stopped; what was said before stays" in err and "/sources" in out
 
 
-def test_every_answer_is_logged_for_its_owner_alone_and_found_again(mm1, llama, notes):
+def test_every_answer_is_logged_for_its_owner_alone_and_found_again(mm1, llama, notes, monkeypatch):
     """Red: an answer is lost, others can read it, or --no-log keeps it."""
+    monkeypatch.delenv("MM1_NO_LOG")
     common = ("analyze", notes, "--model", llama, *QUICK)
     assert mm1("logs").out == "no answers in the log\n"
     mm1(*common, "--ask", ASK, "--ask", "what is a hat?")
@@ -72,8 +75,9 @@ def test_every_answer_is_logged_for_its_owner_alone_and_found_again(mm1, llama, 
     assert [one["id"] for one in exported] == [1, 2]
 
 
-def test_a_log_that_cannot_be_written_costs_no_answer(mm1, llama, notes):
+def test_a_log_that_cannot_be_written_costs_no_answer(mm1, llama, notes, monkeypatch):
     """Red: a full disk or a foreign file ends a run that has answered."""
+    monkeypatch.delenv("MM1_NO_LOG")
     path().parent.mkdir(parents=True, exist_ok=True)
     path().write_bytes(b"years of work" * 100)
     ran = mm1("analyze", notes, "--model", llama, *QUICK, "--ask", ASK)
@@ -88,3 +92,12 @@ def test_writers_at_once_lose_nothing(tmp_path):
     numbers = [log.add("ask", "m", "", told, 0.0) for log in logs * 2]
     assert numbers == [1, 2, 3, 4] and len(logs[0].newest(9)) == 4
     assert Path(tmp_path / "a.db").stat().st_uid == os.getuid()
+
+
+def test_the_model_alone_samples_as_its_card_says_unless_told_otherwise():
+    """Red: long reasoning is greedy and goes round in circles, or a flag is overruled."""
+    told = as_its_card_says(Settings(), "minimax")
+    assert (told.temperature, told.top_p) == (1.0, 0.95)
+    chosen = Settings(temperature=0.3, origins={"temperature": "--temperature"})
+    assert as_its_card_says(chosen, "minimax").temperature == 0.3
+    assert as_its_card_says(Settings(), "llama").temperature == 0.0

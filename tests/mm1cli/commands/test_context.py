@@ -246,7 +246,7 @@ def test_a_context_with_a_file_of_somebody_in_it_still_answers(mm1, llama, notes
 @pytest.mark.parametrize(
     ("arguments", "code", "reason"),
     [
-        (("ask", "nowhere", ASK), 3, "not a finished context"),
+        (("ask", "nowhere", ASK), 3, "no such context"),
         (("ask", "nowhere"), 2, "no question"),
         (("context", "show", "nowhere"), 3, "no such context"),
         (("context", "rm", "nowhere"), 3, "no such context"),

@@ -1,5 +1,6 @@
 """`mm1 mcp` held against the SDK's own client: in this process, over stdio, and as an app."""
 
+import json
 import sys
 from pathlib import Path
 
@@ -9,7 +10,10 @@ from commandline import MAIN, write_files
 
 from mm1cli.commands.mcp import asker
 from mm1cli.commands.reading import Sources
+from mm1cli.commands.tool_flags import tool_options
+from mm1cli.errors import InputError, UsageError
 from mm1cli.ingest.read import read_corpus
+from mm1cli.mcp.client import outside_tools
 from mm1cli.output import make_sink
 from mm1cli.settings import Settings
 from mm1cli.tools.corpus_tools import CorpusTools
@@ -125,3 +129,20 @@ def test_a_question_is_answered_with_sources(llama, no_settings):
     assert answer["question"] == "What is the rent?"
     assert answer["citations"][0]["path"].startswith("papers/")
     assert ask("And the notice?")["question"] == "And the notice?"
+
+
+def test_tools_of_another_server_are_called_if_a_flag_names_them(no_settings, tmp_path):
+    """Red: an outside tool cannot be called, or one that nobody allowed can."""
+    write_files(Path("papers"), FILES)
+    file = tmp_path / "mcp.json"
+    server = {"command": sys.executable, "args": ["-c", MAIN, "mcp", "papers"]}
+    server["env"] = {"PYTHONPATH": str(Path(__file__).parents[3])}
+    file.write_text(json.dumps({"mcpServers": {"docs": server}}))
+    with outside_tools(file, ["docs.count"]) as (tool,):
+        assert "rent" in tool.run(words="rent") and set(tool.parameters["required"]) == {"words"}
+        with pytest.raises(InputError):
+            tool.run(nonsense=1)
+    with pytest.raises(UsageError, match="--mcp allows nothing"):
+        tool_options(None, is_asked=False, most_calls=None, mcp_file=file).__enter__()
+    with pytest.raises(UsageError, match="has no server"):
+        outside_tools(file, ["web.fetch"]).__enter__()

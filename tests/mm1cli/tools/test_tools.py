@@ -4,6 +4,7 @@ import json
 
 import pytest
 from commandline import ASK
+from described import check_event
 
 from engine.engine import Engine
 from mm1cli.errors import InputError
@@ -121,6 +122,7 @@ def test_a_model_calls_reads_and_answers_with_the_result_as_a_source(
     common = ("analyze", notes, "--ask", ASK, "--model", llama, "--tool", "calc")
     ran = mm1(*common, "--format", "jsonl")
     (used,) = [event for event in ran.events if event["type"] == "tool"]
+    check_event(used)
     assert used["result"] == "4.4" and not used["is_error"]
     result = ran.events[-1]
     assert result["answer"] == "It cost 4.4 crowns." and result["unverified"] == []
