@@ -634,7 +634,10 @@ def run() -> None:
         # A usage error of typer's parser; its class has moved between releases.
         if not hasattr(error, "format_message"):
             raise
-        if message := error.format_message():  # else the help was shown, and says it all
+        message = error.format_message()
+        if type(error).__name__.startswith("NoArgsIsHelp"):  # the help, where nothing was asked
+            sys.stderr.write(f"{message}\n")
+        elif message:
             sink = make_sink("json" if "--json" in sys.argv else "text", False)
             sink.error(f"{message.rstrip('.')}; see mm1 --help", ExitCode.USAGE)
             sink.close()
