@@ -183,8 +183,9 @@ class Answerer:
         """Streams one answer and its citations to the sink, and returns it whole."""
         meter = Meter(self._engine)
         num_passages = self._prefiller.num_candidates
+        selected = self._prefiller.selected(self._prompt_text(question))
         evidence = self._retriever.find(
-            question.sought or question.text, self._sink.progress, num_passages
+            question.sought or question.text, self._sink.progress, num_passages, selected
         )
         conflict = self._conflict(question, evidence)
         if conflict is not None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass, replace
 
-from engine.api import Context, Engine, SelectedBlock
+from engine.api import Context, Engine
 from mm1cli.answering.context_source import ContextSource, PrefixContext, Uncached
 from mm1cli.answering.generation import thinking_tokens
 from mm1cli.answering.prompt import (
@@ -20,7 +20,7 @@ from mm1cli.answering.question import Exchange
 from mm1cli.answering.read_budget import read_tokens
 from mm1cli.errors import BudgetError
 from mm1cli.ingest.manifest import ReadingPlan
-from mm1cli.ingest.pack import Packed
+from mm1cli.ingest.pack import Packed, Span
 from mm1cli.result import PassageRead
 from mm1cli.retrieval.passages import Passage
 from mm1cli.retrieval.retriever import NUM_PASSAGES, Evidence
@@ -36,8 +36,7 @@ _MOST_CANDIDATES = 1_000
 class Prefilled:
     """A context that ends where the answer begins, how much of it was there, what is in it and
     where. `passages` are those that were read, None where every document was. `unread_tokens` are
-    of passages that were found, not read, and would have fitted. `selected` is what the question
-    sees of documents that are longer than the model was trained for, best first."""
+    of passages that were found, not read, and would have fitted."""
 
     context: Context
     reused_tokens: int
@@ -46,7 +45,6 @@ class Prefilled:
     passages: tuple[Passage, ...] | None = None
     seconds: float = 0.0
     unread_tokens: int = 0
-    selected: tuple[SelectedBlock, ...] = ()
     asked: tuple[str, ...] = ()
 
     @property
@@ -79,6 +77,7 @@ class Prefiller:
         self._documents: PrefixContext | None = None
         self.keeps_last = False  # for a question that follows
         self._last: Context | None = None  # up to where the last answer began
+        self._asked: tuple[str, Context] | None = None  # a question, and what it selected from
         self._was_there = 0  # tokens of it that the next question need not have read
 
     @property
@@ -112,6 +111,23 @@ class Prefiller:
             self._documents, self._was_there = found, found.reused_tokens
         return self._documents
 
+    def selected(self, question: str) -> list[Span]:
+        """What the question sees of documents that are longer than the model was trained for."""
+        if self._engine.max_tokens <= self._engine.max_positions:
+            return []
+        if (documents := self.documents()) is None:
+            return []
+        context = documents.context.fork()
+        prompt = question_prompt(self._engine.tokenizer, self._packed, question)
+        blocks = context.select(prompt.rest.token_ids)
+        self._asked = (question, context)
+        head = len(prompt.head.token_ids)
+        return [
+            span
+            for block in blocks
+            for _, span in self._packed.places(block.start - head, block.end - head)
+        ]
+
     def prefill(
         self, question: str, evidence: Evidence, history: Sequence[Exchange] = ()
     ) -> Prefilled:
@@ -144,8 +160,12 @@ class Prefiller:
         reused, self._was_there = self._was_there, len(documents)
         context = base.fork()
         # By the question alone: what is read again would be looked for, too.
-        alone = question_prompt(tokenizer, packed, question)
-        selected = context.select(alone.rest.token_ids)
+        if base is documents and self._asked is not None and self._asked[0] == question:
+            context = self._asked[1]
+        else:
+            alone = question_prompt(tokenizer, packed, question)
+            context.select(alone.rest.token_ids)
+        self._asked = None
         context.extend(prompt.rest.token_ids[len(base) - len(documents) :])
         if self.keeps_last:
             self._last = context
@@ -153,7 +173,7 @@ class Prefiller:
         parts = tuple(PassageRead(document.path, None, len(ids)) for document, ids in read)
         asked = asked_parts(question, again)
         reused = max(reused, len(base) if base is not documents else 0)
-        return Prefilled(context, reused, parts, prompt.map, asked=asked, selected=tuple(selected))
+        return Prefilled(context, reused, parts, prompt.map, asked=asked)
 
     def _said_before(self, documents: Context, rest: Sequence[int]) -> Context:
         """What the last question read, if `rest` begins with it behind the documents."""

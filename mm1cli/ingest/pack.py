@@ -165,6 +165,25 @@ class Packed:
         last = bisect_left(offsets, at + end, key=lambda span: span[0])
         return range(before + first, before + last)
 
+    def places(self, first: int, last: int) -> list[tuple[Document, Span]]:
+        """What tokens `first` .. `last` - 1 of `ids()` stand for, a span for each block in order;
+        marks and the list of contents have none."""
+        found = []
+        start = len(self.contents_ids)
+        for number, (document, ids) in enumerate(
+            zip(self.corpus.documents, self.token_ids, strict=True)
+        ):
+            low, high = max(first - start, 0), min(last - start, len(ids))
+            start += len(ids)
+            if low >= high or len(offsets := self._offsets_of(number)) != len(ids):
+                continue
+            begin, end = offsets[low][0], offsets[high - 1][1]
+            for at, block in _layout(document, self.fence):
+                span = Span(block, max(begin - at, 0), min(end - at, len(block.text)))
+                if span.start < span.end:
+                    found.append((document, span))
+        return found
+
     def _index(self, document: Document) -> int:
         for number, one in enumerate(self.corpus.documents):
             if one is document:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from mm1cli.code.grammars import is_code
+from mm1cli.ingest.corpus import Block
 from mm1cli.retrieval.passages import Passage, Ranked, with_heading
 from mm1cli.retrieval.terms import index_text, query_terms, without_stop_words
 
@@ -37,6 +38,14 @@ class Bm25Index:
         """Of a passage as it is read."""
         texts = (with_heading(passage) for passage in self._passages)
         return max((len(text.encode()) for text in texts), default=0)
+
+    def holding(self, block: Block, start: int, end: int) -> list[Passage]:
+        """The passages that have a part of `block.text[start:end]`."""
+        return [
+            one
+            for one in self._passages
+            if one.block is block and one.start < end and start < one.end
+        ]
 
     def search(self, question: str, limit: int) -> list[Passage]:
         """The passages that share words with `question`, best first.

@@ -10,9 +10,10 @@ from math import nan
 
 from engine.api import Engine
 from mm1cli.ingest.corpus import Corpus
+from mm1cli.ingest.pack import Span
 from mm1cli.retrieval.bm25 import Bm25Index
 from mm1cli.retrieval.definitions import outlines
-from mm1cli.retrieval.passages import Ranked, passages
+from mm1cli.retrieval.passages import Passage, Ranked, passages
 from mm1cli.retrieval.question_parts import question_parts, search_words
 from mm1cli.retrieval.rerank import Reranker
 
@@ -64,13 +65,16 @@ class Retriever:
         question: str,
         on_progress: OnProgress,
         num_passages: int = NUM_PASSAGES,
+        selected: Sequence[Span] = (),
     ) -> Evidence:
         """Up to `num_passages` passages that share words with the question (at least
-        `NUM_CANDIDATES` passages, if there are so many), and up to `NUM_PIECES` pieces.
+        `NUM_CANDIDATES` passages, if there are so many), and up to `NUM_PIECES` pieces. What the
+        model `selected` is judged, too.
         """
         parts = question_parts(question)
+        also = [one for span in selected for one in self._holding(span)]
         found = [
-            self._find(part, search_words(part, question), on_progress, num_passages)
+            self._find(part, search_words(part, question), on_progress, num_passages, also)
             for part in parts
         ]
         passages = _in_turns([one.passages for one in found])
@@ -79,24 +83,35 @@ class Retriever:
         chosen = tuple(non_overlapping(pieces, NUM_PIECES))
         return Evidence(tuple(passages), chosen, margin, len(parts))
 
+    def _holding(self, span: Span) -> list[Passage]:
+        return self._index.holding(span.block, span.start, span.end)
+
     def _find(
         self,
         question: str,
         words: str,
         on_progress: OnProgress,
         num_passages: int,
+        also: Sequence[Passage],
     ) -> Evidence:
         candidates = self._index.scored(words, max(NUM_CANDIDATES, num_passages))
-        bm25 = {id(one.passage): one.score for one in candidates}
+        bm25 = {id(one): 0.0 for one in also}
+        bm25 |= {id(one.passage): one.score for one in candidates}
+        wanted = {id(one): one for one in also}
+        first = candidates[:NUM_JUDGED]
+        first += [one for one in candidates[NUM_JUDGED:] if id(one.passage) in wanted]
+        known = {id(one.passage) for one in first}
+        new = [one for key, one in wanted.items() if key not in known]
         judged = self._reranker.rank(
             question,
-            [one.passage for one in candidates[:NUM_JUDGED]],
+            [*(one.passage for one in first), *new],
             lambda done, total: on_progress("judging passages", done, total, "passages"),
         )
         ranked = sorted(judged, key=lambda one: -one.score - BM25_WEIGHT * bm25[id(one.passage)])
         # What has no word of the question is read only where there is little else.
         rest = candidates[NUM_JUDGED:NUM_CANDIDATES]
         rest += [one for one in candidates[NUM_CANDIDATES:] if one.score > 0]
+        rest = [one for one in rest if id(one.passage) not in wanted]
         ranked += [Ranked(one.passage, nan) for one in rest]
         spans = [
             span for one in ranked[:NUM_PASSAGES] for span in one.passage.spans(PIECE_SENTENCES)

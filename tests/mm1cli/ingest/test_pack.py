@@ -260,3 +260,21 @@ def test_a_mark_ends_and_blocks_of_a_sheet_name_their_cells():
         "[sheet S, A1:B1]\na\tb\n[sheet S, A3:B3, hidden row]\n\t9\n"
         "[comment 1]\nlast\n[/comment]\n\n"
     )
+
+
+def test_tokens_in_a_row_are_places_in_blocks(tokenizer: Tokenizer):
+    """Red: what a question selected is shown at another place."""
+    pages = tuple(Block(f"Page {n} says {n}.", place=Place("page", n)) for n in range(3))
+    documents = [Document(f"{n}.pdf", "pdf", 1, str(n), "r", pages) for n in range(2)]
+    packed = pack(Corpus(tuple(documents)), tokenizer)
+    ids = packed.ids()
+    everything = packed.places(0, len(ids))
+    assert [(one, span.text) for one, span in everything] == [
+        (document, page.text) for document in packed.corpus.documents for page in pages
+    ]
+    document = packed.corpus.documents[1]
+    where = packed.tokens(document, pages[1], 0, len(pages[1].text))
+    found = packed.places(where.start, where.stop)
+    assert [span.text for _, span in found] == [pages[1].text]
+    assert [one for one, _ in packed.places(where.start + 2, where.start + 3)] == [document]
+    assert packed.places(0, 1) == [] and packed.places(len(ids), len(ids) + 9) == []
