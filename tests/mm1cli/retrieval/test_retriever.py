@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from engine.api import Turn
 from engine.engine import Engine
 from mm1cli.ingest.corpus import Corpus
+from mm1cli.ingest.pack import Span
 from mm1cli.prompts import prompt
 from mm1cli.retrieval.bm25 import Bm25Index
 from mm1cli.retrieval.passages import Passage, Ranked, passages, with_heading
@@ -150,3 +151,24 @@ def test_evidence_never_overlaps_and_the_best_is_always_in(spans, limit: int):
     if len(chosen) < limit:  # whatever is left out overlaps something better
         for one in ranked:
             assert one in chosen or any(one.passage.overlaps(c.passage) for c in chosen)
+
+
+def test_what_the_question_selected_is_judged_though_it_shares_no_word(engine, monkeypatch):
+    """Red: the model answers from a block that is never shown as evidence."""
+    texts = [f"the cat sat on mat {n}" for n in range(20)] + ["where the rat ate that."]
+    read = corpus(*texts)
+    monkeypatch.setattr(
+        Reranker,
+        "rank",
+        lambda _, question, found, on_progress: sorted(
+            (Ranked(one, float("rat" in one.text)) for one in found), key=lambda one: -one.score
+        ),
+    )
+    finder = Retriever(engine, read)
+    selected = [Span(read.documents[-1].blocks[0], 2, 9)]
+    plain = finder.find("cat sat?", lambda *_: None)
+    found = finder.find("cat sat?", lambda *_: None, selected=selected)
+    assert "rat ate" not in plain.passages[0].passage.text
+    assert "rat ate" in found.passages[0].passage.text
+    assert "rat ate" in found.pieces[0].passage.text
+    assert len(found.passages) == len({id(one.passage) for one in found.passages})
