@@ -13,17 +13,19 @@ from engine.api import Quotes, open_engine
 from engine.errors import RoomError
 
 NAMES = """
-    FAST BuildResult Capabilities CheckpointError ConfigError Constraint Context ContextPlan
-    Decoding Engine EngineError GgufError Grammar GrammarError IoStats Markers Numbers
-    OnProgress Piece PlacementError Quotes RoomError SavedContext StopReason StoreError
-    SuffixArray TokenScores Tokenizer TokenizerError Turn check_schema max_positions
-    num_parameters open_engine open_tokenizer quotation_spans quotations saved_attachment
-    saved_context saved_tokens suffix_array thinking_markers tool_call_markers
-    unfinished_quotation verify_context why_foreign
+    FAST MOST_TOKENS BuildResult Capabilities CheckpointError ConfigError Constraint Context
+    ContextPlan Decoding Engine EngineError GgufError Grammar GrammarError IoStats Markers Numbers
+    OnProgress Piece PlacementError Quotes RoomError SavedContext SelectedBlock Selection
+    StopReason StoreError SuffixArray TokenScores Tokenizer TokenizerError Turn check_schema
+    export_context fingerprint import_context max_positions num_parameters open_engine
+    open_tokenizer quotation_spans quotations saved_attachment saved_context saved_tokens
+    suffix_array thinking_markers tool_call_markers unfinished_quotation verify_context
+    why_foreign
 """
 FILES = """
-    Form ModelFacts USUAL apply_delta available_bytes check_score_memory check_tensors facts
-    gguf_architectures gguf_info gguf_kinds gguf_parts import_gguf plan quantize score_error verify
+    Form ModelFacts Needle Probe USUAL apply_delta available_bytes calibrate check_score_memory
+    check_tensors facts gguf_architectures gguf_info gguf_kinds gguf_parts import_gguf plan
+    quantize score_error verify
 """
 HEAVY = ("torch", "numpy", "tokenizers", "jinja2", "llguidance", "gguf", "safetensors")
 
@@ -40,7 +42,15 @@ def test_the_exported_names_are_these():
 
 
 def test_the_other_door_has_these():
-    imported = {"Mapping", "OnProgress", "Path", "Sequence", "TYPE_CHECKING", "dataclass"}
+    imported = {
+        "Callable",
+        "Mapping",
+        "OnProgress",
+        "Path",
+        "Sequence",
+        "TYPE_CHECKING",
+        "dataclass",
+    }
     public = {name for name in vars(model_files) if not name.startswith("_")}
     assert sorted(public - imported) == sorted(FILES.split())
 

@@ -242,7 +242,7 @@ def test_a_bug_is_1_in_one_line_and_in_full_when_asked(fails, mm1, llama, notes,
 @pytest.mark.parametrize(
     ("with_signal", "code", "more", "words"),
     [
-        (signal.SIGINT, 130, (), "goes on from what was saved"),
+        (signal.SIGINT, 130, (), "nothing was saved yet"),
         (signal.SIGTERM, 143, ("--no-cache",), "nothing was saved"),
     ],
     ids=str,

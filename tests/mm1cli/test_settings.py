@@ -185,7 +185,7 @@ def test_the_higher_source_wins(machine: Machine, height: int, name: str):
         ("seed", "-1", "a whole number from 0"),
         ("threads", "0", "a whole number from 1"),
         ("strict", "maybe", "true or false"),
-        ("fit", "some", "one of focus, fail, drop-largest, head"),
+        ("fit", "some", "one of focus, select, fail, drop-largest, head"),
         ("model", " ", "text that is not empty"),
     ],
 )

@@ -19,7 +19,7 @@ SELECTION = Selection(
 def large(tmp_path):
     folder = tmp_path / "large"
     folder.mkdir()
-    (folder / "tale.txt").write_text("the cat sat on the mat and the hat, " * POSITIONS)
+    (folder / "tale.txt").write_text("the cat sat on the mat and the hat, " * 1500)
     (folder / "fact.txt").write_text("The rat is at the zoo.\n")
     return folder
 

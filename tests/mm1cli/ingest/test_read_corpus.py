@@ -112,8 +112,8 @@ def test_a_file_that_became_a_pipe_does_not_hang(tree, monkeypatch):
     root = tree({"a.txt": "a"})
     real_walk = read_module.walk
 
-    def walk_then_swap(paths, selection):
-        results = real_walk(paths, selection)
+    def walk_then_swap(*arguments):
+        results = real_walk(*arguments)
         (root / "a.txt").unlink()
         os.mkfifo(root / "a.txt")
         return results
