@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import pairwise
 from statistics import median
 
@@ -29,15 +29,17 @@ _BULLET = re.compile(r"[^\w\s$€£%+−=]{1,3}|o|\(?(?:\d{1,3}|[a-zA-Z]|[ivx]{1
 
 @dataclass(slots=True)
 class _Row:
-    pieces: list[Piece] = field(default_factory=list)
+    """`middle` and `height` are the mean and the most of its pieces'."""
 
-    @property
-    def middle(self) -> float:
-        return sum(piece.middle for piece in self.pieces) / len(self.pieces)
+    pieces: list[Piece]
+    middle: float
+    height: float
 
-    @property
-    def height(self) -> float:
-        return max(piece.height for piece in self.pieces)
+    def add(self, piece: Piece) -> None:
+        count = len(self.pieces)
+        self.middle = (self.middle * count + piece.middle) / (count + 1)
+        self.height = max(self.height, piece.height)
+        self.pieces.append(piece)
 
 
 def aligned_regions(pieces: Sequence[Piece]) -> Iterator[tuple[list[Piece], list[str]]]:
@@ -98,9 +100,9 @@ def _rows(pieces: Sequence[Piece]) -> list[_Row]:
         if row is not None and row.middle - piece.middle <= _SAME_ROW_SHARE * min(
             row.height, piece.height
         ):
-            row.pieces.append(piece)
+            row.add(piece)
         else:
-            rows.append(_Row([piece]))
+            rows.append(_Row([piece], piece.middle, piece.height))
     for row in rows:
         row.pieces.sort(key=lambda piece: piece.box[0])
         row.pieces = list(_with_bullets(row.pieces))

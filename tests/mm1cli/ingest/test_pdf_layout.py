@@ -7,7 +7,9 @@ from reportlab.lib import colors
 from reportlab.pdfgen.canvas import Canvas
 from reportlab.platypus import SimpleDocTemplate, Table
 
+from mm1cli.ingest.readers import pdf_layout
 from mm1cli.ingest.readers.pdf import read_pdf
+from mm1cli.ingest.readers.pdf_gaps import has_gutter
 
 LEFT = (
     "The committee reviewed the annual",
@@ -149,3 +151,34 @@ def test_raised_and_lowered_letters_have_their_signs(in_table):
     canvas.showPage()
     canvas.save()
     assert lines(output.getvalue())[0 if not in_table else -1] in {"2 x 10^{6} kg CO_{2} at NORTH"}
+
+
+@pytest.mark.parametrize(
+    ("spans", "expected"),
+    [
+        ([(50, 90), (150, 190)], True),  # two cells
+        ([(50, 53), (65, 250)], False),  # the sign of a list's item, and its text
+        ([(50, 90), (93, 130)], False),  # two words
+        ([(50, 270), (290, 510)], True),  # prose drawn across the gutter, line by line
+    ],
+)
+def test_letters_are_looked_at_only_where_gaps_stand_above_each_other(spans, expected):
+    assert (
+        has_gutter([(left, y, right, y + 9) for y in (700, 688) for left, right in spans])
+        is expected
+    )
+
+
+def test_prose_drawn_column_by_column_needs_no_look_at_its_letters():
+    assert not has_gutter(
+        [(left, y, left + 220, y + 9) for left in (50, 290) for y in (700, 688, 676)]
+    )
+
+
+def test_a_crowded_page_keeps_pdfiums_order_and_says_so(monkeypatch):
+    """Red: 20,000 scattered texts keep a reader busy for many seconds."""
+    page = drawn(*row_by_row(REGIONS))
+    monkeypatch.setattr(pdf_layout, "_MOST_TEXTS", 5)
+    reading = read_pdf(page)
+    assert "North 14 19" in reading.blocks[0].text
+    assert reading.warnings == ("page 1: too much text to look for tables; rows may be broken",)
