@@ -6,7 +6,6 @@ that was drawn line by line across the gutter. A table is rows of cells with tab
 empty cell being nothing between two tabs.
 """
 
-import re
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING
 from mm1cli.ingest.readers.pdf_aligned import aligned_regions
 from mm1cli.ingest.readers.pdf_gaps import has_gutter
 from mm1cli.ingest.readers.pdf_ground import Box
+from mm1cli.ingest.readers.pdf_headers import is_value
 from mm1cli.ingest.readers.pdf_hidden import INVISIBLE, OFF_PAGE
 from mm1cli.ingest.readers.pdf_letters import Letter, Piece, letters_of, pieces_of
 from mm1cli.ingest.readers.pdf_raised import Run
@@ -27,7 +27,6 @@ _MOST_LETTERS = 60_000
 _MOST_TEXTS = 10_000
 _RTL_SHARE = 0.2
 _FIRST_RIGHT_TO_LEFT = "\u0590"
-_DIGITS = re.compile(r"\W*\d[\d.,%]*\W*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +101,7 @@ def _ruled(
 
 def _with_one_header(rows: list[list[str]], grid: Grid) -> list[list[str]]:
     """Names over several columns are joined to the name of each column below them."""
-    if len(rows) < 3 or any(_DIGITS.fullmatch(text) for text in (*rows[0], *rows[1])):
+    if len(rows) < 3 or any(is_value(text) for text in (*rows[0], *rows[1])):
         return rows
     columns = range(len(rows[0]))
     spans = {grid.root[0][at] for at in columns[1:] if grid.root[0][at] == grid.root[0][at - 1]}

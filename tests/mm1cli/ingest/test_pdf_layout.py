@@ -101,6 +101,26 @@ def test_a_name_over_two_columns_is_joined_to_theirs():
     ]
 
 
+@pytest.mark.parametrize(
+    ("upper", "expected"),
+    [
+        (
+            ((200, 716, "Revenue in millions"), (400, 716, "Staff at year end")),
+            "Region\tRevenue in millions 2021\tRevenue in millions 2022"
+            "\tStaff at year end 2021\tStaff at year end 2022",
+        ),
+        (((244, 716, "Rev."),), "Region\tRev. 2021\tRev. 2022\t2021\t2022"),
+        (((60, 716, "Table 1: Revenue and staff, by region"),), "Region\t2021\t2022\t2021\t2022"),
+    ],
+)
+def test_names_over_aligned_columns_go_to_each_of_them(upper, expected):
+    """Red: a name over two columns makes one column of them, and 12 and 14 are one cell."""
+    rows = [("Region", "2021", "2022", "2021", "2022"), ("North", "12", "14", "190", "200")]
+    rows += [("South", "9", "7", "90", "110"), ("West", "3", "4", "30", "30")]
+    found = lines(drawn(*upper, *row_by_row(rows, xs=(60, 200, 280, 400, 480))))
+    assert found[-4:-2] == [expected, "North\t12\t14\t190\t200"]
+
+
 def test_code_and_rotated_pages_and_lists_keep_the_order_they_had():
     """Red: a program loses its indentation to a table of comments, a list its numbers to a cell."""
     code = [("def f(x):", "# one"), ("    return x", "# two"), ("f(1)", "# three")]
