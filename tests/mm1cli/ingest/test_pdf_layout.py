@@ -134,6 +134,22 @@ def test_code_and_rotated_pages_and_lists_keep_the_order_they_had():
     assert lines(drawn(*listed)) == ["1. First things", "2. Second things", "3. Third"]
 
 
+def test_a_range_of_numbers_goes_on_in_the_next_line():
+    """Red: "in 1904-12" cannot be quoted; a column of numbers becomes one of ranges."""
+    texts = (
+        "in the years 1904-",
+        "12, see pages 98-",
+        "103. The factors are 1.5-",
+        "2.5 and 9-",
+        "4",
+    )
+    assert lines(drawn(*((60, 700 - 12 * at, text) for at, text in enumerate(texts)))) == [
+        "in the years 1904-12, see pages 98-103. The factors are 1.5-",
+        "2.5 and 9-",
+        "4",
+    ]
+
+
 def test_hidden_text_takes_no_part_in_a_table():
     """Red: white words become a cell."""
     output = BytesIO()
