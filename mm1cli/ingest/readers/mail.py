@@ -263,7 +263,7 @@ def _words(blocks: list[Block]) -> set[str]:
 
 MAIL = Reader(
     name="mail",
-    version=3,
+    version=4,
     kinds={".eml": "e-mail"},
     max_bytes=256 * MIB,
     sandboxed=True,

@@ -161,7 +161,7 @@ PDF = Reader(
 )
 PYPDF = Reader(
     name="pypdf",
-    version=2,
+    version=3,
     kinds={},
     max_bytes=256 * MIB,
     sandboxed=True,
