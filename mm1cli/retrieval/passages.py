@@ -25,6 +25,9 @@ _LIST_OR_TABLE = r"\n(?=\s*(?:[-*+|>#]|\d+[.)])\s?)"
 _PROSE_BREAK = re.compile(f"{_PARAGRAPH}|{_LIST_OR_TABLE}|{_SENTENCE}|{_FULL_WIDTH}")
 _PARAGRAPH_BREAK = re.compile(f"\\n+|{_SENTENCE}|{_FULL_WIDTH}")
 _LINE_BREAK = re.compile(r"\n+")
+# Lines of code that need the next one, and lines that need the one before, in most languages.
+_GOES_ON = re.compile(r"\A(?:@|#|//|/\*|\*(?!/))|[(\[{,\\=+&|:]\Z")
+_CONTINUES = re.compile(r"\s*(?:[)\]}.,:;?&|+=*]|(?:else|elif|except|finally|catch)\b)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +139,9 @@ def passages(corpus: Corpus, outlines: Sequence[Outline] = ()) -> list[Passage]:
 
     A passage is at most `PASSAGE_CHARS` long, unless one sentence is, and a sentence at most
     `LONGEST_SENTENCE_CHARS`. `outlines` are the definitions in each document, where they are known:
-    a passage of code rather begins with one than ends in one.
+    a passage of code rather begins with one than ends in one. Lines of code and tables keep what
+    they are indented by, and a passage of code ends behind a statement if one ends in its second
+    half.
     """
     known = outlines or [()] * len(corpus.documents)
     return [
@@ -144,7 +149,12 @@ def passages(corpus: Corpus, outlines: Sequence[Outline] = ()) -> list[Passage]:
         for document, outline in zip(corpus.documents, known, strict=True)
         for block, header in zip(document.blocks, header_rows(document), strict=True)
         if block.mark != REPEATED  # its rows have it as their header
-        for start, end in _grouped(list(_sentences(document, block)), block.text, outline)
+        for start, end in _grouped(
+            list(_sentences(document, block)),
+            block.text,
+            outline,
+            is_lines=_breaks_of(document, block) is _LINE_BREAK,
+        )
     ]
 
 
@@ -165,13 +175,14 @@ def sentences(text: str) -> list[tuple[int, int]]:
 
 
 def _spans(text: str, pattern: re.Pattern[str]) -> Iterator[tuple[int, int]]:
-    """What lies between matches of `pattern`, blanks stripped off."""
+    """What lies between matches of `pattern`, blanks stripped off, but not before a line."""
+    before = "\n" if pattern is _LINE_BREAK else None
     start = 0
     for border in [match.end() for match in pattern.finditer(text)] + [len(text)]:
-        stripped = text[start:border].strip()
-        if stripped:
-            first = start + text[start:border].index(stripped[0])
-            yield from _pieces(first, first + len(stripped))
+        stretch = text[start:border].rstrip()
+        if stretch:
+            first = start + len(stretch) - len(stretch.lstrip(before))
+            yield from _pieces(first, start + len(stretch))
         start = border
 
 
@@ -184,23 +195,39 @@ def _pieces(start: int, end: int) -> Iterator[tuple[int, int]]:
 
 
 def _grouped(
-    sentences: list[tuple[int, int]], text: str, outline: Outline
+    sentences: list[tuple[int, int]], text: str, outline: Outline, *, is_lines: bool
 ) -> Iterator[tuple[int, int]]:
     if not sentences:
         return
     borders = [at for at, _ in outline]
-    start, end = sentences[0]
-    for first, last in sentences[1:]:
+    begin = at = 0
+    while at + 1 < len(sentences):
+        start, end = sentences[begin][0], sentences[at][1]
+        at += 1
+        first, last = sentences[at]
         is_full = last - start > PASSAGE_CHARS
         at_paragraph = not outline and "\n\n" in text[end:first]
         # Before a definition, and behind it.
         at_definition = bisect_right(borders, end) < bisect_right(borders, first)
         is_half = end - start > PASSAGE_CHARS // 2
         if is_full or (is_half and (at_paragraph or at_definition)):
-            yield start, end
-            start = first
-        end = last
-    yield start, end
+            cut = _behind_statement(sentences, text, begin, at) if is_lines and is_full else at
+            yield start, sentences[cut - 1][1]
+            begin = at = cut
+    yield sentences[begin][0], sentences[-1][1]
+
+
+def _behind_statement(lines: list[tuple[int, int]], text: str, begin: int, end: int) -> int:
+    """The last line before `end` that may begin a statement, in the second half of the passage
+    from `begin` on; `end` if there is none."""
+    for cut in range(end, begin, -1):
+        (first, last), (following, _) = lines[cut - 1], lines[cut]
+        if last - lines[begin][0] <= PASSAGE_CHARS // 2:
+            break
+        line = text[first:last].strip()
+        if not _GOES_ON.search(line) and not _CONTINUES.match(text, following):
+            return cut
+    return end
 
 
 @dataclass(frozen=True, slots=True)

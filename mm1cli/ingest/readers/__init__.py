@@ -11,6 +11,7 @@ from mm1cli.ingest.readers.epub import EPUB
 from mm1cli.ingest.readers.html import HTML
 from mm1cli.ingest.readers.mail import MAIL, MBOX
 from mm1cli.ingest.readers.markdown import MARKDOWN
+from mm1cli.ingest.readers.mhtml import MHTML
 from mm1cli.ingest.readers.notebook import NOTEBOOK
 from mm1cli.ingest.readers.odf import ODF
 from mm1cli.ingest.readers.outlook import MSG, WINMAIL
@@ -44,6 +45,7 @@ READERS = {
         DELIMITED,
         NOTEBOOK,
         MAIL,
+        MHTML,
         MBOX,
         MSG,
         WINMAIL,

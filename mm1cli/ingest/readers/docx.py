@@ -52,7 +52,7 @@ def read_docx(data: bytes) -> Reading:
     lines = list(walk.body(root))
     lines += walk.left_notes()
     lines += _margins(package, name, walk, warnings)
-    lines += walk.links.lines()
+    lines += walk.links.lines([line.text for line in lines])
     blocks = lines_to_blocks(lines, "paragraph")
     warnings += _changes(walk.revisions) + hidden_warnings(blocks)
     warnings += picture_warnings(sum(part.role == "image" for part in relations.values()))
@@ -109,7 +109,7 @@ def _changes(revisions: Revisions) -> list[str]:
 
 DOCX = Reader(
     name="docx",
-    version=4,
+    version=5,
     kinds={".docx": "docx", ".docm": "docx", ".dotx": "docx", ".dotm": "docx"},
     max_bytes=256 * MIB,
     sandboxed=True,

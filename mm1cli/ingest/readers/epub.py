@@ -156,7 +156,7 @@ def _locked(package: Package) -> set[str]:
 
 EPUB = Reader(
     name="epub",
-    version=3,
+    version=4,
     kinds={".epub": "epub"},
     max_bytes=256 * MIB,
     sandboxed=True,

@@ -59,7 +59,7 @@ def html_blocks(text: str, place: Place | None = None) -> tuple[list[Block], str
     title = next(titles, "")
     walk = HtmlWalk(root)
     lines = list(walk.lines())
-    lines += walk.links.lines()
+    lines += walk.links.lines([line.text for line in lines])
     if title and place is None:
         lines.insert(0, Line(title, "title"))
     return lines_to_blocks(lines, "paragraph", place), title
@@ -148,7 +148,7 @@ def _titles(root: Element) -> list[Element]:
 
 HTML = Reader(
     name="html",
-    version=3,
+    version=4,
     kinds={".html": "html", ".htm": "html", ".xhtml": "html"},
     max_bytes=64 * MIB,
     sandboxed=True,

@@ -12,7 +12,9 @@ from mm1cli.ingest.readers.reader import MIB, ReadError
 MAX_TEXT_CHARS = 64 * MIB
 
 LINKS = "links"
-_MOST_LINKS = 40
+_FEW_LINKS = 40
+_MOST_LINKS = 1000
+_AROUND = "<>()[]{}\"'.,;:!?"
 _LONGEST_LINK = 200
 _MAX_HEADING_SIGNS = 6
 _MAX_BULLET_DEPTH = 8
@@ -116,17 +118,47 @@ class LinkList:
 
     def __init__(self) -> None:
         self._targets: dict[str, str] = {}
+        self._num_left = 0
 
     def add(self, text: str, target: str) -> None:
         text, target = (" ".join(one_paragraph(one).split()) for one in (text, target))
         is_outside = target.startswith(("http://", "https://", "mailto:"))
-        is_news = text and target.removeprefix("mailto:") not in text
-        has_room = len(target) <= _LONGEST_LINK and len(self._targets) < _MOST_LINKS
-        if is_outside and is_news and has_room:
+        is_news = text and _address(target) not in text
+        if not is_outside or not is_news or len(target) > _LONGEST_LINK:
+            return
+        if len(self._targets) < _MOST_LINKS:
             self._targets.setdefault(target, text)
+        else:
+            self._num_left += target not in self._targets
 
-    def lines(self) -> list[Line]:
-        return [Line(f"{text}: {target}", LINKS) for target, text in self._targets.items()]
+    def lines(self, told: Iterable[str]) -> list[Line]:
+        """Those that no word of the texts `told` is; beyond the first few, only as many as are
+        shorter than half of these texts."""
+        if not self._targets:
+            return []
+        said: set[str] = set()
+        room = 0
+        for text in told:
+            room += len(text) // 2
+            said.update(_address(word.strip(_AROUND)) for word in text.split() if "/" in word)
+            said.update(word.strip(_AROUND) for word in text.split() if "@" in word)
+        news = [one for one in self._targets.items() if _address(one[0]) not in said]
+        found: list[Line] = []
+        for target, text in news:
+            room -= len(text) + len(target)
+            if room < 0 and len(found) >= _FEW_LINKS:
+                break
+            found.append(Line(f"{text}: {target}", LINKS))
+        if num_left := len(news) - len(found) + self._num_left:
+            found.append(Line(f"{num_left} more links", LINKS))
+        return found
+
+
+def _address(target: str) -> str:
+    """What people write of it."""
+    for prefix in ("mailto:", "https://", "http://"):
+        target = target.removeprefix(prefix)
+    return target.rstrip("/")
 
 
 class HeadingPath:

@@ -27,7 +27,7 @@ _SIGNATURES = frozenset(
     {"application/pkcs7-signature", "application/x-pkcs7-signature", "application/pgp-signature"}
 )
 _EXTENSIONS = {"message/rfc822": ".eml", "text/html": ".html", "text/calendar": ".ics"}
-_MAX_PARTS = 1000
+MAX_PARTS = 1000
 _MAX_NEW_WORDS = 0.2
 _WORD = re.compile(r"\w{3,}")
 _FROM_LINE = re.compile(rb"(?:\A|\n\r?\n)From [^\r\n]{1,300}\r?\n(?=[!-9;-~]{1,80}:)")
@@ -37,7 +37,7 @@ def read_mail(data: bytes) -> Reading:
     """A block of headers, then one for each part of text. HTML is read where there is no plain
     text, or where it says more. Attachments are members. Raises ReadError: EMPTY, ENCRYPTED.
     """
-    message = _parse(data)
+    message = parse_message(data)
     walk = _Walk()
     headers = _headers(message)
     if headers:
@@ -65,7 +65,7 @@ def read_mbox(data: bytes) -> Reading:
     return Reading((), members=tuple(members))
 
 
-def _parse(data: bytes) -> "EmailMessage":
+def parse_message(data: bytes) -> "EmailMessage":
     from email import policy
     from email.parser import BytesParser
 
@@ -105,9 +105,9 @@ class _Walk:
 
     def part(self, message: "EmailMessage") -> None:
         self._num_parts += 1
-        if self._num_parts > _MAX_PARTS:
-            raise ReadError(Reason.TOO_LARGE, f"more than {_MAX_PARTS} parts")
-        kind = _kind(message)
+        if self._num_parts > MAX_PARTS:
+            raise ReadError(Reason.TOO_LARGE, f"more than {MAX_PARTS} parts")
+        kind = kind_of_part(message)
         name = _file_name(message)
         if kind == "multipart/encrypted" or kind in _LOCKED:
             self.is_locked = True
@@ -116,7 +116,7 @@ class _Walk:
         elif kind == "multipart/alternative":
             self._alternatives(message)
         elif message.is_multipart() and kind != "message/rfc822":
-            for inner in _parts(message):
+            for inner in inner_parts(message):
                 self.part(inner)
         elif _is_attached(message) or name or kind not in {"text/plain", "text/html"}:
             self._attach(message, kind, name)
@@ -127,14 +127,16 @@ class _Walk:
 
     def _alternatives(self, message: "EmailMessage") -> None:
         """The same text more than once, by convention; where it is not the same, all of it."""
-        parts = _parts(message)
-        plain = [part for part in parts if _kind(part) == "text/plain" and not _is_attached(part)]
+        parts = inner_parts(message)
+        plain = [
+            part for part in parts if kind_of_part(part) == "text/plain" and not _is_attached(part)
+        ]
         rest = [part for part in parts if part not in plain]
         found = [block for part in plain for block in self._text(part)]
         self._add(found)
         known = _words(found)
         for part in rest:
-            if _kind(part) != "text/html" or _is_attached(part):
+            if kind_of_part(part) != "text/html" or _is_attached(part):
                 self.part(part)
                 continue
             page = self._page(part)
@@ -148,13 +150,13 @@ class _Walk:
         self.blocks += blocks
 
     def _text(self, message: "EmailMessage") -> list[Block]:
-        text = tidy(_decoded(message)).strip("\n")
-        place = Place("part", self._num_parts, _kind(message))
+        text = tidy(text_of_part(message)).strip("\n")
+        place = Place("part", self._num_parts, kind_of_part(message))
         return [Block(text, place=place)] if text and not text.isspace() else []
 
     def _page(self, message: "EmailMessage") -> list[Block]:
-        place = Place("part", self._num_parts, _kind(message))
-        return html_blocks(_decoded(message), place)[0]
+        place = Place("part", self._num_parts, kind_of_part(message))
+        return html_blocks(text_of_part(message), place)[0]
 
     def _attach(self, message: "EmailMessage", kind: str, name: str) -> None:
         if len(self.members) == MAX_MEMBERS:
@@ -182,7 +184,7 @@ class _Walk:
         return chosen
 
 
-def _kind(message: "EmailMessage") -> str:
+def kind_of_part(message: "EmailMessage") -> str:
     try:
         return message.get_content_type()
     except MemoryError:
@@ -191,7 +193,7 @@ def _kind(message: "EmailMessage") -> str:
         return "text/plain"
 
 
-def _parts(message: "EmailMessage") -> list["EmailMessage"]:
+def inner_parts(message: "EmailMessage") -> list["EmailMessage"]:
     from email.message import EmailMessage
 
     payload = message.get_payload()
@@ -230,7 +232,7 @@ def _bytes(message: "EmailMessage") -> bytes:
 def _attached_bytes(message: "EmailMessage") -> bytes:
     if not message.is_multipart():
         return _bytes(message)
-    inner = _parts(message)
+    inner = inner_parts(message)
     try:
         return inner[0].as_bytes() if inner else b""
     except MemoryError:
@@ -239,7 +241,7 @@ def _attached_bytes(message: "EmailMessage") -> bytes:
         return b""
 
 
-def _decoded(message: "EmailMessage") -> str:
+def text_of_part(message: "EmailMessage") -> str:
     """The text in its declared character set, or in the one that fits."""
     data = _bytes(message)
     try:
@@ -249,7 +251,7 @@ def _decoded(message: "EmailMessage") -> str:
     except (LookupError, UnicodeError, ValueError, AttributeError, IndexError):
         pass
     try:
-        text, _, _ = decode_html(data) if _kind(message) == "text/html" else decode(data)
+        text, _, _ = decode_html(data) if kind_of_part(message) == "text/html" else decode(data)
     except ReadError:
         return data.decode("utf-8", "replace")
     return text
@@ -261,8 +263,8 @@ def _words(blocks: list[Block]) -> set[str]:
 
 MAIL = Reader(
     name="mail",
-    version=3,
-    kinds={".eml": "e-mail", ".mht": "e-mail", ".mhtml": "e-mail"},
+    version=4,
+    kinds={".eml": "e-mail"},
     max_bytes=256 * MIB,
     sandboxed=True,
     read=read_mail,

@@ -98,7 +98,8 @@ def _document(root: Element, styles: Element | None, package: Package | None) ->
     if local_name(kind) in {"presentation", "drawing"}:
         blocks = _slides(kind, _hidden_pages(root), walk, warnings)
     elif local_name(kind) == "text":
-        lines = [*walk.body(kind), *_margins(styles, walk), *walk.links.lines()]
+        lines = [*walk.body(kind), *_margins(styles, walk)]
+        lines += walk.links.lines([line.text for line in lines])
         blocks = lines_to_blocks(lines, "paragraph")
     else:
         raise ReadError(Reason.UNSUPPORTED, f"OpenDocument {local_name(kind)}")
@@ -188,7 +189,7 @@ def _is_locked(package: Package) -> bool:
 
 ODF = Reader(
     name="odf",
-    version=3,
+    version=4,
     kinds={
         **dict.fromkeys((".odt", ".ott", ".fodt"), "odt"),
         **dict.fromkeys((".odp", ".otp", ".fodp", ".odg", ".fodg"), "odp"),

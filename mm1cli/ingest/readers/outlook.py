@@ -118,7 +118,7 @@ def _library() -> str:
 
 MSG = Reader(
     name="msg",
-    version=1,
+    version=2,
     kinds={".msg": "e-mail"},
     max_bytes=256 * MIB,
     sandboxed=True,

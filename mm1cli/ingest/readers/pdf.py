@@ -151,7 +151,7 @@ def _named(pages: list[Page]) -> str:
 
 PDF = Reader(
     name="pdf",
-    version=4,
+    version=5,
     kinds={".pdf": "pdf"},
     max_bytes=256 * MIB,
     sandboxed=True,
@@ -161,7 +161,7 @@ PDF = Reader(
 )
 PYPDF = Reader(
     name="pypdf",
-    version=2,
+    version=3,
     kinds={},
     max_bytes=256 * MIB,
     sandboxed=True,
@@ -169,7 +169,7 @@ PYPDF = Reader(
 )
 PDF_OCR = Reader(
     name="pdf-ocr",
-    version=3,
+    version=4,
     kinds={},
     max_bytes=256 * MIB,
     sandboxed=True,

@@ -2,10 +2,11 @@
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import pairwise
 from statistics import median
 
+from mm1cli.ingest.readers.pdf_headers import one_header
 from mm1cli.ingest.readers.pdf_letters import Piece
 
 _SAME_ROW_SHARE = 0.5
@@ -29,15 +30,17 @@ _BULLET = re.compile(r"[^\w\s$€£%+−=]{1,3}|o|\(?(?:\d{1,3}|[a-zA-Z]|[ivx]{1
 
 @dataclass(slots=True)
 class _Row:
-    pieces: list[Piece] = field(default_factory=list)
+    """`middle` and `height` are the mean and the most of its pieces'."""
 
-    @property
-    def middle(self) -> float:
-        return sum(piece.middle for piece in self.pieces) / len(self.pieces)
+    pieces: list[Piece]
+    middle: float
+    height: float
 
-    @property
-    def height(self) -> float:
-        return max(piece.height for piece in self.pieces)
+    def add(self, piece: Piece) -> None:
+        count = len(self.pieces)
+        self.middle = (self.middle * count + piece.middle) / (count + 1)
+        self.height = max(self.height, piece.height)
+        self.pieces.append(piece)
 
 
 def aligned_regions(pieces: Sequence[Piece]) -> Iterator[tuple[list[Piece], list[str]]]:
@@ -50,6 +53,8 @@ def aligned_regions(pieces: Sequence[Piece]) -> Iterator[tuple[list[Piece], list
                 at += 1
                 continue
             end = _end(rows, at)
+            if at and _has_header_above(rows, at, end):
+                at -= 1
             region = rows[at:end]
             if end - at >= _MIN_ROWS and (lines := _lines(region)) is not None:
                 yield [piece for row in region for piece in row.pieces], lines
@@ -98,9 +103,9 @@ def _rows(pieces: Sequence[Piece]) -> list[_Row]:
         if row is not None and row.middle - piece.middle <= _SAME_ROW_SHARE * min(
             row.height, piece.height
         ):
-            row.pieces.append(piece)
+            row.add(piece)
         else:
-            rows.append(_Row([piece]))
+            rows.append(_Row([piece], piece.middle, piece.height))
     for row in rows:
         row.pieces.sort(key=lambda piece: piece.box[0])
         row.pieces = list(_with_bullets(row.pieces))
@@ -168,15 +173,45 @@ def _lines(rows: Sequence[_Row]) -> list[str] | None:
     pieces = [piece for row in rows for piece in row.pieces]
     if sum(piece.is_fixed_pitch for piece in pieces) * 2 > len(pieces):
         return None
-    height = median(piece.height for piece in pieces)
-    spans = _columns([(piece.box[0], piece.box[2]) for piece in pieces])
-    columns = _apart(spans, height)
+    if (header := _header(rows)) is not None:
+        columns = _columns_of(rows[1:])
+        cells = [[_in_column(row, column) for column in columns] for row in rows[2:]]
+        if not _is_prose(cells, columns):
+            return ["\t".join(header).rstrip(), *_table(rows[2:], cells)]
+    columns = _columns_of(rows)
     if not 2 <= len(columns) <= _MAX_COLUMNS:
         return None
     cells = [[_in_column(row, column) for column in columns] for row in rows]
     if _is_prose(cells, columns):
         return _by_column(cells) if _is_interleaved(cells) else None
     return _table(rows, cells) if _is_table(cells) else None
+
+
+def _columns_of(rows: Sequence[_Row]) -> list[tuple[float, float]]:
+    pieces = [piece for row in rows for piece in row.pieces]
+    spans = _columns([(piece.box[0], piece.box[2]) for piece in pieces])
+    return _apart(spans, median(piece.height for piece in pieces))
+
+
+def _header(rows: Sequence[_Row]) -> list[str] | None:
+    """The first two rows as one, if the first has names over several columns of the others."""
+    if len(rows) < _MIN_ROWS + 2 or len(rows[0].pieces) >= len(rows[1].pieces):
+        return None
+    columns = _columns_of(rows[1:])
+    if not 2 < len(columns) <= _MAX_COLUMNS:
+        return None
+    lower = [" ".join(piece.text for piece in _in_column(rows[1], one)) for one in columns]
+    return one_header(rows[0].pieces, lower, columns)
+
+
+def _has_header_above(rows: Sequence[_Row], at: int, end: int) -> bool:
+    """Whether the one piece above a table is a name over some of its columns, and no title."""
+    above = rows[at - 1]
+    leading = above.middle - rows[at].middle
+    if len(above.pieces) > 1 or leading > _MAX_LEADING * max(above.height, rows[at].height):
+        return False
+    first_right = min(piece.box[2] for row in rows[at:end] for piece in row.pieces[:1])
+    return above.pieces[0].box[0] > first_right and _header(rows[at - 1 : end]) is not None
 
 
 def _in_column(row: _Row, column: tuple[float, float]) -> list[Piece]:

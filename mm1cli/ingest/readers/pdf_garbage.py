@@ -48,12 +48,12 @@ def looks_written(text: str) -> bool:
     wide = [letter for letter in letters if unicodedata.east_asian_width(letter) == "W"]
     if len(wide) > len(letters) / 2:
         return sum(letter in _IDEOGRAPHIC_STOPS for letter in marks) >= _STOP_SHARE * len(marks)
-    plain = [unicodedata.normalize("NFD", letter.lower())[0] for letter in letters]
-    by_consonants = sum(
-        unicodedata.name(letter, "").startswith(_WITHOUT_VOWELS) for letter in plain
-    )
-    if by_consonants > len(plain) / 2:
-        return True
+    plain = "".join(letters).lower()
+    if not plain.isascii():
+        plain = "".join(unicodedata.normalize("NFD", letter)[0] for letter in plain)
+        names = (unicodedata.name(letter, "") for letter in plain)
+        if sum(name.startswith(_WITHOUT_VOWELS) for name in names) > len(plain) / 2:
+            return True
     low, high = _VOWEL_SHARE
     share = sum(letter in _VOWELS for letter in plain) / len(plain)
     return low <= share <= high and len(marks) <= _LONGEST_MEAN_WORD * len(text.split())

@@ -6,14 +6,15 @@ that was drawn line by line across the gutter. A table is rows of cells with tab
 empty cell being nothing between two tabs.
 """
 
-import re
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mm1cli.ingest.readers.pdf_aligned import aligned_regions
+from mm1cli.ingest.readers.pdf_gaps import has_gutter
 from mm1cli.ingest.readers.pdf_ground import Box
+from mm1cli.ingest.readers.pdf_headers import is_value
 from mm1cli.ingest.readers.pdf_hidden import INVISIBLE, OFF_PAGE
 from mm1cli.ingest.readers.pdf_letters import Letter, Piece, letters_of, pieces_of
 from mm1cli.ingest.readers.pdf_raised import Run
@@ -22,13 +23,10 @@ from mm1cli.ingest.readers.pdf_rules import Grid, Rule, grids
 if TYPE_CHECKING:
     from pypdfium2 import PdfTextPage
 
-_FEWEST_RULES = 5
 _MOST_LETTERS = 60_000
+_MOST_TEXTS = 10_000
 _RTL_SHARE = 0.2
-_WIDE_SHARE = 1.0
-_LEAST_HEIGHT = 4.0
-_FEWEST_ROWS = 2
-_DIGITS = re.compile(r"\W*\d[\d.,%]*\W*")
+_FIRST_RIGHT_TO_LEFT = "\u0590"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,32 +38,13 @@ class _Region:
 
 
 def may_have_layout(boxes: Sequence[Box], rules: Sequence[Rule]) -> bool:
-    """Whether a look at each letter may find something; by what text objects and lines there are.
-
-    Two rows with a wide gap inside are enough.
-    """
-    if len(rules) >= _FEWEST_RULES:
-        return True
-    num_rows = 0
-    row: list[Box] = []
-    # From the top down; what shares half of its height with a row is in it.
-    for box in sorted(boxes, key=lambda box: -(box[1] + box[3])):
-        if row and (row[0][1] + row[0][3] - box[1] - box[3]) > row[0][3] - row[0][1]:
-            num_rows += _has_wide_gap(row)
-            row = []
-        row.append(box)
-    return num_rows + _has_wide_gap(row) >= _FEWEST_ROWS
+    """Whether a look at each letter may find something; by the text objects and lines there are."""
+    return any(True for _ in grids(rules)) or has_gutter(boxes)
 
 
-def _has_wide_gap(row: list[Box]) -> bool:
-    row.sort()
-    right = row[0][2] if row else 0.0
-    height = max((box[3] - box[1] for box in row), default=0.0)
-    for box in row:
-        if box[0] - right > _WIDE_SHARE * max(height, _LEAST_HEIGHT):
-            return True
-        right = max(right, box[2])
-    return False
+def is_crowded(text_page: "PdfTextPage", boxes: Sequence[Box]) -> bool:
+    """Whether there is more on the page than a reader could see, and a look would take long."""
+    return len(boxes) > _MOST_TEXTS or text_page.count_chars() > _MOST_LETTERS
 
 
 def arranged(
@@ -84,7 +63,7 @@ def arranged(
         letters[run.last].text += "}"
         for letter in letters[run.last + 1 : run.end]:
             letter.text = ""
-    if is_plain or len(letters) > _MOST_LETTERS or _is_right_to_left(letters):
+    if is_plain or _is_right_to_left(letters):
         return _texts(letters, [])
     pieces = pieces_of(letters)
     regions = list(_ruled(letters, pieces, rules))
@@ -122,7 +101,7 @@ def _ruled(
 
 def _with_one_header(rows: list[list[str]], grid: Grid) -> list[list[str]]:
     """Names over several columns are joined to the name of each column below them."""
-    if len(rows) < 3 or any(_DIGITS.fullmatch(text) for text in (*rows[0], *rows[1])):
+    if len(rows) < 3 or any(is_value(text) for text in (*rows[0], *rows[1])):
         return rows
     columns = range(len(rows[0]))
     spans = {grid.root[0][at] for at in columns[1:] if grid.root[0][at] == grid.root[0][at - 1]}
@@ -160,6 +139,8 @@ def _all_letters(pieces: Sequence[Piece]) -> frozenset[int]:
 
 
 def _texts(letters: Sequence[Letter], regions: Sequence[_Region]) -> list[tuple[str, str]]:
+    if not regions and not any(letter.mark for letter in letters):
+        return [("", "".join([letter.text for letter in letters]))]
     texts: dict[str, list[str]] = {"": [], INVISIBLE: [], OFF_PAGE: []}
     of = {at: number for number, region in enumerate(regions) for at in region.letters}
     given: set[int] = set()
@@ -189,5 +170,7 @@ def _texts(letters: Sequence[Letter], regions: Sequence[_Region]) -> list[tuple[
 
 
 def _is_right_to_left(letters: Sequence[Letter]) -> bool:
+    if all(one.text < _FIRST_RIGHT_TO_LEFT for one in letters):
+        return False
     kinds = [unicodedata.bidirectional(one.text) for one in letters if one.text.isalpha()]
     return sum(kind in {"R", "AL"} for kind in kinds) > _RTL_SHARE * max(len(kinds), 1)

@@ -5,7 +5,8 @@ something to arrange are read this way.
 """
 
 import ctypes
-from collections.abc import Mapping, Sequence
+import struct
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,7 @@ _TURNED_GAP = 0.2
 _FEWEST_KINDS = 4  # of letters, to tell a font of one width from a word like "mm"
 _SAME_WIDTH_SHARE = 0.02
 _MANY_WORDS = 5
+_LAST_OF_ONE_UNIT = "\uffff"  # of UTF-16; pdfium counts units
 
 
 @dataclass(slots=True)
@@ -60,11 +62,10 @@ def letters_of(text_page: "PdfTextPage", marks: Mapping[int, str]) -> list[Lette
     import pypdfium2.raw as c
 
     raw = text_page.raw
-    rectangle = c.FS_RECTF()
-    unicode_of, box_of = c.FPDFText_GetUnicode, c.FPDFText_GetLooseCharBox
+    rectangle = c.FS_RECTF()  # left, top, right, bottom
+    box_of, numbers_of = c.FPDFText_GetLooseCharBox, struct.Struct("4f").unpack
     found: list[Letter] = []
-    for index in range(text_page.count_chars()):
-        text = chr(unicode_of(raw, index))
+    for index, text in enumerate(_characters(text_page)):
         if text.isspace() or (text in _MAY_BE_ADDED and c.FPDFText_IsGenerated(raw, index) == 1):
             found.append(Letter(text, None))
             continue
@@ -75,9 +76,22 @@ def letters_of(text_page: "PdfTextPage", marks: Mapping[int, str]) -> list[Lette
         box = None
         # The loose box is as high as the font, so that a comma and a quote are on one line.
         if box_of(raw, index, rectangle):
-            box = (rectangle.left, rectangle.bottom, rectangle.right, rectangle.top)
+            left, top, right, bottom = numbers_of(rectangle)
+            box = (left, bottom, right, top)
         found.append(Letter(text, box, mark))
     return found
+
+
+def _characters(text_page: "PdfTextPage") -> Iterable[str]:
+    """One for each index that pdfium knows; its text has them all unless it left some out."""
+    import pypdfium2.raw as c
+
+    count = text_page.count_chars()
+    text: str = text_page.get_text_range(errors="surrogatepass")
+    if len(text) == count and max(text, default="") <= _LAST_OF_ONE_UNIT:
+        return text
+    raw = text_page.raw
+    return (chr(c.FPDFText_GetUnicode(raw, index)) for index in range(count))
 
 
 def pieces_of(letters: Sequence[Letter]) -> list[Piece]:
@@ -91,12 +105,16 @@ def pieces_of(letters: Sequence[Letter]) -> list[Piece]:
             continue
         x0, y0, x1, y1 = box
         if at:
-            height = max(top - bottom, y1 - y0)
-            off = abs(y0 + y1 - bottom - top) / 2
             gap = x0 - right
-            if (
-                off > _SAME_LINE_SHARE * height or gap < -height or gap > _WIDE_SHARE * height
-            ) and not (index == at[-1] + 1 and _is_turned(letters[at[-1]].box, box)):
+            if y0 == bottom and y1 == top:
+                # By far the most common case: the font of the letter before, on its line.
+                height, is_off = y1 - y0, False
+            else:
+                height = max(top - bottom, y1 - y0)
+                is_off = abs(y0 + y1 - bottom - top) > 2 * _SAME_LINE_SHARE * height
+            if (is_off or gap < -height or gap > _WIDE_SHARE * height) and not (
+                index == at[-1] + 1 and _is_turned(letters[at[-1]].box, box)
+            ):
                 found.append(_piece(letters, at, (left, bottom, right, top)))
                 at = []
         if not at:

@@ -6,13 +6,14 @@ pdfium is not thread-safe; the sandbox's child reads one file at a time, in one 
 import ctypes
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import cache
 from typing import TYPE_CHECKING
 
 from mm1cli.ingest.display_names import one_line
 from mm1cli.ingest.readers.pdf_annotations import annotation_parts
 from mm1cli.ingest.readers.pdf_garbage import UNREADABLE, is_garbled
 from mm1cli.ingest.readers.pdf_hidden import Survey, survey
-from mm1cli.ingest.readers.pdf_layout import arranged, may_have_layout
+from mm1cli.ingest.readers.pdf_layout import arranged, is_crowded, may_have_layout
 from mm1cli.ingest.readers.pdf_raised import runs_of, with_signs
 from mm1cli.ingest.readers.pdf_text import Page, clean, message_of
 from mm1cli.ingest.readers.reader import MAX_MEMBER_BYTES, MAX_MEMBERS, MIB, Member
@@ -25,6 +26,7 @@ _MOST_HEADINGS = 20_000
 _XFA_FORMS = frozenset({2, 3})  # FORMTYPE_XFA_FULL, FORMTYPE_XFA_FOREGROUND
 
 
+@cache
 def library() -> str:
     import importlib.metadata
 
@@ -123,7 +125,7 @@ class PdfiumDocument:
             seen = survey(raw)
             page.has_image = seen.has_image
             page.is_scan = seen.is_scan
-            page.parts = tuple(_text_parts(raw, seen))
+            page.parts = tuple(_text_parts(raw, seen, page.remarks))
             page.is_garbled = any(mark == UNREADABLE for mark, _ in page.parts)
         except pypdfium2.PdfiumError as error:
             page.error = message_of(error)
@@ -158,12 +160,15 @@ class PdfiumDocument:
         return found
 
 
-def _text_parts(page: "PdfPage", seen: Survey) -> Iterator[tuple[str, str]]:
+def _text_parts(page: "PdfPage", seen: Survey, remarks: list[str]) -> Iterator[tuple[str, str]]:
     text_page = page.get_textpage()
     try:
         runs = list(runs_of(text_page, seen.raised)) if seen.raised else []
-        is_upright = page.get_rotation() == 0
-        if is_upright and may_have_layout(seen.text_boxes, seen.rules):
+        has_layout = page.get_rotation() == 0 and may_have_layout(seen.text_boxes, seen.rules)
+        if has_layout and is_crowded(text_page, seen.text_boxes):
+            remarks.append("too much text to look for tables; rows may be broken")
+            has_layout = False
+        if has_layout:
             found = arranged(text_page, seen.marks, seen.rules, runs)
         elif seen.is_suspicious:
             found = arranged(text_page, seen.marks, (), runs, is_plain=True)

@@ -26,6 +26,10 @@ _LETTERS = re.compile(r"[^\W\d_]+")
 # English has hardly a word that breaks after these; those it has may stand elsewhere in the file.
 _ALWAYS_BEFORE_HYPHEN = frozenset({"self", "well"})
 _SHORTEST_WORD = 4
+_CUT_RANGE = re.compile(
+    r"(?<![\w.,-])([0-9]{1,4})([-–])\n([0-9]{1,4})(?!\w|[.,-]\d|[^\n]{0,500}\t)"
+)
+_LONGEST_LINE = 500
 _HYPHENATED = re.compile(rf"([^\W_]*){HYPHEN}([^\W_]*)")
 
 
@@ -61,9 +65,12 @@ def resolve_hyphens(pages: Iterable[Page]) -> None:
 
     A hyphen stays where the document writes the word with it elsewhere, within a line, and does not
     write it without; where it follows a word that is always written with one ("self-contained");
-    and where a side is no lower-case letter: "1904-12", "Anglo-Saxon".
+    and where a side is no lower-case letter: "1904-12", "Anglo-Saxon". Ranges of numbers that go on
+    in the next line are joined, too.
     """
     pages = list(pages)
+    for page in pages:
+        page.parts = tuple((mark, _CUT_RANGE.sub(_joined_range, text)) for mark, text in page.parts)
     if not any(HYPHEN in text for page in pages for _, text in page.parts):
         return
     texts = [text.lower() for page in pages for _, text in page.parts]
@@ -82,6 +89,15 @@ def resolve_hyphens(pages: Iterable[Page]) -> None:
 
     for page in pages:
         page.parts = tuple((mark, _HYPHENATED.sub(join, text)) for mark, text in page.parts)
+
+
+def _joined_range(match: re.Match[str]) -> str:
+    """ "1904-" and "12", or "98-" and "103", but no "9-" and "4", and no cells of a table."""
+    first, sign, last = match.groups()
+    end = first[: -len(last)] + last if len(last) < len(first) else last
+    before = match.string[max(0, match.start() - _LONGEST_LINE) : match.start()]
+    is_range = int(end) > int(first) and "\t" not in before.rpartition("\n")[2]
+    return f"{first}{sign}{last}" if is_range else match[0]
 
 
 def page_ranges(indices: list[int]) -> str:

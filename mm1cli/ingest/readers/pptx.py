@@ -67,7 +67,8 @@ def read_pptx(data: bytes) -> Reading:
         blocks += found
         if not found:
             blank.append(index)
-    blocks += lines_to_blocks([*deck.backgrounds(), *deck.links.lines()], "paragraph")
+    links = deck.links.lines([block.text for block in blocks])
+    blocks += lines_to_blocks([*deck.backgrounds(), *links], "paragraph")
     if blank:
         warnings.append(f"without text: slide {ranges(blank)}")
     if not blocks and len(warnings) > bool(blank):
@@ -292,7 +293,7 @@ def _frames(shape: Element) -> Iterator[Element | None]:
 
 PPTX = Reader(
     name="pptx",
-    version=3,
+    version=4,
     kinds={".pptx": "pptx", ".pptm": "pptx", ".ppsx": "pptx", ".potx": "pptx"},
     max_bytes=256 * MIB,
     sandboxed=True,

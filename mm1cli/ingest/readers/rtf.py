@@ -9,6 +9,7 @@ from mm1cli.ingest.readers.lines import (
     HeadingPath,
     Line,
     as_heading,
+    bullet,
     hidden_warnings,
     lines_to_blocks,
 )
@@ -31,6 +32,8 @@ _MARKED = {
     b"footnote": "footnote",
     b"annotation": "comment",
     b"shptxt": "text box",
+    # What programs that know no lists show before an item: its sign or number.
+    **dict.fromkeys((b"listtext", b"pntext"), "list sign"),
 }
 _CHARACTERS = {
     b"tab": "\t",
@@ -88,6 +91,7 @@ class _Sink:
     """Where text gathers: a paragraph, the cells before it, what hangs on it."""
 
     mark: str = ""
+    sign: str = ""  # of the item of a list that the paragraph is
     pieces: list[str] = field(default_factory=list)
     hidden: list[str] = field(default_factory=list)
     cells: list[str] = field(default_factory=list)
@@ -109,6 +113,7 @@ class _State:
     style: int = -1
     outline: int = _NO_LEVEL
     is_cell: bool = False
+    list_level: int = 0
     sign: str = ""  # "^" for raised letters, "_" for lowered ones, "~" for struck ones
 
 
@@ -183,7 +188,13 @@ class _Walk:
         self._leave(left.sink, self._state.sink)
 
     def _leave(self, sink: _Sink, outer: _Sink) -> None:
-        if sink is not outer:
+        if sink.mark == "list sign" and sink is not outer:
+            text = "".join(sink.pieces).strip()
+            outer.sign = text if any(map(str.isalnum, text)) and text != "o" else "-"
+            if self._state.is_cell:
+                outer.pieces.append(f"{outer.sign} ")
+                outer.sign = ""
+        elif sink is not outer:
             self._end_paragraph(sink)
             if sink.lines and sink.mark in _HUNG:
                 self._num_notes[sink.mark] = self._num_notes.get(sink.mark, 0) + 1
@@ -271,8 +282,11 @@ class _Walk:
             state.sign = ""
         elif word == b"pard":
             state.style, state.outline, state.is_cell = -1, _NO_LEVEL, False
+            state.list_level = 0
         elif word == b"intbl":
             state.is_cell = True
+        elif word == b"ilvl":
+            state.list_level = number or 0
         elif word == b"s":
             state.style = number or 0
         elif word == b"outlinelevel" and number is not None:
@@ -337,11 +351,17 @@ class _Walk:
         elif sink is self._body and text.strip():
             level = min(self._state.outline, self._levels.get(self._state.style, _NO_LEVEL))
             if level < _NO_LEVEL:
-                self._path.enter(level, text.strip())
-                text = as_heading(text.strip(), level)
+                number = f"{sink.sign} " if sink.sign not in {"", "-"} else ""
+                self._path.enter(level, number + text.strip())
+                text = as_heading(number + text.strip(), level)
+                sink.sign = ""
         headings = self._path.now if sink is self._body else ()
         if text.strip():
-            sink.lines.append(Line(text if "\t" in text else text.strip(), sink.mark, headings))
+            text = text if "\t" in text else text.strip()
+            if sink.sign:
+                text = bullet(self._state.list_level, sink.sign) + text.strip()
+            sink.lines.append(Line(text, sink.mark, headings))
+        sink.sign = ""
         if hidden := "".join(sink.hidden).strip():
             sink.lines.append(Line(hidden, "hidden", headings))
         sink.hidden.clear()
@@ -351,7 +371,7 @@ class _Walk:
 
 RTF = Reader(
     name="rtf",
-    version=2,
+    version=3,
     kinds={".rtf": "rtf"},
     max_bytes=256 * MIB,
     sandboxed=True,

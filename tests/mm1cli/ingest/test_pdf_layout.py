@@ -7,7 +7,9 @@ from reportlab.lib import colors
 from reportlab.pdfgen.canvas import Canvas
 from reportlab.platypus import SimpleDocTemplate, Table
 
+from mm1cli.ingest.readers import pdf_layout
 from mm1cli.ingest.readers.pdf import read_pdf
+from mm1cli.ingest.readers.pdf_gaps import has_gutter
 
 LEFT = (
     "The committee reviewed the annual",
@@ -99,6 +101,26 @@ def test_a_name_over_two_columns_is_joined_to_theirs():
     ]
 
 
+@pytest.mark.parametrize(
+    ("upper", "expected"),
+    [
+        (
+            ((200, 716, "Revenue in millions"), (400, 716, "Staff at year end")),
+            "Region\tRevenue in millions 2021\tRevenue in millions 2022"
+            "\tStaff at year end 2021\tStaff at year end 2022",
+        ),
+        (((244, 716, "Rev."),), "Region\tRev. 2021\tRev. 2022\t2021\t2022"),
+        (((60, 716, "Table 1: Revenue and staff, by region"),), "Region\t2021\t2022\t2021\t2022"),
+    ],
+)
+def test_names_over_aligned_columns_go_to_each_of_them(upper, expected):
+    """Red: a name over two columns makes one column of them, and 12 and 14 are one cell."""
+    rows = [("Region", "2021", "2022", "2021", "2022"), ("North", "12", "14", "190", "200")]
+    rows += [("South", "9", "7", "90", "110"), ("West", "3", "4", "30", "30")]
+    found = lines(drawn(*upper, *row_by_row(rows, xs=(60, 200, 280, 400, 480))))
+    assert found[-4:-2] == [expected, "North\t12\t14\t190\t200"]
+
+
 def test_code_and_rotated_pages_and_lists_keep_the_order_they_had():
     """Red: a program loses its indentation to a table of comments, a list its numbers to a cell."""
     code = [("def f(x):", "# one"), ("    return x", "# two"), ("f(1)", "# three")]
@@ -110,6 +132,22 @@ def test_code_and_rotated_pages_and_lists_keep_the_order_they_had():
         [("1.", "First things"), ("2.", "Second things"), ("3.", "Third")], (60, 90)
     )
     assert lines(drawn(*listed)) == ["1. First things", "2. Second things", "3. Third"]
+
+
+def test_a_range_of_numbers_goes_on_in_the_next_line():
+    """Red: "in 1904-12" cannot be quoted; a column of numbers becomes one of ranges."""
+    texts = (
+        "in the years 1904-",
+        "12, see pages 98-",
+        "103. The factors are 1.5-",
+        "2.5 and 9-",
+        "4",
+    )
+    assert lines(drawn(*((60, 700 - 12 * at, text) for at, text in enumerate(texts)))) == [
+        "in the years 1904-12, see pages 98-103. The factors are 1.5-",
+        "2.5 and 9-",
+        "4",
+    ]
 
 
 def test_hidden_text_takes_no_part_in_a_table():
@@ -149,3 +187,34 @@ def test_raised_and_lowered_letters_have_their_signs(in_table):
     canvas.showPage()
     canvas.save()
     assert lines(output.getvalue())[0 if not in_table else -1] in {"2 x 10^{6} kg CO_{2} at NORTH"}
+
+
+@pytest.mark.parametrize(
+    ("spans", "expected"),
+    [
+        ([(50, 90), (150, 190)], True),  # two cells
+        ([(50, 53), (65, 250)], False),  # the sign of a list's item, and its text
+        ([(50, 90), (93, 130)], False),  # two words
+        ([(50, 270), (290, 510)], True),  # prose drawn across the gutter, line by line
+    ],
+)
+def test_letters_are_looked_at_only_where_gaps_stand_above_each_other(spans, expected):
+    assert (
+        has_gutter([(left, y, right, y + 9) for y in (700, 688) for left, right in spans])
+        is expected
+    )
+
+
+def test_prose_drawn_column_by_column_needs_no_look_at_its_letters():
+    assert not has_gutter(
+        [(left, y, left + 220, y + 9) for left in (50, 290) for y in (700, 688, 676)]
+    )
+
+
+def test_a_crowded_page_keeps_pdfiums_order_and_says_so(monkeypatch):
+    """Red: 20,000 scattered texts keep a reader busy for many seconds."""
+    page = drawn(*row_by_row(REGIONS))
+    monkeypatch.setattr(pdf_layout, "_MOST_TEXTS", 5)
+    reading = read_pdf(page)
+    assert "North 14 19" in reading.blocks[0].text
+    assert reading.warnings == ("page 1: too much text to look for tables; rows may be broken",)

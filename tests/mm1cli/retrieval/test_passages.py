@@ -90,7 +90,16 @@ def test_prose_is_cut_at_sentences_and_code_at_lines():
     ]
     code = "def f(x):\n    return x. Y\n"
     (passage,) = passages(Corpus((document(code, "a.py", "python"),)))
-    assert [span.text for span in passage.spans(1)] == ["def f(x):", "return x. Y"]
+    assert [span.text for span in passage.spans(1)] == ["def f(x):", "    return x. Y"]
+
+
+def test_a_passage_of_code_ends_behind_a_statement():
+    """Red: a call is cut between its arguments, and the next passage begins with a bracket."""
+    call = "    send(\n        who,\n        what,\n    )\n"
+    cut = passages(Corpus((document("def f():\n" + call * 40, "a.py", "python"),)))
+    assert len(cut) > 2
+    assert all(passage.text.endswith("\n    )") for passage in cut)
+    assert all(passage.text.startswith("    send(\n") for passage in cut[1:])
 
 
 def test_only_passages_of_one_block_overlap():

@@ -211,3 +211,15 @@ def test_raised_letters_formulas_and_deletions():
     reading = read_html(page.encode())
     assert texts(reading) == ["2×10^{6} kg CO_{2}, ~~struck~~ new \\frac{1}{2}"]
     assert "1 deletions left out" in reading.warnings
+
+
+def test_links_are_listed_where_the_text_does_not_say_them_and_do_not_drown_it():
+    """Red: of a list of sources only the first forty can be cited, or a menu is all there is."""
+    shown = '<p>See https://example.org/shown/. <a href="https://example.org/shown">this</a></p>'
+    links = "".join(f'<a href="https://example.org/{at}">n{at}</a> ' for at in range(60))
+    assert read_html(shown.encode()).blocks[-1].mark == ""
+    (_, few) = read_html(links.encode()).blocks
+    assert few.text.count("https://") == 40
+    assert few.text.endswith("\n20 more links")
+    (_, every) = read_html(f"<p>{'word ' * 1000}</p>{links}".encode()).blocks
+    assert every.text.count("https://") == 60

@@ -7,6 +7,7 @@ from office import refusal, shown, texts
 
 from mm1cli.ingest.corpus import Reason
 from mm1cli.ingest.readers.mail import read_mail, read_mbox
+from mm1cli.ingest.readers.mhtml import read_mhtml
 
 
 def message(body="hello\n", **headers):
@@ -170,3 +171,20 @@ def test_no_message_breaks_the_reader(data):
         assert "\0" not in block.text and "\r" not in block.text
     for member in reading.members:
         member.name.encode()
+
+
+def test_a_saved_web_page_is_read_as_a_page():
+    """Red: a page is shown as an e-mail, and each of its pictures as a file left out."""
+    saved = EmailMessage()
+    saved["From"] = "<Saved by Blink>"
+    saved["Snapshot-Content-Location"] = "https://example.org/costs"
+    saved.set_content("<title>Costs</title><h1>2024</h1><p>Größe</p>", "html")
+    saved.add_related(b"GIF89a", "image", "gif", filename="a.gif")
+    saved.attach(message("<p>framed</p>"))
+    saved.get_payload()[-1].set_content("<p>framed</p>", "html")
+    reading = read_mhtml(saved.as_bytes())
+    assert [block.text for block in reading.blocks] == [
+        *("Address: https://example.org/costs", "Costs", "# 2024\nGröße", "framed")
+    ]
+    assert (reading.members, reading.warnings) == ((), ("1 pictures are not read",))
+    assert texts(read_mhtml(message().as_bytes()))[-1] == "hello"

@@ -191,3 +191,15 @@ def test_raised_lowered_and_struck_letters_have_their_signs():
     """Red: two million is read as 2×106, a price that was struck out as the price."""
     body = r"10{\super 6} CO{\sub 2\super }, {\strike 950} 900, x{\super a\'e9}"
     assert lines(body) == ["10^{6} CO_{2}, ~~950~~ 900, x^{aé}"]
+
+
+def test_items_of_lists_have_their_sign_and_level():
+    """Red: what is below an item cannot be told from what comes after it."""
+    data = (
+        rb"{\rtf1 {\listtext\tab\'b7\tab}\ls1\ilvl0 one\par"
+        rb"{\listtext a)\tab}\ls1\ilvl1 below\par \pard after\par"
+        rb"\pard\outlinelevel0{\pntext\pard 2.\tab}{\*\pn\pnlvlbody{\pntxta .}}Costs\par}"
+    )
+    (block, heading) = read_rtf(data).blocks
+    assert block.text.split("\n") == ["- one", "  a) below", "after"]
+    assert (heading.text, heading.headings) == ("# 2. Costs", ("2. Costs",))
