@@ -185,7 +185,7 @@ def test_the_higher_source_wins(machine: Machine, height: int, name: str):
         ("seed", "-1", "a whole number from 0"),
         ("threads", "0", "a whole number from 1"),
         ("strict", "maybe", "true or false"),
-        ("fit", "some", "one of focus, fail, drop-largest, head"),
+        ("fit", "some", "one of focus, select, fail, drop-largest, head"),
         ("model", " ", "text that is not empty"),
     ],
 )
@@ -343,7 +343,7 @@ def test_every_setting_that_reaches_out_needs_trust():
     """Red: a new setting is a repository's to set because nobody thought of it."""
     assert set(NAMES) > settings.HARMLESS
     for name in ("model", "models_dir", "device", "cache_dir", "max_cache", "allow_secrets", "ocr",
-                 "quiet", "always_answer"):  # fmt: skip
+                 "quiet", "always_answer", "answer_only", "offline", "no_log"):  # fmt: skip
         assert name not in settings.HARMLESS
 
 
