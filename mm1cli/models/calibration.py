@@ -16,7 +16,7 @@ from mm1cli.models import library
 
 _LARGEST_FILE = 1 << 16
 
-# Figures: docs/quality.md, "The question selects".
+# Figures: docs/selection.md.
 _SHIPPED: Final = {
     "15774900bd74e70b003b2de0c121f8dbfce3aebbc107e2a43503b6f811c6e560": Selection(
         scan_layer=18,
