@@ -639,7 +639,9 @@ def run() -> None:
             sys.stderr.write(f"{message}\n")
         elif message:
             sink = make_sink("json" if "--json" in sys.argv else "text", False)
-            sink.error(f"{message.rstrip('.')}; see mm1 --help", ExitCode.USAGE)
+            told = getattr(error, "ctx", None)  # of the command that was being read
+            name = "mm1" if told is None else told.command_path
+            sink.error(f"{message.rstrip('.')}; see {name} --help", ExitCode.USAGE)
             sink.close()
         sys.exit(ExitCode.USAGE)
 

@@ -10,9 +10,8 @@ from mm1cli.commands.checks import (
 )
 from mm1cli.commands.opened import retrieval_note
 from mm1cli.commands.opening import begin, cached_context, open_engine, selected_note
-from mm1cli.commands.questions import parse
+from mm1cli.commands.questions import parse, without_question
 from mm1cli.commands.reading import Sources, read
-from mm1cli.errors import UsageError
 from mm1cli.ingest.manifest import ReadingPlan
 from mm1cli.settings import Settings
 from mm1cli.sink import Sink
@@ -30,10 +29,7 @@ def run(
 ) -> None:
     asked = parse(asks, template_name, settings)
     if not asked.questions:
-        raise UsageError(
-            'no question: mm1 analyze PATHS "What is it about?", or --ask for each of several; '
-            "--dry-run shows what would be read"
-        )
+        raise without_question(sources.paths)
     settings = begin("analyze", settings, sink)
     reading = read(
         sources,

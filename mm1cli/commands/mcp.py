@@ -5,6 +5,7 @@ from typing import Any
 
 from mm1cli.answering.answer import Answerer
 from mm1cli.answering.question import Question, check
+from mm1cli.commands.listening import listener, serve
 from mm1cli.commands.opened import opened
 from mm1cli.commands.opening import begin
 from mm1cli.commands.reading import Sources, outcomes, read
@@ -24,17 +25,22 @@ def run(sources: Sources, settings: Settings, sink: Sink, *, port: int | None) -
         from mm1cli.mcp.server import make_server
     except ModuleNotFoundError:
         raise UsageError(_MISSING) from None
+    taken = None if port is None else listener("127.0.0.1", port)
     found = list(outcomes(sources, settings, sink))
     corpus = Corpus(
         tuple(one for one in found if isinstance(one, Document)),
         tuple(one for one in found if isinstance(one, Omission)),
     )
     server = make_server(CorpusTools(corpus), asker(sources, settings, sink))
-    if port is None:
+    count = len(corpus.documents)
+    if count == 0:
+        sink.note(f"no documents to serve; {len(corpus.omissions):,} files were left out")
+    if taken is None:
         server.run("stdio")
         return
-    sink.note(f"serving {len(corpus.documents):,} documents at http://127.0.0.1:{port}/mcp")
-    server.run("streamable-http", host="127.0.0.1", port=port)
+    things = "1 document" if count == 1 else f"{count:,} documents"
+    sink.note(f"serving {things} at http://127.0.0.1:{port}/mcp; Ctrl-C ends")
+    serve(server.streamable_http_app(), taken, sink)
 
 
 def asker(sources: Sources, settings: Settings, sink: Sink) -> Callable[[str], dict[str, Any]]:

@@ -8,6 +8,7 @@ from mm1cli.answering import json_schema
 from mm1cli.answering.json_schema import Schema
 from mm1cli.answering.question import Question, check
 from mm1cli.errors import UsageError
+from mm1cli.ingest.display_names import shown_path
 from mm1cli.ingest.remote import is_remote
 from mm1cli.settings import Settings, replace_unset
 from mm1cli.tables import templates
@@ -18,13 +19,31 @@ def with_question(words: Sequence[str], asks: Sequence[str]) -> tuple[list[str],
     """Paths and questions, where a question may stand behind the paths.
 
     The last of several words is one if it is no path and reads like one, so that a path with a
-    slip in it is still missed as a path.
+    slip in it is still missed as a path. Raises UsageError for two questions.
     """
-    *paths, last = words if len(words) > 1 else [*words, ""]
-    is_like_one = any(char.isspace() for char in last) or last.endswith(("?", "？"))
-    if not is_like_one or is_remote(last) or Path(last).exists():
+    *paths, last = words or [""]
+    if not _is_question(last):
         return list(words), list(asks)
+    if paths and _is_question(paths[-1]):
+        raise UsageError("several questions: write --ask before each of them")
     return paths, [*asks, last]
+
+
+def _is_question(word: str) -> bool:
+    is_like_one = any(char.isspace() for char in word) or word.endswith(("?", "？"))
+    return bool(word.strip()) and is_like_one and not is_remote(word) and not Path(word).exists()
+
+
+def without_question(paths: Sequence[str]) -> UsageError:
+    """What to say where nothing was asked: perhaps the last path was to be a question."""
+    if len(paths) > 1 and not Path(last := paths[-1]).exists() and not is_remote(last):
+        return UsageError(
+            f"{shown_path(last)}: no such file; if it is the question, --ask {shown_path(last)}"
+        )
+    return UsageError(
+        'no question: mm1 analyze PATHS "What is it about?", or --ask for each of several; '
+        "--dry-run shows what would be read"
+    )
 
 
 @dataclass(frozen=True, slots=True)

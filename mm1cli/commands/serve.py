@@ -6,7 +6,7 @@ from functools import cache
 from pathlib import Path
 
 from engine.api import max_positions
-from mm1cli import interrupts
+from mm1cli.commands.listening import listener, serve
 from mm1cli.commands.opening import begin, ensure_model
 from mm1cli.errors import InputError, UsageError
 from mm1cli.settings import Settings
@@ -31,13 +31,14 @@ def run(
     if host not in _LOCAL and not key:
         raise UsageError(f"--host {host} is seen by others: --key-file FILE says who may ask")
     try:
-        import uvicorn
+        import uvicorn  # noqa: F401 - what `serve` needs, told before a model is opened
 
         from mm1cli.serving.app import Api, Guard
     except ModuleNotFoundError:
         raise UsageError("mm1 serve needs a server: pip install 'mm1[serve]'") from None
     from mm1cli.serving.engines import Engines
 
+    taken = listener(host, port)
     settings = begin("serve", settings, sink)
     model = ensure_model(settings, sink)
     engines = Engines(settings.model, settings, sink, folders)
@@ -45,11 +46,7 @@ def run(
     app = Api(engines, settings, Guard(key), limit).app()
     names = ", ".join([engines.name, *engines.saved])
     sink.note(f"serving {names} at http://{host}:{port}/v1; Ctrl-C ends")
-    try:
-        uvicorn.run(app, host=host, port=port, log_level="warning", access_log=False)
-    except KeyboardInterrupt:  # how a server ends
-        interrupts.begin_again()
-        sink.note("stopped")
+    serve(app, taken, sink)
 
 
 def read_key(file: Path) -> str:

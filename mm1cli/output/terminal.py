@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from mm1cli.ingest.manifest import Manifest
+from mm1cli.output.flow import Flow
 from mm1cli.output.github_escape import guarded
 from mm1cli.output.links import Links
 from mm1cli.output.progress import Progress
@@ -89,6 +90,7 @@ class Terminal(Sink):
         self._progress = Progress(stderr, clock, progress_after_s)
         self._shares_screen = stdout.is_terminal and stderr.is_terminal
         self._model = self._command = ""
+        self._flow, self._thought = Flow(stdout), Flow(stderr, Style.DIM)
         self._line_is_open = False
         self._needs_gap = False  # something stands on the screen right above the answer to come
         self._citations: list[Citation] = []  # of the answer that is not finished
@@ -128,7 +130,7 @@ class Terminal(Sink):
                 self._question(event)
             case ThinkingEvent() if event.text:
                 self._progress.stop()
-                self._stderr.write(event.text, Style.DIM)
+                self._thought.write(event.text)
                 self._thinking_is_open = not event.text.endswith("\n")
                 self._needs_gap = True
             case ToolEvent() if not self._quiet:
@@ -184,10 +186,14 @@ class Terminal(Sink):
         if not self._is_json and not self._text.strip():
             self._is_json = text.lstrip().startswith(("{", "[", '"'))
         self._text += text
-        self._stdout.write(for_json(text, self._stdout) if self._is_json else text)
+        if self._is_json:
+            self._stdout.write(for_json(text, self._stdout))
+        else:
+            self._flow.write(text)
         self._line_is_open = not text.endswith("\n")
 
     def _end_thinking(self) -> None:
+        self._thought.end()
         if self._thinking_is_open:
             self._thinking_is_open = False
             self._stderr.write("\n")
@@ -233,6 +239,7 @@ class Terminal(Sink):
         self._end_thinking()
         with self._progress.hidden():
             if self._line_is_open and self._shares_screen:
+                self._flow.end()
                 self._stderr.write("\n")
                 self._line_is_open = False
             if self._has_answered:
@@ -247,6 +254,7 @@ class Terminal(Sink):
         self._needs_gap = False
 
     def _end_line(self) -> None:
+        self._flow.end()
         if self._line_is_open:
             self._line_is_open = False
             self._stdout.write("\n")

@@ -100,13 +100,29 @@ t mm1 ask pa
         (["papers", "Who pays?"], ["papers"], ["Who pays?"]),
         (["papers", "more", "誰が？"], ["papers", "more"], ["誰が？"]),
         (["papers", "no-such.pdf"], ["papers", "no-such.pdf"], []),
-        (["who pays?"], ["who pays?"], []),
+        (["who pays?"], [], ["who pays?"]),
         (["papers", "https://a.b/?q=who pays?"], ["papers", "https://a.b/?q=who pays?"], []),
     ],
 )
 def test_the_last_word_is_a_question_if_it_reads_like_one(words, paths, asks):
     """Red: a misspelt path is asked as a question."""
     assert with_question(words, ()) == (paths, asks)
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["papers", "Who pays?", "How much?"], "several questions: write --ask"),
+        (["who pays?"], "no paths; name files or folders"),
+        (["papers", "rent"], "rent: no such file; if it is the question, --ask rent"),
+        (["papers", "--modle", "x"], "see mm1 analyze --help"),
+    ],
+)
+def test_a_question_in_the_wrong_place_is_told_where_to_stand(words, told, mm1):
+    """Red: a second question is a file that is missing, a short one is none at all."""
+    Path("papers").mkdir()
+    ran = mm1("analyze", *words)
+    assert ran.code == 2 and told in ran.err
 
 
 def test_a_question_may_stand_behind_the_paths(mm1, llama, notes):

@@ -40,6 +40,22 @@ def test_a_context_is_chatted_with_and_the_model_alone(mm1, llama, notes):
     assert "reused 0 of" not in ran.err.split("wrote")[-2], "the second turn reads on"
 
 
+def test_another_model_goes_on_and_what_is_forgotten_is_not_read(mm1, checkpoints, notes, tmp_path):
+    """Red: /model ends the session or keeps the old model, or /forget forgets nothing."""
+    llama, other = checkpoints["llama"], checkpoints["minimax"]
+    lines = f"/forget\n{ASK}\nAnd the cat?\n/forget\nAnd the cat?\n/model\n/model no-such\n"
+    lines += f"And the hat?\n/model {other}\n{ASK}\n/save {tmp_path}/a.json\n"
+    ran = mm1("chat", notes, "--model", llama, *QUICK, stdin=lines.encode())
+    assert ran.code == 0, ran.err
+    assert "/model needs a name" in ran.err and "no model 'no-such'" in ran.err
+    assert ran.out.count("the next question stands alone") == 2
+    answers = json.loads((tmp_path / "a.json").read_text())["answers"]
+    sizes = [one["usage"]["context_tokens"] for one in answers]
+    assert sizes[1] > sizes[2], "the third question stands alone, and its context is smaller"
+    models = [one["model_fingerprint"] for one in answers]
+    assert models[3] == models[0] != models[4], "a model that is not there changes nothing"
+
+
 def test_ctrl_c_stops_the_answer_and_not_the_session(llama, notes):
     """Red: Ctrl-C loses what was said, or nothing stops a long answer."""
     arguments = ("chat", "--model", llama, "--threads", 1, "--max-tokens", 15_000)

@@ -1,14 +1,17 @@
 """`mm1 mcp` held against the SDK's own client: in this process, over stdio, and as an app."""
 
 import json
+import socket
 import sys
+import threading
 from pathlib import Path
 
 import anyio
 import pytest
+import uvicorn
 from commandline import MAIN, write_files
 
-from mm1cli.commands.mcp import asker
+from mm1cli.commands.mcp import asker, run
 from mm1cli.commands.reading import Sources
 from mm1cli.commands.tool_flags import tool_options
 from mm1cli.errors import InputError, UsageError
@@ -116,6 +119,36 @@ def test_over_stdio_nothing_else_is_printed(no_settings):
             return await client.call_tool("find_quote", {"quote": "The rent is 815 crowns"})
 
     assert told(anyio.run(run))["status"] == "exact"
+
+
+def test_over_http_the_tools_are_the_same_and_the_port_is_ones_own(no_settings, monkeypatch):
+    """Red: HTTP is announced and answers nothing, or a port that is taken ends in a traceback."""
+    write_files(Path("papers"), FILES)
+    with socket.create_server(("127.0.0.1", 0)) as held:
+        port = held.getsockname()[1]
+        for bad, said in ((port, "in use"), (99_999, "from 1 to 65,535")):
+            with pytest.raises(UsageError, match=said):
+                run(Sources(["papers"]), Settings(), make_sink("text", True), port=bad)
+    found = []
+
+    async def asked():
+        async with mcp.Client(f"http://127.0.0.1:{port}/mcp") as client:
+            return await client.call_tool("find_quote", {"quote": "The rent is 815 crowns"})
+
+    def client(app, taken, sink):
+        config = uvicorn.Config(app, log_level="error")
+        server = uvicorn.Server(config)
+        thread = threading.Thread(target=server.run, args=([taken],))
+        thread.start()
+        try:
+            found.append(told(anyio.run(asked)))
+        finally:
+            server.should_exit = True
+            thread.join()
+
+    monkeypatch.setattr("mm1cli.commands.mcp.serve", client)
+    run(Sources(["papers"]), Settings(), make_sink("text", True), port=port)
+    assert found[0]["status"] == "exact"
 
 
 def test_a_question_is_answered_with_sources(llama, no_settings):

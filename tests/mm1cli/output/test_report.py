@@ -384,5 +384,5 @@ def test_a_contradicted_claim_names_what_says_otherwise():
     answer = replace(sample_run.ANSWER, claims=(Claim(first.start, first.end, (1,), (2,)), *others))
     shown = page(answer)
     assert "more than was planned.contradicted2" in shown.text
-    assert "1 statement of 3 that a passage below says otherwise" in shown.text
+    assert "1 of 3 statements: a passage below says otherwise" in shown.text
     assert len(shown.of_class("contradicted")) > 1
