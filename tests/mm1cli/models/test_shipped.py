@@ -4,10 +4,11 @@ import json
 
 import pytest
 
+from engine.api import fingerprint
 from engine.config import Mixer
 from engine.families import family_named, family_of
 from engine.weight_delta import read
-from mm1cli.models import delta, library
+from mm1cli.models import ability, calibration, delta, library
 from mm1cli.models.fetch import sha256_of
 
 MODELS = {model.name: model for model in delta.in_package()}
@@ -51,3 +52,10 @@ def test_its_card_says_where_it_is_from_and_what_it_reaches(name):
     wanted = ["Apache-2.0", MODELS[name].parent_sha256, "CC BY-SA", "## Recipe", "## Compute"]
     assert [text for text in wanted if text not in card] == []
     assert "not measured" not in card.split("## Results")[1]
+
+
+def test_what_was_measured_of_mini_is_known_of_it_as_it_is_fetched_now(mini_dir):
+    """Red: a fresh fetch has other bytes, and the model is taken for one nobody measured."""
+    found = ability.measured(fingerprint(mini_dir))
+    assert found is not None and found.name == "mini"
+    assert calibration.of(mini_dir) is not None
