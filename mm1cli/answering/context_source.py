@@ -103,6 +103,7 @@ class CachedContext:
         if built.reused_layers:
             self.sink.note(resumed_note(built))
         if built.is_saved:
+            note_saved()
             cache.touch(folder)
             cache.shrink(keep=folder)
         return PrefixContext(built.context, built.reused_tokens)
