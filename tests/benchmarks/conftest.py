@@ -108,6 +108,9 @@ class Spoken:
     def end_of_documents(self):
         pass
 
+    def select(self, token_ids):
+        return []
+
     @property
     def text(self):
         return self.engine.tokenizer.decode(self.token_ids)
@@ -136,13 +139,14 @@ class StubEngine:
     def __init__(self, tokenizer, reply, likelihood=lambda text, asked: -1.0):
         self.tokenizer, self.reply, self.likelihood = tokenizer, reply, likelihood
         self.config = SimpleNamespace(max_positions=4096)
-        self.max_positions, self.token_flops = 4096, 10**6
+        self.max_positions = self.max_tokens = 4096
+        self.token_flops = 10**6
         self.capabilities = CAPABILITIES
         self.fingerprint = f"stub {id(self)}"
         self.num_read = 0
         self.io_stats = None
 
-    def new_context(self):
+    def new_context(self, *, is_saved_kind=False):
         return Spoken(self)
 
     def map_requests(self, works, num_tokens):
