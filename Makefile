@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PYTEST := $(BIN)/python -m pytest -n 2 --dist worksteal
 
-.PHONY: help demo test test-rest test-all test-avx2 check bench train-smoke clean
+.PHONY: help demo test test-rest test-properties test-all test-avx2 check bench train-smoke clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -23,8 +23,11 @@ demo: $(STAMP)  ## answer a question about the documents in examples/papers
 test: $(STAMP) check  ## lint, types, import rules and the product's tests, ten examples a property
 	$(PYTEST) -m "not slow and not rest"
 
-test-rest: $(STAMP)  ## what `make test` leaves out: training, benchmarks, all examples of properties
-	$(PYTEST) --hypothesis-profile=full -m "not slow and (rest or hypothesis)"
+test-rest: $(STAMP)  ## what `make test` leaves out: training, benchmarks, README's examples
+	$(PYTEST) -m "not slow and rest"
+
+test-properties: $(STAMP)  ## all examples of each property; minutes
+	$(PYTEST) --hypothesis-profile=full -m "not slow and hypothesis"
 
 test-all: test test-rest  ## both; what CI runs
 

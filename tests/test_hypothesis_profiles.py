@@ -1,4 +1,5 @@
-"""Red here means `make test` takes minutes for examples, or CI runs fewer than a test asks for."""
+"""Red here means `make test` takes minutes for examples, or other profiles run fewer than a test
+asks for."""
 
 import pytest
 from hypothesis import HealthCheck, given, settings

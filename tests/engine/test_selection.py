@@ -92,13 +92,11 @@ class Definition:
             hidden = self.layer(index, hidden, [])
         q, k, _ = self.projected(SELECTION.scan_layer, hidden)
         total = torch.zeros(-(-(END - SELECTION.window_tokens) // 4), dtype=torch.float64)
-        keys = range(SELECTION.sink_tokens, END - SELECTION.window_tokens)
+        keys = torch.arange(SELECTION.sink_tokens, END - SELECTION.window_tokens)
         for row in range(END, END + len(QUESTION)):
-            for head in (2, 3):  # of KV head 1
-                turned = self.turned(q[row, head], SELECTION.distance)
-                scores = torch.stack([turned @ k[j, 1] for j in keys]) * self.scale
-                for j, share in zip(keys, scores.softmax(0), strict=True):
-                    total[j // 4] += share / (2 * len(QUESTION))
+            heads = self.turned(q[row, 2:], [SELECTION.distance])[0]  # those of KV head 1
+            shares = (heads @ k[keys, 1].T * self.scale).softmax(-1)
+            total.index_add_(0, keys // 4, shares.mean(0) / len(QUESTION))
         return total
 
     def layer(self, index, hidden, blocks):
@@ -107,14 +105,12 @@ class Definition:
         rows = []
         for row in range(len(hidden)):
             seen = self.seen(index, row, blocks)
-            heads = []
-            for head in range(4):
-                scores = torch.stack(
-                    [self.turned(q[row, head], d) @ k[j, head // 2] for j, d in seen]
-                )
-                values = torch.stack([v[j, head // 2] for j, _ in seen])
-                heads.append((scores * self.scale).softmax(0) @ values)
-            rows.append(torch.cat(heads))
+            keys = torch.tensor([key for key, _ in seen])
+            turned = self.turned(q[row], [distance for _, distance in seen])  # [n, H, D]
+            own = k[keys].repeat_interleave(2, dim=1)
+            shares = ((turned * own).sum(-1) * self.scale).softmax(0)  # [n, H]
+            values = v[keys].repeat_interleave(2, dim=1)
+            rows.append((shares[..., None] * values).sum(0).flatten())
         mixed = torch.stack(rows).float() @ layer.mixer.out.T
         hidden = hidden + mixed
         return hidden + layer.mlp(layer.mlp_norm(hidden))
@@ -131,16 +127,18 @@ class Definition:
         if is_far_question:
             found |= {j: chosen.distance for start, end in blocks for j in range(start, end)}
         found |= {j: row - j for j in range(max(first_near, 0), row + 1)}
-        return found.items()
+        return list(found.items())
 
     def projected(self, index, hidden):
         layer = self.model.layers[index]
         qkv = (layer.mixer_norm(hidden) @ layer.mixer.qkv.T).double().view(len(hidden), 8, 8)
         return qkv[:, :4], qkv[:, 4:6], qkv[:, 6:]
 
-    def turned(self, q, distance):
-        angle = distance * torch.tensor(self.config.rotary_frequencies, dtype=torch.float64)
-        return naive.rotate(q[None, None], angle.cos()[None, None], angle.sin()[None, None])[0, 0]
+    def turned(self, q, distances):
+        """q [H, D] as seen from each of `distances`: [n, H, D]."""
+        frequencies = torch.tensor(self.config.rotary_frequencies, dtype=torch.float64)
+        angles = torch.tensor(distances)[:, None, None] * frequencies
+        return naive.rotate(q.expand(len(distances), *q.shape), angles.cos(), angles.sin())
 
     @property
     def scale(self):
