@@ -18,7 +18,7 @@ from mm1cli.retrieval.question_parts import question_parts, search_words
 from mm1cli.retrieval.rerank import Reranker
 
 NUM_CANDIDATES = 12  # passages that are ordered, if a question shares no word with as many
-NUM_JUDGED = 4  # of these by the model, too; more do not change the order (benchmarks/LOG.md)
+NUM_JUDGED = 6  # of these by the model, too; of four the right one was not always one
 BM25_WEIGHT = 0.2  # nats for a point of bm25, in the order of passages; see benchmarks/LOG.md
 NUM_PASSAGES = 3  # of these, passages whose sentences it judges as well
 NUM_PIECES = 5  # of evidence that are told apart
