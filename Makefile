@@ -36,7 +36,8 @@ test-avx2: $(STAMP)  ## kernels and engine as torch runs them on a processor wit
 	$(PYTEST) -m "not slow and not rest and not server" \
 	--ignore-glob="tests/kernels/test_*jit.py" --ignore-glob="tests/kernels/test_ggml*" \
 	--ignore-glob="tests/kernels/test_*triton*" --ignore=tests/kernels/test_compilation.py \
-	tests/kernels tests/engine tests/parity
+	tests/kernels tests/parity tests/engine/layers tests/engine/test_context.py \
+	tests/engine/test_model.py tests/engine/test_options.py tests/engine/test_selection.py
 
 check: $(STAMP)
 	$(BIN)/ruff check .
