@@ -20,7 +20,8 @@ from engine.errors import EngineError
 from engine.layers.kv_cache import KVCache
 from engine.layers.softmax import SoftmaxAttention
 from engine.model import Layer, Model
-from engine.protocols import Needle, Probe, SelectedBlock
+from engine.protocols import Probe
+from engine.retrieval_head import block_at
 from engine.selection import Selection, selecting
 
 _DISTANCES = (400, 1000, 3000, 8000, 16_000)
@@ -168,7 +169,8 @@ def _log_p(
         states = [state.fork() for state in context.states]
         twin = Context.restored(reader, context.chunk_tokens, states, list(context.token_ids), None)
         if selection is not None:
-            retrieval_head.see(twin, [_block_of(needle, selection)], far)
+            number = needle.start // selection.block_tokens
+            retrieval_head.see(twin, [block_at(number, selection, len(context))], far)
         ids = [*needle.question_ids, *needle.answer_ids]
         rows = [reader.logits(hidden) for _, hidden in twin.chunks(ids)]
         logits = torch.cat(rows)[-needle.num_scored - 1 : -1]
@@ -176,10 +178,3 @@ def _log_p(
         log_p = torch.log_softmax(logits, dim=-1).gather(1, wanted[:, None])
         total, count = total + float(log_p.sum()), count + needle.num_scored
     return total / count
-
-
-def _block_of(needle: Needle, selection: Selection) -> SelectedBlock:
-    first = needle.start // selection.block_tokens * selection.block_tokens
-    margin = selection.margin_tokens
-    start = max(first - margin, selection.sink_tokens)
-    return SelectedBlock(start, first + selection.block_tokens + margin, 1.0)

@@ -60,7 +60,9 @@ def supports(context: Context) -> bool:
 
 def can_step(context: Context) -> bool:
     """Whether every layer's state has a form of fixed shape."""
-    return all(type(state) in (LightningState, KVCache) for state in context.states)
+    selects = context.model.config.selection is not None
+    kinds = (LightningState, KVCache)
+    return not selects and all(type(state) in kinds for state in context.states)
 
 
 @dataclass(frozen=True, slots=True)

@@ -157,6 +157,7 @@ class Engine:
             has_attention=True,
             can_save=True,
             prefers_batches=self.is_streamed,
+            selects=self._read_config.selection is not None,
         )
 
     @property

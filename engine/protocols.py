@@ -142,7 +142,7 @@ class Context(Protocol):
 
     def select(self, token_ids: Sequence[int]) -> Sequence[SelectedBlock]:
         """Here the documents end, and `token_ids`, a question to come next, selects what is seen of
-        them: these blocks, best first. None where everything is seen."""
+        them: these blocks, best first; none where everything is seen."""
 
     def score(self, token_ids: Sequence[int]) -> Numbers:
         """log p of each of `token_ids`, were they to come next; changes nothing. Needs
@@ -309,6 +309,9 @@ class Capabilities:
     has_attention: bool  # Context.attention; else it is None
     can_save: bool  # build_context and open_context
     prefers_batches: bool  # works cost less in `run_shared` than one after another
+    selects: bool = (
+        False  # of contexts that are saved or read whole a question sees what it selects
+    )
 
 
 class Engine(Protocol):

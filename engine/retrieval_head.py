@@ -36,7 +36,7 @@ def select(context: "Context", token_ids: Sequence[int]) -> list[SelectedBlock]:
     mass = block_mass(context, token_ids, selection, end)
     best = mass.topk(min(selection.num_blocks, len(mass)))
     blocks = [
-        _with_margin(int(index), float(value), selection, end)
+        block_at(int(index), selection, end, float(value))
         for value, index in zip(best.values, best.indices, strict=True)
         if value > 0
     ]
@@ -58,7 +58,8 @@ def see(context: "Context", blocks: Sequence[SelectedBlock], layers: Sequence[in
         ]
 
 
-def _with_margin(index: int, mass: float, selection: Selection, end: int) -> SelectedBlock:
+def block_at(index: int, selection: Selection, end: int, mass: float = 1.0) -> SelectedBlock:
+    """Block number `index` of `end` tokens of documents, with its margins."""
     first = index * selection.block_tokens
     last = first + selection.block_tokens + selection.margin_tokens
     lowest, highest = selection.sink_tokens, end - selection.window_tokens

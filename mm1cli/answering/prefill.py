@@ -77,7 +77,8 @@ class Prefiller:
         self._documents: PrefixContext | None = None
         self.keeps_last = False  # for a question that follows
         self._last: Context | None = None  # up to where the last answer began
-        self._asked: tuple[str, Context] | None = None  # a question, and what it selected from
+        self._asked: tuple[str, Context] | None = None  # a question, and where it has selected
+        self._seconds = 0.0  # spent for the next question already
         self._was_there = 0  # tokens of it that the next question need not have read
 
     @property
@@ -113,14 +114,15 @@ class Prefiller:
 
     def selected(self, question: str) -> list[Span]:
         """What the question sees of documents that are longer than the model was trained for."""
-        if self._engine.max_tokens <= self._engine.max_positions:
-            return []
-        if (documents := self.documents()) is None:
+        began = time.perf_counter()
+        if not self._engine.capabilities.selects or (documents := self.documents()) is None:
             return []
         context = documents.context.fork()
+        # By the question alone: what is read again beside it would be looked for, too.
         prompt = question_prompt(self._engine.tokenizer, self._packed, question)
         blocks = context.select(prompt.rest.token_ids)
         self._asked = (question, context)
+        self._seconds = time.perf_counter() - began
         head = len(prompt.head.token_ids)
         return [
             span
@@ -139,15 +141,15 @@ class Prefiller:
             read = self._retrieved(question, evidence, history)
         else:
             read = self._whole(documents.context, question, evidence, history)
-        return replace(read, seconds=time.perf_counter() - began)
+        spent, self._seconds = self._seconds, 0.0
+        return replace(read, seconds=spent + time.perf_counter() - began)
 
     def _whole(
         self, documents: Context, question: str, evidence: Evidence, history: Sequence[Exchange]
     ) -> Prefilled:
         """Everything: the corpus is forked for each question; where one follows another, what that
         one read."""
-        tokenizer, packed = self._engine.tokenizer, self._packed
-        again = self._focus.repeated_evidence(evidence, packed.fence, are_passages_read=False)
+        again = self._focus.repeated_evidence(evidence, self._packed.fence, are_passages_read=False)
         room = self.limit - len(documents) - self.answer_tokens
         while True:
             prompt = question_prompt(self._engine.tokenizer, self._packed, question, again, history)
@@ -158,14 +160,7 @@ class Prefiller:
             self._sink.note(f"the context has room to read {len(again)} passages again, not more")
         base = self._said_before(documents, prompt.rest.token_ids)
         reused, self._was_there = self._was_there, len(documents)
-        context = base.fork()
-        # By the question alone: what is read again would be looked for, too.
-        if base is documents and self._asked is not None and self._asked[0] == question:
-            context = self._asked[1]
-        else:
-            alone = question_prompt(tokenizer, packed, question)
-            context.select(alone.rest.token_ids)
-        self._asked = None
+        context = self._where_asked(base, documents, question)
         context.extend(prompt.rest.token_ids[len(base) - len(documents) :])
         if self.keeps_last:
             self._last = context
@@ -174,6 +169,18 @@ class Prefiller:
         asked = asked_parts(question, again)
         reused = max(reused, len(base) if base is not documents else 0)
         return Prefilled(context, reused, parts, prompt.map, asked=asked)
+
+    def _where_asked(self, base: Context, documents: Context, question: str) -> Context:
+        """A fork of `base` in which the documents end, and `question` has selected."""
+        asked, self._asked = self._asked, None
+        if asked is not None and asked[0] == question and base is documents:
+            return asked[1]
+        context = base.fork()
+        context.end_of_documents()
+        if self._engine.capabilities.selects:
+            prompt = question_prompt(self._engine.tokenizer, self._packed, question)
+            context.select(prompt.rest.token_ids)
+        return context
 
     def _said_before(self, documents: Context, rest: Sequence[int]) -> Context:
         """What the last question read, if `rest` begins with it behind the documents."""

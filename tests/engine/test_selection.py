@@ -9,7 +9,7 @@ import torch
 from measure import relative_rms
 from tiny import llama_config, load_model, write_checkpoint
 
-from engine import api, retrieval_head
+from engine import api, cuda_graph, retrieval_head
 from engine.config import ModelConfig
 from engine.context import Context
 from engine.engine import Engine
@@ -306,3 +306,27 @@ def test_a_layer_without_keys_cannot_be_far(plain):
     forgetful = selecting(plain.config, SELECTION)  # layer 0 keeps a window
     with pytest.raises(ConfigError, match="layer 0 keeps a window only"):
         selecting(forgetful, Selection(0, 0, 9, (0, 1, 2, 3), sink_tokens=2))
+
+
+def test_streamed_layers_select_alike(folder):
+    """Red: a model that does not fit the memory selects or answers otherwise."""
+    answers = []
+    for pool_bytes in (None, 200_000):
+        engine = Engine(folder, chunk_tokens=CHUNK, selection=SELECTION, pool_bytes=pool_bytes)
+        assert engine.is_streamed == (pool_bytes is not None) and engine.capabilities.selects
+        context = engine.new_context(is_saved_kind=True)
+        context.extend(DOCUMENT)
+        blocks = context.select(QUESTION)
+        context.extend(QUESTION)
+        answers.append((blocks, context.logits))
+    (blocks, logits), (found, got) = answers
+    assert [(b.start, b.end) for b in found] == [(b.start, b.end) for b in blocks]
+    assert relative_rms(got, logits) < 1e-5
+
+
+def test_recorded_steps_are_not_for_models_that_select(folder):
+    """Red: a GPU records steps that see everything where a question selected."""
+    every = replace(SELECTION, far_layers=(0, 1, 2, 3))
+    plain, engine = Engine(folder), Engine(folder, selection=every)
+    assert cuda_graph.can_step(plain.new_context())
+    assert not cuda_graph.can_step(engine.new_context(is_saved_kind=True))
