@@ -123,12 +123,11 @@ def analyze(
         else:
             from mm1cli.commands import analyze as full
             from mm1cli.commands.tool_flags import tool_options
-            from mm1cli.tools.toolbox import NO_TOOLS
 
             with tool_options(
                 tool, is_asked=tool_approve, most_calls=max_tool_calls, mcp_file=mcp_file
             ) as tools:
-                full.run(sources, asks, settings, sink, template, tools or NO_TOOLS)
+                full.run(sources, asks, settings, sink, template, tools)
 
 
 @app.command()
@@ -304,6 +303,7 @@ def ask(
     tool_approve: o.ToolApprove = False,
     max_tool_calls: o.MaxToolCalls = None,
     mcp_file: o.McpFile = None,
+    offline: o.Offline = None,
     no_log: o.NoLog = None,
     quiet: o.Quiet = None,
 ) -> None:
@@ -317,13 +317,12 @@ def ask(
     ):
         from mm1cli.commands import ask as asking
         from mm1cli.commands.tool_flags import tool_options
-        from mm1cli.tools.toolbox import NO_TOOLS
 
         with tool_options(
             tool, is_asked=tool_approve, most_calls=max_tool_calls, mcp_file=mcp_file
         ) as tools:
             texts = [*(questions or ()), *(more or ())]
-            asking.run(context, texts, settings, sink, tools or NO_TOOLS)
+            asking.run(context, texts, settings, sink, tools)
 
 
 @app.command()

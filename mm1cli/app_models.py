@@ -130,6 +130,7 @@ def rm(names: o.ModelNames) -> None:
 @models_app.command()
 def calibrate(
     name: o.ModelName,
+    offline: o.Offline = None,
     threads: o.Threads = None,
     chunk_tokens: o.ChunkTokens = None,
     models_dir: o.ModelsDir = None,

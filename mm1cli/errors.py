@@ -40,6 +40,7 @@ EXIT_CODES = {  # as people read them
     ExitCode.LEFT_OUT: "answered, but input was not read (--strict)",
     ExitCode.CITATION: "the answer says what no document says (--strict-citations)",
     ExitCode.MODEL: "the model is missing or unusable",
+    ExitCode.OUTPUT: "standard output is closed, or has no room",
     ExitCode.INTERRUPTED: "interrupted",
     ExitCode.TERMINATED: "terminated",
 }

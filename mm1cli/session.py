@@ -91,16 +91,16 @@ def command_scope(
             with interrupts.telling():
                 sink.error(_stopped(how, failure, saved), code)
         elif isinstance(failure, Exception):
-            code = _exit_code(failure)
+            code = exit_code(failure)
             if code in {ExitCode.BROKEN_PIPE, ExitCode.OUTPUT} or (
                 code is ExitCode.INTERNAL
                 and DEBUG in os.environ
                 and not isinstance(failure, Mm1Error)
             ):
                 raise failure
-            sink.error(_message(failure, code), code)
+            sink.error(message(failure, code), code)
             if json_errors and not getattr(failure, "is_on_stdout", False):
-                write_error(_message(failure, code), code)
+                write_error(message(failure, code), code)
         for file in files:
             if file.has_answers:
                 code = _write(file, sink, code)
@@ -115,7 +115,7 @@ def command_scope(
         streams.drop_stdout()
         code = ExitCode.OUTPUT
         with suppress(OSError):
-            sys.stderr.write(f"error: {_message(error, code)}\n")
+            sys.stderr.write(f"error: {message(error, code)}\n")
     if code is not ExitCode.OK:
         sys.exit(code)
 
@@ -161,8 +161,8 @@ def _write(file: "OutputFile", sink: Sink, code: ExitCode) -> ExitCode:
     try:
         file.write()
     except Exception as error:  # the answers are not lost with it
-        failed = _exit_code(error)
-        sink.error(_message(error, failed), failed)
+        failed = exit_code(error)
+        sink.error(message(error, failed), failed)
         return code or failed
     sink.note(f"written: {file.path}")
     return code
@@ -180,7 +180,7 @@ def _format(as_json: bool, name: str | None, formats: Sequence[Format]) -> Forma
     raise UsageError(f"--format is {', '.join(names)} or {last}, not {name!r}")
 
 
-def _exit_code(error: Exception) -> ExitCode:
+def exit_code(error: Exception) -> ExitCode:
     if isinstance(error, Mm1Error):
         return error.exit_code
     if isinstance(error, BrokenPipeError):
@@ -197,7 +197,7 @@ def _exit_code(error: Exception) -> ExitCode:
     return ExitCode.INTERNAL
 
 
-def _message(error: Exception, code: ExitCode) -> str:
+def message(error: Exception, code: ExitCode) -> str:
     if code is ExitCode.INTERNAL and not isinstance(error, Mm1Error):
         text = " ".join(f"{type(error).__name__}: {error}".split())
         return f"internal error ({text}); set {DEBUG}=1 to see where, and report it"

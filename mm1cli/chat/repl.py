@@ -10,6 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TextIO
 
+from engine.api import EngineError
 from mm1cli import interrupts
 from mm1cli.about import version
 from mm1cli.chat.answers import Partner
@@ -18,6 +19,7 @@ from mm1cli.output.citation_context import Sources, around
 from mm1cli.output.file import OutputFile
 from mm1cli.output.text import Channel, Style, safe, safe_line, wrap
 from mm1cli.result import Answer
+from mm1cli.session import exit_code, message
 from mm1cli.sink import CloseEvent, Event, ProgressEvent, Sink, ThinkingEvent, TokenEvent
 
 PROMPT = "> "
@@ -80,8 +82,9 @@ class Repl:
                 return
             try:
                 self._do(text)
-            except (Mm1Error, UsageError) as error:
-                self._sink.error(str(error), error.exit_code)
+            except (Mm1Error, EngineError) as error:
+                code = exit_code(error)
+                self._sink.error(message(error, code), code)
             except KeyboardInterrupt:
                 interrupts.begin_again()
                 self._sink.note("stopped; what was said before stays")

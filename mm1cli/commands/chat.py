@@ -17,7 +17,7 @@ from mm1cli.models.describe import describe
 from mm1cli.output.text import Channel
 from mm1cli.settings import Settings, replace_unset
 from mm1cli.sink import Sink
-from mm1cli.tools.toolbox import NAMES, NO_TOOLS, ToolOptions
+from mm1cli.tools.toolbox import NAMES, ToolOptions
 
 _SAMPLING = {  # from the cards of models
     "minimax": {"temperature": 1.0, "top_p": 0.95},
@@ -25,9 +25,9 @@ _SAMPLING = {  # from the cards of models
 }
 
 
-def run(sources: Sources | None, settings: Settings, sink: Sink, tools: ToolOptions | None) -> None:
+def run(sources: Sources | None, settings: Settings, sink: Sink, tools: ToolOptions) -> None:
     """`sources` None: no documents. One path that is a saved context is opened as one. `tools`
-    None: all of them, for a model that knows how to call one."""
+    Named none: all of them, for a model that knows how to call one."""
     recorder = Recorder(sink)
 
     def reopened(name: str) -> Partner:
@@ -39,7 +39,7 @@ def run(sources: Sources | None, settings: Settings, sink: Sink, tools: ToolOpti
 
 
 def _partner(
-    sources: Sources | None, settings: Settings, sink: Sink, tools: ToolOptions | None
+    sources: Sources | None, settings: Settings, sink: Sink, tools: ToolOptions
 ) -> Partner:
     if sources is None:
         settings = begin("chat", settings, sink)
@@ -50,9 +50,9 @@ def _partner(
         opened = open_saved("chat", folder, settings, sink)
     else:
         opened = open_paths("chat", sources, settings, sink)
-    if tools is None:
+    if tools.names is None:
         knows = tool_call_markers(opened.engine.tokenizer) is not None
-        tools = ToolOptions(NAMES) if knows else NO_TOOLS
+        tools = replace(tools, names=NAMES if knows else ())
     return Documents(opened.answerer(sink, tools=tools), opened.packed.corpus)
 
 

@@ -14,6 +14,7 @@ from typing import TextIO
 from engine import model_files
 from mm1cli.about import version
 from mm1cli.commands.opening import cache_root
+from mm1cli.ingest import confine
 from mm1cli.models import default, library
 from mm1cli.output.text import Channel, Style, safe_line, wrap
 from mm1cli.settings import DEFAULT, NAMES, Settings, user_file
@@ -142,14 +143,8 @@ def _memory(settings: Settings) -> Finding:
 
 
 def _sandbox() -> Finding:
-    told = "files are read in child processes"
-    if find_spec("resource") is not None:
-        return Finding("sandbox", f"{told} with limits on time, memory, CPU and written files")
-    return Finding(
-        "sandbox",
-        f"{told} with a limit on time",
-        "this system has no limits of memory and CPU for a process; read files you trust",
-    )
+    found = ["files are read in child processes", *confine.in_force()]
+    return Finding("sandbox", "; ".join(found), "; ".join(confine.missing()))
 
 
 def _models(settings: Settings) -> Iterator[Finding]:

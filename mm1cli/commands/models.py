@@ -77,6 +77,8 @@ def _header_facts(told: Description) -> dict[str, object]:
 
 
 def pull(name: str, pattern: str | None, settings: Settings, stdout: TextIO, sink: Sink) -> None:
+    if settings.offline:
+        raise UsageError(f"{settings.origin('offline')} allows no fetching, and pull fetches")
     entry, on_progress = catalogue.named(name), bytes_progress(sink)
     if entry is not None and entry.repository and name not in packaged.PACKAGED:
         name = entry.repository

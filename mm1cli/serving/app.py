@@ -144,8 +144,6 @@ class Api:
 
     async def _completions(self, request: Request) -> Response:
         fields = await _body(request)
-        if not isinstance(fields, dict):
-            raise RequestError("the body: an object is needed")
         sampling = requests.sampling(fields, self._settings)
         (prompt,) = requests.prompts(fields)
         echo = fields.get("echo") is True
@@ -183,17 +181,20 @@ class Api:
         return JSONResponse({"content": await _result(request, self._worker, job)})
 
 
-async def _body(request: Request) -> Any:  # noqa: ANN401
-    """The JSON of a request. Raises RequestError for more than `MOST_BODY_BYTES`."""
+async def _body(request: Request) -> dict[str, Any]:
+    """The JSON object of a request. Raises RequestError for more than `MOST_BODY_BYTES`."""
     content = bytearray()
     async for piece in request.stream():
         content += piece
         if len(content) > MOST_BODY_BYTES:
             raise RequestError(f"the body has more than {MOST_BODY_BYTES >> 20} MiB", 413)
     try:
-        return json.loads(content)
+        fields = json.loads(content)
     except (ValueError, RecursionError):
         raise RequestError("the body is no JSON") from None
+    if not isinstance(fields, dict):
+        raise RequestError("the body: an object is needed")
+    return fields
 
 
 async def _result(request: Request, worker: Worker, job: Callable[[Tell], None]) -> Any:  # noqa: ANN401

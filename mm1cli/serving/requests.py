@@ -119,9 +119,9 @@ def _is_id(value: object) -> bool:
     return type(value) is int and value >= 0
 
 
-def _list(value: object) -> list[Any]:
+def _list(value: object, what: str = "prompt") -> list[Any]:
     if not isinstance(value, list):
-        raise RequestError("prompt: texts or lists of token ids are needed")
+        raise RequestError(f"{what}: a list is needed")
     return value
 
 
@@ -173,7 +173,7 @@ def _tools(fields: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
     if fields.get("tool_choice") == "none":
         return ()
     found = []
-    for tool in fields.get("tools") or ():
+    for tool in _list(fields.get("tools") or [], "tools"):
         function = _object(_object(tool, "tools").get("function"), "tools.function")
         if not isinstance(function.get("name"), str):
             raise RequestError("tools.function.name: a text is needed")
@@ -185,9 +185,9 @@ def _tools(fields: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
 def _message(value: object) -> Message:
     fields = _object(value, "messages")
     role = fields.get("role")
-    if role not in _ROLES:
+    if not isinstance(role, str) or role not in _ROLES:
         raise RequestError(f"messages.role: one of {', '.join(sorted(_ROLES))}")
-    calls = fields.get("tool_calls") or ()
+    calls = _list(fields.get("tool_calls") or [], "tool_calls")
     functions = tuple(
         _object(_object(one, "tool_calls").get("function"), "function") for one in calls
     )

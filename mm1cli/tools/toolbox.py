@@ -53,9 +53,10 @@ class ToolUse:
 
 @dataclass(frozen=True, slots=True)
 class ToolOptions:
-    """Which tools a run may use, from its flags alone: no file enables one."""
+    """Which tools a run may use, from its flags alone: no file enables one. `names` is None where
+    nothing was said of them."""
 
-    names: tuple[str, ...] = ()
+    names: tuple[str, ...] | None = None
     most_calls: int = 8
     approve: Callable[[Call], bool] = lambda _: True
     outside: tuple[Tool, ...] = ()

@@ -15,7 +15,11 @@ from commandline import ASK, MAIN, write_files
 
 from mm1cli import about, app, completion
 from mm1cli.commands.questions import with_question
+from mm1cli.errors import EXIT_CODES, ExitCode
 from mm1cli.examples import EXAMPLES
+from mm1cli.ingest import confine
+
+REPOSITORY = Path(__file__).parents[2]
 
 
 def commands(group=None, prefix=()) -> list[tuple[str, ...]]:
@@ -164,6 +168,30 @@ def test_doctor_says_what_runs_here(mm1):
     topics = {one["topic"] for one in mm1("doctor", "--json").json["findings"]}
     assert {"mm1", "processor", "torch", "GPU", "memory", "sandbox", "models"} <= topics
     assert "disk" in mm1("doctor").out
+
+
+def test_doctor_says_what_readers_are_not_kept_from(mm1, monkeypatch):
+    """Red: an open kernel is told to be in order."""
+    monkeypatch.setattr(confine, "_landlock_abi", lambda: 0)
+    found = {one["topic"]: one for one in mm1("doctor", "--json").json["findings"]}
+    assert "limits of memory" in found["sandbox"]["value"]
+    if sys.platform.startswith("linux"):
+        assert "landlock" in found["sandbox"]["advice"]
+
+
+def test_each_way_a_run_ends_is_told_and_documented():
+    """Red: an exit code that the man page or the docs do not have."""
+    assert set(EXIT_CODES) == set(ExitCode) - {ExitCode.BROKEN_PIPE}
+    page = (REPOSITORY / "docs/output.md").read_text()
+    for code, words in EXIT_CODES.items():
+        if code < ExitCode.INTERRUPTED:
+            assert f"| {int(code)} | {words.split(' (--')[0]}" in page.replace("`", ""), code
+
+
+def test_offline_nothing_is_pulled(mm1, monkeypatch):
+    monkeypatch.setenv("MM1_OFFLINE", "1")
+    ran = mm1("models", "pull", "mini")
+    assert ran.code == 2 and "MM1_OFFLINE allows no fetching" in ran.err
 
 
 def test_hidden_and_ignored_files_are_read_when_asked_for(mm1, llama, notes):

@@ -56,6 +56,21 @@ def test_another_model_goes_on_and_what_is_forgotten_is_not_read(mm1, checkpoint
     assert models[3] == models[0] != models[4], "a model that is not there changes nothing"
 
 
+def test_a_model_that_cannot_open_the_context_does_not_end_the_session(mm1, checkpoints, notes):
+    """Red: an error of the engine loses the conversation."""
+    assert mm1("context", "build", notes, "-o", "n", "--model", checkpoints["llama"]).code == 0
+    lines = f"/model {checkpoints['minimax']}\n{ASK}\n"
+    ran = mm1("chat", "n", *QUICK, stdin=lines.encode())
+    assert ran.code == 0 and "made by another model" in ran.err, ran.err
+    assert "[1] notes/" in ran.out, "the question behind it is answered"
+
+
+def test_calls_are_to_be_approved_on_a_terminal_in_chat_too(mm1, llama, notes):
+    """Red: tools that are on by themselves are not asked about."""
+    ran = mm1("chat", notes, "--model", llama, *QUICK, "--tool-approve", stdin=b"hello\n")
+    assert ran.code == 2 and "--tool-approve asks on the terminal" in ran.err
+
+
 def test_ctrl_c_stops_the_answer_and_not_the_session(llama, notes):
     """Red: Ctrl-C loses what was said, or nothing stops a long answer."""
     arguments = ("chat", "--model", llama, "--threads", 1, "--max-tokens", 15_000)

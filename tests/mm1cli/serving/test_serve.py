@@ -183,7 +183,16 @@ def test_who_goes_away_is_not_answered_on(server, client):
 
 
 @pytest.mark.parametrize(
-    "fields", [{"messages": []}, {"temperature": "hot"}, {"n": 2}, {"stop": [1]}]
+    "fields",
+    [
+        {"messages": []},
+        {"messages": [{"role": [], "content": ""}]},
+        {"messages": [{"role": "user", "content": "", "tool_calls": 1}]},
+        {"temperature": "hot"},
+        {"n": 2},
+        {"stop": [1]},
+        {"tools": 5},
+    ],
 )
 def test_a_request_that_makes_no_sense_is_400(client, fields):
     with pytest.raises(openai.BadRequestError):
