@@ -8,14 +8,14 @@ from torch import Tensor
 
 import kernels
 from engine.errors import EngineError
-from engine.layers.kv_cache import KVCache, between
+from engine.layers.kv_cache import KVCache
 from engine.layers.rotary import unrotated
 from engine.layers.softmax import SoftmaxAttention
 from engine.model import Layer
 from engine.protocols import SelectedBlock
 from engine.selection import Selection
 from kernels import Int8Tensor
-from kernels.attention import Rows, dense
+from kernels.attention import Rows, between, dense
 
 if TYPE_CHECKING:
     from engine.context import Context
@@ -113,7 +113,7 @@ def scan(
     """`block_mass` of `queries` [T, H, D], before rotation, over the keys of `cache`."""
     group, frequencies = selection.scan_kv_head, mixer.rotary_frequencies
     per_group = mixer.heads[0] // mixer.heads[1]
-    heads = queries[:, group * per_group : (group + 1) * per_group]  # [T, R, D]
+    heads = queries[:, group * per_group : (group + 1) * per_group].float()  # [T, R, D]
     last = end - selection.window_tokens
     found = []
     for start, keys, _ in _rows(cache, 0, last):

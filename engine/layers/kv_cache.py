@@ -8,7 +8,7 @@ from torch import Tensor
 
 from engine.config import ModelConfig, SoftmaxOptions
 from kernels import Int8Tensor
-from kernels.attention import Rows, Segments
+from kernels.attention import Rows
 
 BLOCK_TOKENS = 4096
 _FIRST_TOKENS = 256  # what a block has room for at first
@@ -195,17 +195,6 @@ class KVCache:
             return pair[0], pair[1]
         scales = torch.empty((2, num_kv_heads, tokens), device=self._device).transpose(1, 2)
         return Int8Tensor(pair[0], scales[0]), Int8Tensor(pair[1], scales[1])
-
-
-def between(segments: Segments, start: int, end: int) -> list[tuple[Rows, Rows]]:
-    """Rows start .. end - 1 of `segments`, as views."""
-    found, offset = [], 0
-    for keys, values in segments:
-        first, last = max(start - offset, 0), min(end - offset, keys.shape[0])
-        if first < last:
-            found.append((keys[first:last], values[first:last]))
-        offset += keys.shape[0]
-    return found
 
 
 def capacity(num_tokens: int) -> int:

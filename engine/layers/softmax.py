@@ -8,10 +8,11 @@ from torch import Tensor, nn
 
 import kernels
 from engine.config import ModelConfig, QkNorm, SoftmaxOptions
-from engine.layers.kv_cache import DifferentiableKV, KVCache, WindowCache, between
+from engine.layers.kv_cache import DifferentiableKV, KVCache, WindowCache
 from engine.layers.norm import RMSNorm
 from engine.layers.rotary import positions, rotated, rotation
 from engine.layers.static_kv import StaticKVCache
+from kernels.attention import between
 
 SoftmaxState = KVCache | WindowCache | StaticKVCache
 

@@ -46,9 +46,8 @@ class Compatibility:
 
     @property
     def key(self) -> str:
-        """Another one for every other, as the first contexts had it where nothing is selected."""
-        parts = [self.fingerprint, str(self.chunk_tokens), self.kv]
-        return " ".join([*parts, self.selection] if self.selection else parts)
+        """Another one for every other."""
+        return " ".join([self.fingerprint, str(self.chunk_tokens), self.kv, self.selection])
 
     def differs_in(self, other: "Compatibility") -> str:
         """Why a context of `other` cannot be used, in words; "" if it can."""
@@ -61,6 +60,8 @@ class Compatibility:
         if self.kv != other.kv:
             return f"its KV is {other.kv}, not {self.kv}"
         if self.selection != other.selection:
+            if self.selection and other.selection:
+                return "read for another selection"
             return "read by windows" if other.selection else "read in full"
         return ""
 
@@ -163,7 +164,7 @@ class Manifest:
             str(body["fingerprint"]),
             checked_int(body["chunk_tokens"], 1, MAX_TOKENS),
             str(body["kv"]),
-            str(body.get("selection", "")),
+            str(body["selection"]),
         )
         return cls(compatibility, num_tokens, saved_tokens, states, chain, attachments)
 

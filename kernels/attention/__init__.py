@@ -3,7 +3,7 @@ from torch import Tensor
 
 from kernels.attention import block_scores, blocks, naive, received, sdpa, tiled
 from kernels.attention.blocks import KeyBlocks
-from kernels.attention.int8 import Int8Tensor, Parts, Rows, Segments, dense
+from kernels.attention.int8 import Int8Tensor, Parts, Rows, Segments, between, dense
 from kernels.registry import HAS_TRITON, Registry, on_first_call
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "Parts",
     "Rows",
     "Segments",
+    "between",
     "dense",
 ]
 

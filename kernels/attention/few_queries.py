@@ -8,7 +8,7 @@ alone, and whether sharing changes a row's bits is probed, so that reading token
 what reading them one by one leaves.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
 
 import torch
@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from kernels.attention import jit
-from kernels.attention.int8 import Int8Tensor, Parts, Segments, dense
+from kernels.attention.int8 import Int8Tensor, Parts, Rows, Segments, between, dense
 
 FEW_QUERIES = 16
 _CUT = 64
@@ -66,21 +66,29 @@ def joint_attention(parts: Parts, scale: float, window: int | None = None) -> Te
     """Each query as if it were alone, as above; `kernels.joint_attention`."""
     *whole, (own, segments) = parts
     num_queries, _, head_dim = own.shape
-    num_keys = sum(keys.shape[0] for keys, _ in segments)
+    num_keys = _count(segments)
     if num_keys < num_queries:
         raise ValueError(f"attention: {num_queries} queries need as many keys, got {num_keys}")
-    num_groups, outs = segments[0][0].shape[1], []
+    by_jit = jit.is_usable(head_dim)
+    as_it_is = by_jit and all(jit.supports(k, v) for _, one in parts for k, v in one)
+    cut: Callable[[Segments, int, int], Iterable[tuple[Rows, Rows]]]
+    cut = between if as_it_is else _segments_between
+    seen_whole = [(q, [*cut(one, 0, _count(one))]) for q, one in whole]
+    shape, outs = (segments[0][0].shape[1], -1, head_dim), []
     for at in range(num_queries):
         seen = num_keys - num_queries + at + 1
         lowest = 0 if window is None else max(seen - window, 0)
-        pieces = [(q[at], [*_segments_between(one, 0, _count(one))]) for q, one in whole]
-        pieces.append((own[at], [*_segments_between(segments, lowest, seen)]))
-        alone = [(q.view(num_groups, -1, head_dim), one) for q, one in pieces]
-        if jit.is_usable(head_dim):
-            rows = [(q[None], one, _count(one)) for q, one in alone]
+        near = [*cut(segments, lowest, seen)]
+        pieces = [(q[at].view(shape), one) for q, one in (*seen_whole, (own, near))]
+        if by_jit:
+            rows = [(q[None], one, _count(one)) for q, one in pieces]
             outs.append(jit.joint_attention(rows, scale)[0])
         else:
-            found = [_part(q, keys, values, scale) for q, one in alone for keys, values in one]
+            found = [
+                _part(q, dense(keys, torch.float32), dense(values, torch.float32), scale)
+                for q, one in pieces
+                for keys, values in one
+            ]
             outs.append(_merge_lse(found))
     return torch.stack(outs).view(own.shape)
 
@@ -147,16 +155,13 @@ def _windowed(
 
 
 def _segments_between(segments: Segments, start: int, end: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Keys and values start .. end, cut where the segments are."""
-    offset = 0
-    for keys, values in segments:
-        first, last = max(start - offset, 0), min(end - offset, keys.shape[0])
+    """Keys and values start .. end, cut where the segments are, and dense."""
+    for keys, values in between(segments, start, end):
         quantised = isinstance(keys, Int8Tensor) or isinstance(values, Int8Tensor)
-        step = _INT8_TILE if quantised else max(last - first, 1)
-        for tile in range(first, last, step):
-            part = slice(tile, min(tile + step, last))
+        step = _INT8_TILE if quantised else keys.shape[0]
+        for tile in range(0, keys.shape[0], step):
+            part = slice(tile, tile + step)
             yield dense(keys[part], torch.float32), dense(values[part], torch.float32)
-        offset += keys.shape[0]
 
 
 def _part(rows: Tensor, keys: Tensor, values: Tensor, scale: float) -> Part:

@@ -50,3 +50,14 @@ Parts = Sequence[tuple[Tensor, Segments]]  # queries [T, H, D] with keys and val
 def dense(rows: Rows, dtype: torch.dtype) -> Tensor:
     """`rows` as a tensor: what is quantised in `dtype`, what is not as it is."""
     return rows.dequantize(dtype) if isinstance(rows, Int8Tensor) else rows
+
+
+def between(segments: Segments, start: int, end: int) -> list[tuple[Rows, Rows]]:
+    """Rows start .. end - 1 of `segments`, as views."""
+    found, offset = [], 0
+    for keys, values in segments:
+        first, last = max(start - offset, 0), min(end - offset, keys.shape[0])
+        if first < last:
+            found.append((keys[first:last], values[first:last]))
+        offset += keys.shape[0]
+    return found

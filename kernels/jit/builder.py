@@ -71,9 +71,12 @@ def compiled(
     return address
 
 
+_PASSES = "1"  # to be raised with any change of `_optimised`, or of how code is made of its result
+
+
 def _compiler(features: llvm.FeatureMap) -> tuple[str, ...]:
     """All beside a function's text that decides what it is compiled to."""
-    versions = (llvmlite.__version__, str(llvm.llvm_version_info))
+    versions = (_PASSES, llvmlite.__version__, str(llvm.llvm_version_info))
     return llvm.get_default_triple(), llvm.get_host_cpu_name(), features.flatten(), *versions
 
 

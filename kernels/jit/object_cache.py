@@ -15,7 +15,7 @@ from pathlib import Path
 
 _CHECK_BYTES = 32
 _MOST_BYTES = 2**22  # of one function
-_MOST_FILES = 512  # then the folder is left as it is
+_MOST_FILES = 512  # then those not used for longest go
 _WRITABLE_BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
 
 _folder: list[Path] = []  # one, once it is known
@@ -47,6 +47,8 @@ def load(name: str) -> bytes | None:
         if not (stat.S_ISREG(status.st_mode) and _is_own(status)):
             return None
         content = file.read(_MOST_BYTES + 1)
+        with suppress(OSError):
+            os.utime(descriptor)  # in use
     check, code = content[:_CHECK_BYTES], content[_CHECK_BYTES:]
     is_whole = len(content) <= _MOST_BYTES and hashlib.sha256(code).digest() == check
     return code if is_whole and code else None
@@ -59,8 +61,11 @@ def save(name: str, code: bytes) -> None:
     folder = _folder[0]
     with suppress(OSError):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if not _is_own_folder(folder) or sum(1 for _ in folder.iterdir()) >= _MOST_FILES:
+        if not _is_own_folder(folder):
             return
+        files = sorted(folder.iterdir(), key=lambda path: path.lstat().st_mtime)
+        for old in files[: max(0, len(files) - _MOST_FILES + 1)]:
+            old.unlink(missing_ok=True)
         descriptor, temporary = tempfile.mkstemp(dir=folder)  # 0600
         try:
             with os.fdopen(descriptor, "wb") as file:

@@ -205,7 +205,7 @@ def test_contexts_of_other_selections_are_not_mixed(folder, tmp_path):
     engine = Engine(folder, chunk_tokens=CHUNK, selection=SELECTION)
     engine.build_context(tmp_path / "saved", api.ContextPlan(DOCUMENT))
     other = Engine(folder, chunk_tokens=CHUNK, selection=replace(SELECTION, distance=24))
-    with pytest.raises(StoreError, match="read by windows"):
+    with pytest.raises(StoreError, match="read for another selection"):
         other.open_context(tmp_path / "saved")
 
 
@@ -330,3 +330,13 @@ def test_recorded_steps_are_not_for_models_that_select(folder):
     plain, engine = Engine(folder), Engine(folder, selection=every)
     assert cuda_graph.can_step(plain.new_context())
     assert not cuda_graph.can_step(engine.new_context(is_saved_kind=True))
+
+
+def test_a_scan_is_float32_whatever_the_matmuls_run_in(folder):
+    """Red: a GPU, whose matmuls run in bfloat16, cannot select."""
+    plain = load_model(folder).to(torch.bfloat16)
+    context = Context(plain.with_options(selecting(plain.config, SELECTION)), CHUNK)
+    context.extend(DOCUMENT)
+    assert context.select(QUESTION)
+    context.extend(QUESTION)
+    assert context.logits.isfinite().all()

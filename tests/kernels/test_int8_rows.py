@@ -12,6 +12,8 @@ from kernels.ggml.random import random_weight
 from kernels.linear import int8_rows, naive
 from kernels.linear.ggml import jit
 
+builder = pytest.importorskip("kernels.jit.builder")
+
 # A zero of their own, an offset, signed codes, groups of 16: what the code makes a difference of.
 KINDS = [BlockType.Q5_0, BlockType.Q4_K, BlockType.Q8_0, BlockType.Q6_K]
 BIAS = {BlockType.Q5_0: 16, BlockType.Q6_K: 32}
@@ -153,3 +155,13 @@ def test_processors_have_every_instruction_it_takes(cpu, has_vnni, product):
         )
         found = {word for line in code.splitlines() for word in line.split()[:1]}
         assert product in code and not found & {"call", "callq"}
+
+
+def test_bytes_are_multiplied_only_where_the_processor_can(monkeypatch):
+    """Red: on another processor LLVM ends the process."""
+    monkeypatch.setattr(builder, "host_has", lambda _: False)
+    jit.multiplies_bytes.cache_clear()
+    try:
+        assert not jit.multiplies_bytes(BlockType.Q4_K)
+    finally:
+        jit.multiplies_bytes.cache_clear()

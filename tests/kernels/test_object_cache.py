@@ -1,6 +1,7 @@
 """Red here means a start compiles what it need not, or runs code that somebody else could write."""
 
 import ctypes
+import os
 
 import pytest
 from hypothesis import given, settings
@@ -96,3 +97,14 @@ def test_a_folder_that_cannot_be_written_is_no_error(tmp_path, folder):
     (tmp_path / "file").write_text("")
     object_cache.keep_in(tmp_path / "file" / "code")
     assert compiled(11) == 11
+
+
+def test_of_too_many_those_not_used_for_longest_go(folder, monkeypatch):
+    """Red: after some upgrades nothing new is ever kept."""
+    monkeypatch.setattr(object_cache, "_MOST_FILES", 3)
+    for number in range(3):
+        object_cache.save(f"{number}.o", b"code")
+        os.utime(folder / f"{number}.o", (number, number))
+    assert object_cache.load("0.o") == b"code", "and it is in use"
+    object_cache.save("3.o", b"code")
+    assert {path.name for path in folder.iterdir()} == {"0.o", "2.o", "3.o"}

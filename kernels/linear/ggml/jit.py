@@ -127,6 +127,10 @@ def is_usable(kind: BlockType) -> Iterator[run.Check]:
 @run.probed
 def multiplies_bytes(kind: BlockType) -> Iterator[run.Check]:
     """Whether weights of `kind` can be multiplied with int8, at small M and at large."""
+    from kernels.jit import builder  # loads LLVM
+
+    if not builder.host_has("avx2"):  # LLVM aborts at another processor's instructions
+        raise RuntimeError("no products of bytes on this processor")
     weight = replace(_probe(kind), has_int8_rows=True)
     found = _prepare((weight,), RowForm.INT8)
     for num_rows in (7, SMALL_M + 5):
