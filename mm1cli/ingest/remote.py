@@ -46,19 +46,25 @@ def fetched(
         return
     if is_offline:
         first = next(filter(is_remote, paths))
-        raise UsageError(f"{one_line(first)}: is on the network, and --offline fetches nothing")
+        raise UsageError(f"{_shown(first)}: is on the network, and --offline fetches nothing")
     with tempfile.TemporaryDirectory(prefix="mm1-") as folder:
         local, names = [], {}
         for number, path in enumerate(paths):
             if not is_remote(path):
                 local.append(path)
                 continue
-            on_note(f"fetching {one_line(path)}")
+            on_note(f"fetching {_shown(path)}")
             target = Path(folder) / str(number)
             (_clone if _is_repository(path) else _download)(path, target)
             local.append(str(target))
-            names[str(target)] = one_line(path.removeprefix("git+").rstrip("/"))
+            names[str(target)] = _shown(path)
         yield local, names
+
+
+def _shown(address: str) -> str:
+    """As it is told, without name and password, which are nobody's business but the server's."""
+    bare = address.removeprefix("git+").rstrip("/")
+    return one_line(re.sub(r"(?<=://)[^/@\s]*@", "", bare))
 
 
 def _is_repository(path: str) -> bool:
@@ -84,12 +90,12 @@ def _clone(path: str, target: Path) -> None:
             timeout=_GIT_TIMEOUT_S,
         )
     except FileNotFoundError:
-        raise InputError(f"{one_line(path)}: needs git, which is not installed") from None
+        raise InputError(f"{_shown(path)}: needs git, which is not installed") from None
     except subprocess.TimeoutExpired:
-        raise InputError(f"{one_line(path)}: git took more than {_GIT_TIMEOUT_S:.0f} s") from None
+        raise InputError(f"{_shown(path)}: git took more than {_GIT_TIMEOUT_S:.0f} s") from None
     except subprocess.CalledProcessError as error:
         said = [line for line in error.stderr.splitlines() if line.strip()] or ["git failed"]
-        raise InputError(f"{one_line(path)}: {one_line(said[-1])}") from None
+        raise InputError(f"{_shown(path)}: {one_line(said[-1])}") from None
 
 
 def _opener() -> urllib.request.OpenerDirector:
@@ -116,11 +122,11 @@ def _download(url: str, target: Path) -> None:
             while piece := answer.read(_PIECE_BYTES):
                 num_bytes += len(piece)
                 if num_bytes > MOST_BYTES:
-                    raise InputError(f"{one_line(url)}: is larger than {MOST_BYTES >> 20} MiB")
+                    raise InputError(f"{_shown(url)}: is larger than {MOST_BYTES >> 20} MiB")
                 file.write(piece)
     except urllib.error.HTTPError as error:
         error.close()
-        raise InputError(f"{one_line(url)}: the server says {error.code} {error.reason}") from None
+        raise InputError(f"{_shown(url)}: the server says {error.code} {error.reason}") from None
     except (OSError, HTTPException, ValueError) as error:
         why = getattr(error, "reason", None) or error
-        raise InputError(f"{one_line(url)}: cannot be fetched ({one_line(str(why))})") from None
+        raise InputError(f"{_shown(url)}: cannot be fetched ({one_line(str(why))})") from None

@@ -48,12 +48,14 @@ FORMATS = (
         "private key", "client-key-data", r"\bclient-key-data:[ \t]*(?P<value>[A-Za-z0-9+/]{64,}=*)"
     ),
     _format(
-        "WireGuard key", "privatekey", r"(?i)\b(?:PrivateKey|PresharedKey) ?= ?[A-Za-z0-9+/]{43}="
+        "WireGuard key",
+        "privatekey presharedkey",
+        r"(?i)\b(?:PrivateKey|PresharedKey) ?= ?[A-Za-z0-9+/]{43}="
     ),
     _format("AWS access key", "akia asia", r"\b(?:AKIA|ASIA)[0-9A-Z]{16}\b"),
     _format(
         "AWS secret key",
-        "secret_access_key secretaccesskey aws_secret session_token",
+        "secret_key secretkey secret_access secretaccess session_token sessiontoken",
         r"(?i)\b(?:aws_?)?(?:secret_?access_?key|secret_?key|session_?token)[\"']?[ \t]{0,4}[=:]"
         r"[ \t]{0,4}[\"']?(?P<key>[A-Za-z0-9/+]{40,}={0,2})(?![A-Za-z0-9/+])",
     ),
@@ -150,7 +152,7 @@ FORMATS = (
     ),
     _format(
         "password in .pgpass",
-        ":5432: :*:",
+        ":",
         r"(?m)^[\w.*-]{1,80}:(?:\d{2,5}|\*):[\w.*-]{1,60}:[\w.*-]{1,60}:(?P<value>[^\s:]{6,64})$",
     ),
     _format(
@@ -170,7 +172,7 @@ FORMATS = (
     # NAME=value, as shells and .env files have it: capitals, no space around the sign.
     _format(
         "password",
-        "pass= password= pwd= secret= token= key= _auth= credentials= credential=",
+        "pass= password= passwd= passphrase= pwd=",
         r"(?m)^[ \t]*(?:export[ \t]+|set[ \t]+|-[ \t]+)?[A-Z0-9_]{0,60}"
         r"(?:PASSWORD|PASSWD|PASSPHRASE|PASS|PWD)=(?:[\"'](?P<set_quoted>[^\n\"']{6,128})[\"']"
         r"|(?P<set>[^\s\"'`<>(){}$;,]{6,128}))" + _COMMENT,

@@ -17,7 +17,7 @@ from mm1cli import about, app, completion
 from mm1cli.commands.questions import with_question
 from mm1cli.errors import EXIT_CODES, ExitCode
 from mm1cli.examples import EXAMPLES
-from mm1cli.ingest import confine
+from mm1cli.ingest import confine, remote
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -271,3 +271,10 @@ def test_errors_point_on(mm1, llama, notes):
     ran = mm1("analyze", "m.gguf", "--ask", ASK, "--model", llama)
     assert ran.code == 3 and "name it with -m" in ran.err
     assert not re.search("Traceback", ran.err)
+
+
+def test_what_opens_an_address_is_not_told():
+    """Red: a token in an address stands in notes, prompts, citations and caches."""
+    shown = remote._shown("git+https://me:ghp_token@github.com/a/b.git/")
+    assert shown == "https://github.com/a/b.git"
+    assert remote._shown("git@github.com:a/b") == "git@github.com:a/b"

@@ -4,6 +4,7 @@ import re
 from typing import TYPE_CHECKING
 
 from mm1cli.ingest.corpus import Block, Place, Reason
+from mm1cli.ingest.readers.attachments import bare, unused
 from mm1cli.ingest.readers.encoding import decode
 from mm1cli.ingest.readers.html import decode_html, html_blocks
 from mm1cli.ingest.readers.lines import refuse_flood, tidy
@@ -164,7 +165,7 @@ class _Walk:
         if not name:
             extension = _EXTENSIONS.get(kind, f".{kind.rpartition('/')[2]}")
             name = f"part {self._num_parts}{extension}"
-        name = self._unused(name)
+        name = unused(name, self._names)
         data = _attached_bytes(message)
         self._num_bytes += len(data)
         if self._num_bytes > MAX_MEMBER_BYTES:
@@ -172,16 +173,6 @@ class _Walk:
             self.members.append(Member(name, refusal=ReadError(Reason.TOO_LARGE, limit)))
         else:
             self.members.append(Member(name, data))
-
-    def _unused(self, name: str) -> str:
-        stem, dot, extension = name.rpartition(".")
-        count = 1
-        chosen = name
-        while chosen in self._names:
-            count += 1
-            chosen = f"{stem} ({count}){dot}{extension}" if stem else f"{name} ({count})"
-        self._names.add(chosen)
-        return chosen
 
 
 def kind_of_part(message: "EmailMessage") -> str:
@@ -214,14 +205,13 @@ def _is_attached(message: "EmailMessage") -> bool:
 
 
 def _file_name(message: "EmailMessage") -> str:
-    """A name without folders; attachments are written nowhere, but the name is shown."""
     try:
         name = message.get_filename() or ""
     except MemoryError:
         raise
     except Exception:
         return ""
-    return re.split(r"[/\\]", " ".join(tidy(name).split()))[-1].strip()
+    return bare(name)
 
 
 def _bytes(message: "EmailMessage") -> bytes:

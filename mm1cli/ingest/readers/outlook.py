@@ -5,12 +5,11 @@ from io import BytesIO
 from typing import TYPE_CHECKING
 
 from mm1cli.ingest.corpus import Block, Place, Reason
+from mm1cli.ingest.readers.attachments import Attachments
 from mm1cli.ingest.readers.html import html_blocks
 from mm1cli.ingest.readers.lines import refuse_flood, tidy
 from mm1cli.ingest.readers.markup import broken
 from mm1cli.ingest.readers.reader import (
-    MAX_MEMBER_BYTES,
-    MAX_MEMBERS,
     MIB,
     Member,
     Reader,
@@ -47,7 +46,7 @@ def read_winmail(data: bytes) -> Reading:
         raise ReadError(Reason.UNREADABLE, "no winmail.dat")
     parts = read_parts(data)
     headers = [f"Subject: {parts.subject}"] if parts.subject else []
-    return _reading(headers, parts.body, parts.page, parts.files, parts.warnings, "")
+    return _reading(headers, parts.body, parts.page, parts.files.members, parts.warnings, "")
 
 
 def _reading(
@@ -89,25 +88,24 @@ def _headers(message: "Message") -> Iterator[str]:
 
 
 def _attached(message: "Message") -> tuple[list[Member], list[str]]:
-    members: list[Member] = []
+    found = Attachments()
     warnings: list[str] = []
-    left = MAX_MEMBER_BYTES
-    for index, attachment in enumerate(message.attachments[:MAX_MEMBERS], 1):
+    for index, attachment in enumerate(message.attachments, 1):
         name = f"attachment {index}"
         try:
-            name = " ".join(tidy(attachment.file_name or "").split()) or name
-            content = attachment.file_bytes or b""
+            name = attachment.file_name or name
+            content = attachment.file_bytes
         except MemoryError:
             raise
         except Exception as error:
+            name = " ".join(tidy(name).split())
             warnings.append(f"{name} cannot be taken out: {broken(error).detail}")
             continue
-        left -= len(content)
-        if left < 0:
-            warnings.append(f"{name} and what follows: more than {MAX_MEMBER_BYTES // MIB} MiB")
+        if content is None:  # an object
+            found.refuse(name, ReadError(Reason.UNSUPPORTED, "an attached message"))
+        elif not found.add(name, content):
             break
-        members.append(Member(name, content))
-    return members, warnings
+    return found.members, warnings
 
 
 def _library() -> str:

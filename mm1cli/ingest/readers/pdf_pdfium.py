@@ -10,13 +10,14 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from mm1cli.ingest.display_names import one_line
+from mm1cli.ingest.readers.attachments import Attachments
 from mm1cli.ingest.readers.pdf_annotations import annotation_parts
 from mm1cli.ingest.readers.pdf_garbage import UNREADABLE, is_garbled
 from mm1cli.ingest.readers.pdf_hidden import Survey, survey
 from mm1cli.ingest.readers.pdf_layout import arranged, is_crowded, may_have_layout
 from mm1cli.ingest.readers.pdf_raised import runs_of, with_signs
 from mm1cli.ingest.readers.pdf_text import Page, clean, message_of
-from mm1cli.ingest.readers.reader import MAX_MEMBER_BYTES, MAX_MEMBERS, MIB, Member
+from mm1cli.ingest.readers.reader import Member
 
 if TYPE_CHECKING:
     from pypdfium2 import PdfDocument, PdfPage
@@ -74,10 +75,9 @@ class PdfiumDocument:
         """The files inside, and a warning for each that cannot be taken out."""
         import pypdfium2
 
-        members: list[Member] = []
+        found = Attachments()
         warnings: list[str] = []
-        left = MAX_MEMBER_BYTES
-        for index in range(min(self._pdf.count_attachments(), MAX_MEMBERS)):
+        for index in range(self._pdf.count_attachments()):
             name = f"attachment {index + 1}"
             try:
                 attachment = self._pdf.get_attachment(index)
@@ -86,12 +86,9 @@ class PdfiumDocument:
             except (pypdfium2.PdfiumError, UnicodeDecodeError, ValueError) as error:
                 warnings.append(f"{name} cannot be taken out: {message_of(error)}")
                 continue
-            left -= len(data)
-            if left < 0:
-                warnings.append(f"{name} and what follows: more than {MAX_MEMBER_BYTES // MIB} MiB")
+            if not found.add(name, data):
                 break
-            members.append(Member(name, data))
-        return members, warnings
+        return found.members, warnings
 
     def render(self, index: int, dots_per_inch: int) -> tuple[int, int, bytes]:
         """Width, height and 8-bit greys, row by row, of one page."""

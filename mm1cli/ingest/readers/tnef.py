@@ -8,8 +8,9 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from mm1cli.ingest.readers.attachments import Attachments
 from mm1cli.ingest.readers.encoding import decode
-from mm1cli.ingest.readers.reader import MAX_MEMBERS, Member, ReadError
+from mm1cli.ingest.readers.reader import ReadError
 
 TNEF_MAGIC = b"\x78\x9f\x3e\x22"
 _HEADER_BYTES = 6
@@ -31,7 +32,7 @@ class Parts:
     subject: str = ""
     body: str = ""
     page: str = ""
-    files: list[Member] = field(default_factory=list)
+    files: Attachments = field(default_factory=Attachments)
     warnings: list[str] = field(default_factory=list)
 
 
@@ -65,9 +66,8 @@ def read_parts(data: bytes) -> Parts:
 
 
 def _close(parts: Parts, name: str, content: bytes | None) -> None:
-    if content is not None and len(parts.files) < MAX_MEMBERS:
-        name = " ".join(name.split()) or f"attachment {len(parts.files) + 1}"
-        parts.files.append(Member(name, content))
+    if content is not None:
+        parts.files.add(name, content)
 
 
 def _attributes(data: bytes) -> Iterator[tuple[int, bytes]]:

@@ -189,14 +189,19 @@ def test_what_was_read_beside_a_passage_counts_and_what_was_not_does_not(engine,
     answerer = Answerer(engine, packed, ReadingPlan.RETRIEVAL, settings, sink)
     question = Question("which toll was paid?")
     monkeypatch.setattr(engine, "decode", lambda context, **options: Saying("None."))
-    read = answerer.answer(question).read
-    places = {at for part in read for at in range(part.locator.first - 1, part.locator.last)}
-    assert places and len(places) < len(lines)
-    first = next(at for at in range(len(lines)) if at not in places)
+    answer = answerer.answer(question)
+    places, shown = _lines(answer.read), _lines(answer.citations)
+    assert places and len(places | shown) < len(lines) - 1
+    # Line 0 stands for a heading beside each passage that is shown.
+    first = next(at for at in range(1, len(lines)) if at not in places | shown)
     for there in (min(places), max(places)):
         text = f"Toll {1000 + there}, not {1000 + first}."
         monkeypatch.setattr(engine, "decode", lambda context, text=text, **options: Saying(text))
         assert answerer.answer(question).unverified == (str(1000 + first),)
+
+
+def _lines(parts) -> set[int]:
+    return {at for part in parts for at in range(part.locator.first - 1, part.locator.last)}
 
 
 def test_only_passages_that_were_read_count():

@@ -159,3 +159,18 @@ def test_of_a_file_of_settings_only_the_values_are_left_out(tree, monkeypatch, n
     assert "k3" not in block.text and "values are left out" in document.warnings[0]
     allowed = read_corpus(["."], options=ReadOptions(allow_secrets=True))
     assert "k33p" in allowed.documents[0].blocks[0].text
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "DB_PASSWD=correcthorsebat",
+        "GPG_PASSPHRASE=correcthorsebat",
+        f"PresharedKey = {MIX[:43]}=",
+        f"awsSecretKey={MIX[:40]}",
+        "db.example.org:6543:app:me:Tr0ub4dor",
+    ],
+)
+def test_each_form_of_a_format_has_a_hint(line):
+    """Red: a pattern is never tried, as no hint stands in the text that it is for."""
+    assert find_secrets([Block(f"a = 1\n{line}\n")])
