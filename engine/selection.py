@@ -85,7 +85,13 @@ class Selection:
         """JSON, the same for the same."""
         return json.dumps(asdict(self), sort_keys=True)
 
+    @property
+    def reading(self) -> str:
+        """What documents are read by, as JSON; the rest matters to questions only."""
+        return json.dumps({name: getattr(self, name) for name in _OF_READING})
 
+
+_OF_READING = ("far_layers", "window_tokens", "sink_tokens", "sink_distance")
 _AT_LEAST_ONE = (
     "distance",
     "window_tokens",

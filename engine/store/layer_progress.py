@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from engine import durable
-from engine.errors import StoreError
+from engine.errors import ConfigError, StoreError
 from engine.store import checked_json
 from engine.store.checked_json import checked_hash, checked_int
 from engine.store.manifest import MAX_TOKENS, Compatibility
@@ -42,9 +42,7 @@ class LayerProgress:
     def write(self, folder: Path) -> None:
         """Into the context's `folder`."""
         body = {
-            "fingerprint": self.compatibility.fingerprint,
-            "chunk_tokens": self.compatibility.chunk_tokens,
-            "kv": self.compatibility.kv,
+            **self.compatibility.as_json(),
             "num_tokens": self.num_tokens,
             "chain": self.chain,
             "first_token": self.first_token,
@@ -67,23 +65,22 @@ class LayerProgress:
             return None
         try:
             return cls._parse(body)
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+        except (AttributeError, ConfigError, KeyError, TypeError, ValueError) as error:
             raise StoreError(f"{path}: makes no sense ({error})") from None
 
     @classmethod
     def _parse(cls, body: Mapping[str, Any]) -> Self:
         num_tokens = checked_int(body["num_tokens"], 1, MAX_TOKENS)
-        grid = checked_int(body["chunk_tokens"], 1, MAX_TOKENS)
+        compatibility = Compatibility.parse(body)
         first_token = checked_int(body["first_token"], 0, num_tokens - 1)
         states = tuple(checked_int(one, first_token + 1, num_tokens) for one in body["states"])
         if list(states) != sorted(set(states)) or states[-1:] != (num_tokens,):
             raise ValueError("states are not in order, or not to the end")
-        if any(position % grid for position in (first_token, *states[:-1])):
+        if any(position % compatibility.chunk_tokens for position in (first_token, *states[:-1])):
             raise ValueError("a position is off the grid")
         layers = tuple(checked_hash(one) for one in body["layers"])
         checked_int(len(layers), 1, _MAX_LAYERS)
         before, behind = (checked_hash(one) for one in body["hidden"])
-        compatibility = Compatibility(str(body["fingerprint"]), grid, str(body["kv"]))
         dtype = str(body["dtype"])
         chain = checked_hash(body["chain"])
         return cls(

@@ -7,7 +7,7 @@ here and never read from a file, so none can point elsewhere.
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
@@ -15,9 +15,10 @@ from typing import Any, Self
 import numpy as np
 
 from engine import authentic
-from engine.errors import StoreError
+from engine.errors import ConfigError, StoreError
 from engine.protocols import FAST
 from engine.protocols import NO_KV as NO_KV
+from engine.selection import Selection
 from engine.store import checked_json
 from engine.store.checked_json import checked_hash, checked_int
 
@@ -36,18 +37,40 @@ class Compatibility:
 
     `fingerprint` is the model's (config, tensor index, tokenizer), `chunk_tokens` the grid of its
     matmuls, `kv` what keys and values are kept in: a dtype of floats, `INT8_KV`, or `NO_KV` where
-    no layer has them. `selection` is the engine's, "" where documents were read in full.
+    no layer has them. `selection` is the engine's, "" where documents were read in full; only
+    what documents are read by must be the same. Raises ConfigError if it is damaged.
     """
 
     fingerprint: str
     chunk_tokens: int
     kv: str
     selection: str = ""
+    reading: str = field(init=False, default="")
+
+    def __post_init__(self) -> None:
+        if self.selection:
+            object.__setattr__(self, "reading", Selection.loads(self.selection).reading)
+
+    @classmethod
+    def parse(cls, body: Mapping[str, Any]) -> Self:
+        """Of what `as_json` gave; ConfigError, KeyError, TypeError or ValueError for others."""
+        chunk_tokens = checked_int(body["chunk_tokens"], 1, MAX_TOKENS)
+        names = ("fingerprint", "kv", "selection")
+        fingerprint, kv, selection = (str(body[name]) for name in names)
+        return cls(fingerprint, chunk_tokens, kv, selection)
+
+    def as_json(self) -> dict[str, str | int]:
+        return {
+            "fingerprint": self.fingerprint,
+            "chunk_tokens": self.chunk_tokens,
+            "kv": self.kv,
+            "selection": self.selection,
+        }
 
     @property
     def key(self) -> str:
         """Another one for every other."""
-        return " ".join([self.fingerprint, str(self.chunk_tokens), self.kv, self.selection])
+        return " ".join([self.fingerprint, str(self.chunk_tokens), self.kv, self.reading])
 
     def differs_in(self, other: "Compatibility") -> str:
         """Why a context of `other` cannot be used, in words; "" if it can."""
@@ -59,10 +82,10 @@ class Compatibility:
             return f"made in chunks of {other.chunk_tokens:,} tokens, not {self.chunk_tokens:,}"
         if self.kv != other.kv:
             return f"its KV is {other.kv}, not {self.kv}"
-        if self.selection != other.selection:
-            if self.selection and other.selection:
+        if self.reading != other.reading:
+            if self.reading and other.reading:
                 return "read for another selection"
-            return "read by windows" if other.selection else "read in full"
+            return "read by windows" if other.reading else "read in full"
         return ""
 
 
@@ -121,10 +144,7 @@ class Manifest:
 
     def write(self, path: Path) -> None:
         body = {
-            "fingerprint": self.compatibility.fingerprint,
-            "chunk_tokens": self.compatibility.chunk_tokens,
-            "kv": self.compatibility.kv,
-            "selection": self.compatibility.selection,
+            **self.compatibility.as_json(),
             "num_tokens": self.num_tokens,
             "saved_tokens": self.saved_tokens,
             "states": list(self.states),
@@ -142,7 +162,7 @@ class Manifest:
             raise StoreError(f"{path.parent}: {_absent(path)}") from None
         try:
             return cls._parse(path, body)
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+        except (AttributeError, ConfigError, KeyError, TypeError, ValueError) as error:
             raise StoreError(f"{path}: makes no sense ({error})") from None
 
     @classmethod
@@ -160,12 +180,7 @@ class Manifest:
             if Path(name).name != name or name.startswith("."):
                 raise ValueError(f"attachment {name!r:.40}")
             attachments[name] = (checked_int(size, 0, 2**40), checked_hash(digest))
-        compatibility = Compatibility(
-            str(body["fingerprint"]),
-            checked_int(body["chunk_tokens"], 1, MAX_TOKENS),
-            str(body["kv"]),
-            str(body["selection"]),
-        )
+        compatibility = Compatibility.parse(body)
         return cls(compatibility, num_tokens, saved_tokens, states, chain, attachments)
 
 

@@ -32,6 +32,7 @@ from mm1cli.grounding.quote_index import QuoteIndex
 from mm1cli.ingest import corpus_file
 from mm1cli.ingest.manifest import Manifest, ReadingPlan, build
 from mm1cli.ingest.pack import Packed
+from mm1cli.models import calibration
 from mm1cli.models.default import AUTO
 from mm1cli.settings import Settings
 from mm1cli.sink import RunInfo, Sink
@@ -88,7 +89,7 @@ def open_saved(command: str, folder: Path, settings: Settings, sink: Sink) -> Op
     manifest = build(found.packed.corpus, counts, max(sum(counts), 1))
     sink.manifest(manifest, show=False)
     sink.corpus(found.packed.corpus, counts)
-    selection = Selection.loads(saved.selection) if saved.selection else None
+    selection = _selection(model, saved.selection)
     given = (model, settings, sink, saved.num_tokens)
     engine = open_engine(*given, is_mapped=True, selection=selection)
     saved_quotes: bytes | None = None
@@ -103,6 +104,14 @@ def open_saved(command: str, folder: Path, settings: Settings, sink: Sink) -> Op
         SavedContextSource(engine.open_context(folder)),
         QuoteIndex(found.packed.corpus, saved_quotes),
     )
+
+
+def _selection(model: Path, saved: str) -> Selection | None:
+    """As the model was measured since, if documents are still read so; else as it was then."""
+    if not saved:
+        return None
+    then, now = Selection.loads(saved), calibration.of(model)
+    return now if now is not None and now.reading == then.reading else then
 
 
 def open_paths(command: str, sources: Sources, settings: Settings, sink: Sink) -> Opened:

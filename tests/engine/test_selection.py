@@ -201,12 +201,15 @@ def test_a_restored_context_selects_and_answers_as_it_did(folder, tmp_path):
     assert torch.equal(contexts[0].logits, contexts[1].logits)
 
 
-def test_contexts_of_other_selections_are_not_mixed(folder, tmp_path):
+def test_contexts_that_were_read_otherwise_are_not_mixed(folder, tmp_path):
+    """Red: keys that a far layer lacks are scanned, or a new distance costs a whole prefill."""
     engine = Engine(folder, chunk_tokens=CHUNK, selection=SELECTION)
     engine.build_context(tmp_path / "saved", api.ContextPlan(DOCUMENT))
-    other = Engine(folder, chunk_tokens=CHUNK, selection=replace(SELECTION, distance=24))
+    other = Engine(folder, chunk_tokens=CHUNK, selection=replace(SELECTION, window_tokens=6))
     with pytest.raises(StoreError, match="read for another selection"):
         other.open_context(tmp_path / "saved")
+    asked_otherwise = Engine(folder, chunk_tokens=CHUNK, selection=replace(SELECTION, distance=24))
+    assert len(asked_otherwise.open_context(tmp_path / "saved")) == len(DOCUMENT)
 
 
 def test_forks_keep_their_own_choice(model):

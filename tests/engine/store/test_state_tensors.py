@@ -9,11 +9,12 @@ from builds import CHUNK, IDS, assert_same, build, cold, contents, store
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from streamed import build_streamed, files, passes, stop_in_layer, streamed
-from tiny import load_model, mm1_config, write_checkpoint
+from tiny import llama_config, load_model, mm1_config, write_checkpoint
 
 from engine import durable
 from engine.api import ContextPlan
 from engine.errors import PlacementError, StoreError
+from engine.selection import Selection, selecting
 from engine.store.layer_progress import LayerProgress
 from engine.store.state_tensors import num_bytes
 from engine.store.store import verify
@@ -60,6 +61,19 @@ def test_a_stop_in_any_layer_costs_that_layer_only(model, tmp_path):
         assert built.reused_layers == layer
         assert torch.equal(built.context.logits, want)
         assert files(folder) == files(tmp_path / "chunks")
+
+
+def test_a_model_that_selects_goes_on_where_it_was_stopped(tmp_path):
+    """Red: the layers of a text too long for the model are read anew after every stop."""
+    model = load_model(write_checkpoint(tmp_path / "model", llama_config(num_hidden_layers=3)))
+    selection = Selection(1, 0, distance=9, far_layers=(1,), window_tokens=8, sink_distance=16)
+    reader = model.with_options(selecting(model.config, selection))
+    options = {"selection": selection.dumps()}
+    want = build(tmp_path / "chunks", reader, **options)
+    stop_in_layer(tmp_path / "layers", reader, 2, **options)
+    built = build_streamed(tmp_path / "layers", reader, **options)
+    assert built.reused_layers == 2
+    assert_same(built.context, want.context)
 
 
 @settings(
