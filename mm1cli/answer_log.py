@@ -26,8 +26,12 @@ CREATE TABLE IF NOT EXISTS answers (
     told TEXT NOT NULL);
 CREATE VIRTUAL TABLE IF NOT EXISTS words USING fts5(question, answer, sources);
 """
-_COLUMNS = "id, made, command, model, seed, corpus, question, answer, told"
+_COLUMNS = ", ".join(
+    f"answers.{name}"
+    for name in ["id", "made", "command", "model", "seed", "corpus", "question", "answer", "told"]
+)
 _WAIT_S = 5.0
+_LARGEST_NUMBER = 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +65,8 @@ def corpus_hash(documents: Sequence[Document]) -> str:
 
 
 class AnswerLog:
-    """Raises InputError where the file is no log, and OSError or sqlite3.Error where it cannot be
-    read or written."""
+    """Raises InputError where the file is no log, is damaged or cannot be read, and OSError or
+    sqlite3.Error where it cannot be written."""
 
     def __init__(self, file: Path | None = None) -> None:
         self._file = file or path()
@@ -93,8 +97,9 @@ class AnswerLog:
         return self._select("ORDER BY id", ())
 
     def get(self, number: int) -> Entry:
-        for entry in self._select("WHERE id = ?", (number,)):
-            return entry
+        if 0 < number <= _LARGEST_NUMBER:
+            for entry in self._select("WHERE id = ?", (number,)):
+                return entry
         raise InputError(f"no answer number {number} in the log; `mm1 logs` lists the last ones")
 
     def search(self, words: str, most: int) -> list[Entry]:
@@ -102,16 +107,19 @@ class AnswerLog:
         wanted = " ".join(f'"{word}"' for word in words.replace('"', " ").split())
         if not wanted:
             return []
-        where = "WHERE id IN (SELECT rowid FROM words WHERE words MATCH ? ORDER BY rank LIMIT ?)"
-        return list(self._select(f"{where} ORDER BY id DESC", (wanted, most)))
+        joined = "JOIN words ON words.rowid = answers.id WHERE words MATCH ?"
+        return list(self._select(f"{joined} ORDER BY rank, id DESC LIMIT ?", (wanted, most)))
 
     def _select(self, rest: str, values: tuple[object, ...]) -> Iterator[Entry]:
         if not self._file.exists():
             return
-        with closing(self._open()) as database:
-            for row in database.execute(f"SELECT {_COLUMNS} FROM answers {rest}", values):
-                fields: tuple[Any, ...] = (*row[:-1], json.loads(row[-1]))
-                yield Entry(*fields)
+        try:
+            with closing(self._open()) as database:
+                for row in database.execute(f"SELECT {_COLUMNS} FROM answers {rest}", values):
+                    fields: tuple[Any, ...] = (*row[:-1], json.loads(row[-1]))
+                    yield Entry(*fields)
+        except (sqlite3.Error, ValueError, TypeError) as error:
+            raise InputError(f"{self._file} cannot be read ({error}); move it away") from None
 
     def _open(self, *, is_made: bool = False) -> sqlite3.Connection:
         if is_made:

@@ -13,7 +13,12 @@ logs_app = App("The answers that mm1 has given, kept in a file of your own.", li
 
 Number = Annotated[int, typer.Argument(help="A number `mm1 logs` shows.")]
 Words = Annotated[list[str], typer.Argument(help="Words of questions, answers or sources.")]
-Most = Annotated[int, typer.Option("--most", "-n", metavar="N", help="Show at most so many. [20]")]
+Most = Annotated[
+    int,
+    typer.Option(
+        "--most", "-n", metavar="N", min=1, max=1_000_000, help="Show at most so many. [20]"
+    ),
+]
 
 
 @logs_app.callback(invoke_without_command=True)

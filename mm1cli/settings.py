@@ -199,7 +199,6 @@ HARMLESS = frozenset(
         "max_thinking",
         "max_tokens",
         "no_cache",
-        "schema",
         "seed",
         "strict",
         "strict_citations",

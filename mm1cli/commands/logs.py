@@ -9,8 +9,6 @@ from typing import TextIO
 from mm1cli.answer_log import AnswerLog, Entry
 from mm1cli.output.text import Channel, Style, cell_width, elide_end, safe, safe_line, wrap
 
-MOST = 20
-
 
 def show_list(stdout: TextIO, *, most: int, as_json: bool) -> None:
     _write_list(AnswerLog().newest(most), stdout, as_json=as_json)

@@ -1,7 +1,7 @@
 """What a request asks for, checked: hostile until then. Errors are what OpenAI's clients expect."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from mm1cli.settings import Settings
@@ -47,7 +47,6 @@ class ChatRequest:
     messages: tuple[Message, ...]
     sampling: Sampling
     tools: tuple[Mapping[str, Any], ...] = ()
-    extra: Mapping[str, Any] = field(default_factory=dict)
 
 
 def chat_request(body: object, settings: Settings) -> ChatRequest:

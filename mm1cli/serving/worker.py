@@ -42,7 +42,7 @@ class _Job:
 
 class Worker:
     def __init__(self, most_waiting: int) -> None:
-        self._jobs: queue.Queue[_Job | None] = queue.Queue(most_waiting)
+        self._jobs: queue.Queue[_Job] = queue.Queue(most_waiting)
         self._thread = threading.Thread(target=self._run, name="mm1 engine", daemon=True)
         self._thread.start()
 
@@ -69,11 +69,9 @@ class Worker:
         finally:
             job.is_cancelled.set()
 
-    def stop(self) -> None:
-        self._jobs.put(None)
-
     def _run(self) -> None:
-        while (job := self._jobs.get()) is not None:
+        while True:
+            job = self._jobs.get()
             if job.is_cancelled.is_set():
                 continue
             try:

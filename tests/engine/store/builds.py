@@ -47,7 +47,9 @@ def store(folder, model, **changes):
 def build(folder, model, ids=IDS, **options):
     attachments = options.pop("attachments", {})
     ends = options.pop("document_ends", ())
-    made = {name: options.pop(name) for name in ("chunk_tokens", "kv", "selection") if name in options}
+    made = {
+        name: options.pop(name) for name in ("chunk_tokens", "kv", "selection") if name in options
+    }
     return store(folder, model, **made).build(ContextPlan(ids, ends, attachments), **options)
 
 

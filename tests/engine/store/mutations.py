@@ -32,7 +32,7 @@ MUTATIONS = {
     "checksum": Mutation(
         "every byte is held against its checksum",
         "engine/store/tensors.py",
-        "if check and checksum(tensors) != metadata.get(_CHECKSUM):",
+        "if check and checksum(tensors, facts) != metadata.get(_CHECKSUM):",
         "if False:",
         "test_int8.py::test_a_scale_that_changed_is_found",
     ),

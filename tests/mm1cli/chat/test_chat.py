@@ -6,10 +6,12 @@ import signal
 import time
 from pathlib import Path
 
+import pytest
 from commandline import ASK, start
 
 from mm1cli.answer_log import AnswerLog, path
 from mm1cli.commands.chat import as_its_card_says
+from mm1cli.errors import InputError
 from mm1cli.settings import Settings
 
 QUICK = ("--max-tokens", 6, "--threads", 1)
@@ -122,6 +124,22 @@ def test_writers_at_once_lose_nothing(tmp_path):
     logs = [AnswerLog(tmp_path / "a.db") for _ in range(2)]
     numbers = [log.add("ask", "m", "", told, 0.0) for log in logs * 2]
     assert numbers == [1, 2, 3, 4] and len(logs[0].newest(9)) == 4
+
+
+def test_a_search_puts_the_best_first_and_no_number_is_too_large(tmp_path):
+    """Red: the newest stands first, or SQLite's limits reach the user."""
+    log = AnswerLog(tmp_path / "a.db")
+    about = {"seed": 1, "answer": "Yes.", "citations": []}
+    log.add("ask", "m", "", {**about, "question": "Is the toll due?"}, 0.0)
+    log.add("ask", "m", "", {**about, "question": "Is a toll due " + "on most days " * 9}, 0.0)
+    assert [one.number for one in log.search("toll", 9)] == [1, 2]
+    assert len(log.search("toll", 1)) == 1
+    for number in (-1, 0, 3, 2**63, 2**200):
+        with pytest.raises(InputError, match="no answer number"):
+            log.get(number)
+    (tmp_path / "a.db").write_bytes((tmp_path / "a.db").read_bytes()[:5000] + b"x" * 9000)
+    with pytest.raises(InputError, match="cannot be read"):
+        log.newest(9)
     assert Path(tmp_path / "a.db").stat().st_uid == os.getuid()
 
 
