@@ -28,7 +28,7 @@ def measure(engine: Engine, num_tokens: int) -> dict[str, object]:
     for one in asked:
         twin = context.fork()
         began = time.perf_counter()
-        blocks = twin.select(one.needle.question_ids)
+        blocks = twin.select(one.needle.question_ids, made.first)
         scans.append(time.perf_counter() - began)
         num_found += bool(blocks) and blocks[0].start <= one.needle.start < blocks[0].end
         twin.extend(one.needle.question_ids)

@@ -125,6 +125,7 @@ def _scans(
     """By layer, KV group and distance, how each needle's block is scanned."""
     found: dict[tuple[int, int, int], list[_Scan]] = {}
     model, end = context.model, len(context)
+    documents = range(probe.first, end)
     for number, needle in enumerate(probe.needles):
         twin = context.fork()
         hidden = model.embedded(torch.tensor(needle.question_ids, device=model.device))
@@ -140,7 +141,7 @@ def _scans(
                     one = replace(
                         selection, scan_layer=index, scan_kv_head=group, distance=distance
                     )
-                    mass = retrieval_head.scan(layer.mixer, queries, state, one, end)
+                    mass = retrieval_head.scan(layer.mixer, queries, state, one, documents)
                     found.setdefault((index, group, distance), []).append(_scan_of(mass, wanted))
             hidden = layer(hidden, state, end)
         on_progress("looking for a retrieval head", number + 1, len(probe.needles))

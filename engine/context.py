@@ -171,15 +171,16 @@ class Context:
                 state.global_attention_from = len(self)
 
     @torch.inference_mode()
-    def select(self, token_ids: Sequence[int]) -> list[SelectedBlock]:
+    def select(self, token_ids: Sequence[int], first: int = 0) -> list[SelectedBlock]:
         """The blocks of the documents that `token_ids`, a question to come next, selects: what it
         and its answer will see of them beside sinks and window. Best first; [] where the model
-        selects nothing, or everything is seen anyway.
+        selects nothing, or everything is seen anyway. Documents begin at `first`: instructions
+        before them draw more of a scan than any document.
 
         Ends the documents where nothing has. What was selected before is forgotten.
         """
         self.end_of_documents()
-        return retrieval_head.select(self, token_ids)
+        return retrieval_head.select(self, token_ids, first)
 
     @torch.inference_mode()
     def score(self, token_ids: Sequence[int]) -> Tensor:

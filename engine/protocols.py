@@ -110,8 +110,11 @@ class Needle:
 
 @dataclass(frozen=True, slots=True)
 class Probe:
+    """Documents begin at token `first` of `document_ids`."""
+
     document_ids: Sequence[int]
     needles: Sequence[Needle]
+    first: int = 0
 
 
 class Context(Protocol):
@@ -140,9 +143,9 @@ class Context(Protocol):
     def end_of_documents(self) -> None:
         """Here the documents end: what is read next sees all of them, in every layer."""
 
-    def select(self, token_ids: Sequence[int]) -> Sequence[SelectedBlock]:
-        """Here the documents end, and `token_ids`, a question to come next, selects what is seen of
-        them: these blocks, best first; none where everything is seen."""
+    def select(self, token_ids: Sequence[int], first: int = 0) -> Sequence[SelectedBlock]:
+        """Here the documents end, which began at `first`, and `token_ids`, a question to come next,
+        selects what is seen of them: these blocks, best first; none where everything is seen."""
 
     def score(self, token_ids: Sequence[int]) -> Numbers:
         """log p of each of `token_ids`, were they to come next; changes nothing. Needs

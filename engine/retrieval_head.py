@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from engine.context import Context
 
 
-def select(context: "Context", token_ids: Sequence[int]) -> list[SelectedBlock]:
+def select(context: "Context", token_ids: Sequence[int], first: int) -> list[SelectedBlock]:
     """See `Context.select`."""
     model = context.model
     selection = model.config.selection
@@ -33,7 +33,7 @@ def select(context: "Context", token_ids: Sequence[int]) -> list[SelectedBlock]:
     end = caches[selection.scan_layer].global_attention_from
     if end is None or end < selection.sink_distance:
         return []
-    mass = block_mass(context, token_ids, selection, end)
+    mass = block_mass(context, token_ids, selection, range(first, end))
     best = mass.topk(min(selection.num_blocks, len(mass)))
     blocks = [
         block_at(int(index), selection, end, float(value))
@@ -85,11 +85,11 @@ def _rows(cache: KVCache, first: int, last: int) -> Iterator[tuple[int, Rows, Ro
 
 
 def block_mass(
-    context: "Context", token_ids: Sequence[int], selection: Selection, end: int
+    context: "Context", token_ids: Sequence[int], selection: Selection, documents: range
 ) -> Tensor:
     """The share [num_blocks] float32 of the scan of `token_ids`, were they to come next, that falls
-    on each block of the first `end` tokens; sinks and the last window, which are seen anyway, get
-    none."""
+    on each block of the tokens up to the end of `documents`; what stands before them, sinks and the
+    last window, which are seen anyway, get none."""
     model = context.model
     twin = context.fork()
     ids = torch.tensor(token_ids, device=model.device)
@@ -102,27 +102,31 @@ def block_mass(
         if index == selection.scan_layer:
             assert isinstance(state, KVCache) and isinstance(layer.mixer, SoftmaxAttention)
             normed = hidden if layer.mixer_norm is None else layer.mixer_norm(hidden)
-            return scan(layer.mixer, layer.mixer.queries(normed), state, selection, end)
+            return scan(layer.mixer, layer.mixer.queries(normed), state, selection, documents)
         hidden = layer(hidden, state, len(context))
     raise EngineError(f"no layer {selection.scan_layer} to scan with")
 
 
 def scan(
-    mixer: SoftmaxAttention, queries: Tensor, cache: KVCache, selection: Selection, end: int
+    mixer: SoftmaxAttention,
+    queries: Tensor,
+    cache: KVCache,
+    selection: Selection,
+    documents: range,
 ) -> Tensor:
     """`block_mass` of `queries` [T, H, D], before rotation, over the keys of `cache`."""
     group, frequencies = selection.scan_kv_head, mixer.rotary_frequencies
     per_group = mixer.heads[0] // mixer.heads[1]
     heads = queries[:, group * per_group : (group + 1) * per_group].float()  # [T, R, D]
-    last = end - selection.window_tokens
+    first = max(documents.start, selection.sink_tokens)
+    last = documents.stop - selection.window_tokens
     found = []
     for start, keys, _ in _rows(cache, 0, last):
         # Turned back by their place in the tile only; queries turn by the tile's.
         own = unrotated(_of_group(keys, group), 0, frequencies)[:, 0]
         rows = mixer.rotated(heads, selection.distance + start).flatten(0, 1)  # [T R, D]
-        first = selection.sink_tokens if start == 0 else 0
-        size = selection.block_tokens
-        found.append(kernels.block_logsumexp(rows, own, mixer.scale, size, first=first))
+        size, hidden = selection.block_tokens, min(max(first - start, 0), len(own))
+        found.append(kernels.block_logsumexp(rows, own, mixer.scale, size, first=hidden))
     return torch.cat(found, dim=-1).softmax(dim=-1).mean(dim=0)
 
 

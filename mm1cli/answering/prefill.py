@@ -120,10 +120,10 @@ class Prefiller:
         context = documents.context.fork()
         # By the question alone: what is read again beside it would be looked for, too.
         prompt = question_prompt(self._engine.tokenizer, self._packed, question)
-        blocks = context.select(prompt.rest.token_ids)
+        head = len(prompt.head.token_ids)
+        blocks = context.select(prompt.rest.token_ids, head)
         self._asked = (question, context)
         self._seconds = time.perf_counter() - began
-        head = len(prompt.head.token_ids)
         return [
             span
             for block in blocks
@@ -179,7 +179,7 @@ class Prefiller:
         context.end_of_documents()
         if self._engine.capabilities.selects:
             prompt = question_prompt(self._engine.tokenizer, self._packed, question)
-            context.select(prompt.rest.token_ids)
+            context.select(prompt.rest.token_ids, len(prompt.head.token_ids))
         return context
 
     def _said_before(self, documents: Context, rest: Sequence[int]) -> Context:

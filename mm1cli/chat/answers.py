@@ -10,7 +10,7 @@ from typing import Protocol
 
 from engine.api import Context, Engine, Turn
 from mm1cli.answering.answer import Answerer
-from mm1cli.answering.generation import Generator
+from mm1cli.answering.generation import Generator, thinking_tokens
 from mm1cli.answering.question import Exchange, Question
 from mm1cli.ingest.corpus import Corpus
 from mm1cli.ingest.manifest import ReadingPlan
@@ -114,7 +114,8 @@ class Alone:
         """A context of `turns`, of as many as there is room for, and what was read already."""
         encode: Callable[[list[Turn]], list[int]] = self._engine.tokenizer.encode_chat
         limit = self._settings.context_tokens or self._engine.max_positions
-        room = limit - self._settings.max_tokens
+        thinking = thinking_tokens(self._engine.tokenizer, self._settings)
+        room = limit - self._settings.max_tokens - thinking
         ids = encode(turns)
         while len(ids) > room and len(turns) > 1:
             turns = turns[2:]

@@ -1,6 +1,7 @@
 """`mm1 models calibrate`: how a model finds things in more text than it was trained for."""
 
 import json
+from dataclasses import replace
 from typing import TextIO
 
 from engine import api, model_files
@@ -26,7 +27,7 @@ def run(settings: Settings, sink: Sink, stdout: TextIO, *, as_json: bool) -> Non
     decide, held_out = asked[0::2], asked[1::2]
     found = model_files.calibrate(
         model,
-        model_files.Probe(made.document_ids, [one.needle for one in decide]),
+        replace(made, needles=[one.needle for one in decide]),
         settings.chunk_tokens,
         lambda stage, done, total: sink.progress(stage, done, total, "steps"),
     )
@@ -66,7 +67,7 @@ def _asked(engine: Engine, made: model_files.Probe, asked: list[probe.Asked], si
     num_right = 0
     for number, one in enumerate(asked, start=1):
         twin = context.fork()
-        twin.select(one.needle.question_ids)
+        twin.select(one.needle.question_ids, made.first)
         twin.extend(one.needle.question_ids)
         answer = "".join(engine.decode(twin, max_tokens=_MOST_ANSWER_TOKENS))
         num_right += one.number in answer.replace(",", "")

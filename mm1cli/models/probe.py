@@ -55,7 +55,7 @@ def make(tokenizer: Tokenizer, num_tokens: int = NUM_TOKENS) -> tuple[Probe, lis
         rest = question_prompt(tokenizer, texts, question).rest.token_ids
         needle = Needle(starts[2 * index + 1], rest, answer, scored)
         asked.append(Asked(needle, question, number))
-    return Probe(prompt.prefix, [one.needle for one in asked]), asked
+    return Probe(prompt.prefix, [one.needle for one in asked], head), asked
 
 
 def _pieces(tokenizer: Tokenizer, num_tokens: int, count: int) -> list[str]:

@@ -9,8 +9,10 @@ from mm1cli.result import Citation
 
 def shown_text(citation: Citation) -> str:
     text = citation.text.strip("\n")
+    if _has_columns(citation):
+        return _named(text, citation.caption, is_sheet=citation.locator.unit == "row")
     if citation.locator.unit == "row":
-        return _named(text, citation.caption) if citation.caption else text
+        return text
     place = citation.locator.place
     is_page = place is not None and place.kind == "page"
     return flowing(text, is_narrow=True) if is_page else text
@@ -18,12 +20,20 @@ def shown_text(citation: Citation) -> str:
 
 def caption_line(citation: Citation) -> str:
     """What stands above the text; "" where it is in the text or nothing."""
-    return "" if citation.locator.unit == "row" else citation.caption
+    return "" if _has_columns(citation) else citation.caption
 
 
-def _named(rows: str, header: str) -> str:
+def _has_columns(citation: Citation) -> bool:
+    return (citation.locator.unit == "row" and bool(citation.caption)) or "\t" in citation.caption
+
+
+def _named(rows: str, header: str, *, is_sheet: bool) -> str:
+    """Rows with the names of `header`; running text between them stays as it is."""
     names = header.split("\t")
-    return "\n".join(_named_row(row.split("\t"), names) for row in rows.split("\n"))
+    return "\n".join(
+        _named_row(row.split("\t"), names) if is_sheet or "\t" in row else row
+        for row in rows.split("\n")
+    )
 
 
 def _named_row(cells: list[str], names: list[str]) -> str:

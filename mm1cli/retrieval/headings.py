@@ -1,6 +1,7 @@
 """What a part of a document is read and shown under, besides its own headings: the title of the
 document, the header row of its own table, who sent a message and when."""
 
+import re
 from collections.abc import Iterator
 from itertools import groupby
 
@@ -12,6 +13,13 @@ TITLE_CHARS = 120
 HEADER_CHARS = 600  # a table has many columns
 _MAIL_FIELDS = ("From", "Date", "Subject")
 _SENDER_FIELDS = ("From", "Date")
+_ROW = {
+    "|": re.compile(r"^[ \t]*\|[^\n]*\|[ \t]*$", re.MULTILINE),  # of Markdown
+    "\t": re.compile(r"^(?=[^\n]*\S)[^\t\n]*\t[^\n]*$", re.MULTILINE),  # as readers write others
+}
+_RULE = re.compile(r"[ \t]*\|(?:[ \t]*:?-+:?[ \t]*\|)+[ \t]*\Z")
+
+Tables = tuple[tuple[int, int, str], ...]  # behind its header row, its end, that row
 
 
 def title_of(document: Document) -> str:
@@ -40,6 +48,34 @@ def header_rows(document: Document) -> list[str]:
     for _, blocks in groupby(document.blocks, key=lambda block: (block.place, block.unit)):
         found += _headers(list(blocks))
     return found
+
+
+def tables_in(document: Document, block: Block) -> Tables:
+    """The tables within the running text of a block that have a row with the names of columns: one
+    over a rule in Markdown, else one without numbers."""
+    if block.unit == "row" or is_code(document):
+        return ()
+    mark = "\t" if block.unit == "paragraph" or document.kind == "pdf" else "|"
+    if mark not in block.text:
+        return ()
+    found = []
+    rows: list[tuple[int, int]] = []
+    for match in [*_ROW[mark].finditer(block.text), None]:
+        if match is not None and rows and match.start() == rows[-1][1] + 1:
+            rows.append(match.span())
+            continue
+        if header := _header_of([block.text[start:end] for start, end in rows[:2]], mark):
+            found.append((rows[0][1], rows[-1][1], header))
+        rows = [] if match is None else [match.span()]
+    return tuple(found)
+
+
+def _header_of(rows: list[str], mark: str) -> str:
+    """Of the first two rows of a table."""
+    if len(rows) < 2:
+        return ""
+    is_header = _RULE.match(rows[1]) if mark == "|" else _is_header(rows[0])
+    return rows[0][:HEADER_CHARS] if is_header else ""
 
 
 def _headers(sheet: list[Block]) -> Iterator[str]:

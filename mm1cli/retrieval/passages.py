@@ -8,7 +8,14 @@ from pathlib import PurePath
 
 from mm1cli.ingest.corpus import Block, Corpus, Document, Locator
 from mm1cli.ingest.readers.rows import REPEATED
-from mm1cli.retrieval.headings import HEADER_CHARS, header_rows, sender_of, title_of
+from mm1cli.retrieval.headings import (
+    HEADER_CHARS,
+    Tables,
+    header_rows,
+    sender_of,
+    tables_in,
+    title_of,
+)
 
 PASSAGE_CHARS = 700
 LONGEST_SENTENCE_CHARS = 2000
@@ -33,7 +40,7 @@ _CONTINUES = re.compile(r"\s*(?:[)\]}.,:;?&|+=*]|(?:else|elif|except|finally|cat
 @dataclass(frozen=True, slots=True)
 class Passage:
     """`block.text[start:end]` of one document. `outline` are the definitions in source code,
-    `header` is the row that names the columns of a table."""
+    `header` is the row that names the columns of a sheet, `tables` are those in running text."""
 
     document: Document
     block: Block
@@ -41,6 +48,7 @@ class Passage:
     end: int
     outline: Outline = field(default=(), repr=False, compare=False)
     header: str = field(default="", repr=False, compare=False)
+    tables: Tables = field(default=(), repr=False, compare=False)
 
     @property
     def text(self) -> str:
@@ -61,15 +69,15 @@ class Passage:
     def caption(self) -> str:
         """What must be shown with it to be understood: the header row of a table if it is not in
         it, the class and function of code, who sent a message and when. "" for most texts."""
-        if self.header:
-            return "" if self.text.startswith(self.header) else self.header
+        if columns := self._columns:
+            return "" if self.text.startswith(columns) else columns
         return " › ".join(self._around(self.start)) or sender_of(self.document)
 
     @property
     def heading(self) -> str:
         """Where it stands, for a reader who has not seen the rest of the document: "leases/7.txt:
         Lease of unit 7: Ending the lease"."""
-        above = filter(None, dict.fromkeys((self.title, *self.locator.headings)))
+        above = filter(None, dict.fromkeys((self.title, *self.locator.headings, self._named)))
         return ": ".join(("/".join(PurePath(self.document.path).parts[-2:]), *above))
 
     @property
@@ -78,7 +86,20 @@ class Passage:
         that a part of it stands in."""
         inside = [names for at, names in self.outline if self.start < at < self.end]
         every = dict.fromkeys(name for names in inside for name in names)
-        return tuple(dict.fromkeys((self.title, *self.locator.headings, *every)))
+        above = (self.title, *self.locator.headings, self._named)
+        return tuple(dict.fromkeys(filter(None, (*above, *every))))
+
+    @property
+    def _columns(self) -> str:
+        """The row that names the columns where it begins; "" in other text."""
+        at = bisect_right(self.tables, self.start, key=lambda table: table[0]) - 1
+        is_inside = at >= 0 and self.start < self.tables[at][1]
+        return self.header or (self.tables[at][2] if is_inside else "")
+
+    @property
+    def _named(self) -> str:
+        """The columns of a table in running text, as words."""
+        return "" if self.header else " ".join(self._columns.replace("|", " ").split())
 
     def _around(self, offset: int) -> tuple[str, ...]:
         at = bisect_right(self.outline, offset, key=lambda entry: entry[0]) - 1
@@ -145,10 +166,11 @@ def passages(corpus: Corpus, outlines: Sequence[Outline] = ()) -> list[Passage]:
     """
     known = outlines or [()] * len(corpus.documents)
     return [
-        Passage(document, block, start, end, outline, header)
+        Passage(document, block, start, end, outline, header, tables)
         for document, outline in zip(corpus.documents, known, strict=True)
         for block, header in zip(document.blocks, header_rows(document), strict=True)
         if block.mark != REPEATED  # its rows have it as their header
+        for tables in (tables_in(document, block),)
         for start, end in _grouped(
             list(_sentences(document, block)),
             block.text,

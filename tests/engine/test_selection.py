@@ -85,14 +85,15 @@ class Definition:
             hidden = self.layer(index, hidden, blocks)
         return self.model.logits(hidden[END:])
 
-    def mass(self):
-        """Of each block of 4 tokens, with a question that sees its window only."""
+    def mass(self, first):
+        """Of each block of 4 tokens of documents that begin at `first`, with a question that sees
+        its window only."""
         hidden = self.model.embed.weight[torch.tensor([*DOCUMENT, *QUESTION])]
         for index in range(SELECTION.scan_layer):
             hidden = self.layer(index, hidden, [])
         q, k, _ = self.projected(SELECTION.scan_layer, hidden)
         total = torch.zeros(-(-(END - SELECTION.window_tokens) // 4), dtype=torch.float64)
-        keys = torch.arange(SELECTION.sink_tokens, END - SELECTION.window_tokens)
+        keys = torch.arange(max(first, SELECTION.sink_tokens), END - SELECTION.window_tokens)
         for row in range(END, END + len(QUESTION)):
             heads = self.turned(q[row, 2:], [SELECTION.distance])[0]  # those of KV head 1
             shares = (heads @ k[keys, 1].T * self.scale).softmax(-1)
@@ -156,15 +157,17 @@ def test_question_and_answer_see_what_the_definition_says(model):
 
 
 @torch.inference_mode()
-def test_the_scan_is_its_definition(model):
-    """Red where keys are scanned as they were rotated, or at another distance."""
+@pytest.mark.parametrize("first", [0, 21])
+def test_the_scan_is_its_definition(model, first):
+    """Red where keys are scanned as they were rotated, or at another distance, or instructions
+    before the documents draw it to themselves."""
     context = Context(model, CHUNK)
     context.extend(DOCUMENT)
     context.end_of_documents()
-    mass = retrieval_head.block_mass(context, QUESTION, SELECTION, END)
-    want = Definition(model).mass()
+    mass = retrieval_head.block_mass(context, QUESTION, SELECTION, range(first, END))
+    want = Definition(model).mass(first)
     assert relative_rms(mass, want) < 1e-4 and float(mass.sum()) == pytest.approx(1)
-    blocks = context.select(QUESTION)
+    blocks = context.select(QUESTION, first)
     for block, index in zip(blocks, want.topk(2).indices.tolist(), strict=True):
         assert block.start == max(4 * index - 1, 2) and block.end == min(4 * index + 5, END - 5)
 
