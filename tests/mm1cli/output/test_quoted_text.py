@@ -46,6 +46,10 @@ def test_rows_are_shown_with_the_names_of_their_columns():
     assert shown_text(citation("Unit\tRent\n7\t450", rows)) == "Unit\tRent\n7\t450"
     wide = citation("7\t450\tlate", rows, "Unit\tRent")
     assert shown_text(wide) == "Unit: 7; Rent: 450; late"
+    prose = citation("7\t450\nThe end.", Locator("paragraph", 4, 5), "Unit\tRent")
+    assert shown_text(prose) == "Unit: 7; Rent: 450\nThe end." and caption_line(prose) == ""
+    above = citation("| 7 | 450 |", Locator("line", 9, 9), "| Unit | Rent |")
+    assert (shown_text(above), caption_line(above)) == ("| 7 | 450 |", "| Unit | Rent |")
 
 
 def test_the_map_is_hottest_where_the_page_begins():

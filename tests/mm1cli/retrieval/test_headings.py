@@ -54,6 +54,24 @@ def test_a_header_stands_over_the_columns_it_names():
     assert left.header == "\tNumber\tPrice"
 
 
+def test_rows_in_running_text_have_the_header_of_their_own_table():
+    """Red: a row of a Markdown or Word table is a run of numbers, or prose has a header."""
+    lines = [f"| North {number} | {number} |" for number in range(60)]
+    text = "\n".join(
+        ("# Fees", "", "| Office | Fee |", "|:--|--:|", *lines, "", "| No rule | here |")
+    )
+    (first, *more, last) = passages(Corpus((document(text, "fees.md"),)))
+    assert more and not first.caption and not last.caption
+    assert [one.caption for one in more] == ["| Office | Fee |"] * len(more)
+    row = first.spans(1)[-1]
+    assert row.caption == "| Office | Fee |" and with_heading(row).startswith("fees.md: # Fees")
+    assert "Office Fee" in with_heading(row) and "Office Fee" in more[0].names
+    word = Block("Fees\nOffice\tFee\nNorth\t12\nSouth\t14\nThe end.\n1\t2\n3\t4", "paragraph")
+    (whole,) = passages(Corpus((Document("a.docx", "docx", 1, "0", "docx", (word,)),)))
+    captions = [one.caption for one in whole.spans(1)]
+    assert captions == ["", "", "Office\tFee", "Office\tFee", "", "", ""]
+
+
 def test_mail_is_read_with_who_wrote_it_when_and_about_what():
     """Red: "Ines keeps the old price" is read without knowing that Ines does not say so."""
     head = "From: Ines <i@x>\nTo: Bo\nDate: Mon, 3 May 2021\nSubject: Prices"
