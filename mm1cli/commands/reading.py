@@ -120,6 +120,7 @@ def _read_local(
         options=options,
         stdin=sys.stdin.buffer if STDIN in paths else None,
         on_progress=lambda done, total: sink.progress("reading", done, total, "files"),
+        on_found=lambda count: sink.progress("looking", count, 0, "files"),
     )
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
 from mm1cli.ingest.cache import Cache
-from mm1cli.ingest.corpus import Document, Omission, Reason
+from mm1cli.ingest.corpus import Damaged, Document, Omission, Reason, Unread
 from mm1cli.ingest.display_names import shown_path
 from mm1cli.ingest.generated import generated_kind, lfs_size
 from mm1cli.ingest.readers import HEAD_BYTES, READERS, Reader, ReadError, Reading, choose
@@ -17,13 +17,15 @@ from mm1cli.ingest.secrets import find_secrets, is_env_file, without_values
 MAX_DEPTH = 3
 _NOT_CONTENT = "__MACOSX"  # what macOS adds to an archive beside each file
 _SECRETS_SHOWN = 3
+# What readers say of files that they understood: no parser met anything odd.
+_SOUND = frozenset({Reason.EMPTY, Reason.ENCRYPTED, Reason.NO_TEXT, Reason.UNSUPPORTED})
 
 
 @dataclass(slots=True)
 class ContainerExpansion:
     """One file and all that is in it. `num_bytes_left` is what its containers may still give out,
-    all depths together. `is_suspect`: the child read a container or something odd, and is to read
-    nothing of others."""
+    all depths together. `is_suspect`: the child read a container or something damaged, and is to
+    read nothing of others."""
 
     sandbox: Sandbox
     cache: Cache | None = None
@@ -58,7 +60,7 @@ class ContainerExpansion:
             sha256=sha256,
             reader=_signature(reader, reading),
             blocks=reading.blocks,
-            warnings=(*filter(None, (damage,)), *reading.warnings),
+            warnings=(*map(Damaged, filter(None, (damage,))), *reading.warnings),
             encoding=reading.encoding,
         )
         yield self._without_secrets(document)
@@ -108,10 +110,11 @@ class ContainerExpansion:
     def _sandboxed(self, reader: Reader, data: bytes) -> Reading:
         try:
             reading = self.sandbox.read(reader.name, data, patience=reader.patience)
-            self.is_suspect = self.is_suspect or bool(reading.warnings or reading.members)
+            is_damaged = any(isinstance(warning, Damaged) for warning in reading.warnings)
+            self.is_suspect = self.is_suspect or is_damaged or bool(reading.members)
             return reading
         except ReadError as error:
-            self.is_suspect = True
+            self.is_suspect = self.is_suspect or error.reason not in _SOUND
             if not isinstance(error, BrokeReaderError):
                 raise
             if not reader.fallback or error.reason is Reason.TOO_LARGE:
@@ -128,9 +131,9 @@ class ContainerExpansion:
         if not secrets:
             return document
         if is_env_file(document.path) and not self.allow_secrets:
-            warning = "its values are left out, as some are secrets; --allow-secrets reads them"
+            told = "its values are left out, as some are secrets; --allow-secrets reads them"
             bare = without_values(document.blocks)
-            return replace(document, blocks=bare, warnings=(*document.warnings, warning))
+            return replace(document, blocks=bare, warnings=(*document.warnings, Unread(told)))
         told = ", ".join(secrets[:_SECRETS_SHOWN])
         if more := len(secrets) - _SECRETS_SHOWN:
             told += f" and {more} more" if more > 0 else ""

@@ -24,7 +24,7 @@ from mm1cli.ingest.readers.reader import MIB
 from mm1cli.ingest.sandbox import Sandbox
 from mm1cli.ingest.sandboxes import Sandboxes, num_cores
 from mm1cli.ingest.selection import Selection
-from mm1cli.ingest.walk import ALL, STDIN, Found, walk
+from mm1cli.ingest.walk import ALL, STDIN, Found, OnFound, walk
 
 # A pipe that opens for reading would wait for a writer; Windows has no such flag and no such pipe.
 _OPEN_FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
@@ -75,12 +75,15 @@ def read_files(
     options: ReadOptions = DEFAULTS,
     stdin: BinaryIO | None = None,
     on_progress: OnProgress | None = None,
+    on_found: OnFound | None = None,
 ) -> Generator[Document | Omission, None, None]:
-    """As `read_corpus`, one after the other. What is raised there is raised by the call itself;
-    reading begins with the first one that is taken, and stops when the iterator is closed."""
+    """As `read_corpus`, one after the other; for `on_found` see `walk`. What is raised there is
+    raised by the call itself; reading begins with the first one that is taken, and stops when the
+    iterator is closed."""
     if STDIN in paths and stdin is None:
         raise InputError("- stands for standard input, and there is none; name a file or a folder")
-    return _in_order(walk(paths, options.selection, options.names), options, stdin, on_progress)
+    found = walk(paths, options.selection, options.names, on_found)
+    return _in_order(found, options, stdin, on_progress)
 
 
 def _in_order(

@@ -7,7 +7,7 @@ looked at after everything real, so that a file keeps its own name when a link a
 import os
 import stat
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -23,6 +23,8 @@ OUR_IGNORE_FILE = ".mm1ignore"
 ALL = Selection()
 
 _Identity = tuple[int, int]
+OnFound = Callable[[int], None]
+_TOLD_EACH = 1000  # entries
 _SPECIAL = (
     (stat.S_ISFIFO, "a pipe; use - to read standard input"),
     (stat.S_ISSOCK, "a socket"),
@@ -43,12 +45,14 @@ def walk(
     paths: Sequence[str],
     selection: Selection = ALL,
     names: Mapping[str, str] = MappingProxyType({}),
+    on_found: OnFound | None = None,
 ) -> list[Found | Omission]:
     """Every file under `paths`, each once, and everything that was seen and is not one.
 
     Reads folders, `.gitignore` and `.mm1ignore` files, opens no document. A file that is named
     itself is found even if it is hidden or ignored, but `selection` speaks of it, too. `names` are
-    what some of `paths` are called, if not as they are. Raises InputError for a path that does not
+    what some of `paths` are called, if not as they are. `on_found` is told now and then how many
+    there are so far, as folders can be large. Raises InputError for a path that does not
     exist, before anything else is looked at.
     """
     for path in paths:
@@ -56,7 +60,14 @@ def walk(
     seen: dict[_Identity, str] = {}
     results: list[Found | Omission] = []
     for path in paths:
-        results += _from_argument(path, names.get(path) or shown_path(path), seen, selection)
+        before = len(results)
+
+        def tell(count: int, before: int = before) -> None:
+            if on_found is not None:
+                on_found(before + count)
+
+        shown = names.get(path) or shown_path(path)
+        results += _from_argument(path, shown, seen, selection, tell)
     return results
 
 
@@ -76,7 +87,7 @@ def _check_exists(path: str) -> None:
 
 
 def _from_argument(
-    path: str, shown: str, seen: dict[_Identity, str], selection: Selection
+    path: str, shown: str, seen: dict[_Identity, str], selection: Selection, on_found: OnFound
 ) -> list[Found | Omission]:
     if path == STDIN:
         key = (-1, -1)
@@ -95,7 +106,7 @@ def _from_argument(
     if (duplicate := _claim(f"{shown}/", status, seen)) is not None:
         return [duplicate]
     root = os.path.realpath(path)
-    tree = _Tree(root, "" if shown == "." else f"{shown.rstrip('/')}/", seen, selection)
+    tree = _Tree(root, "" if shown == "." else f"{shown.rstrip('/')}/", seen, selection, on_found)
     tree.walk(path)
     return tree.sorted()
 
@@ -132,6 +143,7 @@ class _Tree:
     prefix: str
     seen: dict[_Identity, str]
     selection: Selection
+    on_found: OnFound
     results: list[tuple[bytes, Found | Omission]] = field(default_factory=list)
     links: deque[tuple[str, str]] = field(default_factory=deque)  # (path, relative)
 
@@ -148,15 +160,14 @@ class _Tree:
 
     def _add(self, relative: str, result: Found | Omission) -> None:
         self.results.append((os.fsencode(relative), result))
+        if len(self.results) % _TOLD_EACH == 0:
+            self.on_found(len(self.results))
 
     def _omit(self, relative: str, reason: Reason, detail: str = "") -> None:
         self._add(relative, Omission(self._shown(relative), reason, detail))
 
     def _shown(self, relative: str) -> str:
-        if not relative:
-            return self.prefix or "./"
-        slash = "/" if relative.endswith("/") else ""
-        return f"{self.prefix}{shown_path(relative)}{slash}"
+        return f"{self.prefix}{one_line(relative)}" or "./"
 
     def _walk_folder(self, path: str, relative: str, rules: _Rules) -> None:
         folders = [(path, relative, rules)]

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from io import BytesIO
 from typing import TYPE_CHECKING
 
-from mm1cli.ingest.corpus import Block, Place, Reason
+from mm1cli.ingest.corpus import Block, Damaged, Place, Reason
 from mm1cli.ingest.readers.attachments import Attachments
 from mm1cli.ingest.readers.html import html_blocks
 from mm1cli.ingest.readers.lines import refuse_flood, tidy
@@ -99,7 +99,7 @@ def _attached(message: "Message") -> tuple[list[Member], list[str]]:
             raise
         except Exception as error:
             name = " ".join(tidy(name).split())
-            warnings.append(f"{name} cannot be taken out: {broken(error).detail}")
+            warnings.append(Damaged(f"{name} cannot be taken out: {broken(error).detail}"))
             continue
         if content is None:  # an object
             found.refuse(name, ReadError(Reason.UNSUPPORTED, "an attached message"))

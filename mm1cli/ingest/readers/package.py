@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from io import BytesIO
 from urllib.parse import unquote
 
-from mm1cli.ingest.corpus import Reason
+from mm1cli.ingest.corpus import Damaged, Reason
 from mm1cli.ingest.display_names import one_line
 from mm1cli.ingest.readers.inflation import Inflation, Stream
 from mm1cli.ingest.readers.markup import Element, attribute, broken, children, parse_xml
@@ -73,7 +73,7 @@ class Package:
                 self._salvaged.setdefault(part.name.lower(), part)
         if not self._salvaged:
             raise error
-        self.warnings = (f"damaged, text may be missing: {error.detail}",)
+        self.warnings = (Damaged(f"damaged, text may be missing: {error.detail}"),)
 
     def __contains__(self, name: str) -> bool:
         return name.lower() in self._parts or name.lower() in self._salvaged
@@ -141,7 +141,7 @@ class Package:
                 members.append(Member(name, self.read(part)))
             except ReadError as error:
                 detail = error.detail or error.reason
-                warnings.append(f"{one_line(name)} cannot be taken out: {detail}")
+                warnings.append(Damaged(f"{one_line(name)} cannot be taken out: {detail}"))
         return tuple(members), warnings
 
     def secondary(self, name: str, warnings: list[str]) -> Element | None:
@@ -151,7 +151,7 @@ class Package:
         except ReadError as error:
             if error.reason is not Reason.UNREADABLE:
                 raise
-            warnings.append(f"{one_line(name)} cannot be read: {error.detail}")
+            warnings.append(Damaged(f"{one_line(name)} cannot be read: {error.detail}"))
             return None
 
     def main_part(self) -> str:

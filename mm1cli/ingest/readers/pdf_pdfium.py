@@ -9,6 +9,7 @@ from contextlib import suppress
 from functools import cache
 from typing import TYPE_CHECKING
 
+from mm1cli.ingest.corpus import Damaged
 from mm1cli.ingest.display_names import one_line
 from mm1cli.ingest.readers.attachments import Attachments
 from mm1cli.ingest.readers.pdf_annotations import annotation_parts
@@ -84,7 +85,7 @@ class PdfiumDocument:
                 name = one_line(attachment.get_name()) or name
                 data = bytes(attachment.get_data())
             except (pypdfium2.PdfiumError, UnicodeDecodeError, ValueError) as error:
-                warnings.append(f"{name} cannot be taken out: {message_of(error)}")
+                warnings.append(Damaged(f"{name} cannot be taken out: {message_of(error)}"))
                 continue
             if not found.add(name, data):
                 break
@@ -129,7 +130,7 @@ class PdfiumDocument:
         try:
             page.parts = (*page.parts, *annotation_parts(raw, self._form))
         except (pypdfium2.PdfiumError, ValueError, UnicodeDecodeError) as error:
-            page.remarks.append(f"remarks or form fields: {message_of(error)}")
+            page.remarks.append(Damaged(f"remarks or form fields: {message_of(error)}"))
         finally:
             raw.close()
         return page

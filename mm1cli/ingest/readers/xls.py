@@ -5,7 +5,7 @@ from datetime import date, datetime, time, timedelta
 from io import BytesIO
 from typing import TYPE_CHECKING
 
-from mm1cli.ingest.corpus import Block, Place, Reason
+from mm1cli.ingest.corpus import Block, Damaged, Place, Reason
 from mm1cli.ingest.readers.lines import hidden_warnings, one_paragraph
 from mm1cli.ingest.readers.markup import broken
 from mm1cli.ingest.readers.package import OLE_MAGIC
@@ -38,7 +38,7 @@ def read_xls(data: bytes) -> Reading:
         except (ReadError, MemoryError):
             raise
         except Exception as error:  # whatever the library raises is about this sheet
-            warnings.append(f"sheet {label} cannot be read: {broken(error).detail}")
+            warnings.append(Damaged(f"sheet {label} cannot be read: {broken(error).detail}"))
         blocks += rows.blocks()
     if not blocks:
         raise ReadError(Reason.UNREADABLE, warnings[0]) if warnings else ReadError(Reason.EMPTY)
