@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import BinaryIO
 
+from engine.api import usable_cores
 from mm1cli.errors import InputError
 from mm1cli.ingest.cache import Cache
 from mm1cli.ingest.confine import Trust
@@ -22,7 +23,7 @@ from mm1cli.ingest.display_names import one_line
 from mm1cli.ingest.readers import HEAD_BYTES, ReadError, choose
 from mm1cli.ingest.readers.reader import MIB
 from mm1cli.ingest.sandbox import Sandbox
-from mm1cli.ingest.sandboxes import Sandboxes, num_cores
+from mm1cli.ingest.sandboxes import Sandboxes
 from mm1cli.ingest.selection import Selection
 from mm1cli.ingest.walk import ALL, STDIN, Found, OnFound, walk
 
@@ -97,7 +98,7 @@ def _in_order(
         on_progress(0, total)
     done = 0
     make = partial(Sandbox, trust=Trust.OCR if options.ocr else Trust.READER)
-    with Sandboxes(make, min(options.num_workers or num_cores(), total)) as sandboxes:
+    with Sandboxes(make, min(options.num_workers or usable_cores(), total)) as sandboxes:
 
         def outcome(result: Found | Omission) -> Omission | Future[list[Document | Omission]]:
             if isinstance(result, Omission):
