@@ -1,7 +1,7 @@
 """From a file's bytes to its document and, for a container, those of the files inside it."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
@@ -45,8 +45,10 @@ class ContainerExpansion:
         """
         try:
             reader, kind = choose(shown, data[:HEAD_BYTES])
+            if self.ocr and reader.with_ocr:
+                reader = READERS[reader.with_ocr]
             sha256 = hashlib.sha256(data).hexdigest()
-            reading = self._reading(reader, data, sha256, shown)
+            reading, is_new = self._reading(reader, data, sha256)
         except ReadError as error:
             detail = "; ".join(filter(None, (error.detail, damage)))
             yield Omission(shown, error.reason, detail, len(data))
@@ -63,7 +65,10 @@ class ContainerExpansion:
             warnings=(*map(Damaged, filter(None, (damage,))), *reading.warnings),
             encoding=reading.encoding,
         )
-        yield self._without_secrets(document)
+        secrets = list(map(str, find_secrets(document.blocks)))
+        if is_new and self.cache is not None and not secrets:
+            self.cache.put(sha256, reader, reading, shown)
+        yield self._without_secrets(document, secrets)
         for member in reading.members:
             yield from self._member(shown, member, depth + 1)
 
@@ -89,7 +94,8 @@ class ContainerExpansion:
         else:
             yield from self.expand(shown, member.data, depth, member.damage)
 
-    def _reading(self, reader: Reader, data: bytes, sha256: str, shown: str) -> Reading:
+    def _reading(self, reader: Reader, data: bytes, sha256: str) -> tuple[Reading, bool]:
+        """The reading, and whether it is one to keep: it took a child, and is not kept yet."""
         if len(data) > reader.max_bytes:
             raise ReadError(Reason.TOO_LARGE, f"more than {reader.max_bytes // MIB} MiB")
         if not data or data.isspace():
@@ -97,15 +103,10 @@ class ContainerExpansion:
         if (size := lfs_size(data)) is not None:
             raise ReadError(Reason.LFS_POINTER, f"{size:,} bytes; git lfs pull fetches them")
         if not reader.sandboxed:
-            return reader.read(data)
-        if self.ocr and reader.with_ocr:
-            reader = READERS[reader.with_ocr]
+            return reader.read(data), False
         if self.cache is not None and (kept := self.cache.get(sha256, reader)) is not None:
-            return kept
-        reading = self._sandboxed(reader, data)
-        if self.cache is not None and next(find_secrets(reading.blocks), None) is None:
-            self.cache.put(sha256, reader, reading, shown)
-        return reading
+            return kept, False
+        return self._sandboxed(reader, data), True
 
     def _sandboxed(self, reader: Reader, data: bytes) -> Reading:
         try:
@@ -126,8 +127,7 @@ class ContainerExpansion:
             warning = f"read by {reader.fallback}: the usual reader failed ({error.detail})"
             return replace(reading, warnings=(*reading.warnings, warning))
 
-    def _without_secrets(self, document: Document) -> Document | Omission:
-        secrets = list(map(str, find_secrets(document.blocks)))
+    def _without_secrets(self, document: Document, secrets: Sequence[str]) -> Document | Omission:
         if not secrets:
             return document
         if is_env_file(document.path) and not self.allow_secrets:

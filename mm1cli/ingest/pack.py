@@ -96,9 +96,11 @@ class Packed:
         return sum(map(len, self.token_ids))
 
     def apart(self) -> Iterator["Packed"]:
-        """Each document as a corpus of its own."""
+        """Each document as a corpus of its own, with what its fence means."""
         for document, ids in zip(self.corpus.documents, self.token_ids, strict=True):
-            yield Packed(Corpus((document,)), (ids,), (), self.encoder, self.fence)
+            told = contents_text((document,), 1, self.fence)
+            contents = tuple(self.encoder.encode_batch([told])[0]) if told else ()
+            yield Packed(Corpus((document,)), (ids,), contents, self.encoder, self.fence)
 
     def ids(self) -> list[int]:
         """All of them, as they stand in the context."""

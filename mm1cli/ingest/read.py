@@ -20,11 +20,11 @@ from mm1cli.ingest.confine import Trust
 from mm1cli.ingest.containers import ContainerExpansion
 from mm1cli.ingest.corpus import Corpus, Document, Omission, Reason
 from mm1cli.ingest.display_names import one_line
+from mm1cli.ingest.path_filter import PathFilter
 from mm1cli.ingest.readers import HEAD_BYTES, ReadError, choose
 from mm1cli.ingest.readers.reader import MIB
 from mm1cli.ingest.sandbox import Sandbox
 from mm1cli.ingest.sandboxes import Sandboxes
-from mm1cli.ingest.selection import Selection
 from mm1cli.ingest.walk import ALL, STDIN, Found, OnFound, walk
 
 # A pipe that opens for reading would wait for a writer; Windows has no such flag and no such pipe.
@@ -39,7 +39,7 @@ class ReadOptions:
     """`num_workers` files are read at once; None is as many as this process has cores. For
     `names` see `walk`."""
 
-    selection: Selection = ALL
+    path_filter: PathFilter = ALL
     allow_secrets: bool = False
     ocr: bool = False
     cache: Cache | None = None
@@ -83,7 +83,7 @@ def read_files(
     iterator is closed."""
     if STDIN in paths and stdin is None:
         raise InputError("- stands for standard input, and there is none; name a file or a folder")
-    found = walk(paths, options.selection, options.names, on_found)
+    found = walk(paths, options.path_filter, options.names, on_found)
     return _in_order(found, options, stdin, on_progress)
 
 

@@ -189,7 +189,7 @@ def _is_locked(package: Package) -> bool:
 
 ODF = Reader(
     name="odf",
-    version=4,
+    version=5,
     kinds={
         **dict.fromkeys((".odt", ".ott", ".fodt"), "odt"),
         **dict.fromkeys((".odp", ".otp", ".fodp", ".odg", ".fodg"), "odp"),

@@ -1,7 +1,7 @@
 """A zip of parts, inflated one by one and counted, and the relations between them (OPC)."""
 
 import posixpath
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from io import BytesIO
 from urllib.parse import unquote
@@ -49,6 +49,7 @@ class Package:
 
         refuse_old_office(data)
         self._salvaged: dict[str, Member] = {}
+        self._known_relations: dict[str, list[Element]] = {}
         self.warnings: tuple[str, ...] = ()
         parts: list[zipfile.ZipInfo] = []
         try:
@@ -120,10 +121,13 @@ class Package:
             if attribute(relation, "Type").endswith("/hyperlink")
         }
 
-    def _relations(self, name: str) -> Iterator[Element]:
-        folder, base = posixpath.split(name)
-        rels = posixpath.join(folder, "_rels", f"{base}.rels")
-        return children(self.xml(rels), "Relationship") if rels in self else iter(())
+    def _relations(self, name: str) -> list[Element]:
+        if name not in self._known_relations:
+            folder, base = posixpath.split(name)
+            rels = posixpath.join(folder, "_rels", f"{base}.rels")
+            found = children(self.xml(rels), "Relationship") if rels in self else ()
+            self._known_relations[name] = list(found)
+        return self._known_relations[name]
 
     def related(self, name: str, *roles: str) -> list[str]:
         """The parts that play one of `roles` for the part `name`, in the order of their ids."""
@@ -181,11 +185,16 @@ class _Guarded:
         return data
 
 
+def is_locked(data: bytes) -> bool:
+    """Whether it is the container in which Office wraps files with a password."""
+    return data.startswith(OLE_MAGIC) and "EncryptedPackage".encode("utf-16-le") in data
+
+
 def refuse_old_office(data: bytes) -> None:
     """The container of Office 97-2003, which also wraps encrypted files of newer formats."""
     if not data.startswith(OLE_MAGIC):
         return
-    if "EncryptedPackage".encode("utf-16-le") in data:
+    if is_locked(data):
         raise ReadError(Reason.ENCRYPTED)
     for stream, detail in _OLD_FORMATS:
         if stream.encode("utf-16-le") in data:

@@ -259,7 +259,7 @@ def _count(corner: Element, name: str) -> int:
 
 XLSX = Reader(
     name="xlsx",
-    version=3,
+    version=4,
     kinds={".xlsx": "xlsx", ".xlsm": "xlsx", ".xltx": "xlsx", ".xltm": "xlsx"},
     max_bytes=256 * MIB,
     sandboxed=True,
