@@ -171,7 +171,7 @@ def _texts(letters: Sequence[Letter], regions: Sequence[_Region]) -> list[tuple[
 
 
 def _is_right_to_left(letters: Sequence[Letter]) -> bool:
-    if all(one.text < _FIRST_RIGHT_TO_LEFT for one in letters):
+    if max("".join([one.text for one in letters]), default="") < _FIRST_RIGHT_TO_LEFT:
         return False
     kinds = [unicodedata.bidirectional(one.text) for one in letters if one.text.isalpha()]
     return sum(kind in {"R", "AL"} for kind in kinds) > _RTL_SHARE * max(len(kinds), 1)

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import cache
 
 from mm1cli.ingest.display_names import one_line
 from mm1cli.ingest.readers.text import normalise_newlines
@@ -70,12 +71,18 @@ def resolve_hyphens(pages: Iterable[Page]) -> None:
     """
     pages = list(pages)
     for page in pages:
-        page.parts = tuple((mark, _CUT_RANGE.sub(_joined_range, text)) for mark, text in page.parts)
+        if any("-\n" in text or "–\n" in text for _, text in page.parts):
+            page.parts = tuple(
+                (mark, _CUT_RANGE.sub(_joined_range, text)) for mark, text in page.parts
+            )
     if not any(HYPHEN in text for page in pages for _, text in page.parts):
         return
     texts = [text.lower() for page in pages for _, text in page.parts]
-    compounds = {word for text in texts for word in _WORD.findall(text)}
-    words = {word for text in texts for word in _LETTERS.findall(text)}
+    compounds = {word for text in texts if "-" in text for word in _WORD.findall(text)}
+
+    @cache
+    def words() -> set[str]:
+        return {word for text in texts for word in _LETTERS.findall(text)}
 
     def join(match: re.Match[str]) -> str:
         before, after = match[1], match[2]
@@ -84,7 +91,7 @@ def resolve_hyphens(pages: Iterable[Page]) -> None:
             return f"{before}-{after}"
         is_compound = before.lower() in _ALWAYS_BEFORE_HYPHEN and len(after) >= _SHORTEST_WORD
         return (
-            f"{before}-{after}" if is_compound and before + after not in words else before + after
+            f"{before}-{after}" if is_compound and before + after not in words() else before + after
         )
 
     for page in pages:
