@@ -8,10 +8,11 @@ of the page. Any other such text is kept, and marked.
 
 import ctypes
 import math
+import struct
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from functools import cache, partial
+from typing import TYPE_CHECKING, Any, cast
 
 from mm1cli.ingest.readers.pdf_calls import ADDRESS, INT, address_of, function
 from mm1cli.ingest.readers.pdf_ground import NEARLY_WHITE, Box, Ground, is_nearly_white
@@ -37,6 +38,7 @@ _FAINTEST = 0x10  # of 0xff, opaque
 _SAME: _Matrix = (1.0, 0.0, 0.0, 1.0, 0.0, 0.0)
 # pdfium writes into these; they are shared, as making new ones would cost more than the question.
 _BOX, _COLOUR = (ctypes.c_float * 4)(), (ctypes.c_uint * 4)()
+_FOUR_FLOATS = struct.Struct("4f").unpack_from
 _BOX_PLACES = tuple(ctypes.addressof(_BOX) + 4 * at for at in range(4))
 _MODES = (ctypes.c_int * 2)()
 _MODE_PLACES = tuple(ctypes.addressof(_MODES) + 4 * at for at in range(2))
@@ -125,6 +127,30 @@ def survey(page: "PdfPage") -> Survey:
     return seen
 
 
+@dataclass(frozen=True, slots=True)
+class _Calls:
+    """What is asked of each object, by its address."""
+
+    bounds: Callable[..., int]
+    mode: Callable[..., int]
+    fill: Callable[..., int]
+    stroke: Callable[..., int]
+    draw_mode: Callable[..., int]
+    num_segments: Callable[..., int]
+
+
+@cache
+def _calls() -> _Calls:
+    return _Calls(
+        bounds=function("FPDFPageObj_GetBounds", INT, *[ADDRESS] * 5),
+        mode=function("FPDFTextObj_GetTextRenderMode", INT, ADDRESS),
+        fill=function("FPDFPageObj_GetFillColor", INT, *[ADDRESS] * 5),
+        stroke=function("FPDFPageObj_GetStrokeColor", INT, *[ADDRESS] * 5),
+        draw_mode=function("FPDFPath_GetDrawMode", INT, *[ADDRESS] * 3),
+        num_segments=function("FPDFPath_CountSegments", INT, ADDRESS),
+    )
+
+
 def _objects(page: "PdfPage") -> _Walk:
     """The address of each object, its type and the number of forms around it; a form comes before
     what is in it."""
@@ -153,7 +179,7 @@ def rules_of_path(item: int, bounds: Box, around: _Matrix) -> Iterator[Rule]:
     """The level and upright lines of a path; its parts are looked at where it has many."""
     import pypdfium2.raw as c
 
-    num_segments = function("FPDFPath_CountSegments", INT, ADDRESS)(item)
+    num_segments = _calls().num_segments(item)
     _, stroke = _draw_mode(item)
     if num_segments <= _CORNERS + 1:
         yield from rules_of(bounds, is_stroked=bool(stroke))
@@ -211,7 +237,7 @@ def _is_plain(bounds: Box, page: Box) -> bool:
 def _ink(item: int) -> tuple[int, int, int] | tuple[()] | None:
     """The colour of letters that are filled; () where they are drawn otherwise, as with an outline
     of another colour; None where nothing is drawn at all."""
-    mode = function("FPDFTextObj_GetTextRenderMode", INT, ADDRESS)(item)
+    mode = _calls().mode(item)
     if mode in _INKLESS_MODES:
         return None
     if mode != _FILL_MODE or not _has_colour(item):
@@ -248,8 +274,7 @@ def _paint(item: int, kind: int, level: int, bounds: Box, ground: Ground) -> Non
             if not is_white or _fills_its_bounds(item, level):
                 ground.paint(bounds, is_white=is_white)
         return
-    stroke_of = function("FPDFPageObj_GetStrokeColor", INT, *[ADDRESS] * 5)
-    is_known = stroke and stroke_of(item, *_COLOUR_PLACES)
+    is_known = stroke and _calls().stroke(item, *_COLOUR_PLACES)
     if is_known and not is_nearly_white(*_rgb()) and _is_bar(item, bounds):
         ground.paint(bounds)
 
@@ -275,8 +300,7 @@ def _fills_its_bounds(item: int, level: int) -> bool:
 
 def _draw_mode(item: int) -> tuple[int, int]:
     """How a path is filled, and whether its lines are drawn; neither where pdfium does not say."""
-    draw_mode = function("FPDFPath_GetDrawMode", INT, *[ADDRESS] * 3)
-    if not draw_mode(item, *_MODE_PLACES):
+    if not _calls().draw_mode(item, *_MODE_PLACES):
         return 0, 0
     fill, stroke = _MODES
     return fill, stroke
@@ -284,8 +308,7 @@ def _draw_mode(item: int) -> tuple[int, int]:
 
 def _has_colour(item: int) -> bool:
     """Whether it is filled with one colour, which is then in `_COLOUR`, and not with a pattern."""
-    fill = function("FPDFPageObj_GetFillColor", INT, *[ADDRESS] * 5)
-    return bool(fill(item, *_COLOUR_PLACES))
+    return bool(_calls().fill(item, *_COLOUR_PLACES))
 
 
 def _rgb() -> tuple[int, int, int]:
@@ -323,10 +346,9 @@ def _product(inner: _Matrix, outer: _Matrix) -> _Matrix:
 
 
 def _bounds(item: int) -> Box:
-    if not function("FPDFPageObj_GetBounds", INT, *[ADDRESS] * 5)(item, *_BOX_PLACES):
+    if not _calls().bounds(item, *_BOX_PLACES):
         return (0.0, 0.0, 0.0, 0.0)
-    left, bottom, right, top = _BOX
-    return (left, bottom, right, top)
+    return cast(Box, _FOUR_FLOATS(_BOX))
 
 
 def _moved(box: Box, matrix: _Matrix) -> Box:

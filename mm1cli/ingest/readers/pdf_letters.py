@@ -120,12 +120,19 @@ def pieces_of(letters: Sequence[Letter]) -> list[Piece]:
         x0, y0, x1, y1 = box
         if at:
             gap = x0 - right
-            if y0 == bottom and y1 == top:
+            if (
+                y0 == bottom
+                and y1 == top
+                and bottom - top <= gap <= _WIDE_SHARE * (top - bottom)
+                and x1 > right
+                and x0 >= left
+            ):
                 # By far the most common case: the font of the letter before, on its line.
-                height, is_off = y1 - y0, False
-            else:
-                height = max(top - bottom, y1 - y0)
-                is_off = abs(y0 + y1 - bottom - top) > 2 * _SAME_LINE_SHARE * height
+                right = x1
+                at.append(index)
+                continue
+            height = max(top - bottom, y1 - y0)
+            is_off = abs(y0 + y1 - bottom - top) > 2 * _SAME_LINE_SHARE * height
             if (is_off or gap < -height or gap > _WIDE_SHARE * height) and not (
                 index == at[-1] + 1 and _is_turned(letters[at[-1]].box, box)
             ):
