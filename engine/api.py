@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.chat_markers import Markers, thinking_markers, tool_call_markers
+from engine.cores import usable_cores
 from engine.errors import (
     CheckpointError,
     ConfigError,
@@ -97,6 +98,7 @@ __all__ = [
     "thinking_markers",
     "tool_call_markers",
     "unfinished_quotation",
+    "usable_cores",
     "verify_context",
     "why_foreign",
 ]

@@ -1,5 +1,9 @@
 """Renders a model's chat template: a program from a hostile file, in a sandbox, within limits.
 
+Time is limited between two steps of the template; so no step may be long, or make much: each text
+and list is bounded, all that one rendering makes is counted, and what could take long or make
+large ones unseen is out. That holds on every system, and costs no process.
+
 Templates see what Hugging Face gives them: `messages`, `add_generation_prompt`, the named tokens,
 `tools` and `documents` (none), `raise_exception`, `strftime_now`. What a family decides by other
 variables, such as `enable_thinking`, is left at the family's default.
@@ -11,13 +15,15 @@ import re
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import datetime
 from functools import wraps
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from jinja2 import Template, TemplateError, nodes
 from jinja2.compiler import CodeGenerator, Frame
 from jinja2.ext import Extension
+from jinja2.filters import do_round
 from jinja2.parser import Parser
 from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
@@ -26,6 +32,7 @@ from engine.errors import TokenizerError
 
 MAX_TEMPLATE_CHARS: Final = 256 * 1024
 MAX_TEXT_CHARS: Final = 1024 * 1024  # of the output, and of each text on the way to it
+MAX_MADE_CHARS: Final = 64 * 1024 * 1024  # of all texts on the way; a Python text has 1 to 4 bytes
 MAX_RENDER_S: Final = 2.0
 # The date that templates ask for. It stays the same, so that the same documents make the same
 # context every day, and it is the one that Llama 3's own template falls back on.
@@ -33,6 +40,9 @@ TODAY: Final = datetime(2024, 7, 26, 12, 0, 0)
 
 _MOST_ITEMS: Final = 20_000  # of a list and all in it, a text of 50 characters counting as one
 _DEEPEST: Final = 100
+_ITEM_CHARS: Final = 16  # what an item of a list counts as, of MAX_MADE_CHARS
+_MOST_STEPS: Final = 64 * 1024 * 1024  # of comparing characters in one operation
+_MOST_DIGITS: Final = 32
 _DATE_FORMAT: Final = re.compile(r"(?:[^%]|%-?[a-zA-Z%]){0,64}", re.DOTALL)
 _FILTERS: Final = frozenset(
     {
@@ -61,6 +71,10 @@ _TEXT_METHODS: Final = frozenset(
         *("startswith", "strip", "title", "upper"),
     }
 )
+_ENDS: Final = {"strip": str.strip, "lstrip": str.lstrip, "rstrip": str.rstrip}
+_FROM_THE_RIGHT: Final = frozenset({"rfind", "rsplit"})
+
+_made_chars: ContextVar[list[int]] = ContextVar("made_chars")  # of this rendering, so far
 
 
 class TemplateRefusalError(TokenizerError):
@@ -80,6 +94,7 @@ class ChatTemplate:
     def render(self, messages: list[dict[str, Any]], *, reply: bool) -> str:
         """Raises TemplateRefusalError if the template raises an error of its own, TokenizerError
         for every other failure."""
+        _made_chars.set([0])
         try:
             with _time_limit(MAX_RENDER_S):
                 if self._template is None:
@@ -153,13 +168,13 @@ class _Environment(ImmutableSandboxedEnvironment):
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:  # noqa: ANN401
         if operator == "+":
             _fits(_size(left) + _size(right))
-            return self.bounded(super().call_binop(context, operator, left, right))
+            return _made(self.bounded(super().call_binop(context, operator, left, right)))
         if operator == "*" and (isinstance(left, int | float) and isinstance(right, int | float)):
             _fits(max(abs(left), abs(right)) // 2**62)
         elif operator == "*":
             times, text = (left, right) if isinstance(left, int) else (right, left)
             _fits(_size(text) * times if isinstance(times, int) else 0)
-            return self.bounded(super().call_binop(context, operator, left, right))
+            return _made(self.bounded(super().call_binop(context, operator, left, right)))
         elif operator == "**" or isinstance(left, str):
             raise TemplateError(f"{operator} is not allowed")
         return super().call_binop(context, operator, left, right)
@@ -184,7 +199,16 @@ class _Environment(ImmutableSandboxedEnvironment):
                 return _replace(text, *args, **kwargs)
             if name == "join":
                 return _join(args[0], text)
-        return super().call(context, obj, *args, **kwargs)
+            if name in _ENDS and args:
+                return _strip(text, args[0], name)
+            if name in _FROM_THE_RIGHT and args and isinstance(args[0], str):
+                _is_quick(len(text) * len(args[0]))
+        return _made(super().call(context, obj, *args, **kwargs))
+
+    @staticmethod
+    def made(value: Any) -> Any:  # noqa: ANN401
+        """`value`, which the template has just made."""
+        return _made(value)
 
     @staticmethod
     def concat(parts: Iterable[object]) -> str:
@@ -200,6 +224,12 @@ class _Generator(CodeGenerator):
             self.write(", ")
         self.write("))")
 
+    def visit_Getitem(self, node: nodes.Getitem, frame: Frame) -> None:  # noqa: N802
+        is_slice = isinstance(node.arg, nodes.Slice)
+        self.write("environment.made(" if is_slice else "(")
+        super().visit_Getitem(node, frame)
+        self.write(")")
+
     def visit_List(self, node: nodes.List, frame: Frame) -> None:  # noqa: N802
         self._write_bounded(super().visit_List, node, frame)
 
@@ -207,9 +237,9 @@ class _Generator(CodeGenerator):
         self._write_bounded(super().visit_Dict, node, frame)
 
     def _write_bounded(self, write: Callable[..., None], node: nodes.Node, frame: Frame) -> None:
-        self.write("environment.bounded(")
+        self.write("environment.bounded(environment.made(")
         write(node, frame)
-        self.write(")")
+        self.write("))")
 
 
 class _Generation(Extension):
@@ -233,12 +263,15 @@ def _environment() -> _Environment:
     known: dict[str, Callable[..., Any]] = dict(environment.filters)
     environment.filters = {name: known[name] for name in _FILTERS}
     environment.filters |= {"tojson": _to_json, "replace": _replace, "join": _join}
+    environment.filters |= {"round": _round, "sum": _sum, "trim": _strip}
     environment.filters = {
         name: _of_bounded(environment, filter_) for name, filter_ in environment.filters.items()
     }
-    environment.globals = {
-        name: environment.globals[name] for name in ("range", "dict", "namespace")
-    } | {"raise_exception": _of_bounded(environment, _raise), "strftime_now": _strftime_now}
+    environment.globals = {name: environment.globals[name] for name in ("dict", "namespace")} | {
+        "range": _range,
+        "raise_exception": _of_bounded(environment, _raise),
+        "strftime_now": _strftime_now,
+    }
     return environment
 
 
@@ -247,7 +280,7 @@ def _of_bounded(environment: _Environment, filter_: Callable[..., Any]) -> Calla
     def checked(*values: Any, **options: Any) -> Any:  # noqa: ANN401
         for value in (*values, *options.values()):
             environment.bounded(value)
-        return filter_(*values, **options)
+        return _made(filter_(*values, **options))
 
     return checked
 
@@ -271,6 +304,16 @@ def _num_items(value: object, known: dict[int, int], depth: int) -> int:
     return total
 
 
+def _made(value: Any) -> Any:  # noqa: ANN401
+    """`value`, counted. Raises _TooLargeError where it is one too many."""
+    if isinstance(value, str | list | tuple | dict):
+        made = _made_chars.get()
+        made[0] += len(value) * (1 if isinstance(value, str) else _ITEM_CHARS)
+        if made[0] > MAX_MADE_CHARS:
+            raise _TooLargeError
+    return value
+
+
 def _raise(message: object) -> None:
     raise _RefusalError(f"{message!s:.300}")
 
@@ -289,7 +332,7 @@ def _replace(text: object, old: object, new: object, count: int = -1) -> str:
     whole, before, after = str(text), str(old), str(new)
     found = len(whole) + 1 if not before else whole.count(before)
     _fits(len(whole) + found * len(after))
-    return whole.replace(before, after, -1 if count is None else count)
+    return cast(str, _made(whole.replace(before, after, -1 if count is None else count)))
 
 
 def _join(parts: Iterable[object], d: object = "", attribute: None = None) -> str:
@@ -301,13 +344,44 @@ def _join(parts: Iterable[object], d: object = "", attribute: None = None) -> st
         size += len(text) + len(separator) + 1
         _fits(size)
         texts.append(text)
-    return separator.join(texts)
+    return cast(str, _made(separator.join(texts)))
+
+
+def _strip(value: object, chars: object = None, name: str = "strip") -> str:
+    text = str(value)
+    ends = None if chars is None else str(chars)
+    _is_quick(len(text) * len(ends or ""))  # each character of the text is looked for in them
+    return cast(str, _made(_ENDS[name](text, ends)))
+
+
+def _round(value: float, precision: int = 0, method: str = "common") -> float:
+    if not (isinstance(precision, int) and abs(precision) <= _MOST_DIGITS):
+        raise TemplateError(f"round to over {_MOST_DIGITS} digits is not allowed")
+    return do_round(value, precision, method)  # type: ignore[arg-type]
+
+
+def _sum(numbers: Iterable[Any], attribute: None = None, start: float = 0) -> float:
+    """Of numbers alone: lists would be copied once for each of them."""
+    if attribute is not None or not isinstance(start, int | float):
+        raise TemplateError("sum of anything but numbers is not allowed")
+    return sum(numbers, start)
+
+
+def _range(*bounds: int) -> range:
+    found = range(*bounds)
+    _fits(len(found) * (MAX_TEXT_CHARS // _MOST_ITEMS))
+    return found
 
 
 def _size(value: object) -> int:
     if isinstance(value, list | tuple | dict):
         return len(value) * (MAX_TEXT_CHARS // _MOST_ITEMS)
     return len(value) if isinstance(value, str) else 0
+
+
+def _is_quick(num_steps: int) -> None:
+    if num_steps > _MOST_STEPS:
+        raise _TooLargeError
 
 
 def _fits(size: float) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from engine import protocols
+from engine.cores import usable_cores
 from engine.errors import EngineError, TokenizerError
 from engine.model_source import is_gguf, open_checkpoint, raw_config, read_config
 from engine.protocols import FAST, Capabilities, ContextPlan, IoStats, Quotes
@@ -81,7 +82,8 @@ class Engine:
         from engine.store.manifest import INT8_KV
         from kernels.jit import object_cache
 
-        if threads is not None:
+        threads = threads or min(torch.get_num_threads(), usable_cores())
+        if threads != torch.get_num_threads():
             torch.set_num_threads(threads)
         if code_folder is not None:
             object_cache.keep_in(code_folder)

@@ -18,6 +18,7 @@ from engine.chat_template import ChatTemplate, TemplateRefusalError
 from engine.errors import TokenizerError
 from engine.model_source import is_gguf
 from engine.protocols import Piece, Turn
+from engine.tokenizer_bounds import encode
 from engine.tokenizer_parts import (
     TokenizerParts,
     is_space,
@@ -77,7 +78,7 @@ class Tokenizer:
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """As `encode`, on all cores."""
-        rows = _encode(self._text, texts)
+        rows = encode(self._text, list(texts))
         return [
             row if self.control_ids.isdisjoint(row) else self._encode_strictly(text)
             for row, text in zip(rows, texts, strict=True)
@@ -86,7 +87,7 @@ class Tokenizer:
     def _encode_strictly(self, text: str) -> list[int]:
         """Where a word of the text is a control token's name and the vocabulary gives words of
         their own precedence over merges."""
-        (row,) = _encode(self._strict, [text])
+        (row,) = encode(self._strict, [text])
         if not self.control_ids.isdisjoint(row):
             raise TokenizerError("text was encoded to a control token; refusing to go on")
         return row
@@ -107,10 +108,8 @@ class Tokenizer:
 
     def encode_markup(self, text: str) -> list[int]:
         """Ids of template text, control tokens included."""
-        try:
-            return list(self._markup.encode(text, add_special_tokens=False).ids)
-        except (UnicodeEncodeError, TypeError) as error:
-            raise TokenizerError(f"text is not valid Unicode ({error})") from None
+        (row,) = encode(self._markup, [text])
+        return row
 
     def encode_piece(self, piece: Piece) -> list[int]:
         return self.encode_markup(piece.text) if piece.is_markup else self.encode(piece.text)
@@ -196,14 +195,6 @@ def _messages(turns: Sequence[tuple[str, str]], is_listed: bool) -> list[dict[st
     if not is_listed:
         return [{"role": role, "content": text} for role, text in turns]
     return [{"role": role, "content": [{"type": "text", "text": text}]} for role, text in turns]
-
-
-def _encode(encoder: tokenizers.Tokenizer, texts: Sequence[str]) -> list[list[int]]:
-    try:
-        encodings = encoder.encode_batch_fast(list(texts), add_special_tokens=False)
-    except (UnicodeEncodeError, TypeError) as error:
-        raise TokenizerError(f"text is not valid Unicode ({error})") from None
-    return [encoding.ids for encoding in encodings]
 
 
 class TextStream:

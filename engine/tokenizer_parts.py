@@ -11,8 +11,9 @@ import tokenizers
 from tokenizers import AddedToken
 
 from engine.constraints.vocabulary import SPACES
-from engine.errors import CheckpointError, TokenizerError
-from engine.files import MAX_JSON_BYTES, read_json
+from engine.errors import TokenizerError
+from engine.files import read_json
+from engine.tokenizer_bounds import MAX_BYTES, check_components, check_file
 
 
 @dataclass(frozen=True)
@@ -93,11 +94,17 @@ _NAMED: Final = ("bos_token", "eos_token", "pad_token", "unk_token")
 def _read_library(path: Path) -> tokenizers.Tokenizer:
     """Parsed once, by the library; only where that fails is it parsed again, to say why."""
     try:
-        if path.stat().st_size > MAX_JSON_BYTES:
-            raise CheckpointError(f"{path}: over {MAX_JSON_BYTES:,} bytes, not a model's file")
-        found = tokenizers.Tokenizer.from_buffer(path.read_bytes())
-    except CheckpointError:
+        with path.open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
+    except OSError:
+        read_json(path)  # says why
         raise
+    try:
+        check_file(data)
+    except TokenizerError as error:
+        raise TokenizerError(f"{path}: {error}") from None
+    try:
+        found = tokenizers.Tokenizer.from_buffer(data)
     except Exception as error:  # the library raises bare Exception
         raise _diagnosis(path, error) from None
     if not isinstance(found.model, tokenizers.models.BPE):
@@ -105,6 +112,10 @@ def _read_library(path: Path) -> tokenizers.Tokenizer:
         raise TokenizerError(f"{path}: {kind} model; only BPE is supported")
     if found.get_vocab_size() == 0:
         raise TokenizerError(f"{path}: not usable (no tokens)")
+    try:
+        check_components(found)
+    except TokenizerError as error:
+        raise TokenizerError(f"{path}: not usable ({error})") from None
     return found
 
 

@@ -52,7 +52,7 @@ class NoteEvent:
 
 @dataclass(frozen=True, slots=True)
 class ProgressEvent:
-    """`stage` names the work ("reading", "prefill"); done == total ends it."""
+    """`stage` names the work ("reading", "prefill"); done == total ends it, 0 is not known."""
 
     stage: str
     done: int

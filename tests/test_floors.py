@@ -14,6 +14,10 @@ FLOORS = {  # the least release of what parses files of strangers, and what it p
     "cryptography": ("50.0", "encrypted PDFs"),
     "lxml": ("6.1", "Office files and HTML, in C"),
     "tokenizers": ("0.23", "tokenizer.json of models"),
+    "safetensors": ("0.8", "weights of models, in Rust"),
+    "python-calamine": ("0.9", ".xls and .xlsb, in Rust"),
+    "charset-normalizer": ("3.5", "text of unknown encoding, compiled"),
+    "tree-sitter": ("0.26", "source code, in C"),
     "jinja2": ("3.1.6", "chat templates of models, in its sandbox"),
 }
 

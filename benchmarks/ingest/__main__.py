@@ -18,13 +18,13 @@ from pathlib import Path
 from benchmarks import machine
 from benchmarks.ingest.folder import write_folder
 from benchmarks.ingest.truth import measure
+from engine.api import usable_cores
 from engine.tokenizer import Tokenizer
 from mm1cli.ingest import read_corpus
 from mm1cli.ingest.cache import Cache
 from mm1cli.ingest.pack import pack_all
 from mm1cli.ingest.read import ReadOptions, read_files
 from mm1cli.ingest.readers.lines import LINKS
-from mm1cli.ingest.sandboxes import num_cores
 from mm1cli.models import library
 
 Row = dict[str, object]
@@ -55,7 +55,7 @@ def peers(folder: Path) -> list[Row]:
     print(f"{'reader':<12}  {'files':>6}  {'failed':>6}  {'characters':>12}  {'s':>7}")
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     pdfs = [path for path in files if path.suffix.lower() == ".pdf"]
-    rows = [_ours(f"mm1 ({num_cores()})", [folder], None)]
+    rows = [_ours(f"mm1 ({usable_cores()})", [folder], None)]
     if pdfs:
         rows.append(_ours("mm1, PDF", pdfs, 1))
         rows.append(_one_by_one("pypdf, PDF", pdfs, _pypdf))
@@ -143,7 +143,7 @@ def from_disk_to_tokens(num_tokens: int, model: str) -> list[Row]:
     with tempfile.TemporaryDirectory() as root:
         folder = Path(root, "files")
         counts = write_folder(folder, num_tokens)
-        print(f"\n{counts}, {num_cores()} cores")
+        print(f"\n{counts}, {usable_cores()} cores")
         options = ReadOptions(cache=Cache(Path(root, "cache")))
         for run in ("cold", "cached"):
             began = time.perf_counter()

@@ -18,8 +18,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _WORD = re.compile(r"\w+")
-_STRING = re.compile(
-    r'\b(?:Str|Math\s+\w+|Code \(.*?\)|RawInline \(.*?\))\s+"((?:[^"\\]|\\.)*)"|\bSpace\b',
+# Of a .native file: text, strings that are none (names, classes, addresses), and what parts words.
+_LITERAL = r'"(?:[^"\\]|\\.)*"'
+_INNER = rf"\((?:[^()\"]|{_LITERAL})*\)"
+_ATTRIBUTES = rf"\((?:[^()\"]|{_LITERAL}|{_INNER})*\)"
+_NATIVE = re.compile(
+    rf"\b(Str|Math\s+\w+|(?:Code|CodeBlock|RawInline|RawBlock)\s*{_ATTRIBUTES})\s*({_LITERAL})"
+    rf"|{_LITERAL}"
+    r"|\b(?:Space|SoftBreak|LineBreak|Para|Plain|Header|Cell|CodeBlock|RawBlock|LineBlock|Note)\b",
     re.DOTALL,
 )
 _ESCAPE = re.compile(r"\\(\d{1,6}|.)")
@@ -86,8 +92,7 @@ def truths(folder: Path) -> Iterator[Truth]:
             text = _MARKUP.sub(lambda match: match[1] or " ", markdown.read_text("utf-8"))
             yield Truth(path, words_of(text), list(_rows(text)))
         elif native.is_file():
-            found = _STRING.finditer(native.read_text("utf-8"))
-            yield Truth(path, words_of("".join(_string(one[1] or " ") for one in found)), [])
+            yield Truth(path, words_of(_native_text(native.read_text("utf-8"))), [])
 
 
 def measure(folder: Path, readers: dict[str, Read]) -> list[dict[str, object]]:
@@ -110,6 +115,17 @@ def measure(folder: Path, readers: dict[str, Read]) -> list[dict[str, object]]:
 
 def words_of(text: str) -> list[str]:
     return [word.lower().strip("_") for word in _WORD.findall(text.replace("\\_", "_"))]
+
+
+def _native_text(native: str) -> str:
+    return "".join(map(_native_piece, _NATIVE.finditer(native)))
+
+
+def _native_piece(found: "re.Match[str]") -> str:
+    if found[1] is not None:
+        text = _string(found[2][1:-1])
+        return f" {text} " if found[1].startswith(("CodeBlock", "RawBlock")) else text
+    return "" if found[0].startswith('"') else " "
 
 
 def _string(escaped: str) -> str:

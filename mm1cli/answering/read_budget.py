@@ -1,8 +1,7 @@
 """How much is read for a question where not everything fits: what the context has room for, what a
 model of its size still makes use of, and what can be read in the time that people wait."""
 
-from engine.api import Engine
-from mm1cli.ingest.sandboxes import num_cores
+from engine.api import Engine, usable_cores
 from mm1cli.settings import Settings
 
 # Of an AVX2 core while it reads: 42 to 66 were measured of three models (benchmarks/LOG.md). Not
@@ -17,6 +16,6 @@ def read_tokens(engine: Engine, settings: Settings) -> int:
     trained = int(engine.max_positions * TRAINED_SHARE)
     if settings.device.partition(":")[0] != "cpu":
         return trained
-    cores = settings.threads or num_cores()
+    cores = settings.threads or usable_cores()
     rate = cores * CORE_FLOPS_PER_S / engine.token_flops
     return min(trained, int(settings.read_seconds * rate))

@@ -10,11 +10,12 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
 
+from engine.api import usable_cores
 from mm1cli.code.parsed import Parsed, parsed_from
 from mm1cli.ingest.corpus import Document
 from mm1cli.ingest.readers.reader import MIB, ReadError
 from mm1cli.ingest.sandbox import Limits, Sandbox
-from mm1cli.ingest.sandboxes import Sandboxes, num_cores
+from mm1cli.ingest.sandboxes import Sandboxes
 
 LIMITS = Limits(wall_s=30.0, cpu_s=10, memory_bytes=1536 * MIB, reply_bytes=64 * MIB)
 MAX_PARSED_BYTES = 16 * MIB
@@ -39,7 +40,7 @@ def parse_all(
 ) -> Iterator[Outcome]:
     """One outcome for each document and the name of its task, in their order."""
     make = partial(Sandbox, limits=limits, child_module="mm1cli.code.child")
-    with Sandboxes(make, min(num_workers or num_cores(), len(jobs))) as sandboxes:
+    with Sandboxes(make, min(num_workers or usable_cores(), len(jobs))) as sandboxes:
         waiting: deque[Future[Outcome]] = deque()
         for document, task in jobs:
             waiting.append(sandboxes.submit(partial(_parse, document, task)))

@@ -39,6 +39,10 @@ def require_everything_read(manifest: Manifest) -> None:
             f"--strict: {len(lost):,} of {len(manifest.entries):,} left out, "
             f"first {lost[0].path} ({lost[0].reason})"
         )
+    if manifest.unread:
+        (path, warning), *more = manifest.unread
+        others = f", and {len(more):,} more" if more else ""
+        raise InputLeftOutError(f"--strict: not all of {path} was read: {warning}{others}")
     if manifest.is_searched:
         raise InputLeftOutError(
             f"--strict: of {manifest.tokens:,} tokens this template reads the sentences it finds; "

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TextIO
 
 from engine import model_files
+from engine.api import usable_cores
 from mm1cli.about import version
 from mm1cli.commands.opening import cache_root
 from mm1cli.ingest import confine
@@ -92,13 +93,15 @@ def _findings(settings: Settings) -> Iterator[Finding]:
 
 def _processor() -> Iterator[Finding]:
     name, flags = _cpu()
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    cores = usable_cores()
     known = [one for one in _FEATURES if one in flags]
     advice = ""
     if platform.machine().lower() in {"x86_64", "amd64"} and flags and "avx2" not in flags:
         advice = "without AVX2 the JIT makes no code here: decoding is several times slower"
     yield Finding(
-        "processor", f"{name}, {cores} cores, {' '.join(known) or 'features unknown'}", advice
+        "processor",
+        f"{name}, {cores} cores, {' '.join(known) or 'features unknown'}",
+        advice,
     )
 
 

@@ -20,9 +20,9 @@ from mm1cli.ingest.corpus import Document, Omission
 from mm1cli.ingest.files_from import listed_paths
 from mm1cli.ingest.manifest import Manifest, build
 from mm1cli.ingest.pack import MAX_CONTENTS_TOKENS, Packed, pack_all
+from mm1cli.ingest.path_filter import PathFilter
 from mm1cli.ingest.read import ReadOptions, read_files
 from mm1cli.ingest.remote import fetched, is_remote
-from mm1cli.ingest.selection import Selection as FileSelection
 from mm1cli.ingest.walk import STDIN
 from mm1cli.models import calibration
 from mm1cli.settings import Settings, is_inside
@@ -120,6 +120,7 @@ def _read_local(
         options=options,
         stdin=sys.stdin.buffer if STDIN in paths else None,
         on_progress=lambda done, total: sink.progress("reading", done, total, "files"),
+        on_found=lambda count: sink.progress("looking", count, 0, "files"),
     )
 
 
@@ -208,7 +209,7 @@ def _options(sources: Sources, settings: Settings) -> ReadOptions:
             "without"
         )
     return ReadOptions(
-        selection=FileSelection.of(
+        path_filter=PathFilter.of(
             sources.include,
             sources.exclude,
             hidden=sources.hidden,

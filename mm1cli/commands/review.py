@@ -18,7 +18,7 @@ from mm1cli.errors import BudgetError, FindingsError, InputError, UsageError
 from mm1cli.ingest.corpus import Corpus, Document, Omission
 from mm1cli.ingest.manifest import ReadingPlan
 from mm1cli.ingest.pack import MAX_CONTENTS_TOKENS, pack_all
-from mm1cli.ingest.selection import Selection
+from mm1cli.ingest.path_filter import PathFilter
 from mm1cli.ingest.walk import STDIN
 from mm1cli.interrupts import defer_interrupts
 from mm1cli.review import baseline, changes, patches
@@ -199,7 +199,7 @@ def _with_room(settings: Settings, limit: int) -> Settings:
     return replace_unset(settings, max_tokens=min(settings.max_tokens, max(limit // 4, 1)))
 
 
-def _is_chosen(path: str, only: Selection, prefixes: Sequence[str]) -> bool:
+def _is_chosen(path: str, only: PathFilter, prefixes: Sequence[str]) -> bool:
     names = {path, *(path.removeprefix(prefix) for prefix in prefixes)}
     return any(not only.leaves_out(name, is_folder=False) for name in names)
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Literal, get_args
 
 from mm1cli.errors import BudgetError
-from mm1cli.ingest.corpus import Block, Document, Omission, Reason
+from mm1cli.ingest.corpus import Block, Document, Omission, Reason, Unread
 from mm1cli.ingest.pack import Encoder, Packed, Packer, document_text
 
 Policy = Literal["focus", "select", "fail", "drop-largest", "head"]
@@ -128,7 +128,7 @@ def _cut(
     blocks = tuple(_first_lines(document.blocks, low))
     last = blocks[-1].locate(max(len(blocks[-1].text) - 1, 0), max(len(blocks[-1].text), 1))
     warning = f"cut after {last} by --fit head: {cost(low):,} of {num_tokens:,} tokens are read"
-    return replace(document, blocks=blocks, warnings=(*document.warnings, warning))
+    return replace(document, blocks=blocks, warnings=(*document.warnings, Unread(warning)))
 
 
 def _first_lines(blocks: Sequence[Block], num_lines: int) -> Iterator[Block]:

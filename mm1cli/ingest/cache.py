@@ -22,7 +22,7 @@ from engine import authentic, durable
 from mm1cli.ingest.readers.reader import MIB, Reader, ReadError, Reading
 from mm1cli.ingest.wire_format import reading_from, reply_of
 
-FORMAT = 2
+FORMAT = 3
 MAX_BYTES = 2048 * MIB
 _MAX_ENTRY_BYTES = 256 * MIB
 _MAX_NAME_BYTES = 1 << 16

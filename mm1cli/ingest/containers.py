@@ -1,12 +1,12 @@
 """From a file's bytes to its document and, for a container, those of the files inside it."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
 from mm1cli.ingest.cache import Cache
-from mm1cli.ingest.corpus import Document, Omission, Reason
+from mm1cli.ingest.corpus import Damaged, Document, Omission, Reason, Unread
 from mm1cli.ingest.display_names import shown_path
 from mm1cli.ingest.generated import generated_kind, lfs_size
 from mm1cli.ingest.readers import HEAD_BYTES, READERS, Reader, ReadError, Reading, choose
@@ -17,13 +17,15 @@ from mm1cli.ingest.secrets import find_secrets, is_env_file, without_values
 MAX_DEPTH = 3
 _NOT_CONTENT = "__MACOSX"  # what macOS adds to an archive beside each file
 _SECRETS_SHOWN = 3
+# What readers say of files that they understood: no parser met anything odd.
+_SOUND = frozenset({Reason.EMPTY, Reason.ENCRYPTED, Reason.NO_TEXT, Reason.UNSUPPORTED})
 
 
 @dataclass(slots=True)
 class ContainerExpansion:
     """One file and all that is in it. `num_bytes_left` is what its containers may still give out,
-    all depths together. `is_suspect`: the child read a container or something odd, and is to read
-    nothing of others."""
+    all depths together. `is_suspect`: the child read a container or something damaged, and is to
+    read nothing of others."""
 
     sandbox: Sandbox
     cache: Cache | None = None
@@ -43,8 +45,10 @@ class ContainerExpansion:
         """
         try:
             reader, kind = choose(shown, data[:HEAD_BYTES])
+            if self.ocr and reader.with_ocr:
+                reader = READERS[reader.with_ocr]
             sha256 = hashlib.sha256(data).hexdigest()
-            reading = self._reading(reader, data, sha256, shown)
+            reading, is_new = self._reading(reader, data, sha256)
         except ReadError as error:
             detail = "; ".join(filter(None, (error.detail, damage)))
             yield Omission(shown, error.reason, detail, len(data))
@@ -58,10 +62,13 @@ class ContainerExpansion:
             sha256=sha256,
             reader=_signature(reader, reading),
             blocks=reading.blocks,
-            warnings=(*filter(None, (damage,)), *reading.warnings),
+            warnings=(*map(Damaged, filter(None, (damage,))), *reading.warnings),
             encoding=reading.encoding,
         )
-        yield self._without_secrets(document)
+        secrets = list(map(str, find_secrets(document.blocks)))
+        if is_new and self.cache is not None and not secrets:
+            self.cache.put(sha256, reader, reading, shown)
+        yield self._without_secrets(document, secrets)
         for member in reading.members:
             yield from self._member(shown, member, depth + 1)
 
@@ -87,7 +94,8 @@ class ContainerExpansion:
         else:
             yield from self.expand(shown, member.data, depth, member.damage)
 
-    def _reading(self, reader: Reader, data: bytes, sha256: str, shown: str) -> Reading:
+    def _reading(self, reader: Reader, data: bytes, sha256: str) -> tuple[Reading, bool]:
+        """The reading, and whether it is one to keep: it took a child, and is not kept yet."""
         if len(data) > reader.max_bytes:
             raise ReadError(Reason.TOO_LARGE, f"more than {reader.max_bytes // MIB} MiB")
         if not data or data.isspace():
@@ -95,23 +103,19 @@ class ContainerExpansion:
         if (size := lfs_size(data)) is not None:
             raise ReadError(Reason.LFS_POINTER, f"{size:,} bytes; git lfs pull fetches them")
         if not reader.sandboxed:
-            return reader.read(data)
-        if self.ocr and reader.with_ocr:
-            reader = READERS[reader.with_ocr]
+            return reader.read(data), False
         if self.cache is not None and (kept := self.cache.get(sha256, reader)) is not None:
-            return kept
-        reading = self._sandboxed(reader, data)
-        if self.cache is not None and next(find_secrets(reading.blocks), None) is None:
-            self.cache.put(sha256, reader, reading, shown)
-        return reading
+            return kept, False
+        return self._sandboxed(reader, data), True
 
     def _sandboxed(self, reader: Reader, data: bytes) -> Reading:
         try:
             reading = self.sandbox.read(reader.name, data, patience=reader.patience)
-            self.is_suspect = self.is_suspect or bool(reading.warnings or reading.members)
+            is_damaged = any(isinstance(warning, Damaged) for warning in reading.warnings)
+            self.is_suspect = self.is_suspect or is_damaged or bool(reading.members)
             return reading
         except ReadError as error:
-            self.is_suspect = True
+            self.is_suspect = self.is_suspect or error.reason not in _SOUND
             if not isinstance(error, BrokeReaderError):
                 raise
             if not reader.fallback or error.reason is Reason.TOO_LARGE:
@@ -123,14 +127,13 @@ class ContainerExpansion:
             warning = f"read by {reader.fallback}: the usual reader failed ({error.detail})"
             return replace(reading, warnings=(*reading.warnings, warning))
 
-    def _without_secrets(self, document: Document) -> Document | Omission:
-        secrets = list(map(str, find_secrets(document.blocks)))
+    def _without_secrets(self, document: Document, secrets: Sequence[str]) -> Document | Omission:
         if not secrets:
             return document
         if is_env_file(document.path) and not self.allow_secrets:
-            warning = "its values are left out, as some are secrets; --allow-secrets reads them"
+            told = "its values are left out, as some are secrets; --allow-secrets reads them"
             bare = without_values(document.blocks)
-            return replace(document, blocks=bare, warnings=(*document.warnings, warning))
+            return replace(document, blocks=bare, warnings=(*document.warnings, Unread(told)))
         told = ", ".join(secrets[:_SECRETS_SHOWN])
         if more := len(secrets) - _SECRETS_SHOWN:
             told += f" and {more} more" if more > 0 else ""

@@ -11,7 +11,18 @@ from typing import Literal
 
 from mm1cli.ingest.locator import Locator, Place, Unit
 
-__all__ = ["Block", "Corpus", "Document", "Locator", "Omission", "Place", "Reason", "Unit"]
+__all__ = [
+    "Block",
+    "Corpus",
+    "Damaged",
+    "Document",
+    "Locator",
+    "Omission",
+    "Place",
+    "Reason",
+    "Unit",
+    "Unread",
+]
 
 
 class Reason(StrEnum):
@@ -35,6 +46,19 @@ class Reason(StrEnum):
     TOO_SLOW = "reader took too long"
     UNREADABLE = "unreadable"
     UNSUPPORTED = "format not supported"
+
+
+class Unread(str):
+    """A warning that text of the file is not in the corpus: `--strict` counts it."""
+
+    __slots__ = ()
+
+
+class Damaged(Unread):
+    """One by a parser that met what it cannot read, or too much of it: what a file would leave that
+    was made to take the parser over and failed, or did not."""
+
+    __slots__ = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +122,7 @@ class Document:
 
     `encoding` is that of a text file. A container that was opened and has no text of its own, such
     as an archive, has no blocks: its members are documents or omissions of their own, with paths
-    that go on from its path.
+    that go on from its path. A warning that is `Unread` says that text is missing.
     """
 
     path: str

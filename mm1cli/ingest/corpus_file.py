@@ -16,7 +16,13 @@ from engine.api import StoreError
 from mm1cli.ingest.corpus import Corpus, Document, Omission, Reason
 from mm1cli.ingest.pack import Encoder, Packed
 from mm1cli.ingest.readers.reader import MIB
-from mm1cli.ingest.wire_format import block_from, line_from, whole_from
+from mm1cli.ingest.wire_format import (
+    block_from,
+    line_from,
+    warning_from,
+    warning_of,
+    whole_from,
+)
 
 NAME = "corpus.json.gz"
 FORMAT = 2
@@ -36,7 +42,11 @@ class SavedCorpus:
 def dumps(packed: Packed, head_tokens: int, model: str) -> bytes:
     """`model` is the name it was asked for by, so that questions need not say it again."""
     documents = [
-        {**asdict(document), "tokens": len(ids)}
+        {
+            **asdict(document),
+            "warnings": list(map(warning_of, document.warnings)),
+            "tokens": len(ids),
+        }
         for document, ids in zip(packed.corpus.documents, packed.token_ids, strict=True)
     ]
     message = {
@@ -122,7 +132,7 @@ def _document(message: dict[str, Any]) -> Document:
         sha256=line_from(message["sha256"]),
         reader=line_from(message["reader"]),
         blocks=tuple(map(block_from, message["blocks"])),
-        warnings=tuple(map(line_from, message["warnings"])),
+        warnings=tuple(map(warning_from, message["warnings"])),
         encoding=line_from(message["encoding"]),
     )
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 
-from mm1cli.ingest.corpus import Corpus, Reason
+from mm1cli.ingest.corpus import Corpus, Reason, Unread
 
 
 class ReadingPlan(StrEnum):
@@ -43,6 +43,16 @@ class Manifest:
     budget_tokens: int
     policy: str = "focus"  # for what does not fit
     is_searched: bool = False
+
+    @property
+    def unread(self) -> tuple[tuple[str, str], ...]:
+        """Path and warning of each file that was read, but not all of it."""
+        return tuple(
+            (entry.path, warning)
+            for entry in self.read
+            for warning in entry.warnings
+            if isinstance(warning, Unread)
+        )
 
     @property
     def read(self) -> tuple[Entry, ...]:

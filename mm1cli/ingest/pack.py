@@ -20,6 +20,7 @@ from mm1cli.ingest.corpus import Block, Corpus, Document, Locator, Omission
 
 MAX_CONTENTS_TOKENS = 10_000
 _BATCH_CHARS = 1 << 18
+_MOST_TOKEN_CHARS = 16  # on average
 _FENCE_DIGITS = 8
 _MARKS = (
     "page|slide|sheet|cell|chapter|part|member|comment|footnote|endnote|header|footer|notes|output"
@@ -95,9 +96,11 @@ class Packed:
         return sum(map(len, self.token_ids))
 
     def apart(self) -> Iterator["Packed"]:
-        """Each document as a corpus of its own."""
+        """Each document as a corpus of its own, with what its fence means."""
         for document, ids in zip(self.corpus.documents, self.token_ids, strict=True):
-            yield Packed(Corpus((document,)), (ids,), (), self.encoder, self.fence)
+            told = contents_text((document,), 1, self.fence)
+            contents = tuple(self.encoder.encode_batch([told])[0]) if told else ()
+            yield Packed(Corpus((document,)), (ids,), contents, self.encoder, self.fence)
 
     def ids(self) -> list[int]:
         """All of them, as they stand in the context."""
@@ -212,6 +215,7 @@ class Packer:
         self._documents: list[Document] = []
         self._token_ids: list[tuple[int, ...]] = []
         self._waiting: list[str] = []
+        self._num_waiting_chars = 0
 
     def add(self, document: Document) -> None:
         self._documents.append(document)
@@ -221,14 +225,16 @@ class Packer:
         self._wait(document)
 
     def _wait(self, document: Document) -> None:
-        self._waiting.append(document_text(document, self._fence))
-        if sum(map(len, self._waiting)) >= _BATCH_CHARS:
+        text = document_text(document, self._fence)
+        self._waiting.append(text)
+        self._num_waiting_chars += len(text)
+        if self._num_waiting_chars >= _BATCH_CHARS:
             self._encode()
 
     def finish(self, omissions: Sequence[Omission] = ()) -> Packed:
         if self._needs_fence and not self._fence:
             self._fence = _fence_for(self._documents)
-            self._token_ids, self._waiting = [], []
+            self._token_ids, self._waiting, self._num_waiting_chars = [], [], 0
             for document in self._documents:
                 self._wait(document)
         self._encode()
@@ -240,14 +246,16 @@ class Packer:
         most = sum(1 for document in self._documents if document.blocks)
         while most > (0 if self._fence else 1):
             text = contents_text(self._documents, most, self._fence)
-            (ids,) = self._encoder.encode_batch([text])
-            if len(ids) <= self._max_contents_tokens:
-                return tuple(ids)
+            # Encoding a list of 200,000 takes long; no list of paths has tokens that long.
+            if len(text) <= self._max_contents_tokens * _MOST_TOKEN_CHARS:
+                (ids,) = self._encoder.encode_batch([text])
+                if len(ids) <= self._max_contents_tokens:
+                    return tuple(ids)
             most //= 2
         return ()
 
     def _encode(self) -> None:
-        waiting, self._waiting = self._waiting, []
+        waiting, self._waiting, self._num_waiting_chars = self._waiting, [], 0
         self._token_ids += map(tuple, self._encoder.encode_batch(waiting))
 
 

@@ -13,18 +13,19 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import BinaryIO
 
+from engine.api import usable_cores
 from mm1cli.errors import InputError
 from mm1cli.ingest.cache import Cache
 from mm1cli.ingest.confine import Trust
 from mm1cli.ingest.containers import ContainerExpansion
 from mm1cli.ingest.corpus import Corpus, Document, Omission, Reason
 from mm1cli.ingest.display_names import one_line
+from mm1cli.ingest.path_filter import PathFilter
 from mm1cli.ingest.readers import HEAD_BYTES, ReadError, choose
 from mm1cli.ingest.readers.reader import MIB
 from mm1cli.ingest.sandbox import Sandbox
-from mm1cli.ingest.sandboxes import Sandboxes, num_cores
-from mm1cli.ingest.selection import Selection
-from mm1cli.ingest.walk import ALL, STDIN, Found, walk
+from mm1cli.ingest.sandboxes import Sandboxes
+from mm1cli.ingest.walk import ALL, STDIN, Found, OnFound, walk
 
 # A pipe that opens for reading would wait for a writer; Windows has no such flag and no such pipe.
 _OPEN_FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
@@ -38,7 +39,7 @@ class ReadOptions:
     """`num_workers` files are read at once; None is as many as this process has cores. For
     `names` see `walk`."""
 
-    selection: Selection = ALL
+    path_filter: PathFilter = ALL
     allow_secrets: bool = False
     ocr: bool = False
     cache: Cache | None = None
@@ -75,12 +76,15 @@ def read_files(
     options: ReadOptions = DEFAULTS,
     stdin: BinaryIO | None = None,
     on_progress: OnProgress | None = None,
+    on_found: OnFound | None = None,
 ) -> Generator[Document | Omission, None, None]:
-    """As `read_corpus`, one after the other. What is raised there is raised by the call itself;
-    reading begins with the first one that is taken, and stops when the iterator is closed."""
+    """As `read_corpus`, one after the other; for `on_found` see `walk`. What is raised there is
+    raised by the call itself; reading begins with the first one that is taken, and stops when the
+    iterator is closed."""
     if STDIN in paths and stdin is None:
         raise InputError("- stands for standard input, and there is none; name a file or a folder")
-    return _in_order(walk(paths, options.selection, options.names), options, stdin, on_progress)
+    found = walk(paths, options.path_filter, options.names, on_found)
+    return _in_order(found, options, stdin, on_progress)
 
 
 def _in_order(
@@ -94,7 +98,7 @@ def _in_order(
         on_progress(0, total)
     done = 0
     make = partial(Sandbox, trust=Trust.OCR if options.ocr else Trust.READER)
-    with Sandboxes(make, min(options.num_workers or num_cores(), total)) as sandboxes:
+    with Sandboxes(make, min(options.num_workers or usable_cores(), total)) as sandboxes:
 
         def outcome(result: Found | Omission) -> Omission | Future[list[Document | Omission]]:
             if isinstance(result, Omission):

@@ -1,6 +1,5 @@
 """Threads that each have a sandbox of their own, whose child starts when it is needed."""
 
-import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -48,10 +47,3 @@ class Sandboxes:
                 if self._is_aborted:
                     sandbox.abort()
         return sandbox
-
-
-def num_cores() -> int:
-    """Those this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

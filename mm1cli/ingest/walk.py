@@ -7,7 +7,7 @@ looked at after everything real, so that a file keeps its own name when a link a
 import os
 import stat
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -16,13 +16,15 @@ from mm1cli.errors import InputError
 from mm1cli.ingest.corpus import Omission, Reason
 from mm1cli.ingest.display_names import one_line, shown_path
 from mm1cli.ingest.gitignore import Gitignore
-from mm1cli.ingest.selection import Selection
+from mm1cli.ingest.path_filter import PathFilter
 
 STDIN = "-"
 OUR_IGNORE_FILE = ".mm1ignore"
-ALL = Selection()
+ALL = PathFilter()
 
 _Identity = tuple[int, int]
+OnFound = Callable[[int], None]
+_TOLD_EACH = 1000  # entries
 _SPECIAL = (
     (stat.S_ISFIFO, "a pipe; use - to read standard input"),
     (stat.S_ISSOCK, "a socket"),
@@ -41,14 +43,16 @@ class Found:
 
 def walk(
     paths: Sequence[str],
-    selection: Selection = ALL,
+    path_filter: PathFilter = ALL,
     names: Mapping[str, str] = MappingProxyType({}),
+    on_found: OnFound | None = None,
 ) -> list[Found | Omission]:
     """Every file under `paths`, each once, and everything that was seen and is not one.
 
     Reads folders, `.gitignore` and `.mm1ignore` files, opens no document. A file that is named
-    itself is found even if it is hidden or ignored, but `selection` speaks of it, too. `names` are
-    what some of `paths` are called, if not as they are. Raises InputError for a path that does not
+    itself is found even if it is hidden or ignored, but `path_filter` speaks of it, too. `names`
+    are what some of `paths` are called, if not as they are. `on_found` is told now and then how
+    many there are so far, as folders can be large. Raises InputError for a path that does not
     exist, before anything else is looked at.
     """
     for path in paths:
@@ -56,7 +60,14 @@ def walk(
     seen: dict[_Identity, str] = {}
     results: list[Found | Omission] = []
     for path in paths:
-        results += _from_argument(path, names.get(path) or shown_path(path), seen, selection)
+        before = len(results)
+
+        def tell(count: int, before: int = before) -> None:
+            if on_found is not None:
+                on_found(before + count)
+
+        shown = names.get(path) or shown_path(path)
+        results += _from_argument(path, shown, seen, path_filter, tell)
     return results
 
 
@@ -76,7 +87,7 @@ def _check_exists(path: str) -> None:
 
 
 def _from_argument(
-    path: str, shown: str, seen: dict[_Identity, str], selection: Selection
+    path: str, shown: str, seen: dict[_Identity, str], path_filter: PathFilter, on_found: OnFound
 ) -> list[Found | Omission]:
     if path == STDIN:
         key = (-1, -1)
@@ -89,13 +100,13 @@ def _from_argument(
     except OSError as error:
         return [_unreachable(shown, error)]
     if not stat.S_ISDIR(status.st_mode):
-        if why := selection.leaves_out(Path(path).name, is_folder=False):
+        if why := path_filter.leaves_out(Path(path).name, is_folder=False):
             return [Omission(shown, Reason.EXCLUDED, why, status.st_size)]
         return [_file(path, shown, status, seen)]
     if (duplicate := _claim(f"{shown}/", status, seen)) is not None:
         return [duplicate]
     root = os.path.realpath(path)
-    tree = _Tree(root, "" if shown == "." else f"{shown.rstrip('/')}/", seen, selection)
+    tree = _Tree(root, "" if shown == "." else f"{shown.rstrip('/')}/", seen, path_filter, on_found)
     tree.walk(path)
     return tree.sorted()
 
@@ -131,7 +142,8 @@ class _Tree:
     root: str
     prefix: str
     seen: dict[_Identity, str]
-    selection: Selection
+    path_filter: PathFilter
+    on_found: OnFound
     results: list[tuple[bytes, Found | Omission]] = field(default_factory=list)
     links: deque[tuple[str, str]] = field(default_factory=deque)  # (path, relative)
 
@@ -141,22 +153,21 @@ class _Tree:
             self._follow(*self.links.popleft())
 
     def _rules(self, root: str) -> _Rules:
-        return _Rules.at(root, heeds_git=self.selection.gitignore)
+        return _Rules.at(root, heeds_git=self.path_filter.gitignore)
 
     def sorted(self) -> list[Found | Omission]:
         return [result for _, result in sorted(self.results, key=lambda pair: pair[0])]
 
     def _add(self, relative: str, result: Found | Omission) -> None:
         self.results.append((os.fsencode(relative), result))
+        if len(self.results) % _TOLD_EACH == 0:
+            self.on_found(len(self.results))
 
     def _omit(self, relative: str, reason: Reason, detail: str = "") -> None:
         self._add(relative, Omission(self._shown(relative), reason, detail))
 
     def _shown(self, relative: str) -> str:
-        if not relative:
-            return self.prefix or "./"
-        slash = "/" if relative.endswith("/") else ""
-        return f"{self.prefix}{shown_path(relative)}{slash}"
+        return f"{self.prefix}{one_line(relative)}" or "./"
 
     def _walk_folder(self, path: str, relative: str, rules: _Rules) -> None:
         folders = [(path, relative, rules)]
@@ -179,13 +190,13 @@ class _Tree:
         """Settles every entry that is not a folder to enter."""
         is_folder = entry.is_dir(follow_symlinks=False)
         name = f"{relative}{entry.name}/" if is_folder else f"{relative}{entry.name}"
-        if self.selection.leaves_out_hidden(entry.name):
+        if self.path_filter.leaves_out_hidden(entry.name):
             self._omit(name, Reason.HIDDEN)
             return False
         if (reason := rules.reason(entry.name, is_folder=is_folder)) is not None:
             self._omit(name, reason, "by .mm1ignore" if reason is Reason.EXCLUDED else "")
             return False
-        if why := self.selection.leaves_out(name.rstrip("/"), is_folder=is_folder):
+        if why := self.path_filter.leaves_out(name.rstrip("/"), is_folder=is_folder):
             self._omit(name, Reason.EXCLUDED, why)
             return False
         if entry.is_symlink():
@@ -211,7 +222,7 @@ class _Tree:
             self._omit(relative, Reason.OUTSIDE, f"leads to {shown_path(target)}")
             return
         inner = Path(target).relative_to(self.root)
-        if any(map(self.selection.leaves_out_hidden, inner.parts)):
+        if any(map(self.path_filter.leaves_out_hidden, inner.parts)):
             self._omit(relative, Reason.HIDDEN, f"leads to {shown_path(str(inner))}")
             return
         try:

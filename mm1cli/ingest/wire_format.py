@@ -4,12 +4,13 @@ from dataclasses import asdict, fields
 from itertools import pairwise
 from typing import Any, get_args
 
-from mm1cli.ingest.corpus import Block, Place, Reason, Unit
+from mm1cli.ingest.corpus import Block, Damaged, Place, Reason, Unit, Unread
 from mm1cli.ingest.display_names import one_line
 from mm1cli.ingest.locator import PlaceKind
 from mm1cli.ingest.readers.reader import MAX_MEMBERS, Member, ReadError, Reading
 
 _UNITS = frozenset(get_args(Unit))
+_UNREAD = {kind.__name__: kind for kind in (Unread, Damaged)}
 _PLACES = frozenset(get_args(PlaceKind))
 _MOST = 2**53  # what JSON numbers hold exactly
 # A reader promises not to give these; a reply that has them comes from no reader of ours.
@@ -19,6 +20,7 @@ _REFUSED = "\0\r"
 def reply_of(reading: Reading) -> tuple[dict[str, object], bytes]:
     """The message, and the bytes of the members, which follow it."""
     message = {entry.name: getattr(reading, entry.name) for entry in fields(reading)}
+    message["warnings"] = [warning_of(warning) for warning in reading.warnings]
     message["blocks"] = [asdict(block) for block in reading.blocks]
     message["members"] = [
         {
@@ -48,7 +50,7 @@ def reading_from(message: dict[str, Any]) -> Reading:
         raise ValueError(f"more than {MAX_MEMBERS} members")
     return Reading(
         blocks=tuple(map(block_from, message["blocks"])),
-        warnings=tuple(map(line_from, message["warnings"])),
+        warnings=tuple(map(warning_from, message["warnings"])),
         library=line_from(message["library"]),
         encoding=line_from(message["encoding"]),
         members=tuple(
@@ -91,6 +93,18 @@ def block_from(message: dict[str, Any]) -> Block:
         source=source,
         outline=tuple(outline),
     )
+
+
+def warning_of(warning: str) -> str | list[str]:
+    """What it says, and before it what it is, if that is more than a remark."""
+    return [type(warning).__name__, warning] if isinstance(warning, Unread) else warning
+
+
+def warning_from(message: str | list[str]) -> str:
+    if isinstance(message, str):
+        return line_from(message)
+    kind, text = message
+    return _UNREAD[kind](line_from(text))
 
 
 def _columns(message: list[str] | None) -> tuple[str, str] | None:

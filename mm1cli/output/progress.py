@@ -24,6 +24,7 @@ class _Work:
     first: int  # what was done before, by a resumed run: it says nothing about the rate
     done: int
     tenths_said: int = 0
+    done_said: int = -1
 
     def rate(self, now: float) -> float:
         """Units per second; 0.0 while unknown."""
@@ -33,7 +34,9 @@ class _Work:
     def facts(self, now: float) -> list[str]:
         """What to say beside the bar, the most first, for ever narrower terminals."""
         counts = [f"{self.done:,}/{self.total:,} {self.unit}"]
-        percent = [f"{self.done * 100 // max(self.total, 1)} %"]
+        if not self.total:
+            return [f"{self.done:,} {self.unit}"] * 3
+        percent = [f"{self.done * 100 // self.total} %"]
         if rate := self.rate(now):
             left = f"{clock_time((self.total - self.done) / rate)} left"
             counts += [f"{rate:,.0f}/s" if rate >= 10 else f"{rate:.1f}/s", left]
@@ -43,8 +46,8 @@ class _Work:
 
 @dataclass(slots=True)
 class Progress:
-    """How far the work is: a bar on a terminal, a line per 10 % elsewhere, and nothing at all for
-    work that ends within `after_s`. A bar never outlives `stop`."""
+    """How far the work is: a bar on a terminal, elsewhere a line first and one per 10 %, and
+    nothing at all for work that ends within `after_s`. A bar never outlives `stop`."""
 
     channel: Channel
     clock: Callable[[], float]
@@ -56,19 +59,20 @@ class Progress:
     _lock: threading.RLock = field(default_factory=threading.RLock)
 
     def update(self, stage: str, done: int, total: int, unit: str) -> None:
-        """Work goes on, ends (done == total), or, with a new stage, begins."""
+        """Work goes on, ends (done == total), or, with a new stage, begins. More done than a
+        total of 0 is work of which the total is not known: it ends where other work begins."""
         work = self._work
         if work is None or work.stage != stage:
             self.stop()
             work = self._work = _Work(stage, unit, total, self.clock(), done, done)
-            if self.channel.is_terminal and done < total:
+            if self.channel.is_terminal and done != total:
                 self._timer = threading.Timer(self.after_s, self._draw)
                 self._timer.daemon = True
                 self._timer.start()
-        work.done, work.total = min(done, total), total
+        work.done, work.total = min(done, total) if total else done, total
         if not self.channel.is_terminal:
             self._say(work)
-        if done >= total:
+        if work.done == total:
             self.stop()
 
     def stop(self) -> None:
@@ -91,11 +95,13 @@ class Progress:
 
     def _say(self, work: _Work) -> None:
         tenths = work.done * 10 // work.total if work.total else 0
-        if tenths > work.tenths_said and self.clock() - work.started >= self.after_s:
-            self.channel.write(
-                f"{work.stage} {work.done * 100 // work.total} % "
-                f"{work.done:,} of {work.total:,} {work.unit}\n"
-            )
+        is_more = tenths > work.tenths_said if work.total else work.done >= 2 * work.done_said > 0
+        is_first = work.done_said < 0 and work.done > work.first
+        if (is_more or is_first) and self.clock() - work.started >= self.after_s:
+            share = f" {work.done * 100 // work.total} %" if work.total else ""
+            of = f" of {work.total:,}" if work.total else ""
+            self.channel.write(f"{work.stage}{share} {work.done:,}{of} {work.unit}\n")
+            work.done_said = work.done
         work.tenths_said = max(tenths, work.tenths_said)
 
     def _erase(self) -> None:
@@ -144,7 +150,7 @@ class Progress:
         cells: list[Text | ProgressBar] = [Text(stage), Text(facts)]
         if left_for_bar > 0:
             bar = ProgressBar(
-                work.total,
+                work.total or None,
                 work.done,
                 width=left_for_bar,
                 complete_style="cyan",

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from mm1cli.errors import UsageError
-from mm1cli.ingest.selection import Selection
+from mm1cli.ingest.path_filter import PathFilter
 from mm1cli.review import baseline
 from mm1cli.review.finding import Category, Severity
 
@@ -37,7 +37,7 @@ class ReviewOptions:
     category: tuple[Category, ...]
     severity: Severity
     fail_on: Severity | None
-    only: Selection | None
+    only: PathFilter | None
     known: list[baseline.Entry]
 
 
@@ -54,7 +54,7 @@ def checked(options: ReviewFlags) -> ReviewOptions:
     only = None
     if options.paths:
         try:
-            only = Selection.of(options.paths, ())
+            only = PathFilter.of(options.paths, ())
         except UsageError:
             raise UsageError("--paths takes patterns such as '*.py' or 'src/'") from None
     named = tuple(_one_of(Category, "--category", name) for name in dict.fromkeys(options.category))

@@ -2,6 +2,12 @@
 
 from benchmarks.ingest.truth import Score, truths
 
+# Each word stands beside another that some part of a document parts from it.
+NATIVE = r"""[ Header 1 ( "Str" , [ "Space (a" ] , [ ( "k" , "v" ) ] ) [ Str "head" ]
+, Para [ Str "one" , SoftBreak , Str "two" , LineBreak , Str "three" ]
+, Table [ Row [ Cell [ Plain [ Str "x" ] ] , Cell [ Plain [ Str "y" ] ] ] ]
+, CodeBlock ( "" , [ "r(1)" ] , [] ) "run\nin" , Para [ Emph [ Str "e" ] , Str "nd" ] ]"""
+
 
 def test_truths_of_both_forms_are_measured(tmp_path):
     """Red: files are passed over, or markup counts as words that readers lose."""
@@ -13,8 +19,11 @@ def test_truths_of_both_forms_are_measured(tmp_path):
     )
     (tmp_path / "b.docx").write_text("x")
     (tmp_path / "b.native").write_text('[ Para [ Str "caf\\233" , Space , Str\n "costs" ] ]')
-    first, second = sorted(truths(tmp_path), key=lambda truth: len(truth.words))
+    (tmp_path / "c.docx").write_text("x")
+    (tmp_path / "c.native").write_text(NATIVE)
+    first, native, second = truths(tmp_path)
     assert first.words == ["café", "costs"]
+    assert native.words == ["head", "one", "two", "three", "x", "y", "run", "in", "end"]
     assert second.words == ["the", "bridge", "a", "b", "1", "2"]
     assert second.rows == [["a", "b"], ["1", "2"]]
     score = Score()

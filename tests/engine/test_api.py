@@ -19,8 +19,8 @@ NAMES = """
     StopReason StoreError SuffixArray TokenScores Tokenizer TokenizerError Turn check_schema
     export_context fingerprint import_context max_positions num_parameters open_engine
     open_tokenizer quotation_spans quotations saved_attachment saved_context saved_tokens
-    suffix_array thinking_markers tool_call_markers unfinished_quotation verify_context
-    why_foreign
+    suffix_array thinking_markers tool_call_markers unfinished_quotation usable_cores
+    verify_context why_foreign
 """
 FILES = """
     Form ModelFacts Needle Probe USUAL apply_delta available_bytes calibrate check_score_memory

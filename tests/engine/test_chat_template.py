@@ -51,6 +51,30 @@ FORBIDDEN = {
 }
 
 
+UNSEEN = {  # 1 step of the template each, or texts that are not large one by one
+    "digits of powers of ten": "{{ 7 | round(-100000000) }}",
+    "ends that are as long as the text": "{{ ('a' * 900000).strip('b' * 400000 ~ 'a') }}",
+    "the same by a filter": "{{ ('a' * 900000) | trim('b' * 400000 ~ 'a') }}",
+    "a search from the right": "{{ ('a' * 999999).rfind('ab' ~ 'a' * 400000) }}",
+    "sums of lists": "{{ ('ab' * 500000) | map('list') | sum(start=[]) | length }}",
+    "texts that are kept": "{% set x = '😀' * 999999 %}"
+    + "".join(f"{{% set a{i} = x ~ '' %}}" for i in range(80)),
+    "slices that are kept": "{% set x = '😀' * 999999 %}"
+    + "".join(f"{{% set a{i} = x[1:] %}}" for i in range(80)),
+    "what a filter gives out": "{{ range(9999) | map('replace', '1', '😀' * 900000) | list }}",
+    "ranges that loops keep": "{% for i in range(99999) %}{{ loop.length }}{% endfor %}",
+}
+
+
+@pytest.mark.parametrize("name", UNSEEN)
+def test_no_step_of_a_template_is_long_and_all_that_it_makes_is_counted(name):
+    """Red: a model's template stops mm1 for minutes, or takes the machine's memory in 2 s."""
+    began = time.process_time()
+    with pytest.raises(TokenizerError, match=r"too large|not allowed"):
+        ChatTemplate(UNSEEN[name], {}).render(MESSAGES, reply=True)
+    assert time.process_time() - began < MAX_RENDER_S
+
+
 @pytest.mark.parametrize("name", [*LARGE, *FORBIDDEN])
 def test_a_template_cannot_fill_the_memory(name):
     began = time.monotonic()
@@ -63,7 +87,7 @@ def test_a_template_cannot_fill_the_memory(name):
 
 
 def test_a_template_cannot_run_for_ever():
-    nested = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"
+    nested = "{% for a in range(19999) %}{% for b in range(19999) %}{% endfor %}{% endfor %}"
     began = time.monotonic()
     with pytest.raises(TokenizerError, match="takes over 2 s"):
         ChatTemplate(nested, {}).render(MESSAGES, reply=True)

@@ -115,6 +115,66 @@ def test_a_control_word_that_merges_can_reach_is_refused_not_passed(tmp_path):
         tokenizer.encode("a <| b")
 
 
+def split_at(regex):
+    way = {"behavior": "Isolated", "invert": False}
+    return {"type": "Split", "pattern": {"Regex": regex}} | way
+
+
+def replacing(content):
+    return {"type": "Replace", "pattern": {"String": "a"}, "content": content}
+
+
+def in_sequence(name, steps):
+    return {"type": "Sequence", name: steps}
+
+
+HOSTILE_PARTS = {
+    "texts that grow tenfold, nine times": (
+        "normalizer",
+        in_sequence("normalizers", [replacing("aaaaaaaaaa")] * 9),
+    ),
+    "a long text before each": ("normalizer", {"type": "Prepend", "prepend": "x" * 100_000}),
+    "a table that is believed": (
+        "normalizer",
+        {"type": "Precompiled", "precompiled_charsmap": "/////w=="},
+    ),
+    "splits without end": ("pre_tokenizer", in_sequence("pretokenizers", [split_at("a")] * 100)),
+    "an expression that tries all ways": ("pre_tokenizer", split_at("(a+)+$")),
+    "answers that grow": ("decoder", in_sequence("decoders", [replacing("aaaaaaaaaa")] * 9)),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE_PARTS)
+def test_a_tokenizer_that_asks_too_much_of_the_library_is_refused(name, tmp_path):
+    """Red: it ends the process where memory ends, or never lets go of it."""
+    part, value = HOSTILE_PARTS[name]
+    raw = tokenizer_json() | {part: value}
+    with pytest.raises(TokenizerError, match=r"tokenizer\.json") as caught:
+        Tokenizer(write_tokenizer(tmp_path, raw=raw))
+    assert "\n" not in str(caught.value)
+
+
+def test_an_escaped_name_hides_no_component(tmp_path):
+    table = {"type": "Precompiled", "precompiled_charsmap": "/////w=="}
+    write_tokenizer(tmp_path, raw=tokenizer_json() | {"normalizer": table})
+    path = tmp_path / "tokenizer.json"
+    path.write_text(path.read_text().replace("Precompiled", "\\u0050recompiled"))
+    with pytest.raises(TokenizerError, match="Precompiled is not supported"):
+        Tokenizer(tmp_path)
+
+
+def test_padding_and_truncation_of_a_file_do_not_touch_templates(tmp_path):
+    """Red: half a gigabyte of padding behind each turn, or turns cut at three tokens."""
+    fixed = {"strategy": {"Fixed": 10_000}, "direction": "Right", "pad_to_multiple_of": None}
+    cut = {"direction": "Right", "max_length": 3, "strategy": "LongestFirst", "stride": 0}
+    raw = tokenizer_json() | {
+        "padding": fixed | {"pad_id": 0, "pad_type_id": 0, "pad_token": "!"},
+        "truncation": cut,
+    }
+    tokenizer = Tokenizer(write_tokenizer(tmp_path, raw=raw))
+    assert len(tokenizer.encode_markup("abcdefgh")) == 8
+
+
 def test_a_batch_is_its_texts_one_by_one(tiny):
     texts = ["the cat", "", "<|im_end|>", "😀\n"]
     assert tiny.encode_batch(texts) == [tiny.encode(text) for text in texts]

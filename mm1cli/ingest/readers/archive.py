@@ -10,7 +10,7 @@ from dataclasses import replace
 from io import BytesIO
 from typing import TYPE_CHECKING
 
-from mm1cli.ingest.corpus import Reason
+from mm1cli.ingest.corpus import Damaged, Reason
 from mm1cli.ingest.readers.inflation import Inflation
 from mm1cli.ingest.readers.markup import broken
 from mm1cli.ingest.readers.reader import (
@@ -67,7 +67,7 @@ def _compressed(data: bytes, method: str) -> Reading:
 def _reading(members: Iterator[Member], damage: str = "") -> Reading:
     found: list[Member] = []
     names: dict[str, int] = {}
-    warnings = [_cut(damage)] if damage else []
+    warnings: list[str] = [_cut(damage)] if damage else []
     try:
         for member in members:
             if len(found) == MAX_MEMBERS - 1:
@@ -88,8 +88,8 @@ def _reading(members: Iterator[Member], damage: str = "") -> Reading:
     return Reading((), tuple(warnings), members=tuple(found))
 
 
-def _cut(detail: str) -> str:
-    return f"cannot be read to its end: {detail}"
+def _cut(detail: str) -> Damaged:
+    return Damaged(f"cannot be read to its end: {detail}")
 
 
 def _zip_members(data: bytes) -> Iterator[Member]:

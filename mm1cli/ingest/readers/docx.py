@@ -109,7 +109,7 @@ def _changes(revisions: Revisions) -> list[str]:
 
 DOCX = Reader(
     name="docx",
-    version=5,
+    version=6,
     kinds={".docx": "docx", ".docm": "docx", ".dotx": "docx", ".dotm": "docx"},
     max_bytes=256 * MIB,
     sandboxed=True,

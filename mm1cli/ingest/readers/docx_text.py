@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from mm1cli.ingest.readers.docx_ink import is_coloured_page, paints
 from mm1cli.ingest.readers.docx_numbering import Numbering
 from mm1cli.ingest.readers.docx_styles import NUM_LEVELS, Styles, is_on, list_of
-from mm1cli.ingest.readers.lines import HeadingPath, Line, LinkList, as_heading, bullet
+from mm1cli.ingest.readers.lines import HeadingPath, Line, LinkList, as_heading, bullet, signed
 from mm1cli.ingest.readers.markup import (
     Element,
     alternative,
@@ -212,30 +212,17 @@ class TextWalk:
         properties = child(run, "rPr")
         place = None if properties is None else child(properties, "vertAlign")
         sign = "" if place is None else _RAISED.get(attribute(place, "val"), "")
-        is_struck = properties is not None and (
-            is_on(properties, "strike") or is_on(properties, "dstrike")
-        )
-        if not sign and not is_struck:
+        if not sign and properties is not None:
+            is_struck = is_on(properties, "strike") or is_on(properties, "dstrike")
+            sign = "~" if is_struck else ""
+        if not sign:
             self._collect(run, pieces, unseen, after)
             return
         own: list[str] = []
         self._collect(run, own, unseen, after)
         text = "".join(own)
-        if not text.strip() or text.startswith("["):  # the sign of a note is raised anyway
-            pieces.append(text)
-            return
-        inside = text.strip()
-        before, after_it = text[: len(text) - len(text.lstrip())], text[len(text.rstrip()) :]
-        opening, closing = (f"{sign}{{", "}") if sign else ("~~", "~~")
-        if (
-            not before
-            and pieces
-            and pieces[-1].startswith(opening)
-            and pieces[-1].endswith(closing)
-        ):
-            # One look in several runs.
-            opening = pieces.pop()[: -len(closing)]
-        pieces += filter(None, [before, f"{opening}{inside}{closing}", after_it])
+        is_note = text.startswith("[")  # its sign is raised anyway
+        pieces.append(text if is_note else signed(text, sign, pieces))
 
     def _note(self, kind: str, key: str) -> list[Line]:
         # Notes can refer to notes; those too deep down come with the ones left over.

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from mm1cli.ingest.readers.lines import Line
+from mm1cli.ingest.readers.lines import Line, signed
 from mm1cli.ingest.readers.markup import (
     Element,
     attribute,
@@ -13,7 +13,7 @@ from mm1cli.ingest.readers.markup import (
     local_name,
     number,
 )
-from mm1cli.ingest.readers.maths import omml, raised
+from mm1cli.ingest.readers.maths import omml
 from mm1cli.ingest.readers.package import Package
 from mm1cli.ingest.readers.reader import ReadError
 
@@ -76,10 +76,10 @@ def _runs(element: Element) -> Iterator[str]:
 
 def _signed(text: str, properties: Element) -> str:
     """Raised, lowered and struck letters with their signs."""
-    if (offset := number(properties, "baseline")) and text.strip():
-        return raised(text, "^" if offset > 0 else "_")
+    if offset := number(properties, "baseline"):
+        return signed(text, "^" if offset > 0 else "_")
     is_struck = attribute(properties, "strike") in {"sngStrike", "dblStrike"}
-    return f"~~{text.strip()}~~" if is_struck and text.strip() else text
+    return signed(text, "~") if is_struck else text
 
 
 def _chart(root: Element) -> Iterator[str]:

@@ -3,7 +3,7 @@
 import posixpath
 from urllib.parse import unquote
 
-from mm1cli.ingest.corpus import Block, Place, Reason
+from mm1cli.ingest.corpus import Block, Damaged, Place, Reason, Unread
 from mm1cli.ingest.readers.html import decode_html, html_blocks
 from mm1cli.ingest.readers.lines import hidden_warnings, one_paragraph, ranges
 from mm1cli.ingest.readers.markup import (
@@ -41,7 +41,9 @@ def read_epub(data: bytes) -> Reading:
         except ReadError as error:
             if error.reason is Reason.TOO_LARGE:
                 raise
-            warnings.append(f"chapter {index + 1} cannot be read: {error.detail or error.reason}")
+            warnings.append(
+                Damaged(f"chapter {index + 1} cannot be read: {error.detail or error.reason}")
+            )
             continue
         blocks += found
         if not found:
@@ -54,7 +56,7 @@ def read_epub(data: bytes) -> Reading:
         warnings.append(f"without text: chapter {ranges(blank)}")
     warnings += hidden_warnings(blocks)
     if left := book.num_outside_spine():
-        warnings.append(f"{left} pages that the book does not show are not read")
+        warnings.append(Unread(f"{left} pages that the book does not show are not read"))
     return Reading(tuple(blocks), (*package.warnings, *warnings), lxml_version())
 
 

@@ -92,6 +92,24 @@ def picture_warnings(num_pictures: int) -> list[str]:
     return [f"{num_pictures} pictures are not read"] if num_pictures else []
 
 
+def signed(text: str, sign: str, before: list[str] | None = None) -> str:
+    """`text` that is raised ("^"), lowered ("_") or struck ("~"), blanks outside of the signs.
+
+    `before` are the pieces of text that stand before it: one look in several pieces has its signs
+    once, for which the last of them is taken away.
+    """
+    inside = text.strip()
+    if not inside:
+        return text
+    opening, closing = ("~~", "~~") if sign == "~" else (f"{sign}{{", "}")
+    start, _, end = text.partition(inside)
+    last = before[-1].rstrip() if before else ""
+    if before and last.lstrip().startswith(opening) and last.endswith(closing):
+        blanks = before.pop()[len(last) :] + start
+        return f"{last[: -len(closing)]}{blanks}{inside}{closing}{end}"
+    return f"{start}{opening}{inside}{closing}{end}"
+
+
 def ranges(indices: Iterable[int]) -> str:
     """0-based indices, ascending, as people count: "3-7, 9"."""
     runs: list[list[int]] = []

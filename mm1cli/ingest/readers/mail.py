@@ -3,7 +3,7 @@
 import re
 from typing import TYPE_CHECKING
 
-from mm1cli.ingest.corpus import Block, Place, Reason
+from mm1cli.ingest.corpus import Block, Place, Reason, Unread
 from mm1cli.ingest.readers.attachments import bare, unused
 from mm1cli.ingest.readers.encoding import decode
 from mm1cli.ingest.readers.html import decode_html, html_blocks
@@ -47,7 +47,7 @@ def read_mail(data: bytes) -> Reading:
     if not walk.blocks and not walk.members:
         raise ReadError(Reason.ENCRYPTED if walk.is_locked else Reason.EMPTY)
     if walk.is_locked:
-        walk.warnings.append("the text is encrypted and not read")
+        walk.warnings.append(Unread("the text is encrypted and not read"))
     return Reading(tuple(walk.blocks), tuple(walk.warnings), members=tuple(walk.members))
 
 

@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from mm1cli.ingest.corpus import Block, Place, Reason
+from mm1cli.ingest.corpus import Block, Place, Reason, Unread
 from mm1cli.ingest.display_names import one_line
 from mm1cli.ingest.readers.encoding import decode
 from mm1cli.ingest.readers.html import html_blocks
@@ -82,7 +82,7 @@ class _Walk:
 
     def warnings(self) -> Iterator[str]:
         if self._cut:
-            yield f"output cut after {_MAX_OUTPUT_LINES} lines: cell {ranges(self._cut)}"
+            yield Unread(f"output cut after {_MAX_OUTPUT_LINES} lines: cell {ranges(self._cut)}")
         if self._num_pictures:
             yield f"{self._num_pictures} pictures are not read"
 

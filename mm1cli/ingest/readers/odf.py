@@ -4,7 +4,7 @@ import posixpath
 from dataclasses import replace
 from io import BytesIO
 
-from mm1cli.ingest.corpus import Block, Place, Reason
+from mm1cli.ingest.corpus import Block, Damaged, Place, Reason
 from mm1cli.ingest.readers.inflation import Stream
 from mm1cli.ingest.readers.lines import (
     Line,
@@ -78,7 +78,7 @@ def _spreadsheet(stream: Stream) -> Reading:
     except ReadError as error:
         if error.reason is not Reason.UNREADABLE or not sheets.blocks:
             raise
-        sheets.warnings.append(f"cannot be read to its end: {error.detail}")
+        sheets.warnings.append(Damaged(f"cannot be read to its end: {error.detail}"))
     if not sheets.blocks:
         raise ReadError(Reason.EMPTY)
     sheets.warnings += hidden_warnings(sheets.blocks)
@@ -189,7 +189,7 @@ def _is_locked(package: Package) -> bool:
 
 ODF = Reader(
     name="odf",
-    version=4,
+    version=5,
     kinds={
         **dict.fromkeys((".odt", ".ott", ".fodt"), "odt"),
         **dict.fromkeys((".odp", ".otp", ".fodp", ".odg", ".fodg"), "odp"),

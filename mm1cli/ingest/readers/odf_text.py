@@ -4,9 +4,8 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 
-from mm1cli.ingest.readers.lines import HeadingPath, Line, LinkList, as_heading, bullet
+from mm1cli.ingest.readers.lines import HeadingPath, Line, LinkList, as_heading, bullet, signed
 from mm1cli.ingest.readers.markup import Element, attribute, children, local_name, names, number
-from mm1cli.ingest.readers.maths import raised
 
 _SPACE = re.compile(r"[ \t\r\n]+")
 _MAX_SPACES = 64
@@ -158,11 +157,7 @@ class TextWalk:
             elif name == "span" and (sign := self._looks.get(attribute(inner, "style-name"))):
                 own: list[str] = []
                 self._collect(inner, own, after)
-                text = "".join(own)
-                if sign == "~":
-                    pieces.append(f"~~{text}~~" if text.strip() else text)
-                else:
-                    pieces.append(raised(text, sign))
+                pieces.append(signed("".join(own), sign, pieces))
             elif name not in _NOT_TEXT:
                 self._collect(inner, pieces, after)
             pieces.append(_SPACE.sub(" ", inner.tail or ""))

@@ -4,18 +4,12 @@ from collections.abc import Iterator
 from io import BytesIO
 from typing import TYPE_CHECKING
 
-from mm1cli.ingest.corpus import Block, Place, Reason
+from mm1cli.ingest.corpus import Block, Damaged, Place, Reason
 from mm1cli.ingest.readers.attachments import Attachments
 from mm1cli.ingest.readers.html import html_blocks
 from mm1cli.ingest.readers.lines import refuse_flood, tidy
 from mm1cli.ingest.readers.markup import broken
-from mm1cli.ingest.readers.reader import (
-    MIB,
-    Member,
-    Reader,
-    ReadError,
-    Reading,
-)
+from mm1cli.ingest.readers.reader import MIB, Member, Reader, ReadError, Reading, installed
 from mm1cli.ingest.readers.tnef import TNEF_MAGIC, read_parts
 
 if TYPE_CHECKING:
@@ -37,7 +31,7 @@ def read_msg(data: bytes) -> Reading:
     except Exception as error:  # a compound file can be broken in more ways than the library names
         raise broken(error) from None
     members, warnings = _attached(message)
-    return _reading(headers, body, page, members, warnings, _library())
+    return _reading(headers, body, page, members, warnings, installed("python-oxmsg"))
 
 
 def read_winmail(data: bytes) -> Reading:
@@ -99,19 +93,13 @@ def _attached(message: "Message") -> tuple[list[Member], list[str]]:
             raise
         except Exception as error:
             name = " ".join(tidy(name).split())
-            warnings.append(f"{name} cannot be taken out: {broken(error).detail}")
+            warnings.append(Damaged(f"{name} cannot be taken out: {broken(error).detail}"))
             continue
         if content is None:  # an object
             found.refuse(name, ReadError(Reason.UNSUPPORTED, "an attached message"))
         elif not found.add(name, content):
             break
     return found.members, warnings
-
-
-def _library() -> str:
-    import importlib.metadata
-
-    return f"python-oxmsg {importlib.metadata.version('python-oxmsg')}"
 
 
 MSG = Reader(

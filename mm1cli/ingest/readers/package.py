@@ -1,12 +1,12 @@
 """A zip of parts, inflated one by one and counted, and the relations between them (OPC)."""
 
 import posixpath
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from io import BytesIO
 from urllib.parse import unquote
 
-from mm1cli.ingest.corpus import Reason
+from mm1cli.ingest.corpus import Damaged, Reason
 from mm1cli.ingest.display_names import one_line
 from mm1cli.ingest.readers.inflation import Inflation, Stream
 from mm1cli.ingest.readers.markup import Element, attribute, broken, children, parse_xml
@@ -49,6 +49,7 @@ class Package:
 
         refuse_old_office(data)
         self._salvaged: dict[str, Member] = {}
+        self._known_relations: dict[str, list[Element]] = {}
         self.warnings: tuple[str, ...] = ()
         parts: list[zipfile.ZipInfo] = []
         try:
@@ -73,7 +74,7 @@ class Package:
                 self._salvaged.setdefault(part.name.lower(), part)
         if not self._salvaged:
             raise error
-        self.warnings = (f"damaged, text may be missing: {error.detail}",)
+        self.warnings = (Damaged(f"damaged, text may be missing: {error.detail}"),)
 
     def __contains__(self, name: str) -> bool:
         return name.lower() in self._parts or name.lower() in self._salvaged
@@ -120,10 +121,13 @@ class Package:
             if attribute(relation, "Type").endswith("/hyperlink")
         }
 
-    def _relations(self, name: str) -> Iterator[Element]:
-        folder, base = posixpath.split(name)
-        rels = posixpath.join(folder, "_rels", f"{base}.rels")
-        return children(self.xml(rels), "Relationship") if rels in self else iter(())
+    def _relations(self, name: str) -> list[Element]:
+        if name not in self._known_relations:
+            folder, base = posixpath.split(name)
+            rels = posixpath.join(folder, "_rels", f"{base}.rels")
+            found = children(self.xml(rels), "Relationship") if rels in self else ()
+            self._known_relations[name] = list(found)
+        return self._known_relations[name]
 
     def related(self, name: str, *roles: str) -> list[str]:
         """The parts that play one of `roles` for the part `name`, in the order of their ids."""
@@ -141,7 +145,7 @@ class Package:
                 members.append(Member(name, self.read(part)))
             except ReadError as error:
                 detail = error.detail or error.reason
-                warnings.append(f"{one_line(name)} cannot be taken out: {detail}")
+                warnings.append(Damaged(f"{one_line(name)} cannot be taken out: {detail}"))
         return tuple(members), warnings
 
     def secondary(self, name: str, warnings: list[str]) -> Element | None:
@@ -151,7 +155,7 @@ class Package:
         except ReadError as error:
             if error.reason is not Reason.UNREADABLE:
                 raise
-            warnings.append(f"{one_line(name)} cannot be read: {error.detail}")
+            warnings.append(Damaged(f"{one_line(name)} cannot be read: {error.detail}"))
             return None
 
     def main_part(self) -> str:
@@ -181,11 +185,16 @@ class _Guarded:
         return data
 
 
+def is_locked(data: bytes) -> bool:
+    """Whether it is the container in which Office wraps files with a password."""
+    return data.startswith(OLE_MAGIC) and "EncryptedPackage".encode("utf-16-le") in data
+
+
 def refuse_old_office(data: bytes) -> None:
     """The container of Office 97-2003, which also wraps encrypted files of newer formats."""
     if not data.startswith(OLE_MAGIC):
         return
-    if "EncryptedPackage".encode("utf-16-le") in data:
+    if is_locked(data):
         raise ReadError(Reason.ENCRYPTED)
     for stream, detail in _OLD_FORMATS:
         if stream.encode("utf-16-le") in data:

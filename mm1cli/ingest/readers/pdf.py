@@ -6,7 +6,7 @@ the page is marked, so that neither a model nor a reader of a citation takes it 
 
 from dataclasses import replace
 
-from mm1cli.ingest.corpus import Block, Place, Reason
+from mm1cli.ingest.corpus import Block, Damaged, Place, Reason, Unread
 from mm1cli.ingest.readers import pdf_pdfium, pdf_pypdf
 from mm1cli.ingest.readers.pdf_garbage import UNREADABLE
 from mm1cli.ingest.readers.pdf_ocr import Recogniser, recogniser
@@ -125,23 +125,26 @@ def _reading(
 
 
 def _warnings(pages: list[Page], blank: list[Page], broken: list[Page]) -> list[str]:
-    warnings = []
+    warnings: list[str] = []
     if blank:
         verb = "has" if len(blank) == 1 else "have"
         hint = " (--ocr reads scans)" if any(page.has_image for page in blank) else ""
-        warnings.append(f"{_named(blank)} {verb} no text layer{hint}")
+        warnings.append(Unread(f"{_named(blank)} {verb} no text layer{hint}"))
     if scans := [page for page in pages if page.is_scan]:
         warnings.append(f"{_named(scans)}: text recognised from a scan, letters may be wrong")
     if garbled := [page for page in pages if page.is_garbled]:
-        warnings.append(
-            f"{_named(garbled)}: unreadable text, its fonts name no letters (--ocr reads the page)"
-        )
+        told = "unreadable text, its fonts name no letters (--ocr reads the page)"
+        warnings.append(Unread(f"{_named(garbled)}: {told}"))
     for mark in ("invisible", "off page"):
         if marked := [page for page in pages if mark in dict(page.parts)]:
             warnings.append(f"{_named(marked)}: {mark} text, kept and marked")
-    warnings += [f"page {page.index + 1}: {remark}" for page in pages for remark in page.remarks]
+    warnings += [
+        type(remark)(f"page {page.index + 1}: {remark}")
+        for page in pages
+        for remark in page.remarks
+    ]
     if broken:
-        warnings.append(f"{_named(broken)} could not be read: {broken[0].error}")
+        warnings.append(Damaged(f"{_named(broken)} could not be read: {broken[0].error}"))
     return warnings
 
 

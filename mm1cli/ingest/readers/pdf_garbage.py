@@ -37,23 +37,23 @@ def is_garbled(text_page: "PdfTextPage", text: str) -> bool:
 
 def looks_written(text: str) -> bool:
     """Whether letters are as frequent and as mixed as in some language; true for very few."""
-    marks = [letter for letter in text if not letter.isspace()]
-    letters = [letter for letter in marks if letter.isalpha()]
+    marks = "".join(text.split())
+    letters = "".join(filter(str.isalpha, marks))
     if len(marks) < _FEWEST_LETTERS:
         return True
-    if sum(letter.isdigit() for letter in marks) > len(marks) / 2:
+    if sum(map(str.isdigit, marks)) > len(marks) / 2:
         return True
     if len(letters) < _LETTER_SHARE * len(marks):
         return False
-    wide = [letter for letter in letters if unicodedata.east_asian_width(letter) == "W"]
-    if len(wide) > len(letters) / 2:
-        return sum(letter in _IDEOGRAPHIC_STOPS for letter in marks) >= _STOP_SHARE * len(marks)
-    plain = "".join(letters).lower()
+    plain = letters.lower()
     if not plain.isascii():
+        wide = list(map(unicodedata.east_asian_width, letters)).count("W")
+        if wide > len(letters) / 2:
+            return sum(map(_IDEOGRAPHIC_STOPS.__contains__, marks)) >= _STOP_SHARE * len(marks)
         plain = "".join(unicodedata.normalize("NFD", letter)[0] for letter in plain)
         names = (unicodedata.name(letter, "") for letter in plain)
         if sum(name.startswith(_WITHOUT_VOWELS) for name in names) > len(plain) / 2:
             return True
     low, high = _VOWEL_SHARE
-    share = sum(letter in _VOWELS for letter in plain) / len(plain)
+    share = sum(map(_VOWELS.__contains__, plain)) / len(plain)
     return low <= share <= high and len(marks) <= _LONGEST_MEAN_WORD * len(text.split())

@@ -18,7 +18,7 @@ from mm1cli.ingest.readers.pdf_headers import is_value
 from mm1cli.ingest.readers.pdf_hidden import INVISIBLE, OFF_PAGE
 from mm1cli.ingest.readers.pdf_letters import Letter, Piece, letters_of, pieces_of
 from mm1cli.ingest.readers.pdf_raised import Run
-from mm1cli.ingest.readers.pdf_rules import Grid, Rule, grids
+from mm1cli.ingest.readers.pdf_rules import Grid
 
 if TYPE_CHECKING:
     from pypdfium2 import PdfTextPage
@@ -37,9 +37,9 @@ class _Region:
     lines: tuple[str, ...]
 
 
-def may_have_layout(boxes: Sequence[Box], rules: Sequence[Rule]) -> bool:
-    """Whether a look at each letter may find something; by the text objects and lines there are."""
-    return any(True for _ in grids(rules)) or has_gutter(boxes)
+def may_have_layout(boxes: Sequence[Box], ruled: Sequence[Grid]) -> bool:
+    """Whether a look at each letter may find something; by the text objects and grids there are."""
+    return bool(ruled) or has_gutter(boxes)
 
 
 def is_crowded(text_page: "PdfTextPage", boxes: Sequence[Box]) -> bool:
@@ -50,12 +50,13 @@ def is_crowded(text_page: "PdfTextPage", boxes: Sequence[Box]) -> bool:
 def arranged(
     text_page: "PdfTextPage",
     marks: Mapping[int, str],
-    rules: Sequence[Rule],
+    ruled: Sequence[Grid],
     raised: Sequence[Run] = (),
     *,
     is_plain: bool = False,
 ) -> list[tuple[str, str]]:
-    """The page's text as (mark, text), what can be seen first, tables and columns put in order;
+    """The page's text as (mark, text), what can be seen first, tables and columns put in order:
+    those of the grids `ruled` and those that are only aligned;
     `raised` are the letters that have a sign; `is_plain` leaves pdfium's order."""
     letters = letters_of(text_page, marks)
     for run in raised:
@@ -66,7 +67,7 @@ def arranged(
     if is_plain or _is_right_to_left(letters):
         return _texts(letters, [])
     pieces = pieces_of(letters)
-    regions = list(_ruled(letters, pieces, rules))
+    regions = list(_ruled(letters, pieces, ruled))
     taken = {at for region in regions for at in region.letters}
     left = [piece for piece in pieces if piece.first not in taken]
     for used, lines in aligned_regions(left):
@@ -75,9 +76,9 @@ def arranged(
 
 
 def _ruled(
-    letters: Sequence[Letter], pieces: Sequence[Piece], rules: Sequence[Rule]
+    letters: Sequence[Letter], pieces: Sequence[Piece], ruled: Sequence[Grid]
 ) -> Iterator[_Region]:
-    for grid in grids(rules):
+    for grid in ruled:
         cells: dict[tuple[int, int], list[str]] = {}
         used: list[int] = []
         for piece in pieces:
@@ -170,7 +171,7 @@ def _texts(letters: Sequence[Letter], regions: Sequence[_Region]) -> list[tuple[
 
 
 def _is_right_to_left(letters: Sequence[Letter]) -> bool:
-    if all(one.text < _FIRST_RIGHT_TO_LEFT for one in letters):
+    if max("".join([one.text for one in letters]), default="") < _FIRST_RIGHT_TO_LEFT:
         return False
     kinds = [unicodedata.bidirectional(one.text) for one in letters if one.text.isalpha()]
     return sum(kind in {"R", "AL"} for kind in kinds) > _RTL_SHARE * max(len(kinds), 1)

@@ -10,18 +10,21 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from mm1cli.ingest.readers.pdf_calls import ADDRESS, INT, address_of, function
 from mm1cli.ingest.readers.pdf_ground import Box
 
 if TYPE_CHECKING:
     from pypdfium2 import PdfTextPage
 
-_MAY_BE_ADDED = frozenset("-\x02\ufffe")  # beside white space
+# White space, and what pdfium may have added.
+_MAY_LACK_BOX = frozenset(filter(str.isspace, map(chr, range(0x3001)))) | set("-\x02\ufffe")
 _WIDE_SHARE = 0.85  # of a letter's height: a gap that no space between words has
 _SAME_LINE_SHARE = 0.5
 _TURNED_GAP = 0.2
 _FEWEST_KINDS = 4  # of letters, to tell a font of one width from a word like "mm"
 _SAME_WIDTH_SHARE = 0.02
 _MANY_WORDS = 5
+_BOX_BYTES = 16
 _LAST_OF_ONE_UNIT = "\uffff"  # of UTF-16; pdfium counts units
 
 
@@ -59,27 +62,38 @@ class Piece:
 
 def letters_of(text_page: "PdfTextPage", marks: Mapping[int, str]) -> list[Letter]:
     """All of the page's; `marks` names the text objects, by address, that cannot be seen."""
-    import pypdfium2.raw as c
+    texts = list(_characters(text_page))
+    page = address_of(text_page.raw)
+    is_added = function("FPDFText_IsGenerated", INT, ADDRESS, INT)
+    has_box = [
+        text not in _MAY_LACK_BOX or not (text.isspace() or is_added(page, index) == 1)
+        for index, text in enumerate(texts)
+    ]
+    boxes = _boxes(page, has_box)
+    if not marks:
+        return list(map(Letter, texts, boxes))
+    object_of = function("FPDFText_GetTextObject", ADDRESS, ADDRESS, INT)
+    return [
+        Letter(text, box, marks.get(object_of(page, index) or 0, "") if has_box[index] else "")
+        for index, (text, box) in enumerate(zip(texts, boxes, strict=True))
+    ]
 
-    raw = text_page.raw
-    rectangle = c.FS_RECTF()  # left, top, right, bottom
-    box_of, numbers_of = c.FPDFText_GetLooseCharBox, struct.Struct("4f").unpack
-    found: list[Letter] = []
-    for index, text in enumerate(_characters(text_page)):
-        if text.isspace() or (text in _MAY_BE_ADDED and c.FPDFText_IsGenerated(raw, index) == 1):
-            found.append(Letter(text, None))
-            continue
-        mark = ""
-        if marks:
-            item = c.FPDFText_GetTextObject(raw, index)
-            mark = marks.get(ctypes.cast(item, ctypes.c_void_p).value or 0, "")
-        box = None
-        # The loose box is as high as the font, so that a comma and a quote are on one line.
-        if box_of(raw, index, rectangle):
-            left, top, right, bottom = numbers_of(rectangle)
-            box = (left, bottom, right, top)
-        found.append(Letter(text, box, mark))
-    return found
+
+def _boxes(page: int, has_box: Sequence[bool]) -> list[Box | None]:
+    """The loose box of each letter, as high as its font: a comma and a quote are on one line."""
+    rectangles = (ctypes.c_float * (4 * len(has_box)))()  # left, top, right, bottom of each
+    box_of = function("FPDFText_GetLooseCharBox", INT, ADDRESS, INT, ADDRESS)
+    place = ctypes.addressof(rectangles)
+    is_there = [
+        has and box_of(page, index, place + _BOX_BYTES * index) != 0
+        for index, has in enumerate(has_box)
+    ]
+    return [
+        (left, bottom, right, top) if there else None
+        for there, (left, top, right, bottom) in zip(
+            is_there, struct.iter_unpack("4f", rectangles), strict=True
+        )
+    ]
 
 
 def _characters(text_page: "PdfTextPage") -> Iterable[str]:
@@ -106,12 +120,19 @@ def pieces_of(letters: Sequence[Letter]) -> list[Piece]:
         x0, y0, x1, y1 = box
         if at:
             gap = x0 - right
-            if y0 == bottom and y1 == top:
+            if (
+                y0 == bottom
+                and y1 == top
+                and bottom - top <= gap <= _WIDE_SHARE * (top - bottom)
+                and x1 > right
+                and x0 >= left
+            ):
                 # By far the most common case: the font of the letter before, on its line.
-                height, is_off = y1 - y0, False
-            else:
-                height = max(top - bottom, y1 - y0)
-                is_off = abs(y0 + y1 - bottom - top) > 2 * _SAME_LINE_SHARE * height
+                right = x1
+                at.append(index)
+                continue
+            height = max(top - bottom, y1 - y0)
+            is_off = abs(y0 + y1 - bottom - top) > 2 * _SAME_LINE_SHARE * height
             if (is_off or gap < -height or gap > _WIDE_SHARE * height) and not (
                 index == at[-1] + 1 and _is_turned(letters[at[-1]].box, box)
             ):

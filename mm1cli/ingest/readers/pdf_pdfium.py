@@ -9,6 +9,7 @@ from contextlib import suppress
 from functools import cache
 from typing import TYPE_CHECKING
 
+from mm1cli.ingest.corpus import Damaged
 from mm1cli.ingest.display_names import one_line
 from mm1cli.ingest.readers.attachments import Attachments
 from mm1cli.ingest.readers.pdf_annotations import annotation_parts
@@ -16,8 +17,9 @@ from mm1cli.ingest.readers.pdf_garbage import UNREADABLE, is_garbled
 from mm1cli.ingest.readers.pdf_hidden import Survey, survey
 from mm1cli.ingest.readers.pdf_layout import arranged, is_crowded, may_have_layout
 from mm1cli.ingest.readers.pdf_raised import runs_of, with_signs
+from mm1cli.ingest.readers.pdf_rules import grids
 from mm1cli.ingest.readers.pdf_text import Page, clean, message_of
-from mm1cli.ingest.readers.reader import Member
+from mm1cli.ingest.readers.reader import Member, installed
 
 if TYPE_CHECKING:
     from pypdfium2 import PdfDocument, PdfPage
@@ -29,9 +31,7 @@ _XFA_FORMS = frozenset({2, 3})  # FORMTYPE_XFA_FULL, FORMTYPE_XFA_FOREGROUND
 
 @cache
 def library() -> str:
-    import importlib.metadata
-
-    return f"pypdfium2 {importlib.metadata.version('pypdfium2')}"
+    return installed("pypdfium2")
 
 
 class CannotOpenError(Exception):
@@ -84,7 +84,7 @@ class PdfiumDocument:
                 name = one_line(attachment.get_name()) or name
                 data = bytes(attachment.get_data())
             except (pypdfium2.PdfiumError, UnicodeDecodeError, ValueError) as error:
-                warnings.append(f"{name} cannot be taken out: {message_of(error)}")
+                warnings.append(Damaged(f"{name} cannot be taken out: {message_of(error)}"))
                 continue
             if not found.add(name, data):
                 break
@@ -129,7 +129,7 @@ class PdfiumDocument:
         try:
             page.parts = (*page.parts, *annotation_parts(raw, self._form))
         except (pypdfium2.PdfiumError, ValueError, UnicodeDecodeError) as error:
-            page.remarks.append(f"remarks or form fields: {message_of(error)}")
+            page.remarks.append(Damaged(f"remarks or form fields: {message_of(error)}"))
         finally:
             raw.close()
         return page
@@ -161,12 +161,13 @@ def _text_parts(page: "PdfPage", seen: Survey, remarks: list[str]) -> Iterator[t
     text_page = page.get_textpage()
     try:
         runs = list(runs_of(text_page, seen.raised)) if seen.raised else []
-        has_layout = page.get_rotation() == 0 and may_have_layout(seen.text_boxes, seen.rules)
+        ruled = list(grids(seen.rules)) if page.get_rotation() == 0 else []
+        has_layout = page.get_rotation() == 0 and may_have_layout(seen.text_boxes, ruled)
         if has_layout and is_crowded(text_page, seen.text_boxes):
             remarks.append("too much text to look for tables; rows may be broken")
             has_layout = False
         if has_layout:
-            found = arranged(text_page, seen.marks, seen.rules, runs)
+            found = arranged(text_page, seen.marks, ruled, runs)
         elif seen.is_suspicious:
             found = arranged(text_page, seen.marks, (), runs, is_plain=True)
         elif runs:

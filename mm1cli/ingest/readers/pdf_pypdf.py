@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from io import BytesIO
 from typing import TYPE_CHECKING
 
-from mm1cli.ingest.corpus import Reason
+from mm1cli.ingest.corpus import Damaged, Reason
 from mm1cli.ingest.display_names import one_line
 from mm1cli.ingest.readers.markup import local_name, parse_xml
 from mm1cli.ingest.readers.pdf_text import Page, clean, message_of
@@ -93,7 +93,8 @@ class Repairs(logging.Handler):
     def warnings(self) -> tuple[str, ...]:
         if not self.num_repairs:
             return ()
-        return (f"damaged, text may be missing ({self.num_repairs} remarks: {self.first})",)
+        told = f"damaged, text may be missing ({self.num_repairs} remarks: {self.first})"
+        return (Damaged(told),)
 
 
 @contextmanager

@@ -50,8 +50,9 @@ def may_be_off_line(bounds: Box, before: Box) -> bool:
     return bottom > before[1] + height / 4 or top < before[3] - height / 4
 
 
-def raised_letters(item: object, bounds: Box, before: object, end: float) -> Raised | None:
-    """`item` if its font and place say that it hangs on `before`, which ends at `end`."""
+def raised_letters(item: int, bounds: Box, before: int, end: float) -> Raised | None:
+    """The object at the address `item` if its font and place say that it hangs on the one at
+    `before`, which ends at `end`."""
     (size, line), (other, other_line) = _size_and_line(item), _size_and_line(before)
     if not other or not _RATIOS[0] <= size / other <= _RATIOS[1]:
         return None
@@ -61,8 +62,7 @@ def raised_letters(item: object, bounds: Box, before: object, end: float) -> Rai
     sign = "^" if _RISES[0] <= rise <= _RISES[1] else "_" if _FALLS[0] <= rise <= _FALLS[1] else ""
     if not sign:
         return None
-    address = ctypes.cast(item, ctypes.c_void_p).value or 0  # type: ignore[arg-type]
-    return Raised(address, (bounds[0] + bounds[2]) / 2, (bounds[1] + bounds[3]) / 2, sign)
+    return Raised(item, (bounds[0] + bounds[2]) / 2, (bounds[1] + bounds[3]) / 2, sign)
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,11 +141,11 @@ def with_signs(text_page: "PdfTextPage", runs: Sequence[Run]) -> str:
     return "".join(pieces)
 
 
-def _size_and_line(item: object) -> tuple[float, float]:
+def _size_and_line(item: int) -> tuple[float, float]:
     """The size of the font in points, and where its line is."""
     import pypdfium2.raw as c
 
-    matrix = c.FS_MATRIX()
-    if not c.FPDFTextObj_GetFontSize(item, _NUMBER) or not c.FPDFPageObj_GetMatrix(item, matrix):
+    matrix, handle = c.FS_MATRIX(), ctypes.cast(item, c.FPDF_PAGEOBJECT)
+    if not (c.FPDFTextObj_GetFontSize(handle, _NUMBER) and c.FPDFPageObj_GetMatrix(handle, matrix)):
         return 0.0, 0.0
     return abs(_NUMBER.value) * math.hypot(matrix.c, matrix.d), matrix.f

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from mm1cli.ingest.corpus import Block, Place, Reason
+from mm1cli.ingest.corpus import Block, Damaged, Place, Reason
 from mm1cli.ingest.readers.drawing import graphic_lines, leveled_paragraphs, paragraphs, table_rows
 from mm1cli.ingest.readers.lines import (
     Line,
@@ -61,7 +61,7 @@ def read_pptx(data: bytes) -> Reading:
         except ReadError as error:
             if error.reason is not Reason.UNREADABLE:
                 raise
-            warnings.append(f"slide {index + 1} cannot be read: {error.detail}")
+            warnings.append(Damaged(f"slide {index + 1} cannot be read: {error.detail}"))
             continue
         found = lines_to_blocks(lines, "paragraph", Place("slide", index))
         blocks += found
@@ -293,7 +293,7 @@ def _frames(shape: Element) -> Iterator[Element | None]:
 
 PPTX = Reader(
     name="pptx",
-    version=4,
+    version=5,
     kinds={".pptx": "pptx", ".pptm": "pptx", ".ppsx": "pptx", ".potx": "pptx"},
     max_bytes=256 * MIB,
     sandboxed=True,

@@ -45,6 +45,13 @@ class Reading:
     members: tuple[Member, ...] = ()
 
 
+def installed(package: str) -> str:
+    """The package with its version, as `Reading.library` has it."""
+    import importlib.metadata
+
+    return f"{package} {importlib.metadata.version(package)}"
+
+
 class ReadError(Exception):
     """A file that has no text to give; `detail` is one line."""
 

@@ -12,6 +12,7 @@ from mm1cli.ingest.readers.lines import (
     bullet,
     hidden_warnings,
     lines_to_blocks,
+    signed,
 )
 from mm1cli.ingest.readers.reader import MIB, Reader, ReadError, Reading
 
@@ -333,14 +334,7 @@ class _Walk:
         if state.skipped or state.deleted:
             return
         to = state.sink.hidden if state.hidden else state.sink.pieces
-        if not state.sign or not text.strip():
-            to.append(text)
-            return
-        opening, closing = ("~~", "~~") if state.sign == "~" else (f"{state.sign}{{", "}")
-        if to and to[-1].startswith(opening) and to[-1].endswith(closing):
-            # One look in several pieces.
-            opening = to.pop()[: -len(closing)]
-        to.append(f"{opening}{text}{closing}")
+        to.append(signed(text, state.sign, to) if state.sign else text)
 
     def _end_paragraph(self, sink: _Sink) -> None:
         text = "".join(sink.pieces)
@@ -371,7 +365,7 @@ class _Walk:
 
 RTF = Reader(
     name="rtf",
-    version=3,
+    version=4,
     kinds={".rtf": "rtf"},
     max_bytes=256 * MIB,
     sandboxed=True,

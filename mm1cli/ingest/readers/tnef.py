@@ -8,6 +8,7 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from mm1cli.ingest.corpus import Damaged
 from mm1cli.ingest.readers.attachments import Attachments
 from mm1cli.ingest.readers.encoding import decode
 from mm1cli.ingest.readers.reader import ReadError
@@ -60,7 +61,7 @@ def read_parts(data: bytes) -> Parts:
                 parts.body = found.get(_MAPI_BODY, parts.body)
                 parts.page = found.get(_MAPI_PAGE, parts.page)
     except EOFError:
-        parts.warnings.append(_CUT)
+        parts.warnings.append(Damaged(_CUT))
     _close(parts, name, content)
     return parts
 

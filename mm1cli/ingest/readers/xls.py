@@ -5,17 +5,16 @@ from datetime import date, datetime, time, timedelta
 from io import BytesIO
 from typing import TYPE_CHECKING
 
-from mm1cli.ingest.corpus import Block, Place, Reason
+from mm1cli.ingest.corpus import Block, Damaged, Place, Reason
 from mm1cli.ingest.readers.lines import hidden_warnings, one_paragraph
 from mm1cli.ingest.readers.markup import broken
-from mm1cli.ingest.readers.package import OLE_MAGIC
-from mm1cli.ingest.readers.reader import MIB, Reader, ReadError, Reading
+from mm1cli.ingest.readers.package import is_locked
+from mm1cli.ingest.readers.reader import MIB, Reader, ReadError, Reading, installed
 from mm1cli.ingest.readers.rows import RowBlocks
 
 if TYPE_CHECKING:
     from python_calamine import CalamineWorkbook
 
-_LOCKED_PACKAGE = "EncryptedPackage".encode("utf-16-le")
 _AS_STORED = "numbers are given as stored, without the formats of their cells"
 
 
@@ -38,17 +37,21 @@ def read_xls(data: bytes) -> Reading:
         except (ReadError, MemoryError):
             raise
         except Exception as error:  # whatever the library raises is about this sheet
-            warnings.append(f"sheet {label} cannot be read: {broken(error).detail}")
+            warnings.append(Damaged(f"sheet {label} cannot be read: {broken(error).detail}"))
         blocks += rows.blocks()
     if not blocks:
         raise ReadError(Reason.UNREADABLE, warnings[0]) if warnings else ReadError(Reason.EMPTY)
-    return Reading(tuple(blocks), (*warnings, *hidden_warnings(blocks), _AS_STORED), _library())
+    return Reading(
+        tuple(blocks),
+        (*warnings, *hidden_warnings(blocks), _AS_STORED),
+        installed("python-calamine"),
+    )
 
 
 def _opened(data: bytes) -> "CalamineWorkbook":
     from python_calamine import CalamineWorkbook, PasswordError
 
-    if data.startswith(OLE_MAGIC) and _LOCKED_PACKAGE in data:
+    if is_locked(data):
         raise ReadError(Reason.ENCRYPTED)
     try:
         return CalamineWorkbook.from_filelike(BytesIO(data))
@@ -89,12 +92,6 @@ def _shown(value: object) -> str:
             return f"{seconds // 3600}:{seconds // 60 % 60:02}:{seconds % 60:02}"
         case _:
             return str(value)
-
-
-def _library() -> str:
-    import importlib.metadata
-
-    return f"python-calamine {importlib.metadata.version('python-calamine')}"
 
 
 XLS = Reader(

@@ -6,7 +6,7 @@ Formulas give the value that was stored with them. The sheet's own dimension is 
 import re
 from collections.abc import Iterator, Mapping
 
-from mm1cli.ingest.corpus import Block, Place, Reason
+from mm1cli.ingest.corpus import Block, Damaged, Place, Reason
 from mm1cli.ingest.readers.drawing import graphic_lines, paragraphs
 from mm1cli.ingest.readers.lines import Line, hidden_warnings, one_paragraph, picture_warnings
 from mm1cli.ingest.readers.markup import (
@@ -87,7 +87,7 @@ class _Workbook:
         mark = "hidden sheet" if attribute(entry, "state").lower() in _HIDDEN else ""
         relation = self._relations.get(relation_id(entry))
         if relation is None or relation.target not in self._package:
-            self.warnings.append(f"sheet {label}: the part is missing")
+            self.warnings.append(Damaged(f"sheet {label}: the part is missing"))
             return []
         rows = _Sheet(self._strings, self._styles, self._since_1904)
         collected = RowBlocks(place)
@@ -97,7 +97,9 @@ class _Workbook:
         except ReadError as error:
             if error.reason is not Reason.UNREADABLE:
                 raise
-            self.warnings.append(f"sheet {label} cannot be read to its end: {error.detail}")
+            self.warnings.append(
+                Damaged(f"sheet {label} cannot be read to its end: {error.detail}")
+            )
         blocks = collected.blocks()
         self.warnings += [f"sheet {label}: {warning}" for warning in rows.warnings()]
         try:
@@ -108,7 +110,7 @@ class _Workbook:
         except ReadError as error:
             if error.reason is not Reason.UNREADABLE:
                 raise
-            self.warnings.append(f"sheet {label}: comments or drawings: {error.detail}")
+            self.warnings.append(Damaged(f"sheet {label}: comments or drawings: {error.detail}"))
         return blocks
 
     def members(self) -> tuple[tuple[Member, ...], list[str]]:
@@ -257,7 +259,7 @@ def _count(corner: Element, name: str) -> int:
 
 XLSX = Reader(
     name="xlsx",
-    version=3,
+    version=4,
     kinds={".xlsx": "xlsx", ".xlsm": "xlsx", ".xltx": "xlsx", ".xltm": "xlsx"},
     max_bytes=256 * MIB,
     sandboxed=True,

@@ -1,13 +1,31 @@
+import ast
 import json
+import re
 from collections import Counter
+from pathlib import Path
 
 import pytest
 from corpora import corpora
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mm1cli.ingest.corpus import Block, Corpus, Document, Omission, Place, Reason
+from mm1cli.commands.checks import require_everything_read
+from mm1cli.errors import InputLeftOutError
+from mm1cli.ingest import corpus_file, readers
+from mm1cli.ingest.corpus import (
+    Block,
+    Corpus,
+    Damaged,
+    Document,
+    Omission,
+    Place,
+    Reason,
+    Unread,
+)
 from mm1cli.ingest.manifest import ReadingPlan, build
+from mm1cli.ingest.pack import Packed
+from mm1cli.ingest.readers.reader import Reading
+from mm1cli.ingest.wire_format import reading_from, reply_of
 
 
 @given(corpora(), st.data(), st.integers(0, 300))
@@ -72,3 +90,41 @@ def test_the_largest_are_told_first_with_their_pages_and_encoding():
     assert (by_path["b"]["num_pages"], by_path["b"]["num_blocks"]) == (2, 3)
     assert (by_path["a"]["encoding"], by_path["a"]["num_pages"]) == ("cp1252", 0)
     assert manifest.as_json()["fit"] == "head"
+
+
+@pytest.mark.parametrize("kind", [Unread, Damaged])
+def test_strict_counts_what_a_document_lacks_however_it_came(kind):
+    """Red: --strict passes a file of which pages were cut, where it comes from a reader's child,
+    the cache or a saved context."""
+    warning = kind("page 2 has no text layer")
+    message, _ = reply_of(Reading((Block("x"),), ("pictures are not read", warning)))
+    read = reading_from(json.loads(json.dumps(message)))
+    document = Document("a.pdf", "pdf", 1, "", "", read.blocks, read.warnings)
+    packed = Packed(Corpus((document,)), ((7,),), (), None)
+    saved = corpus_file.loads(corpus_file.dumps(packed, 0, "m"), packed.ids(), None)
+    (document,) = saved.packed.corpus.documents
+    assert [type(one) for one in document.warnings] == [str, kind]
+    with pytest.raises(InputLeftOutError, match=r"not all of a\.pdf was read: page 2 has no"):
+        require_everything_read(build(saved.packed.corpus, [1], 10))
+
+
+def test_every_warning_of_a_loss_says_that_it_is_one():
+    """Red: a new reader warns of what it could not read, and --strict passes the file."""
+    lost = re.compile(r"cannot be |could not |missing|not read$|no text layer|cut after")
+    unmarked = []
+    for path in Path(readers.__file__).parent.glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            match node:
+                case ast.Call(func=ast.Attribute(value=to, attr="append"), args=[told]) if (
+                    ast.unparse(to).endswith(("warnings", "remarks"))
+                ):
+                    pass
+                case ast.Yield(value=ast.JoinedStr() | ast.Constant() as told):
+                    pass
+                case _:
+                    continue
+            if isinstance(told, ast.JoinedStr | ast.Constant) and lost.search(
+                ast.unparse(told).strip("'\"f")
+            ):
+                unmarked.append(f"{path.name}:{node.lineno} {ast.unparse(told)}")
+    assert not [one for one in unmarked if "pictures are not read" not in one]

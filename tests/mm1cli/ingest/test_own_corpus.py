@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from engine.api import usable_cores
 from mm1cli.ingest.corpus import Corpus, Document, Omission
 from mm1cli.ingest.manifest import build
 from mm1cli.ingest.pack import document_text
 from mm1cli.ingest.read import ReadOptions, read_files
 from mm1cli.ingest.sandbox import Limits
-from mm1cli.ingest.sandboxes import num_cores
 from mm1cli.ingest.walk import walk
 from mm1cli.retrieval.passages import passages
 
@@ -37,7 +37,7 @@ def test_every_file_is_read_or_left_out_within_the_limits():
     for outcome in read_files([FOLDER], options=ReadOptions()):
         outcomes.append(outcome)
     took = time.monotonic() - began
-    assert took < SLACK_S + len(names) * 2 * limits.wall_s / num_cores()
+    assert took < SLACK_S + len(names) * 2 * limits.wall_s / usable_cores()
 
     paths = {one.path for one in outcomes}
     assert {name for name in names if name not in paths} == set()

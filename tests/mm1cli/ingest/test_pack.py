@@ -215,6 +215,8 @@ def test_no_text_begins_another_document_or_ends_its_own(tokenizer: Tokenizer, f
     assert text.count(f"Document {fence}: ") == text.count(f"End of document {fence}\n") == 2
     assert text.count(f"[{fence} page 1]\n") == 1
     assert text.count(fence) == 6  # and where the list of contents says what it is
+    for alone in packed.apart():  # as templates ask: what a fence means is told there, too
+        assert f"Only lines with {fence}" in tokenizer.decode(alone.ids())
     assert pack(Corpus(tuple(documents)), tokenizer) == packed
     for index in range(len(packed.ids())):
         origin = packed.locate(index)

@@ -206,6 +206,8 @@ def test_files_of_another_trust_get_another_child(tmp_path, monkeypatch, make_pd
     (tmp_path / "c.pdf").write_bytes(make_pdf("c"))
     (tmp_path / "d.pdf").write_bytes(make_pdf("d")[:-9])  # read, with a warning
     (tmp_path / "e.pdf").write_bytes(make_pdf("e"))
+    (tmp_path / "f.pdf").write_bytes(make_pdf("f", ""))  # a page without text: a remark, no damage
+    (tmp_path / "g.pdf").write_bytes(make_pdf("g"))
     started = []
     start = sandbox_module._start
     monkeypatch.setattr(
@@ -213,9 +215,9 @@ def test_files_of_another_trust_get_another_child(tmp_path, monkeypatch, make_pd
     )
     read = read_corpus([str(tmp_path)], options=ReadOptions(num_workers=1))
     assert [one.path.rpartition("/")[2] for one in read.documents if one.blocks] == [
-        "1.pdf", "2.pdf", "b.pdf", "c.pdf", "d.pdf", "e.pdf"
+        "1.pdf", "2.pdf", "b.pdf", "c.pdf", "d.pdf", "e.pdf", "f.pdf", "g.pdf"
     ]  # fmt: skip
-    assert len(started) == 3  # of the archive; b, c and d; e
+    assert len(started) == 3  # of the archive; b, c and d; e, f and g
 
 
 def test_the_filter_is_as_long_as_its_jumps_say():

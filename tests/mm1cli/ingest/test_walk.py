@@ -5,8 +5,11 @@ from pathlib import Path
 import pytest
 
 from mm1cli.errors import InputError
+from mm1cli.ingest import walk as walk_module
 from mm1cli.ingest.corpus import Omission, Reason
+from mm1cli.ingest.display_names import shown_path
 from mm1cli.ingest.walk import Found, walk
+from mm1cli.output.text import safe_line
 
 
 @pytest.fixture(autouse=True)
@@ -170,3 +173,20 @@ def test_a_deep_tree_is_walked(tmp_path):
 def test_an_empty_folder_is_nothing():
     """Red: an empty folder is an error of ours and not the caller's to explain."""
     assert walk(["."]) == []
+
+
+@pytest.mark.parametrize("unseen", ["\u200b", "\u200e", "\u200f", "\u2066", "\U000e0041", "\u3164"])
+def test_what_takes_no_room_is_visible_in_names(unseen):
+    """Red: "a.pdf" in a list is another file than the a.pdf somebody knows."""
+    for show in (shown_path, safe_line):
+        assert show(f"a{unseen}.pdf").isascii()
+
+
+def test_a_large_folder_tells_of_itself_while_it_is_walked(tmp_path, monkeypatch):
+    """Red: a folder of 200,000 files is silent until all of it was seen."""
+    monkeypatch.setattr(walk_module, "_TOLD_EACH", 2)
+    for name in "abcde":
+        (tmp_path / name).write_text("x")
+    told = []
+    walk([str(tmp_path), str(tmp_path / "a")], on_found=told.append)
+    assert told == [2, 4]

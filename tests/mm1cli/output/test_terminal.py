@@ -248,9 +248,9 @@ def progress_lines(num_calls: int, total: int, seconds: float) -> list[str]:
     return stage.err.splitlines()
 
 
-def test_a_pipe_gets_one_line_per_ten_percent():
+def test_a_pipe_gets_a_line_first_and_one_per_ten_percent():
     lines = progress_lines(num_calls=100, total=8_200, seconds=1000)
-    assert lines == [
+    assert lines == ["prefill 1 % 82 of 8,200 tokens"] + [
         f"prefill {tenth}0 % {820 * tenth:,} of 8,200 tokens" for tenth in range(1, 11)
     ]
 
@@ -264,6 +264,15 @@ def test_short_work_is_not_reported_and_its_start_is_not_made_up_for():
         "prefill 75 % 6,144 of 8,192 tokens",
         "prefill 100 % 8,192 of 8,192 tokens",
     ]
+
+
+def test_work_of_unknown_size_is_told_as_it_doubles():
+    stage = Stage()
+    for thousands in range(1, 9):
+        stage.clock.now = thousands - 1.0
+        stage.sink.progress("looking", thousands * 1000, 0, "files")
+    stage.sink.progress("reading", 0, 8, "files")
+    assert stage.err == "looking 3,000 files\nlooking 6,000 files\n"
 
 
 def test_nothing_to_do_is_no_division_by_zero():

@@ -2,6 +2,7 @@
 
 import pytest
 
+from mm1cli.ingest.readers.lines import signed
 from mm1cli.ingest.readers.markup import parse_xml
 from mm1cli.ingest.readers.maths import mathml, omml
 
@@ -79,3 +80,21 @@ def test_office_formulas_are_linear_latex(formula, expected):
 def test_mathml_is_linear_latex(formula, expected):
     """Red: a half on a page is read as 12."""
     assert mathml(parse_xml(f"<math>{formula}</math>".encode())) == expected
+
+
+@pytest.mark.parametrize(
+    ("pieces", "sign", "expected"),
+    [
+        (["was ", "950 "], "~", "was ~~950~~ "),
+        (["~~950~~", " "], "~", "~~950~~ "),
+        ([" 6"], "^", " ^{6}"),
+        (["~~one~~ ", "look"], "~", "~~one look~~"),
+        (["_{a}", " b"], "_", "_{a b}"),
+        (["x", " "], "^", "x "),
+    ],
+)
+def test_blanks_stay_outside_of_signs_and_one_look_has_them_once(pieces, sign, expected):
+    """Red: words run together where a word was struck out or raised."""
+    *before, last = pieces
+    text = signed(last, sign, before)
+    assert "".join([*before, text]) == expected

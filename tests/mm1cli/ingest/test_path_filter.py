@@ -6,7 +6,7 @@ import pytest
 from mm1cli.errors import InputError, UsageError
 from mm1cli.ingest import Reason
 from mm1cli.ingest.files_from import listed_paths
-from mm1cli.ingest.selection import Selection
+from mm1cli.ingest.path_filter import PathFilter
 from mm1cli.ingest.walk import Found, walk
 
 FILES = dict.fromkeys(
@@ -20,7 +20,7 @@ def inside(tree, monkeypatch):
 
 
 def shown(*paths, include=(), exclude=()):
-    results = walk(paths or ["."], Selection.of(include, exclude))
+    results = walk(paths or ["."], PathFilter.of(include, exclude))
     assert len({getattr(r, "shown", None) or r.path for r in results}) == len(results)
     return [result.shown for result in results if isinstance(result, Found)]
 
@@ -41,7 +41,7 @@ def test_globs_choose_files_as_a_gitignore_would(include, exclude, expected):
 
 def test_what_is_left_out_by_choice_is_in_the_manifest():
     """Red: a pattern that is too wide loses files in silence."""
-    results = walk(["."], Selection.of(["*.py"], ["gen/"]))
+    results = walk(["."], PathFilter.of(["*.py"], ["gen/"]))
     omitted = {r.path: (r.reason, r.detail) for r in results if not isinstance(r, Found)}
     assert omitted["src/gen/"] == (Reason.EXCLUDED, "by --exclude")
     assert omitted["docs/d.md"] == (Reason.EXCLUDED, "not in --include")
@@ -57,7 +57,7 @@ def test_a_named_file_is_chosen_by_its_name():
 def test_a_glob_that_matches_nothing_is_a_usage_error(glob):
     """Red: a slip of the finger reads everything."""
     with pytest.raises(UsageError, match="--exclude takes patterns"):
-        Selection.of([], [glob])
+        PathFilter.of([], [glob])
 
 
 def test_mm1ignore_has_the_last_word(tree):

@@ -11,7 +11,7 @@ from mm1cli.ingest.wildmatch import Pattern
 
 
 @dataclass(frozen=True, slots=True)
-class Selection:
+class PathFilter:
     """Patterns as in a `.gitignore` that lies in each folder that is named.
 
     A file is read if some `include` matches it or a folder it is in, or there is none, and no
