@@ -38,11 +38,28 @@ class Activation(StrEnum):
 class SharedExpert(StrEnum):
     """How the shared expert's output s joins the routed r, g being sigmoid(coefficient x).
 
-    BLEND is (1 - g) r + g s, as in MiniMax-Text-01; GATED is r + g s, as in Qwen3-Next.
+    BLEND is (1 - g) r + g s, as in MiniMax-Text-01; GATED is r + g s, as in Qwen3-Next; PLAIN is
+    r + s, without a coefficient, as in DeepSeek's and Ling's.
     """
 
     BLEND = "blend"
     GATED = "gated"
+    PLAIN = "plain"
+
+
+@dataclass(frozen=True, slots=True)
+class SigmoidRouter:
+    """Scores are sigmoids, each by itself (DeepSeek-V3, arXiv 2412.19437, eq. 12-16).
+
+    Experts are chosen by score plus a bias of their own (`has_bias`), from the `kept_groups` of
+    `num_groups` equal groups whose two best choices are worth most; their weights are the scores,
+    without bias, divided by their sum, times `scale`.
+    """
+
+    num_groups: int = 1
+    kept_groups: int = 1
+    scale: float = 1.0
+    has_bias: bool = True
 
 
 # Wide enough for any decoder, and so that no product of them overflows 64 bits.
@@ -79,18 +96,23 @@ class LightningOptions:
     """What varies between published Lightning layers; the defaults are MiniMax-M1's.
 
     In order: silu on q, k and v (`silu`); RMSNorm with weight on q and k of each head (`qk_norm`);
-    rotation of q and k by `rotary_frequencies` (none if empty); q times `scale`. `slopes` are the
-    decays of the heads in nats per token; if empty they are ALiBi's, times the layer factor if
-    `slope_layer_factor`. The output norm runs in `norm_groups` groups of channels.
+    rotation of q and k by `rotary_frequencies` (none if empty), cosines and sines times
+    `attention_factor` (YaRN); q times `scale`. `slopes` are the decays of the heads in nats per
+    token; if empty they are ALiBi's, times the layer factor if `slope_layer_factor`, that of the
+    layer `slope_layer_offset` further on. The output norm runs in `norm_groups` groups of channels.
+    The projected rows stand head by head, each [q|k|v], or `by_kind`: all heads' q, then k, then v.
     """
 
     silu: bool = True
     qk_norm: bool = False
     rotary_frequencies: tuple[float, ...] = ()
+    attention_factor: float = 1.0
     scale: float = 1.0
     slopes: tuple[float, ...] = ()
     slope_layer_factor: bool = True
+    slope_layer_offset: int = 0
     norm_groups: int = 1
+    by_kind: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +220,7 @@ class ModelConfig:
     they give is normed before it is added (`output_norms`); every norm's weight is `norm_offset`
     more than the checkpoint's. Embeddings are times `embed_scale`, logits times `logit_scale`.
     `num_experts` 0 is one dense MLP of `mlp_size`, gated by `activation`; the weights of the chosen
-    experts sum to 1 if `normalize_router`.
+    experts sum to 1 if `normalize_router`; `sigmoid_router` says how else they are found.
     `max_positions` is the length the model was trained for. `quantization` says which weights the
     checkpoint holds in few bits. With `selection` the question selects what is seen of documents.
     """
@@ -217,6 +239,7 @@ class ModelConfig:
     shared_mlp_size: int = 0
     shared_expert: SharedExpert = SharedExpert.BLEND
     normalize_router: bool = True
+    sigmoid_router: SigmoidRouter | None = None
     activation: Activation = Activation.SILU
     input_norms: bool = True
     output_norms: bool = False
@@ -255,6 +278,8 @@ class ModelConfig:
             raise ConfigError(
                 f"config: {self.num_experts_per_token:.9g} experts per token of {self.num_experts}"
             )
+        if self.sigmoid_router is not None:
+            self._check_router(self.sigmoid_router)
         for name in ("embed_scale", "logit_scale"):
             if not 0 < abs(getattr(self, name)) < inf:
                 raise ConfigError(f"config: {name} is {getattr(self, name):.9g}")
@@ -270,6 +295,21 @@ class ModelConfig:
             else:
                 self._check_softmax(layer.softmax)
 
+    def _check_router(self, router: SigmoidRouter) -> None:
+        groups, kept, count = router.num_groups, router.kept_groups, self.num_experts
+        if not 0 < kept <= groups <= max(count, 1) or count % groups:
+            raise ConfigError(
+                f"config: {kept:.9g} of {groups:.9g} groups of {count:.9g} experts to choose from"
+            )
+        size = count // groups
+        if groups > 1 and (size < 2 or kept * size < self.num_experts_per_token):
+            raise ConfigError(
+                f"config: groups of {size} experts, {kept:.9g} of them for "
+                f"{self.num_experts_per_token:.9g} experts per token"
+            )
+        if not 0 < abs(router.scale) < inf:
+            raise ConfigError(f"config: a router scale of {router.scale:.9g}")
+
     def _check_lightning(self, options: LightningOptions) -> None:
         self._check_rotary(options.rotary_frequencies)
         if options.slopes and len(options.slopes) != self.num_heads:
@@ -280,6 +320,12 @@ class ModelConfig:
             raise ConfigError("config: slopes must be finite and not negative")
         if not 0 < abs(options.scale) < inf:
             raise ConfigError(f"config: a scale of {options.scale:.9g}, expected a finite one")
+        if not 0 < options.attention_factor < inf:
+            raise ConfigError(f"config: an attention factor of {options.attention_factor:.9g}")
+        if options.slope_layer_offset not in (0, -1):  # others would let a state grow
+            raise ConfigError(
+                f"config: a slope_layer_offset of {options.slope_layer_offset:.9g}, not 0 or -1"
+            )
         if options.norm_groups < 1 or self.attention_size % options.norm_groups:
             raise ConfigError(
                 f"config: {self.attention_size} channels do not divide into "

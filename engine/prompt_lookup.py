@@ -54,6 +54,9 @@ def _widths(config: ModelConfig) -> set[int]:
     """Of the rows that elementwise functions run over."""
     delta = [layer.delta for layer in config.layers if layer.mixer is Mixer.DELTA]
     widths = {config.hidden_size, config.mlp_size, config.attention_size, config.head_dim}
+    widths |= {layer.dense_mlp_size for layer in config.layers}
+    if config.sigmoid_router is not None:
+        widths.add(config.num_experts)
     return widths | {width for each in delta for width in (each.num_value_heads, each.value_size)}
 
 

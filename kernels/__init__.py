@@ -124,9 +124,13 @@ def lightning_inputs(
     norm: tuple[Tensor, Tensor, float] | None = None,
     rope: tuple[Tensor, Tensor] | None = None,
     scale: float = 1.0,
+    heads_together: int = 1,
     implementation: str | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """q, k, v for `lightning_attention` from the fused rows [q_h|k_h|v_h] of each head h.
+
+    With `heads_together` n the rows are [q|k|v] of n heads, then of the next n: all q first where
+    that is `num_heads`, which it divides.
 
     In this order, each if asked for: silu of all three; with `norm` (q weight, k weight, eps)
     RMSNorm of q and k over a head's channels (arXiv 1910.07467, eq. 4); with `rope` (cosine, sine)
@@ -136,7 +140,7 @@ def lightning_inputs(
     [T, H, D] in qkv's dtype, perhaps views of it; qkv is not changed.
     """
     choice = _lightning.INPUTS.choose(qkv.device, qkv.dtype, implementation)
-    return choice.function(qkv, num_heads, silu, norm, rope, scale)
+    return choice.function(qkv, num_heads, silu, norm, rope, scale, heads_together)
 
 
 def lightning_output(

@@ -8,6 +8,7 @@ from typing import Any
 from engine.config import ModelConfig
 from engine.errors import ConfigError
 from engine.families import (
+    bailing,
     gemma3,
     granite,
     llama,
@@ -41,6 +42,7 @@ FAMILIES: tuple[Family, ...] = (
     olmo.FAMILY_3,
     gemma3.FAMILY,
     *qwen3_next.FAMILIES,
+    *bailing.FAMILIES,
 )
 
 

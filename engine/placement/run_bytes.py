@@ -23,7 +23,7 @@ from engine.weights import weight_bytes
 
 _COPIES = 2  # of states of constant size: a context's, and a question's
 _MOST_FORKS = 3  # of what is read: with the question, behind the answer, one more that is scored
-_FORESEEING = ("mlp.router", "mlp_norm.weight")
+_FORESEEING = ("mlp.router", "mlp.router_bias", "mlp_norm.weight")
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,8 +183,9 @@ def routers_bytes(run: RunSpec) -> int:
     """Of all layers, with the norms before them: they stay, so that experts can be told early."""
     if not run.config.num_experts:
         return 0
-    found = shapes(run.config).items()
-    return sum(4 * prod(shape) for name, shape in found if name.endswith(_FORESEEING))
+    routed = (layer for layer in range(run.config.num_layers) if run.config.has_experts(layer))
+    kept = {f"layers.{layer}.{name}" for layer in routed for name in _FORESEEING}
+    return sum(4 * prod(shape) for name, shape in shapes(run.config).items() if name in kept)
 
 
 def embedding_bytes(run: RunSpec) -> int:
