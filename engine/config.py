@@ -18,6 +18,7 @@ class Mixer(StrEnum):
     LIGHTNING = "lightning"
     SOFTMAX = "softmax"
     DELTA = "delta"
+    LATENT = "latent"
 
 
 class QkNorm(StrEnum):
@@ -189,9 +190,50 @@ class DeltaOptions:
         return 2 * self.key_size + self.value_size
 
 
+_LARGEST_LATENT = {
+    "kv_rank": 2**16,
+    "nope_dim": 2**16,
+    "rope_dim": 2**16,
+    "value_dim": 2**16,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class LatentOptions:
+    """Sizes of multi-head latent attention (DeepSeek-V2, arXiv 2405.04434, section 2.1).
+
+    Of a token a normed latent of `kv_rank` numbers is kept, and a key of `rope_dim` that all heads
+    share and that `rotary_frequencies` turn, cosines and sines times `attention_factor`. A head's
+    query is `nope_dim` numbers that meet the latent and `rope_dim` that meet that key; it reads
+    `value_dim`. Queries pass a normed latent of `q_rank`, if that is not 0. Scores are times
+    `scale`. With `interleaved` the pairs that turn are (2i, 2i + 1) and not (i, i + rope_dim / 2).
+    """
+
+    kv_rank: int = 1
+    nope_dim: int = 1
+    rope_dim: int = 1
+    value_dim: int = 1
+    q_rank: int = 0
+    rotary_frequencies: tuple[float, ...] = ()
+    attention_factor: float = 1.0
+    interleaved: bool = True
+    scale: float = 1.0
+    norm_eps: float = 1e-6
+
+    @property
+    def key_dim(self) -> int:
+        """Of a head's query, and of the key it would meet if keys were projected."""
+        return self.nope_dim + self.rope_dim
+
+    @property
+    def row_size(self) -> int:
+        """Numbers kept of a token."""
+        return self.kv_rank + self.rope_dim
+
+
 @dataclass(frozen=True, slots=True)
 class LayerConfig:
-    """One layer; of `lightning`, `softmax` and `delta` only the options of its own mixer count.
+    """One layer; of the options of mixers only those of its own count.
 
     `dense_mlp_size` > 0 is a dense MLP of that width in a layer of a model with experts.
     """
@@ -202,11 +244,14 @@ class LayerConfig:
     lightning: LightningOptions = LightningOptions()
     softmax: SoftmaxOptions = SoftmaxOptions()
     delta: DeltaOptions = DeltaOptions()
+    latent: LatentOptions = LatentOptions()
     dense_mlp_size: int = 0
 
     @property
     def has_full_kv(self) -> bool:
-        """Whether the layer keeps every token's key and value: its state grows with the context."""
+        """Whether the layer keeps a row of every token: its state grows with the context."""
+        if self.mixer is Mixer.LATENT:
+            return True
         return self.mixer is Mixer.SOFTMAX and not self.softmax.sliding_window
 
 
@@ -292,6 +337,8 @@ class ModelConfig:
                 self._check_lightning(layer.lightning)
             elif layer.mixer is Mixer.DELTA:
                 self._check_delta(layer.delta)
+            elif layer.mixer is Mixer.LATENT:
+                self._check_latent(layer.latent)
             else:
                 self._check_softmax(layer.softmax)
 
@@ -343,6 +390,23 @@ class ModelConfig:
                 f"config: {options.num_value_heads} value heads of a delta layer do not divide "
                 f"into {options.num_key_heads} key heads"
             )
+
+    @staticmethod
+    def _check_latent(options: LatentOptions) -> None:
+        for name, largest in _LARGEST_LATENT.items():
+            value = getattr(options, name)
+            if not 0 < value <= largest:
+                raise ConfigError(f"config: {name} is {value:.9g}, expected 1 to {largest:,}")
+        if not 0 <= options.q_rank <= 2**16:
+            raise ConfigError(f"config: q_rank is {options.q_rank:.9g}, expected 0 to 65,536")
+        if 2 * len(options.rotary_frequencies) != options.rope_dim:
+            raise ConfigError(
+                f"config: {len(options.rotary_frequencies)} frequencies turn "
+                f"{options.rope_dim} dimensions of a key, all of them needed"
+            )
+        for what in ("scale", "attention_factor"):
+            if not 0 < getattr(options, what) < inf:
+                raise ConfigError(f"config: {what} of latent attention is not over 0")
 
     def _check_softmax(self, options: SoftmaxOptions) -> None:
         self._check_rotary(options.rotary_frequencies or ())

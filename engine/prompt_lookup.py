@@ -23,7 +23,7 @@ import kernels
 from engine.config import Mixer, ModelConfig
 from engine.context import Context
 from engine.layers.delta import DeltaState
-from engine.layers.kv_cache import KVCache, WindowCache
+from engine.layers.kv_cache import KVCache, LatentCache, WindowCache
 from engine.layers.lightning import LightningState
 from engine.quantized.forms import MATRICES
 
@@ -38,7 +38,7 @@ _COST_PER_ROW = (
 def supports(context: Context) -> bool:
     """Whether `context` can read ahead and take back, each token with the bits it has alone."""
     model, config = context.model, context.model.config
-    known = (KVCache, WindowCache, LightningState, DeltaState)
+    known = (KVCache, LatentCache, WindowCache, LightningState, DeltaState)
     return (
         model.device.type == "cpu"
         and not (model.is_staged or model.is_streamed)
@@ -57,6 +57,9 @@ def _widths(config: ModelConfig) -> set[int]:
     widths |= {layer.dense_mlp_size for layer in config.layers}
     if config.sigmoid_router is not None:
         widths.add(config.num_experts)
+    latent = [layer.latent for layer in config.layers if layer.mixer is Mixer.LATENT]
+    for each in latent:
+        widths |= {each.kv_rank, each.q_rank, each.nope_dim, each.rope_dim, each.value_dim}
     return widths | {width for each in delta for width in (each.num_value_heads, each.value_size)}
 
 

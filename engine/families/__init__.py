@@ -12,6 +12,7 @@ from engine.families import (
     gemma3,
     granite,
     llama,
+    minicpm_sala,
     minimax,
     mistral,
     mm1,
@@ -43,6 +44,7 @@ FAMILIES: tuple[Family, ...] = (
     gemma3.FAMILY,
     *qwen3_next.FAMILIES,
     *bailing.FAMILIES,
+    minicpm_sala.FAMILY,
 )
 
 

@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from engine.config import (
+    LatentOptions,
     LayerConfig,
     LightningOptions,
     Mixer,
@@ -23,8 +24,8 @@ from engine.errors import ConfigError
 from engine.families import decoder, keys, rope
 from engine.families.family import Family, Sources
 
-LINEAR = "bailing_moe_linear"
-_LINEAR_V2 = "BailingMoeLinearV2ForCausalLM"
+LINEAR, HYBRID = "bailing_moe_linear", "bailing_hybrid"
+_LINEAR_V2, _HYBRID_V2_5 = "BailingMoeLinearV2ForCausalLM", "BailingMoeV2_5ForCausalLM"
 
 
 def read_linear(raw: keys.Raw) -> ModelConfig:
@@ -38,6 +39,30 @@ def read_linear(raw: keys.Raw) -> ModelConfig:
     return _model(raw, LINEAR, LayerConfig(Mixer.SOFTMAX, softmax=softmax))
 
 
+def read_hybrid(raw: keys.Raw) -> ModelConfig:
+    """Ling and Ring 2.5 and 2.6: softmax layers are latent attention."""
+    if raw.get("short_conv_kernel_size") is not None:
+        raise ConfigError(
+            "config: bailing_hybrid with short_conv_kernel_size is Ling 3, whose delta layers are "
+            "not supported, only Ling and Ring 2.5 and 2.6"
+        )
+    rope_dim = keys.integer(raw, "qk_rope_head_dim")
+    turned = rope.read(raw, rope_dim, _THETA)
+    nope_dim, q_rank = keys.integer(raw, "qk_nope_head_dim"), raw.get("q_lora_rank")
+    latent = LatentOptions(
+        kv_rank=keys.integer(raw, "kv_lora_rank"),
+        nope_dim=nope_dim,
+        rope_dim=rope_dim,
+        value_dim=keys.integer(raw, "v_head_dim"),
+        q_rank=0 if q_rank is None else keys.integer(raw, "q_lora_rank"),
+        rotary_frequencies=turned.frequencies,
+        attention_factor=turned.attention_factor,
+        interleaved=keys.flag(raw, "rope_interleave", True),
+        scale=max(nope_dim + rope_dim, 1) ** -0.5 * rope.score_factor(raw),
+    )
+    return _model(raw, HYBRID, LayerConfig(Mixer.LATENT, latent=latent))
+
+
 def _qk_norm(raw: keys.Raw) -> QkNorm:
     return QkNorm.HEAD if keys.flag(raw, "use_qk_norm", True) else QkNorm.NONE
 
@@ -47,7 +72,7 @@ def _model(raw: keys.Raw, family: str, softmax: LayerConfig) -> ModelConfig:
     for key, allowed in _COMPUTED.items():
         keys.require(raw, key, allowed)
     num_layers = decoder.num_layers(raw)
-    found = rope.read(raw, rope.rotary_dim(raw, decoder.head_dim(raw)), 600_000.0)
+    found = rope.read(raw, rope.rotary_dim(raw, decoder.head_dim(raw)), _THETA)
     eps = keys.number(raw, "rms_norm_eps", 1e-6)
     lightning = LayerConfig(Mixer.LIGHTNING, lightning=_lightning(raw, found))
     return decoder.read_config(
@@ -60,6 +85,7 @@ def _model(raw: keys.Raw, family: str, softmax: LayerConfig) -> ModelConfig:
     )
 
 
+_THETA = 600_000.0
 # What of a published config would be computed otherwise if it were anything else.
 _COMPUTED: dict[str, tuple[object, ...]] = {
     "linear_silu": (False, None),
@@ -67,6 +93,7 @@ _COMPUTED: dict[str, tuple[object, ...]] = {
     "use_qkv_bias": (False, None),
     "use_rmsnorm": (True, None),
     "score_function": ("sigmoid", None),
+    "scoring_func": ("sigmoid", None),
     "norm_topk_prob": (True, None),
     "sliding_window": (None,),
 }
@@ -137,6 +164,10 @@ def sources(config: ModelConfig) -> Sources:
 
 
 def _mixer(layer: LayerConfig, ours: str, theirs: str) -> Sources:
+    if layer.mixer is Mixer.LATENT:
+        return {
+            f"{ours}.{name}": (f"{theirs}.{stored}.weight",) for name, stored in _LATENT.items()
+        }
     names: Sources = {
         f"{ours}.qkv": (f"{theirs}.query_key_value.weight",),
         f"{ours}.out": (f"{theirs}.dense.weight",),
@@ -149,6 +180,18 @@ def _mixer(layer: LayerConfig, ours: str, theirs: str) -> Sources:
     return names
 
 
+_LATENT = {
+    "q": "q_proj",
+    "q_a": "q_a_proj",
+    "q_norm.weight": "q_a_layernorm",
+    "q_b": "q_b_proj",
+    "kv_a": "kv_a_proj_with_mqa",
+    "kv_norm.weight": "kv_a_layernorm",
+    "kv_b": "kv_b_proj",
+    "out": "dense",
+}
+
+
 def _mlp(config: ModelConfig, layer: int, ours: str, theirs: str) -> Sources:
     if not config.has_experts(layer):
         return decoder.dense(ours, theirs)
@@ -159,4 +202,7 @@ def _mlp(config: ModelConfig, layer: int, ours: str, theirs: str) -> Sources:
     return names
 
 
-FAMILIES = (Family(LINEAR, (_LINEAR_V2,), (LINEAR,), read_linear, sources),)
+FAMILIES = (
+    Family(LINEAR, (_LINEAR_V2,), (LINEAR,), read_linear, sources),
+    Family(HYBRID, (_HYBRID_V2_5,), (HYBRID,), read_hybrid, sources),
+)

@@ -6,7 +6,7 @@ one is taken. The counts are those of the torch implementations on a CPU; a GPU'
 
 import torch
 
-from engine.config import DeltaOptions, LayerConfig, Mixer, ModelConfig, QkNorm
+from engine.config import DeltaOptions, LatentOptions, LayerConfig, Mixer, ModelConfig, QkNorm
 from kernels.attention.tiled import INT8_TILE, MOST_PARTS, QUERY_TILE
 from kernels.delta.chunked import BLOCK_TOKENS as DELTA_BLOCK_TOKENS
 from kernels.lightning.chunked import BLOCK_TOKENS
@@ -51,6 +51,8 @@ def _mixer(
         return _lightning(config, kind, rows)
     if kind.mixer is Mixer.DELTA:
         return _delta(kind.delta, rows)
+    if kind.mixer is Mixer.LATENT:
+        return _latent(config, kind.latent, rows, history_blocks, tile_tokens)
     return _softmax(config, kind, rows, history_blocks, tile_tokens)
 
 
@@ -83,6 +85,19 @@ def _lightning(config: ModelConfig, kind: LayerConfig, rows: int) -> int:
     return rows * (inputs + 2 * states + max(within, joined)) + decays
 
 
+def _latent(
+    config: ModelConfig, options: LatentOptions, rows: int, history_blocks: int, tile_tokens: int
+) -> int:
+    row, heads = options.row_size, config.num_heads
+    queries, absorbed = rows * heads * options.key_dim, rows * heads * row
+    kept = rows * (3 * row + options.q_rank)
+    moments = [
+        kept + queries + 2 * absorbed,  # the queries' parts, and both joined
+        kept + absorbed + _attending(absorbed, rows * row, history_blocks, tile_tokens * row),
+    ]
+    return max(moments)
+
+
 def _softmax(
     config: ModelConfig, kind: LayerConfig, rows: int, history_blocks: int, tile_tokens: int
 ) -> int:
@@ -97,9 +112,14 @@ def _softmax(
         return inputs + 3 * rows * size + tile  # the tiles' outputs, joined, in order
     if not history_blocks:
         return inputs + rows * (4 if kind.softmax.output_gate else 2) * size
-    outs, out = min(history_blocks, MOST_PARTS), rows * size
-    tile = 2 * tile_tokens * kv_size
-    recent = 2 * rows * kv_size if tile_tokens else 0
+    return inputs + _attending(rows * size, rows * kv_size, history_blocks, tile_tokens * kv_size)
+
+
+def _attending(out: int, kept: int, history_blocks: int, tile: int) -> int:
+    """Over keys of so many blocks before the chunk: `out` numbers come of it, `kept` are those of
+    the chunk's keys, `tile` those of a tile of int8 keys."""
+    outs, recent = min(history_blocks, MOST_PARTS), 2 * kept if tile else 0
+    tile = 2 * tile
     moments = [
         (outs + 1) * out + tile,  # the queries as rows, and a part's output
         (outs + 4) * out + recent,  # all parts joined
@@ -108,7 +128,7 @@ def _softmax(
         moments.append(min(history_blocks - 1, MOST_PARTS) * out + 2 * tile)
     if history_blocks > MOST_PARTS:  # joined before there are more
         moments.append((MOST_PARTS + 3) * out + tile)
-    return inputs + max(moments)
+    return max(moments)
 
 
 def _mlp(config: ModelConfig, layer: int, rows: int) -> int:

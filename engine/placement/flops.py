@@ -67,6 +67,8 @@ def of_mixer(config: ModelConfig, index: int, num_tokens: int, before: int = 0) 
     return _of_mixer(config, _weights(config), index, num_tokens, before)
 
 
+# What every token is multiplied with beside the matrices that may be stored in few bits.
+_PLAIN_MATRICES = ("router", "shared_coefficient", ".ba", ".kv_b")
 Weights = Mapping[str, tuple[int, int]]  # FLOPs of a token with "layers.N.mixer": dense, experts
 
 
@@ -83,6 +85,11 @@ def _of_mixer(
         return matmuls + Flops(lightning=num_tokens * per_token)
     if kind.mixer is Mixer.DELTA:
         return matmuls + Flops(lightning=num_tokens * _delta_per_token(kind.delta, num_tokens))
+    if kind.mixer is Mixer.LATENT:
+        # Queries with rows, and what of the rows is read, as if it were whole rows.
+        per_pair = 4 * config.num_heads * kind.latent.row_size
+        pairs = _num_pairs(kind, before + num_tokens) - _num_pairs(kind, before)
+        return matmuls + Flops(softmax=per_pair * pairs)
     pairs = _num_pairs(kind, before + num_tokens) - _num_pairs(kind, before)
     return matmuls + Flops(softmax=4 * config.attention_size * pairs)
 
@@ -103,7 +110,7 @@ def _weights(config: ModelConfig) -> Weights:
         dense, experts = found.get(part, (0, 0))
         if len(shape) == 3:
             experts += 2 * prod(shape[1:]) * config.num_experts_per_token
-        elif is_matrix(name) or name.endswith(("router", "shared_coefficient", ".ba")):
+        elif is_matrix(name) or name.endswith(_PLAIN_MATRICES):
             dense += 2 * prod(shape)
         found[part] = (dense, experts)
     return found

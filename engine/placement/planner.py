@@ -240,7 +240,7 @@ def _layer_major_kv(run: RunSpec, *, is_gpu: bool) -> int:
     held_bytes = sum(run.kv_held_bytes(layer) for layer in run.config.layers)
     if is_gpu or not run.is_mapped:
         return held_bytes
-    return max(run.kv_layer_bytes() * (run.config.num_full_kv_layers > 0), held_bytes)
+    return max(*map(run.kv_layer_bytes, run.config.layers), held_bytes)
 
 
 def _largest_part(parts: ModelParts) -> int:

@@ -73,22 +73,20 @@ class RunSpec:
         is_block = self.config.quantization.form_of(name) is Form.BLOCKS
         return 0 if is_block else 4 * self.config.vocab_size * self.config.hidden_size
 
-    def kv_layer_bytes(self) -> int:
-        """Keys and values of one layer that keeps all tokens."""
-        return kv_cache.capacity(self.num_tokens) * self._row_bytes
+    def kv_layer_bytes(self, layer: LayerConfig) -> int:
+        """What one layer keeps of all tokens; 0 for one that does not."""
+        return kv_cache.capacity(self.num_tokens) * self._row_bytes(layer)
 
     def kv_all_bytes(self) -> int:
-        return self.config.num_full_kv_layers * self.kv_layer_bytes()
+        return sum(map(self.kv_layer_bytes, self.config.layers))
 
     def kv_held_bytes(self, layer: LayerConfig) -> int:
         """In memory, of one layer, where all layers run for a chunk before the next chunk."""
-        if not layer.has_full_kv:
-            return 0
-        held = self.kv_layer_bytes()
+        held = self.kv_layer_bytes(layer)
         if self.is_mapped:
             # What one chunk fills, the block on its way to disk, and a fork's copy of the last one.
             blocks = -(-self.chunk_tokens // kv_cache.BLOCK_TOKENS) + 2
-            held = min(held, blocks * kv_cache.BLOCK_TOKENS * self._row_bytes)
+            held = min(held, blocks * kv_cache.BLOCK_TOKENS * self._row_bytes(layer))
         return held
 
     def state_bytes(self, layer: LayerConfig) -> int:
@@ -101,7 +99,7 @@ class RunSpec:
             state = 4 * options.value_size * options.key_dim
             rows = (options.taps - 1) * options.num_channels * self.dtype.itemsize
             return _COPIES * (state + rows)
-        if not layer.softmax.sliding_window:
+        if layer.has_full_kv:
             return 0
         kept = layer.softmax.window_tokens - 1 + layer.softmax.sink_tokens
         return _COPIES * kept * 2 * config.num_kv_heads * config.head_dim * self.dtype.itemsize
@@ -112,7 +110,7 @@ class RunSpec:
         block, packing = kv_cache.BLOCK_TOKENS, self._packing_bytes() if self.on_cpu else 0
         chunk = chunk_bytes(self.config, self.num_tokens, self.chunk_tokens, self.kv_dtype, block)
         rest = self.num_tokens % block > 0
-        copies = rest * self.config.num_full_kv_layers * block * self._row_bytes
+        copies = rest * block * sum(map(self._row_bytes, self.config.layers))
         return max(chunk, packing, copies)
 
     def reading_bytes(self) -> int:
@@ -126,10 +124,13 @@ class RunSpec:
         """The hidden states of all tokens between two layers."""
         return self.num_tokens * self.config.hidden_size * self.dtype.itemsize
 
-    @property
-    def _row_bytes(self) -> int:
-        """Keys and values of one token in one layer."""
+    def _row_bytes(self, layer: LayerConfig) -> int:
+        """What one layer keeps of one token."""
+        if not layer.has_full_kv:
+            return 0
         scale_bytes = 4 if self.kv_dtype == torch.int8 else 0
+        if layer.mixer is Mixer.LATENT:
+            return layer.latent.row_size * self.kv_dtype.itemsize + scale_bytes
         head_bytes = self.config.head_dim * self.kv_dtype.itemsize + scale_bytes
         return 2 * self.config.num_kv_heads * head_bytes
 

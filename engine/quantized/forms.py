@@ -13,7 +13,7 @@ from engine.errors import ConfigError
 
 KEY = "quantization"  # in config.json
 # What `kernels.linear` is given.
-MATRICES = frozenset({"qkv", "qkvz", "gate", "out", "gate_up", "down"})
+MATRICES = frozenset({"qkv", "qkvz", "q", "q_a", "q_b", "kv_a", "gate", "out", "gate_up", "down"})
 
 _MOST_EXCEPTIONS = 10_000
 
