@@ -117,6 +117,37 @@ class LightningOptions:
 
 
 @dataclass(frozen=True, slots=True)
+class SparseOptions:
+    """A query reads chosen blocks of keys once it has `dense_tokens` with itself, and all before
+    (InfLLM-V2, arXiv 2509.24663): one rule by position, however a context was grown.
+
+    Blocks are 4 strides of `stride` tokens. `num_blocks` are read beside the last `window_tokens`
+    of whole blocks, the query's own block and the first `first_blocks` among them; see
+    `kernels.choose_blocks`.
+    """
+
+    stride: int = 16
+    num_blocks: int = 64
+    window_tokens: int = 2048
+    first_blocks: int = 1
+    dense_tokens: int = 8192
+
+    @property
+    def block_tokens(self) -> int:
+        return 4 * self.stride
+
+    @property
+    def most_blocks(self) -> int:
+        """That a query reads."""
+        return self.num_blocks + self.window_tokens // self.block_tokens
+
+    @property
+    def near_blocks(self) -> int:
+        """That it reads whatever is in them, its own included."""
+        return self.window_tokens // self.block_tokens + 1
+
+
+@dataclass(frozen=True, slots=True)
 class SoftmaxOptions:
     """What varies between softmax layers; the defaults are those of MiniMax-M1 and Llama.
 
@@ -135,7 +166,7 @@ class SoftmaxOptions:
 
     Past position `sink_distance` > 0 sinks are seen as if that far away; with `selected_distance`
     > 0 question and answer do not see everything, but what was selected, as if that far away (see
-    engine/selection.py).
+    engine/selection.py). With `sparse` queries choose blocks of their own.
     """
 
     rotary_frequencies: tuple[float, ...] | None = None
@@ -153,6 +184,7 @@ class SoftmaxOptions:
     log_scale_from_tokens: int = 0
     sink_distance: int = 0
     selected_distance: int = 0
+    sparse: SparseOptions | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -420,6 +452,10 @@ class ModelConfig:
         ):
             if is_set and not options.window_tokens:
                 raise ConfigError(f"config: {key} without window_tokens")
+        if options.sparse is not None:
+            self._check_sparse(options.sparse)
+            if options.window_tokens or options.sink_distance:
+                raise ConfigError("config: a layer that chooses blocks has no window beside")
         if options.gate_in_q and not options.output_gate:
             raise ConfigError("config: gate_in_q without output_gate")
         if options.scale is not None and not 0 < abs(options.scale) < inf:
@@ -429,6 +465,21 @@ class ModelConfig:
         if options.log_scale_base != 0 and not 1 < options.log_scale_base < inf:
             raise ConfigError(
                 f"config: log_scale_base is {options.log_scale_base:.9g}, expected 0 or over 1"
+            )
+
+    @staticmethod
+    def _check_sparse(options: SparseOptions) -> None:
+        for name in ("stride", "num_blocks", "window_tokens", "first_blocks", "dense_tokens"):
+            if not 0 < getattr(options, name) < 2**31:
+                raise ConfigError(f"config: {name} of the choice of blocks is out of bounds")
+        if options.stride & (options.stride - 1) or options.stride > 256:
+            raise ConfigError(f"config: a stride of {options.stride:,} is no power of 2 up to 256")
+        if options.near_blocks + options.first_blocks > options.most_blocks:
+            raise ConfigError("config: more blocks are always read than blocks are read")
+        if options.dense_tokens < 8 * options.stride:
+            raise ConfigError(
+                f"config: blocks are chosen by {8 * options.stride:,} tokens at least, but from "
+                f"{options.dense_tokens:,} on"
             )
 
     def _check_rotary(self, frequencies: tuple[float, ...]) -> None:

@@ -29,6 +29,7 @@ from engine.layers.lightning import LightningAttention, LightningState
 from engine.layers.mlp import DenseMLP
 from engine.layers.norm import RMSNorm
 from engine.layers.softmax import SoftmaxAttention
+from engine.layers.sparse_kv import SparseCache
 from engine.layers.static_kv import StaticKVCache
 from engine.quantized.forms import MATRICES, Form
 from kernels import GgmlWeight
@@ -188,6 +189,9 @@ class Model(nn.Module):
             window = WindowCache.empty(config, layer.softmax, self.dtype, device, num_sequences)
             window.implementation = DifferentiableKV.implementation if differentiable else None
             return window
+        if layer.softmax.sparse is not None and not differentiable:
+            heads, stride = num_sequences * config.num_kv_heads, layer.softmax.sparse.stride
+            return SparseCache(heads, config.head_dim, kv_dtype, device, stride=stride)
         kv = DifferentiableKV if differentiable else KVCache
         return kv.empty(config, kv_dtype, device, num_sequences)
 

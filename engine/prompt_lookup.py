@@ -25,6 +25,7 @@ from engine.context import Context
 from engine.layers.delta import DeltaState
 from engine.layers.kv_cache import KVCache, LatentCache, WindowCache
 from engine.layers.lightning import LightningState
+from engine.layers.sparse_kv import SparseCache
 from engine.quantized.forms import MATRICES
 
 MOST_DRAFTED = 7  # with the token before them 8 rows: from there on rows cost as much as tokens
@@ -38,7 +39,7 @@ _COST_PER_ROW = (
 def supports(context: Context) -> bool:
     """Whether `context` can read ahead and take back, each token with the bits it has alone."""
     model, config = context.model, context.model.config
-    known = (KVCache, LatentCache, WindowCache, LightningState, DeltaState)
+    known = (KVCache, LatentCache, SparseCache, WindowCache, LightningState, DeltaState)
     return (
         model.device.type == "cpu"
         and not (model.is_staged or model.is_streamed)

@@ -11,6 +11,7 @@ from engine.config import (
     ModelConfig,
     Residual,
     SoftmaxOptions,
+    SparseOptions,
 )
 from engine.errors import ConfigError
 from engine.families import decoder, keys, rope
@@ -84,9 +85,28 @@ def _lightning(raw: keys.Raw, head_dim: int, found: rope.Rope) -> LightningOptio
 
 
 def _softmax(raw: keys.Raw) -> SoftmaxOptions:
+    sparse = raw.get("sparse_config")
+    if not isinstance(sparse, dict | None):
+        raise ConfigError(f"config: sparse_config must be an object, got {sparse!r:.80}")
     return SoftmaxOptions(
+        sparse=None if sparse is None else _sparse(sparse),
         rotary_frequencies=None if keys.flag(raw, "attn_use_rope", False) else (),
         output_gate=keys.flag(raw, "attn_use_output_gate", True),
+    )
+
+
+def _sparse(raw: keys.Raw) -> SparseOptions:
+    keys.require(raw, "use_nope", (False, None))
+    stride = keys.integer(raw, "kernel_stride", 16)
+    for key, strides in (("kernel_size", 2), ("block_size", 4)):
+        if keys.integer(raw, key, strides * stride) != strides * stride:
+            raise ConfigError(f"config: {key} is {raw[key]!r:.80}, not {strides} kernel_stride")
+    return SparseOptions(
+        stride=stride,
+        num_blocks=keys.integer(raw, "topk", 64),
+        window_tokens=keys.integer(raw, "window_size", 2048),
+        first_blocks=keys.integer(raw, "init_blocks", 1),
+        dense_tokens=keys.integer(raw, "dense_len", 8192),
     )
 
 

@@ -175,8 +175,7 @@ class KVCache:
         return self._device
 
     def fork(self) -> "KVCache":
-        _, num_kv_heads, head_dim = self._shape
-        twin = type(self)(num_kv_heads, head_dim, self._dtype, self._device)
+        twin = self._empty_twin()
         full, rest = divmod(self.num_tokens, BLOCK_TOKENS)
         twin._blocks = self._blocks[:full]
         twin.num_tokens = full * BLOCK_TOKENS
@@ -185,6 +184,10 @@ class KVCache:
         twin.global_attention_from = self.global_attention_from
         twin.selected = self.selected
         return twin
+
+    def _empty_twin(self) -> "KVCache":
+        _, num_kv_heads, head_dim = self._shape
+        return type(self)(num_kv_heads, head_dim, self._dtype, self._device)
 
     @property
     def num_bytes(self) -> int:

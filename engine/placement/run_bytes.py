@@ -131,8 +131,10 @@ class RunSpec:
         scale_bytes = 4 if self.kv_dtype == torch.int8 else 0
         if layer.mixer is Mixer.LATENT:
             return layer.latent.row_size * self.kv_dtype.itemsize + scale_bytes
-        head_bytes = self.config.head_dim * self.kv_dtype.itemsize + scale_bytes
-        return 2 * self.config.num_kv_heads * head_bytes
+        head_bytes = 2 * (self.config.head_dim * self.kv_dtype.itemsize + scale_bytes)
+        if layer.softmax.sparse is not None:
+            head_bytes += 4 * self.config.head_dim // layer.softmax.sparse.stride  # sums of keys
+        return self.config.num_kv_heads * head_bytes
 
     def _packing_bytes(self) -> int:
         """The largest matrix once more, while `Model.prepare_for_inference` changes its layout."""
