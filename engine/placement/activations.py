@@ -6,12 +6,23 @@ one is taken. The counts are those of the torch implementations on a CPU; a GPU'
 
 import torch
 
-from engine.config import DeltaOptions, LatentOptions, LayerConfig, Mixer, ModelConfig, QkNorm
+from engine.config import (
+    DeltaOptions,
+    LatentOptions,
+    LayerConfig,
+    Mixer,
+    ModelConfig,
+    QkNorm,
+    SparseOptions,
+)
+from kernels.attention.block_choice import SCORES
+from kernels.attention.block_sparse import QUERY_TILE as SPARSE_TILE
 from kernels.attention.tiled import INT8_TILE, MOST_PARTS, QUERY_TILE
 from kernels.delta.chunked import BLOCK_TOKENS as DELTA_BLOCK_TOKENS
 from kernels.lightning.chunked import BLOCK_TOKENS
 
 _ROTATIONS_KEPT = 4  # chunks whose cosines and sines engine/layers/rotary.py keeps
+_SCORE_COPIES = 5  # products, fine and coarse means, their exponentials, their sums over heads
 _UNEVEN = 2  # the fullest expert gets at most so many times its share of a chunk
 
 
@@ -35,7 +46,11 @@ def chunk_bytes(
     held = (2 if history else 1) * config.hidden_size
     history_blocks = -(-history // block_tokens)
     tile_tokens = min(INT8_TILE, block_tokens) if kv_dtype == torch.int8 else 0
-    mixing = max(_mixer(config, kind, rows, history_blocks, tile_tokens) for kind in kinds)
+    mixing = max(
+        _mixer(config, kind, rows, history_blocks, tile_tokens)
+        + _choosing(config, kind.softmax.sparse, rows, num_tokens)
+        for kind in kinds
+    )
     # The skip, what was mixed, their sum and its norm; what was mixed once more where it is normed.
     skipped = (4 if config.postnorm else 3) + config.output_norms
     passing = max(_mlp(config, index, rows) for index in range(config.num_layers))
@@ -113,6 +128,22 @@ def _softmax(
     if not history_blocks:
         return inputs + rows * (4 if kind.softmax.output_gate else 2) * size
     return inputs + _attending(rows * size, rows * kv_size, history_blocks, tile_tokens * kv_size)
+
+
+def _choosing(
+    config: ModelConfig, options: SparseOptions | None, rows: int, num_tokens: int
+) -> int:
+    """Beside the mixer: the scores of means for a tile of queries, the choice, and the keys and
+    values that one tile reads. 0 where all is read."""
+    if options is None or num_tokens < options.dense_tokens:
+        return 0
+    of_query = config.num_heads * num_tokens // options.stride
+    scores = _SCORE_COPIES * min(rows * of_query, max(SCORES, of_query))
+    chosen = rows * config.num_kv_heads * num_tokens // (4 * options.block_tokens)  # one byte each
+    most = SPARSE_TILE * options.most_blocks * options.block_tokens
+    # Keys and values as gathered and as what they are made of; who sees what, and as a mask.
+    read = min(num_tokens, most) * (4 * config.head_dim + 2 * SPARSE_TILE)
+    return chosen + max(scores, read)
 
 
 def _attending(out: int, kept: int, history_blocks: int, tile: int) -> int:

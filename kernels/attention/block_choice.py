@@ -14,7 +14,7 @@ BLOCK_STRIDES = 4  # a block is so many strides, and so is the step of coarse me
 _FINE, _COARSE = 2, 8  # strides that a mean is of
 _POOLED = 5  # fine means that touch a block
 _FEW_QUERIES = 16  # so many on a CPU get, each, the bits they would get alone
-_SCORES = 2**22  # numbers of one tile of queries
+SCORES = 2**22  # numbers of one tile of queries
 
 
 class BlockRule(NamedTuple):
@@ -39,7 +39,7 @@ def choose_blocks(
     num_blocks = -(-num_keys // rule.block_tokens)
     first = num_keys - num_queries  # the position of the first query
     alone = num_queries <= _FEW_QUERIES and q.device.type == "cpu"
-    step = 1 if alone else max(_SCORES // (num_heads * max(num_sums, 1)), 1)
+    step = 1 if alone else max(SCORES // (num_heads * max(num_sums, 1)), 1)
     num_groups = sums[0].shape[0]
     chosen = torch.zeros((num_queries, num_groups, num_blocks), dtype=torch.bool, device=q.device)
     for start in range(0, num_queries, step):

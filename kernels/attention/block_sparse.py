@@ -12,7 +12,7 @@ from torch import Tensor
 from kernels.attention import few_queries, tiled
 from kernels.attention.int8 import Int8Tensor, Rows, Segments, dense
 
-_QUERY_TILE = 16
+QUERY_TILE = 16
 
 
 def attention(
@@ -34,9 +34,9 @@ def attention(
         torch.cat(
             [
                 _of_tile(
-                    grouped[group : group + 1, :, start : start + _QUERY_TILE],
+                    grouped[group : group + 1, :, start : start + QUERY_TILE],
                     segments,
-                    chosen[start : start + _QUERY_TILE, group],
+                    chosen[start : start + QUERY_TILE, group],
                     (group, num_keys - num_queries + start),
                     block_tokens,
                     scale,
@@ -44,7 +44,7 @@ def attention(
                 for group in range(num_groups)
             ]
         )
-        for start in range(0, num_queries, _QUERY_TILE)
+        for start in range(0, num_queries, QUERY_TILE)
     ]
     return torch.cat(tiles, dim=2).permute(2, 0, 1, 3).reshape(q.shape).to(q.dtype)
 
