@@ -333,5 +333,5 @@ def test_a_shared_expert_is_as_wide_as_its_tensors(tmp_path, quantised):
         assert read_config(folder).shared_mlp_size == told
         load_model(folder)
     write_checkpoint(tmp_path / "odd", raw, random_weights(raw | {"shared_intermediate_size": 22}))
-    with pytest.raises(EngineError, match="config.json asks"):
+    with pytest.raises(EngineError, match=r"config\.json asks"):
         load_model(tmp_path / "odd")

@@ -13,7 +13,7 @@ from pathlib import Path
 import bailing
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from tiny import all_logits, load_model
 
 from engine import placement
@@ -21,7 +21,7 @@ from engine.api import ContextPlan
 from engine.checkpoint import Checkpoint
 from engine.config import Mixer
 from engine.context import Context
-from engine.errors import ConfigError
+from engine.errors import CheckpointError, ConfigError
 from engine.families import family_of, read_config
 from engine.layers import kv_cache
 from engine.model import Model
@@ -203,6 +203,40 @@ def test_grown_in_steps_forked_and_restored_is_bit_for_bit_the_same(name, kv, fo
         context.verify_draft(ids[-2:])
         context.accept(2)
         assert torch.equal(context.logits, alone.logits)
+
+
+def test_fp8_matrices_with_a_scale_for_each_block_are_read(folders, tmp_path):
+    """Red: the published fp8 files are refused, or their blocks get each other's scales."""
+    folder, ids, *_ = of_name("ling", folders)
+    tensors = load_file(folder / "model.safetensors")
+    for name in [n for n in tensors if n.endswith("_proj.weight")]:
+        scale = torch.full((1, 1), 0.5 + 0.01 * len(tensors))
+        tensors[name] = (tensors[name] / scale).to(torch.float8_e4m3fn)
+        tensors[f"{name}_scale_inv"] = scale
+    plain = {n: t for n, t in tensors.items() if not n.endswith("_scale_inv")}
+    for name, tensor in plain.items():
+        if tensor.dtype == torch.float8_e4m3fn:
+            plain[name] = (tensor.float() * tensors[f"{name}_scale_inv"]).bfloat16()
+    for kind, held in (("fp8", tensors), ("plain", plain)):
+        (tmp_path / kind).mkdir()
+        shutil.copyfile(folder / "config.json", tmp_path / kind / "config.json")
+        save_file(held, tmp_path / kind / "model.safetensors")
+    want = all_logits(load_model(tmp_path / "plain"), ids[:40], 256)
+    assert torch.equal(all_logits(load_model(tmp_path / "fp8"), ids[:40], 256), want)
+    how = {"device": CPU, "dtype": torch.float32, "pool_bytes": 10**7}
+    streamed = stream(Checkpoint(tmp_path / "fp8"), read_config(tmp_path / "fp8"), **how)
+    streamed.prepare_for_inference()
+    assert (all_logits(streamed, ids[:40], 256) - want).abs().max() < TOLERANCE
+    streamed.pool.close()
+    wide = torch.randn(130, 200).to(torch.float8_e4m3fn)
+    scales = torch.tensor([[1.0, 2.0], [4.0, 8.0]])
+    save_file({"x.weight": wide, "x.weight_scale": scales}, tmp_path / "model.safetensors")
+    got, corner = Checkpoint(tmp_path).read("x.weight").float(), wide.float()[[0, 0, 129, 129]]
+    for at, (row, column) in enumerate(((0, 5), (0, 199), (129, 5), (129, 199))):
+        assert got[row, column] == corner[at, column] * 2**at
+    save_file({"x.weight": wide, "x.weight_scale": scales[:1]}, tmp_path / "model.safetensors")
+    with pytest.raises(CheckpointError, match="128 x 128"):
+        Checkpoint(tmp_path)
 
 
 def test_the_plan_counts_what_is_loaded_and_kept(recorded):
