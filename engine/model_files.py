@@ -210,6 +210,13 @@ def gguf_architectures() -> tuple[str, ...]:
     return KNOWN
 
 
+def model_types() -> tuple[str, ...]:
+    """Those of model folders that the engine knows."""
+    from engine.families import FAMILIES
+
+    return tuple(name for family in FAMILIES for name in family.model_types)
+
+
 def available_bytes(device: str) -> int:
     """Memory that a run on `device` ("cpu", "cuda", "cuda:0,cuda:1") can take now. Imports torch
     for others than the CPU only."""
