@@ -75,7 +75,12 @@ class RunSpec:
 
     def kv_layer_bytes(self, layer: LayerConfig) -> int:
         """What one layer keeps of all tokens; 0 for one that does not."""
-        return kv_cache.capacity(self.num_tokens) * self._row_bytes(layer)
+        rows = self._row_bytes(layer) + self._sum_bytes(layer)
+        return kv_cache.capacity(self.num_tokens) * rows
+
+    def kv_token_bytes(self) -> int:
+        """What one token after the context reads of what all layers keep."""
+        return sum(map(self._read_bytes, self.config.layers))
 
     def kv_all_bytes(self) -> int:
         return sum(map(self.kv_layer_bytes, self.config.layers))
@@ -84,9 +89,11 @@ class RunSpec:
         """In memory, of one layer, where all layers run for a chunk before the next chunk."""
         held = self.kv_layer_bytes(layer)
         if self.is_mapped:
+            summed = kv_cache.capacity(self.num_tokens) * self._sum_bytes(layer)  # are not mapped
+            held -= summed
             # What one chunk fills, the block on its way to disk, and a fork's copy of the last one.
             blocks = -(-self.chunk_tokens // kv_cache.BLOCK_TOKENS) + 2
-            held = min(held, blocks * kv_cache.BLOCK_TOKENS * self._row_bytes(layer))
+            held = summed + min(held, blocks * kv_cache.BLOCK_TOKENS * self._row_bytes(layer))
         return held
 
     def state_bytes(self, layer: LayerConfig) -> int:
@@ -131,10 +138,22 @@ class RunSpec:
         scale_bytes = 4 if self.kv_dtype == torch.int8 else 0
         if layer.mixer is Mixer.LATENT:
             return layer.latent.row_size * self.kv_dtype.itemsize + scale_bytes
-        head_bytes = 2 * (self.config.head_dim * self.kv_dtype.itemsize + scale_bytes)
-        if layer.softmax.sparse is not None:
-            head_bytes += 4 * self.config.head_dim // layer.softmax.sparse.stride  # sums of keys
-        return self.config.num_kv_heads * head_bytes
+        head_bytes = self.config.head_dim * self.kv_dtype.itemsize + scale_bytes
+        return 2 * self.config.num_kv_heads * head_bytes
+
+    def _sum_bytes(self, layer: LayerConfig) -> int:
+        """Of the sums of keys by which blocks are chosen, for one token."""
+        sparse = layer.softmax.sparse
+        if layer.mixer is not Mixer.SOFTMAX or sparse is None:
+            return 0
+        return 4 * self.config.num_kv_heads * self.config.head_dim // sparse.stride
+
+    def _read_bytes(self, layer: LayerConfig) -> int:
+        sparse = layer.softmax.sparse
+        if not self._sum_bytes(layer) or sparse is None or self.num_tokens < sparse.dense_tokens:
+            return self.kv_layer_bytes(layer)
+        seen = min(self.num_tokens, sparse.most_blocks * sparse.block_tokens)
+        return seen * self._row_bytes(layer) + self.num_tokens * self._sum_bytes(layer)
 
     def _packing_bytes(self) -> int:
         """The largest matrix once more, while `Model.prepare_for_inference` changes its layout."""
