@@ -25,6 +25,7 @@ from engine.errors import CheckpointError, ConfigError
 from engine.families import family_of, read_config
 from engine.layers import kv_cache
 from engine.model import Model
+from engine.pipeline_parallel.model import Stage
 from engine.placement.weight_bytes import shapes
 from engine.quantized.forms import Form
 from engine.quantized.quantize import quantize
@@ -127,9 +128,9 @@ def test_the_slopes_of_the_hub_are_a_switch(name, folders, tmp_path):
         )
 
 
-def test_streamed_and_batched_layers_compute_the_same(recorded):
-    """Red: a weight is left out, or another, where layers are read on demand; or sequences that
-    stand beside each other are mixed up."""
+def test_streamed_staged_and_batched_layers_compute_the_same(recorded):
+    """Red: a weight is left out, or another, where layers are read on demand or lie on several
+    devices; or sequences that stand beside each other are mixed up."""
     folder, ids, positions, want = recorded
     how = {"device": CPU, "dtype": torch.float32, "pool_bytes": 10**7}
     streamed = stream(Checkpoint(folder), read_config(folder), **how)
@@ -137,6 +138,10 @@ def test_streamed_and_batched_layers_compute_the_same(recorded):
     got = all_logits(streamed, ids, 256)
     streamed.pool.close()
     assert_recorded(got, positions, want)
+    config = read_config(folder)
+    stages = [Stage(0, 2, CPU), Stage(2, config.num_layers, CPU)]
+    how = {"device": CPU, "dtype": torch.float32, "stages": stages}
+    assert_recorded(all_logits(load(Checkpoint(folder), config, **how), ids, 64), positions, want)
     model, half = load_model(folder), len(ids) // 2
     with torch.inference_mode():
         both = torch.tensor([ids[:half], ids[-half:]]).T
