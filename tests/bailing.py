@@ -34,7 +34,7 @@ HYBRID = {
     "q_lora_rank": 16,
     "qk_nope_head_dim": 16,
     "qk_rope_head_dim": 8,
-    "rms_norm_eps": 1e-5,
+    "rms_norm_eps": 0.01,  # not that of the norms inside latent attention
     "rope_theta": 10_000.0,
     "routed_scaling_factor": 2.5,
     "tie_word_embeddings": False,

@@ -77,25 +77,28 @@ def _choose(
     scores = padded.unfold(-1, _POOLED, BLOCK_STRIDES).amax(dim=-1)  # [G, T, N]
     block, own = torch.arange(num_blocks, device=q.device), position // rule.block_tokens
     forced = (block < rule.num_first) | (block > own - rule.num_near)
-    scores = scores.masked_fill(forced, torch.inf).masked_fill(block > own, -torch.inf)
+    scores.masked_fill_(forced, torch.inf).masked_fill_(block > own, -torch.inf)
     return _best(scores, rule.num_blocks).logical_and_(block <= own).transpose(0, 1)
 
 
 def _fine_weights(products: Tensor, position: Tensor, stride: int) -> Tensor:
     """exp of the scores of fine means, by what those of coarse ones add up to, summed over the
     heads of a group; minus infinity for means that are not whole yet."""
-    fine = (products[..., 1:] + products[..., :-1]) / (_FINE * stride)
-    coarse = products.unfold(-1, _COARSE, BLOCK_STRIDES).sum(dim=-1) / (_COARSE * stride)
+    fine = (products[..., 1:] + products[..., :-1]).mul_(1 / (_FINE * stride))
+    num_steps = products.shape[-1] // BLOCK_STRIDES
+    steps = products[..., : BLOCK_STRIDES * num_steps]
+    steps = steps.reshape(*steps.shape[:-1], num_steps, BLOCK_STRIDES).sum(dim=-1)
+    coarse = (steps[..., 1:] + steps[..., :-1]).mul_(1 / (_COARSE * stride))
 
     def is_future(count: int, step: int, width: int) -> Tensor:
         last = stride * (step * torch.arange(count, device=products.device) + width) - 1
         return last > position  # [T, count]
 
     too_late = is_future(coarse.shape[-1], BLOCK_STRIDES, _COARSE)[:, None]
-    total = coarse.masked_fill(too_late, -torch.inf).logsumexp(dim=-1, keepdim=True)
+    total = coarse.masked_fill_(too_late, -torch.inf).logsumexp(dim=-1, keepdim=True)
     # Finite, so that no score is as good as being forced.
-    p = (fine - total).exp().sum(dim=2).clamp(max=torch.finfo(torch.float32).max)
-    return p.masked_fill(is_future(fine.shape[-1], 1, _FINE), -torch.inf)
+    p = fine.sub_(total).exp_().sum(dim=2).clamp_(max=torch.finfo(torch.float32).max)
+    return p.masked_fill_(is_future(fine.shape[-1], 1, _FINE), -torch.inf)
 
 
 def _best(scores: Tensor, count: int) -> Tensor:

@@ -1,7 +1,8 @@
 """Softmax attention over chosen blocks of keys, for each KV head its own.
 
-A few queries on a CPU read, each, a copy of just their blocks; many go in tiles, which read the
-blocks that any of their queries has, under a mask.
+In float32 on a CPU each query reads a copy of just its blocks, which costs less than what
+neighbours have no use of; elsewhere they go in tiles, which read the blocks that any of their
+queries has, under a mask.
 """
 
 from collections.abc import Iterator
@@ -22,7 +23,7 @@ def attention(
     num_keys = sum(keys.shape[0] for keys, _ in segments)
     if num_keys < num_queries:
         raise ValueError(f"attention: {num_queries} queries need as many keys, got {num_keys}")
-    if few_queries.supports(q):
+    if few_queries.supports(q[:1]):
         first = num_keys - num_queries
         outs = [
             _of_query(q[at : at + 1], segments, chosen[at], block_tokens, first + at + 1, scale)
@@ -53,18 +54,14 @@ def _of_query(
     q: Tensor, segments: Segments, chosen: Tensor, block_tokens: int, num_keys: int, scale: float
 ) -> Tensor:
     """Of one query, the last of `num_keys` positions; `chosen` [G, N]."""
-    heads = len(q[0]) // len(chosen)
-    pieces = []
-    for group, blocks in enumerate(chosen):
-        ranges = list(_ranges(blocks, block_tokens, num_keys))
-        keys, values = (_gathered(segments, kind, group, ranges) for kind in range(2))
-        pieces.append((keys, values))
-    if len({keys.shape[0] for keys, _ in pieces}) == 1:
-        keys, values = (_side_by_side([piece[kind] for piece in pieces]) for kind in range(2))
-        return few_queries.attention(q, [(keys, values)], scale, None, 0)
+    ranges = [list(_ranges(blocks, block_tokens, num_keys)) for blocks in chosen]
+    counts = {sum(last - first for first, last in one) for one in ranges}
+    if len(counts) == 1:
+        piece = tuple(_gathered(segments, kind, ranges) for kind in range(2))
+        return few_queries.attention(q, [(piece[0], piece[1])], scale, None, 0)
     outs = [
-        few_queries.attention(q[:, group * heads : (group + 1) * heads], [piece], scale, None, 0)
-        for group, piece in enumerate(pieces)
+        _of_query(own, _of_group(segments, g), one[None], block_tokens, num_keys, scale)
+        for g, (own, one) in enumerate(zip(q.chunk(len(chosen), dim=1), chosen, strict=True))
     ]
     return torch.cat(outs, dim=1)
 
@@ -80,11 +77,10 @@ def _of_tile(
     """q [1, R, T, D] of the KV head and first position `at`; `chosen` [T, N]."""
     group, first = at
     end, device = first + q.shape[2], q.device
-    any_of = chosen.any(dim=0)
-    ranges = list(_ranges(any_of, block_tokens, end))
+    ranges = list(_ranges(chosen.any(dim=0), block_tokens, end))
+    own = _of_group(segments, group)
     keys, values = (
-        dense(_gathered(segments, kind, group, ranges), q.dtype).transpose(0, 1)
-        for kind in range(2)
+        dense(_gathered(own, kind, [ranges]), q.dtype).transpose(0, 1) for kind in range(2)
     )
     place = torch.cat([torch.arange(*one, device=device) for one in ranges])
     query = torch.arange(first, end, device=device)[:, None]
@@ -113,34 +109,46 @@ def _ranges(blocks: Tensor, block_tokens: int, num_keys: int) -> Iterator[tuple[
         yield first, last
 
 
-def _gathered(segments: Segments, kind: int, group: int, ranges: list[tuple[int, int]]) -> Rows:
-    """Keys (kind 0) or values (1) [n, 1, D] of one KV head, at the positions of `ranges`."""
-    found: list[Rows] = []
-    parts, offset = iter(segments), 0
-    part = next(parts)[kind]
+def _of_group(segments: Segments, group: int) -> Segments:
+    return [(_heads(keys, group), _heads(values, group)) for keys, values in segments]
+
+
+def _heads(rows: Rows, group: int) -> Rows:
+    """[n, 1, D] of [n, G, D]."""
     own = slice(group, group + 1)
+    if isinstance(rows, Int8Tensor):
+        return Int8Tensor(rows.values[:, own], rows.scales[:, own])
+    return rows[:, own]
+
+
+def _gathered(segments: Segments, kind: int, ranges: list[list[tuple[int, int]]]) -> Rows:
+    """Keys (kind 0) or values (1) [n, G, D], of each KV head at the positions of its `ranges`, as
+    many for each."""
+    rows = [pair[kind] for pair in segments]
+    int8 = [one for one in rows if isinstance(one, Int8Tensor)]
+    if int8:
+        values = _copied([one.values for one in int8], ranges)
+        return Int8Tensor(values, _copied([one.scales for one in int8], ranges))
+    return _copied([one for one in rows if isinstance(one, Tensor)], ranges)
+
+
+def _copied(segments: list[Tensor], ranges: list[list[tuple[int, int]]]) -> Tensor:
+    """[n, G, ...], head-major in memory."""
+    count = sum(last - first for first, last in ranges[0])
+    shape = (len(ranges), count, *segments[0].shape[2:])
+    out = torch.empty(shape, dtype=segments[0].dtype, device=segments[0].device)
+    for group, own in enumerate(ranges):
+        pieces = list(_pieces(segments, group, own))
+        torch.cat(pieces, out=out[group])
+    return out.transpose(0, 1)
+
+
+def _pieces(segments: list[Tensor], group: int, ranges: list[tuple[int, int]]) -> Iterator[Tensor]:
+    offset, index = 0, 0
     for first, last in ranges:
         while first < last:
-            while first >= offset + part.shape[0]:
-                offset += part.shape[0]
-                part = next(parts)[kind]
-            end = min(last, offset + part.shape[0])
-            rows = part[first - offset : end - offset]
-            if isinstance(rows, Int8Tensor):
-                found.append(Int8Tensor(rows.values[:, own], rows.scales[:, own]))
-            else:
-                found.append(rows[:, own])
+            while first >= offset + len(segments[index]):
+                offset, index = offset + len(segments[index]), index + 1
+            end = min(last, offset + len(segments[index]))
+            yield segments[index][first - offset : end - offset, group]
             first = end
-    return _joined(found, 0)
-
-
-def _side_by_side(groups: list[Rows]) -> Rows:
-    return _joined(groups, 1)
-
-
-def _joined(pieces: list[Rows], dim: int) -> Rows:
-    int8 = [one for one in pieces if isinstance(one, Int8Tensor)]
-    if int8:
-        values = torch.cat([one.values for one in int8], dim=dim)
-        return Int8Tensor(values, torch.cat([one.scales for one in int8], dim=dim))
-    return torch.cat([one for one in pieces if isinstance(one, Tensor)], dim=dim)
