@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from engine.chat_markers import Markers, thinking_markers, tool_call_markers
+from engine.chat_markers import Markers, thinking_markers, thinks, tool_call_markers
 from engine.cores import usable_cores
 from engine.errors import (
     CheckpointError,
@@ -96,6 +96,7 @@ __all__ = [
     "saved_tokens",
     "suffix_array",
     "thinking_markers",
+    "thinks",
     "tool_call_markers",
     "unfinished_quotation",
     "usable_cores",

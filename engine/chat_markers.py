@@ -6,7 +6,7 @@ A table, because a chat template says it only in passing and a config not at all
 from dataclasses import dataclass
 from typing import Final
 
-from engine.protocols import Tokenizer
+from engine.protocols import Tokenizer, Turn
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +17,7 @@ class Markers:
 
 # In the order in which they are looked for. Models whose markers nobody knows use the first.
 THINKING: Final = (
-    Markers("<think>", "</think>"),  # MiniMax-M1, Qwen3, DeepSeek-R1, SmolLM3, Olmo 3, Phi-4
+    Markers("<think>", "</think>"),  # MiniMax-M1, Qwen3, DeepSeek-R1, Ring, SmolLM3, Olmo 3, Phi-4
     Markers("[THINK]", "[/THINK]"),  # Magistral, Ministral 3
     Markers("<mm:think>", "</mm:think>"),  # MiniMax-M3
     Markers("<seed:think>", "</seed:think>"),  # Seed-OSS
@@ -31,9 +31,11 @@ TOOL_CALLS: Final = (
     Markers("[TOOL_CALLS]", ""),  # Mistral: up to the end of the turn
     Markers("<|python_tag|>", ""),  # Llama 3
 )
+_TOLD_TO_THINK: Final = "detailed thinking on"  # Ling and Ring: on or off, behind the system text
 ENDS_OF_TURN: Final = frozenset(
     {
-        "<|im_end|>",  # ChatML: Qwen, SmolLM, Phi-4
+        "<|im_end|>",  # ChatML: Qwen, SmolLM, Phi-4, MiniCPM
+        "<|role_end|>",  # Ling, Ring
         "<|eot_id|>",  # Llama 3
         "<|eom_id|>",
         "<|end|>",  # Phi-3, Phi-4-mini
@@ -51,6 +53,15 @@ def thinking_markers(tokenizer: Tokenizer) -> Markers:
     """Those of the model: the first that its chat template or a token of its own knows."""
     known = (each for each in THINKING if tokenizer.knows(each.begin))
     return next(known, THINKING[0])
+
+
+def thinks(tokenizer: Tokenizer) -> bool:
+    """Whether the model says that it thinks before it answers: by its markers, or in what stands
+    before every answer, as Ring's template does, whose markers are plain text."""
+    if tokenizer.knows(thinking_markers(tokenizer).begin):
+        return True
+    is_told = tokenizer.knows(_TOLD_TO_THINK.rpartition(" ")[0])
+    return is_told and any(_TOLD_TO_THINK in x.text for x in tokenizer.chat([Turn("user", ("x",))]))
 
 
 def tool_call_markers(tokenizer: Tokenizer) -> Markers | None:

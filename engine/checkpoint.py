@@ -7,7 +7,7 @@ library against the file, and shapes by engine/weights.py against the config.
 import hashlib
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -55,10 +55,17 @@ class TensorInfo:
     shape: tuple[int, ...]
     dtype: str
     rows_of: StackRows | None = None  # if it is not stored by itself
+    scales: str | None = None  # if it is stored in fp8: the tensor of its blocks' scales
+
+
+_FP8, _FP8_BLOCK = "F8_E4M3", 128  # a scale for so many rows and columns
+_FP8_SCALES = ("_scale_inv", "_scale")
 
 
 class Checkpoint:
     """The tensors of a directory: names, shapes and dtypes known, data read when asked for.
+
+    Matrices in fp8 with a scale for each 128 x 128 block are bfloat16 to who asks, and so read.
 
     The text part of a model that has others goes by the names that it has alone. Where experts are
     stored as stacks, `info`, `read` and `slices` also know each one's matrices, by the names they
@@ -86,11 +93,25 @@ class Checkpoint:
                     self._stored[name] = stored
                     shape = tuple(part.get_shape())
                     self.tensors[name] = TensorInfo(shard, shape, part.get_dtype())
+        self._find_scales()
         if index is not None and (absent := sorted(index.keys() - set(self._stored.values()))):
             raise CheckpointError(
                 f"{directory}: {len(absent)} tensors of the index are not in their shards, "
                 f"first {absent[0]} in {index[absent[0]]}"
             )
+
+    def _find_scales(self) -> None:
+        for name, info in list(self.tensors.items()):
+            found = next((f"{name}{x}" for x in _FP8_SCALES if f"{name}{x}" in self.tensors), None)
+            if info.dtype != _FP8 or found is None:
+                continue
+            scales, blocks = self.tensors[found], tuple(-(-n // _FP8_BLOCK) for n in info.shape)
+            if scales.shape != blocks or scales.dtype not in DTYPES:
+                raise CheckpointError(
+                    f"{self.directory / scales.shard}: {found} is {scales.dtype} {scales.shape}, "
+                    f"expected a scale for each block of 128 x 128: {blocks}"
+                )
+            self.tensors[name] = replace(info, dtype="BF16", scales=found)
 
     def _index(self) -> dict[str, str] | None:
         if not (self.directory / INDEX).exists():
@@ -152,11 +173,17 @@ class Checkpoint:
         file = self._file(info.shard)
         if info.rows_of is None:
             tensor: Tensor = file.get_tensor(self.stored_name(name))
-            return tensor
+            return tensor if info.scales is None else self._scaled(tensor, info.scales)
         stack, expert, row = info.rows_of
         part = file.get_slice(self.stored_name(stack))
         rows: Tensor = part[expert, row : row + info.shape[0]]
         return rows
+
+    def _scaled(self, values: Tensor, scales: str) -> Tensor:
+        num_rows, width = values.shape
+        by_row = self.read(scales).float().repeat_interleave(_FP8_BLOCK, dim=0)[:num_rows]
+        every = by_row.repeat_interleave(_FP8_BLOCK, dim=1)[:, :width]
+        return (values.float() * every).bfloat16()
 
     def stored_name(self, name: str) -> str:
         """What the tensor is called in its shard."""
@@ -173,7 +200,7 @@ class Checkpoint:
     def stored_bytes(self, name: str) -> int:
         """What the tensor takes on disk."""
         info = self.info(name)
-        return prod(info.shape) * ITEM_BYTES[info.dtype]
+        return prod(info.shape) * ITEM_BYTES[_FP8 if info.scales else info.dtype]
 
     def as_stored(self, names: Sequence[str], num_experts: int) -> Weight | ExpertStack:  # noqa: ARG002
         """Of parameters of the form `Form.BLOCKS`, which only GGUF files have."""
@@ -182,7 +209,7 @@ class Checkpoint:
     def slices(self, name: str, num_rows: int) -> Iterator[Tensor]:
         """The tensor, so many entries of its first axis in memory at a time."""
         info = self.info(name)
-        if info.rows_of is not None:
+        if info.rows_of is not None or info.scales is not None:
             yield from torch.split(self.read(name), num_rows)
             return
         part = self._file(info.shard).get_slice(self.stored_name(name))

@@ -10,6 +10,7 @@ from engine import durable
 from engine.errors import CheckpointError, EngineError
 
 MAX_JSON_BYTES = 256 * 2**20
+_MOST_HEADER_BYTES = 100_000_000  # as the safetensors library has it
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -30,6 +31,37 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise CheckpointError(f"{path}: expected a JSON object")
     return value
+
+
+def tensor_rows(directory: Path, name: str) -> int | None:
+    """The first dimension of a tensor, or of its codes if it is quantised, by the header of its
+    shard; None where there is no such shard or tensor. Raises CheckpointError."""
+    index, shard = directory / "model.safetensors.index.json", "model.safetensors"
+    for stored in (name, f"{name}.codes"):
+        if index.is_file():
+            named = read_json(index).get("weight_map")
+            shard = str(named.get(stored, "")) if isinstance(named, dict) else ""
+        path = directory / shard
+        if not shard or path.parent != directory or not path.is_file():
+            continue
+        shape = _header(path).get(stored, {}).get("shape")
+        if isinstance(shape, list) and shape and isinstance(shape[0], int):
+            return shape[0]
+    return None
+
+
+def _header(shard: Path) -> dict[str, Any]:
+    """Of a safetensors file; empty if it has none that can be read, which its reader will tell."""
+    try:
+        with shard.open("rb") as file:
+            num_bytes = int.from_bytes(file.read(8), "little")
+            if num_bytes > _MOST_HEADER_BYTES:
+                return {}
+            value = json.loads(file.read(num_bytes))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    is_sound = isinstance(value, dict) and all(isinstance(one, dict) for one in value.values())
+    return value if is_sound else {}
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:

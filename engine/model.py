@@ -23,11 +23,13 @@ from engine.activations import Activations
 from engine.config import LayerConfig, Mixer, ModelConfig, Residual
 from engine.layers.delta import DeltaState, GatedDeltaNet
 from engine.layers.experts import ExpertsMLP
-from engine.layers.kv_cache import DifferentiableKV, KVCache, WindowCache
+from engine.layers.kv_cache import DifferentiableKV, KVCache, LatentCache, WindowCache
+from engine.layers.latent import LatentAttention
 from engine.layers.lightning import LightningAttention, LightningState
 from engine.layers.mlp import DenseMLP
 from engine.layers.norm import RMSNorm
 from engine.layers.softmax import SoftmaxAttention
+from engine.layers.sparse_kv import SparseCache
 from engine.layers.static_kv import StaticKVCache
 from engine.quantized.forms import MATRICES, Form
 from kernels import GgmlWeight
@@ -52,6 +54,8 @@ class Layer(nn.Module):
             self.mixer = LightningAttention(config, index)
         elif self.config.mixer is Mixer.DELTA:
             self.mixer = GatedDeltaNet(config.hidden_size, self.config.delta, config.norm_eps)
+        elif self.config.mixer is Mixer.LATENT:
+            self.mixer = LatentAttention(config, index)
         else:
             self.mixer = SoftmaxAttention(config, index)
         self.mlp_norm = norm(config.input_norms)
@@ -177,10 +181,17 @@ class Model(nn.Module):
             return LightningState.empty(config, device, num_sequences)
         if layer.mixer is Mixer.DELTA:
             return DeltaState.empty(layer.delta, self.dtype, device, num_sequences)
+        if layer.mixer is Mixer.LATENT:
+            if differentiable:
+                raise ValueError("latent attention keeps no gradients: it cannot be trained here")
+            return LatentCache(num_sequences, layer.latent.row_size, kv_dtype, device)
         if layer.softmax.sliding_window:
             window = WindowCache.empty(config, layer.softmax, self.dtype, device, num_sequences)
             window.implementation = DifferentiableKV.implementation if differentiable else None
             return window
+        if layer.softmax.sparse is not None and not differentiable:
+            heads, stride = num_sequences * config.num_kv_heads, layer.softmax.sparse.stride
+            return SparseCache(heads, config.head_dim, kv_dtype, device, stride=stride)
         kv = DifferentiableKV if differentiable else KVCache
         return kv.empty(config, kv_dtype, device, num_sequences)
 

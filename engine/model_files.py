@@ -59,7 +59,7 @@ def facts(model: Path) -> ModelFacts:
         family=config.family,
         num_layers=config.num_layers,
         num_lightning_layers=config.count(Mixer.LIGHTNING),
-        num_softmax_layers=config.count(Mixer.SOFTMAX),
+        num_softmax_layers=config.count(Mixer.SOFTMAX) + config.count(Mixer.LATENT),
         num_delta_layers=config.count(Mixer.DELTA),
         hidden_size=config.hidden_size,
         num_heads=config.num_heads,
@@ -208,6 +208,13 @@ def gguf_architectures() -> tuple[str, ...]:
     from engine.gguf.architectures import KNOWN
 
     return KNOWN
+
+
+def model_types() -> tuple[str, ...]:
+    """Those of model folders that the engine knows."""
+    from engine.families import FAMILIES
+
+    return tuple(name for family in FAMILIES for name in family.model_types)
 
 
 def available_bytes(device: str) -> int:

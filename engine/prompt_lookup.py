@@ -23,8 +23,9 @@ import kernels
 from engine.config import Mixer, ModelConfig
 from engine.context import Context
 from engine.layers.delta import DeltaState
-from engine.layers.kv_cache import KVCache, WindowCache
+from engine.layers.kv_cache import KVCache, LatentCache, WindowCache
 from engine.layers.lightning import LightningState
+from engine.layers.sparse_kv import SparseCache
 from engine.quantized.forms import MATRICES
 
 MOST_DRAFTED = 7  # with the token before them 8 rows: from there on rows cost as much as tokens
@@ -38,7 +39,7 @@ _COST_PER_ROW = (
 def supports(context: Context) -> bool:
     """Whether `context` can read ahead and take back, each token with the bits it has alone."""
     model, config = context.model, context.model.config
-    known = (KVCache, WindowCache, LightningState, DeltaState)
+    known = (KVCache, LatentCache, SparseCache, WindowCache, LightningState, DeltaState)
     return (
         model.device.type == "cpu"
         and not (model.is_staged or model.is_streamed)
@@ -54,6 +55,12 @@ def _widths(config: ModelConfig) -> set[int]:
     """Of the rows that elementwise functions run over."""
     delta = [layer.delta for layer in config.layers if layer.mixer is Mixer.DELTA]
     widths = {config.hidden_size, config.mlp_size, config.attention_size, config.head_dim}
+    widths |= {layer.dense_mlp_size for layer in config.layers}
+    if config.sigmoid_router is not None:
+        widths.add(config.num_experts)
+    latent = [layer.latent for layer in config.layers if layer.mixer is Mixer.LATENT]
+    for each in latent:
+        widths |= {each.kv_rank, each.q_rank, each.nope_dim, each.rope_dim, each.value_dim}
     return widths | {width for each in delta for width in (each.num_value_heads, each.value_size)}
 
 

@@ -121,6 +121,8 @@ def _selecting(layer: LayerConfig, index: int, selection: Selection) -> LayerCon
             raise ConfigError(f"selection: layer {index} is no softmax layer")
         return layer
     options = layer.softmax
+    if options.sparse is not None:
+        raise ConfigError(f"selection: queries of layer {index} choose blocks themselves")
     if options.log_scale_base:
         raise ConfigError(f"selection: layer {index} scales queries by their position")
     if options.sliding_window:

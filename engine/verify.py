@@ -13,7 +13,7 @@ from engine.checkpoint import Checkpoint
 from engine.context import Context
 from engine.errors import CheckpointError
 from engine.layers.delta import DeltaState
-from engine.layers.kv_cache import KVCache, WindowCache
+from engine.layers.kv_cache import KVCache, LatentCache, WindowCache
 from engine.layers.lightning import LightningState
 from engine.model import Model
 from engine.model_source import read_config
@@ -75,7 +75,7 @@ def _compare(model: Model, expected: "_Expected", chunk_tokens: int) -> list[Dif
     rows = [model.logits(hidden) for _, hidden in context.chunks(expected.prefill_ids)]
     found = [difference("prefill logits", torch.cat(rows), expected.read("prefill.logits"))]
     by_kind: dict[str, list[Difference]] = {
-        kind: [] for kind in ("Lightning state", "delta state", "key", "value")
+        kind: [] for kind in ("Lightning state", "delta state", "latent", "key", "value")
     }
     for index, state in enumerate(context.states):
         if isinstance(state, DeltaState):
@@ -85,6 +85,13 @@ def _compare(model: Model, expected: "_Expected", chunk_tokens: int) -> list[Dif
         if isinstance(state, LightningState):
             want = expected.read(f"prefill.lightning_state.{index}")
             by_kind["Lightning state"].append(difference("state", state.tensor, want))
+            continue
+        if isinstance(state, LatentCache):
+            rank = model.config.layers[index].latent.kv_rank
+            latents = _kept(state, model.dtype)[0][:, 0]
+            for kind, got in (("latent", latents[:, :rank]), ("k_rope", latents[:, rank:])):
+                want = expected.read(f"prefill.{kind}.{index}")
+                by_kind["latent"].append(difference("latents", got, want))
             continue
         keys, values = _kept(state, model.dtype)
         by_kind["key"].append(difference("keys", keys, expected.read(f"prefill.k.{index}")))

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from engine.checkpoint import DTYPES, STORED_DTYPES, Checkpoint
-from engine.config import ModelConfig
+from engine.config import Mixer, ModelConfig
 from engine.errors import CheckpointError
 from engine.families import family_named
 from engine.model import Model
@@ -230,7 +230,10 @@ def source_rows(config: ModelConfig, name: str, num_rows: int, num_sources: int)
         options = config.layers[_layer_of(name)].delta
         return [options.num_channels, options.value_size]
     if name.endswith(("mixer.qkv", "mixer.qkv_bias")) and num_sources == 3:
-        is_gated = config.layers[_layer_of(name)].softmax.gate_in_q
+        layer = config.layers[_layer_of(name)]
+        if layer.mixer is Mixer.LIGHTNING:  # as many keys and values as queries
+            return [num_rows // 3] * 3
+        is_gated = layer.softmax.gate_in_q
         heads = (config.num_heads * (1 + is_gated), config.num_kv_heads, config.num_kv_heads)
         return [count * config.head_dim for count in heads]
     return [num_rows // num_sources] * num_sources

@@ -12,6 +12,8 @@ import os
 # region, where waking a sleeping thread takes microseconds.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -25,7 +27,7 @@ from kernels import linear as _linear
 from kernels import norm as _norm
 from kernels import rotary as _rotary
 from kernels import swiglu as _swiglu
-from kernels.attention import Int8Tensor, KeyBlocks, Parts, Segments
+from kernels.attention import BlockRule, Int8Tensor, KeyBlocks, Parts, Segments
 from kernels.experts import ExpertStack
 from kernels.ggml import BlockType, GgmlWeight
 from kernels.linear import fp16_weight as _fp16_weight
@@ -37,6 +39,7 @@ from kernels.linear.ggml import jit as _ggml_jit
 from kernels.quantized import Int4Weight, Int8Weight, StackedWeight, Weight
 
 __all__ = [
+    "BlockRule",
     "BlockType",
     "ExpertStack",
     "GgmlWeight",
@@ -50,6 +53,8 @@ __all__ = [
     "attention_of_blocks",
     "attention_received",
     "block_logsumexp",
+    "block_sparse_attention",
+    "choose_blocks",
     "embedding",
     "experts",
     "gated_delta",
@@ -124,9 +129,13 @@ def lightning_inputs(
     norm: tuple[Tensor, Tensor, float] | None = None,
     rope: tuple[Tensor, Tensor] | None = None,
     scale: float = 1.0,
+    heads_together: int = 1,
     implementation: str | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """q, k, v for `lightning_attention` from the fused rows [q_h|k_h|v_h] of each head h.
+
+    With `heads_together` n the rows are [q|k|v] of n heads, then of the next n: all q first where
+    that is `num_heads`, which it divides.
 
     In this order, each if asked for: silu of all three; with `norm` (q weight, k weight, eps)
     RMSNorm of q and k over a head's channels (arXiv 1910.07467, eq. 4); with `rope` (cosine, sine)
@@ -136,7 +145,7 @@ def lightning_inputs(
     [T, H, D] in qkv's dtype, perhaps views of it; qkv is not changed.
     """
     choice = _lightning.INPUTS.choose(qkv.device, qkv.dtype, implementation)
-    return choice.function(qkv, num_heads, silu, norm, rope, scale)
+    return choice.function(qkv, num_heads, silu, norm, rope, scale, heads_together)
 
 
 def lightning_output(
@@ -307,6 +316,49 @@ def block_logsumexp(
     """
     choice = _attention.BLOCK_SCORES.choose(rows.device, rows.dtype, implementation)
     return choice.function(rows, keys, scale, block_tokens, first)
+
+
+def choose_blocks(
+    q: Tensor,
+    sums: Sequence[Tensor],
+    num_keys: int,
+    scale: float,
+    rule: BlockRule,
+    *,
+    implementation: str | None = None,
+) -> Tensor:
+    """The blocks of keys that each of the last T of `num_keys` positions reads, by KV head.
+
+    With f_j the mean of strides j and j + 1 and c_i that of strides 4i to 4i + 7, where all of
+    their keys are the query's past, p_j = sum_h exp(scale q_h f_j - logsumexp_i scale q_h c_i)
+    over the heads h of a KV head; a block is worth the largest p_j of a mean that touches it
+    (InfLLM-V2, arXiv 2509.24663, section 3). The best are chosen, after the first and the nearest
+    ones (`BlockRule`); of equal ones the lower.
+
+    Shapes: q [T, H, D]; `sums` [G, n, D] float32 pieces, in order, of the sums of every `stride`
+    keys. Every query needs 8 strides of past. No gradients. Of up to 16 queries on a CPU each gets
+    what it gets alone. Returns [T, G, ceil(num_keys / block)] bool.
+    """
+    choice = _attention.BLOCK_CHOICE.choose(q.device, q.dtype, implementation)
+    return choice.function(q, sums, num_keys, scale, rule)
+
+
+def block_sparse_attention(
+    q: Tensor,
+    segments: Segments,
+    chosen: Tensor,
+    block_tokens: int,
+    scale: float,
+    *,
+    implementation: str | None = None,
+) -> Tensor:
+    """`attention` of each query over the keys of its chosen blocks only, up to its own position.
+
+    Shapes: as there; `chosen` [T, G, N] bool, by KV head, in which each query has a block with a
+    key it sees. Costs what is chosen, not S. No gradients. Returns [T, H, D] in q's dtype.
+    """
+    choice = _attention.BLOCK_SPARSE.choose(q.device, q.dtype, implementation)
+    return choice.function(q, segments, chosen, block_tokens, scale)
 
 
 def attention_of_blocks(

@@ -2,15 +2,18 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from engine.config import ModelConfig
 from engine.errors import ConfigError
 from engine.families import (
+    bailing,
     gemma3,
     granite,
     llama,
+    minicpm_sala,
     minimax,
     mistral,
     mm1,
@@ -23,7 +26,7 @@ from engine.families import (
     smollm3,
 )
 from engine.families.family import Family
-from engine.files import read_json
+from engine.files import read_json, tensor_rows
 from engine.quantized.forms import read_quantization
 
 FAMILIES: tuple[Family, ...] = (
@@ -41,6 +44,8 @@ FAMILIES: tuple[Family, ...] = (
     olmo.FAMILY_3,
     gemma3.FAMILY,
     *qwen3_next.FAMILIES,
+    *bailing.FAMILIES,
+    minicpm_sala.FAMILY,
 )
 
 
@@ -73,6 +78,8 @@ def read_config(directory: Path) -> ModelConfig:
     """The validated config of the checkpoint in `directory`. Raises ConfigError."""
     raw = read_json(directory / "config.json")
     try:
-        return replace(family_of(raw).read_config(raw), quantization=read_quantization(raw))
+        family = family_of(raw)
+        config = family.by_tensors(family.read_config(raw), partial(tensor_rows, directory))
+        return replace(config, quantization=read_quantization(raw))
     except (TypeError, AttributeError, KeyError, OverflowError) as error:
         raise ConfigError(f"{directory / 'config.json'}: malformed ({error})") from None

@@ -3,12 +3,13 @@
 Lightning and softmax layers mixed, a mixture of experts in each, tensor names as published.
 """
 
+from dataclasses import replace
 from typing import Any
 
 from engine.config import LayerConfig, Mixer, ModelConfig, Residual
 from engine.errors import ConfigError
 from engine.families import decoder, experts, keys
-from engine.families.family import Family, Sources
+from engine.families.family import Family, NumRows, Sources
 
 NAME = "minimax"
 
@@ -93,6 +94,15 @@ def _layers(raw: keys.Raw) -> tuple[LayerConfig, ...]:
     )
 
 
+def by_tensors(config: ModelConfig, num_rows: NumRows) -> ModelConfig:
+    """The published code gives the shared expert `intermediate_size` whatever
+    `shared_intermediate_size` says, others give it that: the tensors tell."""
+    if not config.shared_mlp_size:
+        return config
+    width = num_rows("model.layers.0.shared_mlp.gate_proj.weight")
+    return replace(config, shared_mlp_size=width) if width == config.mlp_size else config
+
+
 def sources(config: ModelConfig) -> Sources:
     names = decoder.common_sources(config)
     for index, layer in enumerate(config.layers):
@@ -115,4 +125,5 @@ FAMILY = Family(
     ("minimax_m1", "minimax_text_01", "minimax"),
     read_config,
     sources,
+    by_tensors,
 )

@@ -25,6 +25,18 @@ def read(raw: keys.Raw, rotary_dim: int, default_theta: float) -> Rope:
     return scaled(raw, theta, rotary_dim, kind, settings)
 
 
+def score_factor(raw: keys.Raw) -> float:
+    """What the scores of latent attention are times: the square of YaRN's factor for all
+    dimensions, where the file has one (`mscale_all_dim`)."""
+    kind, settings = keys.rope_scaling(raw)
+    all_dims = keys.number(settings, "mscale_all_dim", 0.0)
+    if kind != "yarn" or not all_dims:
+        return 1.0
+    trained = _positive(settings, "original_max_position_embeddings", _max_positions(raw))
+    factor = _positive(settings, "factor", _max_positions(raw) / trained)
+    return _sharper(factor, all_dims) ** 2
+
+
 def rotary_dim(raw: keys.Raw, head_dim: int, share: float = 1.0) -> int:
     """How much of a head is rotated: the share `partial_rotary_factor`, or `share` if unsaid."""
     nested = raw.get("rope_parameters")
@@ -128,11 +140,14 @@ def _yarn(plain: Frequencies, theta: float, settings: keys.Raw, raw: keys.Raw) -
 
 
 def _yarn_factor(settings: keys.Raw, factor: float) -> float:
-    def of(mscale: float) -> float:
-        return 1.0 if factor <= 1 else 0.1 * mscale * math.log(factor) + 1.0
-
     mscale, all_dims = (keys.number(settings, key, 0.0) for key in ("mscale", "mscale_all_dim"))
-    return of(mscale) / of(all_dims) if mscale and all_dims else of(1.0)
+    if mscale and all_dims:
+        return _sharper(factor, mscale) / _sharper(factor, all_dims)
+    return _sharper(factor, 1.0)
+
+
+def _sharper(factor: float, mscale: float) -> float:
+    return 1.0 if factor <= 1 else 0.1 * mscale * math.log(factor) + 1.0
 
 
 def _longrope(plain: Frequencies, _theta: float, settings: keys.Raw, raw: keys.Raw) -> Rope:

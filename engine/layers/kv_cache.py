@@ -12,7 +12,6 @@ from kernels.attention import Rows
 
 BLOCK_TOKENS = 4096
 _FIRST_TOKENS = 256  # what a block has room for at first
-_NAMES = ("keys", "values")
 
 
 class KVCache:
@@ -27,13 +26,14 @@ class KVCache:
     """
 
     implementation: ClassVar[str | None] = None  # of the attention over it; None: what is fastest
+    names: ClassVar[tuple[str, ...]] = ("keys", "values")  # what a block holds
 
     def __init__(
         self, num_kv_heads: int, head_dim: int, dtype: torch.dtype, device: torch.device
     ) -> None:
         self._shape = (BLOCK_TOKENS, num_kv_heads, head_dim)
         self._dtype, self._device = dtype, device
-        self._blocks: list[tuple[Rows, Rows]] = []
+        self._blocks: list[tuple[Rows, ...]] = []
         self.num_tokens = 0
         self.global_attention_from: int | None = None
         self.selected: list[tuple[Rows, Rows]] = []
@@ -47,18 +47,18 @@ class KVCache:
 
     def append(self, keys: Tensor, values: Tensor) -> None:
         """keys, values: [T, G, D]; each is rounded to int8 if that is what the cache keeps."""
-        if self._dtype == torch.int8:
-            self._append(Int8Tensor.quantize(keys), Int8Tensor.quantize(values))
-        else:
-            self._append(keys, values)
+        self._append(self._kept(keys), self._kept(values))
 
-    def _append(self, keys: Rows, values: Rows) -> None:
-        start = 0
-        while start < keys.shape[0]:
+    def _kept(self, rows: Tensor) -> Rows:
+        return Int8Tensor.quantize(rows) if self._dtype == torch.int8 else rows
+
+    def _append(self, *parts: Rows) -> None:
+        start, num_rows = 0, parts[0].shape[0]
+        while start < num_rows:
             used = self.num_tokens % BLOCK_TOKENS
-            count = min(BLOCK_TOKENS - used, keys.shape[0] - start)
+            count = min(BLOCK_TOKENS - used, num_rows - start)
             self._make_room(used, used + count)
-            for block, rows in zip(self._blocks[-1], (keys, values), strict=True):
+            for block, rows in zip(self._blocks[-1], parts, strict=True):
                 _copy(block[used : used + count], rows[start : start + count])
             self.num_tokens += count
             start += count
@@ -86,18 +86,23 @@ class KVCache:
         """
         count = self.num_tokens if num_tokens is None else num_tokens
         full, rest = divmod(count, BLOCK_TOKENS)
-        segments = self._blocks[:full]
+        segments = [self._segment(block) for block in self._blocks[:full]]
         if rest:
-            keys, values = self._blocks[full]
+            keys, values = self._segment(self._blocks[full])
             segments.append((keys[:rest], values[:rest]))
         return segments
+
+    def _segment(self, block: tuple[Rows, ...]) -> tuple[Rows, Rows]:
+        """Keys and values of a block."""
+        keys, values = block
+        return keys, values
 
     def block(self, index: int) -> dict[str, Tensor]:
         """The block's n <= 4,096 tokens, head-major: keys and values [G, n, D], in int8 with scales
         [G, n]; to be read, not changed."""
         count = min(self.num_tokens - index * BLOCK_TOKENS, BLOCK_TOKENS)
         found: dict[str, Tensor] = {}
-        for name, rows in zip(_NAMES, self._blocks[index], strict=True):
+        for name, rows in zip(self.names, self._blocks[index], strict=True):
             if isinstance(rows, Int8Tensor):
                 found[f"{name}.scales"] = rows.scales[:count].transpose(0, 1)
                 rows = rows.values
@@ -107,10 +112,10 @@ class KVCache:
     def block_shapes(self, num_tokens: int) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
         """What `block` gives for a block of so many tokens."""
         _, num_kv_heads, head_dim = self._shape
-        shapes = dict.fromkeys(_NAMES, ((num_kv_heads, num_tokens, head_dim), self._dtype))
+        shapes = dict.fromkeys(self.names, ((num_kv_heads, num_tokens, head_dim), self._dtype))
         if self._dtype == torch.int8:
             scales = ((num_kv_heads, num_tokens), torch.float32)
-            return {**shapes, **{f"{name}.scales": scales for name in _NAMES}}
+            return {**shapes, **{f"{name}.scales": scales for name in self.names}}
         return {**shapes}
 
     def adopt(self, index: int, block: Mapping[str, Tensor], num_tokens: int) -> None:
@@ -120,19 +125,19 @@ class KVCache:
         the last.
         """
         token_major = {n: t.to(self._device).transpose(0, 1) for n, t in block.items()}
-        keys, values = (
+        parts: tuple[Rows, ...] = tuple(
             Int8Tensor(token_major[name], token_major[f"{name}.scales"])
             if self._dtype == torch.int8
             else token_major[name]
-            for name in _NAMES
+            for name in self.names
         )
-        if num_tokens == BLOCK_TOKENS == keys.shape[0]:
-            self._blocks[index : index + 1] = [(keys, values)]
+        if num_tokens == BLOCK_TOKENS == parts[0].shape[0]:
+            self._blocks[index : index + 1] = [parts]
             self.num_tokens = max(self.num_tokens, (index + 1) * BLOCK_TOKENS)
         else:
             del self._blocks[index:]
             self.num_tokens = index * BLOCK_TOKENS
-            self._append(keys[:num_tokens], values[:num_tokens])
+            self._append(*(rows[:num_tokens] for rows in parts))
 
     def room(self, num_blocks: int) -> tuple[list[tuple[Rows, Rows]], Tensor, Tensor | None]:
         """New blocks one behind the other, the first of them with the rows of an unfinished block.
@@ -170,31 +175,35 @@ class KVCache:
         return self._device
 
     def fork(self) -> "KVCache":
-        _, num_kv_heads, head_dim = self._shape
-        twin = KVCache(num_kv_heads, head_dim, self._dtype, self._device)
-        full = self.num_tokens // BLOCK_TOKENS
+        twin = self._empty_twin()
+        full, rest = divmod(self.num_tokens, BLOCK_TOKENS)
         twin._blocks = self._blocks[:full]
         twin.num_tokens = full * BLOCK_TOKENS
-        for keys, values in self.segments()[full:]:
-            twin._append(keys, values)
+        if rest:
+            twin._append(*(rows[:rest] for rows in self._blocks[full]))
         twin.global_attention_from = self.global_attention_from
         twin.selected = self.selected
         return twin
 
+    def _empty_twin(self) -> "KVCache":
+        _, num_kv_heads, head_dim = self._shape
+        return type(self)(num_kv_heads, head_dim, self._dtype, self._device)
+
     @property
     def num_bytes(self) -> int:
-        return sum(keys.nbytes + values.nbytes for keys, values in self._blocks)
+        return sum(rows.nbytes for block in self._blocks for rows in block)
 
-    def _new_block(self, tokens: int) -> tuple[Rows, Rows]:
+    def _new_block(self, tokens: int) -> tuple[Rows, ...]:
         _, num_kv_heads, head_dim = self._shape
         # Head-major in memory, token-major to look at: a decode step streams each head's rows.
-        pair = torch.empty(
-            (2, num_kv_heads, tokens, head_dim), dtype=self._dtype, device=self._device
-        ).transpose(1, 2)
+        shape = (len(self.names), num_kv_heads, tokens)
+        parts = torch.empty((*shape, head_dim), dtype=self._dtype, device=self._device).transpose(
+            1, 2
+        )
         if self._dtype != torch.int8:
-            return pair[0], pair[1]
-        scales = torch.empty((2, num_kv_heads, tokens), device=self._device).transpose(1, 2)
-        return Int8Tensor(pair[0], scales[0]), Int8Tensor(pair[1], scales[1])
+            return tuple(parts)
+        scales = torch.empty(shape, device=self._device).transpose(1, 2)
+        return tuple(map(Int8Tensor, parts, scales))
 
 
 def capacity(num_tokens: int) -> int:
@@ -216,6 +225,21 @@ def _copy(target: Rows, source: Rows) -> None:
         target.copy_(source)
 
 
+class LatentCache(KVCache):
+    """What latent attention keeps of a token: [latent | rotated key], one row for all heads, that
+    is key and value at once; see engine/layers/latent.py."""
+
+    names = ("latents",)
+
+    def append_rows(self, rows: Tensor) -> None:
+        """rows: [T, B, W], a row for each of B sequences."""
+        self._append(self._kept(rows))
+
+    def _segment(self, block: tuple[Rows, ...]) -> tuple[Rows, Rows]:
+        (rows,) = block
+        return rows, rows
+
+
 class DifferentiableKV(KVCache):
     """Keys and values as the layer made them, never copied, so that gradients pass through them.
 
@@ -234,7 +258,7 @@ class DifferentiableKV(KVCache):
     def segments(self, num_tokens: int | None = None) -> list[tuple[Rows, Rows]]:
         left = self.num_tokens if num_tokens is None else num_tokens
         segments = []
-        for keys, values in self._blocks:
+        for keys, values in map(self._segment, self._blocks):
             segments.append((keys[:left], values[:left]))
             left -= segments[-1][0].shape[0]
         return [(keys, values) for keys, values in segments if keys.shape[0]]

@@ -124,6 +124,7 @@ class LightningAttention(nn.Module):
             norm=self._qk_norm(),
             rope=self._turn(start, hidden),
             scale=self.options.scale,
+            heads_together=self.num_heads if self.options.by_kind else 1,
         )
 
     def _qk_norm(self) -> tuple[Tensor, Tensor, float] | None:
@@ -134,8 +135,8 @@ class LightningAttention(nn.Module):
     def _turn(self, start: int | Tensor, hidden: Tensor) -> tuple[Tensor, Tensor] | None:
         if not self.options.rotary_frequencies:
             return None
-        num_tokens, device = hidden.shape[0], hidden.device
-        return rotation(self.options.rotary_frequencies, start, num_tokens, device)
+        frequencies, factor = self.options.rotary_frequencies, self.options.attention_factor
+        return rotation(frequencies, start, hidden.shape[0], hidden.device, factor)
 
     def _decay(self, device: torch.device, num_sequences: int) -> Tensor:
         """The slopes once for each sequence, made once: a copy to a GPU would wait for it."""
@@ -149,5 +150,5 @@ class LightningAttention(nn.Module):
         """The decay of each head, [H] float32 on the CPU."""
         if self.options.slopes:
             return torch.tensor(self.options.slopes, dtype=torch.float32)
-        factor = self.options.slope_layer_factor
-        return slopes(self.num_heads, self.layer, self.num_layers, factor)
+        layer = self.layer + self.options.slope_layer_offset
+        return slopes(self.num_heads, layer, self.num_layers, self.options.slope_layer_factor)

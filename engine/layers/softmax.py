@@ -11,7 +11,9 @@ from engine.config import ModelConfig, QkNorm, SoftmaxOptions
 from engine.layers.kv_cache import DifferentiableKV, KVCache, WindowCache
 from engine.layers.norm import RMSNorm
 from engine.layers.rotary import positions, rotated, rotation
+from engine.layers.sparse_kv import SparseCache
 from engine.layers.static_kv import StaticKVCache
+from kernels import BlockRule
 from kernels.attention import between
 
 SoftmaxState = KVCache | WindowCache | StaticKVCache
@@ -124,6 +126,8 @@ class SoftmaxAttention(nn.Module):
             kernels.attention, scale=self.scale, implementation=state.implementation
         )
         window, num_tokens = self.options.window_tokens, q.shape[0]
+        if self.options.sparse is not None:
+            return self._attend_sparse(q, state, start)
         if isinstance(state, WindowCache):
             sinks = self.options.sink_tokens
             return attention(q, state.segments(), window=window, sinks=sinks)
@@ -147,6 +151,35 @@ class SoftmaxAttention(nn.Module):
         if local < num_tokens:
             self._watch(q[local:], state)
             outs.append(attention(q[local:], state.segments()))
+        return torch.cat(outs) if len(outs) > 1 else outs[0]
+
+    def _attend_sparse(self, q: Tensor, state: SoftmaxState, start: int) -> Tensor:
+        """Where a query with enough before it reads blocks of its choice."""
+        sparse, end = self.options.sparse, start + len(q)
+        assert sparse is not None
+        border = min(max(sparse.dense_tokens - 1 - start, 0), len(q))  # so many read everything
+        outs = []
+        if border:
+            assert isinstance(state, KVCache)
+            seen = state.segments(start + border)
+            outs.append(
+                kernels.attention(q[:border], seen, self.scale, implementation=state.implementation)
+            )
+        if border < len(q):
+            if not isinstance(state, SparseCache):
+                raise ValueError(
+                    f"no gradients through a choice of blocks: at most {sparse.dense_tokens - 1:,} "
+                    "tokens"
+                )
+            rule = BlockRule(
+                sparse.stride, sparse.most_blocks, sparse.near_blocks, sparse.first_blocks
+            )
+            chosen = kernels.choose_blocks(q[border:], state.sums(), end, self.scale, rule)
+            outs.append(
+                kernels.block_sparse_attention(
+                    q[border:], state.segments(), chosen, rule.block_tokens, self.scale
+                )
+            )
         return torch.cat(outs) if len(outs) > 1 else outs[0]
 
     def _attend_apart(

@@ -6,12 +6,23 @@ one is taken. The counts are those of the torch implementations on a CPU; a GPU'
 
 import torch
 
-from engine.config import DeltaOptions, LayerConfig, Mixer, ModelConfig, QkNorm
+from engine.config import (
+    DeltaOptions,
+    LatentOptions,
+    LayerConfig,
+    Mixer,
+    ModelConfig,
+    QkNorm,
+    SparseOptions,
+)
+from kernels.attention.block_choice import SCORES
+from kernels.attention.block_sparse import QUERY_TILE as SPARSE_TILE
 from kernels.attention.tiled import INT8_TILE, MOST_PARTS, QUERY_TILE
 from kernels.delta.chunked import BLOCK_TOKENS as DELTA_BLOCK_TOKENS
 from kernels.lightning.chunked import BLOCK_TOKENS
 
 _ROTATIONS_KEPT = 4  # chunks whose cosines and sines engine/layers/rotary.py keeps
+_SCORE_COPIES = 5  # products, fine and coarse means, their exponentials, their sums over heads
 _UNEVEN = 2  # the fullest expert gets at most so many times its share of a chunk
 
 
@@ -35,7 +46,11 @@ def chunk_bytes(
     held = (2 if history else 1) * config.hidden_size
     history_blocks = -(-history // block_tokens)
     tile_tokens = min(INT8_TILE, block_tokens) if kv_dtype == torch.int8 else 0
-    mixing = max(_mixer(config, kind, rows, history_blocks, tile_tokens) for kind in kinds)
+    mixing = max(
+        _mixer(config, kind, rows, history_blocks, tile_tokens)
+        + _choosing(config, kind.softmax.sparse, rows, num_tokens)
+        for kind in kinds
+    )
     # The skip, what was mixed, their sum and its norm; what was mixed once more where it is normed.
     skipped = (4 if config.postnorm else 3) + config.output_norms
     passing = max(_mlp(config, index, rows) for index in range(config.num_layers))
@@ -51,6 +66,8 @@ def _mixer(
         return _lightning(config, kind, rows)
     if kind.mixer is Mixer.DELTA:
         return _delta(kind.delta, rows)
+    if kind.mixer is Mixer.LATENT:
+        return _latent(config, kind.latent, rows, history_blocks, tile_tokens)
     return _softmax(config, kind, rows, history_blocks, tile_tokens)
 
 
@@ -83,6 +100,19 @@ def _lightning(config: ModelConfig, kind: LayerConfig, rows: int) -> int:
     return rows * (inputs + 2 * states + max(within, joined)) + decays
 
 
+def _latent(
+    config: ModelConfig, options: LatentOptions, rows: int, history_blocks: int, tile_tokens: int
+) -> int:
+    row, heads = options.row_size, config.num_heads
+    queries, absorbed = rows * heads * options.key_dim, rows * heads * row
+    kept = rows * (3 * row + options.q_rank)
+    moments = [
+        kept + queries + 2 * absorbed,  # the queries' parts, and both joined
+        kept + absorbed + _attending(absorbed, rows * row, history_blocks, tile_tokens * row),
+    ]
+    return max(moments)
+
+
 def _softmax(
     config: ModelConfig, kind: LayerConfig, rows: int, history_blocks: int, tile_tokens: int
 ) -> int:
@@ -97,9 +127,30 @@ def _softmax(
         return inputs + 3 * rows * size + tile  # the tiles' outputs, joined, in order
     if not history_blocks:
         return inputs + rows * (4 if kind.softmax.output_gate else 2) * size
-    outs, out = min(history_blocks, MOST_PARTS), rows * size
-    tile = 2 * tile_tokens * kv_size
-    recent = 2 * rows * kv_size if tile_tokens else 0
+    return inputs + _attending(rows * size, rows * kv_size, history_blocks, tile_tokens * kv_size)
+
+
+def _choosing(
+    config: ModelConfig, options: SparseOptions | None, rows: int, num_tokens: int
+) -> int:
+    """Beside the mixer: the scores of means for a tile of queries, the choice, and the keys and
+    values that one tile reads. 0 where all is read."""
+    if options is None or num_tokens < options.dense_tokens:
+        return 0
+    of_query = config.num_heads * num_tokens // options.stride
+    scores = _SCORE_COPIES * min(rows * of_query, max(SCORES, of_query))
+    chosen = rows * config.num_kv_heads * num_tokens // (4 * options.block_tokens)  # one byte each
+    most = SPARSE_TILE * options.most_blocks * options.block_tokens
+    # Keys and values as gathered and as what they are made of; who sees what, and as a mask.
+    read = min(num_tokens, most) * (4 * config.head_dim + 2 * SPARSE_TILE)
+    return chosen + max(scores, read)
+
+
+def _attending(out: int, kept: int, history_blocks: int, tile: int) -> int:
+    """Over keys of so many blocks before the chunk: `out` numbers come of it, `kept` are those of
+    the chunk's keys, `tile` those of a tile of int8 keys."""
+    outs, recent = min(history_blocks, MOST_PARTS), 2 * kept if tile else 0
+    tile = 2 * tile
     moments = [
         (outs + 1) * out + tile,  # the queries as rows, and a part's output
         (outs + 4) * out + recent,  # all parts joined
@@ -108,7 +159,7 @@ def _softmax(
         moments.append(min(history_blocks - 1, MOST_PARTS) * out + 2 * tile)
     if history_blocks > MOST_PARTS:  # joined before there are more
         moments.append((MOST_PARTS + 3) * out + tile)
-    return inputs + max(moments)
+    return max(moments)
 
 
 def _mlp(config: ModelConfig, layer: int, rows: int) -> int:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import Self
 
-from engine.config import DeltaOptions, LayerConfig, Mixer, ModelConfig
+from engine.config import DeltaOptions, LayerConfig, Mixer, ModelConfig, SoftmaxOptions
 from engine.placement.weight_bytes import is_matrix, shapes
 from kernels.delta.chunked import BLOCK_TOKENS as DELTA_BLOCK_TOKENS
 from kernels.lightning.chunked import BLOCK_TOKENS
@@ -67,6 +67,8 @@ def of_mixer(config: ModelConfig, index: int, num_tokens: int, before: int = 0) 
     return _of_mixer(config, _weights(config), index, num_tokens, before)
 
 
+# What every token is multiplied with beside the matrices that may be stored in few bits.
+_PLAIN_MATRICES = ("router", "shared_coefficient", ".ba", ".kv_b")
 Weights = Mapping[str, tuple[int, int]]  # FLOPs of a token with "layers.N.mixer": dense, experts
 
 
@@ -83,8 +85,14 @@ def _of_mixer(
         return matmuls + Flops(lightning=num_tokens * per_token)
     if kind.mixer is Mixer.DELTA:
         return matmuls + Flops(lightning=num_tokens * _delta_per_token(kind.delta, num_tokens))
+    if kind.mixer is Mixer.LATENT:
+        # Queries with rows, and what of the rows is read, as if it were whole rows.
+        per_pair = 4 * config.num_heads * kind.latent.row_size
+        pairs = _num_pairs(kind, before + num_tokens) - _num_pairs(kind, before)
+        return matmuls + Flops(softmax=per_pair * pairs)
     pairs = _num_pairs(kind, before + num_tokens) - _num_pairs(kind, before)
-    return matmuls + Flops(softmax=4 * config.attention_size * pairs)
+    scored = _num_scored(kind.softmax, before + num_tokens) - _num_scored(kind.softmax, before)
+    return matmuls + Flops(softmax=config.attention_size * (4 * pairs + 2 * scored))
 
 
 def _delta_per_token(options: DeltaOptions, num_tokens: int) -> int:
@@ -103,15 +111,29 @@ def _weights(config: ModelConfig) -> Weights:
         dense, experts = found.get(part, (0, 0))
         if len(shape) == 3:
             experts += 2 * prod(shape[1:]) * config.num_experts_per_token
-        elif is_matrix(name) or name.endswith(("router", "shared_coefficient", ".ba")):
+        elif is_matrix(name) or name.endswith(_PLAIN_MATRICES):
             dense += 2 * prod(shape)
         found[part] = (dense, experts)
     return found
 
 
+def _num_scored(options: SoftmaxOptions, num_tokens: int) -> int:
+    """Queries times the sums of keys by which they choose blocks."""
+    if options.sparse is None or num_tokens < options.sparse.dense_tokens:
+        return 0
+    all_pairs, dense_pairs = (
+        count * (count + 1) // 2 for count in (num_tokens, options.sparse.dense_tokens - 1)
+    )
+    return (all_pairs - dense_pairs) // options.sparse.stride
+
+
 def _num_pairs(kind: LayerConfig, num_tokens: int) -> int:
     """Queries times keys: each token sees itself and those before it, of a window at most its
     tokens and the sinks."""
-    window = kind.softmax.window_tokens
+    window, sparse = kind.softmax.window_tokens, kind.softmax.sparse
+    if sparse is not None:
+        most = sparse.most_blocks * sparse.block_tokens
+        dense = min(num_tokens, max(sparse.dense_tokens - 1, most))
+        return dense * (dense + 1) // 2 + (num_tokens - dense) * most
     most = min(num_tokens, window + kind.softmax.sink_tokens) if window else num_tokens
     return most * (most + 1) // 2 + (num_tokens - most) * most

@@ -240,7 +240,7 @@ def _layer_major_kv(run: RunSpec, *, is_gpu: bool) -> int:
     held_bytes = sum(run.kv_held_bytes(layer) for layer in run.config.layers)
     if is_gpu or not run.is_mapped:
         return held_bytes
-    return max(run.kv_layer_bytes() * (run.config.num_full_kv_layers > 0), held_bytes)
+    return max(*map(run.kv_layer_bytes, run.config.layers), held_bytes)
 
 
 def _largest_part(parts: ModelParts) -> int:
@@ -249,13 +249,14 @@ def _largest_part(parts: ModelParts) -> int:
 
 def _kv_read_again(run: RunSpec, left_bytes: int | None) -> int:
     """From disk while reading, where the system cannot keep the pages that each chunk looks at."""
-    return _kv_of_token(run, left_bytes) * (run.num_chunks - 1) // 2
+    is_kept = not run.is_mapped or left_bytes is None or run.kv_all_bytes() <= left_bytes
+    return 0 if is_kept else run.kv_all_bytes() * (run.num_chunks - 1) // 2
 
 
 def _kv_of_token(run: RunSpec, left_bytes: int | None) -> int:
     if not run.is_mapped or left_bytes is None or run.kv_all_bytes() <= left_bytes:
         return 0
-    return run.kv_all_bytes()
+    return run.kv_token_bytes()
 
 
 def _token_memory(run: RunSpec, weights: ModelParts) -> int:
@@ -263,7 +264,7 @@ def _token_memory(run: RunSpec, weights: ModelParts) -> int:
     states = sum(run.state_bytes(layer) for layer in run.config.layers)  # read and written
     head = run.head_bytes
     active = weights.active_bytes(run.config.num_experts_per_token)
-    return active + head + run.kv_all_bytes() + states
+    return active + head + run.kv_token_bytes() + states
 
 
 def _missed(run: RunSpec, on_disk: ModelParts, cache_bytes: int) -> int:

@@ -23,7 +23,7 @@ from engine.weights import weight_bytes
 
 _COPIES = 2  # of states of constant size: a context's, and a question's
 _MOST_FORKS = 3  # of what is read: with the question, behind the answer, one more that is scored
-_FORESEEING = ("mlp.router", "mlp_norm.weight")
+_FORESEEING = ("mlp.router", "mlp.router_bias", "mlp_norm.weight")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,22 +73,27 @@ class RunSpec:
         is_block = self.config.quantization.form_of(name) is Form.BLOCKS
         return 0 if is_block else 4 * self.config.vocab_size * self.config.hidden_size
 
-    def kv_layer_bytes(self) -> int:
-        """Keys and values of one layer that keeps all tokens."""
-        return kv_cache.capacity(self.num_tokens) * self._row_bytes
+    def kv_layer_bytes(self, layer: LayerConfig) -> int:
+        """What one layer keeps of all tokens; 0 for one that does not."""
+        rows = self._row_bytes(layer) + self._sum_bytes(layer)
+        return kv_cache.capacity(self.num_tokens) * rows
+
+    def kv_token_bytes(self) -> int:
+        """What one token after the context reads of what all layers keep."""
+        return sum(map(self._read_bytes, self.config.layers))
 
     def kv_all_bytes(self) -> int:
-        return self.config.num_full_kv_layers * self.kv_layer_bytes()
+        return sum(map(self.kv_layer_bytes, self.config.layers))
 
     def kv_held_bytes(self, layer: LayerConfig) -> int:
         """In memory, of one layer, where all layers run for a chunk before the next chunk."""
-        if not layer.has_full_kv:
-            return 0
-        held = self.kv_layer_bytes()
+        held = self.kv_layer_bytes(layer)
         if self.is_mapped:
+            summed = kv_cache.capacity(self.num_tokens) * self._sum_bytes(layer)  # are not mapped
+            held -= summed
             # What one chunk fills, the block on its way to disk, and a fork's copy of the last one.
             blocks = -(-self.chunk_tokens // kv_cache.BLOCK_TOKENS) + 2
-            held = min(held, blocks * kv_cache.BLOCK_TOKENS * self._row_bytes)
+            held = summed + min(held, blocks * kv_cache.BLOCK_TOKENS * self._row_bytes(layer))
         return held
 
     def state_bytes(self, layer: LayerConfig) -> int:
@@ -101,7 +106,7 @@ class RunSpec:
             state = 4 * options.value_size * options.key_dim
             rows = (options.taps - 1) * options.num_channels * self.dtype.itemsize
             return _COPIES * (state + rows)
-        if not layer.softmax.sliding_window:
+        if layer.has_full_kv:
             return 0
         kept = layer.softmax.window_tokens - 1 + layer.softmax.sink_tokens
         return _COPIES * kept * 2 * config.num_kv_heads * config.head_dim * self.dtype.itemsize
@@ -112,7 +117,7 @@ class RunSpec:
         block, packing = kv_cache.BLOCK_TOKENS, self._packing_bytes() if self.on_cpu else 0
         chunk = chunk_bytes(self.config, self.num_tokens, self.chunk_tokens, self.kv_dtype, block)
         rest = self.num_tokens % block > 0
-        copies = rest * self.config.num_full_kv_layers * block * self._row_bytes
+        copies = rest * block * sum(map(self._row_bytes, self.config.layers))
         return max(chunk, packing, copies)
 
     def reading_bytes(self) -> int:
@@ -126,12 +131,29 @@ class RunSpec:
         """The hidden states of all tokens between two layers."""
         return self.num_tokens * self.config.hidden_size * self.dtype.itemsize
 
-    @property
-    def _row_bytes(self) -> int:
-        """Keys and values of one token in one layer."""
+    def _row_bytes(self, layer: LayerConfig) -> int:
+        """What one layer keeps of one token."""
+        if not layer.has_full_kv:
+            return 0
         scale_bytes = 4 if self.kv_dtype == torch.int8 else 0
+        if layer.mixer is Mixer.LATENT:
+            return layer.latent.row_size * self.kv_dtype.itemsize + scale_bytes
         head_bytes = self.config.head_dim * self.kv_dtype.itemsize + scale_bytes
         return 2 * self.config.num_kv_heads * head_bytes
+
+    def _sum_bytes(self, layer: LayerConfig) -> int:
+        """Of the sums of keys by which blocks are chosen, for one token."""
+        sparse = layer.softmax.sparse
+        if layer.mixer is not Mixer.SOFTMAX or sparse is None:
+            return 0
+        return 4 * self.config.num_kv_heads * self.config.head_dim // sparse.stride
+
+    def _read_bytes(self, layer: LayerConfig) -> int:
+        sparse = layer.softmax.sparse
+        if not self._sum_bytes(layer) or sparse is None or self.num_tokens < sparse.dense_tokens:
+            return self.kv_layer_bytes(layer)
+        seen = min(self.num_tokens, sparse.most_blocks * sparse.block_tokens)
+        return seen * self._row_bytes(layer) + self.num_tokens * self._sum_bytes(layer)
 
     def _packing_bytes(self) -> int:
         """The largest matrix once more, while `Model.prepare_for_inference` changes its layout."""
@@ -183,8 +205,9 @@ def routers_bytes(run: RunSpec) -> int:
     """Of all layers, with the norms before them: they stay, so that experts can be told early."""
     if not run.config.num_experts:
         return 0
-    found = shapes(run.config).items()
-    return sum(4 * prod(shape) for name, shape in found if name.endswith(_FORESEEING))
+    routed = (layer for layer in range(run.config.num_layers) if run.config.has_experts(layer))
+    kept = {f"layers.{layer}.{name}" for layer in routed for name in _FORESEEING}
+    return sum(4 * prod(shape) for name, shape in shapes(run.config).items() if name in kept)
 
 
 def embedding_bytes(run: RunSpec) -> int:

@@ -21,6 +21,7 @@ BytesOf = Callable[[str, Shape], int]
 PAGE_BYTES = 4096  # or a multiple: what files are read in past the system's page cache
 ALIGNMENT = 64  # a cache line
 _LARGE_BYTES = 8 << 20
+_ROUTERS = ("router", "router_bias")
 
 
 class Precision(StrEnum):
@@ -41,7 +42,7 @@ class Precision(StrEnum):
         """Of a parameter, or of some of its rows, in a checkpoint; routers are float32 there."""
         if config.quantization.form_of(name) is not Form.PLAIN:
             return config.quantization.num_bytes(name, prod(shape[:-1]), shape[-1])
-        return prod(shape) * (4 if name.endswith("router") else self.item_bytes)
+        return prod(shape) * (4 if name.endswith(_ROUTERS) else self.item_bytes)
 
 
 def with_quantization(config: ModelConfig, form: Form) -> ModelConfig:

@@ -13,7 +13,7 @@ from engine.errors import ConfigError
 
 KEY = "quantization"  # in config.json
 # What `kernels.linear` is given.
-MATRICES = frozenset({"qkv", "qkvz", "gate", "out", "gate_up", "down"})
+MATRICES = frozenset({"qkv", "qkvz", "q", "q_a", "q_b", "kv_a", "gate", "out", "gate_up", "down"})
 
 _MOST_EXCEPTIONS = 10_000
 
@@ -79,7 +79,15 @@ class Blocks(NamedTuple):
 # What `--to int8` and `--to int4` choose.
 USUAL = {form.bits: form for form in (Form.INT8, Form.INT4_64)}
 
-ITEM_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I8": 1, "U8": 1}  # safetensors' names
+ITEM_BYTES = {
+    "F64": 8,
+    "F32": 4,
+    "F16": 2,
+    "BF16": 2,
+    "I8": 1,
+    "U8": 1,
+    "F8_E4M3": 1,
+}  # safetensors' names
 
 
 @dataclass(frozen=True, slots=True)

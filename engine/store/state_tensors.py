@@ -36,12 +36,13 @@ def checkpoint_every(states: Sequence[LayerState]) -> int:
 
 
 def kv_bytes_per_token(states: Sequence[LayerState]) -> int:
-    return sum(
+    of_segment = sum(
         torch.Size(shape).numel() * dtype.itemsize
         for state in states
         if isinstance(state, KVCache)
-        for shape, dtype in state.block_shapes(1).values()
+        for shape, dtype in state.block_shapes(SEGMENT_TOKENS).values()
     )
+    return -(-of_segment // SEGMENT_TOKENS)
 
 
 def fixed_tensors(states: Sequence[LayerState]) -> dict[str, Tensor]:

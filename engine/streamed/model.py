@@ -20,9 +20,9 @@ import kernels
 from engine import durable
 from engine.activations import Activations
 from engine.checkpoint import Checkpoint
-from engine.config import ModelConfig
+from engine.config import ModelConfig, SigmoidRouter
 from engine.errors import PlacementError
-from engine.layers.experts import ExpertsMLP
+from engine.layers.experts import ExpertsMLP, choose
 from engine.model import Layer, Model
 from engine.placement.memory import trim_malloc
 from engine.protocols import IoStats
@@ -55,18 +55,22 @@ class Router:
     eps: float
     router: Tensor  # [N, D]
     num_chosen: int
+    kind: SigmoidRouter | None = None
+    bias: Tensor | None = None  # [N]
 
     @classmethod
     def of(cls, parts: WeightGroups, index: int, layer: Layer) -> Self:
         norm, router = (parts.weight(GroupKey(index), x) for x in ("mlp_norm.weight", "mlp.router"))
         assert isinstance(layer.mlp, ExpertsMLP) and layer.mlp_norm is not None
-        return cls(norm, layer.mlp_norm.eps, router, layer.mlp.chosen)
+        kind, bias = layer.mlp.kind, None
+        if kind is not None and kind.has_bias:
+            bias = parts.weight(GroupKey(index), "mlp.router_bias")
+        return cls(norm, layer.mlp_norm.eps, router, layer.mlp.chosen, kind, bias)
 
     def predict_experts(self, hidden: Tensor) -> list[int]:
         """The experts likely for `hidden` [T, D], which some layer before this one has not seen."""
         logits = kernels.linear(kernels.rms_norm(hidden.float(), self.norm, self.eps), self.router)
-        p = logits.softmax(dim=-1)
-        best, ids = p.topk(self.num_chosen, dim=-1)
+        best, ids = choose(logits, self.num_chosen, self.kind, self.bias)
         order = best.flatten().argsort(descending=True, stable=True)
         return list(dict.fromkeys(ids.flatten()[order].tolist()))
 

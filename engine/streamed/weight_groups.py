@@ -255,6 +255,9 @@ class WeightGroups:
         return weight
 
     def _read_rows(self, name: str, rows: Tensor) -> None:
+        if self._checkpoint.info(name).scales is not None:
+            rows.copy_(self._checkpoint.read(name))
+            return
         if self._is_direct(name, rows.dtype):
             self._shards.read_into(name, _memory(rows))
             return

@@ -1,17 +1,32 @@
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
-from kernels.attention import block_scores, blocks, naive, received, sdpa, tiled
+from kernels.attention import (
+    block_choice,
+    block_scores,
+    block_sparse,
+    blocks,
+    naive,
+    received,
+    sdpa,
+    tiled,
+)
+from kernels.attention.block_choice import BlockRule
 from kernels.attention.blocks import KeyBlocks
 from kernels.attention.int8 import Int8Tensor, Parts, Rows, Segments, between, dense
 from kernels.registry import HAS_TRITON, Registry, on_first_call
 
 __all__ = [
     "BLOCKS",
+    "BLOCK_CHOICE",
     "BLOCK_SCORES",
+    "BLOCK_SPARSE",
     "JOINT",
     "RECEIVED",
     "REGISTRY",
+    "BlockRule",
     "Int8Tensor",
     "KeyBlocks",
     "Parts",
@@ -84,3 +99,23 @@ BLOCK_SCORES.add(
     dtypes=(torch.float32,),
 )
 BLOCK_SCORES.add("naive", naive.block_logsumexp, devices=("cpu", "cuda"), dtypes=(torch.float64,))
+
+BLOCK_CHOICE = Registry[[Tensor, Sequence[Tensor], int, float, BlockRule], Tensor]("block choice")
+BLOCK_CHOICE.add(
+    "matmul",
+    block_choice.choose_blocks,
+    devices=("cpu", "cuda"),
+    dtypes=(torch.float32, torch.bfloat16, torch.float16),
+)
+BLOCK_CHOICE.add("naive", naive.choose_blocks, devices=("cpu", "cuda"), dtypes=(torch.float64,))
+
+BLOCK_SPARSE = Registry[[Tensor, Segments, Tensor, int, float], Tensor]("block-sparse attention")
+BLOCK_SPARSE.add(
+    "tiled",
+    block_sparse.attention,
+    devices=("cpu", "cuda"),
+    dtypes=(torch.float32, torch.bfloat16, torch.float16),
+)
+BLOCK_SPARSE.add(
+    "naive", naive.block_sparse_attention, devices=("cpu", "cuda"), dtypes=(torch.float64,)
+)

@@ -40,7 +40,7 @@ def joint_attention(parts: Parts, scale: float, window: int | None = None) -> Te
     *whole, (own, segments) = parts
     if few_queries.supports(own):
         return few_queries.joint_attention(parts, scale, window)
-    part = _fused if _can_fuse(own) else _by_matmuls
+    part = fused if can_fuse(own) else _by_matmuls
     found = [
         part(_grouped(q, one), _by_head(keys), _by_head(values), scale, False)
         for q, one in whole
@@ -60,7 +60,7 @@ def _own_part(q: Tensor, segments: Segments, scale: float, window: int | None, s
         tiles = list(_windowed(grouped, segments, scale, num_keys, window, sinks))
         outs, lses = zip(*tiles, strict=True)
         return torch.cat(outs, dim=2), torch.cat(lses, dim=2)
-    part = _fused if _can_fuse(q) else _by_matmuls
+    part = fused if can_fuse(q) else _by_matmuls
 
     # A single query sees every key whole, so nothing has to be cut off for it.
     history = num_keys - num_queries if num_queries > 1 else num_keys
@@ -115,11 +115,11 @@ def _windowed(
         )
         query = torch.arange(history + first, end, device=device)[:, None]
         hidden = (key > query) | ((key <= query - window) & (key >= sinks))
-        if _can_fuse(grouped):
-            yield _fused(tile, keys, values, scale, False, hidden)
+        if can_fuse(grouped):
+            yield fused(tile, keys, values, scale, False, hidden)
         else:
             columns = partial(_columns, hidden)
-            yield _query_tile(tile, keys, values, scale, keys.shape[1], columns)
+            yield query_tile(tile, keys, values, scale, keys.shape[1], columns)
 
 
 def _columns(hidden: Tensor, start: int, end: int) -> Tensor:
@@ -156,13 +156,13 @@ def _join(parts: list[Part]) -> Part:
     return joined, total
 
 
-def _can_fuse(q: Tensor) -> bool:
+def can_fuse(q: Tensor) -> bool:
     # The fused kernel's log-sum-exp has no gradient, so training takes the matmuls.
     grad = torch.is_grad_enabled() and q.requires_grad
     return q.device.type == "cpu" and q.dtype == torch.float32 and not grad
 
 
-def _fused(
+def fused(
     q: Tensor, k: Tensor, v: Tensor, scale: float, causal: bool, hidden: Tensor | None = None
 ) -> Part:
     if not causal and hidden is None:
@@ -185,7 +185,7 @@ def _fused(
 
 
 def _fused_rows(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Part:
-    """As `_fused` where every query sees every key: the heads of a group are rows of one matmul,
+    """As `fused` where every query sees every key: the heads of a group are rows of one matmul,
     so keys and values are read once for all of them."""
     num_groups, per_group, num_queries, head_dim = q.shape
     rows = q.reshape(num_groups, 1, per_group * num_queries, head_dim)
@@ -201,7 +201,7 @@ def _by_matmuls(q: Tensor, k: Tensor, v: Tensor, scale: float, causal: bool) -> 
         tile = q[:, :, first : first + QUERY_TILE]
         num_keys = min(k.shape[1], first + tile.shape[2]) if causal else k.shape[1]
         hidden = partial(_future, first, tile.shape[2], q.device) if causal else None
-        out, lse = _query_tile(tile, k, v, scale, num_keys, hidden)
+        out, lse = query_tile(tile, k, v, scale, num_keys, hidden)
         outs.append(out)
         lses.append(lse)
     return torch.cat(outs, dim=2), torch.cat(lses, dim=2)
@@ -212,7 +212,7 @@ def _future(first: int, num_queries: int, device: torch.device, start: int, end:
     return torch.arange(start, end, device=device) > query
 
 
-def _query_tile(
+def query_tile(
     q: Tensor, k: Tensor, v: Tensor, scale: float, num_keys: int, hidden: Hidden | None
 ) -> Part:
     num_groups, per_group, num_queries, head_dim = q.shape

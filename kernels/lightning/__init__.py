@@ -10,7 +10,7 @@ _Rope = tuple[Tensor, Tensor] | None
 
 REGISTRY = Registry[[Tensor, Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]("lightning")
 STATE = Registry[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]("lightning_state")
-INPUTS = Registry[[Tensor, int, bool, _Norm, _Rope, float], tuple[Tensor, Tensor, Tensor]](
+INPUTS = Registry[[Tensor, int, bool, _Norm, _Rope, float, int], tuple[Tensor, Tensor, Tensor]](
     "lightning_inputs"
 )
 OUTPUT = Registry[[Tensor, Tensor, Tensor, float, int], Tensor]("lightning_output")

@@ -16,10 +16,12 @@ def lightning_inputs(
     norm: tuple[Tensor, Tensor, float] | None,
     rope: tuple[Tensor, Tensor] | None,
     scale: float,
+    heads_together: int = 1,
 ) -> tuple[Tensor, Tensor, Tensor]:
     if silu:
         qkv = F.silu(qkv)
-    q, k, v = qkv.view(qkv.shape[0], num_heads, -1).chunk(3, dim=-1)
+    blocks = qkv.view(qkv.shape[0], num_heads // heads_together, 3, heads_together, -1)
+    q, k, v = (blocks[:, :, kind].flatten(1, 2) for kind in range(3))
     if norm is not None:
         q_weight, k_weight, eps = norm
         q, k = rms_norm(q, q_weight, eps, 1), rms_norm(k, k_weight, eps, 1)

@@ -32,11 +32,13 @@ def lightning_inputs(
     norm: tuple[Tensor, Tensor, float] | None,
     rope: tuple[Tensor, Tensor] | None,
     scale: float,
+    heads_together: int = 1,
 ) -> tuple[Tensor, Tensor, Tensor]:
     qkv = qkv.double()
     if silu:
         qkv = qkv * torch.sigmoid(qkv)
-    q, k, v = qkv.view(qkv.shape[0], num_heads, -1).chunk(3, dim=-1)
+    blocks = qkv.view(qkv.shape[0], num_heads // heads_together, 3, heads_together, -1)
+    q, k, v = (blocks[:, :, kind].flatten(1, 2) for kind in range(3))
     if norm is not None:
         q_weight, k_weight, eps = norm
         q = q / (q.square().mean(-1, keepdim=True) + eps).sqrt() * q_weight.double()

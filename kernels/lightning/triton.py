@@ -48,11 +48,14 @@ def lightning_inputs(
     norm: tuple[Tensor, Tensor, float] | None,
     rope: tuple[Tensor, Tensor] | None,
     scale: float,
+    heads_together: int = 1,
 ) -> tuple[Tensor, Tensor, Tensor]:
     changed = silu or norm is not None or rope is not None or scale != 1.0
     if not changed or gradients.wanted(qkv, *(norm or ())[:2]):
-        return dense.lightning_inputs(qkv, num_heads, silu, norm, rope, scale)
-    return triton_layer.lightning_inputs(_dense_channels(qkv), num_heads, silu, norm, rope, scale)
+        return dense.lightning_inputs(qkv, num_heads, silu, norm, rope, scale, heads_together)
+    return triton_layer.lightning_inputs(
+        _dense_channels(qkv), num_heads, silu, norm, rope, scale, heads_together
+    )
 
 
 def lightning_output(out: Tensor, gate: Tensor, weight: Tensor, eps: float, groups: int) -> Tensor:

@@ -25,6 +25,7 @@ def lightning_inputs(
     norm: tuple[Tensor, Tensor, float] | None,
     rope: tuple[Tensor, Tensor] | None,
     scale: float,
+    heads_together: int = 1,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """`qkv` has dense channels. The results are views of one new tensor of fused rows."""
     num_tokens, head_dim = qkv.shape[0], qkv.shape[1] // (3 * num_heads)
@@ -33,9 +34,9 @@ def lightning_inputs(
     cosine, sine = (x.contiguous() for x in rope) if rope else (qkv, qkv)
     inputs[num_tokens, triton.cdiv(num_heads, _BLOCK_HEADS)](
         qkv, fused, q_weight, k_weight, cosine, sine, eps, scale, qkv.stride(0),
-        H=num_heads, D=head_dim, HALF=cosine.shape[-1] if rope else 0, SILU=silu,
-        NORM=norm is not None, BLOCK_H=_BLOCK_HEADS, BLOCK_D=triton.next_power_of_2(head_dim),
-        num_warps=_NUM_WARPS,
+        H=num_heads, TOGETHER=heads_together, D=head_dim, HALF=cosine.shape[-1] if rope else 0,
+        SILU=silu, NORM=norm is not None, BLOCK_H=_BLOCK_HEADS,
+        BLOCK_D=triton.next_power_of_2(head_dim), num_warps=_NUM_WARPS,
     )  # fmt: skip
     q, k, v = fused.chunk(3, dim=-1)
     return q, k, v
@@ -60,21 +61,24 @@ def _warps_of(size: int) -> int:
 @triton.jit
 def inputs(
     qkv, fused, q_weight, k_weight, cosine, sine, eps, scale, qkv_token,
-    H: tl.constexpr, D: tl.constexpr, HALF: tl.constexpr, SILU: tl.constexpr, NORM: tl.constexpr,
-    BLOCK_H: tl.constexpr, BLOCK_D: tl.constexpr,
+    H: tl.constexpr, TOGETHER: tl.constexpr, D: tl.constexpr, HALF: tl.constexpr,
+    SILU: tl.constexpr, NORM: tl.constexpr, BLOCK_H: tl.constexpr, BLOCK_D: tl.constexpr,
 ):  # fmt: skip
-    """One token and some of its heads. HALF is half of the rotated channels."""
+    """One token and some of its heads, whose rows are [q|k|v] of TOGETHER heads at a time. HALF is
+    half of the rotated channels."""
     token = tl.program_id(0).to(tl.int64)
     head = (tl.program_id(1) * BLOCK_H + tl.arange(0, BLOCK_H))[:, None]
     d = tl.arange(0, BLOCK_D)[None, :]
     inside = (head < H) & (d < D)
-    qkv += token * qkv_token + head * (3 * D)
+    qkv += token * qkv_token + (head // TOGETHER * (2 * TOGETHER) + head) * D
     fused += token * (H * 3 * D) + head * (3 * D)
     cosine += token * HALF
     sine += token * HALF
     q = _query_or_key(qkv, q_weight, cosine, sine, eps, d, inside, D, HALF, SILU, NORM)
-    k = _query_or_key(qkv + D, k_weight, cosine, sine, eps, d, inside, D, HALF, SILU, NORM)
-    v = _activated(qkv + 2 * D + d, inside, SILU)
+    k = _query_or_key(
+        qkv + TOGETHER * D, k_weight, cosine, sine, eps, d, inside, D, HALF, SILU, NORM
+    )
+    v = _activated(qkv + 2 * TOGETHER * D + d, inside, SILU)
     kind: tl.constexpr = fused.dtype.element_ty
     tl.store(fused + d, (q * scale).to(kind), mask=inside)
     tl.store(fused + D + d, k.to(kind), mask=inside)
@@ -146,13 +150,14 @@ def _compilation(
 
 def _compilations(dtype: str, num_heads: int, head_dim: int) -> list[Compilation]:
     sizes = {"H": num_heads, "D": head_dim, "BLOCK_H": _BLOCK_HEADS, "BLOCK_D": head_dim}
-    plain = sizes | {"HALF": 0, "SILU": True, "NORM": False}
-    every = sizes | {"HALF": head_dim // 4, "SILU": False, "NORM": True}
+    plain = sizes | {"TOGETHER": 1, "HALF": 0, "SILU": True, "NORM": False}
+    every = plain | {"HALF": head_dim // 4, "SILU": False, "NORM": True}
+    apart = every | {"TOGETHER": num_heads}
     made = [
         _compilation(
             f"lightning inputs {which} {dtype} {num_heads} x {head_dim}", inputs, dtype, x, 4
         )
-        for which, x in (("silu", plain), ("norm rope", every))
+        for which, x in (("silu", plain), ("norm rope", every), ("by kind", apart))
     ]
     for groups in (1, 4):
         size = num_heads * head_dim // groups

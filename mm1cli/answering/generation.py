@@ -20,6 +20,7 @@ from engine.api import (
     SuffixArray,
     Tokenizer,
     thinking_markers,
+    thinks,
 )
 from mm1cli.settings import Settings
 
@@ -49,10 +50,10 @@ class Generation:
 
 def thinking_tokens(tokenizer: Tokenizer, settings: Settings) -> int:
     """What to set aside for thinking: nothing for a model that does not say it thinks."""
-    markers = thinking_markers(tokenizer)
-    if not tokenizer.knows(markers.begin):
+    if not thinks(tokenizer):
         return 0
-    return settings.max_thinking + len(tokenizer.encode_markup(markers.end))
+    end = thinking_markers(tokenizer).end
+    return settings.max_thinking + len(tokenizer.encode_markup(end))
 
 
 class Generator:

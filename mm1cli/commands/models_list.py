@@ -147,7 +147,7 @@ def _found_row(one: _Seen) -> dict[str, object]:
 
 def show_catalogue(stdout: TextIO, *, as_json: bool) -> None:
     """Models worth fetching, and what was measured of them."""
-    known = model_files.gguf_architectures()
+    known = (*model_files.gguf_architectures(), *model_files.model_types())
     if as_json:
         rows = [
             asdict(entry) | {"runs": entry.architecture in known, "command": entry.command}

@@ -11,7 +11,8 @@ class Entry:
     """`repository` is ORG/NAME[:QUANT] of the hub, "" for what comes through pip alone.
 
     `num_bytes` is what is fetched, rounded where no `sha256` pins it; `measured` what our own
-    benchmarks say, "" where none was run; `architecture` that of the GGUF file.
+    benchmarks say, "" where none was run; `architecture` that of the GGUF file, or, of what has
+    none, the model_type of its folder.
     """
 
     name: str
@@ -118,6 +119,33 @@ CATALOGUE: Final = (
         4_680_000_000,
         "qwen2",
         "Qwen/Qwen2.5-Coder-7B-Instruct-GGUF:Q4_K_M",
+    ),
+    Entry(
+        "minicpm-sala",
+        "a million tokens; 16 GB of memory once it is int4",
+        "Apache-2.0",
+        524_288,
+        18_950_000_000,
+        "minicpm_sala",
+        "openbmb/MiniCPM-SALA",
+    ),
+    Entry(
+        "ring-mini-linear",
+        "long contexts, thinks; 16 GB of memory once it is int4",
+        "MIT",
+        131_072,
+        32_800_000_000,
+        "bailing_moe_linear",
+        "inclusionAI/Ring-mini-linear-2.0",
+    ),
+    Entry(
+        "ling-2.6-flash",
+        "long contexts; 64 GB of memory once it is int4",
+        "MIT",
+        262_144,
+        208_000_000_000,
+        "bailing_hybrid",
+        "inclusionAI/Ling-2.6-flash",
     ),
 )
 

@@ -5,7 +5,7 @@ import time
 import pytest
 from tiny import write_tokenizer
 
-from engine.chat_markers import THINKING, thinking_markers, tool_call_markers
+from engine.chat_markers import THINKING, thinking_markers, thinks, tool_call_markers
 from engine.chat_template import MAX_RENDER_S, ChatTemplate
 from engine.errors import TokenizerError
 from engine.tokenizer import Piece, Tokenizer, Turn
@@ -129,6 +129,15 @@ GEMMA_3 = (
     "{%- if m['content'] is string -%}{{ m['content'] | trim }}{%- endif -%}"
     "{{ '<end_of_turn>\n' }}{%- endfor -%}{{ '<start_of_turn>model\n' }}"
 )
+LING = (
+    "{% set thinking = 'SWITCH' %}{% if messages[0].role == 'system' %}"
+    "{{ '<role>SYSTEM</role>' + messages[0].content + '\n' }}{% else %}"
+    "{{ '<role>SYSTEM</role>' }}{% endif %}{{ 'detailed thinking ' + thinking + '<|role_end|>' }}"
+    "{% for m in messages %}{% if m.role == 'user' %}"
+    "{{ '<role>HUMAN</role>' + m.content + '<|role_end|>' }}{% elif m.role == 'assistant' %}"
+    "{{ '<role>ASSISTANT</role>' + m.content + '<|role_end|>' }}{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<role>ASSISTANT</role>' }}{% endif %}"
+)
 SILENT = (
     "{% for m in messages %}{% if m.role == 'user' %}[INST] {{ m.content }} [/INST]{% endif %}"
     "{% endfor %}"
@@ -161,6 +170,11 @@ def text_of(pieces: list[Piece]) -> str:
         ),
         (SILENT, "[INST] sys\n\ndoc\nask [/INST]"),
         (
+            LING,
+            "<role>SYSTEM</role>sys\ndetailed thinking SWITCH<|role_end|>"
+            "<role>HUMAN</role>doc\nask<|role_end|><role>ASSISTANT</role>",
+        ),
+        (
             QWEN_25,
             "<|im_start|>system\nsys<|im_end|>\n<|im_start|>user\ndoc\nask<|im_end|>\n"
             "<|im_start|>assistant\n",
@@ -192,6 +206,15 @@ def test_who_says_nothing_of_thinking_is_watched_for_the_usual_tag(tmp_path):
     tokenizer = Tokenizer(write_tokenizer(tmp_path))
     assert thinking_markers(tokenizer).begin == "<think>"
     assert tool_call_markers(tokenizer) is None
+
+
+def test_ring_thinks_by_what_its_template_says_and_ling_does_not(tmp_path):
+    """Red: no room is set aside for Ring's thinking, whose markers are plain text."""
+    for switch, expected in (("on", True), ("off", False)):
+        template = LING.replace("SWITCH", switch)
+        tokenizer = Tokenizer(write_tokenizer(tmp_path / switch, template=template))
+        assert thinks(tokenizer) is expected
+        assert thinking_markers(tokenizer).end == "</think>"
 
 
 def test_calls_of_tools_are_those_of_the_template(tmp_path):

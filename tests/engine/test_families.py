@@ -16,15 +16,20 @@ from tiny import (
     family_config,
     hf_spelling,
     llama_config,
+    load_model,
     minimax_config,
     mm1_config,
+    random_weights,
     shapes,
+    write_checkpoint,
     write_config,
 )
 
 from engine.config import Mixer, Residual
 from engine.errors import ConfigError, EngineError
 from engine.families import family_named, read_config
+from engine.quantized.forms import Form
+from engine.quantized.quantize import quantize
 
 REAL = Path(__file__).parents[2].parent / "shared/golden/m1-real"
 
@@ -312,3 +317,21 @@ def test_no_config_does_anything_but_be_read_or_be_refused(tmp_path_factory, bas
         assert str(error).isprintable()
         assert len(str(error)) < 1000
     assert time.perf_counter() - started < 2
+
+
+@pytest.mark.parametrize("quantised", [False, True])
+def test_a_shared_expert_is_as_wide_as_its_tensors(tmp_path, quantised):
+    """Red: checkpoints of the published code, whose shared expert has `intermediate_size`, or those
+    of other engines, where it has what the config says, are refused."""
+    raw = minimax_config(shared_intermediate_size=20)
+    for told in (24, 20):
+        folder = tmp_path / str(told)
+        write_checkpoint(folder, raw, random_weights(raw | {"shared_intermediate_size": told}))
+        if quantised:
+            folder = tmp_path / f"small {told}"
+            quantize(tmp_path / str(told), folder, Form.INT8)
+        assert read_config(folder).shared_mlp_size == told
+        load_model(folder)
+    write_checkpoint(tmp_path / "odd", raw, random_weights(raw | {"shared_intermediate_size": 22}))
+    with pytest.raises(EngineError, match=r"config\.json asks"):
+        load_model(tmp_path / "odd")

@@ -193,11 +193,17 @@ NORM_WEIGHTS = (0.5 + torch.arange(24) / 24, 1.5 - torch.arange(24) / 24)
 
 @pytest.mark.parametrize("dtype", ROUNDING)
 @pytest.mark.parametrize(
-    ("silu", "norm", "half", "scale"),
-    [(1, 0, 0, 1.0), (0, 1, 4, 0.3), (1, 1, 12, 2.0), (0, 0, 6, 1.0), (0, 0, 0, 0.1)],
+    ("silu", "norm", "half", "scale", "together"),
+    [
+        (1, 0, 0, 1.0, 1),
+        (0, 1, 4, 0.3, 9),
+        (1, 1, 12, 2.0, 3),
+        (0, 0, 6, 1.0, 1),
+        (0, 0, 0, 0.1, 1),
+    ],
     ids=str,
 )
-def test_inputs_equal_their_definition(silu, norm, half, scale, dtype):
+def test_inputs_equal_their_definition(silu, norm, half, scale, together, dtype):
     generator = torch.Generator().manual_seed(half)
     qkv = torch.randn(3, 9 * 3 * 24, generator=generator).to(DEVICE, dtype)
     angle = 3 * torch.randn(3, 1, half, generator=generator).to(DEVICE)
@@ -207,6 +213,7 @@ def test_inputs_equal_their_definition(silu, norm, half, scale, dtype):
         (*weights, 1e-3) if norm else None,
         (angle.cos(), angle.sin()) if half else None,
         scale,
+        together,
     )
     got = triton_form.lightning_inputs(qkv, 9, *options)
     want = naive.lightning_inputs(qkv, 9, *options)
