@@ -54,6 +54,34 @@ Model = Annotated[
         rich_help_panel=_MODEL,
     ),
 ]
+Server = Annotated[
+    str | None,
+    typer.Option(
+        metavar="URL",
+        help="Ask a running llama-server, vLLM, SGLang or Ollama: docs/servers.md.",
+        rich_help_panel=_MODEL,
+    ),
+]
+ServerKind = Annotated[
+    str | None,
+    typer.Option(
+        metavar="KIND", help="auto, llama, vllm, sglang or openai. [auto]", rich_help_panel=_MODEL
+    ),
+]
+TokenizerOf = Annotated[
+    str | None,
+    typer.Option(
+        "--tokenizer",
+        metavar="NAME|DIR",
+        help="Of the server's model. [found by its name]",
+        rich_help_panel=_MODEL,
+    ),
+]
+ApiKeyFile = Annotated[
+    str | None,
+    typer.Option(metavar="FILE", help="The server's key. [MM1_API_KEY]", rich_help_panel=_MODEL),
+]
+ServerUrl = Annotated[str, typer.Argument(metavar="URL", help="http://HOST:PORT.")]
 ModelsDir = Annotated[
     str | None,
     typer.Option(
