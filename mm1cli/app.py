@@ -11,6 +11,7 @@ from mm1cli.about import version
 from mm1cli.app_config import config_app
 from mm1cli.app_logs import logs_app
 from mm1cli.app_models import models_app
+from mm1cli.app_server import server_app
 from mm1cli.errors import ExitCode, UsageError
 from mm1cli.help import App
 from mm1cli.output import Format, make_sink
@@ -29,6 +30,7 @@ app.add_typer(models_app, name="models")
 app.add_typer(templates_app, name="templates")
 app.add_typer(logs_app, name="logs")
 app.add_typer(config_app, name="config")
+app.add_typer(server_app, name="server")
 
 
 def _tell_version(is_asked: bool) -> None:

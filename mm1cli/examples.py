@@ -13,8 +13,10 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         'git diff | mm1 analyze - "What could break?" --answer-only',
         "mm1 analyze ./papers --template compare -o table.csv",
         'mm1 analyze ./papers "Who pays?" --schema "payer, amount float, by date?"',
+        'mm1 analyze ./papers "Who pays?" --server http://127.0.0.1:8080',
         'mm1 analyze https://example.com/terms.html "May they change the price?"',
     ),
+    "server probe": ("mm1 server probe http://127.0.0.1:8080",),
     "ask": (
         'mm1 ask papers.mm1ctx "Who disputes it?"',
         "mm1 ask papers.mm1ctx - < questions.txt",

@@ -152,7 +152,7 @@ def backend(settings: Settings, sink: Sink) -> Backend:
     if settings.server is None:
         return LocalBackend(ensure_model(settings, sink))
     info = settings.served or probed(settings)
-    return ServerBackend.connect(settings, sink, info, _tokenizer_of(info, settings))
+    return ServerBackend.connect(settings, sink, info, tokenizer_of(info, settings))
 
 
 def local_only(settings: Settings, what: str) -> None:
@@ -202,7 +202,7 @@ def api_key(settings: Settings) -> str | None:
     return content.decode("ascii", "replace").strip()
 
 
-def _tokenizer_of(info: ServerInfo, settings: Settings) -> Path | None:
+def tokenizer_of(info: ServerInfo, settings: Settings) -> Path | None:
     """The model here whose tokenizer the server's has: the one named, the served file itself, one
     of its name."""
     if settings.tokenizer is not None:
