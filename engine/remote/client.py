@@ -49,6 +49,7 @@ class Client:
             timeout=self._http.Timeout(None, connect=CONNECT_S),
             follow_redirects=False,
             trust_env=False,
+            verify=self.base.startswith("https:"),  # without TLS no certificates are loaded
         )
         self.close = weakref.finalize(self, self._session.close)
 

@@ -33,15 +33,18 @@ class RemoteDecoding:
         stream: Callable[[], TextStream] | None,
         encode: Callable[[str], list[int]],
         vocab_size: int,
+        end_ids: frozenset[int],
         stop_ids: frozenset[int],
         stop_texts: Sequence[str] = (),
         check: Callable[[str, StopReason], None] | None = None,
         is_full: bool = False,
     ) -> None:
-        """`is_full`: the context has less room than tokens were asked for."""
+        """The server ends by itself at `end_ids`, but not at `stop_ids`. `is_full`: the context has
+        less room than tokens were asked for."""
         self._context, self._request, self._is_full = context, request, is_full
         self._new_stream, self._encode, self._vocab_size = stream, encode, vocab_size
-        self._stop_ids, self._stop_texts, self._check = stop_ids, StopTexts(stop_texts), check
+        self._end_ids, self._stop_ids = end_ids, stop_ids
+        self._stop_texts, self._check = StopTexts(stop_texts), check
         self.token_ids: list[int] = []
         self.stop_reason: StopReason | None = None
 
@@ -83,14 +86,22 @@ class RemoteDecoding:
     def _texts(self, deltas: Iterator[Delta]) -> Iterator[tuple[str, StopReason | None]]:
         """Each with the reason for its being the last."""
         stream = None if self._new_stream is None else self._new_stream()
+        is_over = False
         for delta in deltas:
             self._context.note_reused(delta.reused)
             ids, text, stop = delta.token_ids, delta.text, delta.stop
             if any(not 0 <= one < self._vocab_size for one in ids):
                 raise ServerError("the server wrote a token that its model does not have")
-            ends = [at for at, one in enumerate(ids) if one in self._stop_ids]
+            if is_over and stop is None and (ids or text):
+                stop = StopReason.END  # the server does not end where its model does
+            if is_over:
+                ids, text = (), ""
+            ends = [at for at, one in enumerate(ids) if one in self._end_ids | self._stop_ids]
             if ends:
-                ids, text, stop = ids[: ends[0]], "", StopReason.END
+                # What a server tells of the whole comes behind the model's own end.
+                is_over = True
+                stop = StopReason.END if ids[ends[0]] in self._stop_ids else stop
+                ids, text = ids[: ends[0]], ""
             if stream is not None and ids:
                 told = "".join(map(stream.push, ids))
                 if self._context.dialect.tells_all_ids:

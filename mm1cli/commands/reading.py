@@ -2,7 +2,7 @@
 
 import shutil
 import sys
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -114,11 +114,14 @@ def samples(packed: Packed) -> list[str]:
 
 
 def outcomes(
-    sources: Sources, settings: Settings, sink: Sink
+    sources: Sources,
+    settings: Settings,
+    sink: Sink,
+    is_wanted: Callable[[str], bool] | None = None,
 ) -> Generator[Document | Omission, None, None]:
     """Every file that `sources` lead to, read or left out, as it is read. Raises InputError."""
     paths = sources.all_paths()
-    options = _options(sources, settings)
+    options = replace(_options(sources, settings), is_wanted=is_wanted)
     _check_cache(paths, settings)
     if not any(map(is_remote, paths)):
         return _read_local(paths, options, sink)

@@ -36,7 +36,7 @@ OnProgress = Callable[[int, int], None]
 @dataclass(frozen=True, slots=True)
 class ReadOptions:
     """`num_workers` files are read at once; None is as many as this process has cores. For
-    `names` see `walk`."""
+    `names` see `walk`. What is not wanted, by its name, is passed over without a word."""
 
     selection: Selection = ALL
     allow_secrets: bool = False
@@ -44,6 +44,7 @@ class ReadOptions:
     cache: Cache | None = None
     num_workers: int | None = None
     names: Mapping[str, str] = field(default_factory=dict)
+    is_wanted: Callable[[str], bool] | None = None
 
 
 DEFAULTS = ReadOptions()
@@ -80,7 +81,14 @@ def read_files(
     reading begins with the first one that is taken, and stops when the iterator is closed."""
     if STDIN in paths and stdin is None:
         raise InputError("- stands for standard input, and there is none; name a file or a folder")
-    return _in_order(walk(paths, options.selection, options.names), options, stdin, on_progress)
+    found = walk(paths, options.selection, options.names)
+    if (is_wanted := options.is_wanted) is not None:
+        found = [one for one in found if is_wanted(_name(one))]
+    return _in_order(found, options, stdin, on_progress)
+
+
+def _name(found: Found | Omission) -> str:
+    return found.shown if isinstance(found, Found) else found.path
 
 
 def _in_order(

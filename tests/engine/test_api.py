@@ -14,12 +14,13 @@ from engine.errors import RoomError
 
 NAMES = """
     FAST MOST_TOKENS BuildResult Capabilities CheckpointError ConfigError Constraint Context
-    ContextPlan Decoding Engine EngineError GgufError Grammar GrammarError IoStats Markers Numbers
-    OnProgress Piece PlacementError Quotes RoomError SavedContext SelectedBlock Selection
-    StopReason StoreError SuffixArray TokenScores Tokenizer TokenizerError Turn check_schema
-    export_context fingerprint import_context max_positions num_parameters open_engine
-    open_tokenizer quotation_spans quotations saved_attachment saved_context saved_tokens
-    suffix_array thinking_markers tool_call_markers unfinished_quotation verify_context
+    ContextPlan Decoding Engine EngineError GgufError Grammar GrammarError IoStats KeyRefusedError
+    Kind Level Markers Numbers OnProgress Piece PlacementError Quotes RoomError SavedContext
+    SelectedBlock Selection ServerError ServerInfo StopReason StoreError SuffixArray TokenScores
+    Tokenizer TokenizerError TooLongError Turn check_schema export_context fingerprint
+    import_context max_positions num_parameters open_engine open_server open_tokenizer probe_server
+    quotation_spans quotations saved_attachment saved_context saved_tokens suffix_array
+    thinking_markers tokens_differ tool_call_markers unfinished_quotation verify_context
     why_foreign
 """
 FILES = """
