@@ -8,6 +8,7 @@ can be seen; and what mm1 counts are estimates.
 import re
 from collections.abc import Generator, Sequence
 from contextlib import closing
+from threading import Lock
 from typing import Any, Final
 
 from engine.errors import EngineError
@@ -43,6 +44,7 @@ class TextTokenizer:
     def __init__(self) -> None:
         self._texts = [f"\n{role}\n" for role in _ROLES]
         self._ids: dict[str, int] = {}
+        self._lock = Lock()  # documents may be counted side by side
 
     @property
     def vocab_size(self) -> int:
@@ -101,11 +103,13 @@ class TextTokenizer:
         return [{"role": role, "content": self.decode(ids)} for role, ids in found]
 
     def _id(self, text: str) -> int:
-        known = self._ids.get(text)
-        if known is None:
-            known = self._ids[text] = len(self._texts)
-            self._texts.append(text)
-        return known
+        if (known := self._ids.get(text)) is not None:
+            return known
+        with self._lock:
+            if text not in self._ids:
+                self._texts.append(text)
+                self._ids[text] = len(self._texts) - 1
+            return self._ids[text]
 
 
 def text_of(match: re.Match[str]) -> str:
