@@ -47,12 +47,13 @@ from engine.protocols import (
     TokenScores,
     Turn,
 )
-from engine.remote.dialect import Kind, Level, ServerInfo
+from engine.remote.dialect import UNKNOWN_CONTEXT, Kind, Level, ServerInfo
 from engine.selection import MOST_TOKENS, Selection
 
 __all__ = [
     "FAST",
     "MOST_TOKENS",
+    "UNKNOWN_CONTEXT",
     "BuildResult",
     "Capabilities",
     "CheckpointError",

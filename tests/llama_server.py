@@ -39,6 +39,7 @@ class LlamaServer:
 
     def kill(self):
         self._process.kill()
+        self._process.wait()
 
     def post(self, path, body):
         request = urllib.request.Request(

@@ -3,9 +3,11 @@
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from engine.protocols import StopReason
+
+UNKNOWN_CONTEXT: Final = 4096  # of a server that does not tell; Ollama's own default
 
 OnProgress = Callable[[int, int], None]
 

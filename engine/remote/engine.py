@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from engine import protocols
 from engine.errors import EngineError, RoomError, ServerError
@@ -12,15 +12,13 @@ from engine.protocols import Capabilities, ContextPlan, IoStats, Quotes, StopRea
 from engine.remote import quotes
 from engine.remote.context import RemoteContext
 from engine.remote.decode import RemoteDecoding, TextStream
-from engine.remote.dialect import Dialect, Request, ServerInfo
+from engine.remote.dialect import UNKNOWN_CONTEXT, Dialect, Request, ServerInfo
 from engine.remote.token_check import differing
 
 if TYPE_CHECKING:
     from engine.constraints.grammar import Grammar
 
 T = TypeVar("T")
-
-UNKNOWN_CONTEXT: Final = 4096  # of a server that does not tell; Ollama's own default
 
 
 @dataclass(frozen=True, slots=True)

@@ -184,7 +184,9 @@ def probed(settings: Settings) -> ServerInfo:
 def described(info: ServerInfo) -> str:
     """As people call it: "llama b11549 at 127.0.0.1:8080, 8,192 tokens"."""
     name = f"{info.kind} {info.version}".strip()
-    context = f"{info.max_context:,} tokens" if info.max_context else "context not told"
+    context = f"{info.max_context:,} tokens"
+    if not info.max_context:
+        context = f"context not told, {api.UNKNOWN_CONTEXT:,} tokens are taken"
     where = "" if info.is_local else "; documents leave this machine"
     return f"{name} at {info.host}, {context}{where}"
 

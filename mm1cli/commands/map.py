@@ -1,5 +1,6 @@
 """`mm1 map`: the same questions to each of many documents, one line of JSON each."""
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
@@ -83,16 +84,17 @@ def run(
         if num_before:
             note_saved()
             sink.note(f"{num_before:,} are in {options.output} already")
-        num_failed = 0
+        counts = Counter[str]()
         for told in _lines(sources, options, file.done, work, settings, sink):
             file.append(told)
             note_saved()
-            num_failed += told["type"] == "failed"
+            counts[told["type"]] += 1
             check()
+        num_failed = counts["failed"]
         file.append({"type": "end", "seen": len(file.done) + num_failed, "failed": num_failed})
     sink.note(
-        f"{options.output}: {len(file.done) - num_before:,} more, {len(file.done):,} in all, "
-        f"{num_failed:,} failed"
+        f"{options.output}: {counts['document']:,} asked, {counts['left out']:,} left out, "
+        f"{num_failed:,} failed; {len(file.done) + num_failed:,} in all"
     )
     if settings.strict and num_failed:
         raise InputLeftOutError(f"--strict: {num_failed:,} documents failed; their lines say why")

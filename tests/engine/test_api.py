@@ -13,15 +13,14 @@ from engine.api import Quotes, open_engine
 from engine.errors import RoomError
 
 NAMES = """
-    FAST MOST_TOKENS BuildResult Capabilities CheckpointError ConfigError Constraint Context
-    ContextPlan Decoding Engine EngineError GgufError Grammar GrammarError IoStats KeyRefusedError
-    Kind Level Markers Numbers OnProgress Piece PlacementError Quotes RoomError SavedContext
-    SelectedBlock Selection ServerError ServerInfo StopReason StoreError SuffixArray TokenScores
-    Tokenizer TokenizerError TooLongError Turn check_schema export_context fingerprint
+    FAST MOST_TOKENS UNKNOWN_CONTEXT BuildResult Capabilities CheckpointError ConfigError Constraint
+    Context ContextPlan Decoding Engine EngineError GgufError Grammar GrammarError IoStats
+    KeyRefusedError Kind Level Markers Numbers OnProgress Piece PlacementError Quotes RoomError
+    SavedContext SelectedBlock Selection ServerError ServerInfo StopReason StoreError SuffixArray
+    TokenScores Tokenizer TokenizerError TooLongError Turn check_schema export_context fingerprint
     import_context max_positions num_parameters open_engine open_server open_tokenizer probe_server
     quotation_spans quotations saved_attachment saved_context saved_tokens suffix_array
-    thinking_markers tokens_differ tool_call_markers unfinished_quotation verify_context
-    why_foreign
+    thinking_markers tokens_differ tool_call_markers unfinished_quotation verify_context why_foreign
 """
 FILES = """
     Form ModelFacts Needle Probe USUAL apply_delta available_bytes calibrate check_score_memory
