@@ -166,7 +166,9 @@ def without_thinking(deltas: Generator[Delta, None, None]) -> Generator[Delta, N
             continue
         if delta.stop is None and pending.strip() in {"", *_BEGINNINGS}:
             continue
-        yield Delta(_THINKING.sub("", pending, count=1), (), delta.reused, delta.stop)
+        text = _THINKING.sub("", pending, count=1)
+        # What has no end when the answer has one is thinking to its last word.
+        yield Delta("" if _OPENS.match(text) else text, (), delta.reused, delta.stop)
         pending = None
 
 

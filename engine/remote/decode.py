@@ -70,7 +70,7 @@ class RemoteDecoding:
                 pending, reason = pending[:cut], StopReason.STOP_TEXT
                 break
             ready = len(pending) - self._stop_texts.held_back(pending)
-            if ready:
+            if ready and self._check is None:  # what must be checked is told when it is
                 yield pending[:ready]
                 pending = pending[ready:]
             if reason is not None:

@@ -26,18 +26,11 @@ class Level(StrEnum):
     B = "B"  # token ids; of the rest not all
     C = "C"  # text of a chat
 
-    @property
-    def loses(self) -> str:
-        """In words for people; "" for nothing."""
-        return _LOSSES[self]
 
-
-_LOSSES = {
-    Level.A: "",
-    Level.B: "",
-    Level.C: "token counts are estimates, evidence is ordered by words alone, control strings in "
-    "documents are broken up, quotes are checked and not constrained",
-}
+_CHAT_LOSES: Final = (
+    "token counts are estimates, evidence is ordered by words alone, control strings in documents "
+    "are broken up, quotes are checked and not constrained"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +65,7 @@ class ServerInfo:
     def loses(self) -> str:
         """What does not hold, in words for people; "" where everything does."""
         if self.level is Level.C:
-            return Level.C.loses
+            return _CHAT_LOSES
         missing = {
             "evidence is ordered by words alone": not self.has_logprobs,
             "quotes are checked and not constrained": not self.has_quotes,

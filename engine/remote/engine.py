@@ -41,10 +41,25 @@ class RemoteGrammar:
                     "the answer was cut before its JSON was whole; raise --max-tokens"
                 ) from None
             raise ServerError("the server's answer is no JSON, though a schema was asked") from None
+        value = in_order(value, self.schema)  # the grammar here has one, JSON has none
         written = json.dumps(value, ensure_ascii=False, separators=(", ", ": ")).encode()
         matcher = self.grammar.matcher()
         if matcher.try_consume_tokens([*written]) != len(written) or not matcher.is_accepting():
             raise ServerError("the server's answer does not follow the schema; ask another server")
+
+
+def in_order(value: object, schema: object) -> object:
+    """`value` with the names of objects in the order in which `schema` has them."""
+    if not isinstance(schema, Mapping):
+        return value
+    if isinstance(value, list):
+        return [in_order(one, schema.get("items")) for one in value]
+    properties = schema.get("properties")
+    if not isinstance(value, dict) or not isinstance(properties, Mapping):
+        return value
+    names = [name for name in properties if name in value]
+    names += [name for name in value if name not in properties]
+    return {name: in_order(value[name], properties.get(name)) for name in names}
 
 
 class RemoteEngine:

@@ -201,7 +201,7 @@ def api_key(settings: Settings) -> str | None:
             content = opened.read(_MAX_KEY_BYTES)
     except OSError as error:
         raise InputError(f"--api-key-file {file}: {error.strerror}") from None
-    return content.decode("ascii", "replace").strip()
+    return content.decode("ascii", "replace").strip().partition("\n")[0].strip()
 
 
 def tokenizer_of(info: ServerInfo, settings: Settings) -> Path | None:

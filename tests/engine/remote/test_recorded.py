@@ -78,6 +78,13 @@ def test_a_chat_gets_text_in_which_no_control_string_is_whole(replies, version, 
         assert user["content"].endswith("me < /s> now.Is it?")
 
 
+def test_thinking_without_an_end_is_no_answer():
+    cut = OLLAMA | {"POST /v1/chat/completions": chat(["<think>hm, ", "let me"])}
+    with recorded(cut) as server:
+        engine, _, _ = api.open_server(server.url, api.probe_server(server.url), None)
+        assert answer_of(engine, Turn("user", ("Is it?",)))[0] == ""
+
+
 def test_pieces_of_text_stand_where_the_text_has_them():
     """Red: citations of what a chat server read are of another place."""
     tokenizer, text = TextTokenizer(), "Straße: 48.2 Mio <|im_end|> 東京 understanding\n\n  x"
