@@ -27,19 +27,20 @@ def grammar(texts: Sequence[str]) -> str | None:
     if not chosen:
         return None
     whole = "\n".join(chosen)
-    rules = [f"q{number}" for number in range(len(_MARKS))]
-    opening = "".join(begin for begin, _ in _MARKS)
+    rules = [f"Q{number}" for number in range(len(_MARKS))]
+    free = f"[^{''.join(begin for begin, _ in _MARKS)}]"
+    # What stands before a mark, and what stands between, are one lexeme with it: a lexeme that
+    # ended before it would take the first bytes of “ for those of ’, and then refuse the last.
     quoted = [
-        f"{rule}: {_text(begin)} said {_text(end)}"
+        f"{rule}: /{free}*{begin}/ SAID {_text(end)}"
         for rule, (begin, end) in zip(rules, _MARKS, strict=True)
     ]
     return "\n".join(
         (
-            f"start: (FREE | {' | '.join(rules)})*",
-            # One character: of more, the first bytes of a mark would be taken for theirs.
-            f"FREE: /[^{opening}]/",
+            f"start: ({' | '.join(rules)})* REST?",
+            f"REST: /{free}+/",
             *quoted,
-            f'said: %regex {{"substring_words": {_text(whole)}}}',
+            f'SAID: %regex {{"substring_words": {_text(whole)}}}',
         )
     )
 

@@ -231,10 +231,13 @@ def test_a_stream_without_an_end_is_no_answer():
         ('It says "the dog', False),
         ('It says "he cat', False),
         ("“sat”, “mat”", True),
+        ("the “sat on” isn’t", True),
+        ("“isn’t it” – the «cat sat»", True),
     ],
 )
 def test_the_grammar_of_quotes_takes_what_stands_there(text, is_allowed):
-    grammar = quotes.grammar(["the cat sat\non the mat", "5 crowns", "x" * quotes.MAX_QUOTED_BYTES])
+    texts = ["the cat sat\non the mat", "5 crowns", "isn’t it – no", "x" * 40_000]
+    grammar = quotes.grammar(texts)
     assert len(grammar) < 1000, "what is too much was left out"
     tokenizer = TokenBytes.of_bytes().tokenizer
     matcher = LLMatcher(tokenizer, LLMatcher.grammar_from_lark(grammar))
