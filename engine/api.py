@@ -17,10 +17,13 @@ from engine.errors import (
     EngineError,
     GgufError,
     GrammarError,
+    KeyRefusedError,
     PlacementError,
     RoomError,
+    ServerError,
     StoreError,
     TokenizerError,
+    TooLongError,
 )
 from engine.protocols import (
     FAST,
@@ -45,11 +48,13 @@ from engine.protocols import (
     TokenScores,
     Turn,
 )
+from engine.remote.dialect import UNKNOWN_CONTEXT, Kind, Level, ServerInfo
 from engine.selection import MOST_TOKENS, Selection
 
 __all__ = [
     "FAST",
     "MOST_TOKENS",
+    "UNKNOWN_CONTEXT",
     "BuildResult",
     "Capabilities",
     "CheckpointError",
@@ -64,6 +69,9 @@ __all__ = [
     "Grammar",
     "GrammarError",
     "IoStats",
+    "KeyRefusedError",
+    "Kind",
+    "Level",
     "Markers",
     "Numbers",
     "OnProgress",
@@ -74,12 +82,15 @@ __all__ = [
     "SavedContext",
     "SelectedBlock",
     "Selection",
+    "ServerError",
+    "ServerInfo",
     "StopReason",
     "StoreError",
     "SuffixArray",
     "TokenScores",
     "Tokenizer",
     "TokenizerError",
+    "TooLongError",
     "Turn",
     "check_schema",
     "export_context",
@@ -88,7 +99,9 @@ __all__ = [
     "max_positions",
     "num_parameters",
     "open_engine",
+    "open_server",
     "open_tokenizer",
+    "probe_server",
     "quotation_spans",
     "quotations",
     "saved_attachment",
@@ -97,6 +110,7 @@ __all__ = [
     "suffix_array",
     "thinking_markers",
     "thinks",
+    "tokens_differ",
     "tool_call_markers",
     "unfinished_quotation",
     "usable_cores",
@@ -137,6 +151,45 @@ def open_engine(
         code_folder=code_folder,
         on_progress=on_progress,
     )
+
+
+def probe_server(
+    url: str, key: str | None = None, *, kind: Kind | None = None, model: str | None = None
+) -> ServerInfo:
+    """What is at `url`; see `engine.remote.probe`. Raises ServerError."""
+    from engine.remote.client import Client
+    from engine.remote.probe import probe
+
+    client = Client(url, key)
+    try:
+        return probe(client, kind, model)
+    finally:
+        client.close()
+
+
+def open_server(
+    url: str,
+    info: ServerInfo,
+    model: Path | None,
+    key: str | None = None,
+    *,
+    texts: Sequence[str] = (),
+) -> tuple[Engine, ServerInfo, str]:
+    """The engine that `info` tells of, what of it holds, and why not more, "" for no reason.
+
+    `model`, a folder or GGUF file, has the tokenizer that the server's model has; it is compared
+    with the server's over `texts`. Without one, or with another, the server gets text alone.
+    """
+    from engine.remote.opening import open_server as connect
+
+    return connect(url, info, model, key, texts)
+
+
+def tokens_differ(engine: Engine, texts: Sequence[str]) -> str:
+    """Where the server behind `engine` makes other tokens of `texts`, in words; "" for nowhere."""
+    from engine.remote.engine import RemoteEngine
+
+    return engine.differing(texts) if isinstance(engine, RemoteEngine) else ""
 
 
 def open_tokenizer(model: Path) -> Tokenizer:

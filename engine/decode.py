@@ -13,12 +13,10 @@ from engine.context import Context
 from engine.errors import CheckpointError
 from engine.prompt_lookup import SpeculativeReader
 from engine.protocols import StopReason
+from engine.stopping import StopTexts, in_loop
 from engine.tokenizer import Tokenizer
 
 NO_TOKEN = -1  # drawn where an answer is whole and nothing that could follow would fit
-_LONGEST_PERIOD = 64
-_FEWEST_REPEATS = 4
-_SHORTEST_LOOP = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,20 +88,6 @@ def _nucleus(p: Tensor, top_p: float) -> Tensor:
     ordered, ids = p.sort(descending=True, stable=True)
     before = ordered.cumsum(0) - ordered
     return torch.zeros_like(p).scatter(0, ids, ordered.masked_fill(before >= top_p, 0.0))
-
-
-def in_loop(token_ids: Sequence[int]) -> bool:
-    """Whether the end of `token_ids` is one stretch of at most 64 tokens, four times or more.
-
-    The repeats together span at least 32 tokens, so that a row of zeros or dashes may be written.
-    """
-    return any(_ends_in_repeats(token_ids, period) for period in range(1, _LONGEST_PERIOD + 1))
-
-
-def _ends_in_repeats(token_ids: Sequence[int], period: int) -> bool:
-    span = period * max(_FEWEST_REPEATS, -(-_SHORTEST_LOOP // period))
-    tail = token_ids[-span:]
-    return len(tail) == span and tail[period:] == tail[:-period]
 
 
 class DecodeLoop(Protocol):
@@ -189,7 +173,7 @@ class Decoding:
         self._constraint = constraint
         self._ending = constraint if isinstance(constraint, CompletableConstraint) else None
         self._max_tokens, self._max_positions = max_tokens, max_positions
-        self._stop_ids, self._stop_texts = stop_ids, tuple(filter(None, stop_texts))
+        self._stop_ids, self._stop_texts = stop_ids, StopTexts(stop_texts)
         self._start, self._num_read = len(context), 0
         self._loops = False  # and is on its way to the end because of it
         self._speculative: SpeculativeReader | None = None
@@ -230,10 +214,10 @@ class Decoding:
         pending = ""  # text that may still turn out to be the start of a stop text
         while (reason := self._next_token(draws)) is None:
             pending += stream.push(self.token_ids[-1])
-            if (cut := self._find_stop(pending)) is not None:
+            if (cut := self._stop_texts.find(pending)) is not None:
                 pending, reason = pending[:cut], StopReason.STOP_TEXT
                 break
-            ready = len(pending) - self._held_back(pending)
+            ready = len(pending) - self._stop_texts.held_back(pending)
             if ready:
                 yield pending[:ready]
                 pending = pending[ready:]
@@ -269,15 +253,3 @@ class Decoding:
             return StopReason.LOOP
         is_cut = self._ending is not None and self._ending.is_cut
         return StopReason.MAX_TOKENS if is_cut else StopReason.END
-
-    def _find_stop(self, text: str) -> int | None:
-        found = [at for stop in self._stop_texts if (at := text.find(stop)) >= 0]
-        return min(found, default=None)
-
-    def _held_back(self, text: str) -> int:
-        """Length of the longest end of `text` with which a stop text begins."""
-        longest = max((len(stop) - 1 for stop in self._stop_texts), default=0)
-        for size in range(min(longest, len(text)), 0, -1):
-            if any(stop.startswith(text[-size:]) for stop in self._stop_texts):
-                return size
-        return 0

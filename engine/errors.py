@@ -8,7 +8,10 @@ EngineError (ValueError)
 ├── GgufError         a GGUF file is damaged or of a kind the converter does not read
 ├── GrammarError      a JSON Schema cannot be followed
 ├── RoomError         the tokens an answer may have are too few for any answer
-└── PlacementError    the work does not fit into memory; raised before it starts
+├── PlacementError    the work does not fit into memory; raised before it starts
+└── ServerError       a server is not there, ends midway, or answers as it must not
+    ├── KeyRefusedError   it wants a key, or another one
+    └── TooLongError      it takes no prompt or no request as long as that
 """
 
 
@@ -48,4 +51,16 @@ class RoomError(EngineError):
 
 
 class PlacementError(EngineError):
+    pass
+
+
+class ServerError(EngineError):
+    pass
+
+
+class KeyRefusedError(ServerError):
+    pass
+
+
+class TooLongError(ServerError):
     pass

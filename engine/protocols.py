@@ -209,11 +209,13 @@ class Quotes:
     """The constraint that what an answer quotes stands in a text, which is asked for when the first
     quotation is opened. `begun` is what the answer begins with already.
 
-    Held as far as the engine can (`Capabilities.has_quotes`): look up what was written too.
+    Held as far as the engine can (`Capabilities.has_quotes`): look up what was written too. An
+    engine that cannot hold all of a long text holds to `evidence`, the parts most likely quoted.
     """
 
     suffixes: Callable[[], SuffixArray]
     begun: str = ""
+    evidence: Sequence[str] = ()
 
 
 Constraint: TypeAlias = Grammar | Quotes

@@ -11,6 +11,7 @@ from mm1cli.about import version
 from mm1cli.app_config import config_app
 from mm1cli.app_logs import logs_app
 from mm1cli.app_models import models_app
+from mm1cli.app_server import server_app
 from mm1cli.errors import ExitCode, UsageError
 from mm1cli.help import App
 from mm1cli.output import Format, make_sink
@@ -29,6 +30,7 @@ app.add_typer(models_app, name="models")
 app.add_typer(templates_app, name="templates")
 app.add_typer(logs_app, name="logs")
 app.add_typer(config_app, name="config")
+app.add_typer(server_app, name="server")
 
 
 def _tell_version(is_asked: bool) -> None:
@@ -72,6 +74,10 @@ def analyze(
     strict: o.Strict = None,
     model: o.Model = None,
     models_dir: o.ModelsDir = None,
+    server: o.Server = None,
+    server_kind: o.ServerKind = None,
+    tokenizer: o.TokenizerOf = None,
+    api_key_file: o.ApiKeyFile = None,
     device: o.Device = None,
     threads: o.Threads = None,
     chunk_tokens: o.ChunkTokens = None,
@@ -159,6 +165,10 @@ def review(
     strict: o.Strict = None,
     model: o.Model = None,
     models_dir: o.ModelsDir = None,
+    server: o.Server = None,
+    server_kind: o.ServerKind = None,
+    tokenizer: o.TokenizerOf = None,
+    api_key_file: o.ApiKeyFile = None,
     device: o.Device = None,
     threads: o.Threads = None,
     chunk_tokens: o.ChunkTokens = None,
@@ -209,6 +219,74 @@ def review(
         reviewing.run(sources, options, settings, sink)
 
 
+@app.command("map")
+def map_documents(
+    output: o.MapOutput,
+    paths: o.Paths = None,
+    ask: o.Ask = None,
+    schema: o.Schema = None,
+    shard: o.ShardOf = "1/1",
+    jobs: o.Jobs = 1,
+    group_by: o.GroupBy = "document",
+    context_tokens: o.ContextTokens = None,
+    include: o.Include = None,
+    exclude: o.Exclude = None,
+    files_from: o.FilesFrom = None,
+    null: o.Null = False,
+    hidden: o.Hidden = False,
+    no_gitignore: o.NoGitignore = False,
+    offline: o.Offline = None,
+    fit: o.Fit = None,
+    focus: o.Focus = None,
+    read_seconds: o.ReadSeconds = None,
+    allow_secrets: o.AllowSecrets = None,
+    ocr: o.Ocr = None,
+    no_cache: o.NoCache = None,
+    strict: o.Strict = None,
+    model: o.Model = None,
+    models_dir: o.ModelsDir = None,
+    server: o.Server = None,
+    server_kind: o.ServerKind = None,
+    tokenizer: o.TokenizerOf = None,
+    api_key_file: o.ApiKeyFile = None,
+    device: o.Device = None,
+    threads: o.Threads = None,
+    max_tokens: o.MaxTokens = None,
+    temperature: o.Temperature = None,
+    top_p: o.TopP = None,
+    seed: o.Seed = None,
+    max_thinking: o.MaxThinking = None,
+    always_answer: o.AlwaysAnswer = None,
+    write: o.Write = None,
+    quiet: o.Quiet = None,
+) -> None:
+    """Ask each of many documents the same: one line of JSON each; the same command goes on."""
+    with command_scope(flags_of(locals())) as (settings, sink):
+        from mm1cli.commands import map as mapping
+        from mm1cli.commands.reading import Sources
+        from mm1cli.mapping.lines import Shard
+
+        sources = Sources(
+            paths or (), include or (), exclude or (), files_from, null, hidden, no_gitignore
+        )
+        options = mapping.MapOptions(output, Shard.of(shard), group_by, jobs)
+        mapping.run(sources, ask or [], options, settings, sink)
+
+
+@app.command()
+def merge(
+    files: o.MapFiles,
+    output: o.MergedOutput = None,
+    strict: o.StrictMerge = False,
+    quiet: o.Quiet = None,
+) -> None:
+    """Put files of mm1 map together: every document once, and totals that add up."""
+    with command_scope(flags_of({"quiet": quiet})) as (_, sink):
+        from mm1cli.commands import merge as merging
+
+        merging.run(files, output, sink, sys.stdout, strict=strict)
+
+
 @app.command()
 def tokens(
     paths: o.Paths = None,
@@ -228,6 +306,10 @@ def tokens(
     strict: o.Strict = None,
     model: o.Model = None,
     models_dir: o.ModelsDir = None,
+    server: o.Server = None,
+    server_kind: o.ServerKind = None,
+    tokenizer: o.TokenizerOf = None,
+    api_key_file: o.ApiKeyFile = None,
     text: o.TextFile = None,
     max_tokens: o.MaxTokens = None,
     as_json: o.Json = False,
@@ -343,6 +425,10 @@ def chat(
     no_cache: o.NoCache = None,
     max_cache: o.MaxCache = None,
     models_dir: o.ModelsDir = None,
+    server: o.Server = None,
+    server_kind: o.ServerKind = None,
+    tokenizer: o.TokenizerOf = None,
+    api_key_file: o.ApiKeyFile = None,
     device: o.Device = None,
     threads: o.Threads = None,
     chunk_tokens: o.ChunkTokens = None,

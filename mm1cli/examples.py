@@ -13,8 +13,15 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         'git diff | mm1 analyze - "What could break?" --answer-only',
         "mm1 analyze ./papers --template compare -o table.csv",
         'mm1 analyze ./papers "Who pays?" --schema "payer, amount float, by date?"',
+        'mm1 analyze ./papers "Who pays?" --server http://127.0.0.1:8080',
         'mm1 analyze https://example.com/terms.html "May they change the price?"',
     ),
+    "map": (
+        'mm1 map ./letters --ask "Who writes?" --schema "name, date" -o out.jsonl',
+        'mm1 map ./letters --ask "Who writes?" --shard 3/16 -o out-3.jsonl',
+    ),
+    "merge": ("mm1 merge out-*.jsonl -o all.jsonl --strict",),
+    "server probe": ("mm1 server probe http://127.0.0.1:8080",),
     "ask": (
         'mm1 ask papers.mm1ctx "Who disputes it?"',
         "mm1 ask papers.mm1ctx - < questions.txt",

@@ -54,6 +54,34 @@ Model = Annotated[
         rich_help_panel=_MODEL,
     ),
 ]
+Server = Annotated[
+    str | None,
+    typer.Option(
+        metavar="URL",
+        help="Ask a running llama-server, vLLM, SGLang or Ollama: docs/servers.md.",
+        rich_help_panel=_MODEL,
+    ),
+]
+ServerKind = Annotated[
+    str | None,
+    typer.Option(
+        metavar="KIND", help="auto, llama, vllm, sglang or openai. [auto]", rich_help_panel=_MODEL
+    ),
+]
+TokenizerOf = Annotated[
+    str | None,
+    typer.Option(
+        "--tokenizer",
+        metavar="NAME|DIR",
+        help="Of the server's model. [found by its name]",
+        rich_help_panel=_MODEL,
+    ),
+]
+ApiKeyFile = Annotated[
+    str | None,
+    typer.Option(metavar="FILE", help="The server's key. [MM1_API_KEY]", rich_help_panel=_MODEL),
+]
+ServerUrl = Annotated[str, typer.Argument(metavar="URL", help="http://HOST:PORT.")]
 ModelsDir = Annotated[
     str | None,
     typer.Option(
@@ -513,6 +541,27 @@ SettingName = Annotated[
 ]
 SettingValue = Annotated[str | None, typer.Argument(help="What to set it to.", show_default=False)]
 Shell = Annotated[str, typer.Argument(metavar="SHELL", help="bash, zsh or fish.")]
+MapOutput = Annotated[
+    Path,
+    typer.Option("--output", "-o", metavar="FILE", help="Lines of JSON; the same file goes on."),
+]
+MapFiles = Annotated[list[Path], typer.Argument(help="Files of `mm1 map`, one for each shard.")]
+MergedOutput = Annotated[
+    Path | None,
+    typer.Option("--output", "-o", metavar="FILE", help="Write all documents' lines to it."),
+]
+ShardOf = Annotated[
+    str, typer.Option("--shard", metavar="I/N", help="Only part I of N, by names. [1/1]")
+]
+Jobs = Annotated[
+    int, typer.Option(metavar="N", help="Documents a server is asked about at once. [1]")
+]
+GroupBy = Annotated[
+    str, typer.Option(metavar="WHAT", help="A context for each document, or folder. [document]")
+]
+StrictMerge = Annotated[
+    bool, typer.Option("--strict", help="Exit 5 if a shard or a document is missing.")
+]
 TextFile = Annotated[
     Path | None,
     typer.Option("--text", metavar="FILE", help="Write the text that a model would get."),

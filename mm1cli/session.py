@@ -8,7 +8,15 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engine.api import EngineError, GrammarError, PlacementError, RoomError, StoreError
+from engine.api import (
+    EngineError,
+    GrammarError,
+    KeyRefusedError,
+    PlacementError,
+    RoomError,
+    StoreError,
+    TooLongError,
+)
 from mm1cli import interrupts, streams
 from mm1cli.about import version
 from mm1cli.answer_log import AnswerLog
@@ -30,6 +38,8 @@ GOES_ON = "the same command goes on from what was saved"
 _ENGINE_CODES = (  # the first that fits
     (PlacementError, ExitCode.BUDGET),
     (RoomError, ExitCode.BUDGET),
+    (TooLongError, ExitCode.BUDGET),
+    (KeyRefusedError, ExitCode.USAGE),
     (GrammarError, ExitCode.USAGE),
     (StoreError, ExitCode.INPUT),
     (EngineError, ExitCode.MODEL),

@@ -13,10 +13,13 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from mm1cli import trust
 from mm1cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from engine.api import ServerInfo
 
 T = TypeVar("T")
 
@@ -113,6 +116,11 @@ class Settings:
     model: str = _text("auto")
     # A folder of models beside those of other programs; see mm1cli/models/stores.py.
     models_dir: str | None = _text(None)
+    # A server of models to ask, what it is, whose tokenizer its model has, and a file with the key.
+    server: str | None = _text(None)
+    server_kind: str = _choice("auto", "llama", "vllm", "sglang", "openai")
+    tokenizer: str | None = _text(None)
+    api_key_file: str | None = _text(None)
     device: str = _text("cpu")
     chunk_tokens: int = _whole(1024, 1, 65_536)
     # What keys and values are kept in; None is the dtype the model computes in.
@@ -171,6 +179,8 @@ class Settings:
     origins: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
     # What the project file says and may not, as it is not trusted.
     ignored: tuple[str, ...] = field(default=(), repr=False, compare=False)
+    # What is at `server`, once it was asked.
+    served: "ServerInfo | None" = field(default=None, repr=False, compare=False)
 
     def origin(self, name: str) -> str:
         """Where the value of `name` came from; KeyError for a name that is no setting."""

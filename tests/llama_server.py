@@ -16,10 +16,10 @@ import pytest
 class LlamaServer:
     """Skips the test where xllamacpp is not installed."""
 
-    def __init__(self, gguf, num_tokens=512):
+    def __init__(self, gguf, num_tokens=512, key=""):
         if importlib.util.find_spec("xllamacpp") is None:
             pytest.skip("needs xllamacpp")
-        command = [sys.executable, __file__, str(gguf), str(num_tokens)]
+        command = [sys.executable, __file__, str(gguf), str(num_tokens), key]
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
         )
@@ -30,8 +30,16 @@ class LlamaServer:
         return self
 
     def __exit__(self, *_):
-        self._process.kill()
+        self.kill()
         self._process.communicate()
+
+    @property
+    def url(self):
+        return self._at
+
+    def kill(self):
+        self._process.kill()
+        self._process.wait()
 
     def post(self, path, body):
         request = urllib.request.Request(
@@ -66,7 +74,7 @@ class LlamaServer:
         return self.post("/tokenize", body)["tokens"]
 
 
-def serve(gguf, num_tokens):
+def serve(gguf, num_tokens, key=""):
     """Writes the address to stdout and serves until stdin ends."""
     import xllamacpp
 
@@ -79,10 +87,12 @@ def serve(gguf, num_tokens):
     off = xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
     parameters.flash_attn_type = off
     parameters.hostnames, parameters.port = ["127.0.0.1"], 0
+    if key:
+        parameters.api_keys = [key]
     server = xllamacpp.Server(parameters)
     print(server.listening_address, flush=True)
     sys.stdin.read()
 
 
 if __name__ == "__main__":
-    serve(sys.argv[1], int(sys.argv[2]))
+    serve(sys.argv[1], int(sys.argv[2]), sys.argv[3])

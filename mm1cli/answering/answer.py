@@ -199,7 +199,7 @@ class Answerer:
         warnings = self._warnings(question, evidence, reply, conflict, is_carried=is_carried)
         for citation in checked.citations:
             self._sink.citation(citation)
-        meter.note_prefill(len(read.context), read.reused_tokens, read.seconds)
+        meter.note_prefill(len(read.context), read.really_reused_tokens, read.seconds)
         meter.note_generation(reply.generation, reply.seconds)
         usage = meter.usage(self._packed.num_tokens, read.read_tokens, read.unread_tokens)
         answer = self._answer(question, read, reply, checked, usage, warnings)
@@ -221,25 +221,36 @@ class Answerer:
 
     def _conflict(self, question: Question, evidence: Evidence) -> Conflict | None:
         has_one_value = self._grammar is None and not question.is_instruction
+        has_one_value &= self._engine.capabilities.has_logprobs  # pieces of one likelihood
         return conflicts.find(question.text, evidence.pieces) if has_one_value else None
 
     def _generate(self, question: Question, read: Prefilled, evidence: Evidence) -> _Reply:
         began = time.perf_counter()
+        quoted = self._most_quoted(evidence, read)
         # What must follow a schema is generated in any case: a refusal would not parse.
         is_wanted = self._grammar is not None or self._settings.always_answer
         leads = form.leading(self._settings, self._ability, question)
         if self._calls_tools(question):
             reply = self._with_tools(read)
         elif not is_wanted and not abstention.is_answerable(evidence):
-            reply = self._withheld(read)
+            reply = self._withheld(read, quoted)
         elif leads is Form.EXTRACT and evidence.pieces and self._settings.think != "only":
-            reply = self._extract(read, evidence)
+            reply = self._extract(read, evidence, quoted)
         else:
-            reply = self._answered(read)
+            reply = self._answered(read, quoted)
         return replace(reply, seconds=time.perf_counter() - began)
 
-    def _answered(self, read: Prefilled) -> _Reply:
-        generation = self._generator.generate(read.context.fork(), self._grammar)
+    def _most_quoted(self, evidence: Evidence, read: Prefilled) -> list[str]:
+        """What was read, the likeliest to be quoted first."""
+        passages = [one.passage for one in (*evidence.pieces, *evidence.passages)]
+        texts = [one.text for one in (*passages, *(read.passages or ()))]
+        if read.passages is None:
+            blocks = [one.blocks for one in self._packed.corpus.documents]
+            texts += [block.text for found in blocks for block in found]
+        return texts
+
+    def _answered(self, read: Prefilled, quoted: Sequence[str]) -> _Reply:
+        generation = self._generator.generate(read.context.fork(), self._grammar, evidence=quoted)
         text = said = generation.text
         if self._grammar is not None and text:
             said = json_schema.values_as_text(text)
@@ -266,20 +277,20 @@ class Answerer:
         is_found = not abstention.is_refusal(text)
         return _Reply(text, text, "", is_found, generation, uses=tuple(loop.uses))
 
-    def _extract(self, read: Prefilled, evidence: Evidence) -> _Reply:
+    def _extract(self, read: Prefilled, evidence: Evidence, quoted: Sequence[str]) -> _Reply:
         """The best piece, told before the model writes anything."""
         text = evidence.pieces[0].passage.text
         self._sink.token(text)
-        generation = self._generator.generate(read.context.fork(), is_silent=True)
+        generation = self._generator.generate(read.context.fork(), is_silent=True, evidence=quoted)
         words = "" if abstention.is_refusal(generation.text) else generation.text.strip()
         return _Reply(text, words, words, True, generation, Form.EXTRACT)
 
-    def _withheld(self, read: Prefilled) -> _Reply:
+    def _withheld(self, read: Prefilled, quoted: Sequence[str]) -> _Reply:
         """What is withheld is no answer to be checked."""
         num_documents = len({part.path for part in read.parts})
         text = abstention.not_found(num_documents, read.read_tokens, self._packed.num_tokens)
         self._sink.token(text)
-        generation = self._generator.generate(read.context.fork(), is_silent=True)
+        generation = self._generator.generate(read.context.fork(), is_silent=True, evidence=quoted)
         return _Reply(text, "", is_found=False, words=generation.text, generation=generation)
 
     def _attribute(

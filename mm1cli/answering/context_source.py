@@ -45,7 +45,7 @@ class Uncached:
         self.engine.check_memory(len(token_ids))
         context = self.engine.new_context(is_saved_kind=True)
         context.extend(token_ids, on_progress)
-        return PrefixContext(context, 0)
+        return PrefixContext(context, context.reused_tokens or 0)
 
 
 @dataclass(frozen=True, slots=True)

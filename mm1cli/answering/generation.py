@@ -76,24 +76,31 @@ class Generator:
         self._on_token, self._on_thinking, self._on_progress = on_token, on_thinking, on_progress
         self._generation = Generation()
         self._has_thought = self._is_silent = False
+        self._evidence: Sequence[str] = ()
         self._rest = ""  # of the answer, that came in one piece with the end of the thinking
 
     def generate(
-        self, context: Context, grammar: Grammar | None = None, *, is_silent: bool = False
+        self,
+        context: Context,
+        grammar: Grammar | None = None,
+        *,
+        is_silent: bool = False,
+        evidence: Sequence[str] = (),
     ) -> Generation:
         """With a grammar the answer follows it, from behind the thinking on. Raises RoomError.
+        `evidence` is quoted from where an engine cannot hold quotations to all that may be quoted.
 
         A silent answer is told to nobody but the caller; the thinking before it is.
         """
         self._generation, self._rest, self._has_thought = Generation(), "", False
-        self._is_silent = is_silent
+        self._is_silent, self._evidence = is_silent, evidence
         tokenizer = self._engine.tokenizer
         open_ids = tokenizer.encode_markup(self._markers.begin)
         is_control = not tokenizer.control_ids.isdisjoint(open_ids)
         if tokenizer.opens_with(self._markers.begin):
             self._think(context)
         elif grammar is not None or is_control:
-            if math.exp(sum(context.score(open_ids).tolist())) > _LIKELY:
+            if self._will_think(context, open_ids):
                 context.extend(open_ids)
                 self._think(context)
         elif self._detect_thinking(context):
@@ -101,6 +108,11 @@ class Generator:
         if self._settings.think != "only":
             self._answer(context, grammar)
         return self._generation
+
+    def _will_think(self, context: Context, open_ids: list[int]) -> bool:
+        if not self._engine.capabilities.has_logprobs:
+            return self._engine.tokenizer.knows(self._markers.begin)
+        return math.exp(sum(context.score(open_ids).tolist())) > _LIKELY
 
     def _detect_thinking(self, context: Context) -> bool:
         """Decodes until it is clear whether the model thinks. True if what came was the answer;
@@ -200,7 +212,7 @@ class Generator:
     def _constraint(self, grammar: Grammar | None) -> Constraint | None:
         if grammar is not None or self._quotable is None:
             return grammar
-        return Quotes(self._quotable, self._rest)
+        return Quotes(self._quotable, self._rest, self._evidence)
 
     def _emit(self, text: str) -> None:
         if self._settings.think == "only":

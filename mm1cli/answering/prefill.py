@@ -48,6 +48,12 @@ class Prefilled:
     asked: tuple[str, ...] = ()
 
     @property
+    def really_reused_tokens(self) -> int:
+        """Once the answer is there: by what the engine told, where it is one that tells."""
+        told = self.context.reused_tokens
+        return self.reused_tokens if told is None else min(self.reused_tokens, told)
+
+    @property
     def read_tokens(self) -> int:
         return sum(part.tokens for part in self.parts)
 
@@ -226,7 +232,8 @@ class Prefiller:
         parts = self._passages_read(read)
         asked = asked_parts(question, again)
         unread = more.num_tokens
-        return Prefilled(context, 0, parts, map_, read, unread_tokens=unread, asked=asked)
+        reused = context.reused_tokens or 0
+        return Prefilled(context, reused, parts, map_, read, unread_tokens=unread, asked=asked)
 
     def _cost(self, passage: Passage) -> int:
         # One more than it may have: texts side by side can be cut otherwise than each alone.

@@ -16,6 +16,8 @@ def read_tokens(engine: Engine, settings: Settings) -> int:
     trained = int(engine.max_positions * TRAINED_SHARE)
     if settings.device.partition(":")[0] != "cpu":
         return trained
+    if not engine.token_flops:  # a server's speed is not known
+        return trained
     cores = settings.threads or usable_cores()
     rate = cores * CORE_FLOPS_PER_S / engine.token_flops
     return min(trained, int(settings.read_seconds * rate))

@@ -9,9 +9,10 @@ from mm1cli.commands.checks import (
     require_verified,
 )
 from mm1cli.commands.opened import retrieval_note
-from mm1cli.commands.opening import begin, cached_context, open_engine, selected_note
+from mm1cli.commands.opening import begin, cached_context, selected_note
 from mm1cli.commands.questions import parse, without_question
 from mm1cli.commands.reading import Sources, read
+from mm1cli.errors import UsageError
 from mm1cli.ingest.manifest import ReadingPlan
 from mm1cli.settings import Settings
 from mm1cli.sink import Sink
@@ -49,9 +50,14 @@ def run(
     # Where contexts are kept, `CachedContext` knows later whether this one will be.
     is_mapped = not settings.no_cache
     chosen = reading.selection
-    engine = open_engine(
-        reading.model, settings, sink, num_tokens, is_mapped=is_mapped, selection=chosen
+    engine = reading.model.open_engine(
+        settings, sink, num_tokens, is_mapped=is_mapped, selection=chosen
     )
+    if asked.table is not None and not engine.capabilities.has_logprobs:
+        raise UsageError(
+            "--template fills its table by likelihoods, and this server tells none; leave out "
+            "--template, or take llama-server, vLLM or SGLang"
+        )
     if chosen is not None:
         sink.note(selected_note(manifest, engine, settings))
     if manifest.plan is ReadingPlan.RETRIEVAL and asked.table is None:

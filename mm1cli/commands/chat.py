@@ -9,8 +9,9 @@ from pathlib import Path
 from engine.api import tool_call_markers
 from mm1cli.chat.answers import Alone, Documents, Partner
 from mm1cli.chat.repl import Recorder, Repl
+from mm1cli.commands.backend import backend
 from mm1cli.commands.opened import is_saved, open_paths, open_saved
-from mm1cli.commands.opening import begin, ensure_model, open_engine
+from mm1cli.commands.opening import begin
 from mm1cli.commands.reading import Sources
 from mm1cli.errors import UsageError
 from mm1cli.models.describe import describe
@@ -43,9 +44,10 @@ def _partner(
 ) -> Partner:
     if sources is None:
         settings = begin("chat", settings, sink)
-        model = ensure_model(settings, sink)
-        settings = as_its_card_says(settings, describe(model).family)
-        return Alone(open_engine(model, settings, sink), settings, sink)
+        model = backend(settings, sink)
+        if model.path is not None:
+            settings = as_its_card_says(settings, describe(model.path).family)
+        return Alone(model.open_engine(settings, sink), settings, sink)
     if (folder := _saved(sources.paths)) is not None:
         opened = open_saved("chat", folder, settings, sink)
     else:

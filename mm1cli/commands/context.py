@@ -26,9 +26,10 @@ from mm1cli.answering.context_cache import (
 )
 from mm1cli.answering.context_source import resumed_note
 from mm1cli.answering.prompt import question_prompt
+from mm1cli.commands.backend import local_only
 from mm1cli.commands.cache import about, date, size
 from mm1cli.commands.checks import require_documents, require_everything_read
-from mm1cli.commands.opening import begin, cache, open_engine, selected_note
+from mm1cli.commands.opening import begin, cache, selected_note
 from mm1cli.commands.reading import Sources, read
 from mm1cli.errors import BudgetError, InputError
 from mm1cli.grounding import quote_index
@@ -55,6 +56,7 @@ def build(
 
     Raises BudgetError if they do not fit the model's context.
     """
+    local_only(settings, "a saved context")
     settings = begin("context build", settings, sink)
     reading = read(sources, [], settings, sink)
     manifest = reading.manifest
@@ -66,8 +68,8 @@ def build(
             f"{manifest.budget_tokens:,}; --exclude some of the largest ({largest}), "
             "or use --fit"
         )
-    given = (reading.model, settings, sink, manifest.tokens)
-    engine = open_engine(*given, is_mapped=True, selection=reading.selection)
+    given = (settings, sink, manifest.tokens)
+    engine = reading.model.open_engine(*given, is_mapped=True, selection=reading.selection)
     if reading.selection is not None:
         sink.note(selected_note(manifest, engine, settings))
     prompt = question_prompt(engine.tokenizer, reading.packed, "")

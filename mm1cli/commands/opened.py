@@ -17,6 +17,7 @@ from mm1cli.answering.answer import Answerer
 from mm1cli.answering.context_source import ContextSource, SavedContextSource
 from mm1cli.answering.json_schema import Schema
 from mm1cli.answering.question import Question
+from mm1cli.commands.backend import local_only
 from mm1cli.commands.checks import require_documents
 from mm1cli.commands.opening import (
     begin,
@@ -72,6 +73,7 @@ class Opened:
 def open_saved(command: str, folder: Path, settings: Settings, sink: Sink) -> Opened:
     """A context of `mm1 context build`; nothing is read again. Raises InputError, StoreError."""
     require_saved(folder)
+    local_only(settings, "a saved context")
     saved = saved_context(folder)
     token_ids = saved_tokens(folder)
     content = saved_attachment(folder, corpus_file.NAME)
@@ -130,8 +132,8 @@ def opened(reading: Reading, settings: Settings, sink: Sink) -> Opened:
     num_tokens = max(settings.context_tokens or 0, num_tokens)
     # Where contexts are kept, `CachedContext` knows later whether this one will be.
     is_mapped = not settings.no_cache
-    given = (reading.model, settings, sink, num_tokens)
-    engine = open_engine(*given, is_mapped=is_mapped, selection=reading.selection)
+    given = (settings, sink, num_tokens)
+    engine = reading.model.open_engine(*given, is_mapped=is_mapped, selection=reading.selection)
     if reading.selection is not None:
         sink.note(selected_note(manifest, engine, settings))
     if manifest.plan is ReadingPlan.RETRIEVAL:

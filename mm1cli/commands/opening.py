@@ -8,7 +8,7 @@ from pathlib import Path
 from engine import api
 from engine.api import FAST, Engine, Selection
 from mm1cli.answering.context_cache import GB, ContextCache
-from mm1cli.answering.context_source import CachedContext
+from mm1cli.answering.context_source import CachedContext, ContextSource, Uncached
 from mm1cli.errors import BudgetError
 from mm1cli.ingest.corpus import Document
 from mm1cli.ingest.manifest import Manifest
@@ -28,6 +28,13 @@ def begin(command: str, settings: Settings, sink: Sink) -> Settings:
     The settings that are returned have its name.
     """
     require_data_limit()
+    if settings.server is not None:
+        from mm1cli.commands.backend import probed
+
+        info = probed(settings)
+        settings = replace(settings, model=info.model, served=info)
+        sink.init(RunInfo(command, settings.model))
+        return settings
     choice = choose(settings.device) if settings.model == AUTO else None
     settings = settings if choice is None else replace(settings, model=choice.name)
     sink.init(RunInfo(command, settings.model))
@@ -88,8 +95,10 @@ def cache(settings: Settings) -> ContextCache:
 
 def cached_context(
     engine: Engine, documents: Iterable[Document], settings: Settings, sink: Sink
-) -> CachedContext:
-    """Contexts of `documents`, kept."""
+) -> ContextSource:
+    """Contexts of `documents`, kept where the engine can."""
+    if not engine.capabilities.can_save:
+        return Uncached(engine)
     return CachedContext(engine, cache(settings), sink, [one.path for one in documents])
 
 

@@ -2,24 +2,25 @@
 
 import shutil
 import sys
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
-from engine.api import MOST_TOKENS, Selection, Tokenizer, max_positions, open_tokenizer
+from engine.api import MOST_TOKENS, Selection
 from mm1cli.answering.generation import thinking_tokens
 from mm1cli.answering.prompt import frame_tokens
 from mm1cli.answering.question import Question
-from mm1cli.commands.opening import cache_root, ensure_model
+from mm1cli.commands.backend import Backend, backend
+from mm1cli.commands.opening import cache_root
 from mm1cli.errors import BudgetError, ModelError, UsageError
 from mm1cli.ingest.budget_policy import Policy, fit
 from mm1cli.ingest.cache import Cache
 from mm1cli.ingest.corpus import Document, Omission
 from mm1cli.ingest.files_from import listed_paths
 from mm1cli.ingest.manifest import Manifest, build
-from mm1cli.ingest.pack import MAX_CONTENTS_TOKENS, Packed, pack_all
+from mm1cli.ingest.pack import MAX_CONTENTS_TOKENS, Packed, document_text, pack_all
 from mm1cli.ingest.path_filter import PathFilter
 from mm1cli.ingest.read import ReadOptions, read_files
 from mm1cli.ingest.remote import fetched, is_remote
@@ -65,7 +66,7 @@ class Sources:
 class Reading:
     """With `selection` it is longer than what the model was trained for; questions select."""
 
-    model: Path
+    model: Backend
     packed: Packed
     manifest: Manifest
     selection: Selection | None = None
@@ -88,24 +89,39 @@ def read(
     """
     asked = [question.prompt_text for question in questions]
     with closing(outcomes(sources, settings, sink)) as found:
-        model = ensure_model(settings, sink)
-        tokenizer = open_tokenizer(model)
-        answer_tokens = settings.max_tokens + thinking_tokens(tokenizer, settings)
-        frame = answer_tokens + frame_tokens(tokenizer, asked, settings.focus)
-        limit = settings.context_tokens or max_positions(model)
-        packed = pack_all(found, tokenizer, min(MAX_CONTENTS_TOKENS, limit // _CONTENTS_SHARE))
+        model = backend(settings, sink)
+        limit = settings.context_tokens or model.max_positions
+        contents = min(MAX_CONTENTS_TOKENS, limit // _CONTENTS_SHARE)
+        packed = pack_all(found, model.tokenizer, contents)
+    first, model = model, model.checked(samples(packed), settings, sink)
+    if model is not first:
+        corpus = packed.corpus
+        packed = pack_all([*corpus.documents, *corpus.omissions], model.tokenizer, contents)
+    tokenizer = model.tokenizer
+    answer_tokens = settings.max_tokens + thinking_tokens(tokenizer, settings)
+    frame = answer_tokens + frame_tokens(tokenizer, asked, settings.focus)
     can_select = is_selectable and not is_searched
-    given = (model, packed, frame, tokenizer, settings, sink)
+    given = (model, packed, frame, settings, sink)
     reading = fit_to_budget(*given, is_selectable=can_select)
     return replace(reading, manifest=replace(reading.manifest, is_searched=is_searched))
 
 
+def samples(packed: Packed) -> list[str]:
+    """Texts of the first document, the one in the middle and the last, as a model gets them."""
+    documents = [one for one in packed.corpus.documents if one.blocks]
+    chosen = {0, len(documents) // 2, len(documents) - 1} if documents else set()
+    return [document_text(documents[at], packed.fence) for at in sorted(chosen)]
+
+
 def outcomes(
-    sources: Sources, settings: Settings, sink: Sink
+    sources: Sources,
+    settings: Settings,
+    sink: Sink,
+    is_wanted: Callable[[str], bool] | None = None,
 ) -> Generator[Document | Omission, None, None]:
     """Every file that `sources` lead to, read or left out, as it is read. Raises InputError."""
     paths = sources.all_paths()
-    options = _options(sources, settings)
+    options = replace(_options(sources, settings), is_wanted=is_wanted)
     _check_cache(paths, settings)
     if not any(map(is_remote, paths)):
         return _read_local(paths, options, sink)
@@ -145,10 +161,9 @@ def _read_fetched(
 
 
 def fit_to_budget(
-    model: Path,
+    model: Backend,
     packed: Packed,
     frame_tokens: int,
-    tokenizer: Tokenizer,
     settings: Settings,
     sink: Sink,
     *,
@@ -157,7 +172,7 @@ def fit_to_budget(
     """What of `packed` is read beside `frame_tokens` of other text, and the account of it. --fit
     select is --fit focus unless `is_selectable`. Raises BudgetError for --fit fail, or if nothing
     is left for documents, ModelError for --fit select if nobody measured how the model selects."""
-    limit = settings.context_tokens or max_positions(model)
+    limit = settings.context_tokens or model.max_positions
     budget = limit - frame_tokens - len(packed.contents_ids)
     if budget <= 0:
         raise BudgetError(
@@ -170,12 +185,12 @@ def fit_to_budget(
     if policy == "select" and not is_selectable:
         policy = "focus"
     if policy == "select" and packed.num_tokens > budget:
-        selection = _selection(model, settings)
+        selection = _selection(model.path, settings)
         limit = MOST_TOKENS
         budget = limit - frame_tokens - len(packed.contents_ids)
     if settings.focus == "off" and policy == "focus":
         policy = "fail"  # nothing may be read by retrieval
-    kept = fit(packed, budget, policy, tokenizer)
+    kept = fit(packed, budget, policy, model.tokenizer)
     if kept is not packed:
         sink.note(
             f"{packed.num_tokens:,} tokens do not fit the budget of {budget:,}: --fit "
@@ -187,12 +202,14 @@ def fit_to_budget(
     return Reading(model, kept, manifest, selection)
 
 
-def _selection(model: Path, settings: Settings) -> Selection:
+def _selection(model: Path | None, settings: Settings) -> Selection:
     if settings.context_tokens is not None:
         raise UsageError(
             f"--fit select reads up to {MOST_TOKENS:,} tokens, --context-tokens "
             f"{settings.context_tokens:,} does not let it; leave one of them out"
         )
+    if model is None:
+        raise UsageError("--fit select is for models that run here; leave out --server")
     if (found := calibration.of(model)) is None:
         raise ModelError(
             f"nobody measured how {settings.model} selects from more than it was trained for; "

@@ -8,11 +8,12 @@ from pathlib import Path
 
 from unidiff.patch import PatchSet
 
-from engine.api import Engine, Tokenizer, max_positions, num_parameters, open_tokenizer
+from engine.api import Engine, Tokenizer
 from mm1cli.answering.context_source import Uncached
 from mm1cli.code import RepoIndex, index_of, reading_order, reordered
+from mm1cli.commands.backend import Backend, backend
 from mm1cli.commands.checks import require_documents, require_everything_read
-from mm1cli.commands.opening import begin, cache_root, cached_context, ensure_model, open_engine
+from mm1cli.commands.opening import begin, cache_root, cached_context
 from mm1cli.commands.reading import Reading, Sources, fit_to_budget, outcomes
 from mm1cli.errors import BudgetError, FindingsError, InputError, UsageError
 from mm1cli.ingest.corpus import Corpus, Document, Omission
@@ -60,13 +61,16 @@ def run(sources: Sources, options: ReviewFlags, settings: Settings, sink: Sink) 
         sink.note("the change is empty; nothing to review")
         sink.review(Review(None, is_written=True, is_change=True, plan="nothing"))
         return
-    model = ensure_model(settings, sink)
-    size = num_parameters(model)
+    model = backend(settings, sink)
+    size = model.num_parameters or SMALL_PARAMETERS  # a server that tells none is no small model
     writes = options.findings or size >= SMALL_PARAMETERS
     too_small = (
         f"written findings need a model of {SMALL_PARAMETERS:,} parameters or more, and "
         f"{settings.model} has {size:,}; --findings forces them"
     )
+    if settings.server is not None and (options.surprise or not writes):
+        told = "--surprise" if options.surprise else f"a review without findings ({too_small})"
+        raise UsageError(f"{told} needs the likelihood of each token, which no server tells")
     if not writes and (options.fail_on or options.baseline):
         flag = "--fail-on" if options.fail_on else "--baseline"
         raise UsageError(f"{flag} is about findings: {too_small}")
@@ -120,7 +124,7 @@ def _read(
     chosen: ReviewOptions,
     settings: Settings,
     sink: Sink,
-    model: Path,
+    model: Backend,
     *,
     writes: bool,
 ) -> _Repository:
@@ -143,8 +147,8 @@ def _read(
         change = change.only(is_chosen)
     documents, left = reviewed(corpus, facts, chosen.named, change)
     documents = [document for document in documents if is_chosen(document.path)]
-    tokenizer = open_tokenizer(model)
-    limit = settings.context_tokens or max_positions(model)
+    tokenizer = model.tokenizer
+    limit = settings.context_tokens or model.max_positions
     if change is not None and not writes:
         _require_room(change, tokenizer, limit)
     settings = _with_room(settings, limit)
@@ -160,7 +164,7 @@ def _read(
     contents = len(packed.contents_ids)
     if num_tokens + contents >= limit:  # retrieval then, without contents
         packed = replace(packed, contents_ids=())
-    reading = fit_to_budget(model, packed, num_tokens, tokenizer, settings, sink)
+    reading = fit_to_budget(model, packed, num_tokens, settings, sink)
     read = {document.path for document in reading.packed.corpus.documents}
     documents = [document for document in documents if document.path in read]
     return _Repository(reading, facts, change, documents, tuple(left), frame)
@@ -244,11 +248,11 @@ def _review(
     if not repository.documents:
         sink.note("no source code to review among what was read")
         return shown
-    limit = settings.context_tokens or max_positions(repository.reading.model)
+    limit = settings.context_tokens or repository.reading.model.max_positions
     num_tokens = limit
     if repository.frame is not None and manifest.plan is ReadingPlan.WHOLE:
         num_tokens = min(limit, manifest.tokens + repository.frame.num_tokens)
-    engine = open_engine(repository.reading.model, settings, sink, num_tokens)
+    engine = repository.reading.model.open_engine(settings, sink, num_tokens)
     surprise = None
     if options.surprise or not writes:
         surprise = _surprise(repository, engine, settings, sink)

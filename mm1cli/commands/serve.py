@@ -6,6 +6,7 @@ from functools import cache
 from pathlib import Path
 
 from engine.api import max_positions
+from mm1cli.commands.backend import local_only
 from mm1cli.commands.listening import listener, serve
 from mm1cli.commands.opening import begin, ensure_model
 from mm1cli.errors import InputError, UsageError
@@ -27,6 +28,7 @@ def run(
     key_file: Path | None,
 ) -> None:
     """Serves until it is stopped. Raises UsageError for a host beyond loopback without a key."""
+    local_only(settings, "mm1 serve")
     key = "" if key_file is None else read_key(key_file)
     if host not in _LOCAL and not key:
         raise UsageError(f"--host {host} is seen by others: --key-file FILE says who may ask")

@@ -45,10 +45,10 @@ def gains(
 def text_gains(
     engine: Engine, question: str, answer: str, texts: Sequence[str]
 ) -> list[LogProbGain] | None:
-    """The gain of each text; None for an answer without text."""
+    """The gain of each text; None for an answer without text, or where no logprobs are told."""
     tokenizer = engine.tokenizer
     ids = tokenizer.encode(answer)[:MAX_SCORED_TOKENS]
-    if not ids:
+    if not ids or not engine.capabilities.has_logprobs:
         return None
     ends = tuple(end for _, end in tokenizer.offsets(answer)[: len(ids)])
 

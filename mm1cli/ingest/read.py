@@ -37,7 +37,7 @@ OnProgress = Callable[[int, int], None]
 @dataclass(frozen=True, slots=True)
 class ReadOptions:
     """`num_workers` files are read at once; None is as many as this process has cores. For
-    `names` see `walk`."""
+    `names` see `walk`. What is not wanted, by its name, is passed over without a word."""
 
     path_filter: PathFilter = ALL
     allow_secrets: bool = False
@@ -45,6 +45,7 @@ class ReadOptions:
     cache: Cache | None = None
     num_workers: int | None = None
     names: Mapping[str, str] = field(default_factory=dict)
+    is_wanted: Callable[[str], bool] | None = None
 
 
 DEFAULTS = ReadOptions()
@@ -84,7 +85,13 @@ def read_files(
     if STDIN in paths and stdin is None:
         raise InputError("- stands for standard input, and there is none; name a file or a folder")
     found = walk(paths, options.path_filter, options.names, on_found)
+    if (is_wanted := options.is_wanted) is not None:
+        found = [one for one in found if is_wanted(_name(one))]
     return _in_order(found, options, stdin, on_progress)
+
+
+def _name(found: Found | Omission) -> str:
+    return found.shown if isinstance(found, Found) else found.path
 
 
 def _in_order(

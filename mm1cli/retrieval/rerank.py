@@ -18,11 +18,17 @@ OnProgress = Callable[[int, int], None]
 
 
 class Reranker:
-    """Orders texts by log p(question | text), as one model gives it."""
+    """Orders texts by log p(question | text), as one model gives it. Not to be asked unless it
+    `judges`."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._head: Context | None = None  # what every judgement begins with, read once
+
+    @property
+    def judges(self) -> bool:
+        """Whether the engine tells logprobs."""
+        return self._engine.capabilities.has_logprobs
 
     def rank(
         self, question: str, candidates: Sequence[Passage], on_progress: OnProgress

@@ -95,6 +95,8 @@ class Retriever:
         also: Sequence[Passage],
     ) -> Evidence:
         candidates = self._index.scored(words, max(NUM_CANDIDATES, num_passages))
+        if not self._reranker.judges:
+            return _by_words(candidates, words)
         bm25 = {id(one): 0.0 for one in also}
         bm25 |= {id(one.passage): one.score for one in candidates}
         wanted = {id(one): one for one in also}
@@ -123,6 +125,17 @@ class Retriever:
         )
         margin = judged[0].score - self._reranker.score(question, "") if judged else 0.0
         return Evidence(tuple(ranked), tuple(non_overlapping(pieces, NUM_PIECES)), margin)
+
+
+def _by_words(candidates: Sequence[Ranked], words: str) -> Evidence:
+    """Ordered by bm25 alone. Whether anything answers the question is left to the model."""
+    first = candidates[:NUM_CANDIDATES]
+    first = [*first, *(one for one in candidates[NUM_CANDIDATES:] if one.score > 0)]
+    spans = [span for one in first[:NUM_PASSAGES] for span in one.passage.spans(PIECE_SENTENCES)]
+    found = Bm25Index(spans).search(words, len(spans))
+    pieces = non_overlapping([Ranked(span, nan) for span in found], NUM_PIECES)
+    passages = tuple(Ranked(one.passage, nan) for one in first)
+    return Evidence(passages, tuple(pieces), 0.0)
 
 
 def _in_turns(orders: Sequence[Sequence[Ranked]]) -> list[Ranked]:

@@ -9,7 +9,7 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 
-from engine.api import Context, Engine, Tokenizer
+from engine.api import Context, Engine, RoomError, Tokenizer
 from mm1cli.answering.context_source import ContextSource
 from mm1cli.answering.generation import Generator, thinking_tokens
 from mm1cli.answering.prompt import Prompt, lay_out
@@ -126,7 +126,7 @@ class Reviewer:
             path = chunk.document.path
             if path not in texts:
                 texts = {path: FileText(chunk.document)}
-            for raw in written(self._asked(base, chunk, surprise)):
+            for raw in written(self._said(base, chunk, surprise)):
                 finding = checked(raw, path, texts[path], self._change)
                 if isinstance(finding, Rejection):
                     self.rejected[finding] += 1
@@ -159,6 +159,17 @@ class Reviewer:
         shared = (self._frame.map, self._frame.change)
         laid = lay_out(self._engine.tokenizer, documents, *shared, *last)
         return laid, 1 + sum(map(bool, shared))
+
+    def _said(self, base: Context, chunk: chunks.Chunk, surprise: SurprisalMap | None) -> str:
+        """Nothing, with a note, where an engine that does not end what it begins was cut."""
+        try:
+            return self._asked(base, chunk, surprise)
+        except RoomError as error:
+            if self._engine.capabilities.ends_grammars:
+                raise
+            where = f"{chunk.document.path}, lines {chunk.first}-{chunk.last}"
+            self._sink.note(f"{where} has no findings: {error}")
+            return ""
 
     def _asked(self, base: Context, chunk: chunks.Chunk, surprise: SurprisalMap | None) -> str:
         tokenizer = self._engine.tokenizer

@@ -13,14 +13,15 @@ from engine.api import Quotes, open_engine
 from engine.errors import RoomError
 
 NAMES = """
-    FAST MOST_TOKENS BuildResult Capabilities CheckpointError ConfigError Constraint Context
-    ContextPlan Decoding Engine EngineError GgufError Grammar GrammarError IoStats Markers Numbers
-    OnProgress Piece PlacementError Quotes RoomError SavedContext SelectedBlock Selection
-    StopReason StoreError SuffixArray TokenScores Tokenizer TokenizerError Turn check_schema
+    FAST MOST_TOKENS UNKNOWN_CONTEXT BuildResult Capabilities CheckpointError ConfigError
+    Constraint Context ContextPlan Decoding Engine EngineError GgufError Grammar GrammarError
+    IoStats KeyRefusedError Kind Level Markers Numbers OnProgress Piece PlacementError Quotes
+    RoomError SavedContext SelectedBlock Selection ServerError ServerInfo StopReason StoreError
+    SuffixArray TokenScores Tokenizer TokenizerError TooLongError Turn check_schema
     export_context fingerprint import_context max_positions num_parameters open_engine
-    open_tokenizer quotation_spans quotations saved_attachment saved_context saved_tokens
-    suffix_array thinking_markers tool_call_markers unfinished_quotation usable_cores
-    verify_context why_foreign
+    open_server open_tokenizer probe_server quotation_spans quotations saved_attachment
+    saved_context saved_tokens suffix_array thinking_markers thinks tokens_differ
+    tool_call_markers unfinished_quotation usable_cores verify_context why_foreign
 """
 FILES = """
     Form ModelFacts Needle Probe USUAL apply_delta available_bytes calibrate check_score_memory

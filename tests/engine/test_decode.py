@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 from tiny import TRAINED_IDS, llama_config, load_model, minimax_config, write_checkpoint
 
 from engine.context import Context
-from engine.decode import Decoding, Sampler, Sampling, StopReason, in_loop
+from engine.decode import Decoding, Sampler, Sampling, StopReason
 from engine.errors import CheckpointError
+from engine.stopping import in_loop
 from engine.tokenizer import Tokenizer
 
 NOTHING_MASKED = torch.zeros(320, dtype=torch.bool)

@@ -129,7 +129,7 @@ def test_such_a_change_is_refused_without_findings_too(review, changed, monkeypa
     def fail(*_, **__):
         raise AssertionError("weights were loaded")
 
-    monkeypatch.setattr("mm1cli.commands.review.open_engine", fail)
+    monkeypatch.setattr("mm1cli.commands.backend.open_engine", fail)
     ran = review(*arguments, "--json", stdin=stdin, findings=False)
     assert ran.code == 4
     told = re.search(

@@ -1,0 +1,119 @@
+"""What a server is asked for, whatever it is called there, and what is known of one."""
+
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Final, Protocol
+
+from engine.protocols import StopReason
+
+UNKNOWN_CONTEXT: Final = 4096  # of a server that does not tell; Ollama's own default
+
+OnProgress = Callable[[int, int], None]
+
+
+class Kind(StrEnum):
+    LLAMA = "llama"
+    VLLM = "vllm"
+    SGLANG = "sglang"
+    OPENAI = "openai"  # chat alone: Ollama, LM Studio, mlx-lm, anything else
+
+
+class Level(StrEnum):
+    """What of mm1 holds over a server."""
+
+    A = "A"  # token ids, likelihood, constrained quotes, reuse reported
+    B = "B"  # token ids; of the rest not all
+    C = "C"  # text of a chat
+
+
+_CHAT_LOSES: Final = (
+    "token counts are estimates, evidence is ordered by words alone, control strings in documents "
+    "are broken up, quotes are checked and not constrained"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ServerInfo:
+    """What a server says of itself. `max_context` is of one request, 0 if nobody knows it;
+    `model_path` is a file on its machine; `num_slots` requests are worked on at once."""
+
+    host: str
+    kind: Kind
+    version: str = ""
+    model: str = ""
+    models: tuple[str, ...] = ()
+    max_context: int = 0
+    model_path: str = ""
+    num_parameters: int = 0
+    num_slots: int = 1
+    has_ids: bool = False
+    has_logprobs: bool = False
+    has_schemas: bool = False
+    has_quotes: bool = False  # llguidance: texts that answers may be held to
+    reports_reuse: bool = False
+    is_local: bool = False
+
+    @property
+    def level(self) -> Level:
+        if not self.has_ids:
+            return Level.C
+        is_whole = self.has_logprobs and self.has_quotes and self.reports_reuse
+        return Level.A if is_whole else Level.B
+
+    @property
+    def loses(self) -> str:
+        """What does not hold, in words for people; "" where everything does."""
+        if self.level is Level.C:
+            return _CHAT_LOSES
+        missing = {
+            "evidence is ordered by words alone": not self.has_logprobs,
+            "quotes are checked and not constrained": not self.has_quotes,
+            "what was reused is not told": not self.reports_reuse,
+        }
+        return ", ".join(words for words, is_missing in missing.items() if is_missing)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """An answer to be written behind `token_ids`. Of `schema` (JSON Schema) and `grammar` (in
+    llguidance's Lark) there is one at most."""
+
+    token_ids: Sequence[int]
+    max_tokens: int
+    temperature: float = 0.0
+    top_p: float = 1.0
+    seed: int = 0
+    schema: Mapping[str, Any] | None = None
+    grammar: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """What came next of an answer. `token_ids` are empty where a server does not tell them;
+    `reused` is how much of the prompt it need not read. The last one says why it is the last."""
+
+    text: str = ""
+    token_ids: tuple[int, ...] = ()
+    reused: int | None = None
+    stop: StopReason | None = None
+
+
+class Dialect(Protocol):
+    """One kind of server. All raise ServerError; what a server has not is never asked of it."""
+
+    @property
+    def tells_all_ids(self) -> bool:
+        """Whether the ids of an answer are told without gaps, so that its text is theirs."""
+
+    def tokenize(self, text: str, *, is_markup: bool) -> list[int] | None:
+        """As the server does it, `is_markup` with control tokens. None where it tells nothing."""
+
+    def warm(self, token_ids: Sequence[int], on_progress: OnProgress) -> int | None:
+        """Has the server read `token_ids`, and no more; returns how many it need not read."""
+
+    def score(self, token_ids: Sequence[int], tail: Sequence[int]) -> list[float]:
+        """log p of each of `tail`, were they to come behind `token_ids`."""
+
+    def generate(self, request: Request) -> Generator[Delta, None, None]:
+        """Closing the iterator stops the server's work."""

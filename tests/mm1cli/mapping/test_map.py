@@ -1,0 +1,84 @@
+"""Red here means `mm1 map` does a document twice or never, or that totals do not add up."""
+
+import json
+
+import pytest
+from commandline import ASK, write_files
+
+from mm1cli.errors import UsageError
+from mm1cli.mapping.lines import Shard
+
+NOTES = {f"{n}.txt": f"The rat sat on mat {n}." for n in range(4)} | {
+    "photo.png": b"\x89PNG\r\n\x1a\n\0\0"
+}
+
+
+def lines_of(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def names_of(path, kind="document"):
+    return [one["name"] for one in lines_of(path) if one["type"] == kind]
+
+
+@pytest.fixture
+def run(mm1, llama, tmp_path):
+    write_files(tmp_path / "here" / "in", NOTES)
+
+    def start(output, *more):
+        common = ("--ask", ASK, "--model", llama, "--threads", 1, "--max-tokens", 3)
+        return mm1("map", "in", *common, "-o", output, *more)
+
+    return start
+
+
+def test_what_is_there_is_not_done_again_and_shards_come_to_all(run, mm1, tmp_path):
+    """Red: a killed run begins anew or loses a document, a shard is missed in silence."""
+    whole = tmp_path / "whole.jsonl"
+    assert run(whole).code == 0
+    names = names_of(whole)
+    assert names == [f"in/{n}.txt" for n in range(4)]
+    assert names_of(whole, "left out") == ["in/photo.png"]
+    answer = lines_of(whole)[1]["answers"][0]
+    assert answer["question"] == ASK and answer["citations"][0]["path"] == "in/0.txt"
+    content = whole.read_bytes()
+    third = content.index(b"in/2.txt")
+    whole.write_bytes(content[: third + 100])  # killed while the third was being written
+    ran = run(whole)
+    assert ran.code == 0 and "2 are in" in ran.err
+    assert names_of(whole) == names and lines_of(whole)[-1]["seen"] == 5
+    texts = [one["answers"][0]["answer"] for one in lines_of(whole) if one["type"] == "document"]
+    before = [json.loads(line) for line in content.decode().splitlines()]
+    assert texts == [one["answers"][0]["answer"] for one in before if one["type"] == "document"]
+    refused = run(whole, "--ask", "another?")
+    assert refused.code == 2 and "other questions" in refused.err
+
+    parts = [tmp_path / f"part{n}.jsonl" for n in (1, 2)]
+    for number, part in enumerate(parts, 1):
+        assert run(part, "--shard", f"{number}/2", "--quiet").code == 0
+    assert sorted([*names_of(parts[0]), *names_of(parts[1])]) == names
+    ran = mm1("merge", *parts, "-o", tmp_path / "all.jsonl", "--strict")
+    told = ran.json
+    assert (ran.code, told["documents"], told["left_out"], told["seen"]) == (0, 4, 1, 5)
+    assert sorted(names_of(tmp_path / "all.jsonl")) == names
+    one = mm1("merge", parts[0], "--strict")
+    assert one.code == 5 and "shards missing: 2" in one.err
+    assert mm1("merge", parts[0], parts[0]).code == 2
+    assert mm1("merge", whole, parts[0]).code == 2
+
+
+def test_a_document_that_does_not_fit_fails_alone(run, tmp_path):
+    """Red: one long letter ends the run of ten thousand."""
+    output = tmp_path / "out.jsonl"
+    ran = run(output, "--context-tokens", 40, "--strict", "--group-by", "folder")
+    assert ran.code == 5
+    assert names_of(output, "failed") == ["in"] and names_of(output, "left out")
+
+
+def test_a_shard_is_of_the_name_alone():
+    names = [f"in/{n}.txt" for n in range(300)]
+    held = [sum(Shard(n, 3).holds(name) for name in names) for n in (1, 2, 3)]
+    assert sum(held) == 300 and min(held) > 60
+    for wrong in ("0/3", "4/3", "x", "1/", "1/2/3"):
+        with pytest.raises(UsageError, match="--shard"):
+            Shard.of(wrong)
