@@ -36,6 +36,7 @@ MINI: Final = (
     "cedb066c89e1faefca549d1f709fa2345dd570a774c4bb23957558eb9e09c9bd",
     "15774900bd74e70b003b2de0c121f8dbfce3aebbc107e2a43503b6f811c6e560",
 )
+SMALL: Final = ("f5b56b7d1659c7d2c3846212e31d400bb10040fe70543700507fb6e1104c6f59",)
 ABILITIES: Final = (
     Ability(
         "mini",
@@ -46,7 +47,7 @@ ABILITIES: Final = (
     ),
     Ability(
         "small",
-        ("f5b56b7d1659c7d2c3846212e31d400bb10040fe70543700507fb6e1104c6f59",),
+        SMALL,
         num_right=17,
         num_wrong=2,
         min_margin=0.7,

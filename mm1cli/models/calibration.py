@@ -13,7 +13,7 @@ from engine import durable
 from engine.api import ConfigError, Selection, fingerprint
 from mm1cli.errors import InputError
 from mm1cli.models import library
-from mm1cli.models.ability import MINI
+from mm1cli.models.ability import MINI, SMALL
 
 _LARGEST_FILE = 1 << 16
 
@@ -21,7 +21,8 @@ _LARGEST_FILE = 1 << 16
 _MINI = Selection(
     scan_layer=18, scan_kv_head=2, distance=3000, far_layers=(7, 15, 17, 18, 20, 21, 22, 23)
 )
-_SHIPPED: Final = dict.fromkeys(MINI, _MINI)
+_SMALL = Selection(scan_layer=9, scan_kv_head=1, distance=400, far_layers=(3, 9, 11, 13, 15, 16))
+_SHIPPED: Final = dict.fromkeys(MINI, _MINI) | dict.fromkeys(SMALL, _SMALL)
 
 
 @dataclass(frozen=True, slots=True)
