@@ -25,8 +25,8 @@ NAMES = """
 """
 FILES = """
     Form ModelFacts Needle Probe USUAL apply_delta available_bytes calibrate check_score_memory
-    check_tensors facts gguf_architectures gguf_info gguf_kinds gguf_parts import_gguf plan
-    quantize score_error verify
+    check_tensors facts gguf_architectures gguf_info gguf_kinds gguf_parts import_gguf
+    model_types plan quantize score_error verify
 """
 HEAVY = ("torch", "numpy", "tokenizers", "jinja2", "llguidance", "gguf", "safetensors")
 
