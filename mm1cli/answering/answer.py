@@ -11,6 +11,7 @@ from copy import copy
 from dataclasses import dataclass, replace
 from functools import partial
 from math import nan
+from typing import Any
 
 from engine.api import Engine
 from mm1cli.answering import abstention, doubts, form, json_schema
@@ -54,6 +55,7 @@ from mm1cli.tools.formats import ToolFormat
 from mm1cli.tools.toolbox import NO_TOOLS, Toolbox, ToolOptions, ToolUse
 
 NUM_QUOTES = 3  # pieces of evidence shown
+_SAMPLING = ("max_tokens", "temperature", "top_p", "seed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +123,19 @@ class Answerer:
     def keep_history(self) -> None:
         """Questions follow each other from now on: what one read, the next need not read."""
         self._prefiller.keeps_last = True
+
+    def sampling(self, settings: Settings, stop_texts: Sequence[str] = ()) -> "Answerer":
+        """This, writing as long and drawing as `settings` say, up to one of `stop_texts`; what was
+        read is shared."""
+        changes: dict[str, Any] = {name: getattr(settings, name) for name in _SAMPLING}
+        changed = replace(self._settings, **changes)
+        if changed == self._settings and not stop_texts:
+            return self
+        twin = copy(self)
+        twin._settings = changed
+        twin._prefiller = self._prefiller.with_settings(changed)
+        twin._generator = twin._generator_to(self._sink, stop_texts)
+        return twin
 
     def _generator_to(self, sink: Sink, stop_texts: Sequence[str] = ()) -> Generator:
         return Generator(

@@ -110,6 +110,13 @@ class Prefiller:
         self._was_there = 0 if self._documents is None else len(self._documents.context)
         return twin
 
+    def with_settings(self, settings: Settings) -> "Prefiller":
+        """This for one question with other settings of its answer; documents are read for all."""
+        self.documents()
+        twin = copy(self)
+        twin._settings = settings
+        return twin
+
     def documents(self) -> PrefixContext | None:
         """What all questions share, read now if it was not yet; None where they share nothing."""
         if self._documents is None and self._plan is ReadingPlan.WHOLE:

@@ -271,7 +271,10 @@ def _ask_context(engines: Engines, request: ChatRequest, tell: Tell) -> None:
         raise RequestError("messages: the last one with a text must be the user's question")
     if request.tools or request.sampling.schema is not None:
         raise RequestError(f"{request.model} takes no tools and no response_format")
+    if request.sampling.settings.max_tokens < 1:
+        raise RequestError(f"max_tokens: {request.model} answers with a token or more")
     answerer, switch = engines.answerer(request.model)
+    answerer = answerer.sampling(request.sampling.settings, request.sampling.stops)
 
     def on_event(event: Event) -> None:
         match event:

@@ -145,6 +145,10 @@ def test_a_saved_context_answers_with_citations(client):
         )
     )
     assert chunks[-1].choices[0].delta.citations == message.citations
+    short = client.chat.completions.create(
+        model="context:notes", messages=[{"role": "user", "content": ASK}], max_tokens=2
+    )
+    assert short.usage.completion_tokens == 2 < told.usage.completion_tokens
 
 
 @pytest.mark.parametrize(
