@@ -200,10 +200,12 @@ class KVCache:
         parts = torch.empty((*shape, head_dim), dtype=self._dtype, device=self._device).transpose(
             1, 2
         )
+        # Views of their own: what `unbind` gives cannot be written to where gradients are kept.
+        numbers = range(len(self.names))
         if self._dtype != torch.int8:
-            return tuple(parts)
+            return tuple(parts[number] for number in numbers)
         scales = torch.empty(shape, device=self._device).transpose(1, 2)
-        return tuple(map(Int8Tensor, parts, scales))
+        return tuple(Int8Tensor(parts[number], scales[number]) for number in numbers)
 
 
 def capacity(num_tokens: int) -> int:

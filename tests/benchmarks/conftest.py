@@ -92,6 +92,8 @@ def tokenizer(tmp_path_factory):
 class Spoken:
     """The context of an engine that only remembers text."""
 
+    reused_tokens = None
+
     def __init__(self, engine, token_ids=()):
         self.engine, self.token_ids = engine, list(token_ids)
 
@@ -108,7 +110,7 @@ class Spoken:
     def end_of_documents(self):
         pass
 
-    def select(self, token_ids):
+    def select(self, token_ids, first=0):
         return []
 
     @property
