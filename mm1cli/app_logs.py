@@ -16,7 +16,13 @@ Words = Annotated[list[str], typer.Argument(help="Words of questions, answers or
 Most = Annotated[
     int,
     typer.Option(
-        "--most", "-n", metavar="N", min=1, max=1_000_000, help="Show at most so many. [20]"
+        "--most",
+        "-n",
+        metavar="N",
+        min=1,
+        max=1_000_000,
+        help="Show at most so many. [20]",
+        show_default=False,
     ),
 ]
 

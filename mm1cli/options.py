@@ -551,13 +551,24 @@ MergedOutput = Annotated[
     typer.Option("--output", "-o", metavar="FILE", help="Write all documents' lines to it."),
 ]
 ShardOf = Annotated[
-    str, typer.Option("--shard", metavar="I/N", help="Only part I of N, by names. [1/1]")
+    str,
+    typer.Option(
+        "--shard", metavar="I/N", help="Only part I of N, by names. [1/1]", show_default=False
+    ),
 ]
 Jobs = Annotated[
-    int, typer.Option(metavar="N", help="Documents a server is asked about at once. [1]")
+    int,
+    typer.Option(
+        metavar="N", help="Documents a server is asked about at once. [1]", show_default=False
+    ),
 ]
 GroupBy = Annotated[
-    str, typer.Option(metavar="WHAT", help="A context for each document, or folder. [document]")
+    str,
+    typer.Option(
+        metavar="WHAT",
+        help="A context for each document, or folder. [document]",
+        show_default=False,
+    ),
 ]
 StrictMerge = Annotated[
     bool, typer.Option("--strict", help="Exit 5 if a shard or a document is missing.")
