@@ -9,25 +9,13 @@ from engine.errors import ServerError
 from engine.protocols import StopReason
 from engine.remote.client import Client
 from engine.remote.dialect import Delta, OnProgress, Request
+from engine.remote.ids import ServerOfIds
 
 _PATH: Final = "/v1/completions"
 _SEEDS: Final = 2**63 - 1
 
 
-class VllmServer:
-    tells_all_ids = True
-
-    def __init__(self, client: Client, model: str) -> None:
-        self._client, self._model = client, model
-
-    def tokenize(self, text: str, *, is_markup: bool) -> list[int] | None:
-        """It parses control strings in any text, so that it can say nothing of text with some."""
-        del is_markup
-        body = {"model": self._model, "prompt": text, "add_special_tokens": False}
-        told = self._client.find("/tokenize", body)
-        found = None if told is None else told.get("tokens")
-        return found if isinstance(found, list) else None
-
+class VllmServer(ServerOfIds):
     def warm(self, token_ids: Sequence[int], on_progress: OnProgress) -> int | None:
         on_progress(0, len(token_ids))
         told = self._client.post(_PATH, self._body(token_ids, max_tokens=1))

@@ -2,12 +2,12 @@
 
 import json
 from collections.abc import Sequence
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, TextIO
 
+from engine import durable
 from mm1cli.errors import InputLeftOutError, UsageError
-from mm1cli.mapping.merge import merge
+from mm1cli.mapping.merge import Totals, merge
 from mm1cli.sink import Sink
 
 
@@ -17,16 +17,7 @@ def run(
     """The totals on `stdout`; the documents' lines go to `output`."""
     if output is not None and any(_is_same(output, path) for path in paths):
         raise UsageError(f"-o {output} is one of the files that are merged; name another")
-    with ExitStack() as stack:
-        file = None
-        if output is not None:
-            file = stack.enter_context(output.open("w", encoding="utf-8", newline="\n"))
-
-        def on_line(told: dict[str, Any]) -> None:
-            if file is not None:
-                file.write(json.dumps(told, ensure_ascii=False) + "\n")
-
-        totals = merge(paths, on_line)
+    totals = merge(paths, lambda _: None) if output is None else _written(paths, output)
     stdout.write(json.dumps(totals.as_json()) + "\n")
     wrong = []
     if totals.missing:
@@ -39,6 +30,23 @@ def run(
         raise InputLeftOutError(f"--strict: {'; '.join(wrong)}")
     for one in wrong:
         sink.note(one)
+
+
+def _written(paths: Sequence[Path], output: Path) -> Totals:
+    """What was at `output` stays until all is merged."""
+    totals = Totals()
+
+    def fill(part: Path) -> None:
+        nonlocal totals
+        with part.open("w", encoding="utf-8", newline="\n") as file:
+
+            def on_line(told: dict[str, Any]) -> None:
+                file.write(json.dumps(told, ensure_ascii=False) + "\n")
+
+            totals = merge(paths, on_line)
+
+    durable.write(output, fill, is_private=False)
+    return totals
 
 
 def _is_same(a: Path, b: Path) -> bool:

@@ -7,6 +7,7 @@ when the same command goes on. What stands there is not done again.
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePath
 from types import TracebackType
@@ -75,8 +76,8 @@ class Header:
 
 
 class MapFile:
-    """`path`, opened to go on. Raises InputError where another run writes it, UsageError where
-    something else was asked in it."""
+    """`path`, opened to go on. Raises InputError where another run writes it or it is no file of
+    `mm1 map`, UsageError where something else was asked in it."""
 
     def __init__(self, path: Path, header: Header) -> None:
         self._lock = filelock.FileLock(f"{path}.lock")
@@ -93,7 +94,7 @@ class MapFile:
             if not whole:
                 self.append(header.as_json())
         except BaseException:
-            self._lock.release()
+            self._let_go()
             raise
 
     def _read(self, path: Path, header: Header) -> int:
@@ -107,11 +108,12 @@ class MapFile:
             if told.get("type") == "end":
                 break  # of a run that goes on now
             end += size
+        if end == 0:
+            _require_begun(path, header)
         return end
 
     def append(self, told: Mapping[str, Any]) -> None:
-        line = json.dumps(plain(dict(told)), ensure_ascii=False, allow_nan=False) + "\n"
-        self._file.write(line.encode())
+        self._file.write(_line(told))
         self._file.flush()
         if told.get("type") in {"document", "left out"}:
             self.done.add(str(told["name"]))
@@ -126,8 +128,17 @@ class MapFile:
         trace: TracebackType | None,
     ) -> None:
         self._file.close()
+        self._let_go()
+
+    def _let_go(self) -> None:
+        with suppress(OSError):  # Windows removes nothing that is open
+            Path(self._lock.lock_file).unlink()  # while it is held: the next one makes its own
         self._lock.release()
-        Path(self._lock.lock_file).unlink(missing_ok=True)
+
+
+def _line(told: Mapping[str, Any]) -> bytes:
+    line = json.dumps(plain(dict(told)), ensure_ascii=False, allow_nan=False) + "\n"
+    return line.encode()
 
 
 def lines(path: Path) -> Iterator[tuple[dict[str, Any], int]]:
@@ -155,6 +166,15 @@ def header_of(path: Path, told: Mapping[str, Any]) -> Header:
 
 def folder_of(name: str) -> str:
     return str(PurePath(name).parent)
+
+
+def _require_begun(path: Path, header: Header) -> None:
+    """Of a file without a whole line: what a kill left of the first one, and nothing else's."""
+    line = _line(header.as_json())
+    with path.open("rb") as file:
+        begun = file.read(len(line))
+    if not line.startswith(begun):
+        raise InputError(f"{path}: does not begin as a file of `mm1 map` does; name another file")
 
 
 def _require_same(path: Path, told: Mapping[str, Any], header: Header) -> None:

@@ -5,12 +5,13 @@ import json
 import pytest
 from commandline import ASK, write_files
 
-from mm1cli.errors import UsageError
-from mm1cli.mapping.lines import Shard
+from mm1cli.errors import InputError, UsageError
+from mm1cli.mapping.lines import Header, MapFile, Shard
 
 NOTES = {f"{n}.txt": f"The rat sat on mat {n}." for n in range(4)} | {
     "photo.png": b"\x89PNG\r\n\x1a\n\0\0"
 }
+HEADER = Header(("Who?",), None, "m", "f" * 64, "document", Shard())
 
 
 def lines_of(path):
@@ -64,7 +65,32 @@ def test_what_is_there_is_not_done_again_and_shards_come_to_all(run, mm1, tmp_pa
     one = mm1("merge", parts[0], "--strict")
     assert one.code == 5 and "shards missing: 2" in one.err
     assert mm1("merge", parts[0], parts[0]).code == 2
-    assert mm1("merge", whole, parts[0]).code == 2
+    everything = (tmp_path / "all.jsonl").read_bytes()
+    assert mm1("merge", whole, parts[0], "-o", tmp_path / "all.jsonl").code == 2
+    assert (tmp_path / "all.jsonl").read_bytes() == everything, "a merge that failed wrote over it"
+
+
+@pytest.mark.parametrize("content", [b"My notes.", b"My notes.\nMore.\n", b'{"type": "x"}\n'])
+def test_a_file_of_somebody_else_is_left_as_it_is(tmp_path, content):
+    """Red: -o names a letter, and the letter is gone."""
+    path = tmp_path / "notes.txt"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"notes\.txt"):
+        MapFile(path, HEADER)
+    assert path.read_bytes() == content and list(tmp_path.iterdir()) == [path]
+
+
+def test_a_first_line_that_a_kill_has_cut_is_written_again(tmp_path):
+    path = tmp_path / "out.jsonl"
+    with MapFile(path, HEADER):
+        whole = path.read_bytes()
+        with pytest.raises(InputError, match="another mm1 writes it"):
+            MapFile(path, HEADER)
+    for size in (0, 1, len(whole) - 1):
+        path.write_bytes(whole[:size])
+        with MapFile(path, HEADER):
+            assert path.read_bytes() == whole
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_a_document_that_does_not_fit_fails_alone(run, tmp_path):
