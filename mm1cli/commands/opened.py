@@ -123,28 +123,29 @@ def open_paths(command: str, sources: Sources, settings: Settings, sink: Sink) -
     return opened(reading, settings, sink)
 
 
-def opened(reading: Reading, settings: Settings, sink: Sink) -> Opened:
+def opened(reading: Reading, settings: Settings, sink: Sink, *, is_table: bool = False) -> Opened:
+    """`is_table`: it is filled from one document at a time."""
     manifest = reading.manifest
     sink.manifest(manifest, show=False)
     sink.corpus(reading.packed.corpus, [len(ids) for ids in reading.packed.token_ids])
     require_documents(manifest)
-    num_tokens = min(manifest.tokens, manifest.budget_tokens)
-    num_tokens = max(settings.context_tokens or 0, num_tokens)
+    most = manifest.largest[0].tokens if is_table else manifest.tokens
+    num_tokens = max(settings.context_tokens or 0, min(most, manifest.budget_tokens))
     # Where contexts are kept, `CachedContext` knows later whether this one will be.
     is_mapped = not settings.no_cache
     given = (settings, sink, num_tokens)
     engine = reading.model.open_engine(*given, is_mapped=is_mapped, selection=reading.selection)
     if reading.selection is not None:
         sink.note(selected_note(manifest, engine, settings))
-    if manifest.plan is ReadingPlan.RETRIEVAL:
-        sink.note(retrieval_note(manifest, settings.model))
+    if manifest.plan is ReadingPlan.RETRIEVAL and not is_table:
+        sink.note(_retrieval_note(manifest, settings.model))
     documents = reading.packed.corpus.documents
     source = None if settings.no_cache else cached_context(engine, documents, settings, sink)
     quotable = QuoteIndex(reading.packed.corpus)
     return Opened(engine, reading.packed, manifest, settings, settings.model, source, quotable)
 
 
-def retrieval_note(manifest: Manifest, model: str) -> str:
+def _retrieval_note(manifest: Manifest, model: str) -> str:
     return (
         f"{manifest.tokens:,} tokens do not fit: {model} has room for {manifest.budget_tokens:,}. "
         "For each question the passages that fit it best are read (retrieval)"
