@@ -62,8 +62,8 @@ def block_at(index: int, selection: Selection, end: int, mass: float = 1.0) -> S
     """Block number `index` of `end` tokens of documents, with its margins."""
     first = index * selection.block_tokens
     last = first + selection.block_tokens + selection.margin_tokens
-    lowest, highest = selection.sink_tokens, end - selection.window_tokens
-    return SelectedBlock(max(first - selection.margin_tokens, lowest), min(last, highest), mass)
+    lowest = max(first - selection.margin_tokens, selection.sink_tokens)
+    return SelectedBlock(lowest, min(last, end), mass)
 
 
 def _disjoint(blocks: Sequence[SelectedBlock]) -> list[tuple[int, int]]:
@@ -88,8 +88,8 @@ def block_mass(
     context: "Context", token_ids: Sequence[int], selection: Selection, documents: range
 ) -> Tensor:
     """The share [num_blocks] float32 of the scan of `token_ids`, were they to come next, that falls
-    on each block of the tokens up to the end of `documents`; what stands before them, sinks and the
-    last window, which are seen anyway, get none."""
+    on each block of the tokens up to the end of `documents`; what stands before them, and sinks,
+    which are seen anyway, get none."""
     model = context.model
     twin = context.fork()
     ids = torch.tensor(token_ids, device=model.device)
@@ -119,9 +119,8 @@ def scan(
     per_group = mixer.heads[0] // mixer.heads[1]
     heads = queries[:, group * per_group : (group + 1) * per_group].float()  # [T, R, D]
     first = max(documents.start, selection.sink_tokens)
-    last = documents.stop - selection.window_tokens
     found = []
-    for start, keys, _ in _rows(cache, 0, last):
+    for start, keys, _ in _rows(cache, 0, documents.stop):
         # Turned back by their place in the tile only; queries turn by the tile's.
         own = unrotated(_of_group(keys, group), 0, frequencies)[:, 0]
         rows = mixer.rotated(heads, selection.distance + start).flatten(0, 1)  # [T R, D]

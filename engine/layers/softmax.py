@@ -210,9 +210,12 @@ class SoftmaxAttention(nn.Module):
                 parts = [(self.rotated(unrotated[rows], cap), between(seen, 0, num_sinks))]
                 lowest = border if is_question else first + 1
                 if is_question and isinstance(state, KVCache) and state.selected:
+                    # In place of the end of the documents, which would draw the answer to itself.
                     far = self.rotated(unrotated[rows], options.selected_distance)
                     parts.append((far, state.selected))
-                lowest = max(lowest + moved - options.window_tokens, num_sinks)
+                else:
+                    lowest -= options.window_tokens
+                lowest = max(lowest + moved, num_sinks)
                 parts.append((q[rows], between(seen, lowest, last + moved)))
                 outs.append(kernels.joint_attention(parts, self.scale, window=window))
             first = last

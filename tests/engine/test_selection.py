@@ -92,8 +92,8 @@ class Definition:
         for index in range(SELECTION.scan_layer):
             hidden = self.layer(index, hidden, [])
         q, k, _ = self.projected(SELECTION.scan_layer, hidden)
-        total = torch.zeros(-(-(END - SELECTION.window_tokens) // 4), dtype=torch.float64)
-        keys = torch.arange(max(first, SELECTION.sink_tokens), END - SELECTION.window_tokens)
+        total = torch.zeros(-(-END // 4), dtype=torch.float64)
+        keys = torch.arange(max(first, SELECTION.sink_tokens), END)
         for row in range(END, END + len(QUESTION)):
             heads = self.turned(q[row, 2:], [SELECTION.distance])[0]  # those of KV head 1
             shares = (heads @ k[keys, 1].T * self.scale).softmax(-1)
@@ -122,7 +122,7 @@ class Definition:
         first_near = row - chosen.window_tokens + 1
         is_far_question = index in chosen.far_layers and row >= END
         if is_far_question:
-            first_near = END - chosen.window_tokens
+            first_near = END if blocks else END - chosen.window_tokens
         sinks = range(min(chosen.sink_tokens, max(first_near, 0)))
         found = {j: min(row, chosen.sink_distance) - j for j in sinks}
         if is_far_question:
@@ -169,7 +169,7 @@ def test_the_scan_is_its_definition(model, first):
     assert relative_rms(mass, want) < 1e-4 and float(mass.sum()) == pytest.approx(1)
     blocks = context.select(QUESTION, first)
     for block, index in zip(blocks, want.topk(2).indices.tolist(), strict=True):
-        assert block.start == max(4 * index - 1, 2) and block.end == min(4 * index + 5, END - 5)
+        assert block.start == max(4 * index - 1, 2) and block.end == min(4 * index + 5, END)
 
 
 @pytest.mark.parametrize("chunk_tokens", [1, 7, 256])
