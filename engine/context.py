@@ -124,7 +124,7 @@ class Context:
         """The logits [T, vocab] after each of `token_ids`, which are read in one call.
 
         Before `keep` has said how many of them stay, the context cannot be used. Ask
-        `engine.prompt_lookup.serves` before. At most 16 tokens, each of which gets the bits it
+        `engine.prompt_lookup.serves` before. At most 8 tokens, each of which gets the bits it
         would get alone.
         """
         self._check()

@@ -74,7 +74,7 @@ def assert_equal_contexts(got, want):
 
 @needs_halves
 @pytest.mark.parametrize("start", [1, 60, 127, 200])
-@pytest.mark.parametrize("num_tokens", [2, 8, 16])
+@pytest.mark.parametrize("num_tokens", [2, 5, 8])
 @pytest.mark.parametrize("kv_dtype", [None, torch.int8])
 def test_tokens_read_at_once_leave_the_bits_of_reading_them_one_by_one(
     model, start, num_tokens, kv_dtype
