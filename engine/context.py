@@ -183,15 +183,23 @@ class Context:
         return retrieval_head.select(self, token_ids, first)
 
     @torch.inference_mode()
-    def score(self, token_ids: Sequence[int]) -> Tensor:
-        """log p of each of `token_ids` [T], in nats, were they to come next; changes nothing."""
-        if self.logits is None:
+    def score(self, token_ids: Sequence[int], given: Sequence[int] = ()) -> Tensor:
+        """log p of each of `token_ids` [T], in nats, were they to come next, after `given`; changes
+        nothing. Both are read at once."""
+        if self.logits is None and not given:
             raise EngineError("an empty context gives no token a likelihood")
-        targets = torch.tensor(token_ids, dtype=torch.int64, device=self.logits.device)
-        rows = [self.logits[None]]
-        rows += [self._model.logits(hidden) for _, hidden in self.fork().chunks(token_ids[:-1])]
+        targets = torch.tensor(token_ids, dtype=torch.int64, device=self._model.device)
+        rows = [] if given or self.logits is None else [self.logits[None]]
+        ids = [*given, *token_ids[:-1]]
+        first = max(len(given) - 1, 0)  # of those after which a wanted token comes
+        for done, hidden in self.fork().chunks(ids if token_ids else ()):
+            wanted = hidden[max(first - done + len(hidden), 0) :]
+            if len(wanted):
+                rows.append(self._model.logits(wanted))
+        if not rows:
+            return targets.float()
         log_p = torch.log_softmax(torch.cat(rows), dim=-1)
-        return log_p.gather(1, targets[:, None])[:, 0]
+        return log_p.gather(1, targets[:, None].to(log_p.device))[:, 0]
 
     @torch.inference_mode()
     def attention(self, token_ids: Sequence[int]) -> Tensor | None:

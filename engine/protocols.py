@@ -147,9 +147,9 @@ class Context(Protocol):
         """Here the documents end, which began at `first`, and `token_ids`, a question to come next,
         selects what is seen of them: these blocks, best first; none where everything is seen."""
 
-    def score(self, token_ids: Sequence[int]) -> Numbers:
-        """log p of each of `token_ids`, were they to come next; changes nothing. Needs
-        `Capabilities.has_logprobs`."""
+    def score(self, token_ids: Sequence[int], given: Sequence[int] = ()) -> Numbers:
+        """log p of each of `token_ids`, were they to come next, after `given`; changes nothing.
+        Needs `Capabilities.has_logprobs`."""
 
     def attention(self, token_ids: Sequence[int]) -> Numbers | None:
         """The share of attention that `token_ids`, were they to come next, would give each token

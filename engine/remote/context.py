@@ -72,10 +72,10 @@ class RemoteContext:
         del token_ids, first
         return ()
 
-    def score(self, token_ids: Sequence[int]) -> Numbers:
+    def score(self, token_ids: Sequence[int], given: Sequence[int] = ()) -> Numbers:
         if not token_ids:
             return array("d")
-        return array("d", self.dialect.score(self._ids, token_ids))
+        return array("d", self.dialect.score([*self._ids, *given], token_ids))
 
     def attention(self, token_ids: Sequence[int]) -> None:
         """Not told by any server."""

@@ -57,9 +57,7 @@ def text_gains(
         return tokenizer.encode_chat([Turn("system", (prompt("system"),)), Turn("user", parts)])
 
     def logprobs(before: list[int]) -> list[float]:
-        context = engine.new_context()
-        context.extend(before)
-        return context.score(ids).tolist()
+        return engine.new_context().score(ids, given=before).tolist()
 
     prompts = [prompt_ids(text) for text in ("", *texts)]
     most = max(map(len, prompts)) + len(ids)

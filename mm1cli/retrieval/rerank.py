@@ -55,9 +55,7 @@ class Reranker:
         return self._likelihood(self._engine.tokenizer.encode(question), self._behind_head(text))
 
     def _likelihood(self, asked: list[int], read: list[int]) -> float:
-        context = self._read_head().fork()
-        context.extend(read)
-        return fmean(context.score(asked).tolist() or [nan])
+        return fmean(self._read_head().score(asked, given=read).tolist() or [nan])
 
     def _behind_head(self, text: str) -> list[int]:
         tokenizer = self._engine.tokenizer

@@ -117,9 +117,10 @@ class Spoken:
     def text(self):
         return self.engine.tokenizer.decode(self.token_ids)
 
-    def score(self, token_ids):
-        asked = self.engine.tokenizer.decode(token_ids)
-        value = self.engine.likelihood(self.text, asked)
+    def score(self, token_ids, given=()):
+        tokenizer = self.engine.tokenizer
+        read = self.text + (tokenizer.decode(given) if given else "")
+        value = self.engine.likelihood(read, tokenizer.decode(token_ids))
         return torch.full((len(token_ids),), float(value))
 
 

@@ -233,8 +233,19 @@ def test_score_is_the_log_softmax_of_the_next_tokens_and_changes_nothing(model, 
         assert torch.equal(after, tensor)
 
 
+@pytest.mark.parametrize("num_given", [1, 13, 30])
+@pytest.mark.parametrize("count", [1, 9])
+def test_what_is_given_is_read_before_what_is_scored(model, num_given, count):
+    """Red: judgements are of another text than the one they name."""
+    context, ids = read(model, IDS[: 30 - num_given]), IDS[30 : 30 + count]
+    want = read(model, IDS[:30]).score(ids)
+    assert (context.score(ids, given=IDS[30 - num_given : 30]) - want).abs().max() < 1e-4
+    assert len(context) == 30 - num_given
+
+
 def test_nothing_has_no_score_and_an_empty_context_gives_none(model):
     assert read(model, IDS[:3]).score([]).shape == (0,)
+    assert read(model, IDS[:3]).score([], given=IDS[3:5]).shape == (0,)
     with pytest.raises(EngineError, match="empty context"):
         Context(model, 16).score([5])
 

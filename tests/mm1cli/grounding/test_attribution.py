@@ -22,11 +22,10 @@ def engine(llama) -> Engine:
 
 
 def likelihood(engine, text, answer=ANSWER):
-    context = engine.new_context()
     parts = (text, prompt("question"), QUESTION)
     turns = [Turn("system", (prompt("system"),)), Turn("user", parts)]
-    context.extend(engine.tokenizer.encode_chat(turns))
-    return context.score(engine.tokenizer.encode(answer))
+    asked = engine.tokenizer.encode_chat(turns)
+    return engine.new_context().score(engine.tokenizer.encode(answer), given=asked)
 
 
 def test_gain_is_the_likelihood_with_a_passage_less_that_without(engine):
