@@ -267,16 +267,18 @@ class Store:
                 continue
             try:
                 saved = OpenedContext.read(folder, name)
-                if reason := self._compatibility.differs_in(saved.manifest.compatibility):
-                    raise StoreError(f"{folder}: {reason}")
                 tokens = saved.reusable(wanted, needs_state=self._needs_state)
+                reason = self._compatibility.differs_in(saved.manifest.compatibility)
+                # Of other documents nobody asked.
+                if reason and (tokens or folder == self.folder):
+                    raise StoreError(f"{folder}: {reason}")
             except StoreError as error:
                 why = str(error) if best is None else why
                 continue
-            if tokens > (best.tokens if best is not None else 0):
+            if not reason and tokens > (best.tokens if best is not None else 0):
                 best = Reuse(saved, tokens)
                 why = f"the tokens differ, or no checkpoint stands, after {tokens:,}"
-            elif best is None:
+            elif best is None and folder == self.folder:
                 why = f"{folder}: begins with other tokens, or stopped before its first checkpoint"
         return best, why
 

@@ -54,7 +54,7 @@ MUTATIONS = {
         "a file's name is synced before a manifest stands on it",
         "engine/durable.py",
         "        sync_folder(path.parent)\n",
-        "",
+        "        pass\n",
         "test_power_loss.py",
     ),
     "whole-or-not": Mutation(
