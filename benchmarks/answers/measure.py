@@ -39,8 +39,8 @@ class _Recording(Answerer):
         refusal = self._engine.tokenizer.encode(REFUSAL)
         answer = list(reply.generation.token_ids)
         self.attributed = found
-        self.refusal_log_prob = float(read.context.score(refusal).sum())
-        self.answer_log_prob = float(read.context.score(answer).sum()) if answer else 0.0
+        self.refusal_log_prob = sum(read.context.score(refusal).tolist())
+        self.answer_log_prob = sum(read.context.score(answer).tolist()) if answer else 0.0
         return found
 
 
