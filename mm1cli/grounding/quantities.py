@@ -130,8 +130,14 @@ class Quantity:
 
     def equals(self, other: "Quantity") -> bool:
         """Equal by value, where neither has another unit; without one a number is any thing's."""
-        is_same_unit = self.unit == other.unit or not (self.unit and other.unit)
-        return is_same_unit and bool(self.values & other.values)
+        if self.unit and other.unit:
+            return self.unit == other.unit and bool(self.values & other.values)
+        return bool(self.values & other.values or self.written & other.written)
+
+    @property
+    def written(self) -> frozenset[Decimal]:
+        """Without the unit: 18, of 18 years."""
+        return frozenset(value / self.factor for value in self.values)
 
 
 def quantities(text: str) -> Iterator[Quantity]:

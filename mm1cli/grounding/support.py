@@ -10,19 +10,21 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import cached_property
 
 from mm1cli.grounding.facts import Fact, Facts, facts
 from mm1cli.grounding.normalize import normalize
+from mm1cli.grounding.phrases import canonical, excepted
 from mm1cli.grounding.polarity import is_comparative, num_negations, opposed
+from mm1cli.grounding.statements import has_subject, is_heading
 from mm1cli.grounding.words import Word, clauses, words
 from mm1cli.result import Mark
 
 _ABOUT_THE_SAME = 0.5  # of a sentence's words, in a quote that speaks of the same
 _CARRIED_WEIGHT = 0.6  # beside 1 of a word of the clause itself
+_HAS_ALL = 1.0  # beside that, for a clause that has all words of the sentence that the quote has
 _CARRY_WORDS = 4  # of a sentence's beginning, which its later clauses go on about
-_OWN_SUBJECT = re.compile(
-    r"\s*(?:whereas|while|although|though|but|yet|however|because|since|unless)\b", re.IGNORECASE
-)
+_OWN_SUBJECT = re.compile(r"\s*(?:whereas|while|although|though|because|since|unless)\b", re.I)
 _LEADS_IN = re.compile(r"\s*(?:in|on|at|from|by|until|under|of|for|with|without|if|when)\b", re.I)
 _PASSIVE = re.compile(
     r"\b(?:is|are|was|were|be|been|being)\s+(?:\w+\s+){0,2}?\w+(?:ed|en|nd|ht|wn|lt|ld|un|ne)\b",
@@ -30,7 +32,21 @@ _PASSIVE = re.compile(
 )
 _PRONOUN = re.compile(r"\s*\b(?:it|they|them|he|she|him|this|these|those|there)\b", re.IGNORECASE)
 _POSSESSIVE = re.compile(r"\b(?:its|their|her|his)\b", re.IGNORECASE)
+_FIELD = re.compile(r"\W*[^\W_]\w*(?:[ -]\w+){0,3}:\s")
+_MOST_TITLE_WORDS = 8
+_SEGMENT = re.compile(r"\s+(?:and|or|but|while)\s+|[,;]\s+")
+_NO_NOUN = re.compile(
+    r"\w+ed|in|on|at|of|to|for|from|by|with|and|or|is|are|was|were|an?|the|got|had|has|have"
+)
+_LINES = re.compile(r"\n\s*\n|\n(?=\s*[-*|#])|\n(?=[^\W_]\w*(?:[ -]\w+){0,3}:\s)")
 _ENDS = re.compile(r"[.!?:]\s*$")
+# Verbs that add nothing to their objects: "makes four crossings" where there are four.
+_LIGHT = frozenset(
+    {
+        *("makes", "made", "takes", "took", "taken", "lasts", "lasted", "gets", "got", "gives"),
+        *("has", "had", "happens", "happened", "occurs", "occurred", "involves"),
+    }
+)
 _COMPARED = (
     frozenset({"old", "new"}),
     frozenset({"one", "other"}),
@@ -69,6 +85,7 @@ class _Part:
 
 def judge(sentence: str, quote: str) -> Verdict:
     """What the words of `quote` say about `sentence`: the worst of its clauses decides."""
+    sentence, quote = canonical(sentence), canonical(quote)
     quoted = _parts(normalize_lines(quote))
     known = Facts.of([quote])
     verdicts = [_judge_part(part, quote, quoted, known) for part in _parts(sentence)]
@@ -81,7 +98,17 @@ def judge(sentence: str, quote: str) -> Verdict:
 
 
 def normalize_lines(text: str) -> str:
-    return "\n".join(filter(None, map(normalize, re.split(r"\n\s*\n|\n(?=\s*[-*|#])", text))))
+    """One line for each paragraph, list item, table row, field and heading."""
+    lines = [""]
+    for line in _LINES.split(text):
+        *whole, last = line.split("\n")
+        for one in whole:
+            lines[-1] += f" {one}"
+            if is_heading(one):
+                lines.append("")
+        lines[-1] += f" {last}"
+        lines.append("")
+    return "\n".join(filter(None, map(normalize, lines)))
 
 
 def _parts(text: str) -> list[_Part]:
@@ -96,16 +123,23 @@ def _parts(text: str) -> list[_Part]:
         goes_on = bool(before) and not _ENDS.search(before)
         if ";" in text[end - len(inside) - 2 : start] and not _PRONOUN.match(inside):
             goes_on = False
-        if parts and "|" in text[max(start - 4, 0) : start]:
+        if (parts and "|" in text[max(start - 4, 0) : start]) or (
+            _FIELD.match(inside) and parts and _is_title(parts[0])
+        ):
             head = tuple(word for word in parts[0].words if word.is_content)
             parts.append(_Part(inside, start, own, head, is_row=True))
-        elif not goes_on or _OWN_SUBJECT.match(inside):
+        elif not goes_on or _OWN_SUBJECT.match(inside) or has_subject(inside):
             lead = tuple(word for word in own if word.is_content)[:_CARRY_WORDS]
             parts.append(_Part(inside, start, own))
         else:
             parts.append(_Part(inside, start, own, lead))
         before = inside + ("." if "\n" in text[end : end + 2] else "")
     return parts
+
+
+def _is_title(part: _Part) -> bool:
+    """Whether the fields below are about it."""
+    return len(part.words) <= _MOST_TITLE_WORDS and not _FIELD.match(part.text)
 
 
 def _judge_part(part: _Part, quote: str, quoted: Sequence[_Part], known: Facts) -> Verdict:
@@ -130,7 +164,7 @@ def _judge_part(part: _Part, quote: str, quoted: Sequence[_Part], known: Facts) 
     for fact in asked:
         if _is_elsewhere(fact, near, quoted) or _counts_another(fact, quote):
             return against(f"“{fact.text}” is of something else")
-    if _is_paired_otherwise(asked, near):
+    if _is_paired_otherwise(asked, near) or _is_listed_otherwise(asked, content, near):
         return against("numbers and dates are paired otherwise")
     if names := [word.text for word in missing if word.is_name]:
         return Verdict(Mark.NOT_CARRIED, coverage, f"“{names[0]}” is not named")
@@ -139,8 +173,10 @@ def _judge_part(part: _Part, quote: str, quoted: Sequence[_Part], known: Facts) 
     ]
     beside = [one for one in quoted if one is not near and {w.stem for w in displaced} & one.stems]
     pairs = opposed(part.words, near.words)
-    if not pairs and beside and (other := opposed(part.words, beside[0].words)):
-        near, pairs, displaced = beside[0], other, []
+    if not pairs and beside:
+        elsewhere = [word for word in part.words if word.stem not in near.stems]
+        if other := opposed(elsewhere, beside[0].words):
+            near, pairs, displaced = beside[0], other, []
     if displaced and not _PRONOUN.search(near.text):
         is_subject = displaced[0] is content[0] and not _LEADS_IN.match(part.text)
         if is_subject or not _POSSESSIVE.search(near.text):
@@ -148,6 +184,8 @@ def _judge_part(part: _Part, quote: str, quoted: Sequence[_Part], known: Facts) 
             return Verdict(Mark.NOT_CARRIED, coverage, reason)
     if _is_turned(part, asked, near):
         return against("the other way round")
+    if _is_excepted(content, part.text, quote):
+        return against("it is excepted there")
     if pairs:
         # A word whose opposite stands there is spoken of.
         turned = {word for word, _ in pairs}
@@ -163,7 +201,9 @@ def _judge_part(part: _Part, quote: str, quoted: Sequence[_Part], known: Facts) 
         return against(reason)
     if is_comparative(part.text) and not is_comparative(quote):
         return Verdict(Mark.NOT_CARRIED, coverage, "nothing is compared there")
-    return Verdict(None if missing else Mark.CARRIED, coverage)
+    turned = {word for word, _ in pairs}
+    left = [word for word in missing if word.text not in turned and word.text.lower() not in _LIGHT]
+    return Verdict(None if left else Mark.CARRIED, coverage)
 
 
 def _content(part: _Part, asked: Sequence[Fact]) -> list[Word]:
@@ -176,6 +216,21 @@ def _content(part: _Part, asked: Sequence[Fact]) -> list[Word]:
         and not any(start <= word.start - part.start < end for start, end in taken)
         and not any(character.isdigit() for character in word.text)
     ]
+
+
+def _is_excepted(content: Sequence[Word], text: str, quote: str) -> bool:
+    """Whether `text` says of what the quote excepts what the quote says of the rest."""
+    scopes = excepted(quote)
+    if not scopes or excepted(text) or num_negations(text, {word.stem for word in content}):
+        return False
+    outside = quote
+    for scope in scopes:
+        outside = outside.replace(scope, " ")
+    only = {word.stem for scope in scopes for word in words(scope) if word.is_content}
+    only -= {word.stem for word in words(outside)}
+    said = {word.stem for word in words(outside)}
+    stems = [word.stem for word in content]
+    return any(stem in only for stem in stems) and any(stem in said for stem in stems)
 
 
 def _is_initials(word: str, quote: str) -> bool:
@@ -193,6 +248,7 @@ def _nearest(part: _Part, content: Sequence[Word], quoted: Sequence[_Part]) -> _
     wanted = {word.stem for word in content}
     num_holding = {stem: sum(stem in one.stems for one in quoted) or 1 for stem in wanted}
     numbers = {value for fact in facts(part.text) for value in _values(fact)}
+    said = {word.stem for one in quoted for word in one.words}
 
     def shared(one: _Part) -> float:
         stems = one.stems_about(subject)
@@ -200,6 +256,7 @@ def _nearest(part: _Part, content: Sequence[Word], quoted: Sequence[_Part]) -> _
         weight = sum(
             (1 if s in one.stems else _CARRIED_WEIGHT) / num_holding[s] for s in wanted & stems
         )
+        weight += _HAS_ALL * (wanted & said <= stems)
         return weight + 0.25 * len(numbers & held) + 0.5 * (subject in stems)
 
     return max(quoted, key=shared)
@@ -268,6 +325,73 @@ def _is_paired_otherwise(asked: Sequence[Fact], near: _Part) -> bool:
     return nearest_time is not time and nearest_number is not number
 
 
+def _is_listed_otherwise(asked: Sequence[Fact], content: Sequence[Word], near: _Part) -> bool:
+    """Whether, of "9 in the drug group and 11 in the placebo group", the sentence gives one group
+    the number of the other."""
+    wanted = {word.stem for word in content}
+    segments = [_Segment(text) for text in _segments(near.text)]
+    for fact in asked:
+        own = [one for one in segments if one.place(fact) is not None]
+        others = [one for one in segments if one not in own and one.another(fact) is not None]
+        if len(own) != 1 or len(others) != 1:
+            continue
+        mine, its = own[0].around(fact), others[0].around(fact)
+        for side in (1, 0):  # what is counted is named behind its number, or before it
+            named, other_named = mine[side] - its[side], its[side] - mine[side]
+            if named:
+                if not named & wanted and other_named & wanted:
+                    return True
+                break
+    return False
+
+
+def _segments(text: str) -> list[str]:
+    start, found = 0, []
+    for border in [one.span() for one in _SEGMENT.finditer(text)] + [(len(text),) * 2]:
+        found.append(text[start : border[0]])
+        start = border[1]
+    return found
+
+
+@dataclass(frozen=True)
+class _Segment:
+    """A part of a list."""
+
+    text: str
+
+    @cached_property
+    def facts(self) -> list[Fact]:
+        return facts(self.text)
+
+    def place(self, fact: Fact) -> Fact | None:
+        return next((one for one in self.facts if Facts.of([one.text]).states(fact)), None)
+
+    def another(self, fact: Fact) -> Fact | None:
+        return next((one for one in self.facts if _could_be(fact, one)), None)
+
+    def around(self, fact: Fact) -> tuple[set[str], set[str]]:
+        """The stems before the fact, or what stands in its place, and those behind it."""
+        found = self.place(fact) or self.another(fact)
+        assert found is not None
+        before, behind = self.text[: found.start], self.text[found.start + len(found.text) :]
+        return _stems(before), _stems(behind)
+
+
+def _stems(text: str) -> set[str]:
+    return {
+        word.stem
+        for word in words(text)
+        if word.is_content and not any(character.isdigit() for character in word.text)
+    }
+
+
+def _could_be(fact: Fact, other: Fact) -> bool:
+    """Of the same kind, so that each has a place of its own in a list."""
+    if fact.quantity is not None and other.quantity is not None:
+        return not fact.quantity.unit or not other.quantity.unit or _same_unit(fact, other)
+    return fact.kind == other.kind
+
+
 def _counts_another(fact: Fact, quote: str) -> bool:
     """Whether the quote counts what `fact` counts, and counts something else with its number."""
     if fact.quantity is None or not fact.quantity.noun:
@@ -275,7 +399,12 @@ def _counts_another(fact: Fact, quote: str) -> bool:
     noun = _noun(fact.quantity.noun)
     counted = [one.quantity for one in facts(quote) if one.quantity is not None]
     same = [one for one in counted if one.noun and _noun(one.noun) == noun]
-    return bool(same) and not any(fact.quantity.equals(one) for one in same)
+    # "Of 214 patients 107 received" leaves the noun out.
+    is_left_out = any(
+        fact.quantity.values & one.values and (not one.noun or _NO_NOUN.fullmatch(one.noun))
+        for one in counted
+    )
+    return bool(same) and not is_left_out and not any(fact.quantity.equals(one) for one in same)
 
 
 def _noun(word: str) -> str:
