@@ -31,6 +31,7 @@ _OR_LESS: Final = re.compile(
     rf"\b({_NUMBER}(?:\s+\w+)?)\s+or\s+(?:less|fewer|younger|below|under|shorter|lower)\b",
     re.IGNORECASE,
 )
+_ABOVE: Final = re.compile(r"\b(?:exceed(?:s|ed|ing)?|in\s+excess\s+of)\b", re.IGNORECASE)
 _ALWAYS: Final = re.compile(r"\balways\s+(?=at\s+(?:least|most)\b)", re.IGNORECASE)
 _EXCEPTION: Final = re.compile(
     r"\b(?:unless|except(?:ing)?(?:\s+for)?|other\s+than|with\s+the\s+exception\s+of|apart\s+from"
@@ -45,6 +46,7 @@ def canonical(text: str) -> str:
         text = pattern.sub(said, text)
     for pattern, said in ((_OR_MORE, r"at least \1"), (_OR_LESS, r"at most \1")):
         text = pattern.sub(said, text)
+    text = _ABOVE.sub("above", text)
     return _ALWAYS.sub("", text)
 
 

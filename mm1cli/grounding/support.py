@@ -15,7 +15,7 @@ from functools import cached_property
 from mm1cli.grounding.facts import Fact, Facts, facts
 from mm1cli.grounding.normalize import normalize
 from mm1cli.grounding.phrases import canonical, excepted
-from mm1cli.grounding.polarity import is_comparative, num_negations, opposed
+from mm1cli.grounding.polarity import denies, is_comparative, is_converse, num_negations, opposed
 from mm1cli.grounding.statements import has_subject, is_heading
 from mm1cli.grounding.words import Word, clauses, words
 from mm1cli.result import Mark
@@ -31,8 +31,16 @@ _PASSIVE = re.compile(
     re.IGNORECASE,
 )
 _PRONOUN = re.compile(r"\s*\b(?:it|they|them|he|she|him|this|these|those|there)\b", re.IGNORECASE)
+_REFERS = re.compile(r"\W*(?:and\s+)?(?:(?:in|on|at)\s+\w+\s+)?(?:it|they|there)\b", re.IGNORECASE)
 _POSSESSIVE = re.compile(r"\b(?:its|their|her|his)\b", re.IGNORECASE)
 _FIELD = re.compile(r"\W*[^\W_]\w*(?:[ -]\w+){0,3}:\s")
+_ALL = re.compile(r"\b(?:all|every|each|everyone|everybody|always)\b", re.IGNORECASE)
+_PART_OF = re.compile(
+    r"\b(?:some|most|many|several|few|half|part|two|three|four|five|six|seven|eight|nine|ten"
+    r"|\d+(?:\s?%|\s+per\s?cent)?)\s+of\b",
+    re.IGNORECASE,
+)
+_SUPPOSES = re.compile(r"\b(?:if|unless|whether|in\s+case)\b", re.IGNORECASE)
 _MOST_TITLE_WORDS = 8
 _SEGMENT = re.compile(r"\s+(?:and|or|but|while)\s+|[,;]\s+")
 _NO_NOUN = re.compile(
@@ -45,6 +53,7 @@ _LIGHT = frozenset(
     {
         *("makes", "made", "takes", "took", "taken", "lasts", "lasted", "gets", "got", "gives"),
         *("has", "had", "happens", "happened", "occurs", "occurred", "involves"),
+        *("approximately", "roughly", "around", "nearly", "almost", "currently", "altogether"),
     }
 )
 _COMPARED = (
@@ -158,7 +167,7 @@ def _judge_part(part: _Part, quote: str, quoted: Sequence[_Part], known: Facts) 
 
     for fact in asked:
         if not known.states(fact):
-            if any(_is_comparable(fact, other) for other in facts(quote)):
+            if any(_is_comparable(fact, other) for other in facts(_around(near, quoted, content))):
                 return against(f"“{fact.text}” is another there")
             return Verdict(Mark.NOT_CARRIED, coverage, f"“{fact.text}” is not there")
     for fact in asked:
@@ -177,13 +186,21 @@ def _judge_part(part: _Part, quote: str, quoted: Sequence[_Part], known: Facts) 
         elsewhere = [word for word in part.words if word.stem not in near.stems]
         if other := opposed(elsewhere, beside[0].words):
             near, pairs, displaced = beside[0], other, []
+    if displaced and any(_REFERS.match(one.text) for one in beside):
+        return Verdict(None, coverage, f"“{displaced[0].text}” is in what goes on about it")
     if displaced and not _PRONOUN.search(near.text):
         is_subject = displaced[0] is content[0] and not _LEADS_IN.match(part.text)
         if is_subject or not _POSSESSIVE.search(near.text):
             reason = f"“{displaced[0].text}” is elsewhere"
             return Verdict(Mark.NOT_CARRIED, coverage, reason)
-    if _is_turned(part, asked, near):
+    converse = [pair for pair in pairs if is_converse(*pair)]
+    pairs = [pair for pair in pairs if pair not in converse]
+    is_turned = _is_turned(part, asked, near)
+    if converse and len([word for word in content if word.is_name or word is content[0]]) < 2:
+        return Verdict(None, coverage)
+    if is_turned != (len(converse) % 2 == 1):
         return against("the other way round")
+    missing = [word for word in missing if word.text not in {mine for mine, _ in converse}]
     if _is_excepted(content, part.text, quote):
         return against("it is excepted there")
     if pairs:
@@ -196,14 +213,24 @@ def _judge_part(part: _Part, quote: str, quoted: Sequence[_Part], known: Facts) 
         + num_negations(near.text, {word.stem for word in part.words})
         + len(pairs)
     )
+    if num_turns % 2 and _is_denial_unclear(part.text, near.text, len(pairs)):
+        return Verdict(None, coverage)
     if num_turns % 2:
         reason = f"“{pairs[0][1]}”, not “{pairs[0][0]}”" if pairs else "one of them is negated"
         return against(reason)
+    if _ALL.search(part.text) and _PART_OF.search(near.text) and not _ALL.search(near.text):
+        return against("said of some, not of all")
     if is_comparative(part.text) and not is_comparative(quote):
         return Verdict(Mark.NOT_CARRIED, coverage, "nothing is compared there")
     turned = {word for word, _ in pairs}
     left = [word for word in missing if word.text not in turned and word.text.lower() not in _LIGHT]
     return Verdict(None if left else Mark.CARRIED, coverage)
+
+
+def _around(near: _Part, quoted: Sequence[_Part], content: Sequence[Word]) -> str:
+    """The clause at hand, and others that have words of the sentence which it has not."""
+    left = {word.stem for word in content} - near.stems
+    return "\n".join(one.text for one in quoted if one is near or one.stems & left)
 
 
 def _content(part: _Part, asked: Sequence[Fact]) -> list[Word]:
@@ -216,6 +243,13 @@ def _content(part: _Part, asked: Sequence[Fact]) -> list[Word]:
         and not any(start <= word.start - part.start < end for start, end in taken)
         and not any(character.isdigit() for character in word.text)
     ]
+
+
+def _is_denial_unclear(text: str, quote: str, num_opposites: int) -> bool:
+    """Whether both deny something, though not the same word, or the quote only supposes it."""
+    if _SUPPOSES.search(quote) and not _SUPPOSES.search(text):
+        return True
+    return not num_opposites and denies(text) and denies(quote)
 
 
 def _is_excepted(content: Sequence[Word], text: str, quote: str) -> bool:
@@ -333,13 +367,13 @@ def _is_listed_otherwise(asked: Sequence[Fact], content: Sequence[Word], near: _
     for fact in asked:
         own = [one for one in segments if one.place(fact) is not None]
         others = [one for one in segments if one not in own and one.another(fact) is not None]
-        if len(own) != 1 or len(others) != 1:
+        if len(own) != 1 or not others:
             continue
-        mine, its = own[0].around(fact), others[0].around(fact)
+        mine, theirs = own[0].around(fact), [one.around(fact) for one in others]
         for side in (1, 0):  # what is counted is named behind its number, or before it
-            named, other_named = mine[side] - its[side], its[side] - mine[side]
+            named = mine[side].difference(*(its[side] for its in theirs))
             if named:
-                if not named & wanted and other_named & wanted:
+                if not named & wanted and any((its[side] - mine[side]) & wanted for its in theirs):
                     return True
                 break
     return False
