@@ -16,7 +16,18 @@ _NAME = re.compile(r"(?<![.!?:]\s)(?<!^)(?<!^[\"“‘'(])\b[A-ZÀ-ÖØ-Þ][^\W\
 _COUNTED = re.compile(r"\bhow\s+many\s+(?P<noun>[^\W\d_]{4,})\b", re.IGNORECASE)
 # Counted without being named: "Eleven came", "it seats twelve", "twice".
 _GENERIC = frozenset(
-    "people persons times things items more other different kinds types parts".split()
+    (
+        "people",
+        "persons",
+        "times",
+        "things",
+        "items",
+        "more",
+        "other",
+        "different",
+        "kinds",
+        "types",
+    )
 )
 _ENDING = r"(?:['’]?s|es|n|en)?"  # of a name; "fire" does not name the room Fir
 _PLURAL = re.compile(r"(?:ies|es|s)$")

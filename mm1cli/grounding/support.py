@@ -9,22 +9,24 @@ open or not carried, never carried.
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from decimal import Decimal
-from functools import cached_property
 
 from mm1cli.grounding.facts import Fact, Facts, facts
-from mm1cli.grounding.normalize import normalize
+from mm1cli.grounding.pairing import (
+    are_numbers_turned,
+    has_same_unit,
+    is_listed_otherwise,
+    is_paired_otherwise,
+    is_year,
+)
+from mm1cli.grounding.parts import Part, normalize_lines, parts_of
 from mm1cli.grounding.phrases import canonical, excepted
 from mm1cli.grounding.polarity import denies, is_comparative, is_converse, num_negations, opposed
-from mm1cli.grounding.statements import has_subject, is_heading
-from mm1cli.grounding.words import Word, clauses, words
+from mm1cli.grounding.words import Word, words
 from mm1cli.result import Mark
 
 _ABOUT_THE_SAME = 0.5  # of a sentence's words, in a quote that speaks of the same
 _CARRIED_WEIGHT = 0.6  # beside 1 of a word of the clause itself
 _HAS_ALL = 1.0  # beside that, for a clause that has all words of the sentence that the quote has
-_CARRY_WORDS = 4  # of a sentence's beginning, which its later clauses go on about
-_OWN_SUBJECT = re.compile(r"\s*(?:whereas|while|although|though|because|since|unless)\b", re.I)
 _LEADS_IN = re.compile(r"\s*(?:in|on|at|from|by|until|under|of|for|with|without|if|when)\b", re.I)
 _PASSIVE = re.compile(
     r"\b(?:is|are|was|were|be|been|being)\s+(?:\w+\s+){0,2}?\w+(?:ed|en|nd|ht|wn|lt|ld|un|ne)\b",
@@ -33,7 +35,6 @@ _PASSIVE = re.compile(
 _PRONOUN = re.compile(r"\s*\b(?:it|they|them|he|she|him|this|these|those|there)\b", re.IGNORECASE)
 _REFERS = re.compile(r"\W*(?:and\s+)?(?:(?:in|on|at)\s+\w+\s+)?(?:it|they|there)\b", re.IGNORECASE)
 _POSSESSIVE = re.compile(r"\b(?:its|their|her|his)\b", re.IGNORECASE)
-_FIELD = re.compile(r"\W*[^\W_]\w*(?:[ -]\w+){0,3}:\s")
 _ALL = re.compile(r"\b(?:all|every|each|everyone|everybody|always)\b", re.IGNORECASE)
 _PART_OF = re.compile(
     r"\b(?:some|most|many|several|few|half|part|two|three|four|five|six|seven|eight|nine|ten"
@@ -41,13 +42,9 @@ _PART_OF = re.compile(
     re.IGNORECASE,
 )
 _SUPPOSES = re.compile(r"\b(?:if|unless|whether|in\s+case)\b", re.IGNORECASE)
-_MOST_TITLE_WORDS = 8
-_SEGMENT = re.compile(r"\s+(?:and|or|but|while)\s+|[,;]\s+")
 _NO_NOUN = re.compile(
     r"\w+ed|in|on|at|of|to|for|from|by|with|and|or|is|are|was|were|an?|the|got|had|has|have"
 )
-_LINES = re.compile(r"\n\s*\n|\n(?=\s*[-*|#])|\n(?=[^\W_]\w*(?:[ -]\w+){0,3}:\s)")
-_ENDS = re.compile(r"[.!?:]\s*$")
 # Verbs that add nothing to their objects: "makes four crossings" where there are four.
 _LIGHT = frozenset(
     {
@@ -72,32 +69,12 @@ class Verdict:
     reason: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class _Part:
-    """A clause: its text, its own words, and of a later one those it goes on about."""
-
-    text: str
-    start: int
-    words: tuple[Word, ...]
-    carried: tuple[Word, ...] = ()
-    is_row: bool = False  # of a table, whose first row says what its cells are
-
-    @property
-    def stems(self) -> set[str]:
-        return {word.stem for word in self.words}
-
-    def stems_about(self, subject: str) -> set[str]:
-        """With what it goes on about, if that is `subject`."""
-        carried = {word.stem for word in self.carried}
-        return self.stems | (carried if self.is_row or subject in carried else set())
-
-
 def judge(sentence: str, quote: str) -> Verdict:
     """What the words of `quote` say about `sentence`: the worst of its clauses decides."""
     sentence, quote = canonical(sentence), canonical(quote)
-    quoted = _parts(normalize_lines(quote))
+    quoted = parts_of(normalize_lines(quote))
     known = Facts.of([quote])
-    verdicts = [_judge_part(part, quote, quoted, known) for part in _parts(sentence)]
+    verdicts = [_judge_part(part, quote, quoted, known) for part in parts_of(sentence)]
     coverage = min((verdict.coverage for verdict in verdicts), default=0.0)
     for mark in (Mark.CONTRADICTED, Mark.NOT_CARRIED, None):
         for verdict in verdicts:
@@ -106,52 +83,7 @@ def judge(sentence: str, quote: str) -> Verdict:
     return Verdict(Mark.CARRIED if verdicts else None, coverage)
 
 
-def normalize_lines(text: str) -> str:
-    """One line for each paragraph, list item, table row, field and heading."""
-    lines = [""]
-    for line in _LINES.split(text):
-        *whole, last = line.split("\n")
-        for one in whole:
-            lines[-1] += f" {one}"
-            if is_heading(one):
-                lines.append("")
-        lines[-1] += f" {last}"
-        lines.append("")
-    return "\n".join(filter(None, map(normalize, lines)))
-
-
-def _parts(text: str) -> list[_Part]:
-    """The clauses of `text`, each with what its sentence began with, if it goes on about that."""
-    parts: list[_Part] = []
-    lead: tuple[Word, ...] = ()
-    before = ""
-    all_words = words(text)
-    for start, end in clauses(text):
-        own = tuple(word for word in all_words if start <= word.start < end)
-        inside = text[start:end]
-        goes_on = bool(before) and not _ENDS.search(before)
-        if ";" in text[end - len(inside) - 2 : start] and not _PRONOUN.match(inside):
-            goes_on = False
-        if (parts and "|" in text[max(start - 4, 0) : start]) or (
-            _FIELD.match(inside) and parts and _is_title(parts[0])
-        ):
-            head = tuple(word for word in parts[0].words if word.is_content)
-            parts.append(_Part(inside, start, own, head, is_row=True))
-        elif not goes_on or _OWN_SUBJECT.match(inside) or has_subject(inside):
-            lead = tuple(word for word in own if word.is_content)[:_CARRY_WORDS]
-            parts.append(_Part(inside, start, own))
-        else:
-            parts.append(_Part(inside, start, own, lead))
-        before = inside + ("." if "\n" in text[end : end + 2] else "")
-    return parts
-
-
-def _is_title(part: _Part) -> bool:
-    """Whether the fields below are about it."""
-    return len(part.words) <= _MOST_TITLE_WORDS and not _FIELD.match(part.text)
-
-
-def _judge_part(part: _Part, quote: str, quoted: Sequence[_Part], known: Facts) -> Verdict:
+def _judge_part(part: Part, quote: str, quoted: Sequence[Part], known: Facts) -> Verdict:
     asked = facts(part.text)
     content = _content(part, asked)
     said = {word.stem for one in quoted for word in one.words}
@@ -173,7 +105,9 @@ def _judge_part(part: _Part, quote: str, quoted: Sequence[_Part], known: Facts) 
     for fact in asked:
         if _is_elsewhere(fact, near, quoted) or _counts_another(fact, quote):
             return against(f"“{fact.text}” is of something else")
-    if _is_paired_otherwise(asked, near) or _is_listed_otherwise(asked, content, near):
+    if is_paired_otherwise(asked, near.text) or is_listed_otherwise(
+        asked, {word.stem for word in content}, near.text
+    ):
         return against("numbers and dates are paired otherwise")
     if names := [word.text for word in missing if word.is_name]:
         return Verdict(Mark.NOT_CARRIED, coverage, f"“{names[0]}” is not named")
@@ -227,13 +161,13 @@ def _judge_part(part: _Part, quote: str, quoted: Sequence[_Part], known: Facts) 
     return Verdict(None if left else Mark.CARRIED, coverage)
 
 
-def _around(near: _Part, quoted: Sequence[_Part], content: Sequence[Word]) -> str:
+def _around(near: Part, quoted: Sequence[Part], content: Sequence[Word]) -> str:
     """The clause at hand, and others that have words of the sentence which it has not."""
     left = {word.stem for word in content} - near.stems
     return "\n".join(one.text for one in quoted if one is near or one.stems & left)
 
 
-def _content(part: _Part, asked: Sequence[Fact]) -> list[Word]:
+def _content(part: Part, asked: Sequence[Fact]) -> list[Word]:
     """The words that carry meaning and are no part of a number or date."""
     taken = [(fact.start, fact.start + len(fact.text)) for fact in asked]
     return [
@@ -275,7 +209,7 @@ def _is_initials(word: str, quote: str) -> bool:
     return word in initials
 
 
-def _nearest(part: _Part, content: Sequence[Word], quoted: Sequence[_Part]) -> _Part:
+def _nearest(part: Part, content: Sequence[Word], quoted: Sequence[Part]) -> Part:
     """The clause that shares most with `part`, rare words and its subject above all; what a clause
     merely goes on about counts less."""
     subject = content[0].stem
@@ -284,7 +218,7 @@ def _nearest(part: _Part, content: Sequence[Word], quoted: Sequence[_Part]) -> _
     numbers = {value for fact in facts(part.text) for value in _values(fact)}
     said = {word.stem for one in quoted for word in one.words}
 
-    def shared(one: _Part) -> float:
+    def shared(one: Part) -> float:
         stems = one.stems_about(subject)
         held = {value for fact in facts(one.text) for value in _values(fact)}
         weight = sum(
@@ -309,18 +243,10 @@ def _is_comparable(fact: Fact, other: Fact) -> bool:
         return (
             bool(mine.values & its.values) or mine.unit == its.unit or not (mine.unit and its.unit)
         )
-    return fact.kind == other.kind or (_is_year(fact) and _is_year(other))
+    return fact.kind == other.kind or (is_year(fact) and is_year(other))
 
 
-def _is_year(fact: Fact) -> bool:
-    if fact.quantity is not None:
-        return not fact.quantity.unit and any(
-            1000 <= value < 2100 for value in fact.quantity.values
-        )
-    return any(not date.month for date in fact.date)
-
-
-def _is_elsewhere(fact: Fact, near: _Part, quoted: Sequence[_Part]) -> bool:
+def _is_elsewhere(fact: Fact, near: Part, quoted: Sequence[Part]) -> bool:
     """Whether another clause has `fact`, and the one at hand has another of its kind and unit."""
     if fact.kind == "identifier" or Facts.of([near.text]).states(fact):
         return False
@@ -328,102 +254,9 @@ def _is_elsewhere(fact: Fact, near: _Part, quoted: Sequence[_Part]) -> bool:
         return False
     return any(
         _is_comparable(fact, other)
-        and (fact.quantity is None or other.quantity is None or _same_unit(fact, other))
+        and (fact.quantity is None or other.quantity is None or has_same_unit(fact, other))
         for other in facts(near.text)
     )
-
-
-def _same_unit(one: Fact, other: Fact) -> bool:
-    assert one.quantity is not None and other.quantity is not None
-    return one.quantity.unit == other.quantity.unit
-
-
-def _is_paired_otherwise(asked: Sequence[Fact], near: _Part) -> bool:
-    """Whether a number and a date of the sentence each stand next to another one in the quote."""
-    there = facts(near.text)
-    numbers = [fact for fact in there if fact.quantity is not None and not _is_year(fact)]
-    times = [fact for fact in there if fact.date]
-    if len(numbers) < 2 or len(times) < 2:
-        return False
-
-    def place(fact: Fact, among: Sequence[Fact]) -> int | None:
-        return next((n for n, one in enumerate(among) if Facts.of([one.text]).states(fact)), None)
-
-    mine = [place(fact, numbers) for fact in asked if fact.quantity is not None]
-    when = [place(fact, times) for fact in asked if fact.date]
-    if len(mine) != 1 or len(when) != 1 or mine[0] is None or when[0] is None:
-        return False
-    number, time = numbers[mine[0]], times[when[0]]
-    nearest_time = min(times, key=lambda one: abs(one.start - number.start))
-    nearest_number = min(numbers, key=lambda one: abs(one.start - time.start))
-    return nearest_time is not time and nearest_number is not number
-
-
-def _is_listed_otherwise(asked: Sequence[Fact], content: Sequence[Word], near: _Part) -> bool:
-    """Whether, of "9 in the drug group and 11 in the placebo group", the sentence gives one group
-    the number of the other."""
-    wanted = {word.stem for word in content}
-    segments = [_Segment(text) for text in _segments(near.text)]
-    for fact in asked:
-        own = [one for one in segments if one.place(fact) is not None]
-        others = [one for one in segments if one not in own and one.another(fact) is not None]
-        if len(own) != 1 or not others:
-            continue
-        mine, theirs = own[0].around(fact), [one.around(fact) for one in others]
-        for side in (1, 0):  # what is counted is named behind its number, or before it
-            named = mine[side].difference(*(its[side] for its in theirs))
-            if named:
-                if not named & wanted and any((its[side] - mine[side]) & wanted for its in theirs):
-                    return True
-                break
-    return False
-
-
-def _segments(text: str) -> list[str]:
-    start, found = 0, []
-    for border in [one.span() for one in _SEGMENT.finditer(text)] + [(len(text),) * 2]:
-        found.append(text[start : border[0]])
-        start = border[1]
-    return found
-
-
-@dataclass(frozen=True)
-class _Segment:
-    """A part of a list."""
-
-    text: str
-
-    @cached_property
-    def facts(self) -> list[Fact]:
-        return facts(self.text)
-
-    def place(self, fact: Fact) -> Fact | None:
-        return next((one for one in self.facts if Facts.of([one.text]).states(fact)), None)
-
-    def another(self, fact: Fact) -> Fact | None:
-        return next((one for one in self.facts if _could_be(fact, one)), None)
-
-    def around(self, fact: Fact) -> tuple[set[str], set[str]]:
-        """The stems before the fact, or what stands in its place, and those behind it."""
-        found = self.place(fact) or self.another(fact)
-        assert found is not None
-        before, behind = self.text[: found.start], self.text[found.start + len(found.text) :]
-        return _stems(before), _stems(behind)
-
-
-def _stems(text: str) -> set[str]:
-    return {
-        word.stem
-        for word in words(text)
-        if word.is_content and not any(character.isdigit() for character in word.text)
-    }
-
-
-def _could_be(fact: Fact, other: Fact) -> bool:
-    """Of the same kind, so that each has a place of its own in a list."""
-    if fact.quantity is not None and other.quantity is not None:
-        return not fact.quantity.unit or not other.quantity.unit or _same_unit(fact, other)
-    return fact.kind == other.kind
 
 
 def _counts_another(fact: Fact, quote: str) -> bool:
@@ -445,7 +278,7 @@ def _noun(word: str) -> str:
     return words(word)[0].stem if words(word) else word
 
 
-def _is_turned(part: _Part, asked: Sequence[Fact], near: _Part) -> bool:
+def _is_turned(part: Part, asked: Sequence[Fact], near: Part) -> bool:
     """Whether names, or numbers of a kind, or two things compared, stand in the other order, in the
     same voice."""
     if bool(_PASSIVE.search(part.text)) != bool(_PASSIVE.search(near.text)):
@@ -465,16 +298,4 @@ def _is_turned(part: _Part, asked: Sequence[Fact], near: _Part) -> bool:
             return True
     if len(mine) > 1 and its.index(mine[0]) > its.index(mine[-1]):
         return True
-    return _numbers_turned(part.text, near.text)
-
-
-def _numbers_turned(text: str, quote: str) -> bool:
-    def order(of: str) -> list[tuple[str, frozenset[Decimal]]]:
-        found = [one.quantity for one in facts(of) if one.quantity and not _is_year(one)]
-        return [(one.unit, one.values) for one in found]
-
-    ours, theirs = order(text), order(quote)
-    shared = [one for one in ours if theirs.count(one) == 1]
-    if len({unit for unit, _ in shared}) > 1:
-        return False
-    return len(shared) > 1 and theirs.index(shared[0]) > theirs.index(shared[-1])
+    return are_numbers_turned(part.text, near.text)
