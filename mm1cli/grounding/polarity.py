@@ -68,6 +68,22 @@ _COMPARATIVE = re.compile(
 )
 
 
+# Of each line a thing is one: what is north of the canal is not south of it.
+_EXCLUSIVE: Final = """
+north south east west
+northern southern eastern western
+brother sister mother father son daughter husband wife uncle aunt
+monday tuesday wednesday thursday friday saturday sunday
+january february april june july august september october november december
+spring summer autumn winter
+red orange yellow green blue white black brown grey
+left right
+front back rear
+first second third fourth fifth sixth
+newest oldest
+"""
+
+
 def _pairs() -> dict[str, frozenset[str]]:
     found: dict[str, set[str]] = {}
     for line in _OPPOSITES.strip().splitlines():
@@ -75,6 +91,9 @@ def _pairs() -> dict[str, frozenset[str]]:
         for own, other in (sides, sides[::-1]):
             for word in own:
                 found.setdefault(word, set()).update(other)
+    for line in _EXCLUSIVE.strip().splitlines():
+        for word in line.split():
+            found.setdefault(word, set()).update(set(line.split()) - {word})
     return {word: frozenset(others) for word, others in found.items()}
 
 

@@ -148,7 +148,8 @@ def _judge_part(part: Part, quote: str, quoted: Sequence[Part], known: Facts) ->
         + len(pairs)
     )
     if num_turns % 2 and _is_denial_unclear(part.text, near.text, len(pairs)):
-        return Verdict(None, coverage)
+        # A model's gain knows no denials, so it is not asked.
+        return Verdict(Mark.NOT_CARRIED, coverage, "what is denied there is not clear")
     if num_turns % 2:
         reason = f"“{pairs[0][1]}”, not “{pairs[0][0]}”" if pairs else "one of them is negated"
         return against(reason)
@@ -181,7 +182,7 @@ def _content(part: Part, asked: Sequence[Fact]) -> list[Word]:
 
 def _is_denial_unclear(text: str, quote: str, num_opposites: int) -> bool:
     """Whether both deny something, though not the same word, or the quote only supposes it."""
-    if _SUPPOSES.search(quote) and not _SUPPOSES.search(text):
+    if _SUPPOSES.search(quote) and not _SUPPOSES.search(text) and not denies(text):
         return True
     return not num_opposites and denies(text) and denies(quote)
 
