@@ -54,11 +54,12 @@ def claims(
     judged with it."""
     found, lead = [], ""
     spans = sentences(answer)
-    for (start, end), (following, _) in zip(spans, [*spans[1:], (len(answer), 0)], strict=True):
+    following = [start for start, _ in spans[1:]]
+    for (start, end), after in zip(spans, [*following, len(answer)], strict=False):
         sentence = answer[start:end]
         is_item = _ITEM.match(sentence) is not None
         lead = lead if is_item else ""
-        if sentence.rstrip(" *").endswith(":") and _ITEM.match(answer[following:]):
+        if sentence.rstrip(" *").endswith(":") and _ITEM.match(answer[after:]):
             lead = sentence
         else:
             said = f"{_lead_in(lead)} {_ITEM.sub('', sentence)}".strip() if lead else sentence

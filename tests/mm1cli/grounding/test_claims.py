@@ -65,6 +65,7 @@ def test_every_sentence_is_a_claim_and_names_what_carries_it():
     answer = "The cat sat down. It cost 5 crowns."
     pieces = [Candidate(1, "The cat sat down."), Candidate(2, "It cost 5 crowns.")]
     assert claims(answer, pieces) == (Claim(0, 17, (1,)), Claim(18, 35, (2,)))
+    assert claims("", pieces) == claims(" \n", pieces) == ()
     assert claims(answer, []) == (Claim(0, 17, ()), Claim(18, 35, ()))
 
 
