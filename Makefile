@@ -49,7 +49,7 @@ bench: $(STAMP)  ## the measurements of benchmarks/LOG.md on this machine
 	$(BIN)/python -m benchmarks.prefill
 	$(BIN)/python -m benchmarks.lightning
 	$(BIN)/python -m benchmarks.startup
-	$(BIN)/python -m benchmarks.answers --items 24
+	$(BIN)/python -m benchmarks.answers --sample 24
 
 train-smoke: $(STAMP)  ## every training stage on a tiny model: the loss falls, a killed run resumes
 	$(BIN)/python -m pytest tests/training

@@ -2,7 +2,7 @@
 
     python -m benchmarks.claims [--model M ...] [--minutes 30]
 
-259 sentences, each with a quote, another passage and what these say of it (by hand: carried,
+479 sentences, each with a quote, another passage and what these say of it (by hand: carried,
 contradicted, not carried); two thirds are negated, swapped, of another subject, year, unit or
 number. `overlap` is the lexical baseline: a sentence is carried if the quote has four of five of
 its words and all its numbers, digit by digit. `words` is the product without a model; a model is

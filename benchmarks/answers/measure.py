@@ -2,14 +2,18 @@
 be tried afterwards without a model."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from benchmarks.answers.sets import Collection, Item
 from benchmarks.evidence.__main__ import Known
 from benchmarks.quality.subject import Subject
 from benchmarks.quality.work import Key, Result
-from mm1cli.answering.answer import Answerer
+from mm1cli.answering.abstention import REFUSAL
+from mm1cli.answering.answer import Answerer, Reply
+from mm1cli.answering.prefill import Prefilled
 from mm1cli.answering.question import Question
+from mm1cli.grounding.attribution import Attributed
 from mm1cli.ingest.manifest import ReadingPlan
 from mm1cli.ingest.pack import Packed, pack
 from mm1cli.output import make_sink
@@ -17,8 +21,27 @@ from mm1cli.result import CitationKind
 from mm1cli.retrieval.retriever import Evidence, Retriever
 from mm1cli.settings import Settings
 
-VERSION = 2  # of what is measured: results of another are not taken
+VERSION = 3  # of what is measured: results of another are not taken
 MAX_TOKENS = 48
+
+
+class _Recording(Answerer):
+    """Keeps what the marks of its last answer rest on, and how likely a refusal was."""
+
+    attributed: Sequence[Attributed] = ()
+    refusal_log_prob = 0.0
+    answer_log_prob = 0.0
+
+    def _attribute(
+        self, question: Question, evidence: Evidence, read: Prefilled, reply: Reply
+    ) -> list[Attributed]:
+        found = super()._attribute(question, evidence, read, reply)
+        refusal = self._engine.tokenizer.encode(REFUSAL)
+        answer = list(reply.generation.token_ids)
+        self.attributed = found
+        self.refusal_log_prob = sum(read.context.score(refusal).tolist())
+        self.answer_log_prob = sum(read.context.score(answer).tolist()) if answer else 0.0
+        return found
 
 
 @dataclass
@@ -26,7 +49,7 @@ class _World:
     packed: Packed
     retriever: Retriever
     known: Known
-    answerer: Answerer
+    answerer: _Recording
 
 
 @dataclass
@@ -61,8 +84,12 @@ class Product:
             ],
             "text": answer.text,
             "is_found": answer.is_found,
-            "claims": [list(claim.citations) for claim in answer.claims],
-            "gains": [c.gain for c in answer.citations if c.kind is CitationKind.EVIDENCE],
+            "gains": [
+                None if one.gain is None else [list(one.gain.tokens), list(one.gain.ends)]
+                for one in world.answerer.attributed
+            ],
+            "refusal_log_prob": world.answerer.refusal_log_prob,
+            "answer_log_prob": world.answerer.answer_log_prob,
             "num_quotes": len(quotes),
             "unverified": list(answer.unverified),
             "seconds": seconds,
@@ -84,7 +111,7 @@ class Product:
         packed = pack(collection.corpus, engine.tokenizer)
         known_evidence = Known(Evidence((), (), 0.0))
         fits = packed.num_tokens < engine.max_positions * 3 // 4
-        answerer = Answerer(
+        answerer = _Recording(
             engine,
             packed,
             ReadingPlan.WHOLE if fits else ReadingPlan.RETRIEVAL,

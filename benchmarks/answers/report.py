@@ -6,6 +6,7 @@ the product's own rules, so that a threshold can be chosen on the dev half and t
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from statistics import median
 from typing import Any
 
@@ -14,10 +15,15 @@ from benchmarks.evidence.report import best_threshold
 from benchmarks.quality.stats import Estimate, bootstrap_auroc, wilson
 from benchmarks.quality.table import Table
 from benchmarks.quality.work import Result
+from mm1cli.answering.check import check, claims_of
 from mm1cli.answering.unknown_terms import unknown_terms
 from mm1cli.grounding import conflicts
+from mm1cli.grounding.attribution import Attributed, LogProbGain
 from mm1cli.grounding.conflicts import Conflict
+from mm1cli.grounding.facts import Facts
+from mm1cli.grounding.thresholds import UNMEASURED, GainThresholds
 from mm1cli.models.ability import Ability
+from mm1cli.result import Claim, Mark
 from mm1cli.retrieval.passages import Passage, Ranked
 
 AT = (1, 5)
@@ -34,8 +40,9 @@ class Outcome:
     item: Item
     result: Result
     judged: bool | None = None
+    limits: GainThresholds = UNMEASURED
 
-    @property
+    @cached_property
     def pieces(self) -> list[Ranked]:
         return [self._piece(*place) for place in self.result["pieces"]]
 
@@ -70,10 +77,20 @@ class Outcome:
             for one in self.pieces[:k]
         )
 
+    @cached_property
+    def claims(self) -> tuple[Claim, ...]:
+        """Of the sentence, by the product's rules as they are now."""
+        evidence = [
+            Attributed(one.passage, one.score, gain and LogProbGain(*map(tuple, gain)), None)
+            for one, gain in zip(self.pieces, self.result["gains"], strict=False)
+        ]
+        collection, text = self.item.collection, self.result["text"]
+        cited, _ = check(text, evidence, collection.quotable, Facts)
+        return claims_of(text, cited, evidence, self.limits)
+
     @property
     def is_carried(self) -> bool:
-        claims = self.result["claims"]
-        return bool(claims) and all(claims)
+        return bool(self.claims) and all(one.mark is Mark.CARRIED for one in self.claims)
 
     @property
     def doubt(self) -> float:

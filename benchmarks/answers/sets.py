@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.quality.work import digest
+from mm1cli.grounding.quote_index import QuoteIndex
 from mm1cli.ingest import read_corpus
 from mm1cli.ingest.corpus import Corpus
 
@@ -40,6 +41,10 @@ class Collection:
             for name, text in self.documents.items():
                 (Path(folder) / name).write_text(text, encoding="utf-8", newline="\n")
             return _read(Path(folder), Path(folder))
+
+    @cached_property
+    def quotable(self) -> QuoteIndex:
+        return QuoteIndex(self.corpus)
 
     @cached_property
     def digest(self) -> str:

@@ -10,7 +10,7 @@ believed.
 from mm1cli.retrieval.retriever import Evidence
 
 MIN_SCORE_MARGIN = 0.0  # nats per token of the question
-_REFUSAL = "not found in the documents"  # what prompts/system.txt asks for
+REFUSAL = "Not found in the documents."  # what prompts/system.txt asks for
 
 
 def is_answerable(evidence: Evidence) -> bool:
@@ -19,7 +19,7 @@ def is_answerable(evidence: Evidence) -> bool:
 
 def is_refusal(text: str) -> bool:
     """Whether the model's own words say that nothing was found."""
-    return text.strip().lower().rstrip(".") == _REFUSAL
+    return text.strip().lower().rstrip(".") == REFUSAL.lower().rstrip(".")
 
 
 def not_found(num_documents: int, read_tokens: int, corpus_tokens: int) -> str:

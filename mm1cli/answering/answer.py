@@ -59,7 +59,7 @@ _SAMPLING = ("max_tokens", "temperature", "top_p", "seed")
 
 
 @dataclass(frozen=True, slots=True)
-class _Reply:
+class Reply:
     """`text` is told; `said` is the model's and is held against the documents. `words` are the
     model's own where `text` is not."""
 
@@ -239,7 +239,7 @@ class Answerer:
         has_one_value &= self._engine.capabilities.has_logprobs  # pieces of one likelihood
         return conflicts.find(question.text, evidence.pieces) if has_one_value else None
 
-    def _generate(self, question: Question, read: Prefilled, evidence: Evidence) -> _Reply:
+    def _generate(self, question: Question, read: Prefilled, evidence: Evidence) -> Reply:
         began = time.perf_counter()
         quoted = self._most_quoted(evidence, read)
         # What must follow a schema is generated in any case: a refusal would not parse.
@@ -264,15 +264,15 @@ class Answerer:
             texts += [block.text for found in blocks for block in found]
         return texts
 
-    def _answered(self, read: Prefilled, quoted: Sequence[str]) -> _Reply:
+    def _answered(self, read: Prefilled, quoted: Sequence[str]) -> Reply:
         generation = self._generator.generate(read.context.fork(), self._grammar, evidence=quoted)
         text = said = generation.text
         if self._grammar is not None and text:
             said = json_schema.values_as_text(text)
         is_found = not abstention.is_refusal(text)
-        return _Reply(text, said, is_found=is_found, words="", generation=generation)
+        return Reply(text, said, is_found=is_found, words="", generation=generation)
 
-    def _with_tools(self, read: Prefilled) -> _Reply:
+    def _with_tools(self, read: Prefilled) -> Reply:
         """Told when it is finished: until then what comes may be the beginning of a call."""
         options = self._tool_options
         toolbox = Toolbox(self._tools, most_calls=options.most_calls, approve=options.approve)
@@ -290,26 +290,26 @@ class Answerer:
         text = generation.text
         sink.token(text)
         is_found = not abstention.is_refusal(text)
-        return _Reply(text, text, "", is_found, generation, uses=tuple(loop.uses))
+        return Reply(text, text, "", is_found, generation, uses=tuple(loop.uses))
 
-    def _extract(self, read: Prefilled, evidence: Evidence, quoted: Sequence[str]) -> _Reply:
+    def _extract(self, read: Prefilled, evidence: Evidence, quoted: Sequence[str]) -> Reply:
         """The best piece, told before the model writes anything."""
         text = evidence.pieces[0].passage.text
         self._sink.token(text)
         generation = self._generator.generate(read.context.fork(), is_silent=True, evidence=quoted)
         words = "" if abstention.is_refusal(generation.text) else generation.text.strip()
-        return _Reply(text, words, words, True, generation, Form.EXTRACT)
+        return Reply(text, words, words, True, generation, Form.EXTRACT)
 
-    def _withheld(self, read: Prefilled, quoted: Sequence[str]) -> _Reply:
+    def _withheld(self, read: Prefilled, quoted: Sequence[str]) -> Reply:
         """What is withheld is no answer to be checked."""
         num_documents = len({part.path for part in read.parts})
         text = abstention.not_found(num_documents, read.read_tokens, self._packed.num_tokens)
         self._sink.token(text)
         generation = self._generator.generate(read.context.fork(), is_silent=True, evidence=quoted)
-        return _Reply(text, "", is_found=False, words=generation.text, generation=generation)
+        return Reply(text, "", is_found=False, words=generation.text, generation=generation)
 
     def _attribute(
-        self, question: Question, evidence: Evidence, read: Prefilled, reply: _Reply
+        self, question: Question, evidence: Evidence, read: Prefilled, reply: Reply
     ) -> list[Attributed]:
         pieces = evidence.pieces[: self._num_quotes]
         tokenizer = self._engine.tokenizer
@@ -325,7 +325,7 @@ class Answerer:
         )
 
     def _check(
-        self, reply: _Reply, evidence: Sequence[Attributed], read: Callable[[], Facts]
+        self, reply: Reply, evidence: Sequence[Attributed], read: Callable[[], Facts]
     ) -> _Checked:
         cited, unverified = check(reply.said, evidence, self._quotable, read)
         told = [use for use in reply.uses if not use.is_error and use.result.strip()]
@@ -337,8 +337,8 @@ class Answerer:
         return _Checked(tuple(cited), tuple(unverified), carried)
 
     def _checked(
-        self, reply: _Reply, evidence: Sequence[Attributed], read: Callable[[], Facts]
-    ) -> tuple[_Reply, _Checked, bool]:
+        self, reply: Reply, evidence: Sequence[Attributed], read: Callable[[], Facts]
+    ) -> tuple[Reply, _Checked, bool]:
         """And whether what was read carries the model's own sentences, all of them. Under an
         extract these stay only where the extract itself does."""
         checked = self._check(reply, evidence, read)
@@ -356,7 +356,7 @@ class Answerer:
         self,
         question: Question,
         evidence: Evidence,
-        reply: _Reply,
+        reply: Reply,
         conflict: Conflict | None,
         *,
         is_carried: bool,
@@ -380,7 +380,7 @@ class Answerer:
         self,
         question: Question,
         read: Prefilled,
-        reply: _Reply,
+        reply: Reply,
         checked: _Checked,
         usage: Usage,
         warnings: tuple[AnswerWarning, ...],

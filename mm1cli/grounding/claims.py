@@ -13,12 +13,15 @@ from dataclasses import dataclass
 from mm1cli.grounding import citations
 from mm1cli.grounding.attribution import LogProbGain
 from mm1cli.grounding.normalize import normalize
+from mm1cli.grounding.statements import Statement, is_heading, is_report, statements, without_report
 from mm1cli.grounding.support import Verdict, judge
 from mm1cli.grounding.thresholds import UNMEASURED, GainThresholds
 from mm1cli.result import Claim, Mark
 from mm1cli.retrieval.passages import sentences
 
 _FEWEST_WORDS = 3
+_ITEM = re.compile(r"\s*(?:[-*+•]|\d+[.)])\s+")
+_FOLLOWS = re.compile(r"\b(?:(?:as|the)\s+follow(?:s|ing)|listed\s+below|these)\b", re.IGNORECASE)
 _SPEAKS_OF_IT = 0.6  # of a sentence's words, in a quote that says otherwise
 
 
@@ -47,16 +50,60 @@ def claims(
     answer: str, candidates: Sequence[Candidate], limits: GainThresholds = UNMEASURED
 ) -> tuple[Claim, ...]:
     """The sentences of `answer`, each with the numbers of the candidates that carry it and of those
-    that say otherwise."""
-    return tuple(_claim(answer, start, end, candidates, limits) for start, end in sentences(answer))
+    that say otherwise. What only leads in to a list says nothing without its items, which are
+    judged with it."""
+    found, lead = [], ""
+    spans = sentences(answer)
+    following = [start for start, _ in spans[1:]]
+    for (start, end), after in zip(spans, [*following, len(answer)], strict=False):
+        sentence = answer[start:end]
+        is_item = _ITEM.match(sentence) is not None
+        lead = lead if is_item else ""
+        if sentence.rstrip(" *").endswith(":") and _ITEM.match(answer[after:]):
+            lead = sentence
+        else:
+            said = f"{_lead_in(lead)} {_ITEM.sub('', sentence)}".strip() if lead else sentence
+            found.append(_claim(Statement(said, start, end), candidates, limits))
+    return tuple(found)
 
 
-def _claim(
-    answer: str, start: int, end: int, candidates: Sequence[Candidate], limits: GainThresholds
-) -> Claim:
-    sentence = answer[start:end]
-    verdicts = [words_say(sentence, one.text) for one in candidates]
-    gains = [one.gain_over(start, end) for one in candidates]
+def _lead_in(sentence: str) -> str:
+    """Without what says no more than that something follows."""
+    said = _FOLLOWS.sub("", without_report(sentence)).rstrip(" :*")
+    return "" if is_report(said) else said
+
+
+def _claim(sentence: Statement, candidates: Sequence[Candidate], limits: GainThresholds) -> Claim:
+    """As a whole, else by quotes that each carry a part of it."""
+    start, end = sentence.start, sentence.end
+    carrying, against = _judged(sentence, candidates, limits)
+    parts = statements(sentence.text)
+    if not carrying and len(parts) > 1:
+        is_verbatim = len(sentence.text) == end - start  # spans are those of the answer
+        judged = [
+            _judged(
+                Statement(one.text, start + one.start, start + one.end)
+                if is_verbatim
+                else Statement(one.text, start, end),
+                candidates,
+                limits,
+            )
+            for one in parts
+        ]
+        against = sorted({number for _, those in judged for number in those})
+        if all(those for those, _ in judged):
+            carrying = sorted({number for those, _ in judged for number in those})
+    if is_heading(sentence.text):
+        against = []
+    return Claim(start, end, tuple(carrying), tuple(against))
+
+
+def _judged(
+    sentence: Statement, candidates: Sequence[Candidate], limits: GainThresholds
+) -> tuple[list[int], list[int]]:
+    """The numbers of the candidates that carry it, and of those that say otherwise."""
+    verdicts = [words_say(sentence.text, one.text) for one in candidates]
+    gains = [one.gain_over(sentence.start, sentence.end) for one in candidates]
     carrying = [
         one.number
         for one, verdict, gain in zip(candidates, verdicts, gains, strict=True)
@@ -70,7 +117,7 @@ def _claim(
         for one, verdict in zip(candidates, verdicts, strict=True)
         if verdict.mark is Mark.CONTRADICTED and verdict.coverage >= least
     ]
-    return Claim(start, end, tuple(carrying), tuple(against))
+    return carrying, against
 
 
 def _carries(
@@ -101,4 +148,4 @@ def words_say(sentence: str, text: str) -> Verdict:
         quotes and all(citations.contains(text, quote) for quote in quotes)
     ):
         return Verdict(Mark.CARRIED, 1.0)
-    return judge(sentence, text)
+    return judge(without_report(sentence), text)

@@ -124,7 +124,7 @@ class Facts:
             self.words.add(("ordinal", str(date.day)))
             self._add_number(Decimal(date.year))
         if fact.quantity is not None:
-            for value in fact.quantity.values:
+            for value in fact.quantity.values | fact.quantity.written:
                 self.quantities.setdefault(value, []).append(fact.quantity)
         if fact.word:
             self.words.add((fact.kind, fact.word))
@@ -145,7 +145,7 @@ class Facts:
         if fact.quantity is not None:
             return any(
                 fact.quantity.equals(known)
-                for value in fact.quantity.values
+                for value in fact.quantity.values | fact.quantity.written
                 for known in self.quantities.get(value, ())
             )
         return (fact.kind, fact.word) in self.words

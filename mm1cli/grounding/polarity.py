@@ -35,7 +35,9 @@ equality equal | inequality unequal
 long longer | short shorter
 fast faster | slow slower
 early earlier | late later
-buy | sell
+buy purchase bought | sell sold
+lend lent | borrow
+give gave given | receive
 win | lose
 afternoon | morning
 first | last
@@ -54,11 +56,32 @@ recently | least
 clear | unclear
 public | private
 """
+_CONVERSE: Final = (
+    (frozenset({"buy", "purchase", "bought"}), frozenset({"sell", "sold"})),
+    (frozenset({"lend", "lent"}), frozenset({"borrow"})),
+    (frozenset({"give", "gave", "given"}), frozenset({"receive"})),
+)
 _COMPARATIVE = re.compile(
     r"\b(?:more|fewer|less|most|least|(?:high|low|larg|small|bigg|fast|slow|old|young|long|short"
     r"|warm|cold|cheap|strong|weak|heavi|light|earli|lat|great)(?:er|est)|hardest|best|worst)\b",
     re.IGNORECASE,
 )
+
+
+# Of each line a thing is one: what is north of the canal is not south of it.
+_EXCLUSIVE: Final = """
+north south east west
+northern southern eastern western
+brother sister mother father son daughter husband wife uncle aunt
+monday tuesday wednesday thursday friday saturday sunday
+january february april june july august september october november december
+spring summer autumn winter
+red orange yellow green blue white black brown grey
+left right
+front back rear
+first second third fourth fifth sixth
+newest oldest
+"""
 
 
 def _pairs() -> dict[str, frozenset[str]]:
@@ -68,6 +91,9 @@ def _pairs() -> dict[str, frozenset[str]]:
         for own, other in (sides, sides[::-1]):
             for word in own:
                 found.setdefault(word, set()).update(other)
+    for line in _EXCLUSIVE.strip().splitlines():
+        for word in line.split():
+            found.setdefault(word, set()).update(set(line.split()) - {word})
     return {word: frozenset(others) for word, others in found.items()}
 
 
@@ -86,6 +112,20 @@ def _denies(match: re.Match[str], about: Set[str]) -> bool:
     content = [word.stem for word in denied if word.is_content]
     is_pronoun = denied[0].text.lower() in {"it", "them", "him", "her", "this"}
     return is_pronoun or bool(about & set(content))
+
+
+def denies(text: str) -> bool:
+    """Whether anything is denied in it."""
+    return _NEGATION.search(text) is not None
+
+
+def is_converse(word: str, other: str) -> bool:
+    """Whether one says of the giver what the other says of the taker: buy and sell."""
+    return any(
+        _forms(word) & mine and _forms(other) & its
+        for line in _CONVERSE
+        for mine, its in (line, line[::-1])
+    )
 
 
 def is_comparative(text: str) -> bool:

@@ -74,6 +74,7 @@ _UNITS: Final = {
         ("mile", "1", "mile miles"),
         ("foot", "1", "foot feet ft"),
         ("inch", "1", "inch inches"),
+        ("kilogram", "0.000001", "mg milligram milligrams"),
         ("kilogram", "0.001", "g gram grams"),
         ("kilogram", "1", "kg kilo kilos kilogram kilograms"),
         ("kilogram", "1000", "t tonne tonnes"),
@@ -86,6 +87,17 @@ _UNITS: Final = {
         ("byte", "1000", "kb"),
         ("byte", "1000000", "mb"),
         ("byte", "1000000000", "gb"),
+        ("byte", "1000000000000", "tb"),
+        ("watt", "1", "w watt watts"),
+        ("watt", "1000", "kw kilowatt kilowatts"),
+        ("watt", "1000000", "mw megawatt megawatts"),
+        ("watt hour", "1000", "kwh"),
+        ("watt hour", "1000000", "mwh"),
+        ("hertz", "1", "hz"),
+        ("hertz", "1000", "khz"),
+        ("hertz", "1000000", "mhz"),
+        ("hertz", "1000000000", "ghz"),
+        ("hectare", "1", "ha hectare hectares"),
         ("byte", "1024", "kib"),
         ("byte", "1048576", "mib"),
         ("byte", "1073741824", "gib"),
@@ -113,6 +125,10 @@ _AFTER = re.compile(
     rf"[ \u00a0-]?(?:(?P<currency>{_CURRENCY})|(?P<unit>%|°[CF]\b|per ?cent\b|[a-zµ]+\b))",
     re.IGNORECASE,
 )
+_HALF = re.compile(
+    r"\b(?:an?|one)\s+(?P<more>[a-z]+)\s+and\s+a\s+half\b|\bhalf\s+an?\s+(?P<less>[a-z]+)\b", re.I
+)
+_NO_NOUNS: Final = frozenset({"", "or", "and", "in", "on", "at", "by", "to", "from", "is", "was"})
 _RANGE = re.compile(r"\s*(?:to|or|and|[-–—])\s*")
 
 
@@ -130,14 +146,22 @@ class Quantity:
 
     def equals(self, other: "Quantity") -> bool:
         """Equal by value, where neither has another unit; without one a number is any thing's."""
-        is_same_unit = self.unit == other.unit or not (self.unit and other.unit)
-        return is_same_unit and bool(self.values & other.values)
+        if self.unit and other.unit:
+            return self.unit == other.unit and bool(self.values & other.values)
+        bare = other if self.unit else self
+        is_bare = bare.noun in _NO_NOUNS and self.unit != other.unit
+        return bool(self.values & other.values or (is_bare and self.written & other.written))
+
+    @property
+    def written(self) -> frozenset[Decimal]:
+        """Without the unit: 18, of 18 years."""
+        return frozenset(value / self.factor for value in self.values)
 
 
 def quantities(text: str) -> Iterator[Quantity]:
     """Every number of `text` with its unit, in its order. "one" is one only before a unit; the unit
     behind "from 42 to 27 minutes" is that of both."""
-    found = list(_quantities(text))
+    found = sorted((*_quantities(text), *_halves(text)), key=lambda one: one.start)
     for index, one in enumerate(found):
         following = found[index + 1] if index + 1 < len(found) else None
         if following and not one.unit and _RANGE.fullmatch(text[one.end : following.start]):
@@ -172,6 +196,15 @@ def _quantities(text: str) -> Iterator[Quantity]:
             yield Quantity(match.start(), after.end(), values, unit, factor=factor)
         elif words not in {"one", "zero"} or scale:
             yield Quantity(match.start(), end, values, noun=noun)
+
+
+def _halves(text: str) -> Iterator[Quantity]:
+    """ "An hour and a half", "half an hour"."""
+    for match in _HALF.finditer(text):
+        unit, factor = _unit((match["more"] or match["less"]).lower())
+        if unit:
+            value = (Decimal("1.5") if match["more"] else Decimal("0.5")) * factor
+            yield Quantity(match.start(), match.end(), frozenset({value}), unit, factor=factor)
 
 
 def _unit(word: str) -> tuple[str, Decimal]:

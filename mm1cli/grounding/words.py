@@ -5,13 +5,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
+from mm1cli.retrieval.passages import NOT_ABBREVIATED
+
 _WORD = re.compile(r"[^\W_]+(?:[-'’_.][^\W_]+)*(?:\(\))?", re.UNICODE)
 _CLAUSE = re.compile(
-    r"(?<=[.!?:])\s+(?=[\"'“(]?[A-ZÄÖÜ0-9-])|;\s+|\s+\|\s+\|\s+|\n+"
+    rf"(?<=[.!?]){NOT_ABBREVIATED}\s+(?=[\"'“(]?[A-ZÄÖÜ0-9-])|(?<=:)\s+(?=[\"'“(]?[A-ZÄÖÜ0-9-])|;\s+|\s+\|\s+\|\s+|\n+"
     r"|,?\s+(?=(?:whereas|while|although|though|but|yet|however|because(?! of))\b)"
-    r"|,\s+(?=(?:and|or|not|against|enough|less|subject|with|since|so|which)\b|[\d.,]+\s?%)"
+    r"|,\s+(?=(?:and|or|not|against|enough|less|subject|with|since|so|then|which|who|whose|when|where)\b|[\d.,]+\s?(?:%|per\s?cent\b))"
     r"|\s+(?=and\s+(?:(?:the|a|an)\s+\w+\s+|\w+\s+costs\s+)?(?:\w+ed|not)\b)"
 )
+# "Notice period: three months" says one thing.
+_LABEL = re.compile(r"\W*[^\W_]\w*(?:[ -]\w+){0,3}:")
 _STOPWORDS = """
 a an the this that these those its it is are was were be been being am and or of in on at to for
 from by with as into than then there their his her our your they he she we you which who whom whose
@@ -28,7 +32,7 @@ fall fell fallen decline decrease drop lower sink
 rise rose risen increase grow grew grown raise
 pay paid
 begin began begun start
-buy bought purchase
+buy bought purchase acquire
 high higher
 low
 sell sold
@@ -36,7 +40,18 @@ woman women
 man men
 keep kept
 take took taken
-leave left
+leave left depart departure
+enrol enroll
+chair chairman chairwoman chairperson
+postpone defer
+choose chose chosen select
+yearly annual annually
+doctor physician
+firm company
+delete remove
+entire whole
+forbid forbidden prohibit
+allow permit
 hold held
 find found
 write wrote written
@@ -86,7 +101,6 @@ run ran
 see saw seen
 speak spoke spoken
 break broke broken
-choose chose chosen
 drive drove driven
 know knew known
 draw drew drawn
@@ -128,6 +142,8 @@ def stem(word: str) -> str:
             if ending in {"ies", "ied"}:
                 low += "y"
             break
+    else:
+        low = low[:-1] if len(low) == _FEWEST_LETTERS + 1 and low.endswith("ed") else low
     if len(low) > _FEWEST_LETTERS and low[-1] == low[-2] and low[-1] not in "sz":
         low = low[:-1]
     low = low.removesuffix("e") if len(low) > _FEWEST_LETTERS else low
@@ -158,6 +174,8 @@ def clauses(text: str) -> list[tuple[int, int]]:
 def _spans(text: str) -> Iterator[tuple[int, int]]:
     start = 0
     for border in [match.span() for match in _CLAUSE.finditer(text)] + [(len(text),) * 2]:
+        if _LABEL.fullmatch(text[start : border[0]]):
+            continue
         if text[start : border[0]].strip(" |"):
             yield start, border[0]
         start = border[1]

@@ -24,8 +24,13 @@ _NEAR_CHARS = 2 * LONGEST_SENTENCE_CHARS  # looked at beside a passage
 Outline = tuple[tuple[int, tuple[str, ...]], ...]  # as in `Block.outline`
 
 _PROSE = frozenset({"markdown", "text", "pdf", "docx"})
+# "Dr. Nwosu", "R. Osei" and "no. 4471" end no sentence.
+_ABBREVIATIONS = ["Dr", "Mr", "Mrs", "Ms", "Prof", "St", "vs", "approx", "Fig", "Art", "cf"]
+NOT_ABBREVIATED = "".join(rf"(?<!\b{one}\.)" for one in _ABBREVIATIONS) + (
+    r"(?<!\b[A-Z]\.)(?<!\b[Nn]o\.(?=\s\d))"
+)
 # A full stop, question or exclamation mark, closing quotes, then white space and a new beginning.
-_SENTENCE = r"(?<=[.!?。！？])[\"'”’)\]]*\s+(?=[\"'“‘(\[]?[^\W_a-z])"
+_SENTENCE = rf"(?<=[.!?。！？]){NOT_ABBREVIATED}[\"'”’)\]]*\s+(?=[\"'“‘(\[]?[^\W_a-z])"
 _FULL_WIDTH = r"(?<=[。！？])(?=[^\s\"'”’)\]」』）》])|(?<=[。！？][」』）》”’])(?=\S)"
 _PARAGRAPH = r"\n\s*\n\s*"
 _LIST_OR_TABLE = r"\n(?=\s*(?:[-*+|>#]|\d+[.)])\s?)"

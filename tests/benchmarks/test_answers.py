@@ -63,7 +63,7 @@ def test_a_line_that_is_no_question_is_named(tmp_path, line):
         load(path)
 
 
-def outcome(item: Item, text: str, margin: float, claims: list[list[int]]) -> Outcome:
+def outcome(item: Item, text: str, margin: float) -> Outcome:
     return Outcome(
         item,
         {
@@ -71,7 +71,7 @@ def outcome(item: Item, text: str, margin: float, claims: list[list[int]]) -> Ou
             "pieces": [],
             "text": text,
             "is_found": text != "",
-            "claims": claims,
+            "gains": [],
             "num_quotes": 0,
             "unverified": [],
             "seconds": 1.0,
@@ -87,7 +87,7 @@ def test_warnings_are_counted_on_their_own_half():
         # On dev the margin tells all; held out, half of the answerable fall below.
         is_low = not item.is_answerable or (not item.is_dev and item.text[0] in "HhI")
         text = item.gold[0] if item.is_answerable else "Seven."
-        outcomes.append(outcome(item, text, 0.0 if is_low else 2.0, [[]]))
+        outcomes.append(outcome(item, text, 0.0 if is_low else 2.0))
     low = [o for o in outcomes if o.item.is_answerable and o.margin < 1]
     assert low
     table = Table("t", "t")
@@ -104,7 +104,7 @@ def test_warnings_are_counted_on_their_own_half():
 def test_what_a_string_cannot_judge_is_printed_and_may_be_judged(tmp_path):
     """Red: a right answer in other words counts as wrong for ever."""
     item = next(one for one in ITEMS["everyday"] if one.is_answerable)
-    wrong = outcome(item, "Some other words.", 1.0, [[1]])
+    wrong = outcome(item, "Some other words.", 1.0)
     assert [line["question"] for line in to_judge([wrong])] == [item.text]
     path = tmp_path / "judged.jsonl"
     line = {"question": item.text, "answer": "Some other words.", "right": True}

@@ -18,6 +18,10 @@ CORPUS = Corpus((Document("rules-2020.txt", "text", 1, "0", "r", (Block(TEXT),))
         ("What do the rules of 2020 say?", ()),  # a path names it
         ("What did Mr Feld and Arden pay of 30 %?", ("Feld", "30")),
         ("Where is arden's fence in Mill Lane?", ()),
+        ("How many fences and lanes were paid in 2019?", ()),
+        ("How many beehives has Ms Arden?", ("beehives",)),
+        ("How many people did Ms Arden pay?", ()),  # counted without being named
+        ("What did Fen pay?", ("Fen",)),  # "fence" does not name Fen
         # A capital that begins a sentence, an instruction, a language, a number of words.
         ("Fences? Who paid?", ()),
         ("Summarise it for Anna in 50 words.", ()),

@@ -33,6 +33,14 @@ def marks(sentence: str, *quotes: str, gain: float | None = None) -> Claim:
         ("The bridge has not opened.", "The bridge opened in full.", 9.0, Mark.CONTRADICTED),
         ("A fine of EUR 5 is due.", "A fine of USD 5 is due.", 9.0, Mark.CONTRADICTED),
         ("The term is two years.", "The term is 24 months.", 0.9, Mark.CARRIED),
+        ("Humidity never fell below 70 %.", "Humidity was at least 70 %.", None, Mark.CARRIED),
+        ("Files expire unless pinned.", "Pinned files expire.", 9.0, Mark.CONTRADICTED),
+        ("Nine of the wells are deep.", "All the wells are deep.", 9.0, Mark.CONTRADICTED),
+        ("5 in the old hall, 7 in the new hall.", "7 in the old hall.", 9.0, Mark.CONTRADICTED),
+        ("Vera sold it to Jan.", "Jan bought it of Vera.", None, Mark.CARRIED),
+        ("Vera sold it to Jan.", "Vera bought it of Jan.", 9.0, Mark.CONTRADICTED),
+        ("It took an hour and a half.", "It took 90 minutes.", None, Mark.CARRIED),
+        ("Dr. Roe, who came in 2016, left.", "Dr. Roe came in 2016.", None, Mark.CARRIED),
         ("No dog may  be kept here.", "It says “dog may be kept here”.", -9.0, Mark.CARRIED),
         ("No dog may be kept here.", "It says “a dog may be kept here”.", -9.0, Mark.CONTRADICTED),
     ],
@@ -57,6 +65,7 @@ def test_every_sentence_is_a_claim_and_names_what_carries_it():
     answer = "The cat sat down. It cost 5 crowns."
     pieces = [Candidate(1, "The cat sat down."), Candidate(2, "It cost 5 crowns.")]
     assert claims(answer, pieces) == (Claim(0, 17, (1,)), Claim(18, 35, (2,)))
+    assert claims("", pieces) == claims(" \n", pieces) == ()
     assert claims(answer, []) == (Claim(0, 17, ()), Claim(18, 35, ()))
 
 
@@ -73,6 +82,37 @@ def test_a_second_quote_that_says_otherwise_is_named():
         "The rent of the flat is due on 3 May 2026.",
     )
     assert other.mark is Mark.CARRIED
+
+
+LEASE = (
+    "LEASE AGREEMENT 2\nLandlord: Anna Berg\nTenant: Tom Li",
+    "The notice period is three months to the end of a month.",
+    "The rent is EUR 1,450 a month.",
+)
+
+
+@pytest.mark.parametrize(
+    ("answer", "told"),
+    [
+        ("The landlord is Anna Berg and the notice period is three months.", [(1, 2)]),
+        ("The landlord is Tom Li and the notice period is three months.", [()]),
+        ("The landlord is Anna Berg; the rent is EUR 1,450 a month.", [(1, 3)]),
+        ("According to the lease, the notice period is three months.", [(2,)]),
+        ("The lease names:\n- Landlord: Anna Berg\n- Notice period: three months", [(1,), (2,)]),
+    ],
+)
+def test_what_is_said_in_two_quotes_is_carried_by_both(answer, told):
+    """Red: a right answer of two parts, or a list, is called unproven, or a wrong part passes."""
+    found = claims(answer, [Candidate(number, text) for number, text in enumerate(LEASE, 1)])
+    assert [claim.citations for claim in found] == told
+    assert not any(claim.against for claim in found)
+
+
+def test_a_part_that_a_quote_denies_and_a_heading_that_says_nothing():
+    """Red: half of a sentence is wrong and nobody hears of it, or a title's number is."""
+    half = marks("The landlord is Anna Berg and the notice period is six months.", *LEASE)
+    assert (half.citations, half.against) == ((), (2,))
+    assert marks("LEASE AGREEMENT 1", *LEASE).mark is Mark.NOT_CARRIED
 
 
 def test_the_set_is_what_its_numbers_say():
