@@ -393,7 +393,7 @@ def ask(
     no_log: o.NoLog = None,
     quiet: o.Quiet = None,
 ) -> None:
-    """Answer questions about a saved context; nothing is read again."""
+    """Answer questions about a saved context; no document is read again."""
     flags = flags_of(locals())
     with command_scope(
         flags, as_json=as_json, output_format=output_format, output=output or (), report=report
