@@ -24,7 +24,7 @@ from engine.store import tokens_only
 from engine.store.manifest import OpenedContext
 from engine.store.owned import LOCK, why_not_built
 
-NAME: Final = "slot.json"
+NAME: Final = "proof.json"
 QUESTION: Final = "Who says what of whom, and when was it?"
 _MOST_TOKENS: Final = 64
 # The same model over the same state is apart by rounding, where its hardware changed; another
@@ -47,56 +47,37 @@ class BuildResult:
 
 
 @dataclass(frozen=True, slots=True)
-class Slot:
-    """A file on the server's disk, and what proves it: behind the context and the first token of
-    `question` each of the others has this `log_p`."""
+class Proof:
+    """Of a slot on the server's disk: behind the context and the first token of `question` each of
+    the others has this `log_p`."""
 
-    name: str
     question: Sequence[int]
     log_p: Sequence[float]
-
-    @classmethod
-    def saved(
-        cls, dialect: Dialect, name: str, token_ids: Sequence[int], question: Sequence[int]
-    ) -> Self | None:
-        """Of `token_ids`, which were warmed last. None where the server keeps no slots."""
-        if dialect.save(name) != len(token_ids):  # another request may have come between
-            return None
-        question = question[:_MOST_TOKENS]
-        return cls(name, question, _log_p(dialect, token_ids, question))
 
     @classmethod
     def loads(cls, content: bytes, vocab_size: int) -> Self:
         """What `dumps` made. Raises StoreError."""
         try:
             told = json.loads(content)
-            slot = cls(str(told["name"]), told["question"], told["log_p"])
+            proof = cls(told["question"], told["log_p"])
             is_sound = (
-                2 <= len(slot.question) <= _MOST_TOKENS
-                and len(slot.log_p) == len(slot.question) - 1
-                and all(type(one) is int and 0 <= one < vocab_size for one in slot.question)
-                and all(type(one) is float and math.isfinite(one) for one in slot.log_p)
+                2 <= len(proof.question) <= _MOST_TOKENS
+                and len(proof.log_p) == len(proof.question) - 1
+                and all(type(one) is int and 0 <= one < vocab_size for one in proof.question)
+                and all(type(one) is float and math.isfinite(one) for one in proof.log_p)
             )
         except (ValueError, KeyError, TypeError, RecursionError):
             is_sound = False
         if not is_sound:
             raise StoreError(f"{NAME}: damaged; build the context again")
-        return slot
+        return proof
 
     def dumps(self) -> bytes:
         return json.dumps(asdict(self)).encode()
 
-    def restored(self, dialect: Dialect, token_ids: Sequence[int]) -> str:
-        """Has the server take it up; why it is not to be used, in words, or ""."""
-        if not (found := dialect.restore(self.name)):
-            return "it has no such slot, or no room for it"
-        if found == len(token_ids):
-            log_p = _log_p(dialect, token_ids, self.question)
-            pairs = zip(log_p, self.log_p, strict=True)
-            if all(abs(now - then) <= _MOST_APART for now, then in pairs):
-                return ""
-        dialect.forget()
-        return "the slot of that name is another model's, or of other tokens"
+    def holds(self, dialect: Dialect, token_ids: Sequence[int]) -> bool:
+        now = _log_p(dialect, token_ids, self.question)
+        return all(abs(a - b) <= _MOST_APART for a, b in zip(now, self.log_p, strict=True))
 
 
 def build(
@@ -120,15 +101,19 @@ def build(
         with _lock(folder, on_wait):
             context = RemoteContext(dialect, plan.token_ids)
             reused = dialect.warm(plan.token_ids, on_progress or _untold)
-            name = f"mm1-{tokens_only.chain(fingerprint, plan.token_ids)}.bin"
-            slot = Slot.saved(dialect, name, plan.token_ids, question)
-            kept = {} if slot is None else {NAME: slot.dumps()}
-            tokens_only.save(folder, fingerprint, plan.token_ids, {**plan.attachments, **kept})
+            chain = tokens_only.chain(fingerprint, plan.token_ids)
+            attachments = dict(plan.attachments)
+            # Another request may have come between.
+            if dialect.save(_slot_name(chain)) == len(plan.token_ids):
+                asked = question[:_MOST_TOKENS]
+                proof = Proof(asked, _log_p(dialect, plan.token_ids, asked))
+                attachments[NAME] = proof.dumps()
+            tokens_only.save(folder, fingerprint, plan.token_ids, attachments)
     except OSError as error:
         raise StoreError(f"{folder}: {error.strerror}; choose another folder") from None
     context.note_reused(reused)
     why = "" if reused is not None else "the server does not tell"
-    return BuildResult(context, reused or 0, slot is not None, why)
+    return BuildResult(context, reused or 0, NAME in attachments, why)
 
 
 def open_saved(
@@ -151,8 +136,8 @@ def open_saved(
     context = RemoteContext(dialect, token_ids)
     why = "it keeps no slots on disk"
     if NAME in saved.manifest.attachments:
-        slot = Slot.loads(saved.attachment(NAME), vocab_size)
-        if not (why := slot.restored(dialect, token_ids)):
+        proof = Proof.loads(saved.attachment(NAME), vocab_size)
+        if not (why := _restored(_slot_name(saved.manifest.chain), proof, dialect, token_ids)):
             context.note_reused(len(token_ids))
             return context
     reused = dialect.warm(token_ids, on_progress or _untold)
@@ -161,6 +146,20 @@ def open_saved(
         left = len(token_ids) - reused
         on_note(f"the server had to read {left:,} of {len(token_ids):,} tokens again: {why}")
     return context
+
+
+def _restored(name: str, proof: Proof, dialect: Dialect, token_ids: Sequence[int]) -> str:
+    """Why a slot is not to be used, in words; "" once the server has taken it up."""
+    if not (found := dialect.restore(name)):
+        return "it has no such slot, or no room for it"
+    if found == len(token_ids) and proof.holds(dialect, token_ids):
+        return ""
+    dialect.forget()
+    return "the slot of that name is another model's, or of other tokens"
+
+
+def _slot_name(chain: str) -> str:
+    return f"mm1-{chain}.bin"
 
 
 def _log_p(dialect: Dialect, token_ids: Sequence[int], question: Sequence[int]) -> list[float]:

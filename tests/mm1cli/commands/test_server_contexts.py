@@ -32,6 +32,10 @@ def ask(mm1, server, context=CONTEXT):
     return mm1("ask", context, ASK, "--server", server.url, "--max-tokens", 4, "--json")
 
 
+def scores(answer):
+    return [one["score"] for one in answer["citations"]]
+
+
 def test_a_context_outlives_its_server_and_no_other_model_speaks_for_it(mm1, ggufs, tmp_path):
     write_files(Path("notes"), NOTES)
     slots = tmp_path / "slots"
@@ -68,10 +72,12 @@ def test_a_context_outlives_its_server_and_no_other_model_speaks_for_it(mm1, ggu
         slot.unlink()
         gone = ask(mm1, server)
     assert "is another model's" in swapped.err and "tokens again" in swapped.err
-    for ran, reused in ((swapped, 0), (restored, len(token_ids)), (gone, len(token_ids) - 1)):
+    for ran in (swapped, restored, gone):
         (answer,) = ran.json["answers"]
-        assert answer["answer"] == first["answer"] and answer["citations"] == first["citations"]
-        assert answer["usage"]["reused_tokens"] == reused, ran.err
+        assert answer["answer"] == first["answer"]
+        assert scores(answer) == pytest.approx(scores(first), abs=5e-3)
+        is_whole = answer["usage"]["reused_tokens"] == len(token_ids)
+        assert is_whole == (ran is restored) and is_whole != ("tokens again" in ran.err)
 
     with LlamaServer(gguf, (len(token_ids) - 1) // 256 * 256) as server:
         short = ask(mm1, server)
