@@ -14,7 +14,7 @@ from engine import api
 pytestmark = pytest.mark.server
 
 NUM_TOKENS = 4096
-NOTES = {"a.txt": "The hat is where the rat ate that. " * 40, "b.txt": "A mat!"}
+NOTES = {"a.txt": "The hat is where the rat ate that, " * 40, "b.txt": "A mat!"}
 CONTEXT = Path("notes.mm1ctx")
 
 
@@ -76,7 +76,7 @@ def test_a_context_outlives_its_server_and_no_other_model_speaks_for_it(mm1, ggu
         slot.unlink()
         gone = ask(mm1, server)
     assert "is another model's" in swapped.err and "tokens again" in swapped.err
-    assert reused(swapped) == 0 and reused(restored) == len(token_ids)
+    assert scores(first) and reused(swapped) == 0 and reused(restored) == len(token_ids)
     assert "again" not in restored.err
     for ran in (swapped, restored, gone):
         (answer,) = ran.json["answers"]
