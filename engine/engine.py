@@ -280,10 +280,17 @@ class Engine:
         chain = TokenHashChain(self.compatibility, token_ids).at(len(token_ids))
         return f"{self.fingerprint[:12]}-{chain[:20]}"
 
-    def open_context(self, folder: Path) -> "Context":
-        """The context saved in `folder`; see `Store.open`."""
+    def open_context(
+        self,
+        folder: Path,
+        *,
+        on_progress: protocols.OnProgress | None = None,
+        on_note: Callable[[str], None] | None = None,
+    ) -> "Context":
+        """The context saved in `folder`; see `Store.open`. Nothing has to be read again."""
         from engine.store.store import Store
 
+        del on_progress, on_note
         return Store(folder, self._reader, self.compatibility).open()
 
     @cached_property

@@ -12,6 +12,7 @@ from typing import Any, Protocol, TypeAlias, TypeVar
 
 FAST = "-fast"  # ends a fingerprint where matmuls take activations in eight bits
 NO_KV = "none"  # of a saved context: no layer has keys and values
+ON_SERVER = "server"  # of a saved context: a server keeps what was read, the folder the tokens
 
 OnProgress = Callable[[int, int], None]
 T = TypeVar("T")
@@ -267,7 +268,11 @@ class SavedContext:
     @property
     def kv_dtype(self) -> str | None:
         """What `open_engine` takes as `kv` to open it."""
-        return None if self.kv == NO_KV else self.kv
+        return None if self.kv in {NO_KV, ON_SERVER} else self.kv
+
+    @property
+    def is_on_server(self) -> bool:
+        return self.kv == ON_SERVER
 
     @property
     def is_fast(self) -> bool:
@@ -317,6 +322,7 @@ class Capabilities:
     selects: bool = (
         False  # of contexts that are saved or read whole a question sees what it selects
     )
+    saves_states: bool = True  # build_context saves what was read; else a server keeps that
 
 
 class Engine(Protocol):
@@ -405,5 +411,12 @@ class Engine(Protocol):
     ) -> BuildResult:
         """A context that is saved in `folder` while it is read. Needs `Capabilities.can_save`."""
 
-    def open_context(self, folder: Path) -> Context:
-        """The context saved in `folder`. Needs `Capabilities.can_save`."""
+    def open_context(
+        self,
+        folder: Path,
+        *,
+        on_progress: OnProgress | None = None,
+        on_note: Callable[[str], None] | None = None,
+    ) -> Context:
+        """The context saved in `folder`. Needs `Capabilities.can_save`. `on_progress` and `on_note`
+        are told where a server has to read tokens again, and why."""

@@ -362,6 +362,10 @@ def ask(
     more: o.Ask = None,
     model: o.Model = None,
     models_dir: o.ModelsDir = None,
+    server: o.Server = None,
+    server_kind: o.ServerKind = None,
+    tokenizer: o.TokenizerOf = None,
+    api_key_file: o.ApiKeyFile = None,
     device: o.Device = None,
     threads: o.Threads = None,
     focus: o.Focus = None,
@@ -389,7 +393,7 @@ def ask(
     no_log: o.NoLog = None,
     quiet: o.Quiet = None,
 ) -> None:
-    """Answer questions about a saved context; nothing is read again."""
+    """Answer questions about a saved context; no document is read again."""
     flags = flags_of(locals())
     with command_scope(
         flags, as_json=as_json, output_format=output_format, output=output or (), report=report
@@ -548,6 +552,10 @@ def build_context(
     strict: o.Strict = None,
     model: o.Model = None,
     models_dir: o.ModelsDir = None,
+    server: o.Server = None,
+    server_kind: o.ServerKind = None,
+    tokenizer: o.TokenizerOf = None,
+    api_key_file: o.ApiKeyFile = None,
     device: o.Device = None,
     threads: o.Threads = None,
     chunk_tokens: o.ChunkTokens = None,

@@ -26,6 +26,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         'mm1 ask papers.mm1ctx "Who disputes it?"',
         "mm1 ask papers.mm1ctx - < questions.txt",
         'mm1 ask papers.mm1ctx "Who disputes it?" --json | jq .answer',
+        'mm1 ask papers.mm1ctx "Who disputes it?" --server http://127.0.0.1:8080',
     ),
     "review": (
         "mm1 review ./repo --category security --fail-on high",

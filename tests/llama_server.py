@@ -14,12 +14,12 @@ import pytest
 
 
 class LlamaServer:
-    """Skips the test where xllamacpp is not installed."""
+    """Skips the test where xllamacpp is not installed. `slots` is where slots are saved."""
 
-    def __init__(self, gguf, num_tokens=512, key=""):
+    def __init__(self, gguf, num_tokens=512, key="", slots=""):
         if importlib.util.find_spec("xllamacpp") is None:
             pytest.skip("needs xllamacpp")
-        command = [sys.executable, __file__, str(gguf), str(num_tokens), key]
+        command = [sys.executable, __file__, str(gguf), str(num_tokens), key, str(slots)]
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
         )
@@ -74,7 +74,7 @@ class LlamaServer:
         return self.post("/tokenize", body)["tokens"]
 
 
-def serve(gguf, num_tokens, key=""):
+def serve(gguf, num_tokens, key="", slots=""):
     """Writes the address to stdout and serves until stdin ends."""
     import xllamacpp
 
@@ -89,10 +89,12 @@ def serve(gguf, num_tokens, key=""):
     parameters.hostnames, parameters.port = ["127.0.0.1"], 0
     if key:
         parameters.api_keys = [key]
+    if slots:
+        parameters.slot_save_path = f"{slots}/"
     server = xllamacpp.Server(parameters)
     print(server.listening_address, flush=True)
     sys.stdin.read()
 
 
 if __name__ == "__main__":
-    serve(sys.argv[1], int(sys.argv[2]), sys.argv[3])
+    serve(sys.argv[1], int(sys.argv[2]), *sys.argv[3:])

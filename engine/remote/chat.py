@@ -132,6 +132,18 @@ class ChatServer:
         on_progress(len(token_ids), len(token_ids))
         return None
 
+    def save(self, name: str) -> int:
+        """Nothing: a chat is not saved."""
+        del name
+        return 0
+
+    def restore(self, name: str) -> int:
+        del name
+        return 0
+
+    def forget(self) -> None:
+        """Nothing was restored."""
+
     def score(self, token_ids: Sequence[int], tail: Sequence[int]) -> list[float]:
         del token_ids, tail
         raise EngineError(f"{self._client.host}: a chat tells no likelihoods of given text")

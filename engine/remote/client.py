@@ -66,10 +66,12 @@ class Client:
         """Raises ServerError."""
         return self._body("GET", path, None, FACTS_S)
 
-    def find(self, path: str, body: object = None) -> dict[str, Any] | None:
+    def find(
+        self, path: str, body: object = None, seconds: float | None = FACTS_S
+    ) -> dict[str, Any] | None:
         """`get`, or `post` with a body; None where the server has no such path, or refuses it."""
         try:
-            return self._body("GET" if body is None else "POST", path, body, FACTS_S)
+            return self._body("GET" if body is None else "POST", path, body, seconds)
         except (KeyRefusedError, TooLongError):
             raise
         except _RefusedError:

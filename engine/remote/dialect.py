@@ -46,6 +46,7 @@ class ServerInfo:
     max_context: int = 0
     model_path: str = ""
     num_parameters: int = 0
+    num_bytes: int = 0  # of its weights
     num_slots: int = 1
     has_ids: bool = False
     has_logprobs: bool = False
@@ -111,6 +112,17 @@ class Dialect(Protocol):
 
     def warm(self, token_ids: Sequence[int], on_progress: OnProgress) -> int | None:
         """Has the server read `token_ids`, and no more; returns how many it need not read."""
+
+    def save(self, name: str) -> int:
+        """Keeps what `warm` had read, on the server's disk under `name`; returns how many tokens
+        that are, 0 where the server does no such thing."""
+
+    def restore(self, name: str) -> int:
+        """Takes that up again, and returns how many tokens it is of; 0 where it is not there. Which
+        model it is of, the server does not ask: what comes of it must be proved, or `forget`."""
+
+    def forget(self) -> None:
+        """What was restored."""
 
     def score(self, token_ids: Sequence[int], tail: Sequence[int]) -> list[float]:
         """log p of each of `tail`, were they to come behind `token_ids`."""

@@ -4,11 +4,18 @@ import json
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from engine import protocols
-from engine.errors import EngineError, RoomError, ServerError
-from engine.protocols import Capabilities, ContextPlan, IoStats, Quotes, StopReason
+from engine.errors import EngineError, RoomError, ServerError, TooLongError
+from engine.protocols import (
+    Capabilities,
+    ContextPlan,
+    IoStats,
+    OnProgress,
+    Quotes,
+    StopReason,
+)
 from engine.remote import quotes
 from engine.remote.context import RemoteContext
 from engine.remote.decode import RemoteDecoding, TextStream
@@ -17,6 +24,7 @@ from engine.remote.token_check import differing
 
 if TYPE_CHECKING:
     from engine.constraints.grammar import Grammar
+    from engine.remote.saved import BuildResult
 
 T = TypeVar("T")
 
@@ -95,8 +103,9 @@ class RemoteEngine:
             ends_grammars=False,
             has_quotes=self.info.has_quotes,
             has_attention=False,
-            can_save=False,
+            can_save=self.info.has_ids,
             prefers_batches=False,
+            saves_states=False,
         )
 
     @property
@@ -185,13 +194,13 @@ class RemoteEngine:
         return self.run_shared(works, num_tokens)
 
     def context_name(self, token_ids: Sequence[int]) -> str:
-        del token_ids
-        self._refuse()
+        from engine.store.tokens_only import chain
+
+        return chain(self.fingerprint, token_ids)
 
     def context_bytes(self, num_tokens: int) -> int:
-        """None on this machine's disk."""
-        del num_tokens
-        return 0
+        """On this machine's disk."""
+        return 4 * num_tokens
 
     def build_context(
         self,
@@ -199,19 +208,41 @@ class RemoteEngine:
         plan: ContextPlan,
         *,
         others: Sequence[Path] = (),
-        on_progress: Callable[[int, int], None] | None = None,
+        on_progress: OnProgress | None = None,
         on_wait: Callable[[], None] | None = None,
         on_unsaved: Callable[[str], None] | None = None,
-    ) -> NoReturn:
-        del folder, plan, others, on_progress, on_wait, on_unsaved
-        self._refuse()
+    ) -> "BuildResult":
+        """See `engine.remote.saved.build`. Raises ServerError where tokens are not the server's."""
+        from engine.remote.saved import QUESTION, build
 
-    def open_context(self, folder: Path) -> NoReturn:
-        del folder
-        self._refuse()
+        del others, on_unsaved
+        self._require_ids(len(plan.token_ids))
+        given = (plan, self.fingerprint, self._dialect, self.tokenizer.encode(QUESTION))
+        return build(folder, *given, on_progress=on_progress, on_wait=on_wait)
 
-    def _refuse(self) -> NoReturn:
-        raise EngineError(
-            f"{self.info.host}: what a server has read is not saved here; saved contexts are of "
-            "models that run here, without --server"
-        )
+    def open_context(
+        self,
+        folder: Path,
+        *,
+        on_progress: OnProgress | None = None,
+        on_note: Callable[[str], None] | None = None,
+    ) -> RemoteContext:
+        """See `engine.remote.saved.open_saved`. Raises ServerError as `build_context` does."""
+        from engine.remote.saved import open_saved
+        from engine.store.manifest import OpenedContext
+
+        self._require_ids(OpenedContext.read(folder).manifest.num_tokens)
+        given = (folder, self.fingerprint, self._dialect, self.tokenizer.vocab_size)
+        return open_saved(*given, on_progress=on_progress, on_note=on_note)
+
+    def _require_ids(self, num_tokens: int) -> None:
+        if not self.info.has_ids:
+            raise ServerError(
+                f"{self.info.host}: takes text and no tokens (level C), and a saved context is its "
+                "tokens; use llama-server, vLLM or SGLang, or name --tokenizer"
+            )
+        if num_tokens >= self.max_positions:
+            raise TooLongError(
+                f"{self.info.host}: {num_tokens:,} tokens are more than the server's context of "
+                f"{self.max_positions:,}; start it with a longer one"
+            )

@@ -31,6 +31,7 @@ class LlamaServer:
     ) -> None:
         self._client, self._vocab_size = client, vocab_size
         self._plain_id, self._is_plain = plain_id, is_plain
+        self._slot = 0
 
     def tokenize(self, text: str, *, is_markup: bool) -> list[int] | None:
         body = {"content": text, "add_special": False, "parse_special": is_markup}
@@ -44,8 +45,23 @@ class LlamaServer:
             if isinstance(progress, Mapping):
                 on_progress(_int(progress, "processed"), len(token_ids))
             if event.get("stop"):
-                reused = _reused(event)
+                reused, self._slot = _reused(event), max(_int(event, "id_slot"), 0)
         return reused
+
+    def save(self, name: str) -> int:
+        return _int(self._act("save", {"filename": name}) or {}, "n_saved")
+
+    def restore(self, name: str) -> int:
+        self._slot = 0
+        return _int(self._act("restore", {"filename": name}) or {}, "n_restored")
+
+    def forget(self) -> None:
+        """Raises ServerError where the server keeps it: its tokens would be found read."""
+        if self._act("erase", {}) is None:
+            raise ServerError(f"{self._client.host}: a slot that cannot be erased; restart it")
+
+    def _act(self, action: str, body: Mapping[str, str]) -> dict[str, Any] | None:
+        return self._client.find(f"/slots/{self._slot}?action={action}", dict(body), None)
 
     def score(self, token_ids: Sequence[int], tail: Sequence[int]) -> list[float]:
         """A grammar of token literals forces `tail`; logprobs are raw, from before the grammar."""

@@ -88,5 +88,5 @@ def _fingerprint(info: ServerInfo, model: Path) -> str:
 
 
 def _named(info: ServerInfo) -> str:
-    told = json.dumps([info.kind, info.model, info.model_path]).encode()
-    return hashlib.sha256(told).hexdigest()
+    facts = [info.kind, info.model, info.model_path, info.num_parameters, info.num_bytes]
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()

@@ -51,6 +51,7 @@ def _llama(client: Client, info: ServerInfo, row: Mapping[str, Any]) -> ServerIn
         max_context=_number(told, "n_ctx") or _number(meta, "n_ctx"),
         model_path=str(props.get("model_path", "")),
         num_parameters=_number(meta, "n_params"),
+        num_bytes=_number(meta, "size"),
         num_slots=max(_number(props, "total_slots"), 1),
         has_ids=True,
         has_logprobs=True,

@@ -16,7 +16,7 @@ import numpy as np
 
 from engine import authentic
 from engine.errors import ConfigError, StoreError
-from engine.protocols import FAST
+from engine.protocols import FAST, ON_SERVER
 from engine.protocols import NO_KV as NO_KV
 from engine.selection import Selection
 from engine.store import checked_json
@@ -36,9 +36,10 @@ class Compatibility:
     """All that decides a state beside the tokens: contexts that differ in it are never mixed.
 
     `fingerprint` is the model's (config, tensor index, tokenizer), `chunk_tokens` the grid of its
-    matmuls, `kv` what keys and values are kept in: a dtype of floats, `INT8_KV`, or `NO_KV` where
-    no layer has them. `selection` is the engine's, "" where documents were read in full; only
-    what documents are read by must be the same. Raises ConfigError if it is damaged.
+    matmuls, `kv` what keys and values are kept in: a dtype of floats, `INT8_KV`, `NO_KV` where no
+    layer has them, or `ON_SERVER` where no state is here at all. `selection` is the engine's, ""
+    where documents were read in full; only what documents are read by must be the same. Raises
+    ConfigError if it is damaged.
     """
 
     fingerprint: str
@@ -68,12 +69,20 @@ class Compatibility:
         }
 
     @property
+    def has_states(self) -> bool:
+        """Whether what was read is in the folder, and not its tokens alone."""
+        return self.kv != ON_SERVER
+
+    @property
     def key(self) -> str:
         """Another one for every other."""
         return " ".join([self.fingerprint, str(self.chunk_tokens), self.kv, self.reading])
 
     def differs_in(self, other: "Compatibility") -> str:
         """Why a context of `other` cannot be used, in words; "" if it can."""
+        if self.has_states != other.has_states:
+            where = "by a model that runs here" if other.has_states else "over a server"
+            return f"made {where}"
         if self.fingerprint != other.fingerprint:
             if other.fingerprint.removesuffix(FAST) == self.fingerprint.removesuffix(FAST):
                 return f"made with{'' if other.fingerprint.endswith(FAST) else 'out'} --fast"
@@ -116,7 +125,8 @@ class Manifest:
     """`saved_tokens` of `num_tokens` have their KV on disk; they differ only while it is built.
 
     `states` are the positions, ascending, whose constant-size states are on disk; `attachments`
-    are files beside the tensors, by name, with size and checksum.
+    are files beside the tensors, by name, with size and checksum. Without states there is nothing
+    of tensors, and all is there when the manifest is.
     """
 
     compatibility: Compatibility
@@ -128,12 +138,12 @@ class Manifest:
 
     @property
     def is_finished(self) -> bool:
-        return self.saved_tokens == self.num_tokens and self.num_tokens in self.states
+        return _is_finished(self.compatibility, self.num_tokens, self.saved_tokens, self.states)
 
     @property
     def segments(self) -> Iterator[tuple[int, int]]:
         """The saved tokens [first, last) of each KV file."""
-        if self.compatibility.kv == NO_KV:
+        if self.compatibility.kv in {NO_KV, ON_SERVER}:
             return
         for first in range(0, self.saved_tokens, SEGMENT_TOKENS):
             yield first, min(first + SEGMENT_TOKENS, self.saved_tokens)
@@ -173,14 +183,17 @@ class Manifest:
         if list(states) != sorted(set(states)):
             raise ValueError("states are not in order")
         chain = checked_hash(body["chain"])
-        if path.name == FINISHED and not (saved_tokens == num_tokens and num_tokens in states):
+        compatibility = Compatibility.parse(body)
+        if states and not compatibility.has_states:
+            raise ValueError("a server's context has no states")
+        is_finished = _is_finished(compatibility, num_tokens, saved_tokens, states)
+        if path.name == FINISHED and not is_finished:
             raise ValueError("it is not finished")
         attachments = {}
         for name, (size, digest) in body["attachments"].items():
             if Path(name).name != name or name.startswith("."):
                 raise ValueError(f"attachment {name!r:.40}")
             attachments[name] = (checked_int(size, 0, 2**40), checked_hash(digest))
-        compatibility = Compatibility.parse(body)
         return cls(compatibility, num_tokens, saved_tokens, states, chain, attachments)
 
 
@@ -269,6 +282,14 @@ class OpenedContext:
             return common // grid * grid
         usable = (p for p in manifest.states if p <= common and p % grid == 0)
         return max(usable, default=0)
+
+
+def _is_finished(
+    compatibility: Compatibility, num_tokens: int, saved_tokens: int, states: Sequence[int]
+) -> bool:
+    if not compatibility.has_states:
+        return saved_tokens == num_tokens
+    return saved_tokens == num_tokens and num_tokens in states
 
 
 def kv_path(folder: Path, first: int, last: int, chain: str) -> Path:

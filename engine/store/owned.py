@@ -13,7 +13,7 @@ from pathlib import Path
 from engine import durable
 from engine.errors import StoreError
 from engine.store import layer_progress
-from engine.store.manifest import FINISHED, PARTIAL, Manifest
+from engine.store.manifest import FINISHED, PARTIAL, Manifest, OpenedContext
 
 AREAS = ("kv", "states", "attachments")
 LOCK = "lock"
@@ -55,6 +55,17 @@ def why_not_built(folder: Path) -> str:
     if not folder.is_dir() or all(n in new and _is_own(folder, n) for n in _names(folder)):
         return ""
     return why_foreign(folder)
+
+
+def remove_unreferenced(folder: Path) -> None:
+    """Removes what the finished manifest in `folder` does not name; for whoever holds its lock."""
+    layer_progress.clear(folder)
+    (folder / PARTIAL).unlink(missing_ok=True)
+    named = set(OpenedContext.read(folder).files())
+    for pattern in ("kv/*", "states/*", "attachments/*", "tokens-*.bin"):
+        for path in folder.glob(pattern):
+            if path not in named:
+                path.unlink(missing_ok=True)
 
 
 def _is_begun(folder: Path) -> bool:

@@ -40,9 +40,9 @@ from engine.store.manifest import (
     facts_of,
 )
 from engine.store.on_disk_error import DiskFailurePolicy, OnUnsaved
-from engine.store.owned import AREAS, LOCK, why_not_built
+from engine.store.owned import AREAS, LOCK, remove_unreferenced, why_not_built
 from engine.store.state_tensors import fixed_tensors, kv_dtype, num_bytes, of_layer
-from engine.store.writer import Reuse, Writer, remove_unreferenced
+from engine.store.writer import Reuse, Writer
 
 assert SEGMENT_TOKENS == BLOCK_TOKENS
 

@@ -12,7 +12,7 @@ from engine.context import Context
 from engine.layers.kv_cache import KVCache
 from engine.prefill import grid
 from engine.protocols import ContextPlan
-from engine.store import layer_progress, tensors
+from engine.store import tensors
 from engine.store.manifest import (
     FINISHED,
     PARTIAL,
@@ -26,6 +26,7 @@ from engine.store.manifest import (
     kv_path,
     state_path,
 )
+from engine.store.owned import remove_unreferenced
 from engine.store.state_tensors import checkpoint_every, fixed_tensors, kv_bytes_per_token, of_layer
 
 
@@ -177,17 +178,6 @@ class Writer:
             chain=self._chain.at(len(self._plan.token_ids)),
             attachments={name: facts_of(content) for name, content in kept.items()},
         )
-
-
-def remove_unreferenced(folder: Path) -> None:
-    """Removes what the finished manifest in `folder` does not name; for whoever holds its lock."""
-    layer_progress.clear(folder)
-    (folder / PARTIAL).unlink(missing_ok=True)
-    named = set(OpenedContext.read(folder).files())
-    for pattern in ("kv/*", "states/*", "attachments/*", "tokens-*.bin"):
-        for path in folder.glob(pattern):
-            if path not in named:
-                path.unlink(missing_ok=True)
 
 
 def _write_bytes(content: bytes, path: Path) -> None:

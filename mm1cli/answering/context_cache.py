@@ -26,12 +26,15 @@ from engine.api import (
     why_foreign,
 )
 from mm1cli.errors import InputError
+from mm1cli.ingest.display_names import one_line
 
 GB = 10**9
 
 _GONE = ".gone"
 _USED = "used"
 ORIGIN = "origin.json"
+SERVER = "server.txt"  # the address of the one that keeps what was read
+_MAX_URL = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +148,14 @@ def origin_of(folder: Path) -> tuple[str, list[str]]:
         return str(told["folder"]), list(map(str, told["documents"]))
     except (StoreError, ValueError, KeyError, TypeError, RecursionError):
         return "", []
+
+
+def server_of(folder: Path) -> str:
+    """The address of the server that keeps what the context in `folder` has read; "" for none."""
+    try:
+        return one_line(saved_attachment(folder, SERVER)[:_MAX_URL].decode("utf-8", "replace"))
+    except StoreError:
+        return ""
 
 
 def check_removable(folder: Path) -> None:

@@ -123,7 +123,8 @@ class SavedContextSource:
     ) -> PrefixContext:
         if list(self.context.token_ids) != list(token_ids):
             raise StoreError("the saved context holds other tokens than its documents give")
-        return PrefixContext(self.context, len(self.context))
+        told = self.context.reused_tokens  # by a server, which may have had to read again
+        return PrefixContext(self.context, len(self.context) if told is None else told)
 
 
 def resumed_note(built: BuildResult) -> str:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import TextIO
 
@@ -17,16 +17,17 @@ from engine.api import (
 )
 from mm1cli.answering.context_cache import (
     ORIGIN,
+    SERVER,
     CacheEntry,
     check_removable,
     describe,
     origin,
     origin_of,
     remove,
+    server_of,
 )
 from mm1cli.answering.context_source import resumed_note
 from mm1cli.answering.prompt import question_prompt
-from mm1cli.commands.backend import local_only
 from mm1cli.commands.cache import about, date, size
 from mm1cli.commands.checks import require_documents, require_everything_read
 from mm1cli.commands.opening import begin, cache, selected_note
@@ -56,7 +57,6 @@ def build(
 
     Raises BudgetError if they do not fit the model's context.
     """
-    local_only(settings, "a saved context")
     settings = begin("context build", settings, sink)
     reading = read(sources, [], settings, sink)
     manifest = reading.manifest
@@ -79,7 +79,11 @@ def build(
         quote_index.NAME: quote_index.QuoteIndex(reading.packed.corpus).dump(),
         ORIGIN: origin([one.path for one in reading.packed.corpus.documents]),
     }
-    with defer_interrupts() as check:
+    is_here = engine.capabilities.saves_states
+    if settings.server is not None:
+        attachments[SERVER] = settings.server.encode()
+    # A server that is left in the middle of a chunk goes on from it, too.
+    with defer_interrupts() if is_here else nullcontext(lambda: None) as check:
 
         def on_progress(done: int, total: int) -> None:
             if done:
@@ -97,6 +101,11 @@ def build(
     num_bytes = describe(output).num_bytes
     why = f" ({built.why})" if built.why else ""
     sink.note(f"reused {built.reused_tokens:,} of {len(token_ids):,} tokens{why}")
+    if not is_here and not built.is_saved:
+        sink.note(
+            "the tokens are saved here; what was read of them is in the server's memory alone, and "
+            "is read again once it restarts (llama-server --slot-save-path DIR keeps it)"
+        )
     if built.reused_layers:
         sink.note(resumed_note(built))
     if as_json:
@@ -230,6 +239,7 @@ def _facts(one: CacheEntry) -> dict[str, object]:
         "model": context.fingerprint if context else None,
         "chunk_tokens": context.chunk_tokens if context else None,
         "kv": context.kv if context else None,
+        **({"server": server_of(one.folder)} if context and context.is_on_server else {}),
         **({"problem": one.why} if one.why else {}),
     }
 

@@ -6,28 +6,23 @@ from pathlib import Path
 
 from engine.api import (
     Engine,
+    SavedContext,
     Selection,
     StoreError,
-    open_tokenizer,
     saved_attachment,
     saved_context,
     saved_tokens,
 )
 from mm1cli.answering.answer import Answerer
+from mm1cli.answering.context_cache import server_of
 from mm1cli.answering.context_source import ContextSource, SavedContextSource
 from mm1cli.answering.json_schema import Schema
 from mm1cli.answering.question import Question
-from mm1cli.commands.backend import local_only
+from mm1cli.commands.backend import Backend, LocalBackend, backend
 from mm1cli.commands.checks import require_documents
-from mm1cli.commands.opening import (
-    begin,
-    cached_context,
-    ensure_model,
-    open_engine,
-    selected_note,
-)
-from mm1cli.commands.reading import Reading, Sources, read
-from mm1cli.errors import InputError
+from mm1cli.commands.opening import begin, cached_context, ensure_model, selected_note
+from mm1cli.commands.reading import Reading, Sources, read, samples
+from mm1cli.errors import InputError, UsageError
 from mm1cli.grounding import quote_index
 from mm1cli.grounding.quote_index import QuoteIndex
 from mm1cli.ingest import corpus_file
@@ -73,27 +68,23 @@ class Opened:
 def open_saved(command: str, folder: Path, settings: Settings, sink: Sink) -> Opened:
     """A context of `mm1 context build`; nothing is read again. Raises InputError, StoreError."""
     require_saved(folder)
-    local_only(settings, "a saved context")
     saved = saved_context(folder)
     token_ids = saved_tokens(folder)
     content = saved_attachment(folder, corpus_file.NAME)
-    # What the context was made with is no choice any more, whatever mm1.toml says for new ones.
-    settings = replace(
-        settings, chunk_tokens=saved.chunk_tokens, kv=saved.kv_dtype, fast=saved.is_fast
-    )
-    name = corpus_file.model_of(content)
-    sink.init(RunInfo(command, name))
-    model = ensure_model(
-        settings if settings.model != AUTO else replace(settings, model=name), sink
-    )
-    found = corpus_file.loads(content, token_ids, open_tokenizer(model))
+    settings, name, model = _reopened(command, saved, content, settings, sink)
+    found = corpus_file.loads(content, token_ids, model.tokenizer)
+    model = model.checked(samples(found.packed), settings, sink)
     counts = [len(ids) for ids in found.packed.token_ids]
     manifest = build(found.packed.corpus, counts, max(sum(counts), 1))
     sink.manifest(manifest, show=False)
     sink.corpus(found.packed.corpus, counts)
-    selection = _selection(model, saved.selection)
-    given = (model, settings, sink, saved.num_tokens)
-    engine = open_engine(*given, is_mapped=True, selection=selection)
+    selection = None if model.path is None else _selection(model.path, saved.selection)
+    given = (settings, sink, saved.num_tokens)
+    engine = model.open_engine(*given, is_mapped=True, selection=selection)
+
+    def on_progress(done: int, total: int) -> None:
+        sink.progress("prefill", done, total, "tokens")
+
     saved_quotes: bytes | None = None
     with suppress(StoreError):  # made by an mm1 that kept none, or damaged: they are made again
         saved_quotes = saved_attachment(folder, quote_index.NAME)
@@ -103,9 +94,37 @@ def open_saved(command: str, folder: Path, settings: Settings, sink: Sink) -> Op
         manifest,
         settings,
         name,
-        SavedContextSource(engine.open_context(folder)),
+        SavedContextSource(engine.open_context(folder, on_progress=on_progress, on_note=sink.note)),
         QuoteIndex(found.packed.corpus, saved_quotes),
     )
+
+
+def _reopened(
+    command: str, saved: SavedContext, content: bytes, settings: Settings, sink: Sink
+) -> tuple[Settings, str, Backend]:
+    """The settings that a context was made with, the name of its model, and that model, here or
+    behind --server."""
+    name = corpus_file.model_of(content)
+    if saved.is_on_server:
+        if settings.server is None:
+            raise UsageError(
+                f"{saved.folder} is kept by a server ({name} at {server_of(saved.folder)}); ask "
+                "with --server URL"
+            )
+        settings = begin(command, settings, sink)
+        return settings, settings.model, backend(settings, sink)
+    if settings.server is not None:
+        raise UsageError(
+            f"{saved.folder} holds what a model here has read; leave out "
+            f"{settings.origin('server')}"
+        )
+    # What the context was made with is no choice any more, whatever mm1.toml says for new ones.
+    settings = replace(
+        settings, chunk_tokens=saved.chunk_tokens, kv=saved.kv_dtype, fast=saved.is_fast
+    )
+    sink.init(RunInfo(command, name))
+    given = settings if settings.model != AUTO else replace(settings, model=name)
+    return settings, name, LocalBackend(ensure_model(given, sink))
 
 
 def _selection(model: Path, saved: str) -> Selection | None:

@@ -96,8 +96,8 @@ def cache(settings: Settings) -> ContextCache:
 def cached_context(
     engine: Engine, documents: Iterable[Document], settings: Settings, sink: Sink
 ) -> ContextSource:
-    """Contexts of `documents`, kept where the engine can."""
-    if not engine.capabilities.can_save:
+    """Contexts of `documents`, kept where the engine can; a server keeps what it read itself."""
+    if not engine.capabilities.can_save or not engine.capabilities.saves_states:
         return Uncached(engine)
     return CachedContext(engine, cache(settings), sink, [one.path for one in documents])
 

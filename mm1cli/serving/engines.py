@@ -99,6 +99,8 @@ class Engines:
 def _saved(folder: Path) -> SavedModel:
     require_saved(folder)
     saved = saved_context(folder)
+    if saved.is_on_server:
+        raise InputError(f"{folder} is kept by a server; ask it with mm1 ask --server")
     name = folder.resolve().name.removesuffix(".mm1ctx")
     model = corpus_file.model_of(saved_attachment(folder, corpus_file.NAME))
     if not name.isprintable():

@@ -1,5 +1,6 @@
 """Red here means `--server` answers otherwise than the same model here, or fails without saying."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,8 @@ from llama_server import LlamaServer
 from recorded_server import recorded
 
 NUM_TOKENS = 4096
+BRIDGE = "# The bridge\n\nThe bridge at Salmi was built by Aino Vesa and opened in 1904.\n"
+FERRY = "The ferry was given up in 1903.\n\nIts crew went to the railway.\n"
 SHORT = ("--max-tokens", 4, "--json")
 
 
@@ -94,5 +97,67 @@ def test_each_way_a_server_fails_has_its_code_and_line(mm1, notes, monkeypatch, 
         assert server.requests[-1][2]["Authorization"] == "Bearer of-a-file"
     gone = mm1(*asked)
     assert gone.code == 7 and "no server answers there" in gone.err and gone.out == ""
-    assert mm1("context", "build", notes, "-o", "x.mm1ctx").code == 2
+    assert mm1("context", "build", notes, "-o", "x.mm1ctx").code == 7
     assert mm1(*asked, "--server", "https://models.example", "--offline").code == 7
+
+
+CHAT = "POST /v1/chat/completions"
+CUT = chat_server() | {CHAT: (200, chat_server()[CHAT][1][:1])}
+TOO_LONG = {"error": {"message": "more than the context length", "type": "exceed_context_size"}}
+
+
+@pytest.mark.parametrize(
+    ("replies", "code", "words"),
+    [
+        (CUT, 7, "went away in the middle"),
+        ({"GET /v1/models": (200, b"<html>")}, 7, "no JSON"),
+        ({}, 7, "no list of models"),
+        (chat_server() | {CHAT: (413, {})}, 4, "takes no request of"),
+        (chat_server() | {CHAT: (400, TOO_LONG)}, 4, "server's context"),
+        (chat_server() | {CHAT: (500, {})}, 7, "says 500"),
+    ],
+)
+def test_what_a_server_does_wrong_is_one_line_and_the_documented_code(
+    mm1, notes, replies, code, words
+):
+    """Red: a script cannot tell a server that is gone from documents that are too many."""
+    with recorded(replies) as server:
+        ran = mm1("analyze", notes, "--ask", ASK, "--server", server.url)
+    errors = [line for line in ran.err.splitlines() if line.startswith("error: ")]
+    assert ran.code == code and len(errors) == 1 and words in errors[0], ran.err
+
+
+@pytest.mark.server
+def test_smollm2_over_a_server_is_smollm2_here(mm1, mini_gguf):
+    """Red: with a model that people run, counts, evidence or quotes depend on where it runs."""
+    write_files(Path("papers"), {"bridge.md": BRIDGE, "ferry.txt": FERRY})
+    asked = ("analyze", "papers", "--ask", "Who built the bridge?", "--max-tokens", 24, "--json")
+    with LlamaServer(mini_gguf, 2048) as server:
+        there = mm1(*asked, "--server", server.url)
+    here = mm1(*asked, "--model", mini_gguf, "--threads", 1)
+    assert (there.code, here.code) == (0, 0), there.err + here.err
+    a, b = here.json, there.json
+    assert a["manifest"]["files"] == b["manifest"]["files"]
+    (a,), (b,) = a["answers"], b["answers"]
+    assert "Aino Vesa" in b["answer"] and b["unverified"] == a["unverified"] == []
+    assert [one["text"] for one in a["citations"]] == [one["text"] for one in b["citations"]]
+    told = [(x["score"], y["score"]) for x, y in zip(a["citations"], b["citations"], strict=True)]
+    # Over Q4_1 a llama-server rounds activations to eight bits: 0.02 nats in the mean over a
+    # question, 0.15 for one token. Where weights are floats both are within 5e-3, as above.
+    assert told and all(abs(x - y) < 0.1 for x, y in told)
+
+
+def test_a_run_over_many_documents_goes_on_after_its_server_has_died(mm1):
+    """Red: what was answered before a server died is asked again, or lost."""
+    write_files(Path("notes"), {"a.txt": "It cost 48.2 crowns.", "b.txt": "It was closed."})
+    asked = ("map", "notes", "--ask", ASK, "-o", "out.jsonl", "--server")
+    whole, cut = chat_server()[CHAT][1], CUT[CHAT][1]
+    answers = [whole, cut, whole]
+    with recorded(chat_server() | {CHAT: (200, lambda _: answers.pop(0))}) as server:
+        died, again = mm1(*asked, server.url), mm1(*asked, server.url)
+        asked_of = [body["messages"][-1]["content"] for body in server.bodies(CHAT.split()[1])]
+    assert died.code == 7 and "went away in the middle" in died.err
+    assert again.code == 0 and "1 are in out.jsonl" in again.err
+    assert ["48.2 crowns" in one for one in asked_of] == [True, False, False]
+    lines = [json.loads(line) for line in Path("out.jsonl").read_text().splitlines()]
+    assert [one["name"] for one in lines[1:-1]] == ["notes/a.txt", "notes/b.txt"]
