@@ -2,7 +2,7 @@
 
 import shutil
 import sys
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -87,12 +87,32 @@ def read(
     question and the answer; see `Manifest` for `is_searched`. Raises BudgetError for --fit fail,
     or if the budget is nothing.
     """
-    asked = [question.prompt_text for question in questions]
     with closing(outcomes(sources, settings, sink)) as found:
-        model = backend(settings, sink)
-        limit = settings.context_tokens or model.max_positions
-        contents = min(MAX_CONTENTS_TOKENS, limit // _CONTENTS_SHARE)
-        packed = pack_all(found, model.tokenizer, contents)
+        return counted(
+            found,
+            questions,
+            settings,
+            sink,
+            is_searched=is_searched,
+            is_selectable=is_selectable,
+        )
+
+
+def counted(
+    found: Iterable[Document | Omission],
+    questions: Sequence[Question],
+    settings: Settings,
+    sink: Sink,
+    *,
+    is_searched: bool = False,
+    is_selectable: bool = True,
+) -> Reading:
+    """As `read`, of what was read already, or is read while it is taken."""
+    asked = [question.prompt_text for question in questions]
+    model = backend(settings, sink)
+    limit = settings.context_tokens or model.max_positions
+    contents = min(MAX_CONTENTS_TOKENS, limit // _CONTENTS_SHARE)
+    packed = pack_all(found, model.tokenizer, contents)
     first, model = model, model.checked(samples(packed), settings, sink)
     if model is not first:
         corpus = packed.corpus
@@ -118,10 +138,12 @@ def outcomes(
     settings: Settings,
     sink: Sink,
     is_wanted: Callable[[str], bool] | None = None,
+    order: Callable[[str], str] | None = None,
 ) -> Generator[Document | Omission, None, None]:
-    """Every file that `sources` lead to, read or left out, as it is read. Raises InputError."""
+    """Every file that `sources` lead to, read or left out, as it is read; for the last two see
+    `ReadOptions`. Raises InputError."""
     paths = sources.all_paths()
-    options = replace(_options(sources, settings), is_wanted=is_wanted)
+    options = replace(_options(sources, settings), is_wanted=is_wanted, order=order)
     _check_cache(paths, settings)
     if not any(map(is_remote, paths)):
         return _read_local(paths, options, sink)
