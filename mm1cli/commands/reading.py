@@ -23,6 +23,7 @@ from mm1cli.ingest.manifest import Manifest, build
 from mm1cli.ingest.pack import MAX_CONTENTS_TOKENS, Packed, document_text, pack_all
 from mm1cli.ingest.path_filter import PathFilter
 from mm1cli.ingest.read import ReadOptions, read_files
+from mm1cli.ingest.readers import office97
 from mm1cli.ingest.remote import fetched, is_remote
 from mm1cli.ingest.walk import STDIN
 from mm1cli.models import calibration
@@ -216,7 +217,7 @@ def fit_to_budget(
     if kept is not packed:
         sink.note(
             f"{packed.num_tokens:,} tokens do not fit the budget of {budget:,}: --fit "
-            f"{settings.fit} keeps {kept.num_tokens:,} of them, the manifest says which"
+            f"{settings.fit} keeps {kept.num_tokens:,} of them; `mm1 tokens` lists which"
         )
         budget = limit - frame_tokens - len(kept.contents_ids)
     counts = [len(ids) for ids in kept.token_ids]
@@ -247,6 +248,11 @@ def _options(sources: Sources, settings: Settings) -> ReadOptions:
             "--ocr needs tesseract or ocrmypdf, and neither is installed; install one, or go "
             "without"
         )
+    if settings.convert and office97.program() is None:
+        raise UsageError(
+            "--convert needs LibreOffice, which is not installed (there is no soffice); install "
+            "it, save the files as .docx or .pptx, or go without"
+        )
     return ReadOptions(
         path_filter=PathFilter.of(
             sources.include,
@@ -256,6 +262,7 @@ def _options(sources: Sources, settings: Settings) -> ReadOptions:
         ),
         allow_secrets=settings.allow_secrets,
         ocr=settings.ocr,
+        convert=settings.convert,
         cache=None if settings.no_cache else Cache(cache_root(settings) / "text"),
         num_workers=settings.threads,
     )

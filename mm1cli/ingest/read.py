@@ -44,6 +44,7 @@ class ReadOptions:
     path_filter: PathFilter = ALL
     allow_secrets: bool = False
     ocr: bool = False
+    convert: bool = False
     cache: Cache | None = None
     num_workers: int | None = None
     names: Mapping[str, str] = field(default_factory=dict)
@@ -150,16 +151,17 @@ def _read(
         sandbox,
         cache=options.cache,
         ocr=options.ocr,
+        convert=options.convert,
         allow_secrets=options.allow_secrets,
     )
     try:
         if found.path == STDIN:
             assert stdin is not None
-            data = _read_stream(found, stdin)
+            data = _read_stream(found, stdin, options)
         else:
             with _open(found.path) as stream:
                 num_bytes = os.fstat(stream.fileno()).st_size
-                data = _read_stream(found, stream)
+                data = _read_stream(found, stream, options)
         outcomes = list(unfolding.expand(found.shown, data))
         if private and isinstance(first := outcomes[0], Document):
             told = f"looks private: {private}; read, as it was asked for"
@@ -183,10 +185,10 @@ def _open(path: str) -> BinaryIO:
     return os.fdopen(descriptor, "rb")
 
 
-def _read_stream(found: Found, stream: BinaryIO) -> bytes:
+def _read_stream(found: Found, stream: BinaryIO, options: ReadOptions) -> bytes:
     """All of it. Raises ReadError, before most of it is read: UNSUPPORTED, TOO_LARGE."""
     head = _read_up_to(stream, HEAD_BYTES)
-    reader, _ = choose(found.shown, head)
+    reader, _ = choose(found.shown, head, converts=options.convert)
     data = head + _read_up_to(stream, reader.max_bytes + 1 - len(head))
     if len(data) > reader.max_bytes:
         raise ReadError(Reason.TOO_LARGE, f"more than {reader.max_bytes // MIB} MiB")

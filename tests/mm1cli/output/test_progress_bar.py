@@ -119,7 +119,7 @@ def finish(sink: Terminal, screen: Screen) -> None:
 def test_a_bar_is_drawn_and_leaves_no_trace(screen: Screen):
     sink = screen.sink({"TERM": "xterm"}, after_s=0.0)
     sink.progress("prefill", 0, 8_192, "tokens")
-    screen.wait_for("prefill")
+    screen.wait_for("model reads")
     sink.progress("prefill", 4_096, 8_192, "tokens")
     screen.wait_for("left" if screen.columns > 20 else "50 %")
     sink.note("still here")
@@ -226,4 +226,4 @@ def test_a_dumb_terminal_gets_lines(wide_screen: Screen):
     sink.progress("prefill", 50, 100, "tokens")
     finish(sink, wide_screen)
     assert "\x1b" not in wide_screen.raw
-    assert wide_screen.lines[:2] == ["prefill 50 % 50 of 100 tokens", "The answer."]
+    assert wide_screen.lines[:2] == ["model reads 50 % 50 of 100 tokens", "The answer."]
