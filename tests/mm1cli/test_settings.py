@@ -353,7 +353,8 @@ def test_every_setting_that_reaches_out_needs_trust():
     """Red: a new setting is a repository's to set because nobody thought of it."""
     assert set(NAMES) > settings.HARMLESS
     for name in ("model", "models_dir", "device", "cache_dir", "max_cache", "allow_secrets", "ocr",
-                 "convert", "quiet", "always_answer", "answer_only", "offline", "no_log"):  # fmt: skip
+                 "convert", "quiet", "always_answer", "answer_only", "offline",
+                 "no_log"):  # fmt: skip
         assert name not in settings.HARMLESS
 
 

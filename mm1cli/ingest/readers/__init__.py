@@ -93,6 +93,8 @@ def choose(name: str, head: bytes, *, converts: bool = False) -> tuple[Reader, s
                 return by_content
             if reader is XLS and not by_content and not looks_binary(head):
                 return DELIMITED, "csv"  # many programs name tables of text so
+            if reader is MSG and not head.startswith(OLE_MAGIC) and not looks_binary(head):
+                return TEXT, kind_of(name)  # a program's messages in other languages
             return reader, kind_of(name) if reader is TEXT else reader.kinds[extension]
     unsupported = kind_by_extension(extension)
     if by_content and not (unsupported and by_content[0] is ARCHIVE):

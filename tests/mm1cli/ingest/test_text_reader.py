@@ -77,6 +77,7 @@ def test_whatever_is_read_can_be_encoded_and_has_one_line_end(data):
         ("about.pdf.txt", b"%PDF- is how they start", "text", "text"),
         ("scan", b"%PDF-1.7\n", "pdf", "pdf"),
         ("old.doc", b"only text after all", "text", "text"),
+        ("de.msg", b'::msgcat::mcset de "Abort" "Abbruch"', "text", "text"),
         ("letter", b"PK\x03\x04....word/document.xml", "docx", "docx"),
     ],
 )
