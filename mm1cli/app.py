@@ -21,7 +21,7 @@ from mm1cli.settings import flags_of
 _COMPLETE = "_MM1_COMPLETE"  # a shell asks for completions
 
 app = App("Read a pile of documents into one context and ask about it, offline.")
-context_app = App("Build, list and check saved contexts.")
+context_app = App("Read documents once and keep them ready for mm1 ask: build, list, check.")
 templates_app = App("List and show templates of questions.")
 app.add_typer(context_app, name="context")
 cache_app = App("See and remove what is kept of documents.")
@@ -69,6 +69,7 @@ def analyze(
     read_seconds: o.ReadSeconds = None,
     allow_secrets: o.AllowSecrets = None,
     ocr: o.Ocr = None,
+    convert: o.Convert = None,
     no_cache: o.NoCache = None,
     max_cache: o.MaxCache = None,
     strict: o.Strict = None,
@@ -241,6 +242,7 @@ def map_documents(
     read_seconds: o.ReadSeconds = None,
     allow_secrets: o.AllowSecrets = None,
     ocr: o.Ocr = None,
+    convert: o.Convert = None,
     no_cache: o.NoCache = None,
     strict: o.Strict = None,
     model: o.Model = None,
@@ -260,7 +262,7 @@ def map_documents(
     write: o.Write = None,
     quiet: o.Quiet = None,
 ) -> None:
-    """Ask each of many documents the same: one line of JSON each; the same command goes on."""
+    """Ask each of many documents the same, a line of JSON for each; stopped, it goes on later."""
     with command_scope(flags_of(locals())) as (settings, sink):
         from mm1cli.commands import map as mapping
         from mm1cli.commands.reading import Sources
@@ -302,6 +304,7 @@ def tokens(
     fit: o.Fit = None,
     allow_secrets: o.AllowSecrets = None,
     ocr: o.Ocr = None,
+    convert: o.Convert = None,
     no_cache: o.NoCache = None,
     strict: o.Strict = None,
     model: o.Model = None,
@@ -340,6 +343,7 @@ def read(
     offline: o.Offline = None,
     allow_secrets: o.AllowSecrets = None,
     ocr: o.Ocr = None,
+    convert: o.Convert = None,
     no_cache: o.NoCache = None,
     threads: o.Threads = None,
     quiet: o.Quiet = None,
@@ -426,6 +430,7 @@ def chat(
     read_seconds: o.ReadSeconds = None,
     allow_secrets: o.AllowSecrets = None,
     ocr: o.Ocr = None,
+    convert: o.Convert = None,
     no_cache: o.NoCache = None,
     max_cache: o.MaxCache = None,
     models_dir: o.ModelsDir = None,
@@ -480,6 +485,7 @@ def mcp(
     offline: o.Offline = None,
     allow_secrets: o.AllowSecrets = None,
     ocr: o.Ocr = None,
+    convert: o.Convert = None,
     no_cache: o.NoCache = None,
     max_cache: o.MaxCache = None,
     model: o.Model = None,
@@ -548,6 +554,7 @@ def build_context(
     fit: o.Fit = None,
     allow_secrets: o.AllowSecrets = None,
     ocr: o.Ocr = None,
+    convert: o.Convert = None,
     no_cache: o.NoCache = None,
     strict: o.Strict = None,
     model: o.Model = None,

@@ -7,7 +7,7 @@ from mm1cli.help import App
 from mm1cli.session import command_scope
 from mm1cli.settings import flags_of
 
-server_app = App("See what holds over a running server of models.")
+server_app = App("See what a running server of models is, and what mm1 can do with it.")
 
 
 @server_app.command("probe")
@@ -21,7 +21,7 @@ def probe(
     offline: o.Offline = None,
     as_json: o.Json = False,
 ) -> None:
-    """What is at an address: kind, version, model, context, and what of mm1 holds there."""
+    """See what a server is: kind, version, model, context, and what mm1 can do with it."""
     flags = flags_of({**locals(), "server": url})
     with command_scope(flags, json_errors=as_json) as (settings, sink):
         from mm1cli.commands import server

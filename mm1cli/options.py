@@ -28,7 +28,7 @@ PathsAndQuestion = Annotated[
     typer.Argument(
         metavar="PATHS... [QUESTION]",
         help="Files, folders, addresses of web pages and git repositories; - reads standard input. "
-        "Last may stand a question, which is no path and has a space or a question mark.",
+        "A question may come last: it is no path, and has a space or a question mark.",
         show_default=False,
     ),
 ]
@@ -42,7 +42,7 @@ ChatPaths = Annotated[
 ]
 Ask = Annotated[
     list[str] | None,
-    typer.Option("--ask", help="A question. Repeat it for more.", rich_help_panel=_ANSWER),
+    typer.Option("--ask", help="A question. Repeat for more.", rich_help_panel=_ANSWER),
 ]
 Model = Annotated[
     str | None,
@@ -73,13 +73,15 @@ TokenizerOf = Annotated[
     typer.Option(
         "--tokenizer",
         metavar="NAME|DIR",
-        help="Of the server's model. [found by its name]",
+        help="The model here whose tokenizer is the server's. [found by its name]",
         rich_help_panel=_MODEL,
     ),
 ]
 ApiKeyFile = Annotated[
     str | None,
-    typer.Option(metavar="FILE", help="The server's key. [MM1_API_KEY]", rich_help_panel=_MODEL),
+    typer.Option(
+        metavar="FILE", help="Holds the server's key. [MM1_API_KEY]", rich_help_panel=_MODEL
+    ),
 ]
 ServerUrl = Annotated[str, typer.Argument(metavar="URL", help="http://HOST:PORT.")]
 ModelsDir = Annotated[
@@ -91,15 +93,17 @@ ModelsDir = Annotated[
 Device = Annotated[
     str | None, typer.Option(help="cpu, cuda, or cuda:0,cuda:1. [cpu]", rich_help_panel=_MODEL)
 ]
-Threads = Annotated[int | None, typer.Option(help="CPU threads.", rich_help_panel=_MODEL)]
+Threads = Annotated[
+    int | None, typer.Option(help="CPU threads. [all cores]", rich_help_panel=_MODEL)
+]
 ChunkTokens = Annotated[
-    int | None, typer.Option(help="Tokens per prefill step. [1024]", rich_help_panel=_MODEL)
+    int | None, typer.Option(help="Tokens read in one step. [1024]", rich_help_panel=_MODEL)
 ]
 Kv = Annotated[
     str | None,
     typer.Option(
         metavar="DTYPE",
-        help="Keep keys and values in float32 or int8. [float32]",
+        help="Numbers of the context in float32 or int8: about a quarter of the memory. [float32]",
         rich_help_panel=_MODEL,
     ),
 ]
@@ -113,7 +117,10 @@ Fast = Annotated[
 ]
 ContextTokens = Annotated[
     int | None,
-    typer.Option(help="Largest context. [what the model knows]", rich_help_panel=_READING),
+    typer.Option(
+        help="Most tokens at once: documents, question, answer. [what the model was made for]",
+        rich_help_panel=_READING,
+    ),
 ]
 Strict = Annotated[
     bool | None,
@@ -127,7 +134,9 @@ Include = Annotated[
 ]
 Exclude = Annotated[
     list[str] | None,
-    typer.Option(metavar="GLOB", help="Leave these out. Repeat.", rich_help_panel=_READING),
+    typer.Option(
+        metavar="GLOB", help="Leave these out. Repeat for more.", rich_help_panel=_READING
+    ),
 ]
 FilesFrom = Annotated[
     str | None,
@@ -136,7 +145,10 @@ FilesFrom = Annotated[
     ),
 ]
 Null = Annotated[
-    bool, typer.Option("-0", help="--files-from ends paths with NUL.", rich_help_panel=_READING)
+    bool,
+    typer.Option(
+        "-0", help="Paths in --files-from end with NUL (find -print0).", rich_help_panel=_READING
+    ),
 ]
 Fit = Annotated[
     str | None,
@@ -151,7 +163,8 @@ Focus = Annotated[
     str | None,
     typer.Option(
         metavar="off|auto|N",
-        help="Repeat the N best passages; read no more of them. [auto]",
+        help="Passages that are repeated beside the question, and the most that are read where not "
+        "all fits. [auto]",
         rich_help_panel=_READING,
     ),
 ]
@@ -159,7 +172,7 @@ ReadSeconds = Annotated[
     float | None,
     typer.Option(
         metavar="S",
-        help="What reading passages for a question may take. [20]",
+        help="Time to read passages for a question, on a CPU. [20]",
         rich_help_panel=_READING,
     ),
 ]
@@ -178,11 +191,23 @@ Offline = Annotated[
 ]
 AllowSecrets = Annotated[
     bool | None,
-    typer.Option("--allow-secrets", help="Read files with keys in.", rich_help_panel=_READING),
+    typer.Option(
+        "--allow-secrets",
+        help="Read files with keys or passwords in them, too.",
+        rich_help_panel=_READING,
+    ),
 ]
 Ocr = Annotated[
     bool | None,
     typer.Option("--ocr", help="Read scans (tesseract, ocrmypdf).", rich_help_panel=_READING),
+]
+Convert = Annotated[
+    bool | None,
+    typer.Option(
+        "--convert",
+        help="Read .doc and .ppt, too, with LibreOffice, which is installed.",
+        rich_help_panel=_READING,
+    ),
 ]
 NoCache = Annotated[
     bool | None,
@@ -191,19 +216,30 @@ NoCache = Annotated[
 DryRun = Annotated[
     bool,
     typer.Option(
-        "--dry-run", help="Show what would be read, load no model.", rich_help_panel=_READING
+        "--dry-run", help="Show what would be read; ask nothing.", rich_help_panel=_READING
     ),
 ]
 MaxTokens = Annotated[
     int | None, typer.Option(help="Longest answer, in tokens. [256]", rich_help_panel=_ANSWER)
 ]
 Temperature = Annotated[
-    float | None, typer.Option(help="0 always takes the likeliest. [0]", rich_help_panel=_ANSWER)
+    float | None,
+    typer.Option(
+        help="Chance in choosing words; 0 takes the likeliest. [0]", rich_help_panel=_ANSWER
+    ),
 ]
 TopP = Annotated[
-    float | None, typer.Option(help="Nucleus to sample from. [0.95]", rich_help_panel=_ANSWER)
+    float | None,
+    typer.Option(
+        help="Draw from the likeliest words that hold this share. [0.95]", rich_help_panel=_ANSWER
+    ),
 ]
-Seed = Annotated[int | None, typer.Option(help="Of sampling. [0]", rich_help_panel=_ANSWER)]
+Seed = Annotated[
+    int | None,
+    typer.Option(
+        help="With --temperature: the same number, the same answer. [0]", rich_help_panel=_ANSWER
+    ),
+]
 Template = Annotated[
     str | None,
     typer.Option(
@@ -261,13 +297,15 @@ StrictCitations = Annotated[
         rich_help_panel=_ANSWER,
     ),
 ]
-Json = Annotated[bool, typer.Option("--json", help="One JSON object.", rich_help_panel=_OUTPUT)]
+Json = Annotated[
+    bool, typer.Option("--json", help="Print one JSON object.", rich_help_panel=_OUTPUT)
+]
 OutputFormat = Annotated[
     str | None, typer.Option("--format", help="text, json or jsonl.", rich_help_panel=_OUTPUT)
 ]
 Quiet = Annotated[
     bool | None,
-    typer.Option("--quiet", "-q", help="No notes, no progress.", rich_help_panel=_OUTPUT),
+    typer.Option("--quiet", "-q", help="Print no notes and no progress.", rich_help_panel=_OUTPUT),
 ]
 AnswerOnly = Annotated[
     bool | None,
@@ -300,7 +338,7 @@ McpFile = Annotated[
     typer.Option(
         "--mcp",
         metavar="FILE",
-        help="Servers whose tools --tool NAME.TOOL allows.",
+        help="MCP servers, as JSON; --tool NAME.TOOL allows a tool of theirs.",
         rich_help_panel=_ANSWER,
     ),
 ]
@@ -332,9 +370,7 @@ ReviewOutput = Annotated[
 ]
 ReportFile = Annotated[
     Path | None,
-    typer.Option(
-        "--report", metavar="FILE", help="As -o with a name in .html.", rich_help_panel=_OUTPUT
-    ),
+    typer.Option("--report", metavar="FILE", help="As -o FILE.html.", rich_help_panel=_OUTPUT),
 ]
 ModelName = Annotated[
     str, typer.Argument(help="Name or path of a model.", autocompletion=completion.models)
@@ -352,7 +388,9 @@ PulledName = Annotated[
 ]
 FilePattern = Annotated[
     str | None,
-    typer.Option("--file", metavar="PATTERN", help="Of a repository only these: '*q4_k_m*'."),
+    typer.Option(
+        "--file", metavar="PATTERN", help="Fetch of a repository only what matches: '*q4_k_m*'."
+    ),
 ]
 Chunks = Annotated[
     list[int] | None, typer.Option("--chunk", help="Prefill chunk to try. Repeat for more.")
@@ -383,7 +421,11 @@ CheckText = Annotated[
 ]
 MaxCache = Annotated[
     float | None,
-    typer.Option(metavar="GB", help="Of contexts that are kept. [20]", rich_help_panel=_READING),
+    typer.Option(
+        metavar="GB",
+        help="Room for what is kept for the next question; the oldest goes first. [20]",
+        rich_help_panel=_READING,
+    ),
 ]
 Output = Annotated[
     Path, typer.Option("--output", "-o", help="Folder to save the context in: papers.mm1ctx.")
@@ -523,10 +565,12 @@ ServedContexts = Annotated[
 Host = Annotated[
     str,
     typer.Option(
-        metavar="ADDRESS", help="Another than this one needs --key-file.", show_default=True
+        metavar="ADDRESS",
+        help="Where to listen; beyond this machine only with --key-file.",
+        show_default=True,
     ),
 ]
-Port = Annotated[int, typer.Option(metavar="N", help="Of the server.", show_default=True)]
+Port = Annotated[int, typer.Option(metavar="N", help="Port to listen on.", show_default=True)]
 KeyFile = Annotated[
     Path | None,
     typer.Option(metavar="FILE", help="A file with the key that clients must show."),

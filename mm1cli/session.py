@@ -23,6 +23,7 @@ from mm1cli.answer_log import AnswerLog
 from mm1cli.errors import ExitCode, Mm1Error, UsageError
 from mm1cli.output import Format, make_sink, write_error
 from mm1cli.output.log_sink import LogSink
+from mm1cli.output.outliving import Outliving
 from mm1cli.output.tee import Tee
 from mm1cli.output.terminal import Terminal
 from mm1cli.output.text import safe_line
@@ -71,6 +72,7 @@ def command_scope(
     """
     sink = make_sink("json" if as_json else "text", False)
     files: list[OutputFile] = []
+    outliving: Outliving | None = None
     code = ExitCode.OK
     failure: BaseException | None = None
     try:
@@ -88,7 +90,8 @@ def command_scope(
                 sink.note(_ignored(settings))
             files = _files(output, report, settings, is_review="sarif" in formats)
             if files:
-                sink = Tee(*files, sink)
+                outliving = Outliving(sink)
+                sink = Tee(*files, outliving)
             if "no_log" in flags and not settings.no_log:  # the commands that answer
                 sink = Tee(sink, LogSink(AnswerLog(), sink))
             yield settings, sink
@@ -115,6 +118,8 @@ def command_scope(
             if file.has_answers:
                 code = _write(file, sink, code)
         sink.close()
+        if outliving is not None and outliving.failure is not None:
+            raise outliving.failure
         sys.stdout.flush()
     except BrokenPipeError:
         streams.drop_stdout()
@@ -197,7 +202,7 @@ def exit_code(error: Exception) -> ExitCode:
         return ExitCode.BROKEN_PIPE
     if streams.is_lack_of_memory(error):
         return ExitCode.BUDGET
-    if isinstance(error, OSError) and error.filename is None and error.errno in streams.NO_ROOM:
+    if isinstance(error, OSError) and streams.is_stream_lost(error):
         return ExitCode.OUTPUT
     if isinstance(error, OSError):
         return ExitCode.INPUT

@@ -158,6 +158,7 @@ class Settings:
     )
     allow_secrets: bool = _switch()
     ocr: bool = _switch()
+    convert: bool = _switch()
     # Where extracted text is kept; None is the user's own cache folder.
     cache_dir: str | None = _text(None)
     no_cache: bool = _switch()

@@ -49,6 +49,17 @@ def drop_stdout() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
+def drop_stderr() -> None:
+    """For a run that goes on where both streams lead to a pipe that closed."""
+    with suppress(OSError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+
+
+def is_stream_lost(error: OSError) -> bool:
+    """Whether a standard stream was closed, or has no room. Errors of files have a name."""
+    return isinstance(error, BrokenPipeError) or (error.filename is None and error.errno in NO_ROOM)
+
+
 def is_lack_of_memory(error: BaseException) -> bool:
     """Whether the system had no memory to give, however it was said."""
     if isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM:

@@ -3,6 +3,7 @@
 python -m benchmarks.ingest FOLDER              peers on the files of FOLDER, in one run
 python -m benchmarks.ingest --tokens 1000000    a generated folder, from disk to packed tokens
 python -m benchmarks.ingest --truth DIR         words, order, rows against truth files (truth.py)
+python -m benchmarks.ingest --account DIR ...   every file below is accounted for (account.py)
 
 markitdown is tried only where it is installed. The folder is read cold (no cache, but files that
 were just written are in the system's memory) and then again from the cache of extracted text.
@@ -16,6 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks import machine
+from benchmarks.ingest.account import account
 from benchmarks.ingest.folder import write_folder
 from benchmarks.ingest.truth import measure
 from engine.api import usable_cores
@@ -35,6 +37,7 @@ def main() -> None:
     parser.add_argument("folder", nargs="?", type=Path)
     parser.add_argument("--tokens", type=int)
     parser.add_argument("--truth", type=Path)
+    parser.add_argument("--account", type=Path, nargs="+")
     parser.add_argument("--model", default="mini")
     arguments = parser.parse_args()
     rows: list[Row] = []
@@ -44,8 +47,10 @@ def main() -> None:
         rows += from_disk_to_tokens(arguments.tokens, arguments.model)
     if arguments.truth is not None:
         rows += against_truth(arguments.truth)
+    if arguments.account:
+        rows.append(account(arguments.account))
     if not rows:
-        parser.error("name a FOLDER, --tokens or --truth")
+        parser.error("name a FOLDER, --tokens, --truth or --account")
     machine.print_result("ingest", rows)
 
 

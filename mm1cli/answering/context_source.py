@@ -69,13 +69,13 @@ class CachedContext:
             return Uncached(engine).get(token_ids, document_ends, on_progress)
         if num_bytes > cache.max_bytes:
             self.sink.note(
-                f"the context is not kept: it takes {num_bytes / GB:.2f} GB, --max-cache is "
-                f"{cache.max_bytes / GB:.2f}"
+                f"what is read is not kept for the next question: it takes {num_bytes / GB:.2f} "
+                f"GB, and --max-cache is {cache.max_bytes / GB:.2f}"
             )
             return Uncached(engine).get(token_ids, document_ends, on_progress)
         folder = cache.folder_for(engine, token_ids)
         if why := cache.why_elsewhere(folder):
-            self.sink.note(f"the context is not kept: {why}")
+            self.sink.note(f"what is read is not kept for the next question: {why}")
             return Uncached(engine).get(token_ids, document_ends, on_progress)
         reached = 0
         with defer_interrupts() as check:
@@ -89,7 +89,7 @@ class CachedContext:
                 check()
 
             def on_unsaved(why: str) -> None:
-                self.sink.note(f"the context is not kept: {why}")
+                self.sink.note(f"what is read is not kept for the next question: {why}")
                 engine.check_memory(len(token_ids) - reached)
 
             built = engine.build_context(

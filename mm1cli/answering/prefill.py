@@ -170,7 +170,7 @@ class Prefiller:
                 break
             history, again = history[1:], again if history else again[1:]  # the best stand last
         if len(again) < (self._focus.num_passages or 0):
-            self._sink.note(f"the context has room to read {len(again)} passages again, not more")
+            self._sink.note(f"--focus: there is room to repeat {len(again)} passages, no more")
         base = self._said_before(documents, prompt.rest.token_ids)
         reused, self._was_there = self._was_there, len(documents)
         context = self._where_asked(base, documents, question)

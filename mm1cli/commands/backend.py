@@ -103,9 +103,11 @@ class ServerBackend:
         url = settings.server or ""
         engine, info, why = api.open_server(url, info, model, api_key(settings))
         if why:
-            sink.note(f"text and not tokens goes to the server: {why}")
-        loses = f"; {info.loses}" if info.loses else ""
-        sink.note(f"server: {described(info)}, level {info.level}{loses}")
+            sink.note(
+                f"the server gets the documents as text, which it cuts into tokens itself: {why}"
+            )
+        loses = info.loses or "all that mm1 promises holds there"
+        sink.note(f"server: {described(info)}; level {info.level}: {loses}")
         if settings.strict and info.level is Level.C:
             raise InputLeftOutError(
                 "--strict: over this server nobody knows that all was read, as it takes text and "

@@ -36,8 +36,8 @@ def run(settings: Settings, sink: Sink, stdout: TextIO, *, as_json: bool) -> Non
     num_right = _asked(engine, made, held_out, sink)
     if 2 * num_right <= len(held_out):
         raise ModelError(
-            f"{num_right} of {len(held_out)} needles among {num_tokens:,} tokens right: "
-            f"{settings.model} does not find what it selects, and nothing is kept"
+            f"{settings.model} found {num_right} of {len(held_out)} sentences hidden among "
+            f"{num_tokens:,} tokens, too few to rely on; nothing is kept: use --fit focus with it"
         )
     kept = Calibration(found.selection, num_right, len(held_out), num_tokens)
     path = calibration.keep(api.fingerprint(model), kept)

@@ -30,6 +30,7 @@ _EXTRAS = (  # (what it is for, module, how to get it)
 )
 _TOOLS = (
     ("tesseract or ocrmypdf: --ocr", ("tesseract", "ocrmypdf")),
+    ("LibreOffice: --convert", ("soffice", "libreoffice")),
     ("git: repositories by address, review --diff", ("git",)),
 )
 _FEWEST_FREE_BYTES = 5 * _GB

@@ -2,10 +2,8 @@
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +29,7 @@ from mm1cli.errors import BudgetError, InputLeftOutError, UsageError
 from mm1cli.ingest.corpus import Document, Omission
 from mm1cli.ingest.pack import MAX_CONTENTS_TOKENS, pack_all
 from mm1cli.interrupts import defer_interrupts, note_saved
+from mm1cli.mapping.jobs import Jobs
 from mm1cli.mapping.lines import Header, MapFile, Shard, folder_of
 from mm1cli.output.events import answer_json
 from mm1cli.settings import Settings
@@ -79,17 +78,17 @@ def run(
         options.shard,
     )
     work = _Work(model, engine, asked.questions, asked.schema, settings)
-    with MapFile(options.output, header) as file, defer_interrupts() as check:
+    with MapFile(options.output, header) as file:
         num_before = len(file.done)
         if num_before:
             note_saved()
             sink.note(f"{num_before:,} are in {options.output} already")
         counts = Counter[str]()
         for told in _lines(sources, options, file.done, work, settings, sink):
-            file.append(told)
-            note_saved()
+            with defer_interrupts():  # a line is whole, or not there
+                file.append(told)
+                note_saved()
             counts[told["type"]] += 1
-            check()
         num_failed = counts["failed"]
         file.append({"type": "end", "seen": len(file.done) + num_failed, "failed": num_failed})
     sink.note(
@@ -112,48 +111,59 @@ def _lines(
         name = options.name_of(path)
         return options.shard.holds(name) and name not in done and path not in done
 
-    with closing(outcomes(sources, settings, sink, is_wanted)) as found:
-        parts: Iterable[Document | Omission] = found
-        groups = _groups(parts, options)
-        with ThreadPoolExecutor(options.jobs) as pool:
-            waiting: list[Future[dict[str, Any]]] = []
-            try:
-                for group in groups:
-                    if isinstance(group, Omission):
-                        yield _left_out(group)
-                        continue
-                    if group[0] in done or not any(one.blocks for one in group[1]):
-                        continue
-                    if options.jobs == 1:
-                        yield work.line(*group)
-                        continue
-                    waiting.append(pool.submit(work.line, *group))
-                    if len(waiting) >= 2 * options.jobs:
-                        yield waiting.pop(0).result()
-                for future in waiting:
-                    yield future.result()
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
+    order = None if options.group_by == "document" else folder_of
+    with closing(outcomes(sources, settings, sink, is_wanted, order)) as found:
+        wanted = _wanted(_groups(found, options), done)
+        if options.jobs == 1:
+            for group in wanted:
+                yield _left_out(group) if isinstance(group, Omission) else work.line(*group)
+            return
+        jobs = Jobs(work.line, options.jobs)
+        waiting = 0
+        for group in wanted:
+            if isinstance(group, Omission):
+                yield _left_out(group)
+                continue
+            jobs.put(group)
+            waiting += 1
+            if waiting >= 2 * options.jobs:
+                yield jobs.get()
+                waiting -= 1
+        for _ in range(waiting):
+            yield jobs.get()
+
+
+def _wanted(groups: Iterable[Group | Omission], done: set[str]) -> Iterator[Group | Omission]:
+    for group in groups:
+        if not isinstance(group, Omission):
+            name, documents = group
+            if name in done or not any(one.blocks for one in documents):
+                continue
+        yield group
 
 
 def _groups(
     found: Iterable[Document | Omission], options: MapOptions
 ) -> Iterator[Group | Omission]:
-    """By folder, all documents are held until the last is read."""
+    """By folder, the files of one folder come together; what an archive among them holds is in
+    folders of its own. The documents of one folder are held, no more."""
     if options.group_by == "document":
         for one in found:
             yield one if isinstance(one, Omission) else (one.path, [one])
         return
-    documents = []
+    held: dict[str, list[Document]] = {}
+    file = folder = ""
     for one in found:
+        if not (file and one.path.startswith(f"{file}/")):  # no member of the file before it
+            file = one.path
+            if folder_of(file) != folder:
+                yield from held.items()
+                held, folder = {}, folder_of(file)
         if isinstance(one, Omission):
             yield one
         else:
-            documents.append(one)
-    documents.sort(key=lambda one: folder_of(one.path))
-    for name, group in groupby(documents, lambda one: folder_of(one.path)):
-        yield name, list(group)
+            held.setdefault(folder_of(one.path), []).append(one)
+    yield from held.items()
 
 
 def _left_out(omission: Omission) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """`mm1 mcp`: documents for any agent that speaks MCP, over stdio or HTTP on loopback."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from mm1cli.answering.answer import Answerer
@@ -8,7 +8,7 @@ from mm1cli.answering.question import Question, check
 from mm1cli.commands.listening import listener, serve
 from mm1cli.commands.opened import opened
 from mm1cli.commands.opening import begin
-from mm1cli.commands.reading import Sources, outcomes, read
+from mm1cli.commands.reading import Sources, counted, outcomes
 from mm1cli.errors import UsageError
 from mm1cli.ingest.corpus import Corpus, Document, Omission
 from mm1cli.output.events import answer_json, plain
@@ -31,7 +31,7 @@ def run(sources: Sources, settings: Settings, sink: Sink, *, port: int | None) -
         tuple(one for one in found if isinstance(one, Document)),
         tuple(one for one in found if isinstance(one, Omission)),
     )
-    server = make_server(CorpusTools(corpus), asker(sources, settings, sink))
+    server = make_server(CorpusTools(corpus), asker(found, settings, sink))
     count = len(corpus.documents)
     if count == 0:
         sink.note(f"no documents to serve; {len(corpus.omissions):,} files were left out")
@@ -43,8 +43,10 @@ def run(sources: Sources, settings: Settings, sink: Sink, *, port: int | None) -
     serve(server.streamable_http_app(), taken, sink)
 
 
-def asker(sources: Sources, settings: Settings, sink: Sink) -> Callable[[str], dict[str, Any]]:
-    """Answers questions with a model that is opened for the first of them."""
+def asker(
+    found: Sequence[Document | Omission], settings: Settings, sink: Sink
+) -> Callable[[str], dict[str, Any]]:
+    """Answers questions about what was read, with a model that is opened for the first of them."""
     answerer: Answerer | None = None
 
     def ask(text: str) -> dict[str, Any]:
@@ -52,7 +54,7 @@ def asker(sources: Sources, settings: Settings, sink: Sink) -> Callable[[str], d
         check([text])
         if answerer is None:
             chosen = begin("mcp", settings, sink)
-            reading = read(sources, [Question(text)], chosen, sink)
+            reading = counted(found, [Question(text)], chosen, sink)
             answerer = opened(reading, chosen, sink).answerer(sink)
         told = plain(answer_json(answerer.answer(Question(text)), None))
         assert isinstance(told, dict)

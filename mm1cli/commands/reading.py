@@ -2,7 +2,7 @@
 
 import shutil
 import sys
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,6 +23,7 @@ from mm1cli.ingest.manifest import Manifest, build
 from mm1cli.ingest.pack import MAX_CONTENTS_TOKENS, Packed, document_text, pack_all
 from mm1cli.ingest.path_filter import PathFilter
 from mm1cli.ingest.read import ReadOptions, read_files
+from mm1cli.ingest.readers import office97
 from mm1cli.ingest.remote import fetched, is_remote
 from mm1cli.ingest.walk import STDIN
 from mm1cli.models import calibration
@@ -87,12 +88,32 @@ def read(
     question and the answer; see `Manifest` for `is_searched`. Raises BudgetError for --fit fail,
     or if the budget is nothing.
     """
-    asked = [question.prompt_text for question in questions]
     with closing(outcomes(sources, settings, sink)) as found:
-        model = backend(settings, sink)
-        limit = settings.context_tokens or model.max_positions
-        contents = min(MAX_CONTENTS_TOKENS, limit // _CONTENTS_SHARE)
-        packed = pack_all(found, model.tokenizer, contents)
+        return counted(
+            found,
+            questions,
+            settings,
+            sink,
+            is_searched=is_searched,
+            is_selectable=is_selectable,
+        )
+
+
+def counted(
+    found: Iterable[Document | Omission],
+    questions: Sequence[Question],
+    settings: Settings,
+    sink: Sink,
+    *,
+    is_searched: bool = False,
+    is_selectable: bool = True,
+) -> Reading:
+    """As `read`, of what was read already, or is read while it is taken."""
+    asked = [question.prompt_text for question in questions]
+    model = backend(settings, sink)
+    limit = settings.context_tokens or model.max_positions
+    contents = min(MAX_CONTENTS_TOKENS, limit // _CONTENTS_SHARE)
+    packed = pack_all(found, model.tokenizer, contents)
     first, model = model, model.checked(samples(packed), settings, sink)
     if model is not first:
         corpus = packed.corpus
@@ -118,10 +139,12 @@ def outcomes(
     settings: Settings,
     sink: Sink,
     is_wanted: Callable[[str], bool] | None = None,
+    order: Callable[[str], str] | None = None,
 ) -> Generator[Document | Omission, None, None]:
-    """Every file that `sources` lead to, read or left out, as it is read. Raises InputError."""
+    """Every file that `sources` lead to, read or left out, as it is read; for the last two see
+    `ReadOptions`. Raises InputError."""
     paths = sources.all_paths()
-    options = replace(_options(sources, settings), is_wanted=is_wanted)
+    options = replace(_options(sources, settings), is_wanted=is_wanted, order=order)
     _check_cache(paths, settings)
     if not any(map(is_remote, paths)):
         return _read_local(paths, options, sink)
@@ -194,7 +217,7 @@ def fit_to_budget(
     if kept is not packed:
         sink.note(
             f"{packed.num_tokens:,} tokens do not fit the budget of {budget:,}: --fit "
-            f"{settings.fit} keeps {kept.num_tokens:,} of them, the manifest says which"
+            f"{settings.fit} keeps {kept.num_tokens:,} of them; `mm1 tokens` lists which"
         )
         budget = limit - frame_tokens - len(kept.contents_ids)
     counts = [len(ids) for ids in kept.token_ids]
@@ -225,6 +248,11 @@ def _options(sources: Sources, settings: Settings) -> ReadOptions:
             "--ocr needs tesseract or ocrmypdf, and neither is installed; install one, or go "
             "without"
         )
+    if settings.convert and office97.program() is None:
+        raise UsageError(
+            "--convert needs LibreOffice, which is not installed (there is no soffice); install "
+            "it, save the files as .docx or .pptx, or go without"
+        )
     return ReadOptions(
         path_filter=PathFilter.of(
             sources.include,
@@ -234,6 +262,7 @@ def _options(sources: Sources, settings: Settings) -> ReadOptions:
         ),
         allow_secrets=settings.allow_secrets,
         ocr=settings.ocr,
+        convert=settings.convert,
         cache=None if settings.no_cache else Cache(cache_root(settings) / "text"),
         num_workers=settings.threads,
     )

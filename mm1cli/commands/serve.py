@@ -10,11 +10,11 @@ from mm1cli.commands.backend import local_only
 from mm1cli.commands.listening import listener, serve
 from mm1cli.commands.opening import begin, ensure_model
 from mm1cli.errors import InputError, UsageError
+from mm1cli.serving import LOOPBACK_HOSTS
 from mm1cli.settings import Settings
 from mm1cli.sink import Sink
 
 LOOPBACK = "127.0.0.1"
-_LOCAL = frozenset({LOOPBACK, "localhost", "::1"})
 _FEWEST_KEY_CHARS = 16
 
 
@@ -30,7 +30,7 @@ def run(
     """Serves until it is stopped. Raises UsageError for a host beyond loopback without a key."""
     local_only(settings, "mm1 serve")
     key = "" if key_file is None else read_key(key_file)
-    if host not in _LOCAL and not key:
+    if host not in LOOPBACK_HOSTS and not key:
         raise UsageError(f"--host {host} is seen by others: --key-file FILE says who may ask")
     try:
         import uvicorn  # noqa: F401 - what `serve` needs, told before a model is opened

@@ -20,10 +20,12 @@ if sys.platform != "win32":
 
 
 class Trust(Enum):
-    """READER opens nothing. OCR starts programs that are installed, which read and write files."""
+    """READER opens nothing. OCR starts programs that are installed, which read and write files;
+    CONVERT those that open a socket of their own, too, and read only what the system installed."""
 
     READER = "reader"
     OCR = "ocr"
+    CONVERT = "convert"
 
 
 def confine(trust: Trust) -> None:
@@ -92,6 +94,8 @@ _SYSTEM = (
     "/lib", "/lib32", "/lib64", "/usr/lib", "/usr/lib32", "/usr/lib64", "/usr/local/lib",
     "/usr/share/zoneinfo", "/nix/store", "/etc/ld.so.cache", "/etc/localtime", "/dev/urandom",
 )  # fmt: skip
+_INSTALLED = ("/usr", "/bin", "/sbin", "/lib", "/lib64", "/opt", "/etc", "/var/lib", "/snap",
+    "/proc", "/sys/devices/system/cpu")  # fmt: skip
 
 
 def _libc() -> ctypes.CDLL:
@@ -138,6 +142,10 @@ def _allowed(trust: Trust, rights: int) -> Iterator[tuple[str, int]]:
         yield "/", _READ | _EXECUTE
         yield os.environ.get("TMPDIR") or "/tmp", rights
         return
+    if trust is Trust.CONVERT:
+        yield os.environ.get("TMPDIR") or "/tmp", rights
+        for path in _INSTALLED:
+            yield path, _READ | _EXECUTE
     prefixes = {sys.prefix, sys.base_prefix, sys.exec_prefix, sys.base_exec_prefix}
     for path in {*_SYSTEM, *sys.path, *(f"{prefix}/lib" for prefix in prefixes)}:
         if path:
@@ -210,7 +218,10 @@ _Instruction = tuple[int, int, int, int]  # code, jump if true, if false, operan
 def _program(machine: str, trust: Trust) -> list[_Instruction]:
     """The filter, in classic BPF: each system call in turn, the rest is allowed."""
     at = (_X86, _ARM).index(machine)
-    forbidden = list(_FORBIDDEN.values())
+    calls = dict(_FORBIDDEN)
+    if trust is Trust.CONVERT:  # LibreOffice ends where it cannot open, on disk, what others call
+        del calls["bind"], calls["socket"]
+    forbidden = list(calls.values())
     program: list[_Instruction] = [
         (_LOAD, 0, 0, _ARCH_AT),
         (_EQUAL, 1, 0, _AUDIT[machine]),
@@ -219,6 +230,8 @@ def _program(machine: str, trust: Trust) -> list[_Instruction]:
     ]
     if machine == _X86:  # the numbers of another interface to the same calls
         program += _unless(_ABOVE, 0x40000000, [(_RETURN, 0, 0, _ERRNO | _EPERM)])
+    if trust is Trust.CONVERT:
+        program += _unless(_EQUAL, _FORBIDDEN["socket"][at], _unless_local())
     if trust is Trust.READER:
         forbidden += _FORBIDDEN_TO_READERS.values()
         # Its flags are behind a pointer, where no filter sees them; without it clone is used.
@@ -243,6 +256,16 @@ def _program(machine: str, trust: Trust) -> list[_Instruction]:
 def _unless(test: int, value: int, then: Sequence[_Instruction]) -> list[_Instruction]:
     """`then`, which returns, where the number is as tested."""
     return [(test, 0, len(then), value), *then]
+
+
+def _unless_local() -> list[_Instruction]:
+    """Refuses a socket that is not of this machine alone (AF_UNIX)."""
+    return [
+        (_LOAD, 0, 0, _ARGUMENTS_AT),
+        (_EQUAL, 0, 1, 1),
+        (_RETURN, 0, 0, _ALLOW),
+        (_RETURN, 0, 0, _ERRNO | _EPERM),
+    ]
 
 
 def _unless_null(argument: int) -> list[_Instruction]:

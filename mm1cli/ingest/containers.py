@@ -30,6 +30,7 @@ class ContainerExpansion:
     sandbox: Sandbox
     cache: Cache | None = None
     ocr: bool = False
+    convert: bool = False
     allow_secrets: bool = False
     num_bytes_left: int = MAX_MEMBER_BYTES
     is_suspect: bool = False
@@ -44,7 +45,7 @@ class ContainerExpansion:
         what its container knows to be wrong with it.
         """
         try:
-            reader, kind = choose(shown, data[:HEAD_BYTES])
+            reader, kind = choose(shown, data[:HEAD_BYTES], converts=self.convert)
             if self.ocr and reader.with_ocr:
                 reader = READERS[reader.with_ocr]
             sha256 = hashlib.sha256(data).hexdigest()
@@ -109,6 +110,8 @@ class ContainerExpansion:
         return self._sandboxed(reader, data), True
 
     def _sandboxed(self, reader: Reader, data: bytes) -> Reading:
+        if reader.is_converter:
+            return self._converted(reader, data)
         try:
             reading = self.sandbox.read(reader.name, data, patience=reader.patience)
             is_damaged = any(isinstance(warning, Damaged) for warning in reading.warnings)
@@ -126,6 +129,18 @@ class ContainerExpansion:
                 raise error from None
             warning = f"read by {reader.fallback}: the usual reader failed ({error.detail})"
             return replace(reading, warnings=(*reading.warnings, warning))
+
+    def _converted(self, reader: Reader, data: bytes) -> Reading:
+        """By a child of its own, which may start programs; the result by one that may not."""
+        with self.sandbox.converter() as converter:
+            made = converter.read(reader.name, data, patience=reader.patience)
+        if len(made.members) != 1:
+            raise ReadError(Reason.UNREADABLE, "nothing was made of it")
+        (member,) = made.members
+        inner, _ = choose(member.name, member.data[:HEAD_BYTES])
+        reading = self._sandboxed(inner, member.data)
+        told = f"converted to {PurePosixPath(member.name).suffix} by LibreOffice"
+        return replace(reading, warnings=(*reading.warnings, told))
 
     def _without_secrets(self, document: Document, secrets: Sequence[str]) -> Document | Omission:
         if not secrets:

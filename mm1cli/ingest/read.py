@@ -9,7 +9,7 @@ import stat
 from collections import deque
 from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import BinaryIO
 
@@ -21,6 +21,7 @@ from mm1cli.ingest.containers import ContainerExpansion
 from mm1cli.ingest.corpus import Corpus, Document, Omission, Reason
 from mm1cli.ingest.display_names import one_line
 from mm1cli.ingest.path_filter import PathFilter
+from mm1cli.ingest.private_names import private_kind
 from mm1cli.ingest.readers import HEAD_BYTES, ReadError, choose
 from mm1cli.ingest.readers.reader import MIB
 from mm1cli.ingest.sandbox import Sandbox
@@ -37,15 +38,18 @@ OnProgress = Callable[[int, int], None]
 @dataclass(frozen=True, slots=True)
 class ReadOptions:
     """`num_workers` files are read at once; None is as many as this process has cores. For
-    `names` see `walk`. What is not wanted, by its name, is passed over without a word."""
+    `names` see `walk`. What is not wanted, by its name, is passed over without a word.
+    Files whose `order` is the same come together, by that and else as they are walked."""
 
     path_filter: PathFilter = ALL
     allow_secrets: bool = False
     ocr: bool = False
+    convert: bool = False
     cache: Cache | None = None
     num_workers: int | None = None
     names: Mapping[str, str] = field(default_factory=dict)
     is_wanted: Callable[[str], bool] | None = None
+    order: Callable[[str], str] | None = None
 
 
 DEFAULTS = ReadOptions()
@@ -87,6 +91,8 @@ def read_files(
     found = walk(paths, options.path_filter, options.names, on_found)
     if (is_wanted := options.is_wanted) is not None:
         found = [one for one in found if is_wanted(_name(one))]
+    if (order := options.order) is not None:
+        found.sort(key=lambda one: order(_name(one)))
     return _in_order(found, options, stdin, on_progress)
 
 
@@ -137,21 +143,30 @@ def _read(
 ) -> list[Document | Omission]:
     """The file, and after it what it contains, if it is a container."""
     num_bytes = None
+    private = private_kind(found.path) if found.path != STDIN else ""
+    if private and not (found.is_named or options.allow_secrets):
+        detail = f"looks private: {private}; name the file itself, or --allow-secrets reads it"
+        return [Omission(found.shown, Reason.SECRET, detail)]
     unfolding = ContainerExpansion(
         sandbox,
         cache=options.cache,
         ocr=options.ocr,
+        convert=options.convert,
         allow_secrets=options.allow_secrets,
     )
     try:
         if found.path == STDIN:
             assert stdin is not None
-            data = _read_stream(found, stdin)
+            data = _read_stream(found, stdin, options)
         else:
             with _open(found.path) as stream:
                 num_bytes = os.fstat(stream.fileno()).st_size
-                data = _read_stream(found, stream)
-        return list(unfolding.expand(found.shown, data))
+                data = _read_stream(found, stream, options)
+        outcomes = list(unfolding.expand(found.shown, data))
+        if private and isinstance(first := outcomes[0], Document):
+            told = f"looks private: {private}; read, as it was asked for"
+            outcomes[0] = replace(first, warnings=(*first.warnings, told))
+        return outcomes
     except ReadError as error:
         return [Omission(found.shown, error.reason, error.detail, num_bytes)]
     except OSError as error:
@@ -170,10 +185,10 @@ def _open(path: str) -> BinaryIO:
     return os.fdopen(descriptor, "rb")
 
 
-def _read_stream(found: Found, stream: BinaryIO) -> bytes:
+def _read_stream(found: Found, stream: BinaryIO, options: ReadOptions) -> bytes:
     """All of it. Raises ReadError, before most of it is read: UNSUPPORTED, TOO_LARGE."""
     head = _read_up_to(stream, HEAD_BYTES)
-    reader, _ = choose(found.shown, head)
+    reader, _ = choose(found.shown, head, converts=options.convert)
     data = head + _read_up_to(stream, reader.max_bytes + 1 - len(head))
     if len(data) > reader.max_bytes:
         raise ReadError(Reason.TOO_LARGE, f"more than {reader.max_bytes // MIB} MiB")

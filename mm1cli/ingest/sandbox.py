@@ -53,6 +53,9 @@ class Limits:
     reply_bytes: int = 256 * MIB
 
 
+CONVERTING = Limits(memory_bytes=4096 * MIB)  # LibreOffice maps much that it never touches
+
+
 class Sandbox:
     """A context manager; not for use from two threads at once, but for `abort`."""
 
@@ -68,6 +71,7 @@ class Sandbox:
         self._child: subprocess.Popen[bytes] | None = None
         self._has_started = False
         self._is_aborted = False
+        self._converter: Sandbox | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -141,6 +145,13 @@ class Sandbox:
         """The next file gets another child: this one may be what the last one made of it."""
         self._kill()
 
+    def converter(self) -> "Sandbox":
+        """One whose child may start programs, for a single file; `abort` ends it, too."""
+        self._converter = Sandbox(limits=CONVERTING, trust=Trust.CONVERT)
+        if self._is_aborted:
+            self._converter.abort()
+        return self._converter
+
     def close(self) -> None:
         """Ends the child; a later `read` starts another."""
         if self._child is not None and self._child.stdin is not None:
@@ -151,6 +162,8 @@ class Sandbox:
     def abort(self) -> None:
         """Ends the child now, and for good; may be called while another thread reads."""
         self._is_aborted = True
+        if self._converter is not None:
+            self._converter.abort()
         if (child := self._child) is not None:
             _kill_with_its_own(child)
 

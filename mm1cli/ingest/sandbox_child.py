@@ -44,7 +44,7 @@ def serve_tasks(tasks: Mapping[str, Task]) -> NoReturn:
     jobs: queue.SimpleQueue[_Job] = queue.SimpleQueue()
     # stdin is watched from a thread, so that a busy child also notices that its parent is gone.
     threading.Thread(target=_receive_jobs, args=(requests, jobs), daemon=True).start()
-    if Trust.OCR.value not in sys.argv:
+    if Trust.OCR.value not in sys.argv and Trust.CONVERT.value not in sys.argv:
         forbid_processes()
     replies.write(READY)
     replies.flush()

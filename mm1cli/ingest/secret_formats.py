@@ -160,7 +160,11 @@ FORMATS = (
         "machine",
         r"(?m)^[ \t]*machine\s+[\w.-]+\s+login\s+\S+\s+password\s+(?P<plain>\S{6,64})",
     ),
-    _format("password hash", "$", r"(?m)^[\w.-]{1,32}:\$(?:[156y]|2[aby]|apr1)\$[^\s:]{20,}"),
+    _format(
+        "password hash",
+        "$",
+        r"(?m)^[\w.-]{1,32}:\$(?:[1567y]|gy|2[aby]|apr1|argon2id?)\$[^\s:]{20,}",
+    ),
     _format(
         "password on a command line",
         "sshpass curl --password",

@@ -8,7 +8,7 @@ import os
 import stat
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 
@@ -35,10 +35,12 @@ _SPECIAL = (
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A file to read: `path` opens it (`STDIN` is standard input), `shown` is its name."""
+    """A file to read: `path` opens it (`STDIN` is standard input), `shown` is its name. The user
+    named it itself, not a folder that holds it, if `is_named`."""
 
     path: str
     shown: str
+    is_named: bool = False
 
 
 def walk(
@@ -102,7 +104,8 @@ def _from_argument(
     if not stat.S_ISDIR(status.st_mode):
         if why := path_filter.leaves_out(Path(path).name, is_folder=False):
             return [Omission(shown, Reason.EXCLUDED, why, status.st_size)]
-        return [_file(path, shown, status, seen)]
+        file = _file(path, shown, status, seen)
+        return [replace(file, is_named=True) if isinstance(file, Found) else file]
     if (duplicate := _claim(f"{shown}/", status, seen)) is not None:
         return [duplicate]
     root = os.path.realpath(path)

@@ -22,7 +22,9 @@ _REVIEW_WORDS = {ReadingPlan.WHOLE: "read whole", ReadingPlan.RETRIEVAL: "read i
 
 
 def _write_totals(manifest: Manifest, channel: Channel, *, is_review: bool = False) -> None:
-    """Two sentences that add up."""
+    """Two sentences that add up; of nothing there is none, as an error says so."""
+    if not manifest.entries:
+        return
     fits = "fits" if manifest.fits else "does not fit"
     files = (
         f"{len(manifest.entries):,} seen = {len(manifest.read):,} read"
@@ -32,9 +34,10 @@ def _write_totals(manifest: Manifest, channel: Channel, *, is_review: bool = Fal
     tokens = (
         f"{manifest.tokens:,} tokens of {manifest.budget_tokens:,} budget: {fits}, will be {plan}"
     )
-    lines = [f"{files}; {tokens}"]
+    told = [files, tokens] if manifest.read else [files]
+    lines = ["; ".join(told)]
     if channel.is_terminal and len(lines[0]) > channel.columns:
-        lines = wrap(f"{files}\n{tokens}", channel.columns)
+        lines = wrap("\n".join(told), channel.columns)
     for line in lines:
         channel.write(f"{line}\n", Style.BOLD)
 

@@ -62,6 +62,7 @@ from mm1cli.sink import (
 )
 
 PROGRESS_AFTER_S = 2.0
+_STAGE_WORDS = {"prefill": "model reads"}
 _TOOL_COLUMNS = 120  # of what a tool gave
 _CLAIM_COLUMNS = 34  # enough to know a sentence by its beginning
 _STATUS_WORDS = {
@@ -125,7 +126,8 @@ class Terminal(Sink):
                 with self._aside():
                     write_led("note", Style.DIM, safe_line(event.text), self._stderr)
             case ProgressEvent() if not self._quiet:
-                self._progress.update(event.stage, event.done, event.total, event.unit)
+                stage = _STAGE_WORDS.get(event.stage, event.stage)
+                self._progress.update(stage, event.done, event.total, event.unit)
             case QuestionEvent():
                 self._question(event)
             case ThinkingEvent() if event.text:
@@ -265,9 +267,9 @@ def _usage_parts(answer: Answer, model: str) -> list[str]:
     wrote = f"wrote {usage.output_tokens:,} tokens"
     if answer.stop_reason not in COMPLETE:
         wrote += f" (stopped: {answer.stop_reason})"
-    decode = f"decode {duration(usage.decode_s)}"
+    written = f"writing {duration(usage.decode_s)}"
     if usage.decode_s > 0:
-        decode += f" ({usage.output_tokens / usage.decode_s:,.0f} tok/s)"
+        written += f" ({usage.output_tokens / usage.decode_s:,.0f} tok/s)"
     streamed = []
     if usage.weights_read_bytes is not None and usage.weights_hit_rate is not None:
         size = f"{usage.weights_read_bytes / 1e9:,.1f} GB"
@@ -279,7 +281,7 @@ def _usage_parts(answer: Answer, model: str) -> list[str]:
         read,
         f"reused {usage.reused_tokens:,} of {usage.context_tokens:,}",
         wrote,
-        f"prefill {duration(usage.prefill_s)}, {decode}",
+        f"reading {duration(usage.prefill_s)}, {written}",
         *streamed,
         model,
     ]

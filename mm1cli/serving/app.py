@@ -22,7 +22,7 @@ from starlette.routing import Route
 from engine.api import EngineError, GrammarError
 from mm1cli.about import version
 from mm1cli.errors import Mm1Error
-from mm1cli.serving import requests, work
+from mm1cli.serving import LOOPBACK_HOSTS, requests, work
 from mm1cli.serving.engines import Engines
 from mm1cli.serving.requests import RequestError
 from mm1cli.serving.work import Progress, Result, Said, Thinking, TokenLogprob
@@ -33,7 +33,6 @@ MOST_BODY_BYTES = 16 * 2**20
 MOST_WAITING = 16
 _PING_S = 10.0
 _LOOK_S = 0.25  # whether the client is still there
-_LOCAL = frozenset({"127.0.0.1", "localhost", "::1"})
 _Json = dict[str, Any]
 
 
@@ -45,7 +44,7 @@ class Guard:
 
     def refusal(self, request: Request) -> Response | None:
         host = urlsplit(f"//{request.headers.get('host', '')}").hostname or ""
-        if not self.key and host not in _LOCAL:
+        if not self.key and host not in LOOPBACK_HOSTS:
             return _failed(f"host {host!r} is not this machine", 403, "forbidden")
         origin = request.headers.get("origin")
         if origin is not None and urlsplit(origin).netloc != request.headers.get("host"):

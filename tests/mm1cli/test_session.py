@@ -1,11 +1,14 @@
 """How runs end: one line, one code, nothing half-said on stdout."""
 
+import errno
 import io
 import json
 import os
 import signal
+import sys
 import zipfile
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import tiny
@@ -16,6 +19,8 @@ from safetensors.torch import load_file, save_file
 
 from engine.engine import Engine
 from engine.placement import memory
+from mm1cli import streams
+from mm1cli.output.terminal import Terminal
 
 
 def make_pdf(text: str = "The rat.") -> bytes:
@@ -287,3 +292,30 @@ def test_a_reader_that_went_away_is_silent(llama, notes):
     # A slow machine tells of its progress; of the pipe nothing is said.
     assert all(line.startswith("reading ") for line in err.splitlines())
     assert process.returncode == 141
+
+
+@pytest.mark.parametrize("error", [BrokenPipeError(), OSError(errno.ENOSPC, "full")])
+def test_a_file_of_answers_outlives_whoever_read_stdout(error, mm1, llama, notes, monkeypatch):
+    """Red: `mm1 analyze ... -o r.md | head` leaves no r.md, after minutes of work."""
+
+    class Lost(io.StringIO):
+        def write(self, text: str) -> int:
+            raise error
+
+    monkeypatch.setattr(streams, "drop_stdout", lambda: setattr(sys, "stdout", io.StringIO()))
+    monkeypatch.setattr(Terminal, "_token", lambda self, text: Lost().write(text))
+    ran = mm1("analyze", notes, "--ask", ASK, *SHORT, "--model", llama, "-o", "r.md")
+    assert ran.code == (141 if isinstance(error, BrokenPipeError) else 8)
+    assert ASK in Path("r.md").read_text()
+    assert ("full" in ran.err) == (ran.code == 8)
+
+
+def test_nothing_is_summed_up_where_nothing_was_found(mm1, llama, notes):
+    """Red: an empty folder "fits, will be read whole"."""
+    Path("empty").mkdir()
+    ran = mm1("analyze", "empty", "--ask", ASK, "--model", llama)
+    assert (ran.code, ran.out, ran.err.count("\n")) == (3, "", 1)
+    assert ran.err.startswith("error: no files there")
+    ran = mm1("tokens", "notes/photo.png", "--model", llama)
+    assert ran.code == 3 and "photo.png  format not supported" in ran.out
+    assert ran.out.endswith("\n1 seen = 0 read + 1 left out\n")

@@ -35,6 +35,7 @@ SAMPLES: dict[str, tuple[object, object]] = {
     "read_seconds": (2.5, 60.0),
     "allow_secrets": (True, False),
     "ocr": (True, False),
+    "convert": (True, False),
     "cache_dir": ("kept", "/tmp/kept"),
     "no_cache": (True, False),
     "max_cache": (2.5, 7.0),
@@ -72,6 +73,7 @@ DEFAULTS = {
     "read_seconds": 20.0,
     "allow_secrets": False,
     "ocr": False,
+    "convert": False,
     "cache_dir": None,
     "no_cache": False,
     "max_cache": 20.0,
@@ -351,7 +353,8 @@ def test_every_setting_that_reaches_out_needs_trust():
     """Red: a new setting is a repository's to set because nobody thought of it."""
     assert set(NAMES) > settings.HARMLESS
     for name in ("model", "models_dir", "device", "cache_dir", "max_cache", "allow_secrets", "ocr",
-                 "quiet", "always_answer", "answer_only", "offline", "no_log"):  # fmt: skip
+                 "convert", "quiet", "always_answer", "answer_only", "offline",
+                 "no_log"):  # fmt: skip
         assert name not in settings.HARMLESS
 
 

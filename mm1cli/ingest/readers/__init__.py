@@ -14,6 +14,7 @@ from mm1cli.ingest.readers.markdown import MARKDOWN
 from mm1cli.ingest.readers.mhtml import MHTML
 from mm1cli.ingest.readers.notebook import NOTEBOOK
 from mm1cli.ingest.readers.odf import ODF
+from mm1cli.ingest.readers.office97 import OFFICE97
 from mm1cli.ingest.readers.outlook import MSG, WINMAIL
 from mm1cli.ingest.readers.package import OLE_MAGIC
 from mm1cli.ingest.readers.pdf import PDF, PDF_OCR, PYPDF
@@ -51,6 +52,7 @@ READERS = {
         WINMAIL,
         RTF,
         ARCHIVE,
+        OFFICE97,
     )
 }
 _ZIP = (b"PK\x03\x04", b"PK\x05\x06")  # the second is that of an empty one
@@ -71,16 +73,19 @@ _COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0")
 __all__ = ["HEAD_BYTES", "READERS", "ReadError", "Reader", "Reading", "choose"]
 
 
-def choose(name: str, head: bytes) -> tuple[Reader, str]:
+def choose(name: str, head: bytes, *, converts: bool = False) -> tuple[Reader, str]:
     """The reader for a file called `name` that starts with `head`, and the document's kind.
 
     `head` is the file's first `HEAD_BYTES`. An extension decides, unless it promises a package and
-    the content is plainly another format. Raises ReadError: UNSUPPORTED.
+    the content is plainly another format. With `converts` an installed program may be started for
+    it. Raises ReadError: UNSUPPORTED.
     """
     extension = PurePath(name).suffix.lower()
     by_content = _by_content(head)
+    if converts and extension in OFFICE97.kinds and head.startswith(OLE_MAGIC):
+        return OFFICE97, OFFICE97.kinds[extension]
     for reader in READERS.values():
-        if extension in reader.kinds:
+        if extension in reader.kinds and not reader.is_converter:
             is_other = by_content is not None and by_content[0] not in (reader, ARCHIVE)
             if reader is XLS and (extension == ".xlsb" or head.startswith(OLE_MAGIC)):
                 return XLS, XLS.kinds[extension]
@@ -88,6 +93,8 @@ def choose(name: str, head: bytes) -> tuple[Reader, str]:
                 return by_content
             if reader is XLS and not by_content and not looks_binary(head):
                 return DELIMITED, "csv"  # many programs name tables of text so
+            if reader is MSG and not head.startswith(OLE_MAGIC) and not looks_binary(head):
+                return TEXT, kind_of(name)  # a program's messages in other languages
             return reader, kind_of(name) if reader is TEXT else reader.kinds[extension]
     unsupported = kind_by_extension(extension)
     if by_content and not (unsupported and by_content[0] is ARCHIVE):

@@ -81,7 +81,7 @@ def _output(command: list[str], data: bytes, limit_s: int, folder: str = "") -> 
             timeout=limit_s,
             check=True,
             env={**os.environ, "TMPDIR": folder} if folder else None,
-            preexec_fn=_allow_files if folder else None,
+            preexec_fn=allow_files if folder else None,
         )
     except subprocess.CalledProcessError as error:
         said = error.stderr.decode("utf-8", "replace").strip().splitlines()
@@ -91,7 +91,8 @@ def _output(command: list[str], data: bytes, limit_s: int, folder: str = "") -> 
     return done.stdout
 
 
-def _allow_files() -> None:
+def allow_files() -> None:
+    """This process may write files from here on, which its sandbox lets grow to nothing else."""
     if sys.platform != "win32":
         import resource
 

@@ -69,8 +69,8 @@ class Reader:
     (".pdf") to the kind of document. A `sandboxed` reader runs someone else's parser and must only
     be called in the child process; other readers never raise anything but ReadError. `fallback`
     names the reader that is tried when this one breaks its child, `with_ocr` the one to take for
-    `--ocr`. One file may take `patience`
-    times as long as usual.
+    `--ocr`. One that `is_converter` gives a single member, which is read instead of the file. One
+    file may take `patience` times as long as usual.
     """
 
     name: str
@@ -82,3 +82,4 @@ class Reader:
     fallback: str = ""
     with_ocr: str = ""
     patience: int = 1
+    is_converter: bool = False

@@ -204,7 +204,7 @@ def test_a_cache_that_leads_outside_is_not_used_and_nothing_goes(mm1, llama, not
     before = everything(tmp_path)
     ran = mm1(*run)
     assert ran.code == 0 and answers(ran) == answers(fresh)
-    assert ran.err.count("symbolic link") == 1 and "the context is not kept" in ran.err
+    assert ran.err.count("symbolic link") == 1 and "not kept for the next question" in ran.err
     for command in (("gc",), ("gc", "--max-cache", 0), ("list",), ("rm", "beside")):
         refused = mm1("context", *command)
         assert (refused.code, refused.out) == (3, "")
@@ -224,7 +224,7 @@ def test_an_entry_that_leads_outside_is_not_used(mm1, llama, notes, big, tmp_pat
     before = everything(tmp_path)
     ran = mm1(*run)
     assert ran.code == 0 and answers(ran) == answers(kept)
-    assert ran.err.count("symbolic link") == 1 and "the context is not kept" in ran.err
+    assert ran.err.count("symbolic link") == 1 and "not kept for the next question" in ran.err
     assert mm1("context", "gc", "--max-cache", 0).code == 0
     assert everything(tmp_path) == before and entry.is_symlink()
 

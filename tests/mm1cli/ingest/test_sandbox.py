@@ -235,7 +235,11 @@ def test_the_filter_is_as_long_as_its_jumps_say():
             assert decide(program, machine, prlimit, [0, 7, 1 << 33]) == (
                 "refuse" if is_reader else "allow"
             )
-            assert decide(program, machine, {"x86_64": 41, "aarch64": 198}[machine]) == "refuse"
+            socket, connect = {"x86_64": (41, 42), "aarch64": (198, 203)}[machine]
+            local = "allow" if trust is confine.Trust.CONVERT else "refuse"
+            assert decide(program, machine, socket, [1]) == local
+            assert decide(program, machine, socket, [2]) == "refuse"
+            assert decide(program, machine, connect) == "refuse"
             assert decide(program, "x86_64" if machine == "aarch64" else "aarch64", 0) == "kill"
     assert decide(confine._program("x86_64", trust), "x86_64", 0x40000000 + 59) == "refuse"
 

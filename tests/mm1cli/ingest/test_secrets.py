@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from mm1cli.ingest import Block, Reason, read_corpus
+from mm1cli.ingest.path_filter import PathFilter
 from mm1cli.ingest.read import ReadOptions
 from mm1cli.ingest.secrets import find_secrets
 
@@ -174,3 +175,23 @@ def test_of_a_file_of_settings_only_the_values_are_left_out(tree, monkeypatch, n
 def test_each_form_of_a_format_has_a_hint(line):
     """Red: a pattern is never tried, as no hint stands in the text that it is for."""
     assert find_secrets([Block(f"a = 1\n{line}\n")])
+
+
+def test_private_files_are_read_if_named_and_left_out_of_folders(tmp_path):
+    """Red: `mm1 analyze /etc` reads password hashes in silence, or a file one names is refused."""
+    (tmp_path / "etc").mkdir()
+    (tmp_path / ".ssh").mkdir()
+    files = [tmp_path / "etc/shadow", tmp_path / ".ssh/config", tmp_path / ".netrc"]
+    for file in files:
+        file.write_text("daemon:*:19000:0:99999:7:::\n")
+    (tmp_path / "etc/shadow.txt").write_text("Of shadows.\n")
+    hidden = PathFilter.of((), (), hidden=True)
+    corpus = read_corpus([str(tmp_path)], options=ReadOptions(path_filter=hidden))
+    assert [Path(one.path).name for one in corpus.documents] == ["shadow.txt"]
+    assert {one.reason for one in corpus.omissions} == {Reason.SECRET}
+    assert all("looks private: " in one.detail for one in corpus.omissions)
+    named = read_corpus(list(map(str, files)))
+    assert [len(one.warnings) for one in named.documents] == [1, 1, 1]
+    assert named.documents[0].warnings[0].startswith("looks private: a system's password hashes")
+    allowed = ReadOptions(path_filter=hidden, allow_secrets=True)
+    assert len(read_corpus([str(tmp_path)], options=allowed).documents) == 4

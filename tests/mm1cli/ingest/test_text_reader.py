@@ -77,6 +77,7 @@ def test_whatever_is_read_can_be_encoded_and_has_one_line_end(data):
         ("about.pdf.txt", b"%PDF- is how they start", "text", "text"),
         ("scan", b"%PDF-1.7\n", "pdf", "pdf"),
         ("old.doc", b"only text after all", "text", "text"),
+        ("de.msg", b'::msgcat::mcset de "Abort" "Abbruch"', "text", "text"),
         ("letter", b"PK\x03\x04....word/document.xml", "docx", "docx"),
     ],
 )
@@ -91,7 +92,11 @@ def test_the_reader_is_chosen_by_extension_then_content(name, head, reader, kind
     [
         ("photo.jpg", b"\xff\xd8\xff\xe0\0", "image"),
         ("photo", b"\x89PNG\r\n\x1a\n\0", "image"),
-        ("old.doc", b"\xd0\xcf\x11\xe0", "Word 97-2003 document; save it as .docx"),
+        (
+            "old.doc",
+            b"\xd0\xcf\x11\xe0",
+            "Word 97-2003 document; --convert reads it (by LibreOffice), or save it as .docx",
+        ),
         ("all.7z", b"7z\xbc\xaf\x27\x1c", "archive; unpack it first"),
         ("all.rar", b"Rar!\x1a\x07", "archive; unpack it first"),
         ("app.jar", b"PK\x03\x04\0\0META", "program"),

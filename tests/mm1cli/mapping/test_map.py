@@ -1,12 +1,19 @@
 """Red here means `mm1 map` does a document twice or never, or that totals do not add up."""
 
 import json
+import signal
+import threading
+import time
 
 import pytest
 from commandline import ASK, write_files
 
+from mm1cli.commands.map import MapOptions, _groups
 from mm1cli.errors import InputError, UsageError
-from mm1cli.mapping.lines import Header, MapFile, Shard
+from mm1cli.ingest.corpus import Block, Document
+from mm1cli.ingest.read import ReadOptions, read_files
+from mm1cli.mapping.jobs import Jobs
+from mm1cli.mapping.lines import Header, MapFile, Shard, folder_of
 
 NOTES = {f"{n}.txt": f"The rat sat on mat {n}." for n in range(4)} | {
     "photo.png": b"\x89PNG\r\n\x1a\n\0\0"
@@ -108,3 +115,49 @@ def test_a_shard_is_of_the_name_alone():
     for wrong in ("0/3", "4/3", "x", "1/", "1/2/3"):
         with pytest.raises(UsageError, match="--shard"):
             Shard.of(wrong)
+
+
+def test_documents_of_one_folder_are_held_and_no_more(tmp_path):
+    """Red: a folder of folders stands in memory at once, or a folder's files are asked apart."""
+    names = ("a/1.txt", "a/c/3.txt", "a/z.txt", "b/4.txt")
+    write_files(tmp_path, dict.fromkeys(names, "Words."))
+    options = ReadOptions(order=folder_of, num_workers=1)
+    found = list(read_files([str(tmp_path)], options=options))
+    assert [one.path.removeprefix(f"{tmp_path}/") for one in found] == [
+        "a/1.txt", "a/z.txt", "a/c/3.txt", "b/4.txt"
+    ]  # fmt: skip
+    taken = []
+
+    def told():
+        members = ("a/x.zip", "a/x.zip/in/1.txt", "a/x.zip/2.txt")
+        for path in (*members, "a/z.txt", "a/c/3.txt", "b/4.txt", "b/5.txt"):
+            taken.append(path)
+            yield Document(path, "text", 1, "", "text", (Block("Words."),))
+
+    groups = _groups(told(), MapOptions(tmp_path / "o", Shard(), group_by="folder"))
+    name, documents = next(groups)
+    assert (name, [one.path for one in documents]) == ("a", ["a/x.zip", "a/z.txt"])
+    assert taken[-1] == "a/c/3.txt", "the next folder is read before this one is asked about"
+    assert [name for name, _ in groups] == ["a/x.zip/in", "a/x.zip", "a/c", "b"]
+
+
+def test_an_interrupt_waits_for_no_request_that_is_under_way():
+    """Red: Ctrl-C in `mm1 map --jobs 8` takes effect when a server has written its answers."""
+    ends = threading.Event()
+    jobs = Jobs(lambda seconds: {"waited": ends.wait(seconds)}, 2)
+    handler = signal.signal(signal.SIGALRM, signal.default_int_handler)
+    try:
+        jobs.put((0,))
+        jobs.put((60,))
+        assert jobs.get() == {"waited": False}
+        signal.setitimer(signal.ITIMER_REAL, 0.05)
+        started = time.monotonic()
+        with pytest.raises(KeyboardInterrupt):
+            jobs.get()
+    finally:
+        signal.signal(signal.SIGALRM, handler)
+        ends.set()
+    assert time.monotonic() - started < 5
+    assert all(one.daemon for one in threading.enumerate() if one.name.endswith("(_run)")), (
+        "the interpreter waits for what nobody asks for any more"
+    )

@@ -1,6 +1,7 @@
 """`mm1 mcp` held against the SDK's own client: in this process, over stdio, and as an app."""
 
 import json
+import shutil
 import socket
 import sys
 import threading
@@ -12,7 +13,7 @@ import uvicorn
 from commandline import MAIN, write_files
 
 from mm1cli.commands.mcp import asker, run
-from mm1cli.commands.reading import Sources
+from mm1cli.commands.reading import Sources, outcomes
 from mm1cli.commands.tool_flags import tool_options
 from mm1cli.errors import InputError, UsageError
 from mm1cli.ingest.read import read_corpus
@@ -157,7 +158,9 @@ def test_a_question_is_answered_with_sources(llama, no_settings):
     settings = Settings(
         model=str(llama), max_tokens=8, threads=1, no_cache=True, always_answer=True
     )
-    ask = asker(Sources(["papers"]), settings, make_sink("text", True))
+    sink = make_sink("text", True)
+    ask = asker(list(outcomes(Sources(["papers"]), settings, sink)), settings, sink)
+    shutil.rmtree("papers")  # asked is what was read when the server began
     answer = ask("What is the rent?")
     assert answer["question"] == "What is the rent?"
     assert answer["citations"][0]["path"].startswith("papers/")

@@ -165,7 +165,7 @@ def test_one_object_with_everything_in_it():
         "notes": ["before", "about 0"],
     }
     assert stage.stderr.getvalue() == (
-        "note: before\nprefill 100 % 10 of 10 tokens\nnote: about 0\n"
+        "note: before\nmodel reads 100 % 10 of 10 tokens\nnote: about 0\n"
     )
 
 

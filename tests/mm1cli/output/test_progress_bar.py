@@ -119,13 +119,13 @@ def finish(sink: Terminal, screen: Screen) -> None:
 def test_a_bar_is_drawn_and_leaves_no_trace(screen: Screen):
     sink = screen.sink({"TERM": "xterm"}, after_s=0.0)
     sink.progress("prefill", 0, 8_192, "tokens")
-    screen.wait_for("prefill")
+    screen.wait_for("model reads")
     sink.progress("prefill", 4_096, 8_192, "tokens")
     screen.wait_for("left" if screen.columns > 20 else "50 %")
     sink.note("still here")
     finish(sink, screen)
     assert screen.lines[:4] == ["note: still here", "", "The answer.", ""]
-    assert "prefill ━" not in "\n".join(screen.lines)
+    assert "model reads ━" not in "\n".join(screen.lines)
     assert screen.raw.rindex("\x1b[?25h") > screen.raw.rindex("\x1b[?25l"), "no cursor left"
 
 
@@ -137,7 +137,9 @@ def test_a_wide_bar_tells_how_much_how_fast_and_how_long(wide_screen: Screen):
     wide_screen.wait_for("4,096/8,192 tokens")
     sink.close()
     wide_screen.close()
-    assert re.search(r"prefill .*━.* 4,096/8,192 tokens  [\d,]+/s  \d:\d\d left", wide_screen.raw)
+    assert re.search(
+        r"model reads .*━.* 4,096/8,192 tokens  [\d,]+/s  \d:\d\d left", wide_screen.raw
+    )
 
 
 def test_a_bar_comes_back_below_a_note(wide_screen: Screen):
@@ -191,7 +193,7 @@ def test_the_echo_of_ctrl_c_does_not_strand_the_bar(screen: Screen):
     sink.progress("prefill", 50, 100, "tokens")
     screen.wait_for("50")
     (drawn,) = [line for line in screen.lines if line]
-    assert drawn.startswith("prefill ") and len(drawn) <= screen.columns - len("^C")
+    assert drawn.startswith("model reads ") and len(drawn) <= screen.columns - len("^C")
     screen.stream.write("^C")
     screen.stream.flush()
     sink.close()
@@ -226,4 +228,4 @@ def test_a_dumb_terminal_gets_lines(wide_screen: Screen):
     sink.progress("prefill", 50, 100, "tokens")
     finish(sink, wide_screen)
     assert "\x1b" not in wide_screen.raw
-    assert wide_screen.lines[:2] == ["prefill 50 % 50 of 100 tokens", "The answer."]
+    assert wide_screen.lines[:2] == ["model reads 50 % 50 of 100 tokens", "The answer."]

@@ -154,7 +154,7 @@ def test_the_usage_line():
     stage.sink.answer(answer("Silt."))
     assert stage.err == (
         "\nread 3,912 of 12,044 tokens (retrieval) · reused 0 of 4,190 · wrote 42 tokens"
-        " · prefill 9.1 s, decode 2.0 s (21 tok/s) · mini\n"
+        " · reading 9.1 s, writing 2.0 s (21 tok/s) · mini\n"
     )
 
 
@@ -250,19 +250,19 @@ def progress_lines(num_calls: int, total: int, seconds: float) -> list[str]:
 
 def test_a_pipe_gets_a_line_first_and_one_per_ten_percent():
     lines = progress_lines(num_calls=100, total=8_200, seconds=1000)
-    assert lines == ["prefill 1 % 82 of 8,200 tokens"] + [
-        f"prefill {tenth}0 % {820 * tenth:,} of 8,200 tokens" for tenth in range(1, 11)
+    assert lines == ["model reads 1 % 82 of 8,200 tokens"] + [
+        f"model reads {tenth}0 % {820 * tenth:,} of 8,200 tokens" for tenth in range(1, 11)
     ]
 
 
 def test_short_work_is_not_reported_and_its_start_is_not_made_up_for():
     assert progress_lines(num_calls=50, total=8_192, seconds=1.9) == []
     assert progress_lines(num_calls=1, total=8_192, seconds=3) == [
-        "prefill 100 % 8,192 of 8,192 tokens"
+        "model reads 100 % 8,192 of 8,192 tokens"
     ]
     assert progress_lines(num_calls=4, total=8_192, seconds=3) == [
-        "prefill 75 % 6,144 of 8,192 tokens",
-        "prefill 100 % 8,192 of 8,192 tokens",
+        "model reads 75 % 6,144 of 8,192 tokens",
+        "model reads 100 % 8,192 of 8,192 tokens",
     ]
 
 
@@ -289,7 +289,7 @@ def test_a_second_stage_is_timed_from_its_own_start():
     assert stage.err == ""
     stage.clock.now = 12.0
     stage.sink.progress("prefill", 6, 10, "tokens")
-    assert stage.err == "prefill 60 % 6 of 10 tokens\n"
+    assert stage.err == "model reads 60 % 6 of 10 tokens\n"
 
 
 def test_the_same_stage_begun_again_is_new_work():
@@ -297,7 +297,7 @@ def test_the_same_stage_begun_again_is_new_work():
     for seconds, done in [(0.0, 0), (1.9, 10), (10.0, 0), (11.9, 4), (12.0, 5), (13.0, 10)]:
         stage.clock.now = seconds
         stage.sink.progress("prefill", done, 10, "tokens")
-    assert stage.err == "prefill 50 % 5 of 10 tokens\nprefill 100 % 10 of 10 tokens\n"
+    assert stage.err == "model reads 50 % 5 of 10 tokens\nmodel reads 100 % 10 of 10 tokens\n"
 
 
 @pytest.mark.parametrize("width", WIDTHS)

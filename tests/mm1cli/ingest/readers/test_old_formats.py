@@ -1,21 +1,31 @@
 """Formats that people's old files and mail programs have: .xls, .xlsb, .msg, winmail.dat."""
 
 import datetime
+import os
 import struct
+import sys
 
+import docx
 import openpyxl
 import pytest
+from commandline import write_files
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from office import refusal, saved, shown
 
+from mm1cli.commands.reading import Sources, outcomes
+from mm1cli.errors import UsageError
+from mm1cli.ingest import read_corpus
 from mm1cli.ingest.corpus import Reason
+from mm1cli.ingest.read import ReadOptions
 from mm1cli.ingest.readers import choose
 from mm1cli.ingest.readers.outlook import read_msg, read_winmail
 from mm1cli.ingest.readers.package import OLE_MAGIC
 from mm1cli.ingest.readers.reader import ReadError
 from mm1cli.ingest.readers.tnef import TNEF_MAGIC
 from mm1cli.ingest.readers.xls import read_xls
+from mm1cli.output import make_sink
+from mm1cli.settings import Settings
 
 SECTOR = 512
 
@@ -154,3 +164,46 @@ def test_what_is_still_not_read_says_what_helps(name):
     """Red: an old letter is skipped without a word."""
     with pytest.raises(ReadError, match=r"save it as"):
         choose(name, OLE_MAGIC + b"\0" * 100)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the program is a shell script")
+def test_an_old_letter_is_read_by_the_program_that_converts_it(tmp_path, monkeypatch):
+    """Red: --convert reads nothing, starts a program for what it did not ask for, or leaves the
+    letter in the folder for temporary files."""
+    docx.Document().save(tmp_path / "made.docx")
+    letter = docx.Document(tmp_path / "made.docx")
+    letter.add_paragraph("The rent is 815 crowns.")
+    letter.save(tmp_path / "made.docx")
+    (tmp_path / "tmp").mkdir()
+    program = tmp_path / "tmp" / "bin" / "soffice"  # where the sandbox lets programs be started
+    program.parent.mkdir()
+    program.write_text(
+        '#!/bin/sh\nwhile [ "$1" != --outdir ]; do shift; done\n'
+        f"cp {tmp_path / 'tmp' / 'bin' / 'made.docx'} $2/given.docx\n"
+    )
+    program.chmod(0o700)
+    (tmp_path / "made.docx").rename(program.with_name("made.docx"))
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
+    monkeypatch.setenv("PATH", f"{program.parent}{os.pathsep}{os.environ['PATH']}")
+    folder = write_files(
+        tmp_path / "in",
+        {"a.doc": compound({"WordDocument": b"old"}), "b.doc": OLE_MAGIC, "c.txt": "New."},
+    )
+    corpus = read_corpus([str(folder)], options=ReadOptions(convert=True, num_workers=1))
+    old, new = corpus.documents
+    assert (old.kind, old.blocks[0].text) == ("docx", "The rent is 815 crowns.")
+    assert old.warnings == ("converted to .docx by LibreOffice",) and new.warnings == ()
+    assert [(one.reason, "97-2003" in one.detail) for one in corpus.omissions] == [
+        (Reason.UNSUPPORTED, True)
+    ]
+    assert [one.name for one in (tmp_path / "tmp").iterdir()] == ["bin"]
+    program.unlink()
+    monkeypatch.setenv("PATH", str(program.parent))
+    with pytest.raises(UsageError, match="--convert needs LibreOffice"):
+        next(
+            outcomes(
+                Sources([str(folder)]),
+                Settings(convert=True, no_cache=True),
+                make_sink("text", True),
+            )
+        )
