@@ -160,7 +160,7 @@ def test_quiet_leaves_the_answer_and_its_evidence(mm1, llama, notes):
     """Red: --quiet still chats, or hides the evidence."""
     ran = mm1("analyze", notes, "--ask", ASK, "--model", llama, *SHORT, "--quiet")
     assert ran.out.strip() and "[1] " in ran.out
-    assert not any(word in ran.err for word in ("note:", "prefill", "seen ="))
+    assert not any(word in ran.err for word in ("note:", "model reads", "seen ="))
 
 
 def test_settings_come_from_the_project_file_and_flags_win(mm1, llama, notes):

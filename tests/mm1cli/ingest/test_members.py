@@ -13,7 +13,7 @@ def unfold(monkeypatch, members, **changes):
     box = Reader("box", 1, {}, 1 << 20, False, lambda data: Reading((), members=tuple(members)))
     real = unfold_module.choose
 
-    def choose(name, head):
+    def choose(name, head, *, converts=False):
         return (box, "archive") if name.endswith("box") else real(name, head)
 
     monkeypatch.setattr(unfold_module, "choose", choose)
