@@ -163,7 +163,7 @@ def _read(
                 num_bytes = os.fstat(stream.fileno()).st_size
                 data = _read_stream(found, stream, options)
         outcomes = list(unfolding.expand(found.shown, data))
-        if private and isinstance(first := outcomes[0], Document):
+        if private and outcomes and isinstance(first := outcomes[0], Document):
             told = f"looks private: {private}; read, as it was asked for"
             outcomes[0] = replace(first, warnings=(*first.warnings, told))
         return outcomes
