@@ -123,8 +123,8 @@ class Context:
     def verify_draft(self, token_ids: Sequence[int]) -> Tensor:
         """The logits [T, vocab] after each of `token_ids`, which are read in one call.
 
-        Before `keep` has said how many of them stay, the context cannot be used. Ask
-        `engine.prompt_lookup.serves` before. At most 8 tokens, each of which gets the bits it
+        Before `accept` has said how many of them stay, the context cannot be used. Ask
+        `engine.prompt_lookup.supports` before. At most 8 tokens, each of which gets the bits it
         would get alone.
         """
         self._check()
@@ -173,7 +173,7 @@ class Context:
     @torch.inference_mode()
     def select(self, token_ids: Sequence[int], first: int = 0) -> list[SelectedBlock]:
         """The blocks of the documents that `token_ids`, a question to come next, selects: what it
-        and its answer will see of them beside sinks and window. Best first; [] where the model
+        and its answer will see of them in far layers, beside sinks. Best first; [] where the model
         selects nothing, or everything is seen anyway. Documents begin at `first`: instructions
         before them draw more of a scan than any document.
 

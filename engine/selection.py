@@ -4,8 +4,8 @@ head chose, at a distance the model was trained for.
 Documents see a window and a few sinks, so that reading costs the same per token at any length. The
 question is run up to the layer of a head that scores every document key as if it stood at one
 fixed distance (retrieval heads: arXiv 2404.15574; one distance for far keys: ReRoPE, InfLLM, arXiv
-2402.04617); the best blocks by softmax mass are what question and answer see beside sinks, window
-and themselves. The choice is made once, for a choice for each token loses its thread.
+2402.04617); the best blocks by softmax mass are what question and answer see in the far layers
+beside sinks and themselves. The choice is made once, for one for each token loses its thread.
 """
 
 import json

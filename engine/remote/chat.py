@@ -14,7 +14,7 @@ from typing import Any, Final
 from engine.errors import EngineError
 from engine.protocols import Piece, Turn
 from engine.remote.client import Client
-from engine.remote.dialect import Delta, OnProgress, Request
+from engine.remote.dialect import Delta, OnProgress, Request, WithoutSlots
 from engine.remote.vllm import openai_deltas
 
 _PATH: Final = "/v1/chat/completions"
@@ -117,7 +117,7 @@ def text_of(match: re.Match[str]) -> str:
     return f"{match[0][0]} {match[0][1:]}" if match["control"] else match[0]
 
 
-class ChatServer:
+class ChatServer(WithoutSlots):
     tells_all_ids = False
 
     def __init__(self, client: Client, model: str, tokenizer: TextTokenizer) -> None:
@@ -131,18 +131,6 @@ class ChatServer:
         """Nothing: the documents are no message of their own, and a second reading costs more."""
         on_progress(len(token_ids), len(token_ids))
         return None
-
-    def save(self, name: str) -> int:
-        """Nothing: a chat is not saved."""
-        del name
-        return 0
-
-    def restore(self, name: str) -> int:
-        del name
-        return 0
-
-    def forget(self) -> None:
-        """Nothing was restored."""
 
     def score(self, token_ids: Sequence[int], tail: Sequence[int]) -> list[float]:
         del token_ids, tail

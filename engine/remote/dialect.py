@@ -129,3 +129,19 @@ class Dialect(Protocol):
 
     def generate(self, request: Request) -> Generator[Delta, None, None]:
         """Closing the iterator stops the server's work."""
+
+
+class WithoutSlots:
+    """Of a dialect whose servers keep nothing on disk."""
+
+    def save(self, name: str) -> int:
+        """Nothing: what they keep, they keep in memory."""
+        del name
+        return 0
+
+    def restore(self, name: str) -> int:
+        del name
+        return 0
+
+    def forget(self) -> None:
+        """Nothing was restored."""

@@ -1,9 +1,10 @@
 """What vLLM and SGLang have in common: ids in and out, and how text becomes ids."""
 
 from engine.remote.client import Client
+from engine.remote.dialect import WithoutSlots
 
 
-class ServerOfIds:
+class ServerOfIds(WithoutSlots):
     tells_all_ids = True
 
     def __init__(self, client: Client, model: str) -> None:
@@ -16,15 +17,3 @@ class ServerOfIds:
         told = self._client.find("/tokenize", body)
         found = None if told is None else told.get("tokens")
         return found if isinstance(found, list) else None
-
-    def save(self, name: str) -> int:
-        """Nothing: what these servers keep, they keep in memory."""
-        del name
-        return 0
-
-    def restore(self, name: str) -> int:
-        del name
-        return 0
-
-    def forget(self) -> None:
-        """Nothing was restored."""

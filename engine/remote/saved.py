@@ -7,13 +7,10 @@ was when the slot was saved. Where it is not, or no slot is there, the tokens ar
 
 import json
 import math
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final, Self
-
-import filelock
 
 from engine import durable
 from engine.errors import StoreError
@@ -98,7 +95,7 @@ def build(
         if foreign := why_not_built(folder):
             raise StoreError(f"{foreign}; choose another folder")
         durable.private_folder(folder)
-        with _lock(folder, on_wait):
+        with durable.locked(folder / LOCK, on_wait or _unheard):
             context = RemoteContext(dialect, plan.token_ids)
             reused = dialect.warm(plan.token_ids, on_progress or _untold)
             chain = tokens_only.chain(fingerprint, plan.token_ids)
@@ -171,16 +168,5 @@ def _untold(done: int, total: int) -> None:
     del done, total
 
 
-@contextmanager
-def _lock(folder: Path, on_wait: Callable[[], None] | None) -> Iterator[None]:
-    lock = filelock.FileLock(folder / LOCK)
-    try:
-        lock.acquire(blocking=False)
-    except filelock.Timeout:
-        if on_wait is not None:
-            on_wait()
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
+def _unheard() -> None:
+    """Nobody is told of a wait."""

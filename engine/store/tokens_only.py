@@ -4,7 +4,6 @@ What was read stays with the server that read it (`engine.remote.saved`).
 """
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -55,8 +54,4 @@ def save(
 
 
 def _put(path: Path, content: bytes) -> None:
-    durable.write(path, partial(_write_bytes, content))
-
-
-def _write_bytes(content: bytes, path: Path) -> None:
-    path.write_bytes(content)
+    durable.write(path, lambda part: part.write_bytes(content))

@@ -22,7 +22,7 @@ from kernels.quantized import Int4Weight, Int8Weight, IntWeight
 SMALL_M = 24  # from there on blocks are as fast with int4; with int8 from 64 on
 _CHUNK_BYTES = 2**15  # of weights that a thread takes at a time
 _MAX_SUMS = 2**16  # of groups, on each thread's stack
-_PROBED = (7, 5, 18)  # M, outputs, groups: all tiles, whole vectors and what is left
+_PROBED = (15, 5, 18)  # M, outputs, groups: all tiles, whole vectors and what is left
 
 
 def linear(x: Tensor, weight: IntWeight) -> Tensor:

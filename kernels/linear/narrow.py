@@ -16,7 +16,7 @@ from kernels.linear import upcast_blocks
 SMALL_M = 24  # from there on blocks are as fast
 _CHUNK_BYTES = 2**15  # of weights that a thread takes at a time
 _NARROW = (torch.float16, torch.bfloat16)
-_PROBED = (7, 5, 90)  # M, outputs, columns: all tiles, whole vectors and what is left
+_PROBED = (15, 5, 90)  # M, outputs, columns: all tiles, whole vectors and what is left
 
 
 def serves(x: Tensor, weight: Tensor) -> bool:
