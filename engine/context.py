@@ -40,6 +40,7 @@ class Context:
         self._states = model.empty_states(kv_dtype=kv_dtype)
         self._between_chunks = True
         self._draft: tuple[Sequence[int], Tensor] | None = None
+        self._searched: tuple[tuple[object, ...], Tensor | None] | None = None
         self.chunk_tokens = chunk_tokens
         self.token_ids: list[int] = []
         self.logits: Tensor | None = None  # [vocab] float32, None while unknown
@@ -113,7 +114,7 @@ class Context:
         twin = Context.__new__(Context)
         twin._model = self._model
         twin._states = [state.fork() for state in self._states]
-        twin._between_chunks, twin._draft = True, None
+        twin._between_chunks, twin._draft, twin._searched = True, None, None
         twin.chunk_tokens = self.chunk_tokens
         twin.token_ids = list(self.token_ids)
         twin.logits = self.logits
@@ -181,6 +182,18 @@ class Context:
         """
         self.end_of_documents()
         return retrieval_head.select(self, token_ids, first)
+
+    @torch.inference_mode()
+    def search(self, token_ids: Sequence[int], first: int = 0) -> Tensor | None:
+        """The share of attention that the retrieval head of `token_ids`, a question to come next,
+        gives each token [n] float32 of the documents, which begin at `first`; changes nothing. Runs
+        of `retrieval_head.RUN_TOKENS` share theirs evenly. None where the model has no such head.
+        """
+        self._check()
+        asked = (tuple(token_ids), first, len(self))
+        if self._searched is None or self._searched[0] != asked:
+            self._searched = (asked, retrieval_head.search(self, token_ids, first))
+        return self._searched[1]
 
     @torch.inference_mode()
     def score(self, token_ids: Sequence[int], given: Sequence[int] = ()) -> Tensor:

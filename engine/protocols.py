@@ -148,6 +148,11 @@ class Context(Protocol):
         """Here the documents end, which began at `first`, and `token_ids`, a question to come next,
         selects what is seen of them: these blocks, best first; none where everything is seen."""
 
+    def search(self, token_ids: Sequence[int], first: int = 0) -> Numbers | None:
+        """The share of a retrieval head's attention that `token_ids`, a question to come next,
+        give each token of the documents, which began at `first`. None where no such head is known.
+        """
+
     def score(self, token_ids: Sequence[int], given: Sequence[int] = ()) -> Numbers:
         """log p of each of `token_ids`, were they to come next, after `given`; changes nothing.
         Needs `Capabilities.has_logprobs`."""

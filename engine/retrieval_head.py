@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 import kernels
@@ -20,6 +21,8 @@ from kernels.attention import Rows, between, dense
 if TYPE_CHECKING:
     from engine.context import Context
 
+RUN_TOKENS = 8  # of a scan that are told apart
+
 
 def select(context: "Context", token_ids: Sequence[int], first: int) -> list[SelectedBlock]:
     """See `Context.select`."""
@@ -33,8 +36,11 @@ def select(context: "Context", token_ids: Sequence[int], first: int) -> list[Sel
     end = caches[selection.scan_layer].global_attention_from
     if end is None or end < selection.sink_distance:
         return []
-    mass = block_mass(context, token_ids, selection, range(first, end))
-    best = mass.topk(min(selection.num_blocks, len(mass)))
+    mass = context.search(token_ids, first)
+    assert mass is not None
+    size = selection.block_tokens
+    of_blocks = F.pad(mass, (0, -len(mass) % size)).view(-1, size).sum(dim=1)
+    best = of_blocks.topk(min(selection.num_blocks, len(of_blocks)))
     blocks = [
         block_at(int(index), selection, end, float(value))
         for value, index in zip(best.values, best.indices, strict=True)
@@ -42,6 +48,22 @@ def select(context: "Context", token_ids: Sequence[int], first: int) -> list[Sel
     ]
     see(context, blocks, selection.far_layers)
     return blocks
+
+
+def search(context: "Context", token_ids: Sequence[int], first: int) -> Tensor | None:
+    """See `Context.search`."""
+    selection = context.model.config.selection
+    if selection is None or not token_ids:
+        return None
+    scanned = context.states[selection.scan_layer]
+    assert isinstance(scanned, KVCache)
+    end = scanned.global_attention_from
+    end = len(context) if end is None else end
+    runs = run_mass(context, token_ids, selection, range(first, end))
+    num_tokens = min(RUN_TOKENS, selection.block_tokens)
+    sizes = torch.full((len(runs),), num_tokens, device=runs.device)
+    sizes[-1] = end - num_tokens * (len(runs) - 1)
+    return (runs / sizes).repeat_interleave(sizes)
 
 
 def see(context: "Context", blocks: Sequence[SelectedBlock], layers: Sequence[int]) -> None:
@@ -84,12 +106,12 @@ def _rows(cache: KVCache, first: int, last: int) -> Iterator[tuple[int, Rows, Ro
         first += keys.shape[0]
 
 
-def block_mass(
+def run_mass(
     context: "Context", token_ids: Sequence[int], selection: Selection, documents: range
 ) -> Tensor:
-    """The share [num_blocks] float32 of the scan of `token_ids`, were they to come next, that falls
-    on each block of the tokens up to the end of `documents`; what stands before them, and sinks,
-    which are seen anyway, get none."""
+    """The share [num_runs] float32 of the scan of `token_ids`, were they to come next, that falls
+    on each run of `RUN_TOKENS` tokens (fewer where blocks have fewer) up to the end of `documents`;
+    what stands before them, and sinks, which are seen anyway, get none."""
     model = context.model
     twin = context.fork()
     ids = torch.tensor(token_ids, device=model.device)
@@ -114,7 +136,7 @@ def scan(
     selection: Selection,
     documents: range,
 ) -> Tensor:
-    """`block_mass` of `queries` [T, H, D], before rotation, over the keys of `cache`."""
+    """`run_mass` of `queries` [T, H, D], before rotation, over the keys of `cache`."""
     group, frequencies = selection.scan_kv_head, mixer.rotary_frequencies
     per_group = mixer.heads[0] // mixer.heads[1]
     heads = queries[:, group * per_group : (group + 1) * per_group].float()  # [T, R, D]
@@ -124,7 +146,8 @@ def scan(
         # Turned back by their place in the tile only; queries turn by the tile's.
         own = unrotated(_of_group(keys, group), 0, frequencies)[:, 0]
         rows = mixer.rotated(heads, selection.distance + start).flatten(0, 1)  # [T R, D]
-        size, hidden = selection.block_tokens, min(max(first - start, 0), len(own))
+        size = min(RUN_TOKENS, selection.block_tokens)
+        hidden = min(max(first - start, 0), len(own))
         found.append(kernels.block_logsumexp(rows, own, mixer.scale, size, first=hidden))
     return torch.cat(found, dim=-1).softmax(dim=-1).mean(dim=0)
 

@@ -168,6 +168,14 @@ Focus = Annotated[
         rich_help_panel=_READING,
     ),
 ]
+Search = Annotated[
+    str | None,
+    typer.Option(
+        metavar="BY",
+        help="Order passages by: bm25 (words), model (its own judgement), both. [both]",
+        rich_help_panel=_READING,
+    ),
+]
 ReadSeconds = Annotated[
     float | None,
     typer.Option(

@@ -152,6 +152,8 @@ class Settings:
             pattern="off|auto|[1-9]|[1-5][0-9]|6[0-4]",
         ),
     )
+    # What orders passages; see mm1cli/retrieval/retriever.py.
+    search: str = _choice("both", "bm25", "model")
     # What reading passages for one question may take on a CPU; see answering/read_budget.py.
     read_seconds: float = _setting(
         20.0, _Allowed(float, "seconds, above 0", 0, 10**6, low_is_allowed=False)
@@ -210,6 +212,7 @@ HARMLESS = frozenset(
         "max_thinking",
         "max_tokens",
         "no_cache",
+        "search",
         "seed",
         "strict",
         "strict_citations",

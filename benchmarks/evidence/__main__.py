@@ -31,11 +31,11 @@ from mm1cli.grounding import citations
 from mm1cli.grounding.attribution import gains
 from mm1cli.grounding.quote_index import QuoteIndex
 from mm1cli.ingest.manifest import ReadingPlan
-from mm1cli.ingest.pack import Packed, Span, pack
+from mm1cli.ingest.pack import Packed, pack
 from mm1cli.output import make_sink
 from mm1cli.result import CitationKind, CitationStatus
 from mm1cli.retrieval.passages import Passage, Ranked, with_heading
-from mm1cli.retrieval.retriever import NUM_PIECES, Evidence, Retriever
+from mm1cli.retrieval.retriever import NUM_PIECES, Attend, Evidence, Retriever
 from mm1cli.settings import Settings
 from tests.evidence.corpus import Question, questions
 
@@ -140,7 +140,7 @@ class Known(Retriever):
         question: str,  # noqa: ARG002
         on_progress: Callable[[str, int, int, str], None],  # noqa: ARG002
         num_passages: int = 0,  # noqa: ARG002
-        selected: Sequence[Span] = (),  # noqa: ARG002
+        attend: Attend = lambda _: None,  # noqa: ARG002
     ) -> Evidence:
         return self.evidence
 

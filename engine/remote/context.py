@@ -72,6 +72,10 @@ class RemoteContext:
         del token_ids, first
         return ()
 
+    def search(self, token_ids: Sequence[int], first: int = 0) -> None:
+        """Not told by any server."""
+        del token_ids, first
+
     def score(self, token_ids: Sequence[int], given: Sequence[int] = ()) -> Numbers:
         if not token_ids:
             return array("d")

@@ -16,6 +16,7 @@ from kernels.attention import few_queries
 from kernels.attention.int8 import Int8Tensor, Parts, Segments, dense
 
 QUERY_TILE = 512
+LEAST_WINDOW_TILE = 64
 KEY_TILE = 1024
 INT8_TILE = 4096  # so many quantised tokens are ever dense at once
 MOST_PARTS = 4  # outputs held before they are joined: memory does not grow with the keys
@@ -97,8 +98,10 @@ def _windowed(
     """The part of each tile of queries in order."""
     num_queries, device = grouped.shape[2], grouped.device
     history = num_keys - num_queries
-    for first in range(0, num_queries, QUERY_TILE):
-        tile = grouped[:, :, first : first + QUERY_TILE]
+    # A tile's first query sees what its last does not: half a window hides a third of all scores.
+    step = min(max(window // 2, LEAST_WINDOW_TILE), QUERY_TILE)
+    for first in range(0, num_queries, step):
+        tile = grouped[:, :, first : first + step]
         end = history + first + tile.shape[2]
         lowest = max(history + first - window + 1, 0)
         pieces = [

@@ -104,7 +104,9 @@ class Answerer:
         self._engine, self._packed, self._plan = engine, packed, plan
         self._settings, self._sink = settings, sink
         self._focus = Focus.of(settings.focus)
-        self._retriever = retriever or Retriever(engine, packed.corpus, sink.progress)
+        self._retriever = retriever or Retriever(
+            engine, packed.corpus, sink.progress, settings.search
+        )
         self._num_quotes = num_quotes
         self._ability = ability.measured(engine.fingerprint)
         self._limits = thresholds("" if self._ability is None else self._ability.name)
@@ -198,9 +200,11 @@ class Answerer:
         """Streams one answer and its citations to the sink, and returns it whole."""
         meter = Meter(self._engine)
         num_passages = self._prefiller.num_candidates
-        selected = self._prefiller.selected(self._prompt_text(question))
         evidence = self._retriever.find(
-            question.sought or question.text, self._sink.progress, num_passages, selected
+            question.sought or question.text,
+            self._sink.progress,
+            num_passages,
+            self._prefiller.attended,
         )
         conflict = self._conflict(question, evidence)
         if conflict is not None:

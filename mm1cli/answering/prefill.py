@@ -20,8 +20,9 @@ from mm1cli.answering.question import Exchange
 from mm1cli.answering.read_budget import read_tokens
 from mm1cli.errors import BudgetError
 from mm1cli.ingest.manifest import ReadingPlan
-from mm1cli.ingest.pack import Packed, Span
+from mm1cli.ingest.pack import Packed
 from mm1cli.result import PassageRead
+from mm1cli.retrieval.attended import Attended
 from mm1cli.retrieval.passages import Passage
 from mm1cli.retrieval.retriever import NUM_PASSAGES, Evidence
 from mm1cli.retrieval.widen import BESIDE_CHARS, select
@@ -83,7 +84,7 @@ class Prefiller:
         self._documents: PrefixContext | None = None
         self.keeps_last = False  # for a question that follows
         self._last: Context | None = None  # up to where the last answer began
-        self._asked: tuple[str, Context] | None = None  # a question, and where it has selected
+        self._asked: tuple[str, Context] | None = None  # a question, and where it was searched for
         self._seconds = 0.0  # spent for the next question already
         self._was_there = 0  # tokens of it that the next question need not have read
 
@@ -125,23 +126,21 @@ class Prefiller:
             self._documents, self._was_there = found, found.reused_tokens
         return self._documents
 
-    def selected(self, question: str) -> list[Span]:
-        """What the question sees of documents that are longer than the model was trained for."""
-        began = time.perf_counter()
+    def attended(self, question: str) -> Attended | None:
+        """What the question attends to in documents that it selects from, which are read if they
+        were not; None where it sees all of them."""
         if not self._engine.capabilities.selects or (documents := self.documents()) is None:
-            return []
-        context = documents.context.fork()
+            return None
+        began = time.perf_counter()
         # By the question alone: what is read again beside it would be looked for, too.
         prompt = question_prompt(self._engine.tokenizer, self._packed, question)
-        head = len(prompt.head.token_ids)
-        blocks = context.select(prompt.rest.token_ids, head)
+        first = len(prompt.head.token_ids)
+        context = documents.context.fork()
+        context.end_of_documents()
+        shares = context.search(prompt.rest.token_ids, first)
         self._asked = (question, context)
-        self._seconds = time.perf_counter() - began
-        return [
-            span
-            for block in blocks
-            for _, span in self._packed.places(block.start - head, block.end - head)
-        ]
+        self._seconds += time.perf_counter() - began
+        return None if shares is None else Attended(self._packed, shares.tolist(), first)
 
     def prefill(
         self, question: str, evidence: Evidence, history: Sequence[Exchange] = ()
@@ -187,9 +186,10 @@ class Prefiller:
         """A fork of `base` in which the documents end, and `question` has selected."""
         asked, self._asked = self._asked, None
         if asked is not None and asked[0] == question and base is documents:
-            return asked[1]
-        context = base.fork()
-        context.end_of_documents()
+            context = asked[1]  # which knows what it attends to
+        else:
+            context = base.fork()
+            context.end_of_documents()
         if self._engine.capabilities.selects:
             prompt = question_prompt(self._engine.tokenizer, self._packed, question)
             context.select(prompt.rest.token_ids, len(prompt.head.token_ids))

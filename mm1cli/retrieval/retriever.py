@@ -1,36 +1,49 @@
 """Which passages carry an answer: candidates by bm25, reranked by the model.
 
-Both scores together are better than either.
+Both scores together are better than either. Of a context that was read whole candidates are also
+what the question attends to, and fewer need a judgement.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from itertools import zip_longest
 from math import nan
 
 from engine.api import Engine
 from mm1cli.ingest.corpus import Corpus
-from mm1cli.ingest.pack import Span
+from mm1cli.retrieval.attended import Attended
 from mm1cli.retrieval.bm25 import Bm25Index
 from mm1cli.retrieval.definitions import outlines
-from mm1cli.retrieval.passages import Passage, Ranked, passages
+from mm1cli.retrieval.passages import Ranked, passages
 from mm1cli.retrieval.question_parts import question_parts, search_words
 from mm1cli.retrieval.rerank import Reranker
 
 NUM_CANDIDATES = 12  # passages that are ordered, if a question shares no word with as many
 NUM_JUDGED = 6  # of these by the model, too; of four the right one was not always one
 BM25_WEIGHT = 0.2  # nats for a point of bm25, in the order of passages; see benchmarks/LOG.md
+ATTENDED_BM25_WEIGHT = 0.4  # nats of attention for a point of bm25
 NUM_PASSAGES = 3  # of these, passages whose sentences it judges as well
 NUM_PIECES = 5  # of evidence that are told apart
 PIECE_SENTENCES = 2  # "It cost 48 million." needs the sentence before it
 
+
+class Search(StrEnum):
+    """What orders passages."""
+
+    BM25 = "bm25"
+    MODEL = "model"
+    BOTH = "both"
+
+
 OnProgress = Callable[[str, int, int, str], None]
+Attend = Callable[[str], Attended | None]  # None where that is not known
 
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """`passages` by judgement and bm25 together, those that were not judged (score NaN) by bm25
-    behind them; `pieces` (runs of sentences from the best of them) by judgement; best first.
+    """`passages` by judgement and bm25 together, those that were not judged (score NaN) behind
+    them; `pieces` (runs of sentences from the best of them) by judgement; best first.
 
     `score_margin` is how much likelier a passage makes the question, in nats per token of it: the
     highest score over that of no text at all.
@@ -46,7 +59,11 @@ class Retriever:
     """Finds evidence in one corpus."""
 
     def __init__(
-        self, engine: Engine, corpus: Corpus, on_progress: OnProgress = lambda *_: None
+        self,
+        engine: Engine,
+        corpus: Corpus,
+        on_progress: OnProgress = lambda *_: None,
+        search: str = Search.BOTH,
     ) -> None:
         """`on_progress` gets what is done, how many, of how many, and of what."""
 
@@ -55,6 +72,7 @@ class Retriever:
 
         self._index = Bm25Index(passages(corpus, outlines(corpus, on_parsed)))
         self._reranker = Reranker(engine)
+        self._search = Search(search)
 
     def most_tokens(self, num_passages: int) -> int:
         """So many passages have fewer: a token is at least a byte."""
@@ -65,16 +83,15 @@ class Retriever:
         question: str,
         on_progress: OnProgress,
         num_passages: int = NUM_PASSAGES,
-        selected: Sequence[Span] = (),
+        attend: Attend = lambda _: None,
     ) -> Evidence:
         """Up to `num_passages` passages that share words with the question (at least
-        `NUM_CANDIDATES` passages, if there are so many), and up to `NUM_PIECES` pieces. What the
-        model `selected` is judged, too.
+        `NUM_CANDIDATES` passages, if there are so many) or are what it attends to, and up to
+        `NUM_PIECES` pieces.
         """
         parts = question_parts(question)
-        also = [one for span in selected for one in self._holding(span)]
         found = [
-            self._find(part, search_words(part, question), on_progress, num_passages, also)
+            self._find(part, search_words(part, question), on_progress, num_passages, attend)
             for part in parts
         ]
         passages = _in_turns([one.passages for one in found])
@@ -83,38 +100,38 @@ class Retriever:
         chosen = tuple(non_overlapping(pieces, NUM_PIECES))
         return Evidence(tuple(passages), chosen, margin, len(parts))
 
-    def _holding(self, span: Span) -> list[Passage]:
-        return self._index.holding(span.block, span.start, span.end)
-
     def _find(
         self,
         question: str,
         words: str,
         on_progress: OnProgress,
         num_passages: int,
-        also: Sequence[Passage],
+        attend: Attend,
     ) -> Evidence:
         candidates = self._index.scored(words, max(NUM_CANDIDATES, num_passages))
         if not self._reranker.judges:
             return _by_words(candidates, words)
-        bm25 = {id(one): 0.0 for one in also}
-        bm25 |= {id(one.passage): one.score for one in candidates}
-        wanted = {id(one): one for one in also}
-        first = candidates[:NUM_JUDGED]
-        first += [one for one in candidates[NUM_JUDGED:] if id(one.passage) in wanted]
-        known = {id(one.passage) for one in first}
-        new = [one for key, one in wanted.items() if key not in known]
+        attended = None if self._search is Search.BM25 else attend(words)
+        if attended is None:
+            num_judged = NUM_JUDGED
+        else:
+            num_judged = NUM_PASSAGES
+            candidates = self._with_attended(candidates, attended)
+        first, rest = candidates[:num_judged], candidates[num_judged:]
         judged = self._reranker.rank(
             question,
-            [*(one.passage for one in first), *new],
+            [one.passage for one in first],
             lambda done, total: on_progress("judging passages", done, total, "passages"),
         )
-        ranked = sorted(judged, key=lambda one: -one.score - BM25_WEIGHT * bm25[id(one.passage)])
+        bm25 = {id(one.passage): one.score for one in first}
+        ranked = sorted(
+            judged, key=lambda one: -self._both(one.score, BM25_WEIGHT, bm25[id(one.passage)])
+        )
         # What has no word of the question is read only where there is little else.
-        rest = candidates[NUM_JUDGED:NUM_CANDIDATES]
-        rest += [one for one in candidates[NUM_CANDIDATES:] if one.score > 0]
-        rest = [one for one in rest if id(one.passage) not in wanted]
-        ranked += [Ranked(one.passage, nan) for one in rest]
+        few = max(NUM_CANDIDATES - num_judged, 0)
+        ranked += [
+            Ranked(one.passage, nan) for at, one in enumerate(rest) if at < few or one.score > 0
+        ]
         spans = [
             span for one in ranked[:NUM_PASSAGES] for span in one.passage.spans(PIECE_SENTENCES)
         ]
@@ -125,6 +142,24 @@ class Retriever:
         )
         margin = judged[0].score - self._reranker.score(question, "") if judged else 0.0
         return Evidence(tuple(ranked), tuple(non_overlapping(pieces, NUM_PIECES)), margin)
+
+    def _with_attended(self, candidates: Sequence[Ranked], attended: Attended) -> list[Ranked]:
+        """These and what is attended to, with bm25 as their score, ordered by both."""
+        found = {id(one.passage): one for one in candidates}
+        for span in attended.best():
+            for passage in self._index.holding(span.block, span.start, span.end):
+                found.setdefault(id(passage), Ranked(passage, 0.0))
+
+        def score(one: Ranked) -> float:
+            return self._both(attended.log_share(one.passage), ATTENDED_BM25_WEIGHT, one.score)
+
+        return sorted(found.values(), key=score, reverse=True)
+
+    def _both(self, by_model: float, weight: float, bm25: float) -> float:
+        """Nats."""
+        if self._search is Search.BM25:
+            return bm25
+        return by_model + (weight * bm25 if self._search is Search.BOTH else 0.0)
 
 
 def _by_words(candidates: Sequence[Ranked], words: str) -> Evidence:

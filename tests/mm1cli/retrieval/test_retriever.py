@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from engine.api import Turn
 from engine.engine import Engine
 from mm1cli.ingest.corpus import Corpus
-from mm1cli.ingest.pack import Span
+from mm1cli.ingest.pack import pack
 from mm1cli.prompts import prompt
+from mm1cli.retrieval.attended import Attended
 from mm1cli.retrieval.bm25 import Bm25Index
 from mm1cli.retrieval.passages import Passage, Ranked, passages, with_heading
 from mm1cli.retrieval.rerank import Reranker
@@ -153,7 +154,7 @@ def test_evidence_never_overlaps_and_the_best_is_always_in(spans, limit: int):
             assert one in chosen or any(one.passage.overlaps(c.passage) for c in chosen)
 
 
-def test_what_the_question_selected_is_judged_though_it_shares_no_word(engine, monkeypatch):
+def test_what_the_question_attends_to_is_judged_though_it_shares_no_word(engine, monkeypatch):
     """Red: the model answers from a block that is never shown as evidence."""
     texts = [f"the cat sat on mat {n}" for n in range(20)] + ["where the rat ate that."]
     read = corpus(*texts)
@@ -165,10 +166,25 @@ def test_what_the_question_selected_is_judged_though_it_shares_no_word(engine, m
         ),
     )
     finder = Retriever(engine, read)
-    selected = [Span(read.documents[-1].blocks[0], 2, 9)]
+    packed = pack(read, engine.tokenizer)
+    shares = [0.0] * 3 + [1e-3] * len(packed.ids())
+    passage = finder.find("rat", lambda *_: None).passages[0].passage
+    block = read.documents[-1].blocks[0]
+    tokens = packed.tokens(read.documents[-1], block, passage.start, passage.end)
+    for at in tokens:
+        shares[3 + at] = 0.5
+
+    def attend(text: str) -> Attended:
+        assert text == "cat sat?"
+        return Attended(packed, shares, 3)
+
     plain = finder.find("cat sat?", lambda *_: None)
-    found = finder.find("cat sat?", lambda *_: None, selected=selected)
+    found = finder.find("cat sat?", lambda *_: None, attend=attend)
     assert "rat ate" not in plain.passages[0].passage.text
     assert "rat ate" in found.passages[0].passage.text
     assert "rat ate" in found.pieces[0].passage.text
+    by_words = Retriever(engine, read, search="bm25").find(
+        "cat sat?", lambda *_: None, attend=attend
+    )
+    assert "rat ate" not in by_words.passages[0].passage.text
     assert len(found.passages) == len({id(one.passage) for one in found.passages})
