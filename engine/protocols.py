@@ -323,6 +323,7 @@ class Capabilities:
         False  # of contexts that are saved or read whole a question sees what it selects
     )
     saves_states: bool = True  # build_context saves what was read; else a server keeps that
+    has_relevance: bool = False  # Engine.relevance
 
 
 class Engine(Protocol):
@@ -373,6 +374,10 @@ class Engine(Protocol):
         constraint: Constraint | None = None,
     ) -> Decoding:
         """An answer that continues `context`, which is one of this engine."""
+
+    def relevance(self, question: str, texts: Sequence[str]) -> list[float]:
+        """How well each of `texts` answers `question`, by another model made for that: higher is
+        better, and nothing else is known of the numbers. Needs `Capabilities.has_relevance`."""
 
     def grammar(self, schema: Mapping[str, Any]) -> Grammar:
         """`schema` made ready for `decode`. Raises GrammarError."""

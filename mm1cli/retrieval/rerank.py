@@ -1,8 +1,8 @@
-"""The model's half of retrieval: texts ordered by the likelihood of the question given each.
+"""A model's half of retrieval: texts ordered by the likelihood of the question given each.
 
 Likelihood, never free text: a model that is too small to write well still ranks well. It is told
 where a text stands, since twins differ in nothing else: log p(question | path, title, headings,
-text).
+text). Over a server that tells no likelihoods another model of its own may order texts.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,15 +14,21 @@ from engine.api import Context, Engine, Turn
 from mm1cli.prompts import prompt
 from mm1cli.retrieval.passages import Passage, Ranked, with_heading
 
+# Of scores from 0 to 1, beside bm25's: Bruch, Gai and Ingber, "An analysis of fusion functions for
+# hybrid retrieval", 2023.
+RELEVANCE_WEIGHT = 0.8
+_MOST_BASELINES = 1000
+
 OnProgress = Callable[[int, int], None]
 
 
 class Reranker:
-    """Orders texts by log p(question | text), as one model gives it. Not to be asked unless it
-    `judges`."""
+    """Orders texts by log p(question | text), as one model gives it, of whatever corpus they are.
+    Not to be asked unless it `judges`."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self._baselines: dict[str, float] = {}
         self._head: Context | None = None  # what every judgement begins with, read once
 
     @property
@@ -50,9 +56,28 @@ class Reranker:
         ranked = self._engine.map_requests(works, most)
         return sorted(ranked, key=lambda one: -one.score)
 
-    def score(self, question: str, text: str) -> float:
-        """Mean log p of the question's tokens; of an empty `text`, as if nothing were there."""
-        return self._likelihood(self._engine.tokenizer.encode(question), self._behind_head(text))
+    def reordered(self, question: str, found: Sequence[Ranked]) -> list[Passage]:
+        """What bm25 found, best first: by that and the engine's `relevance` together, if it has
+        one."""
+        passages = [one.passage for one in found]
+        if not passages or not self._engine.capabilities.has_relevance:
+            return passages
+        told = self._engine.relevance(question, [with_heading(one) for one in passages])
+        words = _from_0_to_1([one.score for one in found])
+        both = [
+            RELEVANCE_WEIGHT * a + (1 - RELEVANCE_WEIGHT) * b
+            for a, b in zip(_from_0_to_1(told), words, strict=True)
+        ]
+        return [passages[at] for at in sorted(range(len(both)), key=lambda at: -both[at])]
+
+    def baseline(self, question: str) -> float:
+        """Mean log p of the question's tokens as if no text were there."""
+        if question not in self._baselines:
+            if len(self._baselines) >= _MOST_BASELINES:
+                self._baselines.clear()
+            asked = self._engine.tokenizer.encode(question)
+            self._baselines[question] = self._likelihood(asked, self._behind_head(""))
+        return self._baselines[question]
 
     def _likelihood(self, asked: list[int], read: list[int]) -> float:
         return fmean(self._read_head().score(asked, given=read).tolist() or [nan])
@@ -70,3 +95,9 @@ class Reranker:
             context.extend(tokenizer.encode_piece(head))
             self._head = context  # not before it is read: others may wait for the model, too
         return self._head
+
+
+def _from_0_to_1(scores: Sequence[float]) -> list[float]:
+    lowest, highest = min(scores), max(scores)
+    spread = highest - lowest
+    return [(one - lowest) / spread if spread else 0.0 for one in scores]

@@ -5,6 +5,7 @@ Both scores together are better than either.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import zip_longest
 from math import nan
 
@@ -46,15 +47,20 @@ class Retriever:
     """Finds evidence in one corpus."""
 
     def __init__(
-        self, engine: Engine, corpus: Corpus, on_progress: OnProgress = lambda *_: None
+        self,
+        engine: Engine,
+        corpus: Corpus,
+        on_progress: OnProgress = lambda *_: None,
+        reranker: Reranker | None = None,
     ) -> None:
-        """`on_progress` gets what is done, how many, of how many, and of what."""
+        """`on_progress` gets what is done, how many, of how many, and of what. `reranker` is one
+        that corpora share."""
 
         def on_parsed(done: int, total: int) -> None:
             on_progress("parsing code", done, total, "files")
 
         self._index = Bm25Index(passages(corpus, outlines(corpus, on_parsed)))
-        self._reranker = Reranker(engine)
+        self._reranker = reranker or Reranker(engine)
 
     def most_tokens(self, num_passages: int) -> int:
         """So many passages have fewer: a token is at least a byte."""
@@ -96,7 +102,7 @@ class Retriever:
     ) -> Evidence:
         candidates = self._index.scored(words, max(NUM_CANDIDATES, num_passages))
         if not self._reranker.judges:
-            return _by_words(candidates, words)
+            return self._by_words(candidates, question, words)
         bm25 = {id(one): 0.0 for one in also}
         bm25 |= {id(one.passage): one.score for one in candidates}
         wanted = {id(one): one for one in also}
@@ -123,19 +129,19 @@ class Retriever:
             spans,
             lambda done, total: on_progress("finding evidence", done, total, "quotes"),
         )
-        margin = judged[0].score - self._reranker.score(question, "") if judged else 0.0
+        margin = judged[0].score - self._reranker.baseline(question) if judged else 0.0
         return Evidence(tuple(ranked), tuple(non_overlapping(pieces, NUM_PIECES)), margin)
 
-
-def _by_words(candidates: Sequence[Ranked], words: str) -> Evidence:
-    """Ordered by bm25 alone. Whether anything answers the question is left to the model."""
-    first = candidates[:NUM_CANDIDATES]
-    first = [*first, *(one for one in candidates[NUM_CANDIDATES:] if one.score > 0)]
-    spans = [span for one in first[:NUM_PASSAGES] for span in one.passage.spans(PIECE_SENTENCES)]
-    found = Bm25Index(spans).search(words, len(spans))
-    pieces = non_overlapping([Ranked(span, nan) for span in found], NUM_PIECES)
-    passages = tuple(Ranked(one.passage, nan) for one in first)
-    return Evidence(passages, tuple(pieces), 0.0)
+    def _by_words(self, candidates: Sequence[Ranked], question: str, words: str) -> Evidence:
+        """Ordered by bm25, and by what else the engine has. Whether anything answers the question
+        is left to the model."""
+        reordered = partial(self._reranker.reordered, question)
+        first = reordered(candidates[:NUM_CANDIDATES])
+        first += [one.passage for one in candidates[NUM_CANDIDATES:] if one.score > 0]
+        spans = [span for one in first[:NUM_PASSAGES] for span in one.spans(PIECE_SENTENCES)]
+        found = reordered(Bm25Index(spans).scored(words, len(spans)))
+        pieces = non_overlapping([Ranked(span, nan) for span in found], NUM_PIECES)
+        return Evidence(tuple(Ranked(one, nan) for one in first), tuple(pieces), 0.0)
 
 
 def _in_turns(orders: Sequence[Sequence[Ranked]]) -> list[Ranked]:
