@@ -17,7 +17,7 @@ from engine.model import LayerState, Model
 from engine.pipeline_parallel.model import StagedModel
 from engine.pipeline_parallel.pipeline import pipelined
 from engine.prefill import PrefillRequest, chunk_major, layer_major
-from engine.protocols import SelectedBlock
+from engine.protocols import Judged, RetrievalHead, SelectedBlock
 
 OnProgress = Callable[[int, int], None]
 OnScores = Callable[[TokenScores], None]
@@ -199,19 +199,29 @@ class Context:
     def score(self, token_ids: Sequence[int], given: Sequence[int] = ()) -> Tensor:
         """log p of each of `token_ids` [T], in nats, were they to come next, after `given`; changes
         nothing. Both are read at once."""
+        return self.fork().read_scored(token_ids, given, len(token_ids) - 1)
+
+    @torch.inference_mode()
+    def judge(self, token_ids: Sequence[int], given: Sequence[int], head: RetrievalHead) -> Judged:
+        """`score`, and the share [len(given)] float32 of the attention of `head` that `token_ids`
+        give each token of `given`, in the same pass; changes nothing."""
+        return retrieval_head.judge(self, token_ids, given, head)
+
+    def read_scored(self, token_ids: Sequence[int], given: Sequence[int], num_read: int) -> Tensor:
+        """`score` that reads `given` and the first `num_read` of `token_ids`, all or all but one,
+        here instead of in a fork."""
         if self.logits is None and not given:
             raise EngineError("an empty context gives no token a likelihood")
         targets = torch.tensor(token_ids, dtype=torch.int64, device=self._model.device)
         rows = [] if given or self.logits is None else [self.logits[None]]
-        ids = [*given, *token_ids[:-1]]
         first = max(len(given) - 1, 0)  # of those after which a wanted token comes
-        for done, hidden in self.fork().chunks(ids if token_ids else ()):
+        for done, hidden in self.chunks([*given, *token_ids[:num_read]] if token_ids else ()):
             wanted = hidden[max(first - done + len(hidden), 0) :]
             if len(wanted):
                 rows.append(self._model.logits(wanted))
         if not rows:
             return targets.float()
-        log_p = torch.log_softmax(torch.cat(rows), dim=-1)
+        log_p = torch.log_softmax(torch.cat(rows)[: len(targets)], dim=-1)
         return log_p.gather(1, targets[:, None].to(log_p.device))[:, 0]
 
     @torch.inference_mode()

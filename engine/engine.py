@@ -300,6 +300,10 @@ class Engine:
         raw = self.tokenizer.raw
         return TokenBytes.of(raw, self._stop_ids, self.config.vocab_size)
 
+    def relevance(self, question: str, texts: Sequence[str]) -> list[float]:
+        del question, texts
+        raise EngineError("no other model is here to order texts")
+
     def grammar(self, schema: Mapping[str, Any]) -> "Grammar":
         """`schema` made ready for this model. Raises GrammarError."""
         from engine.constraints.grammar import Grammar

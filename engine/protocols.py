@@ -110,6 +110,25 @@ class Needle:
 
 
 @dataclass(frozen=True, slots=True)
+class RetrievalHead:
+    """A KV head whose queries look for what a question asks: keys are scored as if they stood
+    `distance` tokens before the question (retrieval heads: arXiv 2404.15574)."""
+
+    layer: int
+    kv_head: int
+    distance: int
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """`log_p` of each token of a question, and the share of a retrieval head's attention that it
+    gives each token it was read behind."""
+
+    log_p: Numbers
+    shares: Numbers
+
+
+@dataclass(frozen=True, slots=True)
 class Probe:
     """Documents begin at token `first` of `document_ids`."""
 
@@ -156,6 +175,10 @@ class Context(Protocol):
     def score(self, token_ids: Sequence[int], given: Sequence[int] = ()) -> Numbers:
         """log p of each of `token_ids`, were they to come next, after `given`; changes nothing.
         Needs `Capabilities.has_logprobs`."""
+
+    def judge(self, token_ids: Sequence[int], given: Sequence[int], head: RetrievalHead) -> Judged:
+        """`score`, and where in `given` `head` looks for what `token_ids` ask. Needs
+        `Capabilities.has_attention`."""
 
     def attention(self, token_ids: Sequence[int]) -> Numbers | None:
         """The share of attention that `token_ids`, were they to come next, would give each token
@@ -328,6 +351,7 @@ class Capabilities:
         False  # of contexts that are saved or read whole a question sees what it selects
     )
     saves_states: bool = True  # build_context saves what was read; else a server keeps that
+    has_relevance: bool = False  # Engine.relevance
 
 
 class Engine(Protocol):
@@ -378,6 +402,10 @@ class Engine(Protocol):
         constraint: Constraint | None = None,
     ) -> Decoding:
         """An answer that continues `context`, which is one of this engine."""
+
+    def relevance(self, question: str, texts: Sequence[str]) -> list[float]:
+        """How well each of `texts` answers `question`, by another model made for that: higher is
+        better, and nothing else is known of the numbers. Needs `Capabilities.has_relevance`."""
 
     def grammar(self, schema: Mapping[str, Any]) -> Grammar:
         """`schema` made ready for `decode`. Raises GrammarError."""

@@ -8,12 +8,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import kernels
+from engine.config import ModelConfig
 from engine.errors import EngineError
 from engine.layers.kv_cache import KVCache
-from engine.layers.rotary import unrotated
+from engine.layers.rotary import rotated, unrotated
 from engine.layers.softmax import SoftmaxAttention
 from engine.model import Layer
-from engine.protocols import SelectedBlock
+from engine.protocols import Judged, RetrievalHead, SelectedBlock
 from engine.selection import Selection
 from kernels import Int8Tensor
 from kernels.attention import Rows, between, dense
@@ -124,31 +125,55 @@ def run_mass(
         if index == selection.scan_layer:
             assert isinstance(state, KVCache) and isinstance(layer.mixer, SoftmaxAttention)
             normed = hidden if layer.mixer_norm is None else layer.mixer_norm(hidden)
-            return scan(layer.mixer, layer.mixer.queries(normed), state, selection, documents)
+            shown = range(max(documents.start, selection.sink_tokens), documents.stop)
+            size = min(RUN_TOKENS, selection.block_tokens)
+            queries = layer.mixer.queries(normed)
+            return scan(model.config, queries, state, selection.head, shown, size)
         hidden = layer(hidden, state, len(context))
     raise EngineError(f"no layer {selection.scan_layer} to scan with")
 
 
+def judge(
+    context: "Context", token_ids: Sequence[int], given: Sequence[int], head: RetrievalHead
+) -> Judged:
+    """See `Context.judge`."""
+    twin = context.fork()
+    cache = twin.states[head.layer]
+    if not isinstance(cache, KVCache) or not token_ids:
+        raise EngineError(f"layer {head.layer} keeps no keys of all tokens to look at")
+    cache.queries = []
+    log_p = twin.read_scored(token_ids, given, len(token_ids))
+    queries = torch.cat(cache.queries)[-len(token_ids) :]
+    start = len(context)
+    documents = range(start, start + len(given))
+    shares = scan(context.model.config, queries, cache, head, documents, run_tokens=1)
+    return Judged(log_p, shares[start:])
+
+
 def scan(
-    mixer: SoftmaxAttention,
+    config: ModelConfig,
     queries: Tensor,
     cache: KVCache,
-    selection: Selection,
+    head: RetrievalHead,
     documents: range,
+    run_tokens: int,
 ) -> Tensor:
-    """`run_mass` of `queries` [T, H, D], before rotation, over the keys of `cache`."""
-    group, frequencies = selection.scan_kv_head, mixer.rotary_frequencies
-    per_group = mixer.heads[0] // mixer.heads[1]
-    heads = queries[:, group * per_group : (group + 1) * per_group].float()  # [T, R, D]
-    first = max(documents.start, selection.sink_tokens)
+    """The share [num_runs] float32 of the attention of `queries` [T, H, D], before rotation, that
+    each run of so many keys of `cache` gets, up to the end of `documents`; none before these."""
+    options, frequencies = config.layers[head.layer].softmax, config.frequencies_of(head.layer)
+    scale = config.head_dim**-0.5 if options.scale is None else options.scale
+    per_group = config.num_heads // config.num_kv_heads
+    own_heads = slice(head.kv_head * per_group, (head.kv_head + 1) * per_group)
+    heads = queries[:, own_heads].float()  # [T, R, D]
     found = []
     for start, keys, _ in _rows(cache, 0, documents.stop):
         # Turned back by their place in the tile only; queries turn by the tile's.
-        own = unrotated(_of_group(keys, group), 0, frequencies)[:, 0]
-        rows = mixer.rotated(heads, selection.distance + start).flatten(0, 1)  # [T R, D]
-        size = min(RUN_TOKENS, selection.block_tokens)
-        hidden = min(max(first - start, 0), len(own))
-        found.append(kernels.block_logsumexp(rows, own, mixer.scale, size, first=hidden))
+        own = unrotated(_of_group(keys, head.kv_head), 0, frequencies)[:, 0]
+        rows = rotated(heads, head.distance + start, frequencies, options.attention_factor)
+        hidden = min(max(documents.start - start, 0), len(own))
+        found.append(
+            kernels.block_logsumexp(rows.flatten(0, 1), own, scale, run_tokens, first=hidden)
+        )
     return torch.cat(found, dim=-1).softmax(dim=-1).mean(dim=0)
 
 

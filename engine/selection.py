@@ -14,6 +14,7 @@ from typing import Self
 
 from engine.config import LayerConfig, Mixer, ModelConfig, SoftmaxOptions
 from engine.errors import ConfigError
+from engine.protocols import RetrievalHead
 
 MOST_TOKENS = 1_000_000  # of a context that is selected from
 _LARGEST = 2**20
@@ -84,6 +85,10 @@ class Selection:
     def dumps(self) -> str:
         """JSON, the same for the same."""
         return json.dumps(asdict(self), sort_keys=True)
+
+    @property
+    def head(self) -> RetrievalHead:
+        return RetrievalHead(self.scan_layer, self.scan_kv_head, self.distance)
 
     @property
     def reading(self) -> str:

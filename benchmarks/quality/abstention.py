@@ -63,7 +63,7 @@ def measure(subject: Subject, question: Question) -> Result:
 
 def without_passage(subject: Subject, question: str) -> float:
     """Mean log p of the question where the judge is shown nothing."""
-    return Reranker(subject.engine).score(question, "")
+    return Reranker(subject.engine).baseline(question)
 
 
 def refusal(subject: Subject, question: str, best: Sequence[Ranked]) -> tuple[float, bool]:

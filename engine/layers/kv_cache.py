@@ -38,6 +38,7 @@ class KVCache:
         self.global_attention_from: int | None = None
         self.selected: list[tuple[Rows, Rows]] = []
         self.attention_received: Tensor | None = None
+        self.queries: list[Tensor] | None = None
 
     @classmethod
     def empty(

@@ -49,6 +49,8 @@ class SoftmaxAttention(nn.Module):
         qk, v, gate = self._projected(hidden)
         num_heads = self.heads[0]
         unrotated = qk[..., :num_heads, :]
+        if isinstance(state, KVCache) and state.queries is not None:
+            state.queries.append(unrotated)
         if self.rotary_frequencies:
             cosine, sine = rotation(
                 self.rotary_frequencies,

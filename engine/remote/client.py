@@ -84,11 +84,11 @@ class Client:
     @contextmanager
     def stream(self, path: str, body: object) -> Generator[Iterator[dict[str, Any]], None, None]:
         """The events of an answer. Left early, the server is told by a closed socket."""
-        with self._telling(), self._sent("POST", path, body, None) as response:
+        with self._telling(None), self._sent("POST", path, body, None) as response:
             yield self._events(response)
 
     def _body(self, method: str, path: str, body: object, seconds: float | None) -> dict[str, Any]:
-        with self._telling(), self._sent(method, path, body, seconds) as response:
+        with self._telling(seconds), self._sent(method, path, body, seconds) as response:
             found = self._json(self._content(response))
         return found if isinstance(found, dict) else {"data": found}
 
@@ -114,7 +114,7 @@ class Client:
             response.close()
 
     @contextmanager
-    def _telling(self) -> Generator[None, None, None]:
+    def _telling(self, seconds: float | None) -> Generator[None, None, None]:
         """What goes wrong between here and there, in one line."""
         http = self._http
         try:
@@ -125,7 +125,8 @@ class Client:
             ) from None
         except http.TimeoutException:
             raise ServerError(
-                f"{self.host}: no answer within {FACTS_S:.0f} s to what takes no work; is it stuck?"
+                f"{self.host}: no answer within {seconds or CONNECT_S:.0f} s to what takes little "
+                "work; is it stuck?"
             ) from None
         except http.HTTPError as error:
             raise self.gone(str(error)) from None

@@ -5,7 +5,14 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from engine.errors import EngineError
-from engine.protocols import Numbers, OnProgress, OnScores, SelectedBlock
+from engine.protocols import (
+    Judged,
+    Numbers,
+    OnProgress,
+    OnScores,
+    RetrievalHead,
+    SelectedBlock,
+)
 
 if TYPE_CHECKING:
     from engine.remote.dialect import Dialect
@@ -80,6 +87,11 @@ class RemoteContext:
         if not token_ids:
             return array("d")
         return array("d", self.dialect.score([*self._ids, *given], token_ids))
+
+    def judge(self, token_ids: Sequence[int], given: Sequence[int], head: RetrievalHead) -> Judged:
+        """Not told by any server."""
+        del token_ids, given, head
+        raise EngineError("a server does not tell what its model looks at")
 
     def attention(self, token_ids: Sequence[int]) -> None:
         """Not told by any server."""

@@ -27,10 +27,13 @@ class Level(StrEnum):
     C = "C"  # text of a chat
 
 
-_CHAT_LOSES: Final = (
-    "token counts are estimates, evidence is ordered by words alone, control strings in documents "
-    "are broken up, quotes are checked and not constrained"
-)
+@dataclass(frozen=True, slots=True)
+class RankingModel:
+    """A model of a server's that orders texts by how well they answer a question: a reranker, or
+    one whose embeddings do."""
+
+    name: str
+    is_reranker: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +56,7 @@ class ServerInfo:
     has_schemas: bool = False
     has_quotes: bool = False  # llguidance: texts that answers may be held to
     reports_reuse: bool = False
+    ranking: RankingModel | None = None
     is_local: bool = False
 
     @property
@@ -65,12 +69,14 @@ class ServerInfo:
     @property
     def loses(self) -> str:
         """What does not hold, in words for people; "" where everything does."""
-        if self.level is Level.C:
-            return _CHAT_LOSES
+        order = "words alone" if self.ranking is None else f"words and {self.ranking.name}"
+        is_chat = self.level is Level.C
         missing = {
-            "evidence is ordered by words alone": not self.has_logprobs,
+            "token counts are estimates": is_chat,
+            f"evidence is ordered by {order}": not self.has_logprobs,
+            "control strings in documents are broken up": is_chat,
             "quotes are checked and not constrained": not self.has_quotes,
-            "what was reused is not told": not self.reports_reuse,
+            "what was reused is not told": not (self.reports_reuse or is_chat),
         }
         return ", ".join(words for words, is_missing in missing.items() if is_missing)
 
@@ -113,6 +119,9 @@ class Dialect(Protocol):
     def warm(self, token_ids: Sequence[int], on_progress: OnProgress) -> int | None:
         """Has the server read `token_ids`, and no more; returns how many it need not read."""
 
+    def holds(self, token_ids: Sequence[int]) -> bool:
+        """Whether the server has read them already, and has that at hand, as far as it tells."""
+
     def save(self, name: str) -> int:
         """Keeps what `warm` had read, on the server's disk under `name`; returns how many tokens
         that are, 0 where the server does no such thing."""
@@ -133,6 +142,11 @@ class Dialect(Protocol):
 
 class WithoutSlots:
     """Of a dialect whose servers keep nothing on disk."""
+
+    def holds(self, token_ids: Sequence[int]) -> bool:
+        """Nobody knows."""
+        del token_ids
+        return False
 
     def save(self, name: str) -> int:
         """Nothing: what they keep, they keep in memory."""

@@ -73,8 +73,9 @@ def in_order(value: object, schema: object) -> object:
 class RemoteEngine:
     """Contexts are token ids here; what the server has read of them it keeps, or not, by itself.
 
-    `new_stream` makes text of ids as they come, where they are the server's. `fingerprint` is of
-    the served file, where it is known which that is.
+    `new_stream` makes text of ids as they come, where they are the server's; `rank` is what the
+    server has for `relevance`. `fingerprint` is of the served file, where it is known which that
+    is.
     """
 
     io_stats: IoStats | None = None
@@ -89,10 +90,12 @@ class RemoteEngine:
         fingerprint: str,
         end_ids: Collection[int] = (),
         new_stream: Callable[[], TextStream] | None = None,
+        rank: Callable[[str, Sequence[str]], list[float]] | None = None,
     ) -> None:
         self.info, self._dialect, self.tokenizer = info, dialect, tokenizer
         self.fingerprint = fingerprint
         self._end_ids, self._new_stream = frozenset(end_ids), new_stream
+        self._rank = rank
 
     @property
     def capabilities(self) -> Capabilities:
@@ -106,6 +109,7 @@ class RemoteEngine:
             can_save=self.info.has_ids,
             prefers_batches=False,
             saves_states=False,
+            has_relevance=self._rank is not None,
         )
 
     @property
@@ -165,6 +169,11 @@ class RemoteEngine:
             check=check,
             is_full=room < max_tokens,
         )
+
+    def relevance(self, question: str, texts: Sequence[str]) -> list[float]:
+        if self._rank is None:
+            raise EngineError(f"{self.info.host}: no model there orders texts")
+        return self._rank(question, texts)
 
     def _quoting(self, constraint: Quotes) -> str | None:
         """None where the server has no such grammar, or what may be quoted is too much for it."""

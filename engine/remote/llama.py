@@ -55,6 +55,24 @@ class LlamaServer:
         self._slot = 0
         return _int(self._act("restore", {"filename": name}) or {}, "n_restored")
 
+    def holds(self, token_ids: Sequence[int]) -> bool:
+        """The first progress of a prompt, which comes before any of it is read, tells how much of
+        it is there. Asked only where a slot is as long: a server that hears too late that nobody
+        waits reads a batch in vain."""
+        told = (self._client.find("/slots") or {}).get("data")
+        slots = [one for one in told if isinstance(one, Mapping)] if isinstance(told, list) else []
+        if not any(_int(slot, "n_prompt_tokens") >= len(token_ids) for slot in slots):
+            return False
+        body = {"prompt": list(token_ids), "n_predict": 0, "return_progress": True}
+        with closing(self._events(body)) as events:
+            for event in events:
+                progress = event.get("prompt_progress")
+                if isinstance(progress, Mapping) and _int(progress, "cache") < len(token_ids) - 1:
+                    return False
+                if event.get("stop"):
+                    self._slot = max(_int(event, "id_slot"), 0)
+        return True
+
     def forget(self) -> None:
         """Raises ServerError where the server keeps it: its tokens would be found read."""
         if self._act("erase", {}) is None:

@@ -2,8 +2,9 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from engine.errors import EngineError
@@ -13,6 +14,7 @@ from engine.remote.client import Client
 from engine.remote.dialect import Dialect, Kind, ServerInfo
 from engine.remote.engine import RemoteEngine
 from engine.remote.llama import LlamaServer
+from engine.remote.relevance import relevance
 from engine.remote.sglang import SglangServer
 from engine.remote.token_check import differing
 from engine.remote.vllm import VllmServer
@@ -45,6 +47,7 @@ def open_server(
                     fingerprint=_fingerprint(info, model),
                     end_ids=tokenizer.eos_ids(),
                     new_stream=tokenizer.stream,
+                    rank=_rank(client, info),
                 )
                 return engine, info, ""
             why = f"{model.name} is not the tokenizer of the server's model: {why}"
@@ -68,7 +71,12 @@ def _dialect(client: Client, info: ServerInfo, tokenizer: Tokenizer) -> Dialect:
 def _chat(client: Client, info: ServerInfo) -> RemoteEngine:
     tokenizer = TextTokenizer()
     dialect = ChatServer(client, info.model, tokenizer)
-    return RemoteEngine(info, dialect, tokenizer, fingerprint=_named(info))
+    rank = _rank(client, info)
+    return RemoteEngine(info, dialect, tokenizer, fingerprint=_named(info), rank=rank)
+
+
+def _rank(client: Client, info: ServerInfo) -> Callable[[str, Sequence[str]], list[float]] | None:
+    return None if info.ranking is None else partial(relevance, client, info.ranking)
 
 
 def _fingerprint(info: ServerInfo, model: Path) -> str:

@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from engine.errors import KeyRefusedError, ServerError, TooLongError
+from engine.remote import relevance
 from engine.remote.client import Client
 from engine.remote.dialect import Kind, ServerInfo
 
@@ -15,7 +16,8 @@ _PROMPT: Final = "Say ab: "
 
 
 def probe(client: Client, kind: Kind | None = None, model: str | None = None) -> ServerInfo:
-    """`kind` None finds it out; `model` is one of those the server has, None for its first.
+    """`kind` None finds it out; `model` is one of those the server has, None for its first that
+    writes.
 
     Raises ServerError where no server of models is, or none that has `model`.
     """
@@ -29,12 +31,15 @@ def probe(client: Client, kind: Kind | None = None, model: str | None = None) ->
         raise ServerError(f"{client.host}: no model {model} there; the server has {there}")
     if not models:
         raise ServerError(f"{client.host}: the server has no model loaded; load one there")
-    row = next(row for row in rows if row.get("id") == (model or models[0]))
+    writing = [one for one in models if not relevance.is_for_ranking(one)]
+    chosen = model or [*writing, *models][0]
+    row = next(row for row in rows if row.get("id") == chosen)
     found = ServerInfo(
         client.host,
         kind or _OWNERS.get(str(row.get("owned_by")), Kind.OPENAI),
-        model=str(row["id"]),
+        model=chosen,
         models=models,
+        ranking=relevance.find(client, models),
         max_context=_number(row, "max_model_len"),
         is_local=client.is_local,
     )

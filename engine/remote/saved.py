@@ -2,7 +2,8 @@
 
 A llama-server keeps a slot under a hash of ours, past a restart too, but takes the state of any
 model for its own. So a slot is proved before use: a question has to be as likely behind it as it
-was when the slot was saved. Where it is not, or no slot is there, the tokens are read again.
+was when the slot was saved. Where it is not, or no slot is there, the tokens are read again; where
+the server still has them in memory, nothing is restored.
 """
 
 import json
@@ -134,6 +135,9 @@ def open_saved(
     why = "it keeps no slots on disk"
     if NAME in saved.manifest.attachments:
         proof = Proof.loads(saved.attachment(NAME), vocab_size)
+        if dialect.holds(token_ids):
+            context.note_reused(len(token_ids) - 1)  # logits are made of the last one again
+            return context
         if not (why := _restored(_slot_name(saved.manifest.chain), proof, dialect, token_ids)):
             context.note_reused(len(token_ids))
             return context

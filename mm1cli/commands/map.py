@@ -32,6 +32,8 @@ from mm1cli.interrupts import defer_interrupts, note_saved
 from mm1cli.mapping.jobs import Jobs
 from mm1cli.mapping.lines import Header, MapFile, Shard, folder_of
 from mm1cli.output.events import answer_json
+from mm1cli.retrieval.rerank import Reranker
+from mm1cli.retrieval.retriever import Retriever
 from mm1cli.settings import Settings
 from mm1cli.sink import Event, Sink
 
@@ -77,7 +79,7 @@ def run(
         options.group_by,
         options.shard,
     )
-    work = _Work(model, engine, asked.questions, asked.schema, settings)
+    work = _Work(model, engine, asked.questions, asked.schema, settings, Reranker(engine))
     with MapFile(options.output, header) as file:
         num_before = len(file.done)
         if num_before:
@@ -187,6 +189,7 @@ class _Work:
     questions: Sequence[Question]
     schema: Schema | None
     settings: Settings
+    reranker: Reranker
 
     def line(self, name: str, documents: Sequence[Document]) -> dict[str, Any]:
         """Of documents in a context of their own. One that this context cannot hold fails alone."""
@@ -209,7 +212,13 @@ class _Work:
         reading = fit_to_budget(model, packed, frame, settings, sink)
         manifest = reading.manifest
         answerer = Answerer(
-            self.engine, reading.packed, manifest.plan, settings, sink, schema=self.schema
+            self.engine,
+            reading.packed,
+            manifest.plan,
+            settings,
+            sink,
+            retriever=Retriever(self.engine, reading.packed.corpus, reranker=self.reranker),
+            schema=self.schema,
         )
         answers = answerer.answers(self.questions)
         return {

@@ -32,6 +32,7 @@ def probe(settings: Settings, sink: Sink, stdout: TextIO, *, as_json: bool) -> N
             "models": list(info.models),
             "max_context": info.max_context or None,
             "tokenizer": None if model is None else str(model),
+            "ranking": None if info.ranking is None else info.ranking.name,
             "level": str(info.level),
             "holds": {name: getattr(info, name) for name in _HELD},
         }
@@ -43,6 +44,7 @@ def probe(settings: Settings, sink: Sink, stdout: TextIO, *, as_json: bool) -> N
         "model": info.model,
         "context": context,
         "tokenizer": "none" if model is None else str(model),
+        "ranking": "none" if info.ranking is None else info.ranking.name,
     }
     for name, value in rows.items():
         stdout.write(f"{name:<10} {safe_line(value)}\n")

@@ -7,13 +7,15 @@ measured has none: another file of the same name is another model.
 from dataclasses import dataclass
 from typing import Final
 
-from engine.api import FAST
+from engine.api import FAST, RetrievalHead
 
 
 @dataclass(frozen=True, slots=True)
 class Ability:
     """Of answerable questions `num_right` sentences were right, `num_wrong` wrong, read by hand;
     the rest it refused.
+
+    `head` tells best which sentences of a passage a question is about; None where no head does.
 
     Below `min_margin` (nats per token of the question; `Evidence.score_margin`) most questions had
     no answer; None where that was not measured.
@@ -24,6 +26,7 @@ class Ability:
     num_right: int
     num_wrong: int
     min_margin: float | None = None
+    head: RetrievalHead | None = None
 
     @property
     def reliability(self) -> float:
@@ -44,6 +47,7 @@ ABILITIES: Final = (
         num_right=12,
         num_wrong=14,
         min_margin=0.8,
+        head=RetrievalHead(layer=18, kv_head=2, distance=400),
     ),
     Ability(
         "small",
@@ -51,6 +55,7 @@ ABILITIES: Final = (
         num_right=17,
         num_wrong=2,
         min_margin=0.7,
+        head=RetrievalHead(layer=9, kv_head=1, distance=400),
     ),
     Ability(
         "coder",

@@ -1,58 +1,158 @@
-"""The model's half of retrieval: texts ordered by the likelihood of the question given each.
+"""A model's half of retrieval: texts ordered by the likelihood of the question given each.
 
 Likelihood, never free text: a model that is too small to write well still ranks well. It is told
 where a text stands, since twins differ in nothing else: log p(question | path, title, headings,
-text).
+text). Over a server that tells no likelihoods another model of its own may order texts.
 """
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
-from math import nan
+from itertools import accumulate
+from math import log, nan
 from statistics import fmean
+from typing import TypeVar
 
 from engine.api import Context, Engine, Turn
+from mm1cli.models import ability
 from mm1cli.prompts import prompt
 from mm1cli.retrieval.passages import Passage, Ranked, with_heading
 
+# Of scores from 0 to 1, beside bm25's: Bruch, Gai and Ingber, "An analysis of fusion functions for
+# hybrid retrieval", 2023.
+RELEVANCE_WEIGHT = 0.8
+_MOST_BASELINES = 1000
+
+PASSAGE_WEIGHT = 2.0  # nats of log share for one of the passage's likelihood, of a sentence in it
+LEAST_SHARE = 1e-9
+
 OnProgress = Callable[[int, int], None]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """A passage, and its runs of sentences: each by the passage's likelihood and the attention that
+    the question gives it together, in nats, with the passage's likelihood as its score."""
+
+    passage: Ranked
+    pieces: tuple[tuple[float, Ranked], ...] = ()
 
 
 class Reranker:
-    """Orders texts by log p(question | text), as one model gives it. Not to be asked unless it
-    `judges`."""
+    """Orders texts by log p(question | text), as one model gives it, of whatever corpus they are.
+    Not to be asked unless it `judges`."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self._baselines: dict[str, float] = {}
         self._head: Context | None = None  # what every judgement begins with, read once
+        known = ability.measured(engine.fingerprint)
+        self._sees = None if known is None else known.head
 
     @property
     def judges(self) -> bool:
         """Whether the engine tells logprobs."""
         return self._engine.capabilities.has_logprobs
 
+    @property
+    def sees(self) -> bool:
+        """Whether a passage's judgement tells its sentences apart, too."""
+        return self._sees is not None and self._engine.capabilities.has_attention
+
     def rank(
         self, question: str, candidates: Sequence[Passage], on_progress: OnProgress
     ) -> list[Ranked]:
         """`candidates`, best first; `on_progress` gets how many are judged, and of how many."""
-        num_done, asked = 0, self._engine.tokenizer.encode(question)
+        asked = self._engine.tokenizer.encode(question)
 
         def judged(passage: Passage, read: list[int]) -> Ranked:
+            return Ranked(passage, self._likelihood(asked, read))
+
+        ranked = self._map(judged, question, candidates, on_progress)
+        return sorted(ranked, key=lambda one: -one.score)
+
+    def judge(
+        self,
+        question: str,
+        candidates: Sequence[Passage],
+        num_sentences: int,
+        on_progress: OnProgress,
+    ) -> list[Judgement]:
+        """As `rank`. If it `sees`, each with its runs of so many sentences, from the same pass."""
+        tokenizer, head = self._engine.tokenizer, self._sees
+        if head is None or not self.sees:
+            ranked = self.rank(question, candidates, on_progress)
+            return [Judgement(one) for one in ranked]
+        asked = tokenizer.encode(question)
+
+        def judged(passage: Passage, read: list[int]) -> Judgement:
+            found = self._read_head().judge(asked, read, head)
+            score = fmean(found.log_p.tolist() or [nan])
+            sums = list(accumulate(found.shares.tolist(), initial=0.0))
+            text = with_heading(passage)
+            shown = len(text) - len(passage.text) - passage.start
+            offsets = tokenizer.offsets(text)
+
+            def attended(span: Passage) -> float:
+                first = bisect_right(offsets, span.start + shown, key=lambda one: one[1])
+                last = bisect_left(offsets, span.end + shown, key=lambda one: one[0])
+                share = max(sums[last] - sums[first], LEAST_SHARE)
+                return PASSAGE_WEIGHT * score + log(share)
+
+            spans = passage.spans(num_sentences)
+            pieces = [(attended(span), Ranked(span, score)) for span in spans]
+            return Judgement(Ranked(passage, score), tuple(pieces))
+
+        found = self._map(judged, question, candidates, on_progress)
+        return sorted(found, key=lambda one: -one.passage.score)
+
+    def _map(
+        self,
+        judged: Callable[[Passage, list[int]], T],
+        question: str,
+        candidates: Sequence[Passage],
+        on_progress: OnProgress,
+    ) -> list[T]:
+        num_done = 0
+
+        def work(passage: Passage, read: list[int]) -> T:
             nonlocal num_done
-            ranked = Ranked(passage, self._likelihood(asked, read))
+            found = judged(passage, read)
             num_done += 1
             on_progress(num_done, len(candidates))
-            return ranked
+            return found
 
         num_head = len(self._read_head())
         read = [self._behind_head(with_heading(passage)) for passage in candidates]
-        works = [partial(judged, *one) for one in zip(candidates, read, strict=True)]
-        most = num_head + max(map(len, read), default=0) + len(asked)
-        ranked = self._engine.map_requests(works, most)
-        return sorted(ranked, key=lambda one: -one.score)
+        works = [partial(work, *one) for one in zip(candidates, read, strict=True)]
+        num_asked = len(self._engine.tokenizer.encode(question))
+        most = num_head + max(map(len, read), default=0) + num_asked
+        return self._engine.map_requests(works, most)
 
-    def score(self, question: str, text: str) -> float:
-        """Mean log p of the question's tokens; of an empty `text`, as if nothing were there."""
-        return self._likelihood(self._engine.tokenizer.encode(question), self._behind_head(text))
+    def reordered(self, question: str, found: Sequence[Ranked]) -> list[Passage]:
+        """What bm25 found, best first: by that and the engine's `relevance` together, if it has
+        one."""
+        passages = [one.passage for one in found]
+        if not passages or not self._engine.capabilities.has_relevance:
+            return passages
+        told = self._engine.relevance(question, [with_heading(one) for one in passages])
+        words = _from_0_to_1([one.score for one in found])
+        both = [
+            RELEVANCE_WEIGHT * a + (1 - RELEVANCE_WEIGHT) * b
+            for a, b in zip(_from_0_to_1(told), words, strict=True)
+        ]
+        return [passages[at] for at in sorted(range(len(both)), key=lambda at: -both[at])]
+
+    def baseline(self, question: str) -> float:
+        """Mean log p of the question's tokens as if no text were there."""
+        if question not in self._baselines:
+            if len(self._baselines) >= _MOST_BASELINES:
+                self._baselines.clear()
+            asked = self._engine.tokenizer.encode(question)
+            self._baselines[question] = self._likelihood(asked, self._behind_head(""))
+        return self._baselines[question]
 
     def _likelihood(self, asked: list[int], read: list[int]) -> float:
         return fmean(self._read_head().score(asked, given=read).tolist() or [nan])
@@ -70,3 +170,9 @@ class Reranker:
             context.extend(tokenizer.encode_piece(head))
             self._head = context  # not before it is read: others may wait for the model, too
         return self._head
+
+
+def _from_0_to_1(scores: Sequence[float]) -> list[float]:
+    lowest, highest = min(scores), max(scores)
+    spread = highest - lowest
+    return [(one - lowest) / spread if spread else 0.0 for one in scores]

@@ -7,6 +7,7 @@ what the question attends to, and fewer need a judgement.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from itertools import zip_longest
 from math import nan
 
@@ -17,7 +18,7 @@ from mm1cli.retrieval.bm25 import Bm25Index
 from mm1cli.retrieval.definitions import outlines
 from mm1cli.retrieval.passages import Ranked, passages
 from mm1cli.retrieval.question_parts import question_parts, search_words
-from mm1cli.retrieval.rerank import Reranker
+from mm1cli.retrieval.rerank import Judgement, Reranker
 
 NUM_CANDIDATES = 12  # passages that are ordered, if a question shares no word with as many
 NUM_JUDGED = 6  # of these by the model, too; of four the right one was not always one
@@ -64,14 +65,16 @@ class Retriever:
         corpus: Corpus,
         on_progress: OnProgress = lambda *_: None,
         search: str = Search.BOTH,
+        reranker: Reranker | None = None,
     ) -> None:
-        """`on_progress` gets what is done, how many, of how many, and of what."""
+        """`on_progress` gets what is done, how many, of how many, and of what. `reranker` is one
+        that corpora share."""
 
         def on_parsed(done: int, total: int) -> None:
             on_progress("parsing code", done, total, "files")
 
         self._index = Bm25Index(passages(corpus, outlines(corpus, on_parsed)))
-        self._reranker = Reranker(engine)
+        self._reranker = reranker or Reranker(engine)
         self._search = Search(search)
 
     def most_tokens(self, num_passages: int) -> int:
@@ -110,7 +113,7 @@ class Retriever:
     ) -> Evidence:
         candidates = self._index.scored(words, max(NUM_CANDIDATES, num_passages))
         if not self._reranker.judges:
-            return _by_words(candidates, words)
+            return self._by_words(candidates, question, words)
         attended = None if self._search is Search.BM25 else attend(words)
         if attended is None:
             num_judged = NUM_JUDGED
@@ -118,30 +121,42 @@ class Retriever:
             num_judged = NUM_PASSAGES
             candidates = self._with_attended(candidates, attended)
         first, rest = candidates[:num_judged], candidates[num_judged:]
-        judged = self._reranker.rank(
+        judged = self._reranker.judge(
             question,
             [one.passage for one in first],
+            PIECE_SENTENCES,
             lambda done, total: on_progress("judging passages", done, total, "passages"),
         )
         bm25 = {id(one.passage): one.score for one in first}
-        ranked = sorted(
-            judged, key=lambda one: -self._both(one.score, BM25_WEIGHT, bm25[id(one.passage)])
-        )
+
+        def score(one: Judgement) -> float:
+            return self._both(one.passage.score, BM25_WEIGHT, bm25[id(one.passage.passage)])
+
+        best = sorted(judged, key=score, reverse=True)
+        ranked = [one.passage for one in best]
         # What has no word of the question is read only where there is little else.
         few = max(NUM_CANDIDATES - num_judged, 0)
         ranked += [
             Ranked(one.passage, nan) for at, one in enumerate(rest) if at < few or one.score > 0
         ]
-        spans = [
-            span for one in ranked[:NUM_PASSAGES] for span in one.passage.spans(PIECE_SENTENCES)
-        ]
-        pieces = self._reranker.rank(
+        pieces = self._pieces(question, best[:NUM_PASSAGES], on_progress)
+        margin = judged[0].passage.score - self._reranker.baseline(question) if judged else 0.0
+        return Evidence(tuple(ranked), tuple(non_overlapping(pieces, NUM_PIECES)), margin)
+
+    def _pieces(
+        self, question: str, best: Sequence[Judgement], on_progress: OnProgress
+    ) -> list[Ranked]:
+        """Of these passages, the best first. Where the model does not show which sentences it looks
+        at, they are judged one by one."""
+        if self._reranker.sees:
+            pieces = [piece for one in best for piece in one.pieces]
+            return [piece for _, piece in sorted(pieces, key=lambda one: -one[0])]
+        spans = [span for one in best for span in one.passage.passage.spans(PIECE_SENTENCES)]
+        return self._reranker.rank(
             question,
             spans,
             lambda done, total: on_progress("finding evidence", done, total, "quotes"),
         )
-        margin = judged[0].score - self._reranker.score(question, "") if judged else 0.0
-        return Evidence(tuple(ranked), tuple(non_overlapping(pieces, NUM_PIECES)), margin)
 
     def _with_attended(self, candidates: Sequence[Ranked], attended: Attended) -> list[Ranked]:
         """These and what is attended to, with bm25 as their score, ordered by both."""
@@ -161,16 +176,16 @@ class Retriever:
             return bm25
         return by_model + (weight * bm25 if self._search is Search.BOTH else 0.0)
 
-
-def _by_words(candidates: Sequence[Ranked], words: str) -> Evidence:
-    """Ordered by bm25 alone. Whether anything answers the question is left to the model."""
-    first = candidates[:NUM_CANDIDATES]
-    first = [*first, *(one for one in candidates[NUM_CANDIDATES:] if one.score > 0)]
-    spans = [span for one in first[:NUM_PASSAGES] for span in one.passage.spans(PIECE_SENTENCES)]
-    found = Bm25Index(spans).search(words, len(spans))
-    pieces = non_overlapping([Ranked(span, nan) for span in found], NUM_PIECES)
-    passages = tuple(Ranked(one.passage, nan) for one in first)
-    return Evidence(passages, tuple(pieces), 0.0)
+    def _by_words(self, candidates: Sequence[Ranked], question: str, words: str) -> Evidence:
+        """Ordered by bm25, and by what else the engine has. Whether anything answers the question
+        is left to the model."""
+        reordered = partial(self._reranker.reordered, question)
+        first = reordered(candidates[:NUM_CANDIDATES])
+        first += [one.passage for one in candidates[NUM_CANDIDATES:] if one.score > 0]
+        spans = [span for one in first[:NUM_PASSAGES] for span in one.spans(PIECE_SENTENCES)]
+        found = reordered(Bm25Index(spans).scored(words, len(spans)))
+        pieces = non_overlapping([Ranked(span, nan) for span in found], NUM_PIECES)
+        return Evidence(tuple(Ranked(one, nan) for one in first), tuple(pieces), 0.0)
 
 
 def _in_turns(orders: Sequence[Sequence[Ranked]]) -> list[Ranked]:

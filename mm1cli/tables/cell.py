@@ -75,13 +75,6 @@ class CellStages:
         max_tokens = min(max_tokens, settings.max_tokens)
         self.settings = replace(settings, max_tokens=max_tokens, think="hide")
         self.meter, self.reranker = meter, Reranker(engine)
-        self._baselines: dict[str, float] = {}
-
-    def baseline(self, question: str) -> float:
-        """Mean log-likelihood of the question without any text, nats per token."""
-        if question not in self._baselines:
-            self._baselines[question] = self.reranker.score(question, "")
-        return self._baselines[question]
 
     def prefiller(self, packed: Packed) -> Prefiller:
         return Prefiller(
@@ -154,7 +147,7 @@ class DocumentQA:
             return Evidence((), (), 0.0)
         best = ranked[0]
         found.sort(key=lambda one: not one.passage.overlaps(best.passage))
-        margin = best.score - stages.baseline(question)
+        margin = best.score - stages.reranker.baseline(question)
         return Evidence(tuple(found), tuple(ranked), margin)
 
 

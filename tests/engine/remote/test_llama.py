@@ -89,6 +89,9 @@ def test_documents_are_read_once_and_the_server_says_so(opened):
     decoding = opened.decode(asked.fork(), max_tokens=3)
     assert "".join(decoding) is not None and decoding.stop_reason in set(StopReason)
     assert asked.reused_tokens == num_read and documents.reused_tokens == before
+    ids = list(documents.token_ids)
+    assert documents.dialect.holds(ids)
+    assert not documents.dialect.holds([*ids[:-2], 7, 8]), "what another context reads is restored"
 
 
 def test_an_answer_repeats_with_its_seed_and_ends_where_it_must(opened):

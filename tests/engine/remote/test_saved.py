@@ -38,7 +38,12 @@ class Server:
         self.slots[name] = len(self.memory)
         return len(self.memory)
 
+    def holds(self, token_ids):
+        return self.memory == list(token_ids)
+
     def restore(self, name):
+        self.did.append("restore")
+        self.memory = IDS
         return self.slots.get(name, 0)
 
     def forget(self):
@@ -64,16 +69,18 @@ def test_a_slot_is_used_when_it_is_proved_and_else_all_is_read_again(tmp_path):
     folder, server = tmp_path / "c", Server()
     assert built(folder, server).is_saved and not why_foreign(folder)
     assert OpenedContext.read(folder).attachment("a.txt") == b"text"
-    assert opened(folder, server) == (len(IDS), [], [])
-    server.shift = 0.1
+    assert opened(folder, server) == (len(IDS) - 1, [], []), "what is in memory is restored"
+    server.memory = [5]
+    assert opened(folder, server) == (len(IDS), ["restore"], [])
+    server.memory, server.shift = [5], 0.1
     reused, did, (note,) = opened(folder, server)
-    assert (reused, did) == (0, ["forget", ("warm", 0)]) and "another model's" in note
-    server.shift = 0.0
+    assert (reused, did) == (0, ["restore", "forget", ("warm", 0)]) and "another model's" in note
+    server.memory, server.shift = [5], 0.0
     (name,) = server.slots
     server.slots[name] -= 1
-    assert opened(folder, server)[1][0] == "forget", "a slot of other tokens"
+    assert opened(folder, server)[1][1] == "forget", "a slot of other tokens"
     server.slots.clear()
-    assert opened(folder, server) == (len(IDS) - 1, [("warm", len(IDS) - 1)], [])
+    assert opened(folder, server)[0] == len(IDS) - 1
     with pytest.raises(StoreError, match="made by another model"):
         opened(folder, server, "0" * 64)
 

@@ -82,6 +82,27 @@ def test_over_a_chat_what_does_not_hold_is_said_and_quotes_are_checked(mm1, note
     assert strict.code == 5 and "--strict" in strict.err
 
 
+def test_over_a_chat_a_reranker_of_the_servers_orders_evidence(mm1):
+    """Red: evidence stands as bm25 has it, though the server has a model that knows better."""
+    write_files(Path("notes"), {f"{n}.txt": f"The bridge {n} cost {n}8 crowns." for n in range(4)})
+    asked = ("analyze", "notes", "--ask", "What did the bridge cost?", "--json", "--server")
+
+    def reranked(body):
+        texts = enumerate(body["documents"])
+        return {"results": [{"index": n, "relevance_score": float("38" in t)} for n, t in texts]}
+
+    listed = {"data": [{"id": "m"}, {"id": "bge-reranker"}]}
+    replies = chat_server() | {"GET /v1/models": (200, listed)}
+    with recorded(replies | {"POST /v1/rerank": (200, reranked)}) as server:
+        ran = mm1(*asked, server.url)
+    assert ran.code == 0 and "ordered by words and bge-reranker" in ran.err
+    assert "38 crowns" in ran.json["answers"][0]["citations"][0]["text"]
+    with recorded(replies) as server:
+        alone = mm1(*asked, server.url)
+    assert alone.code == 0 and "ordered by words alone" in alone.err
+    assert "08 crowns" in alone.json["answers"][0]["citations"][0]["text"]
+
+
 def test_each_way_a_server_fails_has_its_code_and_line(mm1, notes, monkeypatch, tmp_path):
     asked = ("analyze", notes, "--ask", ASK)
     with recorded(chat_server(401)) as server:

@@ -127,7 +127,7 @@ def test_evidence_is_found_and_judged_against_no_text_at_all(engine: Engine):
     assert sorted((bm25[one.passage.text] for one in judged), reverse=True) == best[:NUM_JUDGED]
     assert [bm25[one.passage.text] for one in others] == best[NUM_JUDGED:]
     assert all(any(p.passage.overlaps(q.passage) for q in found.passages) for p in found.pieces)
-    lift = max(one.score for one in judged) - judge.score(question, "")
+    lift = max(one.score for one in judged) - judge.baseline(question)
     assert found.score_margin == pytest.approx(lift, abs=1e-6)
     assert len(finder.find(question, lambda *_: None, num_passages=15).passages) == 15
 
