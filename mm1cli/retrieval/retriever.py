@@ -22,6 +22,7 @@ from mm1cli.retrieval.rerank import Judgement, Reranker
 
 NUM_CANDIDATES = 12  # passages that are ordered, if a question shares no word with as many
 NUM_JUDGED = 6  # of these by the model, too; of four the right one was not always one
+NUM_ATTENDED_JUDGED = 4  # where the order is also that of attention
 BM25_WEIGHT = 0.2  # nats for a point of bm25, in the order of passages; see benchmarks/LOG.md
 ATTENDED_BM25_WEIGHT = 0.4  # nats of attention for a point of bm25
 NUM_PASSAGES = 3  # of these, passages whose sentences it judges as well
@@ -118,7 +119,7 @@ class Retriever:
         if attended is None:
             num_judged = NUM_JUDGED
         else:
-            num_judged = NUM_PASSAGES
+            num_judged = NUM_ATTENDED_JUDGED
             candidates = self._with_attended(candidates, attended)
         first, rest = candidates[:num_judged], candidates[num_judged:]
         judged = self._reranker.judge(

@@ -92,13 +92,18 @@ class Definition:
         hidden = self.model.embed.weight[torch.tensor([*DOCUMENT, *QUESTION])]
         for index in range(SELECTION.scan_layer):
             hidden = self.layer(index, hidden, [])
-        q, k, _ = self.projected(SELECTION.scan_layer, hidden)
-        total = torch.zeros(-(-END // 4), dtype=torch.float64)
         keys = torch.arange(max(first, SELECTION.sink_tokens), END)
+        total = torch.zeros(-(-END // 4), dtype=torch.float64)
+        return total.index_add_(0, keys // 4, self.shares(hidden, keys))
+
+    def shares(self, hidden, keys):
+        """Of `keys`, of the attention of the question by KV head 1 of the layer that scans, which
+        `hidden` is read by next."""
+        q, k, _ = self.projected(SELECTION.scan_layer, hidden)
+        total = torch.zeros(len(keys), dtype=torch.float64)
         for row in range(END, END + len(QUESTION)):
             heads = self.turned(q[row, 2:], [SELECTION.distance])[0]  # those of KV head 1
-            shares = (heads @ k[keys, 1].T * self.scale).softmax(-1)
-            total.index_add_(0, keys // 4, shares.mean(0) / len(QUESTION))
+            total += (heads @ k[keys, 1].T * self.scale).softmax(-1).mean(0) / len(QUESTION)
         return total
 
     def layer(self, index, hidden, blocks):
@@ -173,6 +178,22 @@ def test_the_scan_is_its_definition(model, first):
     blocks = context.select(QUESTION, first)
     for block, index in zip(blocks, want.topk(2).indices.tolist(), strict=True):
         assert block.start == max(4 * index - 1, 2) and block.end == min(4 * index + 5, END)
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("chunk_tokens", [1, 7, 256])
+def test_a_judgement_tells_where_the_question_looks(plain, chunk_tokens):
+    """Red: another sentence than the one that answers is shown as evidence."""
+    context = Context(plain, chunk_tokens)
+    context.extend(DOCUMENT[:13])
+    judged = context.judge(QUESTION, DOCUMENT[13:], SELECTION.head)
+    hidden, states = plain.embedded(torch.tensor([*DOCUMENT, *QUESTION])), plain.empty_states()
+    for layer, state in list(zip(plain.layers, states, strict=True))[: SELECTION.scan_layer]:
+        hidden = layer(hidden, state, 0)
+    want = Definition(plain).shares(hidden, torch.arange(13, END))
+    assert relative_rms(judged.shares, want) < 1e-4
+    assert relative_rms(judged.log_p, context.score(QUESTION, DOCUMENT[13:])) < 1e-5
+    assert len(context) == 13
 
 
 @pytest.mark.parametrize("chunk_tokens", [1, 7, 256])
