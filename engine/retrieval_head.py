@@ -37,11 +37,8 @@ def select(context: "Context", token_ids: Sequence[int], first: int) -> list[Sel
     end = caches[selection.scan_layer].global_attention_from
     if end is None or end < selection.sink_distance:
         return []
-    mass = context.search(token_ids, first)
-    assert mass is not None
-    size = selection.block_tokens
-    of_blocks = F.pad(mass, (0, -len(mass) % size)).view(-1, size).sum(dim=1)
-    best = of_blocks.topk(min(selection.num_blocks, len(of_blocks)))
+    mass = block_mass(context, token_ids, first)
+    best = mass.topk(min(selection.num_blocks, len(mass)))
     blocks = [
         block_at(int(index), selection, end, float(value))
         for value, index in zip(best.values, best.indices, strict=True)
@@ -65,6 +62,15 @@ def search(context: "Context", token_ids: Sequence[int], first: int) -> Tensor |
     sizes = torch.full((len(runs),), num_tokens, device=runs.device)
     sizes[-1] = end - num_tokens * (len(runs) - 1)
     return (runs / sizes).repeat_interleave(sizes)
+
+
+def block_mass(context: "Context", token_ids: Sequence[int], first: int) -> Tensor:
+    """`Context.search` summed over the blocks [num_blocks] that can be selected."""
+    mass, selection = context.search(token_ids, first), context.model.config.selection
+    if mass is None or selection is None:
+        raise EngineError("the model has no retrieval head to scan with")
+    size = selection.block_tokens
+    return F.pad(mass, (0, -len(mass) % size)).view(-1, size).sum(dim=1)
 
 
 def see(context: "Context", blocks: Sequence[SelectedBlock], layers: Sequence[int]) -> None:

@@ -150,9 +150,12 @@ class Reranker:
         if question not in self._baselines:
             if len(self._baselines) >= _MOST_BASELINES:
                 self._baselines.clear()
-            asked = self._engine.tokenizer.encode(question)
-            self._baselines[question] = self._likelihood(asked, self._behind_head(""))
+            self._baselines[question] = self.score(question, "")
         return self._baselines[question]
+
+    def score(self, question: str, text: str) -> float:
+        """Mean log p of the question's tokens behind `text`."""
+        return self._likelihood(self._engine.tokenizer.encode(question), self._behind_head(text))
 
     def _likelihood(self, asked: list[int], read: list[int]) -> float:
         return fmean(self._read_head().score(asked, given=read).tolist() or [nan])

@@ -15,7 +15,8 @@ from engine.errors import RoomError
 NAMES = """
     FAST MOST_TOKENS UNKNOWN_CONTEXT BuildResult Capabilities CheckpointError ConfigError
     Constraint Context ContextPlan Decoding Engine EngineError GgufError Grammar GrammarError
-    IoStats Judged KeyRefusedError Kind Level Markers Numbers OnProgress Piece PlacementError Quotes RetrievalHead
+    IoStats Judged KeyRefusedError Kind Level Markers Numbers OnProgress Piece PlacementError
+    Quotes RetrievalHead
     RoomError SavedContext SelectedBlock Selection ServerError ServerInfo StopReason StoreError
     SuffixArray TokenScores Tokenizer TokenizerError TooLongError Turn check_schema
     export_context fingerprint import_context max_positions num_parameters open_engine
