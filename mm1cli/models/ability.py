@@ -47,7 +47,7 @@ ABILITIES: Final = (
         num_right=12,
         num_wrong=14,
         min_margin=0.8,
-        head=RetrievalHead(layer=18, kv_head=2, distance=400),
+        head=RetrievalHead(layer=18, kv_head=2, distance=200),
     ),
     Ability(
         "small",
