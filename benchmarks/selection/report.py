@@ -43,7 +43,7 @@ class Length:
 
 
 def as_markdown(lengths: Sequence[Length], seed: int = 0) -> str:
-    parts = [markdown_grid(_kinds(lengths)), markdown_grid(_contexts(lengths, seed))]
+    parts = [markdown_grid(list(_kinds(lengths))), markdown_grid(list(_contexts(lengths, seed)))]
     return "\n\n".join([*parts, "\n".join(f"- {line}" for line in gates(lengths))])
 
 
