@@ -88,13 +88,15 @@ class Reading:
         scan_s = time.perf_counter() - began
         best = blocks if len(places) <= len(blocks) else self._best(question, len(places))
         text = [self._text(block) for block in reversed(blocks)]
-        again = context.fork()
+        twin = context.fork()
+        written, written_again = self._write(context, one), self._write(twin, one, text)
         result = {
             "scan_s": scan_s,
             "blocks": [[block.start, block.end] for block in blocks],
             "found": all(_holds(best[: len(places)], place) for place in places),
-            "right": is_right(self._write(context, one), one),
-            "again": is_right(self._write(again, one, text), one),
+            "right": is_right(written, one),
+            "again": is_right(written_again, one),
+            "written": [written, written_again],
             "bm25": self._bm25(one.question, places),
         }
         if one.twin:
@@ -140,7 +142,8 @@ class Reading:
         prompt = question_prompt(self.engine.tokenizer, passages, "")
         context = self.engine.new_context()
         context.extend(prompt.prefix)
-        return {"right": is_right(self._write(context, one), one)}
+        written = self._write(context, one)
+        return {"right": is_right(written, one), "written": written}
 
     def _write(self, context: Context, one: Hidden, again: Sequence[str] = ()) -> str:
         """No more than tells whether it is right."""
