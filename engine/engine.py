@@ -150,6 +150,7 @@ class Engine:
 
     @property
     def capabilities(self) -> Capabilities:
+        selection = self._read_config.selection
         return Capabilities(
             has_logprobs=True,
             has_token_scores=True,
@@ -159,7 +160,8 @@ class Engine:
             has_attention=True,
             can_save=True,
             prefers_batches=self.is_streamed,
-            selects=self._read_config.selection is not None,
+            selects=selection is not None,
+            window_tokens=None if selection is None else selection.window_tokens,
         )
 
     @property

@@ -350,6 +350,7 @@ class Capabilities:
     selects: bool = (
         False  # of contexts that are saved or read whole a question sees what it selects
     )
+    window_tokens: int | None = None  # by which such contexts, and questions in them, are read
     saves_states: bool = True  # build_context saves what was read; else a server keeps that
     has_relevance: bool = False  # Engine.relevance
 

@@ -114,6 +114,12 @@ def selecting(config: ModelConfig, selection: Selection) -> ModelConfig:
         raise ConfigError(f"selection: layer {unknown[0]} of {config.num_layers}")
     if selection.scan_kv_head >= config.num_kv_heads:
         raise ConfigError(f"selection: KV head {selection.scan_kv_head} of {config.num_kv_heads}")
+    for name in ("distance", "sink_distance"):
+        if (far := getattr(selection, name)) > config.max_positions:
+            raise ConfigError(
+                f"selection: {name} is {far:,}, more than the {config.max_positions:,} positions "
+                "the model was trained for"
+            )
     layers = tuple(_selecting(layer, index, selection) for index, layer in enumerate(config.layers))
     longest = max(config.max_positions, MOST_TOKENS)
     return replace(config, layers=layers, selection=selection, max_positions=longest)

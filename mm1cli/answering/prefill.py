@@ -161,6 +161,7 @@ class Prefiller:
     ) -> Prefilled:
         """Everything: the corpus is forked for each question; where one follows another, what that
         one read."""
+        self._note_long(question)
         again = self._focus.repeated_evidence(evidence, self._packed.fence, are_passages_read=False)
         room = self.limit - len(documents) - self.answer_tokens
         while True:
@@ -181,6 +182,17 @@ class Prefiller:
         asked = asked_parts(question, again)
         reused = max(reused, len(base) if base is not documents else 0)
         return Prefilled(context, reused, parts, prompt.map, asked=asked)
+
+    def _note_long(self, question: str) -> None:
+        """Where most layers see a window only, that is all they see of a question."""
+        window = self._engine.capabilities.window_tokens
+        if window is None or len(question) <= window:  # no token is less than a character
+            return
+        if (count := len(self._engine.tokenizer.encode(question))) > window:
+            self._sink.note(
+                f"the question has {count:,} tokens, and with --fit select most layers see the "
+                f"last {window:,} only: its beginning may count for less; ask in fewer words"
+            )
 
     def _where_asked(self, base: Context, documents: Context, question: str) -> Context:
         """A fork of `base` in which the documents end, and `question` has selected."""

@@ -50,11 +50,17 @@ def of(model: Path) -> Selection | None:
         return _SHIPPED.get(known)
     try:
         raw = json.loads(content)
-        return Selection.loads(json.dumps(raw["selection"]))
+        found, made_for = Selection.loads(json.dumps(raw["selection"])), raw.get("model", known)
     except (ValueError, KeyError, TypeError, RecursionError, ConfigError):
         raise InputError(
             f"{path} is damaged; remove it, or measure again with mm1 models calibrate"
         ) from None
+    if made_for != known:
+        raise InputError(
+            f"{path} was measured with other weights ({made_for!s:.12}, not {known:.12}); remove "
+            "it, or measure again with mm1 models calibrate"
+        )
+    return found
 
 
 def keep(known: str, calibration: Calibration) -> Path:
@@ -62,6 +68,7 @@ def keep(known: str, calibration: Calibration) -> Path:
     path = _path(known)
     path.parent.mkdir(parents=True, exist_ok=True)
     facts = {
+        "model": known,
         "selection": json.loads(calibration.selection.dumps()),
         "found": calibration.found,
         "asked": calibration.asked,

@@ -316,6 +316,7 @@ def test_the_engine_reads_both_ways_with_one_set_of_weights(folder, tmp_path):
         ({"distance": 1.5}, "no integer"),
         ({"distance": True}, "no integer"),
         ({"distance": 2**40}, "distance is"),
+        ({"sink_distance": 5000}, "more than the 4,096 positions"),
         ({"other": 1}, "not an object of its options"),
     ],
 )

@@ -5,7 +5,8 @@ import json
 import pytest
 from commandline import ASK, POSITIONS, SHORT
 
-from engine.api import Selection, fingerprint
+from engine.api import Selection, StoreError, fingerprint
+from engine.engine import Engine
 from mm1cli.answering import context_source
 from mm1cli.models import calibration
 from mm1cli.models.calibration import Calibration
@@ -75,6 +76,31 @@ def test_a_damaged_calibration_is_named(mm1, calibrated, large, content):
     ran = mm1("analyze", large, "--model", calibrated, "--fit", "select", "--ask", ASK)
     assert ran.code == 3
     assert "is damaged; remove it" in ran.err.splitlines()[-1]
+
+
+def test_a_calibration_of_other_weights_is_refused(mm1, calibrated, large):
+    """Red: a head that finds nothing in these weights selects."""
+    other = calibration.keep("0" * 64, Calibration(SELECTION))
+    other.replace(calibration.keep(fingerprint(calibrated), Calibration(SELECTION)))
+    ran = mm1("analyze", large, "--model", calibrated, "--fit", "select", "--ask", ASK)
+    assert ran.code == 3
+    assert "measured with other weights (000000000000" in ran.err.splitlines()[-1]
+
+
+def test_a_context_that_was_read_in_full_is_not_selected_from(mm1, calibrated, notes, tmp_path):
+    """Red: what its far layers do not hold is scanned."""
+    built = mm1("context", "build", notes, "-o", tmp_path / "c", "--model", calibrated)
+    assert built.code == 0, built.err
+    asked = mm1("ask", tmp_path / "c", ASK, *SHORT[:2], "--json")
+    assert asked.code == 0 and asked.json["answers"]
+    with pytest.raises(StoreError, match="read in full; build it again"):
+        Engine(calibrated, selection=SELECTION).open_context(tmp_path / "c")
+
+
+def test_a_question_longer_than_the_window_is_noted(mm1, calibrated, large):
+    run = ("analyze", large, "--model", calibrated, "--fit", "select", *SHORT, "--json", "--ask")
+    assert "most layers see the last 32 only" in mm1(*run, "where is the rat, the cat? " * 4).err
+    assert "most layers see" not in mm1(*run, "rat?").err
 
 
 def test_what_is_kept_is_read_again(llama):
