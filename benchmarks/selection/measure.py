@@ -113,8 +113,7 @@ class Reading:
         """Where more is wanted than is selected."""
         selection, end = self._context.model.config.selection, len(self._context)
         assert selection is not None
-        documents = range(self.haystack.first, end)
-        mass = retrieval_head.block_mass(self._context, self._rest(question), selection, documents)
+        mass = retrieval_head.block_mass(self._context, self._rest(question), self.haystack.first)
         best = mass.topk(min(count, len(mass))).indices.tolist()
         return [retrieval_head.block_at(at, selection, end) for at in best]
 
