@@ -9,16 +9,19 @@ empty cell being nothing between two tabs.
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from mm1cli.ingest.readers.pdf_aligned import aligned_regions
+from mm1cli.ingest.readers.pdf_fractions import fraction_lines
 from mm1cli.ingest.readers.pdf_gaps import has_gutter
 from mm1cli.ingest.readers.pdf_ground import Box
 from mm1cli.ingest.readers.pdf_headers import is_value
 from mm1cli.ingest.readers.pdf_hidden import INVISIBLE, OFF_PAGE
 from mm1cli.ingest.readers.pdf_letters import Letter, Piece, letters_of, pieces_of
 from mm1cli.ingest.readers.pdf_raised import Run
-from mm1cli.ingest.readers.pdf_rules import Grid
+from mm1cli.ingest.readers.pdf_rules import Grid, Rule
+from mm1cli.ingest.readers.pdf_turned import turned_box
 
 if TYPE_CHECKING:
     from pypdfium2 import PdfTextPage
@@ -52,13 +55,19 @@ def arranged(
     marks: Mapping[int, str],
     ruled: Sequence[Grid],
     raised: Sequence[Run] = (),
+    bars: Sequence[Rule] = (),
     *,
     is_plain: bool = False,
+    quarters: int = 0,
 ) -> list[tuple[str, str]]:
     """The page's text as (mark, text), what can be seen first, tables and columns put in order:
-    those of the grids `ruled` and those that are only aligned;
-    `raised` are the letters that have a sign; `is_plain` leaves pdfium's order."""
+    those of the grids `ruled` and those that are only aligned; `raised` are the letters that have a
+    sign, `bars` the lines of fractions. `is_plain` leaves pdfium's order. The letters are turned by
+    so many `quarters`, as `ruled` and `bars` are."""
     letters = letters_of(text_page, marks)
+    if quarters:
+        for letter in letters:
+            letter.box = None if letter.box is None else turned_box(letter.box, quarters)
     for run in raised:
         letters[run.first].text = f"{run.sign}{{{letters[run.first].text}"
         letters[run.last].text += "}"
@@ -69,9 +78,11 @@ def arranged(
     pieces = pieces_of(letters)
     regions = list(_ruled(letters, pieces, ruled))
     taken = {at for region in regions for at in region.letters}
-    left = [piece for piece in pieces if piece.first not in taken]
-    for used, lines in aligned_regions(left):
-        regions.append(_Region(_all_letters(used), tuple(lines)))
+    for find in (partial(fraction_lines, rules=bars), aligned_regions):
+        left = [piece for piece in pieces if piece.first not in taken]
+        for used, lines in find(left):
+            regions.append(_Region(_all_letters(used), tuple(lines)))
+            taken |= regions[-1].letters
     return _texts(letters, regions)
 
 

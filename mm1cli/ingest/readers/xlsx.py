@@ -8,7 +8,14 @@ from collections.abc import Iterator, Mapping
 
 from mm1cli.ingest.corpus import Block, Damaged, Place, Reason
 from mm1cli.ingest.readers.drawing import graphic_lines, paragraphs
-from mm1cli.ingest.readers.lines import Line, hidden_warnings, one_paragraph, picture_warnings
+from mm1cli.ingest.readers.lines import (
+    Line,
+    LinkList,
+    hidden_warnings,
+    lines_to_blocks,
+    one_paragraph,
+    picture_warnings,
+)
 from mm1cli.ingest.readers.markup import (
     Element,
     attribute,
@@ -49,6 +56,8 @@ def read_xlsx(data: bytes) -> Reading:
     blocks: list[Block] = []
     for index, entry in enumerate(workbook.entries):
         blocks += workbook.sheet(index, entry)
+    links = workbook.links.lines([block.text for block in blocks])
+    blocks += lines_to_blocks(links, "line")
     warnings = (*package.warnings, *workbook.warnings)
     members, lost = workbook.members()
     warnings = (*warnings, *lost)
@@ -79,6 +88,7 @@ class _Workbook:
         self.entries = [] if sheets is None else list(children(sheets, "sheet"))
         self._embedded: dict[str, None] = {}
         self.pictures: set[str] = set()
+        self.links = LinkList()
         self._people = _people(package, name)
 
     def sheet(self, index: int, entry: Element) -> list[Block]:
@@ -101,12 +111,15 @@ class _Workbook:
                 Damaged(f"sheet {label} cannot be read to its end: {error.detail}")
             )
         blocks = collected.blocks()
+        targets = self._package.links(relation.target)
+        for cell, key in rows.links:
+            self.links.add(f"{label}!{cell}", targets.get(key, ""))
         self.warnings += [f"sheet {label}: {warning}" for warning in rows.warnings()]
         try:
             for row, column, line in self._over(relation.target):
-                cell = RowBlocks(place)
-                cell.add(row, {column: line.text}, mark or line.mark)
-                blocks += cell.blocks()
+                over = RowBlocks(place)
+                over.add(row, {column: line.text}, mark or line.mark)
+                blocks += over.blocks()
         except ReadError as error:
             if error.reason is not Reason.UNREADABLE:
                 raise
@@ -150,11 +163,15 @@ class _Sheet:
         self._since_1904 = since_1904
         self._num_formulas = 0
         self._hidden_columns: list[str] = []
+        self.links: list[tuple[str, str]] = []  # the name of a cell, and a relation's id
 
     def read(self, package: Package, part: str) -> Iterator[tuple[int, dict[int, str], bool]]:
         """Row number, cells by column, and whether the row is hidden."""
         row = 0
-        for element in stream_xml(package.stream(part), "row", "col"):
+        for element in stream_xml(package.stream(part), "row", "col", "hyperlink"):
+            if local_name(element) == "hyperlink":
+                self.links.append((attribute(element, "ref"), relation_id(element)))
+                continue
             if local_name(element) == "col":
                 if is_true(attribute(element, "hidden")):
                     names = (column_name(number(element, side)) for side in ("min", "max"))
@@ -176,7 +193,7 @@ class _Sheet:
             position = _REFERENCE.fullmatch(attribute(cell, "r"))
             column = column_number(position[1]) if position else column + 1
             if column <= _MAX_COLUMNS and (text := self._value(cell)):
-                cells[column] = text
+                cells[column] = self._styles.signed(text, number(cell, "s"))
         return cells
 
     def _value(self, cell: Element) -> str:
@@ -259,7 +276,7 @@ def _count(corner: Element, name: str) -> int:
 
 XLSX = Reader(
     name="xlsx",
-    version=4,
+    version=5,
     kinds={".xlsx": "xlsx", ".xlsm": "xlsx", ".xltx": "xlsx", ".xltm": "xlsx"},
     max_bytes=256 * MIB,
     sandboxed=True,
