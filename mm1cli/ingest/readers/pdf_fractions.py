@@ -121,7 +121,8 @@ def _chain(
     start: _Fraction, beside: Sequence[_Fraction], texts: Sequence[Piece]
 ) -> list[_Fraction | Piece]:
     """What stands on the line of a fraction without a wide gap, from left to right."""
-    row = sorted([start, *beside, *texts], key=lambda one: _span(one)[0])
+    members: list[_Fraction | Piece] = [start, *beside, *texts]
+    row = sorted(members, key=lambda one: _span(one)[0])
     at = row.index(start)
     first = last = at
     gap = _WIDEST_GAP * start.height

@@ -21,6 +21,7 @@ from mm1cli.ingest.readers.pdf_hidden import INVISIBLE, OFF_PAGE
 from mm1cli.ingest.readers.pdf_letters import Letter, Piece, letters_of, pieces_of
 from mm1cli.ingest.readers.pdf_raised import Run
 from mm1cli.ingest.readers.pdf_rules import Grid, Rule
+from mm1cli.ingest.readers.pdf_struck import strike
 from mm1cli.ingest.readers.pdf_turned import turned_box
 
 if TYPE_CHECKING:
@@ -56,14 +57,18 @@ def arranged(
     ruled: Sequence[Grid],
     raised: Sequence[Run] = (),
     bars: Sequence[Rule] = (),
+    struck: Sequence[Rule] = (),
     *,
     is_plain: bool = False,
     quarters: int = 0,
 ) -> list[tuple[str, str]]:
     """The page's text as (mark, text), what can be seen first, tables and columns put in order:
-    those of the grids `ruled` and those that are only aligned; `raised` are the letters that have a
-    sign, `bars` the lines of fractions. `is_plain` leaves pdfium's order. The letters are turned by
-    so many `quarters`, as `ruled` and `bars` are."""
+    those of the grids `ruled` and those that are only aligned.
+
+    `raised` are the letters that have a sign, `bars` the lines of fractions, `struck` those through
+    words. `is_plain` leaves pdfium's order. The letters are turned by so many `quarters`, as the
+    lines are.
+    """
     letters = letters_of(text_page, marks)
     if quarters:
         for letter in letters:
@@ -73,6 +78,7 @@ def arranged(
         letters[run.last].text += "}"
         for letter in letters[run.last + 1 : run.end]:
             letter.text = ""
+    strike(letters, struck)
     if is_plain or _is_right_to_left(letters):
         return _texts(letters, [])
     pieces = pieces_of(letters)

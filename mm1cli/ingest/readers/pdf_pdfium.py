@@ -19,6 +19,7 @@ from mm1cli.ingest.readers.pdf_hidden import Survey, survey
 from mm1cli.ingest.readers.pdf_layout import arranged, is_crowded, may_have_layout
 from mm1cli.ingest.readers.pdf_raised import runs_of, with_signs
 from mm1cli.ingest.readers.pdf_rules import grids
+from mm1cli.ingest.readers.pdf_struck import struck_rules
 from mm1cli.ingest.readers.pdf_text import Page, clean, message_of
 from mm1cli.ingest.readers.pdf_turned import (
     may_be_turned,
@@ -175,12 +176,13 @@ def _text_parts(page: "PdfPage", seen: Survey, remarks: list[str]) -> Iterator[t
             boxes = [turned_box(box, quarters) for box in boxes]
         ruled = list(grids(rules))
         bars = rules if may_have_fractions(boxes, rules) else ()
-        has_layout = bool(bars) or may_have_layout(boxes, ruled)
+        struck = struck_rules(boxes, rules)
+        has_layout = bool(bars or struck) or may_have_layout(boxes, ruled)
         if has_layout and is_crowded(text_page, boxes):
             remarks.append("too much text to look for tables; rows may be broken")
             has_layout = False
         if has_layout:
-            found = arranged(text_page, seen.marks, ruled, runs, bars, quarters=quarters)
+            found = arranged(text_page, seen.marks, ruled, runs, bars, struck, quarters=quarters)
         elif seen.is_suspicious:
             found = arranged(text_page, seen.marks, (), runs, is_plain=True)
         elif runs:

@@ -238,3 +238,31 @@ def test_a_crowded_page_keeps_pdfiums_order_and_says_so(monkeypatch):
     reading = read_pdf(page)
     assert "North 14 19" in reading.blocks[0].text
     assert reading.warnings == ("page 1: too much text to look for tables; rows may be broken",)
+
+
+def test_fractions_and_struck_words_of_a_page():
+    """Red: a + b, 2 c and d are three lines that no one can put together; a rent that was crossed
+    out is one of two; an underlined word or a total below a line is taken for either."""
+    output = BytesIO()
+    canvas = Canvas(output, invariant=1)
+    canvas.setFont("Helvetica", 10)
+    for x, y, text in (
+        (60, 700, "The rent is 500 euro 600 euro, underlined too."),
+        (60, 660, "r ="),
+        (90, 667, "a + b"),
+        (95, 652, "2 c"),
+        (122, 660, "+ d"),
+        (60, 620, "Ink"),
+        (300, 620, "14"),
+        (60, 606, "Sum"),
+        (300, 606, "33"),
+    ):
+        canvas.drawString(x, y, text)
+    for left, y, right in ((112, 703.2, 151), (206, 698.5, 250), (88, 662, 118), (299, 617.5, 312)):
+        canvas.line(left, y, right, y)
+    canvas.showPage()
+    canvas.save()
+    found = lines(output.getvalue())
+    assert found[0] == "The rent is ~~500 euro~~ 600 euro, underlined too."
+    assert found[1] == "r = \\frac{a + b}{2 c} + d"
+    assert [line.split() for line in found[2:]] == [["Ink", "14"], ["Sum", "33"]]
