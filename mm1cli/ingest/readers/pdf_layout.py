@@ -6,10 +6,12 @@ that was drawn line by line across the gutter. A table is rows of cells with tab
 empty cell being nothing between two tabs.
 """
 
+import re
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from mm1cli.ingest.readers.pdf_aligned import aligned_regions
@@ -31,6 +33,7 @@ _MOST_LETTERS = 60_000
 _MOST_TEXTS = 10_000
 _RTL_SHARE = 0.2
 _FIRST_RIGHT_TO_LEFT = "\u0590"
+_LAM_ALEF = re.compile("[\u0622\u0623\u0625\u0627]\u0644")
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +82,7 @@ def arranged(
         for letter in letters[run.last + 1 : run.end]:
             letter.text = ""
     strike(letters, struck)
+    _order_ligatures(letters)
     if is_plain or _is_right_to_left(letters):
         return _texts(letters, [])
     pieces = pieces_of(letters)
@@ -90,6 +94,19 @@ def arranged(
             regions.append(_Region(_all_letters(used), tuple(lines)))
             taken |= regions[-1].letters
     return _texts(letters, regions)
+
+
+def has_ligatures(text: str) -> bool:
+    """Whether letters may be one glyph whose order pdfium has turned round."""
+    return _LAM_ALEF.search(text) is not None
+
+
+def _order_ligatures(letters: Sequence[Letter]) -> None:
+    """Lam and alef that are drawn as one glyph come the wrong way round, in the same box."""
+    for one, other in pairwise(letters):
+        is_one_glyph = one.box is not None and one.box == other.box
+        if is_one_glyph and has_ligatures(one.text + other.text):
+            one.text, other.text = other.text, one.text
 
 
 def _ruled(

@@ -16,7 +16,7 @@ from mm1cli.ingest.readers.pdf_annotations import annotation_parts
 from mm1cli.ingest.readers.pdf_fractions import may_have_fractions
 from mm1cli.ingest.readers.pdf_garbage import UNREADABLE, is_garbled
 from mm1cli.ingest.readers.pdf_hidden import Survey, survey
-from mm1cli.ingest.readers.pdf_layout import arranged, is_crowded, may_have_layout
+from mm1cli.ingest.readers.pdf_layout import arranged, has_ligatures, is_crowded, may_have_layout
 from mm1cli.ingest.readers.pdf_raised import runs_of, with_signs
 from mm1cli.ingest.readers.pdf_rules import grids
 from mm1cli.ingest.readers.pdf_struck import struck_rules
@@ -189,6 +189,8 @@ def _text_parts(page: "PdfPage", seen: Survey, remarks: list[str]) -> Iterator[t
             found = [("", with_signs(text_page, runs))]
         else:
             found = [("", text_page.get_text_range(errors="surrogatepass"))]
+            if has_ligatures(found[0][1]):
+                found = arranged(text_page, seen.marks, (), is_plain=True)
         is_lost = is_garbled(text_page, "".join(text for mark, text in found if not mark))
     finally:
         text_page.close()

@@ -10,6 +10,7 @@ from reportlab.platypus import SimpleDocTemplate, Table
 from mm1cli.ingest.readers import pdf_layout
 from mm1cli.ingest.readers.pdf import read_pdf
 from mm1cli.ingest.readers.pdf_gaps import has_gutter
+from mm1cli.ingest.readers.pdf_letters import Letter
 
 LEFT = (
     "The committee reviewed the annual",
@@ -154,6 +155,21 @@ def test_code_and_lists_keep_the_order_they_had():
     assert lines(drawn(*listed)) == ["1. First things", "2. Second things", "3. Third"]
 
 
+def test_letters_of_one_arabic_glyph_come_in_their_order():
+    """Red: hardly a word with lam and alef can be found or quoted: half of Arabic's articles."""
+    one, other = (0.0, 0.0, 5.0, 9.0), (5.0, 0.0, 8.0, 9.0)
+    written = [
+        ("\u0627", other),
+        ("\u0623", one),
+        ("\u0644", one),
+        ("\u0627", other),
+        ("\u0644", one),
+    ]
+    letters = [Letter(text, box) for text, box in written]
+    pdf_layout._order_ligatures(letters)
+    assert "".join(letter.text for letter in letters) == "\u0627\u0644\u0623\u0627\u0644"
+
+
 def test_a_range_of_numbers_goes_on_in_the_next_line():
     """Red: "in 1904-12" cannot be quoted; a column of numbers becomes one of ranges."""
     texts = (
@@ -266,3 +282,14 @@ def test_fractions_and_struck_words_of_a_page():
     assert found[0] == "The rent is ~~500 euro~~ 600 euro, underlined too."
     assert found[1] == "r = \\frac{a + b}{2 c} + d"
     assert [line.split() for line in found[2:]] == [["Ink", "14"], ["Sum", "33"]]
+
+
+def test_prose_beside_a_callout_is_no_table():
+    """Red: a sentence is cut at each line by words that stand beside it in large letters."""
+    beside = ("63 %", "of all investors", "use it as their", "main source")
+    texts = row_by_row(zip(LEFT, beside, strict=True), xs=(60, 330))
+    assert lines(drawn(*texts)) == [*LEFT, *beside]
+    flags = [("-v", "print more than others do"), ("-q", "print less"), ("-x", "stop at the first")]
+    flags += [("-y", "go on for a while and stop"), ("-z", "sleep")]
+    found = lines(drawn(*row_by_row(flags, xs=(60, 120))))
+    assert found == ["\t".join(row) for row in flags]
