@@ -82,7 +82,8 @@ def arranged(
         for letter in letters[run.last + 1 : run.end]:
             letter.text = ""
     strike(letters, struck)
-    _order_ligatures(letters)
+    if has_ligatures("".join([letter.text for letter in letters])):
+        _order_ligatures(letters)
     if is_plain or _is_right_to_left(letters):
         return _texts(letters, [])
     pieces = pieces_of(letters)
