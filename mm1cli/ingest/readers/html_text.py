@@ -39,6 +39,7 @@ _LOOKS = re.compile(
 _NAMES = {"super": "sup", "sub": "sub", "line-through": "s"}
 _SPACE = re.compile(r"[ \t\n\r\f]+")
 _MAX_SPAN = 64
+_SAME = "\0"  # a cell that the name before it spans; no text has it
 _FIELDS = names("text number date email tel url search time month week datetime-local") | {""}
 
 
@@ -145,10 +146,11 @@ class HtmlWalk:
             at = len(self._cells) - 1
             if height > 1:
                 self._held[-1].update(dict.fromkeys(range(at, at + width), height - 1))
-            self._cells += [""] * (width - 1)
+            is_name = name == "th" and width > 1
+            self._cells += [_SAME if is_name else ""] * (width - 1)
             self._pieces.clear()
         elif name == "tr" and self._cells is not None and self._is_value(element):
-            cells, self._cells = self._cells, None
+            cells, self._cells = _named(self._cells, element), None
             for at in [at for at, left in self._held[-1].items() if at >= len(cells) and left]:
                 self._held[-1][at] -= 1
             self._pieces.clear()
@@ -241,6 +243,17 @@ class HtmlWalk:
         while up is not None and local_name(up) in {"tr", "tbody", "thead", "tfoot"}:
             up = up.getparent()
         return up is not None and local_name(up) == "table" and up not in self._layouts
+
+
+def _named(cells: list[str], row: Element) -> list[str]:
+    """A row of nothing but names has each over every column that it spans, if there are several."""
+    inside = [local_name(cell) for cell in row if local_name(cell) in {"td", "th"}]
+    is_header = len(inside) > 1 and "td" not in inside
+    named = list(cells)
+    for at, text in enumerate(cells):
+        if text == _SAME:
+            named[at] = named[at - 1] if is_header else ""
+    return named
 
 
 def _layout_tables(root: Element) -> set[Element]:

@@ -63,6 +63,7 @@ class RowBlocks:
     def __init__(self, place: Place | None = None) -> None:
         self._place = place
         self._runs: list[_Run] = []
+        self._merged: dict[int, list[tuple[int, int]]] = {}
         self._num_chars = 0
 
     def add(self, row: int, cells: Mapping[int, str], mark: str = "") -> None:
@@ -76,17 +77,35 @@ class RowBlocks:
         refuse_flood(self._num_chars)
         self._runs += [_run(row, part, mark) for part in _parts(texts)]
 
+    def merge(self, row: int, left: int, right: int) -> None:
+        """Says that the cell of `row` at column `left` reaches to column `right`."""
+        self._merged.setdefault(row, []).append((left, right))
+
     def blocks(self) -> list[Block]:
         found: list[Block] = []
         for cluster in _clusters(self._runs):
             edge = min(run.left for run in cluster)
             for rows in _tables(cluster):
-                first, *beside = _side_by_side(rows)
+                first, *beside = _side_by_side(list(self._with_names(rows)))
                 found += self._table(first, edge)
                 for table in beside:
                     found += self._table(table, table[0].left)
         self._runs.clear()
         return found
+
+    def _with_names(self, table: Sequence[_Run]) -> Iterator[_Run]:
+        """The rows; a name over several columns that have names below it stands over each."""
+        num_names = len(_header(table)) if self._merged else 0
+        for at, run in enumerate(table):
+            if at + 1 >= num_names or run.row not in self._merged or run.num_cells < 2:
+                yield run
+                continue
+            cells, below = _cells(run), _cells(table[at + 1])
+            for left, right in self._merged[run.row]:
+                columns = range(left, min(right, left + _MAX_GAP) + 1)
+                if left in cells and all(column in below for column in columns):
+                    cells |= dict.fromkeys(columns, cells[left])
+            yield _run(run.row, dict(sorted(cells.items())), run.mark)
 
     def _table(self, table: Sequence[_Run], edge: int) -> Iterator[Block]:
         """Rows one below the other; a header that another block of theirs needs comes before it."""
@@ -198,14 +217,14 @@ def _cut(table: Sequence[_Run], left: int, end: int) -> list[_Run]:
     """What the rows have from column `left` up to `end`."""
     found = []
     for run in table:
-        cells = {
-            column: text
-            for column, text in enumerate(run.text.split("\t"), run.left)
-            if text and left <= column < end
-        }
+        cells = {column: text for column, text in _cells(run).items() if left <= column < end}
         if cells:
             found.append(_run(run.row, cells, run.mark))
     return found
+
+
+def _cells(run: _Run) -> dict[int, str]:
+    return {at: text for at, text in enumerate(run.text.split("\t"), run.left) if text}
 
 
 def _run(row: int, cells: Mapping[int, str], mark: str) -> _Run:

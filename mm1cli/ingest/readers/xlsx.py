@@ -36,6 +36,8 @@ from mm1cli.ingest.readers.xls import read_xls
 from mm1cli.ingest.readers.xlsx_values import Styles, rich_text, shared_strings
 
 _REFERENCE = re.compile(r"\$?([A-Za-z]{1,3})\$?([0-9]{1,7})")
+_RANGE = re.compile(r"([A-Za-z]{1,3})([0-9]{1,7}):([A-Za-z]{1,3})[0-9]{1,7}")
+_MAX_MERGED = 10_000
 _OLD_WORKBOOK = "Workbook".encode("utf-16-le")
 _MAX_COLUMNS = 16_384
 _HIDDEN = frozenset({"hidden", "veryhidden"})
@@ -110,6 +112,11 @@ class _Workbook:
             self.warnings.append(
                 Damaged(f"sheet {label} cannot be read to its end: {error.detail}")
             )
+        for cells in rows.merged[:_MAX_MERGED]:
+            if corners := _RANGE.fullmatch(cells):
+                left, right = column_number(corners[1]), column_number(corners[3])
+                if left < right:
+                    collected.merge(int(corners[2]), left, right)
         blocks = collected.blocks()
         targets = self._package.links(relation.target)
         for cell, key in rows.links:
@@ -163,12 +170,16 @@ class _Sheet:
         self._since_1904 = since_1904
         self._num_formulas = 0
         self._hidden_columns: list[str] = []
+        self.merged: list[str] = []  # ranges
         self.links: list[tuple[str, str]] = []  # the name of a cell, and a relation's id
 
     def read(self, package: Package, part: str) -> Iterator[tuple[int, dict[int, str], bool]]:
         """Row number, cells by column, and whether the row is hidden."""
         row = 0
-        for element in stream_xml(package.stream(part), "row", "col", "hyperlink"):
+        for element in stream_xml(package.stream(part), "row", "col", "hyperlink", "mergeCell"):
+            if local_name(element) == "mergeCell":
+                self.merged.append(attribute(element, "ref"))
+                continue
             if local_name(element) == "hyperlink":
                 self.links.append((attribute(element, "ref"), relation_id(element)))
                 continue

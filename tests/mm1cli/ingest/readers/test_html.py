@@ -253,3 +253,12 @@ def test_tables_in_cells_stand_below_their_row_and_soft_hyphens_are_none():
     )
     expected = ["Plan\tParts\tPrice", "Basic\t\t15", "Seat\t10", "A\t1", "\t2", "harbour"]
     assert lines(page) == expected
+
+
+def test_a_name_over_several_columns_stands_over_each():
+    """Red: which share is in May can only be guessed; a total is two columns wide."""
+    page = (
+        "<table><tr><th>City<th colspan=2>Share<tr><th><th>May<th>June<tr><td>Brno<td>7<td>8"
+        "<tr><th colspan=2>Sum<td>15</table>"
+    )
+    assert lines(page) == ["City\tShare\tShare", "\tMay\tJune", "Brno\t7\t8", "Sum\t\t15"]

@@ -473,3 +473,25 @@ def test_struck_and_raised_letters_of_cells_and_their_links():
         "~~Pay rent~~\t10^{6}\nour terms",
         "S!A2: https://example.org/terms",
     ]
+
+
+def test_a_name_over_several_columns_stands_over_each_and_a_title_once():
+    """Red: which year the second Q1 is of can only be guessed."""
+
+    def fill(sheet):
+        for row in (
+            ["Budget", None, None],
+            ["Region", 2023, None, 2024, None],
+            [None, "Q1", "Q2", "Q1", "Q2"],
+            ["North", 1, 2, 3, 4],
+        ):
+            sheet.append(row)
+        for cells in ("A1:E1", "B2:C2", "D2:E2", "A4:B4"):
+            sheet.merge_cells(cells)
+
+    (_, text), *_ = blocks_of(fill)
+    assert text.split("\n")[:3] == [
+        "Budget",
+        "Region\t2023\t2023\t2024\t2024",
+        "\tQ1\tQ2\tQ1\tQ2",
+    ]
