@@ -5,7 +5,7 @@ runs) follows the paragraph it hangs on, with a mark.
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from mm1cli.ingest.readers.docx_ink import is_coloured_page, paints
@@ -25,6 +25,7 @@ from mm1cli.ingest.readers.markup import (
     relation_id,
 )
 from mm1cli.ingest.readers.maths import omml
+from mm1cli.ingest.readers.rows import is_number
 from mm1cli.ingest.readers.symbols import in_font, symbol
 
 _DELETED = frozenset({"del", "moveFrom"})
@@ -293,6 +294,8 @@ class TextWalk:
     def _table(self, table: Element) -> Iterator[Line]:
         style = child(table, "tblPr", "tblStyle")
         self._num_grounds += (is_coloured := self._styles.paints(style))
+        rows: list[tuple[list[str], list[Line]]] = []
+        spans: list[tuple[int, int]] = []  # of the first row
         for row in _inside(table, "tr"):
             if (changed := child(row, "trPr", "del")) is not None:
                 self._is_text(local_name(changed))
@@ -304,7 +307,13 @@ class TextWalk:
                 cells.append(self._cell(cell, nested))
                 span = child(cell, "tcPr", "gridSpan")
                 width = 1 if span is None else number(span, "val", 1)
+                if not rows and width > 1:
+                    spans.append((len(cells) - 1, min(width, _MAX_SPAN)))
                 cells += [""] * min(width - 1, _MAX_SPAN)
+            rows.append((cells, nested))
+        if len(rows) > 1:
+            _stand_over(rows[0][0], spans, rows[1][0])
+        for cells, nested in rows:
             if any(cells):
                 yield Line("\t".join(cells).rstrip())
             yield from nested
@@ -321,6 +330,15 @@ class TextWalk:
             nested += [line for line in lines if line.mark]
         self._num_grounds -= is_coloured
         return " ".join(text for text in texts if text)
+
+
+def _stand_over(upper: list[str], spans: Sequence[tuple[int, int]], lower: Sequence[str]) -> None:
+    """Puts a name over several columns over each that has a name below it."""
+    if sum(map(bool, upper)) < 2 or any(map(is_number, (*upper, *lower))):
+        return
+    for at, width in spans:
+        if len(lower) >= at + width and all(lower[at : at + width]):
+            upper[at : at + width] = [upper[at]] * width
 
 
 def _form_value(field: Element) -> str:

@@ -201,7 +201,7 @@ def _blank_columns(table: Sequence[_Run]) -> list[int]:
 
 def _is_own_table(left: Sequence[_Run], right: Sequence[_Run], header: set[int]) -> bool:
     edge = min(run.left for run in right)
-    words = [run for run in right if run.left == edge and not _is_number(run.text.split("\t")[0])]
+    words = [run for run in right if run.left == edge and not is_number(run.text.split("\t")[0])]
     if len(words) * 2 <= len(right):
         return False
     beside = {run.row: _names(run) for run in left if run.row in header}
@@ -210,7 +210,7 @@ def _is_own_table(left: Sequence[_Run], right: Sequence[_Run], header: set[int])
 
 
 def _names(run: _Run) -> set[str]:
-    return {text.lower() for text in run.text.split("\t") if text and not _is_number(text)}
+    return {text.lower() for text in run.text.split("\t") if text and not is_number(text)}
 
 
 def _cut(table: Sequence[_Run], left: int, end: int) -> list[_Run]:
@@ -230,7 +230,7 @@ def _cells(run: _Run) -> dict[int, str]:
 def _run(row: int, cells: Mapping[int, str], mark: str) -> _Run:
     left, right = min(cells), max(cells)
     text = "\t".join(cells.get(column, "") for column in range(left, right + 1))
-    return _Run(row, left, right, mark, len(cells), any(map(_is_number, cells.values())), text)
+    return _Run(row, left, right, mark, len(cells), any(map(is_number, cells.values())), text)
 
 
 def _header(table: Sequence[_Run]) -> Sequence[_Run]:
@@ -254,7 +254,7 @@ def _line(run: _Run, edge: int, *, is_alone: bool) -> str:
     return "\t".join(f"{column_name(at)}{run.row}: {text}" for at, text in cells if text)
 
 
-def _is_number(text: str) -> bool:
+def is_number(text: str) -> bool:
     """Whether a cell is a value and no name; years are names of columns."""
     if not text[-1:].isdigit() and not any(map(str.isdigit, text)):
         return False

@@ -112,8 +112,8 @@ class _Workbook:
             self.warnings.append(
                 Damaged(f"sheet {label} cannot be read to its end: {error.detail}")
             )
-        for cells in rows.merged[:_MAX_MERGED]:
-            if corners := _RANGE.fullmatch(cells):
+        for merged in rows.merged[:_MAX_MERGED]:
+            if corners := _RANGE.fullmatch(merged):
                 left, right = column_number(corners[1]), column_number(corners[3])
                 if left < right:
                     collected.merge(int(corners[2]), left, right)

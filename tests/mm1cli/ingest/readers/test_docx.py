@@ -602,3 +602,20 @@ def test_rows_that_begin_further_right_and_links_in_fields():
     )
     found = [text for _, text in lines(document)]
     assert found == ["A\tB\tC", "\t\t9", "our prices", f"our prices: {address}"]
+
+
+def test_a_name_over_several_columns_stands_over_each():
+    """Red: which year the second Q1 is of can only be guessed."""
+    document = docx.Document()
+    cell = (
+        "<w:tc><w:tcPr><w:gridSpan w:val='{}'/></w:tcPr><w:p><w:r><w:t>{}</w:t></w:r></w:p></w:tc>"
+    )
+    rows = (
+        [(1, "Region"), (2, "2023")],
+        [(1, "all"), (1, "Q1"), (1, "Q2")],
+        [(2, "Sum"), (1, "5")],
+    )
+    xml = "".join(f"<w:tr>{''.join(cell.format(*one) for one in row)}</w:tr>" for row in rows)
+    append(document, f"<w:tbl>{xml}</w:tbl>")
+    found = [text for _, text in lines(document)]
+    assert found == ["Region\t2023\t2023", "all\tQ1\tQ2", "Sum\t\t5"]
