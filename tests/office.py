@@ -1,5 +1,6 @@
 """Files for the tests of readers: packages written part by part, and readings as pairs."""
 
+import struct
 import zipfile
 from io import BytesIO
 
@@ -8,6 +9,7 @@ import pytest
 from mm1cli.ingest.readers.reader import ReadError
 
 RELATIONS = "http://schemas.openxmlformats.org/officeDocument/2006/relationships"
+SECTOR = 512
 PACKAGE_RELATIONS = "http://schemas.openxmlformats.org/package/2006/relationships"
 
 
@@ -67,3 +69,38 @@ def refusal(read, data):
         read(data)
     assert "\n" not in raised.value.detail
     return raised.value
+
+
+def compound(streams):
+    """A compound file with `streams` in its root, each padded with blanks to a whole of sectors
+    that is no less than 4096 bytes: smaller ones are kept in another way."""
+    names = list(streams)
+    sectors, chains, entries = [], [], []
+    for name in names:
+        content = streams[name]
+        size = max(4096, -(-len(content) // SECTOR) * SECTOR)
+        blank = " ".encode("utf-16-le") if name.endswith("001F") else b"\0"
+        content = (content + blank * size)[:size]
+        first = len(sectors)
+        sectors += [content[at : at + SECTOR] for at in range(0, size, SECTOR)]
+        chains += [*range(first + 1, len(sectors)), 0xFFFFFFFE]
+        entries.append((name, 2, first, size))
+    entries.insert(0, ("Root Entry", 5, 0xFFFFFFFE, 0))
+    directory = b""
+    for at, (name, kind, first, size) in enumerate(entries):
+        text = name.encode("utf-16-le") + b"\0\0"
+        after = at + 1 if 0 < at < len(entries) - 1 else 0xFFFFFFFF
+        below = 1 if at == 0 and names else 0xFFFFFFFF
+        directory += struct.pack("<64sHBBIII16sIQQIQ", text, len(text), kind, 1, 0xFFFFFFFF, after,
+                                 below, b"", 0, 0, 0, first, size)  # fmt: skip
+    directory += bytes(-len(directory) % SECTOR)
+    first = len(sectors)
+    sectors += [directory[at : at + SECTOR] for at in range(0, len(directory), SECTOR)]
+    chains += [*range(first + 1, len(sectors)), 0xFFFFFFFE]
+    fat_at = len(sectors)
+    assert fat_at < SECTOR // 4
+    fat = struct.pack("<128I", *chains, 0xFFFFFFFD, *[0xFFFFFFFF] * (127 - fat_at))
+    magic, numbers = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", (62, 3, 0xFFFE, 9, 6)
+    places = (0, 1, first, 0, 4096, 0xFFFFFFFE, 0, 0xFFFFFFFE, 0, fat_at)
+    header = struct.pack("<8s16s5H6s10I432s", magic, b"", *numbers, b"", *places, b"\xff" * 432)
+    return header + b"".join(sectors) + fat

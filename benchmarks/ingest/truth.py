@@ -31,6 +31,7 @@ _NATIVE = re.compile(
 _ESCAPE = re.compile(r"\\(\d{1,6}|.)")
 _MARKUP = re.compile(r"<!--.*?-->|!?\[([^\]]*)\]\([^)]*\)|<[^>]{1,200}>", re.S)
 _RULE = re.compile(r"[|:\s-]+")
+_PLACES = 64  # before and after the one it would have if nothing else were read
 _NOT_SOURCES = {".md", ".native", ".json", ".txt", ".log"}
 
 Read = Callable[[Path], str]
@@ -151,17 +152,19 @@ def _is_in(row: list[str], line: list[str]) -> bool:
 
 
 def _agreement(truth: list[str], read: list[str]) -> tuple[int, int]:
-    """How many words both have, and how many of those a longest ordered run through both has."""
+    """How many words both have, and how many of those a longest ordered run through both has (Hunt
+    and Szymanski, 1977). A word is tried at so many of its places: a header read on each page must
+    not move all words after it."""
     places: defaultdict[str, list[int]] = defaultdict(list)
     for at, word in enumerate(read):
         places[word].append(at)
     both = sum((Counter(truth) & Counter(read)).values())
-    taken: Counter[str] = Counter()
+    seen: Counter[str] = Counter()
     ends: list[int] = []
     for word in truth:
-        if taken[word] < len(places[word]):
-            at = places[word][taken[word]]
-            taken[word] += 1
+        first = max(0, seen[word] - _PLACES)
+        for at in reversed(places[word][first : seen[word] + _PLACES + 1]):
             end = bisect_left(ends, at)
             ends[end : end + 1] = [at]
+        seen[word] += 1
     return both, len(ends)

@@ -95,7 +95,7 @@ _SYSTEM = (
     "/usr/share/zoneinfo", "/nix/store", "/etc/ld.so.cache", "/etc/localtime", "/dev/urandom",
 )  # fmt: skip
 _INSTALLED = ("/usr", "/bin", "/sbin", "/lib", "/lib64", "/opt", "/etc", "/var/lib", "/snap",
-    "/proc", "/sys/devices/system/cpu")  # fmt: skip
+    "/var/spool/libreoffice", "/proc", "/sys/devices/system/cpu")  # fmt: skip
 
 
 def _libc() -> ctypes.CDLL:
@@ -143,7 +143,9 @@ def _allowed(trust: Trust, rights: int) -> Iterator[tuple[str, int]]:
         yield os.environ.get("TMPDIR") or "/tmp", rights
         return
     if trust is Trust.CONVERT:
-        yield os.environ.get("TMPDIR") or "/tmp", rights
+        # LibreOffice has its own socket in /tmp, whatever TMPDIR says.
+        for path in {os.environ.get("TMPDIR") or "/tmp", "/tmp"}:
+            yield path, rights
         for path in _INSTALLED:
             yield path, _READ | _EXECUTE
     prefixes = {sys.prefix, sys.base_prefix, sys.exec_prefix, sys.base_exec_prefix}

@@ -1,6 +1,8 @@
 """Red here means that a change to a reader is judged by numbers that are not those of its text."""
 
-from benchmarks.ingest.truth import Score, truths
+from pathlib import Path
+
+from benchmarks.ingest.truth import Score, Truth, truths
 
 # Each word stands beside another that some part of a document parts from it.
 NATIVE = r"""[ Header 1 ( "Str" , [ "Space (a" ] , [ ( "k" , "v" ) ] ) [ Str "head" ]
@@ -37,3 +39,11 @@ def test_truths_of_both_forms_are_measured(tmp_path):
         "whole_rows": 1,
         "rows": 2,
     }
+
+
+def test_words_read_besides_do_not_move_those_after_them():
+    """Red: a page's header that is read once more costs the order of all its words after it."""
+    score = Score()
+    score.add(Truth(Path("a"), list("abcabc"), []), "a a b c a b c")
+    score.add(Truth(Path("b"), list("abc"), []), "b a c")
+    assert (score.num_both, score.num_ordered) == (9, 8)

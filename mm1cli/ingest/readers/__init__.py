@@ -4,6 +4,7 @@ from pathlib import PurePath
 
 from mm1cli.ingest.corpus import Reason
 from mm1cli.ingest.readers.archive import ARCHIVE, is_tar
+from mm1cli.ingest.readers.columns import COLUMNS
 from mm1cli.ingest.readers.delimited import DELIMITED
 from mm1cli.ingest.readers.docx import DOCX
 from mm1cli.ingest.readers.encoding import looks_binary
@@ -44,6 +45,7 @@ READERS = {
         EPUB,
         HTML,
         DELIMITED,
+        COLUMNS,
         NOTEBOOK,
         MAIL,
         MHTML,
@@ -68,6 +70,7 @@ _IN_ZIP = (
 )
 # Whose extension is not believed when the content is plainly another format.
 _BINARY = frozenset(reader.name for reader in (PDF, DOCX, PPTX, XLSX, XLS, ODF, EPUB, RTF))
+_COLUMNS = (b"PAR1", b"PARE", b"ARROW1", b"FEA1")
 _COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0")
 
 __all__ = ["HEAD_BYTES", "READERS", "ReadError", "Reader", "Reading", "choose"]
@@ -119,6 +122,8 @@ def _by_content(head: bytes) -> tuple[Reader, str] | None:
         return ARCHIVE, "archive"
     if head.startswith(TNEF_MAGIC):
         return WINMAIL, "e-mail"
+    if head.startswith(_COLUMNS):
+        return COLUMNS, "table"
     if head.startswith(b"{\\rtf"):
         return RTF, "rtf"
     if head[:1024].lstrip(b"\xef\xbb\xbf \t\r\n").lower().startswith((b"<!doctype html", b"<html")):

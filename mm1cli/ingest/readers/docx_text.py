@@ -4,7 +4,8 @@ What a reader of the page does not meet in the flow of the text (notes, comments
 runs) follows the paragraph it hangs on, with a mark.
 """
 
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from mm1cli.ingest.readers.docx_ink import is_coloured_page, paints
@@ -16,16 +17,23 @@ from mm1cli.ingest.readers.markup import (
     alternative,
     attribute,
     child,
+    children,
     is_maths,
+    is_true,
     local_name,
     number,
     relation_id,
 )
 from mm1cli.ingest.readers.maths import omml
+from mm1cli.ingest.readers.rows import is_number
+from mm1cli.ingest.readers.symbols import in_font, symbol
 
 _DELETED = frozenset({"del", "moveFrom"})
 _INSERTED = frozenset({"ins", "moveTo"})
-_NOT_TEXT = _DELETED | {"pPr", "rPr", "tblPr", "tcPr", "sdtPr", "instrText", "delText", "Fallback"}
+_NOT_TEXT = _DELETED | {
+    *("pPr", "rPr", "tblPr", "tcPr", "sdtPr", "instrText", "delText", "Fallback"),
+    "rt",  # how the words below it are said
+}
 _CHARACTERS = {"tab": "\t", "ptab": "\t", "br": "\n", "cr": "\n", "noBreakHyphen": "-"}
 _REFERENCES = {
     "footnoteReference": "footnote",
@@ -34,6 +42,7 @@ _REFERENCES = {
 }
 _RAISED = {"superscript": "^", "subscript": "_"}
 _FORMULA_END = "\f"  # which XML cannot hold: one formula, one line
+_LINK = re.compile(r'HYPERLINK\s+"([^"]{1,2000})"')
 _MAX_SPAN = 64
 _MAX_NOTE_DEPTH = 8
 
@@ -52,6 +61,15 @@ class _Unseen:
 
     style: str
     texts: dict[str, list[str]] = field(default_factory=lambda: {"hidden": [], "invisible": []})
+
+
+@dataclass(slots=True)
+class _Field:
+    """What a program computes or links; its text begins at piece `start` of `pieces`."""
+
+    instruction: str = ""
+    pieces: list[str] | None = None
+    start: int = 0
 
 
 class TextWalk:
@@ -79,6 +97,8 @@ class TextWalk:
         self._graphic = graphic
         self._path = HeadingPath()
         self._depth = 0
+        self._fields: list[_Field] = []
+        self._font = ""  # of the run that is read
         self._num_grounds = 0  # coloured cells, pages and boxes around what is read
         self.revisions = Revisions()
 
@@ -163,9 +183,19 @@ class TextWalk:
         for inner in element:
             was, name = name, local_name(inner)
             if name == "t":
-                pieces.append(inner.text or "")
+                pieces.append(in_font(inner.text or "", self._font))
             elif name in _CHARACTERS:
                 pieces.append(_CHARACTERS[name])
+            elif name == "sym":
+                code = attribute(inner, "char")
+                pieces.append(symbol(attribute(inner, "font"), _hexadecimal(code)))
+            elif name == "fldChar":
+                self._read_field(attribute(inner, "fldCharType"), pieces)
+                self._collect(inner, pieces, unseen, after)
+            elif name == "instrText" and self._fields:
+                self._fields[-1].instruction += inner.text or ""
+            elif name == "ffData":
+                pieces.append(_form_value(inner))
             elif name == "r":
                 is_on_ground = self._num_grounds > 0
                 mark = self._styles.mark(
@@ -207,9 +237,22 @@ class TextWalk:
             elif self._is_text(name):
                 self._collect(inner, pieces, unseen, after)
 
+    def _read_field(self, part: str, pieces: list[str]) -> None:
+        """Where a field begins, where its text does, and where it ends: links are fields, too."""
+        if part == "begin":
+            self._fields.append(_Field())
+        elif part == "separate" and self._fields:
+            self._fields[-1].pieces, self._fields[-1].start = pieces, len(pieces)
+        elif part == "end" and self._fields:
+            field = self._fields.pop()
+            if field.pieces is pieces and (found := _LINK.search(field.instruction)):
+                self.links.add("".join(pieces[field.start :]), found[1])
+
     def _run(self, run: Element, pieces: list[str], unseen: _Unseen, after: list[Line]) -> None:
         """Text of one look: raised, lowered and struck letters have signs around them."""
         properties = child(run, "rPr")
+        fonts = None if properties is None else child(properties, "rFonts")
+        self._font = "" if fonts is None else attribute(fonts, "ascii")
         place = None if properties is None else child(properties, "vertAlign")
         sign = "" if place is None else _RAISED.get(attribute(place, "val"), "")
         if not sign and properties is not None:
@@ -251,17 +294,26 @@ class TextWalk:
     def _table(self, table: Element) -> Iterator[Line]:
         style = child(table, "tblPr", "tblStyle")
         self._num_grounds += (is_coloured := self._styles.paints(style))
+        rows: list[tuple[list[str], list[Line]]] = []
+        spans: list[tuple[int, int]] = []  # of the first row
         for row in _inside(table, "tr"):
             if (changed := child(row, "trPr", "del")) is not None:
                 self._is_text(local_name(changed))
                 continue
-            cells: list[str] = []
+            left = child(row, "trPr", "gridBefore")
+            cells = [""] * (0 if left is None else min(number(left, "val"), _MAX_SPAN))
             nested: list[Line] = []
             for cell in _inside(row, "tc"):
                 cells.append(self._cell(cell, nested))
                 span = child(cell, "tcPr", "gridSpan")
                 width = 1 if span is None else number(span, "val", 1)
+                if not rows and width > 1:
+                    spans.append((len(cells) - 1, min(width, _MAX_SPAN)))
                 cells += [""] * min(width - 1, _MAX_SPAN)
+            rows.append((cells, nested))
+        if len(rows) > 1:
+            _stand_over(rows[0][0], spans, rows[1][0])
+        for cells, nested in rows:
             if any(cells):
                 yield Line("\t".join(cells).rstrip())
             yield from nested
@@ -278,6 +330,37 @@ class TextWalk:
             nested += [line for line in lines if line.mark]
         self._num_grounds -= is_coloured
         return " ".join(text for text in texts if text)
+
+
+def _stand_over(upper: list[str], spans: Sequence[tuple[int, int]], lower: Sequence[str]) -> None:
+    """Puts a name over several columns over each that has a name below it."""
+    if sum(map(bool, upper)) < 2 or any(map(is_number, (*upper, *lower))):
+        return
+    for at, width in spans:
+        if len(lower) >= at + width and all(lower[at : at + width]):
+            upper[at : at + width] = [upper[at]] * width
+
+
+def _form_value(field: Element) -> str:
+    """What a box to tick or to choose from shows; other fields have their value as text."""
+    if (box := child(field, "checkBox")) is not None:
+        state = child(box, "checked")
+        state = child(box, "default") if state is None else state
+        is_ticked = state is not None and is_true(attribute(state, "val"), default=True)
+        return "☒" if is_ticked else "☐"
+    if (choice := child(field, "ddList")) is not None:
+        entries = [attribute(entry, "val") for entry in children(choice, "listEntry")]
+        chosen = child(choice, "result")
+        at = 0 if chosen is None else number(chosen, "val")
+        return entries[at] if 0 <= at < len(entries) else ""
+    return ""
+
+
+def _hexadecimal(text: str) -> int:
+    try:
+        return int(text[:6], 16)
+    except ValueError:
+        return 0
 
 
 def _inside(element: Element, wanted: str) -> Iterator[Element]:

@@ -158,7 +158,7 @@ def _locked(package: Package) -> set[str]:
 
 EPUB = Reader(
     name="epub",
-    version=4,
+    version=5,
     kinds={".epub": "epub"},
     max_bytes=256 * MIB,
     sandboxed=True,

@@ -148,7 +148,7 @@ def _titles(root: Element) -> list[Element]:
 
 HTML = Reader(
     name="html",
-    version=4,
+    version=5,
     kinds={".html": "html", ".htm": "html", ".xhtml": "html"},
     max_bytes=64 * MIB,
     sandboxed=True,

@@ -23,15 +23,24 @@ _BLOCKS = names(
 )
 _HEADINGS = {f"h{level}": level - 1 for level in range(1, 7)}
 _PREFORMATTED = names("pre textarea listing xmp plaintext")
-# A table with these in its cells arranges a page; its cells are not values of a row.
-_LAYOUT = frozenset([*_HEADINGS, *_PREFORMATTED, "table", "ul", "ol", "dl", "form", "article"])
+# A table with these in its cells arranges a page; its cells are not values of a row. One that names
+# its columns may have lists and tables in them; the rows of those follow its own.
+_ARRANGED = frozenset([*_HEADINGS, "form", "article"])
+_LAYOUT = frozenset([*_ARRANGED, *_PREFORMATTED, "ul", "ol", "dl", "table"])
 _HIDING = re.compile(
     r"(?:^|;)\s*(?:display\s*:\s*none|visibility\s*:\s*(?:hidden|collapse)|opacity\s*:\s*0*\.?0+"
     r"|font-size\s*:\s*0*\.?0+(?:px|pt|em|rem|%)?)\s*(?:!important\s*)?(?:;|$)",
     re.IGNORECASE,
 )
+_LOOKS = re.compile(
+    r"(?:^|;)\s*(?:vertical-align|text-decoration(?:-line)?)\s*:\s*(super|sub|line-through)\b",
+    re.IGNORECASE,
+)
+_NAMES = {"super": "sup", "sub": "sub", "line-through": "s"}
 _SPACE = re.compile(r"[ \t\n\r\f]+")
 _MAX_SPAN = 64
+_SAME = "\0"  # a cell that the name before it spans; no text has it
+_FIELDS = names("text number date email tel url search time month week datetime-local") | {""}
 
 
 class HtmlWalk:
@@ -52,6 +61,9 @@ class HtmlWalk:
         self._heading: int | None = None
         # For each open table, how many rows more a column is taken by a cell from above.
         self._held: list[dict[int, int]] = [{}]
+        # For each open table, the row of values that it stands in, and what is read of its cell.
+        self._around: list[tuple[list[str], list[str]] | None] = []
+        self._below: list[Line] = []  # that row
         self.links = LinkList()
 
     def lines(self) -> Iterator[Line]:
@@ -84,8 +96,8 @@ class HtmlWalk:
         if _is_hidden(element):
             self._flush()
             self._hidden += 1
-        if name in _SIGNS:
-            self._pieces.append(_SIGNS[name][0])
+        if sign := _sign(element):
+            self._pieces.append(sign[0])
         if name == "br":
             self._break()
         elif name == "img":
@@ -99,6 +111,11 @@ class HtmlWalk:
             self._lists.append(_start(element))
         elif name == "li":
             self._bullet = self._next_bullet()
+            if self._cells is not None:
+                self._pieces.append(self._bullet)
+                self._bullet = ""
+        elif name in {"input", "option"}:
+            self._pieces.append(_entered(element))
         elif name == "tr" and self._is_value(element):
             self._cells = []
         elif name in {"td", "th"} and self._is_value(element):
@@ -109,13 +126,16 @@ class HtmlWalk:
                 self._cells.append("")
         elif name == "table":
             self._held.append({})
+            self._around.append(None if self._cells is None else (self._cells, self._pieces))
+            if self._cells is not None:
+                self._cells, self._pieces = None, []
         elif name in _HEADINGS and self._cells is None:
             self._heading = _HEADINGS[name]
 
     def _close(self, element: Element) -> None:
         name = local_name(element)
-        if name in _SIGNS:
-            self._close_sign(*_SIGNS[name])
+        if sign := _sign(element):
+            self._close_sign(*sign)
         elif name == "a":
             self.links.add(" ".join(element.itertext()), attribute(element, "href"))
         if name in {"td", "th"} and self._cells is not None and self._is_value(element):
@@ -126,22 +146,28 @@ class HtmlWalk:
             at = len(self._cells) - 1
             if height > 1:
                 self._held[-1].update(dict.fromkeys(range(at, at + width), height - 1))
-            self._cells += [""] * (width - 1)
+            is_name = name == "th" and width > 1
+            self._cells += [_SAME if is_name else ""] * (width - 1)
             self._pieces.clear()
         elif name == "tr" and self._cells is not None and self._is_value(element):
-            cells, self._cells = self._cells, None
+            cells, self._cells = _named(self._cells, element), None
             for at in [at for at, left in self._held[-1].items() if at >= len(cells) and left]:
                 self._held[-1][at] -= 1
             self._pieces.clear()
             if any(cells):
                 self._emit("\t".join(cells).rstrip())
             self._flush_after()
+            if not any(self._around):
+                self._done += self._below
+                self._below = []
         elif name in _BLOCKS:
             self._break()
         if name in _PREFORMATTED:
             self._preformatted -= 1
         elif name == "table":
             self._held.pop()
+            if (around := self._around.pop()) is not None:
+                self._cells, self._pieces = around
         elif name in {"ul", "menu", "dir", "ol"} and self._lists:
             self._lists.pop()
         elif name in _HEADINGS:
@@ -153,6 +179,7 @@ class HtmlWalk:
     def _text(self, text: str | None) -> None:
         if not text:
             return
+        text = text.replace("\xad", "")  # where a word may be cut, which nobody sees
         if self._preformatted and self._cells is None:
             first, *rest = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
             self._pieces.append(first)
@@ -190,7 +217,8 @@ class HtmlWalk:
         self._after.clear()
 
     def _emit(self, text: str, mark: str = "") -> None:
-        self._done.append(Line(text, "hidden" if self._hidden else mark, self._path.now))
+        to = self._below if any(self._around) else self._done
+        to.append(Line(text, "hidden" if self._hidden else mark, self._path.now))
 
     def _close_sign(self, opening: str, closing: str) -> None:
         """Nothing at all around no letters."""
@@ -217,9 +245,22 @@ class HtmlWalk:
         return up is not None and local_name(up) == "table" and up not in self._layouts
 
 
+def _named(cells: list[str], row: Element) -> list[str]:
+    """A row of nothing but names has each over every column that it spans, if there are several."""
+    inside = [local_name(cell) for cell in row if local_name(cell) in {"td", "th"}]
+    is_header = len(inside) > 1 and "td" not in inside
+    named = list(cells)
+    for at, text in enumerate(cells):
+        if text == _SAME:
+            named[at] = named[at - 1] if is_header else ""
+    return named
+
+
 def _layout_tables(root: Element) -> set[Element]:
     tables: list[Element] = []
     layouts: set[Element] = set()
+    with_lists: set[Element] = set()
+    with_names: set[Element] = set()
     stack: list[tuple[Element, bool]] = [(root, False)]
     while stack:
         element, is_closing = stack.pop()
@@ -227,13 +268,18 @@ def _layout_tables(root: Element) -> set[Element]:
             tables.pop()
             continue
         name = local_name(element)
-        if name in _LAYOUT and tables:
-            layouts.add(tables[-1])
+        if tables:
+            if name in _ARRANGED:
+                layouts.add(tables[-1])
+            elif name in _LAYOUT:
+                with_lists.add(tables[-1])
+            elif name in {"th", "thead"}:
+                with_names.add(tables[-1])
         if name == "table":
             tables.append(element)
             stack.append((element, True))
         stack.extend((inner, False) for inner in reversed(list(element)))
-    return layouts
+    return layouts | (with_lists - with_names)
 
 
 def _is_hidden(element: Element) -> bool:
@@ -246,8 +292,34 @@ def _is_hidden(element: Element) -> bool:
     )
 
 
+def _sign(element: Element) -> tuple[str, str] | None:
+    """What stands around letters that are raised, lowered or struck, by name or by style."""
+    name = local_name(element)
+    if name == "span" and (looks := _LOOKS.search(attribute(element, "style"))):
+        return _SIGNS[_NAMES[looks[1].lower()]]
+    return _SIGNS.get(name)
+
+
+def _entered(field: Element) -> str:
+    """What a field of a form shows as it was saved: ticked or not, chosen or not, its text."""
+    kind = attribute(field, "type").lower()
+    if local_name(field) == "option":
+        up = field.getparent()
+        is_choice = up is not None and any("selected" in one.attrib for one in up)
+        return _ticked("selected" in field.attrib) if is_choice else ""
+    if kind in {"checkbox", "radio"}:
+        return _ticked("checked" in field.attrib)
+    return f"{attribute(field, 'value')} " if kind in _FIELDS else ""
+
+
+def _ticked(is_ticked: bool) -> str:
+    return "☒ " if is_ticked else "☐ "
+
+
 def _span(element: Element, name: str) -> int:
     text = attribute(element, name)
+    if name == "rowspan" and text == "0":  # to the end
+        return _MAX_SPAN
     return max(1, min(int(text), _MAX_SPAN)) if text.isdecimal() and len(text) < 6 else 1
 
 

@@ -27,6 +27,7 @@ _LOCKED = frozenset({"application/pkcs7-mime", "application/x-pkcs7-mime"})
 _SIGNATURES = frozenset(
     {"application/pkcs7-signature", "application/x-pkcs7-signature", "application/pgp-signature"}
 )
+_RECEIPT = "message/delivery-status"
 _EXTENSIONS = {"message/rfc822": ".eml", "text/html": ".html", "text/calendar": ".ics"}
 MAX_PARTS = 1000
 _MAX_NEW_WORDS = 0.2
@@ -114,6 +115,8 @@ class _Walk:
             self.is_locked = True
         elif kind in _SIGNATURES:
             pass
+        elif kind == _RECEIPT:
+            self._add(self._receipt(message))
         elif kind == "multipart/alternative":
             self._alternatives(message)
         elif message.is_multipart() and kind != "message/rfc822":
@@ -127,23 +130,31 @@ class _Walk:
             self._add(self._text(message))
 
     def _alternatives(self, message: "EmailMessage") -> None:
-        """The same text more than once, by convention; where it is not the same, all of it."""
-        parts = inner_parts(message)
+        """The same text more than once, by convention; where it is not the same, all of it. A page
+        whose rows of a table are no lines of the plain text stands for both."""
+        parts = [inner for part in inner_parts(message) for inner in _with_page(part)]
         plain = [
             part for part in parts if kind_of_part(part) == "text/plain" and not _is_attached(part)
         ]
-        rest = [part for part in parts if part not in plain]
         found = [block for part in plain for block in self._text(part)]
-        self._add(found)
         known = _words(found)
-        for part in rest:
+        others: list[EmailMessage] = []
+        pages: list[Block] = []
+        for part in parts:
+            if part in plain:
+                continue
             if kind_of_part(part) != "text/html" or _is_attached(part):
-                self.part(part)
+                others.append(part)
                 continue
             page = self._page(part)
             words = _words(page)
             if len(words - known) > _MAX_NEW_WORDS * len(words):
-                self._add(page)
+                pages += page
+            elif len(known - words) <= _MAX_NEW_WORDS * len(known) and _breaks_rows(found, page):
+                found = page
+        self._add(found + pages)
+        for part in others:
+            self.part(part)
 
     def _add(self, blocks: list[Block]) -> None:
         self._num_chars += sum(len(block.text) for block in blocks)
@@ -154,6 +165,16 @@ class _Walk:
         text = tidy(text_of_part(message)).strip("\n")
         place = Place("part", self._num_parts, kind_of_part(message))
         return [Block(text, place=place)] if text and not text.isspace() else []
+
+    def _receipt(self, message: "EmailMessage") -> list[Block]:
+        """Whom a mail did not reach, and why: fields, in groups of one for each recipient."""
+        groups = (
+            "\n".join(f"{name}: {' '.join(str(value).split())}" for name, value in part.raw_items())
+            for part in inner_parts(message)
+        )
+        text = tidy("\n\n".join(filter(None, groups)))
+        place = Place("part", self._num_parts, _RECEIPT)
+        return [Block(text, place=place)] if text else []
 
     def _page(self, message: "EmailMessage") -> list[Block]:
         place = Place("part", self._num_parts, kind_of_part(message))
@@ -247,13 +268,25 @@ def text_of_part(message: "EmailMessage") -> str:
     return text
 
 
+def _with_page(part: "EmailMessage") -> list["EmailMessage"]:
+    """A page and the pictures in it, or the part itself."""
+    return inner_parts(part) if kind_of_part(part) == "multipart/related" else [part]
+
+
+def _breaks_rows(blocks: list[Block], page: list[Block]) -> bool:
+    """Whether a row of the page's tables is no line of the text in `blocks`."""
+    lines = {tuple(line.split()) for block in blocks for line in block.text.split("\n")}
+    rows = (line for block in page for line in block.text.split("\n") if "\t" in line)
+    return any(tuple(row.split()) not in lines for row in rows)
+
+
 def _words(blocks: list[Block]) -> set[str]:
     return {word.lower() for block in blocks for word in _WORD.findall(block.text)}
 
 
 MAIL = Reader(
     name="mail",
-    version=4,
+    version=5,
     kinds={".eml": "e-mail"},
     max_bytes=256 * MIB,
     sandboxed=True,

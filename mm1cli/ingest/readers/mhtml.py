@@ -50,7 +50,7 @@ def read_mhtml(data: bytes) -> Reading:
 
 MHTML = Reader(
     name="mhtml",
-    version=1,
+    version=2,
     kinds={".mht": "html", ".mhtml": "html"},
     max_bytes=256 * MIB,
     sandboxed=True,

@@ -29,7 +29,7 @@ from mm1cli.ingest.readers.maths import mathml
 from mm1cli.ingest.readers.odf_text import TextWalk, looks_of
 from mm1cli.ingest.readers.ods import Spreadsheet
 from mm1cli.ingest.readers.package import Package
-from mm1cli.ingest.readers.reader import MIB, Reader, ReadError, Reading
+from mm1cli.ingest.readers.reader import MIB, Member, Reader, ReadError, Reading
 
 _CONTENT, _STYLES, _MANIFEST = "content.xml", "styles.xml", "META-INF/manifest.xml"
 _SPREADSHEET = b"opendocument.spreadsheet"
@@ -109,9 +109,15 @@ def _document(root: Element, styles: Element | None, package: Package | None) ->
     warnings += hidden_warnings(blocks) + picture_warnings(len(pictures - replaced))
     if walk.num_deleted:
         warnings.append(f"tracked changes: {walk.num_deleted} deletions left out")
-    if not blocks:
+    hrefs = (attribute(inner, "href") for inner in descendants(kind, "object-ole"))
+    paths = (posixpath.normpath(posixpath.join("/", href)).lstrip("/") for href in hrefs)
+    members: tuple[Member, ...] = ()
+    if package is not None:
+        members, lost = package.embedded(path for path in dict.fromkeys(paths) if path in package)
+        warnings += lost
+    if not blocks and not members:
         raise ReadError(Reason.EMPTY)
-    return Reading(tuple(blocks), tuple(warnings), lxml_version())
+    return Reading(tuple(blocks), tuple(warnings), lxml_version(), members=members)
 
 
 def _slides(body: Element, hidden: set[str], walk: TextWalk, warnings: list[str]) -> list[Block]:
@@ -189,7 +195,7 @@ def _is_locked(package: Package) -> bool:
 
 ODF = Reader(
     name="odf",
-    version=5,
+    version=6,
     kinds={
         **dict.fromkeys((".odt", ".ott", ".fodt"), "odt"),
         **dict.fromkeys((".odp", ".otp", ".fodp", ".odg", ".fodg"), "odp"),

@@ -186,9 +186,14 @@ class TextWalk:
             for cell in row:
                 if local_name(cell) not in {"table-cell", "covered-table-cell"}:
                     continue
-                lines = list(self._lines(cell))
-                texts = (line.text.replace("\t", " ") for line in lines if not line.mark)
-                nested += [line for line in lines if line.mark]
+                texts: list[str] = []
+                for inner in cell:
+                    lines = list(self._lines((inner,)))
+                    is_table = local_name(inner) == "table"
+                    nested += [line for line in lines if line.mark or is_table]
+                    if not is_table:
+                        plain = (line.text for line in lines if not line.mark)
+                        texts += [text.replace("\t", " ") for text in plain]
                 times = min(number(cell, "number-columns-repeated", 1), _MAX_REPEATED)
                 cells += [" ".join(texts)] * times
             if any(cells):

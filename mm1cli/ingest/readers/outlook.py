@@ -104,7 +104,7 @@ def _attached(message: "Message") -> tuple[list[Member], list[str]]:
 
 MSG = Reader(
     name="msg",
-    version=2,
+    version=3,
     kinds={".msg": "e-mail"},
     max_bytes=256 * MIB,
     sandboxed=True,
@@ -112,7 +112,7 @@ MSG = Reader(
 )
 WINMAIL = Reader(
     name="winmail",
-    version=1,
+    version=2,
     kinds={},
     max_bytes=256 * MIB,
     sandboxed=True,

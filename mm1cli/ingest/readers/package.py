@@ -8,8 +8,10 @@ from urllib.parse import unquote
 
 from mm1cli.ingest.corpus import Damaged, Reason
 from mm1cli.ingest.display_names import one_line
+from mm1cli.ingest.readers.attachments import Attachments
 from mm1cli.ingest.readers.inflation import Inflation, Stream
 from mm1cli.ingest.readers.markup import Element, attribute, broken, children, parse_xml
+from mm1cli.ingest.readers.ole_object import inner_file
 from mm1cli.ingest.readers.reader import Member, ReadError
 from mm1cli.ingest.readers.zip_salvage import open_zip, unlisted_members
 
@@ -136,17 +138,26 @@ class Package:
         return [target for target in dict.fromkeys(targets) if target in self]
 
     def embedded(self, parts: Iterable[str]) -> tuple[tuple[Member, ...], list[str]]:
-        """The files inside, and a warning for each that cannot be taken out."""
-        members: list[Member] = []
+        """The files inside, those in objects of OLE taken out of them, and a warning for each that
+        cannot be."""
+        found = Attachments()
         warnings: list[str] = []
         for part in parts:
             name = part.rpartition("/")[2]
             try:
-                members.append(Member(name, self.read(part)))
+                data = self.read(part)
+                if data.startswith(OLE_MAGIC):
+                    name, data = inner_file(name, data)
             except ReadError as error:
+                if error.reason in {Reason.UNSUPPORTED, Reason.ENCRYPTED}:
+                    found.refuse(name, error)
+                    continue
                 detail = error.detail or error.reason
                 warnings.append(Damaged(f"{one_line(name)} cannot be taken out: {detail}"))
-        return tuple(members), warnings
+                continue
+            if not found.add(name, data):
+                break
+        return tuple(found.members), warnings
 
     def secondary(self, name: str, warnings: list[str]) -> Element | None:
         """The root of a part that the document can do without, or a warning that names it."""

@@ -154,7 +154,7 @@ def _named(pages: list[Page]) -> str:
 
 PDF = Reader(
     name="pdf",
-    version=5,
+    version=6,
     kinds={".pdf": "pdf"},
     max_bytes=256 * MIB,
     sandboxed=True,
@@ -172,7 +172,7 @@ PYPDF = Reader(
 )
 PDF_OCR = Reader(
     name="pdf-ocr",
-    version=4,
+    version=5,
     kinds={},
     max_bytes=256 * MIB,
     sandboxed=True,

@@ -19,6 +19,9 @@ _PROSE_SHARE = 0.6
 _MAX_CELL_WORDS = 6
 _MIN_SHARE_FILLED = 0.35
 _MAX_COLUMNS = 40
+_FULL_SHARE = 0.75  # of the width of a column
+_MIN_RUNNING = 3  # lines
+_MIN_PROSE_WORDS = 4  # in the mean, of a line
 _FEWEST_FOR_SIDES = 16
 _MIDDLE = 0.25  # of the width, from either side: where no gutter between columns of prose is
 _MAX_CROSSING = 0.12
@@ -184,6 +187,8 @@ def _lines(rows: Sequence[_Row]) -> list[str] | None:
     cells = [[_in_column(row, column) for column in columns] for row in rows]
     if _is_prose(cells, columns):
         return _by_column(cells) if _is_interleaved(cells) else None
+    if (at := _running_on(cells)) is not None:
+        return list(_beside(rows, cells, at)) if _is_interleaved(cells) else None
     return _table(rows, cells) if _is_table(cells) else None
 
 
@@ -226,6 +231,35 @@ def _is_prose(cells: list[list[list[Piece]]], columns: Sequence[tuple[float, flo
         full = [one for one in found if one.is_prose and one.box[2] - one.box[0] > (high - low) / 2]
         num_prose += len(full) >= _PROSE_SHARE * len(found) and len(found) > 1
     return num_prose > 1
+
+
+def _running_on(cells: list[list[list[Piece]]]) -> int | None:
+    """A column whose lines go on from one to the next beside other text, as prose beside a callout
+    does: full lines, and small letters after them. Lines of a table's cell have nothing beside."""
+    for at in range(len(cells[0])):
+        found = [(row[at], any(row[:at] + row[at + 1 :])) for row in cells if row[at]]
+        right = max((line[-1].box[2] for line, _ in found), default=0.0)
+        left = min((line[0].box[0] for line, _ in found), default=0.0)
+        num_beside = num_on = num_words = 0
+        for (above, _), (line, is_beside) in pairwise(found):
+            is_full = above[-1].box[2] - left >= _FULL_SHARE * (right - left)
+            num_beside += is_beside
+            num_on += is_beside and is_full and line[0].text[:1].islower()
+            num_words += sum(len(piece.text.split()) for piece in line)
+        is_prose = num_words >= _MIN_PROSE_WORDS * (len(found) - 1)
+        if is_prose and num_beside >= _MIN_RUNNING and num_on * 2 >= num_beside:
+            return at
+    return None
+
+
+def _beside(rows: Sequence[_Row], cells: list[list[list[Piece]]], at: int) -> Iterator[str]:
+    """What is left of column `at`, the column, and what is right of it."""
+    for columns in (slice(0, at), slice(at, at + 1), slice(at + 1, None)):
+        part = [row[columns] for row in cells]
+        if len(part[0]) == 1:
+            yield from _by_column(part)
+        elif part[0]:
+            yield from filter(None, _table(rows, part))
 
 
 def _is_interleaved(cells: list[list[list[Piece]]]) -> bool:

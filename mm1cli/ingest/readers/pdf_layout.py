@@ -6,19 +6,25 @@ that was drawn line by line across the gutter. A table is rows of cells with tab
 empty cell being nothing between two tabs.
 """
 
+import re
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from mm1cli.ingest.readers.pdf_aligned import aligned_regions
+from mm1cli.ingest.readers.pdf_fractions import fraction_lines
 from mm1cli.ingest.readers.pdf_gaps import has_gutter
 from mm1cli.ingest.readers.pdf_ground import Box
 from mm1cli.ingest.readers.pdf_headers import is_value
 from mm1cli.ingest.readers.pdf_hidden import INVISIBLE, OFF_PAGE
 from mm1cli.ingest.readers.pdf_letters import Letter, Piece, letters_of, pieces_of
 from mm1cli.ingest.readers.pdf_raised import Run
-from mm1cli.ingest.readers.pdf_rules import Grid
+from mm1cli.ingest.readers.pdf_rules import Grid, Rule
+from mm1cli.ingest.readers.pdf_struck import strike
+from mm1cli.ingest.readers.pdf_turned import turned_box
 
 if TYPE_CHECKING:
     from pypdfium2 import PdfTextPage
@@ -27,6 +33,7 @@ _MOST_LETTERS = 60_000
 _MOST_TEXTS = 10_000
 _RTL_SHARE = 0.2
 _FIRST_RIGHT_TO_LEFT = "\u0590"
+_LAM_ALEF = re.compile("[\u0622\u0623\u0625\u0627]\u0644")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,27 +59,55 @@ def arranged(
     marks: Mapping[int, str],
     ruled: Sequence[Grid],
     raised: Sequence[Run] = (),
+    bars: Sequence[Rule] = (),
+    struck: Sequence[Rule] = (),
     *,
     is_plain: bool = False,
+    quarters: int = 0,
 ) -> list[tuple[str, str]]:
     """The page's text as (mark, text), what can be seen first, tables and columns put in order:
-    those of the grids `ruled` and those that are only aligned;
-    `raised` are the letters that have a sign; `is_plain` leaves pdfium's order."""
+    those of the grids `ruled` and those that are only aligned.
+
+    `raised` are the letters that have a sign, `bars` the lines of fractions, `struck` those through
+    words. `is_plain` leaves pdfium's order. The letters are turned by so many `quarters`, as the
+    lines are.
+    """
     letters = letters_of(text_page, marks)
+    if quarters:
+        for letter in letters:
+            letter.box = None if letter.box is None else turned_box(letter.box, quarters)
     for run in raised:
         letters[run.first].text = f"{run.sign}{{{letters[run.first].text}"
         letters[run.last].text += "}"
         for letter in letters[run.last + 1 : run.end]:
             letter.text = ""
+    strike(letters, struck)
+    if has_ligatures("".join([letter.text for letter in letters])):
+        _order_ligatures(letters)
     if is_plain or _is_right_to_left(letters):
         return _texts(letters, [])
     pieces = pieces_of(letters)
     regions = list(_ruled(letters, pieces, ruled))
     taken = {at for region in regions for at in region.letters}
-    left = [piece for piece in pieces if piece.first not in taken]
-    for used, lines in aligned_regions(left):
-        regions.append(_Region(_all_letters(used), tuple(lines)))
+    for find in (partial(fraction_lines, rules=bars), aligned_regions):
+        left = [piece for piece in pieces if piece.first not in taken]
+        for used, lines in find(left):
+            regions.append(_Region(_all_letters(used), tuple(lines)))
+            taken |= regions[-1].letters
     return _texts(letters, regions)
+
+
+def has_ligatures(text: str) -> bool:
+    """Whether letters may be one glyph whose order pdfium has turned round."""
+    return _LAM_ALEF.search(text) is not None
+
+
+def _order_ligatures(letters: Sequence[Letter]) -> None:
+    """Lam and alef that are drawn as one glyph come the wrong way round, in the same box."""
+    for one, other in pairwise(letters):
+        is_one_glyph = one.box is not None and one.box == other.box
+        if is_one_glyph and has_ligatures(one.text + other.text):
+            one.text, other.text = other.text, one.text
 
 
 def _ruled(

@@ -13,12 +13,20 @@ from mm1cli.ingest.corpus import Damaged
 from mm1cli.ingest.display_names import one_line
 from mm1cli.ingest.readers.attachments import Attachments
 from mm1cli.ingest.readers.pdf_annotations import annotation_parts
+from mm1cli.ingest.readers.pdf_fractions import may_have_fractions
 from mm1cli.ingest.readers.pdf_garbage import UNREADABLE, is_garbled
 from mm1cli.ingest.readers.pdf_hidden import Survey, survey
-from mm1cli.ingest.readers.pdf_layout import arranged, is_crowded, may_have_layout
+from mm1cli.ingest.readers.pdf_layout import arranged, has_ligatures, is_crowded, may_have_layout
 from mm1cli.ingest.readers.pdf_raised import runs_of, with_signs
 from mm1cli.ingest.readers.pdf_rules import grids
+from mm1cli.ingest.readers.pdf_struck import struck_rules
 from mm1cli.ingest.readers.pdf_text import Page, clean, message_of
+from mm1cli.ingest.readers.pdf_turned import (
+    may_be_turned,
+    quarters_of,
+    turned_box,
+    turned_rule,
+)
 from mm1cli.ingest.readers.reader import Member, installed
 
 if TYPE_CHECKING:
@@ -161,19 +169,28 @@ def _text_parts(page: "PdfPage", seen: Survey, remarks: list[str]) -> Iterator[t
     text_page = page.get_textpage()
     try:
         runs = list(runs_of(text_page, seen.raised)) if seen.raised else []
-        ruled = list(grids(seen.rules)) if page.get_rotation() == 0 else []
-        has_layout = page.get_rotation() == 0 and may_have_layout(seen.text_boxes, ruled)
-        if has_layout and is_crowded(text_page, seen.text_boxes):
+        quarters = 0
+        rules, boxes = seen.rules, seen.text_boxes
+        if may_be_turned(boxes, page.get_rotation()) and (quarters := quarters_of(text_page)):
+            rules = [turned_rule(rule, quarters) for rule in rules]
+            boxes = [turned_box(box, quarters) for box in boxes]
+        ruled = list(grids(rules))
+        bars = rules if may_have_fractions(boxes, rules) else ()
+        struck = struck_rules(boxes, rules)
+        has_layout = bool(bars or struck) or may_have_layout(boxes, ruled)
+        if has_layout and is_crowded(text_page, boxes):
             remarks.append("too much text to look for tables; rows may be broken")
             has_layout = False
         if has_layout:
-            found = arranged(text_page, seen.marks, ruled, runs)
+            found = arranged(text_page, seen.marks, ruled, runs, bars, struck, quarters=quarters)
         elif seen.is_suspicious:
             found = arranged(text_page, seen.marks, (), runs, is_plain=True)
         elif runs:
             found = [("", with_signs(text_page, runs))]
         else:
             found = [("", text_page.get_text_range(errors="surrogatepass"))]
+            if has_ligatures(found[0][1]):
+                found = arranged(text_page, seen.marks, (), is_plain=True)
         is_lost = is_garbled(text_page, "".join(text for mark, text in found if not mark))
     finally:
         text_page.close()

@@ -293,7 +293,7 @@ def _frames(shape: Element) -> Iterator[Element | None]:
 
 PPTX = Reader(
     name="pptx",
-    version=5,
+    version=6,
     kinds={".pptx": "pptx", ".pptm": "pptx", ".ppsx": "pptx", ".potx": "pptx"},
     max_bytes=256 * MIB,
     sandboxed=True,

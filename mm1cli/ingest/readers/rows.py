@@ -21,6 +21,7 @@ _MAX_GAP = 64
 _MAX_HEADER_ROWS = 3
 _MAX_SHORT_REPEATS = 50  # of headers above fewer rows than the next; a filter hides every other row
 _FEW_ROWS = 20
+_NO_COLUMN = 1 << 20
 _EMPTY_PER_CELL = 8  # a row of its own with more is told by addresses
 _NUMBER = re.compile(r"[-+(]?[^\w\s]{0,3}\d[\d.,' \u00a0]*(?:e[-+]?\d+)?\W{0,4}", re.IGNORECASE)
 _YEAR = re.compile(r"(?:19|20)\d\d")
@@ -62,6 +63,7 @@ class RowBlocks:
     def __init__(self, place: Place | None = None) -> None:
         self._place = place
         self._runs: list[_Run] = []
+        self._merged: dict[int, list[tuple[int, int]]] = {}
         self._num_chars = 0
 
     def add(self, row: int, cells: Mapping[int, str], mark: str = "") -> None:
@@ -73,20 +75,37 @@ class RowBlocks:
                 texts[column] = text
                 self._num_chars += len(text)
         refuse_flood(self._num_chars)
-        for part in _parts(texts):
-            left, right = min(part), max(part)
-            text = "\t".join(part.get(column, "") for column in range(left, right + 1))
-            has_number = any(map(_is_number, part.values()))
-            self._runs.append(_Run(row, left, right, mark, len(part), has_number, text))
+        self._runs += [_run(row, part, mark) for part in _parts(texts)]
+
+    def merge(self, row: int, left: int, right: int) -> None:
+        """Says that the cell of `row` at column `left` reaches to column `right`."""
+        self._merged.setdefault(row, []).append((left, right))
 
     def blocks(self) -> list[Block]:
         found: list[Block] = []
         for cluster in _clusters(self._runs):
             edge = min(run.left for run in cluster)
-            for table in _tables(cluster):
-                found += self._table(table, edge)
+            for rows in _tables(cluster):
+                first, *beside = _side_by_side(list(self._with_names(rows)))
+                found += self._table(first, edge)
+                for table in beside:
+                    found += self._table(table, table[0].left)
         self._runs.clear()
         return found
+
+    def _with_names(self, table: Sequence[_Run]) -> Iterator[_Run]:
+        """The rows; a name over several columns that have names below it stands over each."""
+        num_names = len(_header(table)) if self._merged else 0
+        for at, run in enumerate(table):
+            if at + 1 >= num_names or run.row not in self._merged or run.num_cells < 2:
+                yield run
+                continue
+            cells, below = _cells(run), _cells(table[at + 1])
+            for left, right in self._merged[run.row]:
+                columns = range(left, min(right, left + _MAX_GAP) + 1)
+                if left in cells and all(column in below for column in columns):
+                    cells |= dict.fromkeys(columns, cells[left])
+            yield _run(run.row, dict(sorted(cells.items())), run.mark)
 
     def _table(self, table: Sequence[_Run], edge: int) -> Iterator[Block]:
         """Rows one below the other; a header that another block of theirs needs comes before it."""
@@ -156,6 +175,64 @@ def _tables(runs: Sequence[_Run]) -> Iterator[list[_Run]]:
         yield table
 
 
+def _side_by_side(table: Sequence[_Run]) -> Iterator[Sequence[_Run]]:
+    """The tables that stand beside each other in the same rows, from left to right.
+
+    A blank column alone parts nothing: many tables have one before their numbers. What is right of
+    it is a table of its own where its rows begin with words and its header names what the other's
+    does ("item, cost" twice).
+    """
+    header = _header(table) or table[:1]
+    has_gap = any("\t\t" in run.text for run in header)
+    for gap in _blank_columns(table) if has_gap else ():
+        left, right = _cut(table, 0, gap), _cut(table, gap + 1, _NO_COLUMN)
+        if _is_own_table(left, right, {run.row for run in header}):
+            yield left
+            yield from _side_by_side(right)
+            return
+    yield table
+
+
+def _blank_columns(table: Sequence[_Run]) -> list[int]:
+    """The columns inside the table that no row has."""
+    taken = {run.left + at for run in table for at, text in enumerate(run.text.split("\t")) if text}
+    return [column for column in range(min(taken), max(taken)) if column not in taken]
+
+
+def _is_own_table(left: Sequence[_Run], right: Sequence[_Run], header: set[int]) -> bool:
+    edge = min(run.left for run in right)
+    words = [run for run in right if run.left == edge and not is_number(run.text.split("\t")[0])]
+    if len(words) * 2 <= len(right):
+        return False
+    beside = {run.row: _names(run) for run in left if run.row in header}
+    named = ((_names(run), beside[run.row]) for run in right if run.row in beside)
+    return any(len(names & others) * 2 >= max(len(names), 3) for names, others in named)
+
+
+def _names(run: _Run) -> set[str]:
+    return {text.lower() for text in run.text.split("\t") if text and not is_number(text)}
+
+
+def _cut(table: Sequence[_Run], left: int, end: int) -> list[_Run]:
+    """What the rows have from column `left` up to `end`."""
+    found = []
+    for run in table:
+        cells = {column: text for column, text in _cells(run).items() if left <= column < end}
+        if cells:
+            found.append(_run(run.row, cells, run.mark))
+    return found
+
+
+def _cells(run: _Run) -> dict[int, str]:
+    return {at: text for at, text in enumerate(run.text.split("\t"), run.left) if text}
+
+
+def _run(row: int, cells: Mapping[int, str], mark: str) -> _Run:
+    left, right = min(cells), max(cells)
+    text = "\t".join(cells.get(column, "") for column in range(left, right + 1))
+    return _Run(row, left, right, mark, len(cells), any(map(is_number, cells.values())), text)
+
+
 def _header(table: Sequence[_Run]) -> Sequence[_Run]:
     """The rows above the first that has a number; the first alone where none has one soon."""
     if len(table) < 2 or table[0].has_number:
@@ -177,7 +254,7 @@ def _line(run: _Run, edge: int, *, is_alone: bool) -> str:
     return "\t".join(f"{column_name(at)}{run.row}: {text}" for at, text in cells if text)
 
 
-def _is_number(text: str) -> bool:
+def is_number(text: str) -> bool:
     """Whether a cell is a value and no name; years are names of columns."""
     if not text[-1:].isdigit() and not any(map(str.isdigit, text)):
         return False

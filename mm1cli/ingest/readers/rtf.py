@@ -5,16 +5,20 @@ from copy import copy
 from dataclasses import dataclass, field, replace
 
 from mm1cli.ingest.corpus import Reason
+from mm1cli.ingest.readers.attachments import Attachments
 from mm1cli.ingest.readers.lines import (
     HeadingPath,
     Line,
+    LinkList,
     as_heading,
     bullet,
     hidden_warnings,
     lines_to_blocks,
     signed,
 )
+from mm1cli.ingest.readers.ole_object import file_in_text
 from mm1cli.ingest.readers.reader import MIB, Reader, ReadError, Reading
+from mm1cli.ingest.readers.symbols import in_font, is_of_symbols
 
 _TOKEN = re.compile(
     rb"\\([A-Za-z]{1,32})(-?[0-9]{1,10})? ?|\\'([0-9A-Fa-f]{2})|\\([^A-Za-z])|([{}])|[\r\n]+"
@@ -22,8 +26,8 @@ _TOKEN = re.compile(
     re.DOTALL,
 )
 _SKIPPED = frozenset(
-    b"fonttbl colortbl stylesheet info pict objdata themedata colorschememapping latentstyles"
-    b" datastore generator fldinst shprslt nonshppict bkmkstart bkmkend atnid atnauthor atntime"
+    b"fonttbl colortbl stylesheet info pict themedata colorschememapping latentstyles"
+    b" datastore generator shprslt nonshppict bkmkstart bkmkend atnid atnauthor atntime"
     b" atnref atndate xe tc tcn listtable listoverridetable revtbl rsidtbl xmlnstbl filetbl"
     b" template sp sn sv blipuid panose falt objclass objname password".split()
 )
@@ -35,6 +39,9 @@ _MARKED = {
     b"shptxt": "text box",
     # What programs that know no lists show before an item: its sign or number.
     **dict.fromkeys((b"listtext", b"pntext"), "list sign"),
+    # Read where the group ends, and no text of the page.
+    b"fldinst": "field",
+    b"objdata": "object",
 }
 _CHARACTERS = {
     b"tab": "\t",
@@ -67,6 +74,7 @@ _CHARSETS = {
     222: "cp874",
     238: "cp1250",
 }
+_LINK = re.compile(r'HYPERLINK\s+"([^"]{1,2000})"')
 _HUNG = frozenset({"footnote", "endnote", "comment"})
 _MAX_DEPTH = 1000
 _NO_LEVEL = 9
@@ -81,10 +89,12 @@ def read_rtf(data: bytes) -> Reading:
         raise ReadError(Reason.UNREADABLE, "no RTF")
     walk = _Walk()
     walk.run(data)
-    blocks = lines_to_blocks(walk.lines, "paragraph")
-    if not blocks:
+    links = walk.links.lines([line.text for line in walk.lines])
+    blocks = lines_to_blocks([*walk.lines, *links], "paragraph")
+    members = tuple(walk.files.members)
+    if not blocks and not members:
         raise ReadError(Reason.EMPTY)
-    return Reading(tuple(blocks), tuple(walk.warnings() + hidden_warnings(blocks)))
+    return Reading(tuple(blocks), tuple(walk.warnings() + hidden_warnings(blocks)), members=members)
 
 
 @dataclass(slots=True)
@@ -116,6 +126,8 @@ class _State:
     is_cell: bool = False
     list_level: int = 0
     sign: str = ""  # "^" for raised letters, "_" for lowered ones, "~" for struck ones
+    font: str = ""
+    link: tuple[str, int] | None = None  # where it leads, and at which piece its text begins
 
 
 class _Walk:
@@ -125,6 +137,10 @@ class _Walk:
         self._stack: list[_State] = []
         self._codec = "cp1252"
         self._fonts: dict[int, str] = {}
+        self._font_names: dict[int, str] = {}
+        self._target = ""
+        self.links = LinkList()
+        self.files = Attachments()
         self._font = 0
         self._levels: dict[int, int] = {}
         self._style_name: list[str] = []
@@ -186,6 +202,9 @@ class _Walk:
             return
         left = self._state
         self._state = self._stack.pop()
+        if left.link is not None and left.link != self._state.link:
+            target, start = left.link
+            self.links.add("".join(left.sink.pieces[start:]), target)
         self._leave(left.sink, self._state.sink)
 
     def _leave(self, sink: _Sink, outer: _Sink) -> None:
@@ -195,6 +214,11 @@ class _Walk:
             if self._state.is_cell:
                 outer.pieces.append(f"{outer.sign} ")
                 outer.sign = ""
+        elif sink.mark == "field" and sink is not outer:
+            found = _LINK.search("".join(sink.pieces))
+            self._target = found[1] if found else ""
+        elif sink.mark == "object" and sink is not outer:
+            self._take_out("".join(sink.pieces))
         elif sink is not outer:
             self._end_paragraph(sink)
             if sink.lines and sink.mark in _HUNG:
@@ -207,6 +231,14 @@ class _Walk:
                 outer.pieces.append(f"[{mark}]")
             outer.after += sink.lines
             sink.lines = []
+
+    def _take_out(self, octets: str) -> None:
+        """The file in an object, given as hexadecimal digits."""
+        name = f"object {len(self.files.members) + 1}"
+        try:
+            self.files.add(*file_in_text(name, octets))
+        except ReadError as error:
+            self.files.refuse(name, error)
 
     def _word(self, word: bytes, number: int | None) -> None:
         if word == b"u" and number is not None:
@@ -269,6 +301,10 @@ class _Walk:
             self._codec = "mac_roman"
         elif word == b"f":
             state.codec = self._fonts.get(number or 0, "")
+            state.font = self._font_names.get(number or 0, "")
+        elif word == b"fldrslt":
+            state.link = (self._target, len(state.sink.pieces)) if self._target else None
+            self._target = ""
         elif word == b"uc":
             state.num_fallback = max(0, number if number is not None else 1)
         elif word == b"v":
@@ -280,7 +316,7 @@ class _Walk:
             state.sign = _SIGNS[word] if number != 0 else ""
         elif word == b"plain":
             state.hidden = state.deleted = False
-            state.sign = ""
+            state.sign = state.font = ""
         elif word == b"pard":
             state.style, state.outline, state.is_cell = -1, _NO_LEVEL, False
             state.list_level = 0
@@ -321,6 +357,10 @@ class _Walk:
             text = octets.decode("cp1252", "replace")
         if self._state.table == b"stylesheet":
             self._name_style(text)
+        elif self._state.table == b"fonttbl":
+            self._font_names.setdefault(self._font, text.strip("; "))
+        elif is_of_symbols(self._state.font):
+            self._put(octets.decode("latin-1"))
         else:
             self._put(text)
 
@@ -333,6 +373,7 @@ class _Walk:
         state = self._state
         if state.skipped or state.deleted:
             return
+        text = in_font(text, state.font)
         to = state.sink.hidden if state.hidden else state.sink.pieces
         to.append(signed(text, state.sign, to) if state.sign else text)
 
@@ -365,7 +406,7 @@ class _Walk:
 
 RTF = Reader(
     name="rtf",
-    version=4,
+    version=5,
     kinds={".rtf": "rtf"},
     max_bytes=256 * MIB,
     sandboxed=True,

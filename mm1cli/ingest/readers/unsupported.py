@@ -14,7 +14,6 @@ _EXTENSIONS = {
     "Apple document; export it as .docx or .pdf": "pages numbers key",
     "database": "sqlite sqlite3 db",
     "model weights": "safetensors gguf pt pth ckpt onnx",
-    "table of columns; export it as .csv": "parquet arrow feather",
 }
 _KIND_OF_EXTENSION = {
     f".{name}": kind for kind, names in _EXTENSIONS.items() for name in names.split()
@@ -36,8 +35,6 @@ _MAGIC = (
     (b"\xd0\xcf\x11\xe0", "old Office file; save it in a newer format"),
     (b"SQLite format 3\0", "database"),
     (b"GGUF", "model weights"),
-    (b"PAR1", "table of columns; export it as .csv"),
-    (b"ARROW1", "table of columns; export it as .csv"),
 )
 
 

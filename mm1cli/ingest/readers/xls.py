@@ -68,14 +68,14 @@ def _rows(workbook: "CalamineWorkbook", index: int) -> Iterator[tuple[int, dict[
     sheet = workbook.get_sheet_by_index(index)
     left = 0 if sheet.start is None else sheet.start[1]
     for row, values in enumerate(sheet.iter_rows(), 1):
-        cells = {
-            column: text for column, value in enumerate(values, left + 1) if (text := _shown(value))
-        }
+        shown = ((column, shown_value(value)) for column, value in enumerate(values, left + 1))
+        cells = {column: text for column, text in shown if text}
         if cells:
             yield row, cells
 
 
-def _shown(value: object) -> str:
+def shown_value(value: object) -> str:
+    """As a sheet without formats shows it."""
     match value:
         case bool():
             return "TRUE" if value else "FALSE"

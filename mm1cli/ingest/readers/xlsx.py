@@ -8,7 +8,14 @@ from collections.abc import Iterator, Mapping
 
 from mm1cli.ingest.corpus import Block, Damaged, Place, Reason
 from mm1cli.ingest.readers.drawing import graphic_lines, paragraphs
-from mm1cli.ingest.readers.lines import Line, hidden_warnings, one_paragraph, picture_warnings
+from mm1cli.ingest.readers.lines import (
+    Line,
+    LinkList,
+    hidden_warnings,
+    lines_to_blocks,
+    one_paragraph,
+    picture_warnings,
+)
 from mm1cli.ingest.readers.markup import (
     Element,
     attribute,
@@ -29,6 +36,8 @@ from mm1cli.ingest.readers.xls import read_xls
 from mm1cli.ingest.readers.xlsx_values import Styles, rich_text, shared_strings
 
 _REFERENCE = re.compile(r"\$?([A-Za-z]{1,3})\$?([0-9]{1,7})")
+_RANGE = re.compile(r"([A-Za-z]{1,3})([0-9]{1,7}):([A-Za-z]{1,3})[0-9]{1,7}")
+_MAX_MERGED = 10_000
 _OLD_WORKBOOK = "Workbook".encode("utf-16-le")
 _MAX_COLUMNS = 16_384
 _HIDDEN = frozenset({"hidden", "veryhidden"})
@@ -49,6 +58,8 @@ def read_xlsx(data: bytes) -> Reading:
     blocks: list[Block] = []
     for index, entry in enumerate(workbook.entries):
         blocks += workbook.sheet(index, entry)
+    links = workbook.links.lines([block.text for block in blocks])
+    blocks += lines_to_blocks(links, "line")
     warnings = (*package.warnings, *workbook.warnings)
     members, lost = workbook.members()
     warnings = (*warnings, *lost)
@@ -79,6 +90,7 @@ class _Workbook:
         self.entries = [] if sheets is None else list(children(sheets, "sheet"))
         self._embedded: dict[str, None] = {}
         self.pictures: set[str] = set()
+        self.links = LinkList()
         self._people = _people(package, name)
 
     def sheet(self, index: int, entry: Element) -> list[Block]:
@@ -100,13 +112,21 @@ class _Workbook:
             self.warnings.append(
                 Damaged(f"sheet {label} cannot be read to its end: {error.detail}")
             )
+        for merged in rows.merged[:_MAX_MERGED]:
+            if corners := _RANGE.fullmatch(merged):
+                left, right = column_number(corners[1]), column_number(corners[3])
+                if left < right:
+                    collected.merge(int(corners[2]), left, right)
         blocks = collected.blocks()
+        targets = self._package.links(relation.target)
+        for cell, key in rows.links:
+            self.links.add(f"{label}!{cell}", targets.get(key, ""))
         self.warnings += [f"sheet {label}: {warning}" for warning in rows.warnings()]
         try:
             for row, column, line in self._over(relation.target):
-                cell = RowBlocks(place)
-                cell.add(row, {column: line.text}, mark or line.mark)
-                blocks += cell.blocks()
+                over = RowBlocks(place)
+                over.add(row, {column: line.text}, mark or line.mark)
+                blocks += over.blocks()
         except ReadError as error:
             if error.reason is not Reason.UNREADABLE:
                 raise
@@ -150,11 +170,19 @@ class _Sheet:
         self._since_1904 = since_1904
         self._num_formulas = 0
         self._hidden_columns: list[str] = []
+        self.merged: list[str] = []  # ranges
+        self.links: list[tuple[str, str]] = []  # the name of a cell, and a relation's id
 
     def read(self, package: Package, part: str) -> Iterator[tuple[int, dict[int, str], bool]]:
         """Row number, cells by column, and whether the row is hidden."""
         row = 0
-        for element in stream_xml(package.stream(part), "row", "col"):
+        for element in stream_xml(package.stream(part), "row", "col", "hyperlink", "mergeCell"):
+            if local_name(element) == "mergeCell":
+                self.merged.append(attribute(element, "ref"))
+                continue
+            if local_name(element) == "hyperlink":
+                self.links.append((attribute(element, "ref"), relation_id(element)))
+                continue
             if local_name(element) == "col":
                 if is_true(attribute(element, "hidden")):
                     names = (column_name(number(element, side)) for side in ("min", "max"))
@@ -176,7 +204,7 @@ class _Sheet:
             position = _REFERENCE.fullmatch(attribute(cell, "r"))
             column = column_number(position[1]) if position else column + 1
             if column <= _MAX_COLUMNS and (text := self._value(cell)):
-                cells[column] = text
+                cells[column] = self._styles.signed(text, number(cell, "s"))
         return cells
 
     def _value(self, cell: Element) -> str:
@@ -259,7 +287,7 @@ def _count(corner: Element, name: str) -> int:
 
 XLSX = Reader(
     name="xlsx",
-    version=4,
+    version=5,
     kinds={".xlsx": "xlsx", ".xlsm": "xlsx", ".xltx": "xlsx", ".xltm": "xlsx"},
     max_bytes=256 * MIB,
     sandboxed=True,

@@ -10,6 +10,7 @@ from reportlab.platypus import SimpleDocTemplate, Table
 from mm1cli.ingest.readers import pdf_layout
 from mm1cli.ingest.readers.pdf import read_pdf
 from mm1cli.ingest.readers.pdf_gaps import has_gutter
+from mm1cli.ingest.readers.pdf_letters import Letter
 
 LEFT = (
     "The committee reviewed the annual",
@@ -101,6 +102,28 @@ def test_a_name_over_two_columns_is_joined_to_theirs():
     ]
 
 
+@pytest.mark.parametrize(("angle", "rotation"), [(0, 90), (90, 0), (90, 90), (180, 180), (-90, 0)])
+@pytest.mark.parametrize("has_lines", [False, True])
+def test_tables_that_are_turned_on_the_page_are_read_as_others(angle, rotation, has_lines):
+    """Red: the wide table of a report, which stands on its side, loses its empty cells."""
+    output = BytesIO()
+    canvas = Canvas(output, invariant=1)
+    canvas.setPageRotation(rotation)
+    canvas.setFont("Helvetica", 10)
+    canvas.translate(300, 400)
+    canvas.rotate(angle)
+    if has_lines:
+        table = Table(REGIONS, style=[("GRID", (0, 0), (-1, -1), 1, colors.black)])
+        table.wrapOn(canvas, 400, 200)
+        table.drawOn(canvas, -150, 0)
+    else:
+        for x, y, text in row_by_row(REGIONS):
+            canvas.drawString(x - 250, y - 680, text)
+    canvas.showPage()
+    canvas.save()
+    assert lines(output.getvalue()) == ["\t".join(row).rstrip() for row in REGIONS]
+
+
 @pytest.mark.parametrize(
     ("upper", "expected"),
     [
@@ -121,17 +144,30 @@ def test_names_over_aligned_columns_go_to_each_of_them(upper, expected):
     assert found[-4:-2] == [expected, "North\t12\t14\t190\t200"]
 
 
-def test_code_and_rotated_pages_and_lists_keep_the_order_they_had():
+def test_code_and_lists_keep_the_order_they_had():
     """Red: a program loses its indentation to a table of comments, a list its numbers to a cell."""
     code = [("def f(x):", "# one"), ("    return x", "# two"), ("f(1)", "# three")]
     texts = row_by_row(code, xs=(60, 300))
     assert not any("\t" in line for line in lines(drawn(*texts, font="Courier")))
-    turned = drawn(*row_by_row(REGIONS), rotation=90)
-    assert not any("\t" in line for line in lines(turned))
     listed = row_by_row(
         [("1.", "First things"), ("2.", "Second things"), ("3.", "Third")], (60, 90)
     )
     assert lines(drawn(*listed)) == ["1. First things", "2. Second things", "3. Third"]
+
+
+def test_letters_of_one_arabic_glyph_come_in_their_order():
+    """Red: hardly a word with lam and alef can be found or quoted: half of Arabic's articles."""
+    one, other = (0.0, 0.0, 5.0, 9.0), (5.0, 0.0, 8.0, 9.0)
+    written = [
+        ("\u0627", other),
+        ("\u0623", one),
+        ("\u0644", one),
+        ("\u0627", other),
+        ("\u0644", one),
+    ]
+    letters = [Letter(text, box) for text, box in written]
+    pdf_layout._order_ligatures(letters)
+    assert "".join(letter.text for letter in letters) == "\u0627\u0644\u0623\u0627\u0644"
 
 
 def test_a_range_of_numbers_goes_on_in_the_next_line():
@@ -218,3 +254,42 @@ def test_a_crowded_page_keeps_pdfiums_order_and_says_so(monkeypatch):
     reading = read_pdf(page)
     assert "North 14 19" in reading.blocks[0].text
     assert reading.warnings == ("page 1: too much text to look for tables; rows may be broken",)
+
+
+def test_fractions_and_struck_words_of_a_page():
+    """Red: a + b, 2 c and d are three lines that no one can put together; a rent that was crossed
+    out is one of two; an underlined word or a total below a line is taken for either."""
+    output = BytesIO()
+    canvas = Canvas(output, invariant=1)
+    canvas.setFont("Helvetica", 10)
+    for x, y, text in (
+        (60, 700, "The rent is 500 euro 600 euro, underlined too."),
+        (60, 660, "r ="),
+        (90, 667, "a + b"),
+        (95, 652, "2 c"),
+        (122, 660, "+ d"),
+        (60, 620, "Ink"),
+        (300, 620, "14"),
+        (60, 606, "Sum"),
+        (300, 606, "33"),
+    ):
+        canvas.drawString(x, y, text)
+    for left, y, right in ((112, 703.2, 151), (206, 698.5, 250), (88, 662, 118), (299, 617.5, 312)):
+        canvas.line(left, y, right, y)
+    canvas.showPage()
+    canvas.save()
+    found = lines(output.getvalue())
+    assert found[0] == "The rent is ~~500 euro~~ 600 euro, underlined too."
+    assert found[1] == "r = \\frac{a + b}{2 c} + d"
+    assert [line.split() for line in found[2:]] == [["Ink", "14"], ["Sum", "33"]]
+
+
+def test_prose_beside_a_callout_is_no_table():
+    """Red: a sentence is cut at each line by words that stand beside it in large letters."""
+    beside = ("63 %", "of all investors", "use it as their", "main source")
+    texts = row_by_row(zip(LEFT, beside, strict=True), xs=(60, 330))
+    assert lines(drawn(*texts)) == [*LEFT, *beside]
+    flags = [("-v", "print more than others do"), ("-q", "print less"), ("-x", "stop at the first")]
+    flags += [("-y", "go on for a while and stop"), ("-z", "sleep")]
+    found = lines(drawn(*row_by_row(flags, xs=(60, 120))))
+    assert found == ["\t".join(row) for row in flags]

@@ -263,3 +263,11 @@ def decide(program, machine, number, arguments=()):
                 confine._BITS: bool(value & operand),
             }[code]
             at += yes if is_so else no
+
+
+def test_a_converter_may_use_what_libreoffice_needs(monkeypatch):
+    """Red: where TMPDIR is set, or Debian keeps its packages' cache, no .doc is ever converted."""
+    monkeypatch.setenv("TMPDIR", "/somewhere")
+    allowed = dict(confine._allowed(confine.Trust.CONVERT, 1 << 13))
+    assert allowed["/tmp"] == allowed["/somewhere"] == 1 << 13
+    assert "/var/spool/libreoffice" in allowed

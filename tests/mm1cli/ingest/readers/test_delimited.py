@@ -34,6 +34,23 @@ def test_excels_own_line_names_the_separator_and_is_no_text():
     assert shown(read_delimited(b"sep=;\r\na,b;c\r\n")) == [("A2:B2", "a,b\tc")]
 
 
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        (b"x;1,5;2,5\ny;1,6;2,6\n", "x\t1,5\t2,5"),
+        (b"1.234,50;2.345,60\n1.334,50;2.545,60\n", "1.234,50\t2.345,60"),
+        (b"a|b\n1,5|2\n1,6|3\n", "a\tb"),
+        (
+            b"Account:;DE12\n\nDate;Text;Sum\n1.2.;Rent, May;-500,00\n2.2.;Pay;1,00\n",
+            "Account:\tDE12",
+        ),
+    ],
+)
+def test_commas_inside_of_numbers_separate_nothing(data, expected):
+    """Red: 1,5 is two cells, and every value stands under the next column's name."""
+    assert texts(read_delimited(data))[0] == expected
+
+
 def test_encodings_are_named_and_binary_data_is_refused():
     """Red: exports of old programs are refused, or read wrongly without a word."""
     reading = read_delimited("Größe;1\n".encode("cp1252"))
@@ -44,9 +61,10 @@ def test_encodings_are_named_and_binary_data_is_refused():
 
 
 def test_a_quote_that_is_never_closed_loses_nothing():
-    """Red: everything after a stray quote is dropped, or a long cell is an error."""
-    data = b'a,b\n"open,2\n' + b"x,y\n" * 50_000
-    assert "x,y x,y" in texts(read_delimited(data))[1]
+    """Red: everything after a stray quote is dropped, or one cell of 50,000 rows."""
+    data = b'a,b\n"p,q",1\n"open,2\n' + b"x,y\n" * 50_000
+    found = texts(read_delimited(data))
+    assert found[1:4] == ["p,q\t1", '"open\t2', "x\ty"] and len(found) > 50_000
 
 
 cells = st.text(st.characters(categories=["L", "N", "P", "S"]), min_size=1, max_size=5)

@@ -557,3 +557,65 @@ def test_items_of_lists_have_their_sign_and_level_and_links_their_target():
         ("¶ 2", "  - by the terms"),
         ("¶ 3 (links)", "terms: https://example.org/terms"),
     ]
+
+
+def test_boxes_that_are_ticked_and_signs_of_other_fonts_are_read():
+    """Red: a form tells neither yes nor no, a dose of at most 5 becomes one of any."""
+    document = docx.Document()
+    field = (
+        '<w:p><w:r><w:fldChar w:fldCharType="begin"><w:ffData>{}</w:ffData></w:fldChar></w:r>'
+        "<w:r><w:t> {}</w:t></w:r></w:p>"
+    )
+    box = "<w:checkBox><w:default w:val='0'/>{}</w:checkBox>"
+    choice = "<w:ddList><w:result w:val='1'/><w:listEntry w:val='Oslo'/><w:listEntry w:val='Rome'/>"
+    sign = "<w:r><w:sym w:font='{}' w:char='{}'/></w:r>"
+    symbols = "<w:r><w:rPr><w:rFonts w:ascii='Symbol'/></w:rPr><w:t>{}</w:t></w:r>"
+    for xml in (
+        field.format(box.format("<w:checked/>"), "insured"),
+        field.format(box.format(""), "smoker"),
+        field.format(f"{choice}</w:ddList>", "office"),
+        f"<w:p>{sign.format('Wingdings', 'F0FE')}{sign.format('Wingdings', 'F0A8')}"
+        f"{sign.format('Acme', 'F041')}</w:p>",
+        f"<w:p>{symbols.format('&#xF0A3;')}<w:r><w:t>5 </w:t></w:r>{symbols.format('m')}</w:p>",
+        "<w:p><w:r><w:ruby><w:rt><w:r><w:t>kanji</w:t></w:r></w:rt><w:rubyBase><w:r><w:t>漢字"
+        "</w:t></w:r></w:rubyBase></w:ruby></w:r></w:p>",
+    ):
+        append(document, xml)
+    expected = ["☒ insured", "☐ smoker", "Rome office", "☑☐[Acme 41]", "≤5 μ", "漢字"]
+    assert [text for _, text in lines(document)] == expected
+
+
+def test_rows_that_begin_further_right_and_links_in_fields():
+    """Red: values slip to the left edge of a table; a link that Word wrote as a field leads
+    nowhere."""
+    document = docx.Document()
+    cell = "<w:tc><w:p><w:r><w:t>{}</w:t></w:r></w:p></w:tc>"
+    row = "<w:tr><w:trPr><w:gridBefore w:val='2'/></w:trPr>{}</w:tr>"
+    header = "<w:tr>" + "".join(map(cell.format, "ABC")) + "</w:tr>"
+    append(document, f"<w:tbl>{header}{row.format(cell.format('9'))}</w:tbl>")
+    mark = "<w:r><w:fldChar w:fldCharType='{}'/></w:r>"
+    address = "https://example.org/prices"
+    append(
+        document,
+        f'<w:p>{mark.format("begin")}<w:r><w:instrText> HYPERLINK "{address}" </w:instrText></w:r>'
+        f"{mark.format('separate')}<w:r><w:t>our prices</w:t></w:r>{mark.format('end')}</w:p>",
+    )
+    found = [text for _, text in lines(document)]
+    assert found == ["A\tB\tC", "\t\t9", "our prices", f"our prices: {address}"]
+
+
+def test_a_name_over_several_columns_stands_over_each():
+    """Red: which year the second Q1 is of can only be guessed."""
+    document = docx.Document()
+    cell = (
+        "<w:tc><w:tcPr><w:gridSpan w:val='{}'/></w:tcPr><w:p><w:r><w:t>{}</w:t></w:r></w:p></w:tc>"
+    )
+    rows = (
+        [(1, "Region"), (2, "2023")],
+        [(1, "all"), (1, "Q1"), (1, "Q2")],
+        [(2, "Sum"), (1, "5")],
+    )
+    xml = "".join(f"<w:tr>{''.join(cell.format(*one) for one in row)}</w:tr>" for row in rows)
+    append(document, f"<w:tbl>{xml}</w:tbl>")
+    found = [text for _, text in lines(document)]
+    assert found == ["Region\t2023\t2023", "all\tQ1\tQ2", "Sum\t\t5"]

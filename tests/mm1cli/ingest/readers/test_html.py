@@ -223,3 +223,42 @@ def test_links_are_listed_where_the_text_does_not_say_them_and_do_not_drown_it()
     assert few.text.endswith("\n20 more links")
     (_, every) = read_html(f"<p>{'word ' * 1000}</p>{links}".encode()).blocks
     assert every.text.count("https://") == 60
+
+
+def test_lists_in_cells_and_what_was_entered_into_forms():
+    """Red: which plan has which parts is lost; a saved form tells neither yes nor no."""
+    page = (
+        "<table><tr><th>Plan<th>Has<th>Price<tr><td>Pro<td><ul><li>mail<li>disk</ul><td>9</table>"
+        "<p>after<p><input value='Ann Lee'><input type=hidden value=x><input type=checkbox checked>"
+        " insured <input type=radio> smoker<select><option>Oslo<option selected>Rome</select>"
+        "<p><span style='color:red;text-decoration: line-through'>50</span> 40"
+    )
+    assert lines(page) == [
+        "Plan\tHas\tPrice",
+        "Pro\t- mail - disk\t9",
+        "after",
+        "Ann Lee",
+        "☒ insured ☐ smoker",
+        "☐ Oslo",
+        "☒ Rome",
+        "~~50~~ 40",
+    ]
+
+
+def test_tables_in_cells_stand_below_their_row_and_soft_hyphens_are_none():
+    """Red: which plan costs 15 can only be guessed; a word with a soft hyphen cannot be found."""
+    page = (
+        "<table><tr><th>Plan<th>Parts<th>Price<tr><td>Basic<td><table><tr><td>Seat<td>10</table>"
+        "<td>15</table><table><tr><td rowspan=0>A<td>1<tr><td>2</table><p>har&shy;bour"
+    )
+    expected = ["Plan\tParts\tPrice", "Basic\t\t15", "Seat\t10", "A\t1", "\t2", "harbour"]
+    assert lines(page) == expected
+
+
+def test_a_name_over_several_columns_stands_over_each():
+    """Red: which share is in May can only be guessed; a total is two columns wide."""
+    page = (
+        "<table><tr><th>City<th colspan=2>Share<tr><th><th>May<th>June<tr><td>Brno<td>7<td>8"
+        "<tr><th colspan=2>Sum<td>15</table>"
+    )
+    assert lines(page) == ["City\tShare\tShare", "\tMay\tJune", "Brno\t7\t8", "Sum\t\t15"]

@@ -188,3 +188,27 @@ def test_a_saved_web_page_is_read_as_a_page():
     ]
     assert (reading.members, reading.warnings) == ((), ("1 pictures are not read",))
     assert texts(read_mhtml(message().as_bytes()))[-1] == "hello"
+
+
+def test_rows_of_a_page_stand_for_a_plain_text_that_breaks_them():
+    """Red: an invoice is a column of words, and what costs what can only be guessed; or a page
+    with pictures is read twice."""
+    made = message("Item\nQty\nPrice\nInk\n5\nPens\n3\n7\n")
+    table = "<table><tr><th>Item<th>Qty<th>Price<tr><td>Ink<td><td>5<tr><td>Pens<td>3<td>7</table>"
+    made.add_alternative(table, subtype="html")
+    assert bodies(read(made)) == ["Item\tQty\tPrice\nInk\t\t5\nPens\t3\t7"]
+    made = message("the meeting is on Monday\n")
+    made.add_alternative("<p>the meeting is on Monday <img src='cid:a'></p>", subtype="html")
+    made.get_payload()[1].add_related(b"\x89PNG", "image", "png", cid="<a>")
+    assert bodies(read(made)) == ["the meeting is on Monday"]
+
+
+def test_why_a_mail_did_not_arrive_is_read():
+    """Red: of a bounce there is "Sorry", and not who could not be reached."""
+    data = (
+        b"Subject: Undelivered\nContent-Type: multipart/report; boundary=b\n\n--b\n\nSorry.\n--b\n"
+        b"Content-Type: message/delivery-status\n\nReporting-MTA: dns; x.org\n\n"
+        b"Final-Recipient: rfc822; joe@y.org\nStatus: 5.1.1\n\n--b--\n"
+    )
+    told = "Reporting-MTA: dns; x.org\n\nFinal-Recipient: rfc822; joe@y.org\nStatus: 5.1.1"
+    assert bodies(read_mail(data)) == ["Sorry.", told]

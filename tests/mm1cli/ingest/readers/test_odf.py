@@ -314,3 +314,18 @@ def test_raised_letters_numbers_of_lists_and_links():
         ("¶ 4", "see terms"),
         ("¶ 5 (links)", "terms: https://example.org/t"),
     ]
+
+
+def test_a_table_in_a_cell_keeps_its_rows():
+    """Red: which part of a plan costs what is one run of words."""
+    cell = "<table:table-cell>{}</table:table-cell>"
+    row = "<table:table-row>{}</table:table-row>"
+    word = "<text:p>{}</text:p>"
+
+    def cells(*texts):
+        return row.format("".join(cell.format(word.format(one)) for one in texts))
+
+    inner = f"<table:table>{cells('Seat', '10')}{cells('Disk', '5')}</table:table>"
+    outer = row.format(cell.format(word.format("Basic")) + cell.format(inner))
+    data = document("text", f"<table:table>{cells('Plan', 'Parts')}{outer}</table:table>")
+    assert texts(read_odf(data)) == ["Plan\tParts", "Basic", "Seat\t10", "Disk\t5"]

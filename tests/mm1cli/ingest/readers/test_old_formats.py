@@ -11,7 +11,7 @@ import pytest
 from commandline import write_files
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from office import refusal, saved, shown
+from office import compound, refusal, saved, shown
 
 from mm1cli.commands.reading import Sources, outcomes
 from mm1cli.errors import UsageError
@@ -26,43 +26,6 @@ from mm1cli.ingest.readers.tnef import TNEF_MAGIC
 from mm1cli.ingest.readers.xls import read_xls
 from mm1cli.output import make_sink
 from mm1cli.settings import Settings
-
-SECTOR = 512
-
-
-def compound(streams):
-    """A compound file with `streams` in its root, each padded with blanks to a whole of sectors
-    that is no less than 4096 bytes: smaller ones are kept in another way."""
-    names = list(streams)
-    sectors, chains, entries = [], [], []
-    for name in names:
-        content = streams[name]
-        size = max(4096, -(-len(content) // SECTOR) * SECTOR)
-        blank = " ".encode("utf-16-le") if name.endswith("001F") else b"\0"
-        content = (content + blank * size)[:size]
-        first = len(sectors)
-        sectors += [content[at : at + SECTOR] for at in range(0, size, SECTOR)]
-        chains += [*range(first + 1, len(sectors)), 0xFFFFFFFE]
-        entries.append((name, 2, first, size))
-    entries.insert(0, ("Root Entry", 5, 0xFFFFFFFE, 0))
-    directory = b""
-    for at, (name, kind, first, size) in enumerate(entries):
-        text = name.encode("utf-16-le") + b"\0\0"
-        after = at + 1 if 0 < at < len(entries) - 1 else 0xFFFFFFFF
-        below = 1 if at == 0 and names else 0xFFFFFFFF
-        directory += struct.pack("<64sHBBIII16sIQQIQ", text, len(text), kind, 1, 0xFFFFFFFF, after,
-                                 below, b"", 0, 0, 0, first, size)  # fmt: skip
-    directory += bytes(-len(directory) % SECTOR)
-    first = len(sectors)
-    sectors += [directory[at : at + SECTOR] for at in range(0, len(directory), SECTOR)]
-    chains += [*range(first + 1, len(sectors)), 0xFFFFFFFE]
-    fat_at = len(sectors)
-    assert fat_at < SECTOR // 4
-    fat = struct.pack("<128I", *chains, 0xFFFFFFFD, *[0xFFFFFFFF] * (127 - fat_at))
-    magic, numbers = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", (62, 3, 0xFFFE, 9, 6)
-    places = (0, 1, first, 0, 4096, 0xFFFFFFFE, 0, 0xFFFFFFFE, 0, fat_at)
-    header = struct.pack("<8s16s5H6s10I432s", magic, b"", *numbers, b"", *places, b"\xff" * 432)
-    return header + b"".join(sectors) + fat
 
 
 def test_cells_of_old_workbooks_keep_their_place():

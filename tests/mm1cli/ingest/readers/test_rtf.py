@@ -203,3 +203,16 @@ def test_items_of_lists_have_their_sign_and_level():
     (block, heading) = read_rtf(data).blocks
     assert block.text.split("\n") == ["- one", "  a) below", "after"]
     assert (heading.text, heading.headings) == ("# 2. Costs", ("2. Costs",))
+
+
+def test_signs_of_other_fonts_and_links():
+    """Red: a dose of at most 5 becomes £5; a link leads nowhere."""
+    fonts = r"{\fonttbl{\f5\fnil\fcharset2 Symbol;}{\f6\fnil\fcharset2 Wingdings;}}"
+    link = r'{\field{\*\fldinst{HYPERLINK "https://example.org/rules"}}{\fldrslt{\ul the rules}}}'
+    assert lines(
+        rf"{fonts}\f0 Dose {{\f5\'a3}} 5 {{\f5 m}}g {{\f6\'fe}}{{\f6\u-3928?}}\par {link}"
+    ) == [
+        "Dose ≤ 5 μg ☑☐",
+        "the rules",
+        "the rules: https://example.org/rules",
+    ]

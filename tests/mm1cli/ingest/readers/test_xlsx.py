@@ -7,7 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from office import RELATIONS, packed, refusal, relations, repacked, saved, shown, texts, unpacked
+from openpyxl.cell.rich_text import CellRichText, TextBlock
+from openpyxl.cell.text import InlineFont
 from openpyxl.comments import Comment
+from openpyxl.styles import Font
 
 from mm1cli.ingest.corpus import Reason
 from mm1cli.ingest.readers.number_format import is_date_format, iso_date
@@ -435,3 +438,60 @@ def test_a_workbook_of_embedded_files_lists_them():
         },
     )
     assert [member.name for member in read_xlsx(data).members] == ["a.pdf"]
+
+
+def test_tables_side_by_side_are_apart_and_a_blank_column_alone_parts_nothing():
+    """Red: Ann's row goes on with a pen's price; or a balance sheet loses its numbers."""
+    beside = [["Item", "Cost", None, "Item", "Cost"], ["Ink", 5, None, "Pens", 7]]
+    beside.append([None, None, None, "Tea", 9])
+    spaced = [["Assets", None, "2023", None, "2022"], ["Cash", None, 5, None, 6]]
+
+    def fill(sheet, table):
+        for row in table:
+            sheet.append(row)
+
+    assert blocks_of(lambda sheet: fill(sheet, beside)) == [
+        ("S!A1:B2", "Item\tCost\nInk\t5"),
+        ("S!D1:E3", "Item\tCost\nPens\t7\nTea\t9"),
+    ]
+    whole = "Assets\t\t2023\t\t2022\nCash\t\t5\t\t6"
+    assert blocks_of(lambda sheet: fill(sheet, spaced)) == [("S!A1:E2", whole)]
+
+
+def test_struck_and_raised_letters_of_cells_and_their_links():
+    """Red: a task that was crossed out stands as open; a link's address is lost."""
+
+    def fill(sheet):
+        sheet.append(["Pay rent", "open"])
+        sheet["A1"].font = Font(strike=True)
+        raised = TextBlock(InlineFont(vertAlign="superscript"), "6")
+        sheet["B1"] = CellRichText("10", raised)
+        sheet["A2"] = "our terms"
+        sheet["A2"].hyperlink = "https://example.org/terms"
+
+    assert [text for _, text in blocks_of(fill)] == [
+        "~~Pay rent~~\t10^{6}\nour terms",
+        "S!A2: https://example.org/terms",
+    ]
+
+
+def test_a_name_over_several_columns_stands_over_each_and_a_title_once():
+    """Red: which year the second Q1 is of can only be guessed."""
+
+    def fill(sheet):
+        for row in (
+            ["Budget", None, None],
+            ["Region", 2023, None, 2024, None],
+            [None, "Q1", "Q2", "Q1", "Q2"],
+            ["North", 1, 2, 3, 4],
+        ):
+            sheet.append(row)
+        for cells in ("A1:E1", "B2:C2", "D2:E2", "A4:B4"):
+            sheet.merge_cells(cells)
+
+    (_, text), *_ = blocks_of(fill)
+    assert text.split("\n")[:3] == [
+        "Budget",
+        "Region\t2023\t2023\t2024\t2024",
+        "\tQ1\tQ2\tQ1\tQ2",
+    ]
