@@ -5,27 +5,28 @@ stands in a turn of its own, as text that can be no order, and the model goes on
 """
 
 import json
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 
 from engine.api import Context, Engine, GrammarError, RoomError, StopReason, Turn
-from mm1cli.answering.generation import Generation, Generator
+from mm1cli.answering.generation import Generation, thinking_tokens
 from mm1cli.settings import Settings
 from mm1cli.tools.formats import Call, ToolFormat
 from mm1cli.tools.toolbox import Toolbox, ToolUse
 
 CALL_TOKENS = 256  # of one call
+MOST_REFUSED = 2  # calls in turn; then the model is asked no more
 
 
 @dataclass(slots=True)
 class ToolLoop:
-    """`generator_of` makes a generator that stops at a text, or at none; `on_use` is told of each
-    call."""
+    """`generate` writes behind a context up to one of the texts it is given, and may quote what the
+    uses it is given were told; `on_use` is told of each call."""
 
     engine: Engine
     settings: Settings
     toolbox: Toolbox
-    generator_of: Callable[[tuple[str, ...]], Generator]
+    generate: Callable[[Context, Sequence[str], Sequence[ToolUse]], Generation]
     on_use: Callable[[ToolUse], None]
     uses: list[ToolUse] = field(default_factory=list)
 
@@ -33,52 +34,84 @@ class ToolLoop:
     def format(self) -> ToolFormat:
         return ToolFormat.of(self.engine.tokenizer)
 
+    @property
+    def told(self) -> list[ToolUse]:
+        """The calls that came to something."""
+        return [use for use in self.uses if not use.is_error and use.result.strip()]
+
     def run(self, context: Context) -> Generation:
-        """The last reply, which is the answer. `context` itself stays as it is."""
+        """The last reply, which is the answer; calls count among its tokens. Where the model does
+        nothing but call, it is what the last call told. `context` itself stays as it is."""
         context = context.fork()
-        num_tokens = 0
+        stops = self.format.begins(self.toolbox.names)
+        num_tokens = num_refused = 0
         while True:
-            stops = (self.format.markers.begin,) if self.toolbox.is_open else ()
-            generation = self.generator_of(stops).generate(context.fork(), is_silent=True)
-            is_call = bool(stops) and generation.stop_reason == str(StopReason.STOP_TEXT)
-            call = self._call(context, generation.text) if is_call else None
-            if call is None:
-                return generation
+            generation = self.generate(context.fork(), stops, self.told)
             num_tokens += generation.num_tokens
-            use = self.toolbox.use(call)
+            call = None
+            if generation.stop_reason == str(StopReason.STOP_TEXT) and num_refused < MOST_REFUSED:
+                said = self.format.before_call(generation.text)
+                call, num_written = self._call(context, said)
+                num_tokens += num_written
+            if call is None:
+                return self._ended(generation, num_tokens)
+            use = self._read(context, said, self.toolbox.use(call))
+            num_refused = num_refused + 1 if use.is_error else 0
             self.uses.append(use)
             self.on_use(use)
-            self._read_result(context, generation.text, use)
 
-    def _call(self, context: Context, said: str) -> Call | None:
-        """The call that the model has begun behind `said`; None if none comes of it."""
+    def _ended(self, generation: Generation, num_tokens: int) -> Generation:
+        text = self.format.before_call(generation.text).strip()
+        if generation.stop_reason != str(StopReason.STOP_TEXT):
+            text = generation.text
+        elif not text and (told := self.told):
+            text = told[-1].result
+        more = num_tokens - generation.num_tokens
+        return replace(
+            generation, text=text, num_thinking_tokens=generation.num_thinking_tokens + more
+        )
+
+    def _call(self, context: Context, said: str) -> tuple[Call | None, int]:
+        """The call that the model has begun behind `said`, and how many tokens it wrote for it;
+        None if none comes of it."""
         tokenizer = self.engine.tokenizer
         begun = context.fork()
         begun.extend(
             [*tokenizer.encode(said), *tokenizer.encode_markup(f"{self.format.markers.begin}\n")]
         )
         try:
-            grammar = self.engine.grammar(self.toolbox.schema)
             decoding = self.engine.decode(
                 begun,
                 max_tokens=CALL_TOKENS,
                 max_positions=self.settings.context_tokens,
-                constraint=grammar,
+                constraint=self.engine.grammar(self.toolbox.schema),
             )
             told = json.loads("".join(decoding))
-            return Call(told["name"], told["arguments"])
+            return Call(told["name"], told["arguments"]), len(decoding.token_ids)
         except (GrammarError, RoomError, ValueError, KeyError, TypeError):
-            return None
+            return None, 0
 
-    def _read_result(self, context: Context, said: str, use: ToolUse) -> None:
+    def _read(self, context: Context, said: str, use: ToolUse) -> ToolUse:
+        """Reads what was said and called, then as much of the result as there is room for; returns
+        the use with just that."""
+        tokenizer, settings = self.engine.tokenizer, self.settings
+        limit = settings.context_tokens or self.engine.max_tokens
+        room = limit - len(context) - settings.max_tokens - thinking_tokens(tokenizer, settings)
+        while len(ids := self._turn_ids(said, use)) > room and len(use.result) > 1:
+            use = replace(use, result=use.result[: len(use.result) // 2])
+        context.extend(ids)
+        return use
+
+    def _turn_ids(self, said: str, use: ToolUse) -> list[int]:
         """What was said and called, then the result as the user's turn, up to the next reply."""
         tokenizer, format = self.engine.tokenizer, self.format
-        if said:
-            context.extend(tokenizer.encode(said))
-        context.extend(tokenizer.encode_markup(f"{format.markers.begin}\n"))
-        context.extend(tokenizer.encode(use.call.as_json()))
+        ids = [
+            *tokenizer.encode(said),
+            *tokenizer.encode_markup(f"{format.markers.begin}\n"),
+            *tokenizer.encode(use.call.as_json()),
+        ]
         if format.markers.end:
-            context.extend(tokenizer.encode_markup(f"\n{format.markers.end}"))
+            ids += tokenizer.encode_markup(f"\n{format.markers.end}")
         turns = [
             Turn("user", ("q",)),
             Turn("assistant", ("a",)),
@@ -87,4 +120,5 @@ class ToolLoop:
         pieces = tokenizer.chat(turns)
         places = [number for number, piece in enumerate(pieces) if not piece.is_markup]
         for piece in pieces[places[-2] + 1 :]:
-            context.extend(tokenizer.encode_piece(piece))
+            ids += tokenizer.encode_piece(piece)
+        return ids

@@ -18,6 +18,8 @@ MOST_CHARS = 500
 _MOST_NODES = 200
 _DIGITS = 50
 _MOST_EXPONENT = 400
+# Of months, days, hours, a count of things or a percentage: no figures that a text must have.
+_CONSTANTS = frozenset(map(Decimal, (*range(13), 24, 30, 31, 52, 60, 100, 365, 366, 1000)))
 
 Value = Decimal | date | timedelta | bool
 
@@ -42,8 +44,7 @@ _COMPARE: dict[type[ast.cmpop], Callable[[Any, Any], bool]] = {
 
 def calculate(expression: str) -> str:
     """The value, exact to 50 digits. Raises InputError, one line that says what is wrong."""
-    text = expression.strip().replace("×", "*").replace("÷", "/").replace("−", "-")
-    text = text.replace("^", "**").removeprefix("=").strip()
+    text = _python(expression)
     if not text or len(text) > MOST_CHARS:
         raise InputError(f"calc: an expression of 1 to {MOST_CHARS} characters is needed")
     try:
@@ -63,6 +64,32 @@ def calculate(expression: str) -> str:
         raise InputError("calc: the result is too large, or there is none") from None
     except (TypeError, ValueError, AttributeError):
         raise InputError(f"calc: {expression!r} mixes what cannot be computed together") from None
+
+
+def operands(expression: str) -> list[str]:
+    """The figures that an expression was computed from: numbers, but plain ones such as 12 and 100,
+    and dates, as ISO writes them. Of one that `calculate` takes."""
+    found: list[str] = []
+    left: list[ast.AST] = [ast.parse(_python(expression), mode="eval")]
+    while left:
+        match left.pop():
+            case ast.Constant(value=str() as written):
+                found.append(written.strip())
+            case ast.Constant(value=int() | float() as number):
+                if Decimal(str(number)) not in _CONSTANTS:
+                    found.append(format(Decimal(str(number)), "f"))
+            case ast.Call(func=ast.Name(id="date"), args=[*parts]) if (
+                numbers := [x.value for x in parts if isinstance(x, ast.Constant)]
+            ) and len(numbers) == len(parts):
+                found.append(date(*map(int, numbers)).isoformat())
+            case node:
+                left += reversed(list(ast.iter_child_nodes(node)))
+    return found
+
+
+def _python(expression: str) -> str:
+    text = expression.strip().replace("×", "*").replace("÷", "/").replace("−", "-")
+    return text.replace("^", "**").removeprefix("=").strip()
 
 
 def _value(node: ast.expr, text: str) -> Value:

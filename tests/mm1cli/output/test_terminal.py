@@ -407,7 +407,7 @@ def test_the_summary_names_every_reason_and_counts_what_it_does_not_name():
     assert stage.err.split("\n")[1:] == [
         f"  ! {LONG_PATH}: page 7 has no text layer",
         "  ignored by .gitignore: ignored/0, ignored/1, ignored/2 and 2 more"
-        " (--dry-run lists them)",
+        " (mm1 tokens lists them)",
         "  no text layer: scan.pdf",
         "  unreadable: broken.pdf (xref table is broken)",
         "",
