@@ -113,6 +113,10 @@ class Answerer:
         self._prefiller = Prefiller(engine, packed, plan, settings, sink, source)
         self._tools = tools.of(packed.corpus, self._quotable) if schema is None else []
         self._tool_options = tools
+        if self._tools and not form.sentences_lead(settings, engine.fingerprint):
+            sink.note(
+                "no tools are given to a model whose sentences do not lead; --write lets them"
+            )
         self._grammar = None if schema is None else engine.grammar(schema)
         if self._grammar is not None:
             # Too few tokens for any answer: told before the reading, not after it.

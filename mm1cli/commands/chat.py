@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from engine.api import tool_call_markers
+from mm1cli.answering import form
 from mm1cli.answering.generation import thinking_tokens
 from mm1cli.chat.answers import Alone, Documents, Partner
 from mm1cli.chat.repl import Recorder, Repl
@@ -57,7 +58,8 @@ def _partner(
         opened = open_paths("chat", sources, settings, sink)
     if tools.names is None:
         knows = tool_call_markers(opened.engine.tokenizer) is not None
-        tools = replace(tools, names=NAMES if knows else ())
+        leads = form.sentences_lead(opened.settings, opened.engine.fingerprint)
+        tools = replace(tools, names=NAMES if knows and leads else ())
     return Documents(opened.answerer(sink, tools=tools), opened.packed.corpus)
 
 
