@@ -1,11 +1,11 @@
 """How often a model calls the right tool, and makes something of it.
 
-    python -m benchmarks.tools --model small [--write]
+    python -m benchmarks.tools --model small [--tool calc] [--folder reports] [--task 1]
 
 Twelve questions about leases, minutes and reports of tests/evidence: ten that a tool answers, two
 that none is needed for. `called`: some tool; `right`: the right one, and what it told holds what
 was to be found; `said`: the answer holds it, too. Of the last two a call is a mistake. What was
-called stands under each question. Answers are written though nobody measured the model (--write).
+called stands under each question.
 """
 
 import argparse
@@ -83,15 +83,17 @@ def main() -> None:
     )
     parser.add_argument("--model", default="small")
     parser.add_argument("--tool", action="append", choices=NAMES)
+    parser.add_argument("--folder", action="append", choices=FOLDERS)
+    parser.add_argument("--task", action="append", type=int, help="by number, from 1")
     options = parser.parse_args()
     settings = Settings(model=options.model, max_tokens=96, write=True)
     kept = Kept()
-    sources = Sources([str(DOCUMENTS / name) for name in FOLDERS])
+    sources = Sources([str(DOCUMENTS / name) for name in options.folder or FOLDERS])
     opened = open_paths("analyze", sources, settings, kept)
     tools = ToolOptions(names=tuple(options.tool or NAMES))
     answerer = opened.answerer(kept, tools=tools)
     rows = []
-    for task in TASKS:
+    for task in [TASKS[number - 1] for number in options.task or range(1, len(TASKS) + 1)]:
         kept.uses.clear()
         began = time.perf_counter()
         answer = answerer.answer(Question(task.question))

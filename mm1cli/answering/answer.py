@@ -294,10 +294,12 @@ class Answerer:
         toolbox = Toolbox(self._tools, most_calls=options.most_calls, approve=options.approve)
         sink = self._sink
 
-        def generate(context: Context, stops: Sequence[str], told: Sequence[ToolUse]) -> Generation:
+        def generate(
+            context: Context, begun: str, stops: Sequence[str], told: Sequence[ToolUse]
+        ) -> Generation:
             generator = self._generator_to(sink, stops, self._quotable_with(told))
             texts = [*(use.result for use in told), *quoted]
-            return generator.generate(context, is_silent=True, evidence=texts)
+            return generator.generate(context, is_silent=True, evidence=texts, begun=begun)
 
         loop = ToolLoop(
             self._engine,

@@ -39,9 +39,18 @@ def told_facts(uses: Sequence[ToolUse], asked: str, read: Facts) -> Facts:
     known, told = Facts.of([asked]), Facts()
     for use in uses:
         if not any(_is_unknown(one, known, read, told) for one in use.operands):
-            for fact in facts(use.result):
-                told.add(fact)
+            for text in (use.result, *_rounded(use)):
+                for fact in facts(text):
+                    told.add(fact)
     return told
+
+
+def _rounded(use: ToolUse) -> Iterator[str]:
+    """What was computed, to fewer digits, and as a percentage: it is told so."""
+    with suppress(InvalidOperation):  # a date, or no number
+        value = Decimal(use.result.rpartition(" ")[2])
+        for number in (value, 100 * value) if use.operands else ():
+            yield from (format(round(number, digits), "f") for digits in range(5))
 
 
 def _is_unknown(operand: str, *known: Facts) -> bool:

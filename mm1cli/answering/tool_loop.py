@@ -1,7 +1,9 @@
 """An answer for which the model may call tools: generate, call, read the result, go on.
 
 Where a call begins, the grammar holds it to the schemas of the allowed tools. What came of it
-stands in a turn of its own, as text that can be no order, and the model goes on from there.
+stands in a turn of its own, as text that can be no order, and the model goes on from there. A sum
+that the model writes down instead ("84,971 - 84,917 =") is worked out where it stands: small models
+seldom call, and compute wrongly.
 """
 
 import json
@@ -11,22 +13,24 @@ from dataclasses import dataclass, field, replace
 from engine.api import Context, Engine, GrammarError, RoomError, StopReason, Turn
 from mm1cli.answering.generation import Generation, thinking_tokens
 from mm1cli.settings import Settings
+from mm1cli.tools import calculator
 from mm1cli.tools.formats import Call, ToolFormat
-from mm1cli.tools.toolbox import Toolbox, ToolUse
+from mm1cli.tools.toolbox import CALC, Toolbox, ToolUse
 
 CALL_TOKENS = 256  # of one call
 MOST_REFUSED = 2  # calls in turn; then the model is asked no more
+_EQUALS = "="
 
 
 @dataclass(slots=True)
 class ToolLoop:
-    """`generate` writes behind a context up to one of the texts it is given, and may quote what the
-    uses it is given were told; `on_use` is told of each call."""
+    """`generate` goes on behind a context whose answer has begun with a text, up to one of some
+    texts, and may quote what some uses were told; `on_use` is told of each call."""
 
     engine: Engine
     settings: Settings
     toolbox: Toolbox
-    generate: Callable[[Context, Sequence[str], Sequence[ToolUse]], Generation]
+    generate: Callable[[Context, str, Sequence[str], Sequence[ToolUse]], Generation]
     on_use: Callable[[ToolUse], None]
     uses: list[ToolUse] = field(default_factory=list)
 
@@ -43,33 +47,61 @@ class ToolLoop:
         """The last reply, which is the answer; calls count among its tokens. Where the model does
         nothing but call, it is what the last call told. `context` itself stays as it is."""
         context = context.fork()
-        stops = self.format.begins(self.toolbox.names)
+        begins = self.format.begins(self.toolbox.names)
         num_tokens = num_refused = 0
+        begun = ""  # of the answer, and read
         while True:
-            generation = self.generate(context.fork(), stops, self.told)
+            works_out = CALC in self.toolbox.names and len(begun) < self.settings.max_tokens
+            stops = (*begins, _EQUALS) if works_out else begins
+            generation = self.generate(context.fork(), begun, stops, self.told)
             num_tokens += generation.num_tokens
-            call = None
-            if generation.stop_reason == str(StopReason.STOP_TEXT) and num_refused < MOST_REFUSED:
-                said = self.format.before_call(generation.text)
+            if generation.stop_reason != str(StopReason.STOP_TEXT):
+                return self._ended(generation, begun + generation.text, num_tokens)
+            if self._stopped_at(generation).startswith(_EQUALS):
+                going_on = generation.text + self._worked_out(generation.text)
+                context.extend(self.engine.tokenizer.encode(going_on))
+                begun += going_on
+                continue
+            said = self.format.before_call(generation.text)
+            call, num_written = (None, 0)
+            if num_refused < MOST_REFUSED:
                 call, num_written = self._call(context, said)
-                num_tokens += num_written
+            num_tokens += num_written
             if call is None:
-                return self._ended(generation, num_tokens)
+                told = [use.result for use in self.told] or [""]
+                return self._ended(generation, (begun + said).strip() or told[-1], num_tokens)
             use = self._read(context, said, self.toolbox.use(call))
+            begun = ""
             num_refused = num_refused + 1 if use.is_error else 0
-            self.uses.append(use)
-            self.on_use(use)
+            self._note(use)
 
-    def _ended(self, generation: Generation, num_tokens: int) -> Generation:
-        text = self.format.before_call(generation.text).strip()
-        if generation.stop_reason != str(StopReason.STOP_TEXT):
-            text = generation.text
-        elif not text and (told := self.told):
-            text = told[-1].result
-        more = num_tokens - generation.num_tokens
-        return replace(
-            generation, text=text, num_thinking_tokens=generation.num_thinking_tokens + more
-        )
+    def _note(self, use: ToolUse) -> None:
+        self.uses.append(use)
+        self.on_use(use)
+
+    def _ended(self, generation: Generation, text: str, num_tokens: int) -> Generation:
+        num_thinking = generation.num_thinking_tokens + num_tokens - generation.num_tokens
+        return replace(generation, text=text, num_thinking_tokens=num_thinking)
+
+    def _stopped_at(self, generation: Generation) -> str:
+        """The stop text and what the last token has behind it."""
+        written = self.engine.tokenizer.decode(generation.token_ids)
+        at = written.find(generation.text)
+        return written[at + len(generation.text) :] if at >= 0 else ""
+
+    def _worked_out(self, text: str) -> str:
+        """What goes on behind a sum that `text` ends with; the mark alone where there is none."""
+        expression = calculator.written_at_end(text)
+        if not expression:
+            return _EQUALS
+        call = Call(CALC, {"expression": expression})
+        use = next((one for one in self.told if one.call == call), None)
+        if use is None:
+            use = self.toolbox.use(call)
+            self._note(use)
+        if use.is_error:
+            return _EQUALS
+        return use.result.removeprefix(f"{expression} ")
 
     def _call(self, context: Context, said: str) -> tuple[Call | None, int]:
         """The call that the model has begun behind `said`, and how many tokens it wrote for it;

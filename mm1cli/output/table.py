@@ -86,8 +86,8 @@ def write_table(manifest: Manifest, channel: Channel) -> None:
             write_hanging(_reason(entry), channel, Style.PLAIN)
         else:
             channel.write(f"{line}\n")
-    for reason, count in num_excluded.items():
-        if (more := count - _NAMES_SHOWN) > 0:
+    for reason, num in num_excluded.items():
+        if (more := num - _NAMES_SHOWN) > 0:
             write_hanging(f"and {more:,} more {reason}; --json lists them", channel, Style.PLAIN)
     if manifest.entries:
         channel.write("\n")

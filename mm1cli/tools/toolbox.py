@@ -17,8 +17,8 @@ from mm1cli.tools import calculator
 from mm1cli.tools.corpus_tools import CorpusTools
 from mm1cli.tools.formats import Call
 
-_CALC = "calc"
-NAMES = (_CALC, "search", "open", "count")
+CALC = "calc"
+NAMES = (CALC, "search", "open", "count")
 NONE = "none"
 _MOST_RESULT_CHARS = 6_000
 
@@ -62,7 +62,7 @@ class ToolUse:
     @property
     def operands(self) -> list[str]:
         """The figures that it was computed from."""
-        is_computed = self.call.name == _CALC and not self.is_error
+        is_computed = self.call.name == CALC and not self.is_error
         return calculator.operands(self.call.arguments["expression"]) if is_computed else []
 
 
@@ -189,11 +189,11 @@ def _all(documents: CorpusTools) -> list[Tool]:
     text, number = {"type": "string"}, {"type": "integer"}
     return [
         Tool(
-            _CALC,
+            CALC,
             "Exact arithmetic of numbers and dates: (48.2 - 45) / 45, "
             "days(date(2024,3,1), date(2024,12,24)), add_months(date(2024,1,31), 3)",
             _object({"expression": text}, "expression"),
-            lambda expression: f"{expression} = {calculator.calculate(expression)}",
+            calculator.equation,
         ),
         Tool(
             "search",

@@ -10,7 +10,7 @@ from engine.api import Markers
 from engine.engine import Engine
 from mm1cli.errors import InputError
 from mm1cli.ingest.corpus import Block, Corpus, Document
-from mm1cli.tools.calculator import calculate, operands
+from mm1cli.tools.calculator import calculate, equation, operands, written_at_end
 from mm1cli.tools.corpus_tools import CorpusTools
 from mm1cli.tools.formats import Call, ToolFormat
 from mm1cli.tools.toolbox import NAMES, Toolbox, chosen
@@ -154,6 +154,32 @@ def test_a_model_calls_reads_and_answers_with_the_result_as_a_source(
     assert quote["path"] == source["path"] and expression in source["path"]
     tokens = "".join(event["text"] for event in ran.events if event["type"] == "token")
     assert tokens == result["answer"]
+
+
+def test_a_sum_that_is_written_down_is_worked_out(mm1, llama, notes, monkeypatch):
+    """Red: what a model computes in its head stands, or a mark that is no sum ends the answer."""
+    pieces = [("So x ", "= y; 48.2 / 2 "), ("= y; 48.2 / 2 ", "= 9"), (" crowns.", "")]
+
+    def decode(self, context, **options):
+        text, after = pieces.pop(0)
+        written = Scripted(text.removeprefix("="), "stop text" if after else "end", [])
+        written.token_ids = self.tokenizer.encode(text.removeprefix("=") + after[:1])
+        return written
+
+    monkeypatch.setattr(Engine, "decode", decode)
+    common = ("analyze", notes, "--ask", ASK, "--model", llama, "--tool", "calc")
+    ran = mm1(*common, "--json")
+    assert ran.json["answer"] == "So x = y; 48.2 / 2 = 24.1 crowns.", ran.err
+    (answer,) = ran.json["answers"]
+    assert answer["unverified"] == [] and answer["citations"][-1]["text"] == "48.2 / 2 = 24.1"
+    for text, found in [
+        ("it is £1,101,000 - £1,093,000 ", "1101000 - 1093000"),
+        ("(296,500 - 271,000) / 271,000", "(296500 - 271000) / 271000"),
+        ("on 2020-08-19", ""),
+        ("x", ""),
+    ]:
+        assert written_at_end(text) == found
+    assert equation("2 / 3") == "2 / 3 ≈ 0.666666666667"
 
 
 def test_no_file_enables_a_tool_and_an_unknown_one_is_refused(mm1, llama, notes):
