@@ -9,11 +9,11 @@ import time
 from collections.abc import Callable, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from math import nan
 from typing import Any
 
-from engine.api import Engine
+from engine.api import Context, Engine
 from mm1cli.answering import abstention, doubts, form, json_schema
 from mm1cli.answering.check import check, claims_of
 from mm1cli.answering.context_source import ContextSource
@@ -24,16 +24,16 @@ from mm1cli.answering.meter import Meter
 from mm1cli.answering.prefill import Prefilled, Prefiller
 from mm1cli.answering.prompt import Focus, question_prompt
 from mm1cli.answering.question import Exchange, Question
-from mm1cli.answering.read_facts import ReadFacts
+from mm1cli.answering.read_facts import ReadFacts, told_facts
 from mm1cli.answering.tool_loop import ToolLoop
 from mm1cli.answering.unknown_terms import unknown_terms
 from mm1cli.grounding import conflicts
 from mm1cli.grounding.attribution import Attributed, attribute
+from mm1cli.grounding.citations import QuoteMatch, cite
 from mm1cli.grounding.conflicts import Conflict
 from mm1cli.grounding.facts import Facts
 from mm1cli.grounding.quote_index import QuoteIndex
 from mm1cli.grounding.thresholds import thresholds
-from mm1cli.ingest.corpus import Locator
 from mm1cli.ingest.manifest import ReadingPlan
 from mm1cli.ingest.pack import Packed
 from mm1cli.models import ability
@@ -115,6 +115,10 @@ class Answerer:
         self._prefiller = Prefiller(engine, packed, plan, settings, sink, source)
         self._tools = tools.of(packed.corpus, self._quotable) if schema is None else []
         self._tool_options = tools
+        if self._tools and not form.sentences_lead(settings, engine.fingerprint):
+            sink.note(
+                "no tools are given to a model whose sentences do not lead; --write lets them"
+            )
         self._grammar = None if schema is None else engine.grammar(schema)
         if self._grammar is not None:
             # Too few tokens for any answer: told before the reading, not after it.
@@ -139,7 +143,9 @@ class Answerer:
         twin._generator = twin._generator_to(self._sink, stop_texts)
         return twin
 
-    def _generator_to(self, sink: Sink, stop_texts: Sequence[str] = ()) -> Generator:
+    def _generator_to(
+        self, sink: Sink, stop_texts: Sequence[str] = (), quotable: QuoteIndex | None = None
+    ) -> Generator:
         return Generator(
             self._engine,
             self._settings,
@@ -147,7 +153,7 @@ class Answerer:
             on_thinking=sink.thinking,
             on_progress=sink.progress,
             stop_texts=stop_texts,
-            quotable=lambda: self._quotable.suffixes,
+            quotable=lambda: (quotable or self._quotable).suffixes,
         )
 
     def answers(self, questions: Sequence[Question]) -> list[Answer]:
@@ -187,6 +193,8 @@ class Answerer:
         longest = max(len(tokenizer.encode(question.prompt_text)) for question in questions)
         at_least = self._retriever.most_tokens(self._focus.num_passages or NUM_PASSAGES)
         passages = max(prefiller.read_tokens, at_least) + self._focus.reserved_tokens
+        if any(map(self._calls_tools, questions)):
+            return prefiller.limit  # nobody knows what tools will tell
         return min(passages + num_head + longest + prefiller.answer_tokens, prefiller.limit)
 
     def _with_sink(self, sink: Sink) -> "Answerer":
@@ -209,11 +217,12 @@ class Answerer:
         conflict = self._conflict(question, evidence)
         if conflict is not None:
             evidence = conflicts.later_first(evidence, conflict)
-        read = self._prefiller.prefill(self._prompt_text(question), evidence, question.history)
+        read = self._prefiller.prefill(
+            question.prompt_text, evidence, question.history, self._instructions(question)
+        )
         reply = self._generate(question, read, evidence)
         attributed = self._attribute(question, evidence, read, reply)
-        results = [use.result for use in reply.uses if not use.is_error]
-        facts = partial(self._read_facts.of, results, read.passages)
+        facts = self._known(question, read, reply)
         reply, checked, is_carried = self._checked(reply, attributed, facts)
         warnings = self._warnings(question, evidence, reply, conflict, is_carried=is_carried)
         for citation in checked.citations:
@@ -226,12 +235,19 @@ class Answerer:
         self.last = Exchange(read.asked, reply.words or reply.text)
         return answer
 
-    def _prompt_text(self, question: Question) -> str:
+    def _instructions(self, question: Question) -> str:
+        """How to call tools; "" where none may be."""
         if not self._calls_tools(question):
-            return question.prompt_text
+            return ""
         told = [tool.as_json() for tool in self._tools]
-        instructions = ToolFormat.of(self._engine.tokenizer).instructions(told)
-        return f"{instructions}\n\n{question.prompt_text}"
+        return ToolFormat.of(self._engine.tokenizer).instructions(told)
+
+    def _known(
+        self, question: Question, read: Prefilled, reply: Reply
+    ) -> list[Callable[[], Facts]]:
+        """What an answer may count: what was read, and what tools told."""
+        facts = cache(partial(self._read_facts.of, read.passages))
+        return [facts, lambda: told_facts(reply.uses, question.text, facts())]
 
     def _calls_tools(self, question: Question) -> bool:
         """A model whose sentences are not believed is not asked to compute or to search, either."""
@@ -250,7 +266,7 @@ class Answerer:
         is_wanted = self._grammar is not None or self._settings.always_answer
         leads = form.leading(self._settings, self._ability, question)
         if self._calls_tools(question):
-            reply = self._with_tools(read)
+            reply = self._with_tools(read, quoted)
         elif not is_wanted and not abstention.is_answerable(evidence):
             reply = self._withheld(read, quoted)
         elif leads is Form.EXTRACT and evidence.pieces and self._settings.think != "only":
@@ -276,16 +292,24 @@ class Answerer:
         is_found = not abstention.is_refusal(text)
         return Reply(text, said, is_found=is_found, words="", generation=generation)
 
-    def _with_tools(self, read: Prefilled) -> Reply:
+    def _with_tools(self, read: Prefilled, quoted: Sequence[str]) -> Reply:
         """Told when it is finished: until then what comes may be the beginning of a call."""
         options = self._tool_options
         toolbox = Toolbox(self._tools, most_calls=options.most_calls, approve=options.approve)
         sink = self._sink
+
+        def generate(
+            context: Context, begun: str, stops: Sequence[str], told: Sequence[ToolUse]
+        ) -> Generation:
+            generator = self._generator_to(sink, stops, self._quotable_with(told))
+            texts = [*(use.result for use in told), *quoted]
+            return generator.generate(context, is_silent=True, evidence=texts, begun=begun)
+
         loop = ToolLoop(
             self._engine,
             self._settings,
             toolbox,
-            lambda stops: self._generator_to(sink, stops),
+            generate,
             lambda use: sink.tool(
                 ToolEvent(use.call.name, use.call.arguments, use.result, use.is_error)
             ),
@@ -294,7 +318,10 @@ class Answerer:
         text = generation.text
         sink.token(text)
         is_found = not abstention.is_refusal(text)
-        return Reply(text, text, "", is_found, generation, uses=tuple(loop.uses))
+        return Reply(text, text, "", is_found, generation, uses=tuple(loop.told))
+
+    def _quotable_with(self, told: Sequence[ToolUse]) -> QuoteIndex:
+        return self._quotable.joined([use.document for use in told]) if told else self._quotable
 
     def _extract(self, read: Prefilled, evidence: Evidence, quoted: Sequence[str]) -> Reply:
         """The best piece, told before the model writes anything."""
@@ -329,11 +356,10 @@ class Answerer:
         )
 
     def _check(
-        self, reply: Reply, evidence: Sequence[Attributed], read: Callable[[], Facts]
+        self, reply: Reply, evidence: Sequence[Attributed], known: Sequence[Callable[[], Facts]]
     ) -> _Checked:
-        cited, unverified = check(reply.said, evidence, self._quotable, read)
-        told = [use for use in reply.uses if not use.is_error and use.result.strip()]
-        cited += [_told_by(use, number) for number, use in enumerate(told, len(cited) + 1)]
+        cited, unverified = check(reply.said, evidence, self._quotable_with(reply.uses), *known)
+        cited += [_told_by(use, number) for number, use in enumerate(reply.uses, len(cited) + 1)]
         has_claims = reply.is_found and self._grammar is None
         if reply.form is Form.EXTRACT:  # gains are of the model's words, not of this text
             evidence = [replace(one, gain=None) for one in evidence]
@@ -341,11 +367,11 @@ class Answerer:
         return _Checked(tuple(cited), tuple(unverified), carried)
 
     def _checked(
-        self, reply: Reply, evidence: Sequence[Attributed], read: Callable[[], Facts]
+        self, reply: Reply, evidence: Sequence[Attributed], known: Sequence[Callable[[], Facts]]
     ) -> tuple[Reply, _Checked, bool]:
         """And whether what was read carries the model's own sentences, all of them. Under an
         extract these stay only where the extract itself does."""
-        checked = self._check(reply, evidence, read)
+        checked = self._check(reply, evidence, known)
         if reply.form is Form.WRITTEN:
             return reply, checked, _are_carried(checked.claims)
         claims = claims_of(reply.words, checked.citations, evidence, self._limits)
@@ -353,7 +379,7 @@ class Answerer:
         agrees = is_carried and all(1 in claim.citations for claim in claims)
         if not agrees or checked.unverified:
             reply = replace(reply, said="", words="")
-            checked = self._check(reply, evidence, read)
+            checked = self._check(reply, evidence, known)
         return reply, checked, is_carried
 
     def _warnings(
@@ -412,16 +438,9 @@ class Answerer:
 
 
 def _told_by(use: ToolUse, number: int) -> Citation:
-    lines = use.result.rstrip("\n").count("\n") + 1
-    return Citation(
-        number=number,
-        path=f"tool:{use.call.as_json()}",
-        locator=Locator("line", 1, lines),
-        text=use.result,
-        status=CitationStatus.EXACT,
-        score=nan,
-        kind=CitationKind.TOOL,
-    )
+    document = use.document
+    whole = QuoteMatch(document, document.blocks[0], 0, len(use.result), CitationStatus.EXACT)
+    return cite(number, whole, whole.status, CitationKind.TOOL, score=nan)
 
 
 def _are_carried(claims: Sequence[Claim]) -> bool:

@@ -14,12 +14,12 @@ from mm1cli.retrieval.passages import with_heading
 
 
 def check(
-    text: str, evidence: Sequence[Attributed], quotable: QuoteIndex, read: Callable[[], Facts]
+    text: str, evidence: Sequence[Attributed], quotable: QuoteIndex, *read: Callable[[], Facts]
 ) -> tuple[list[Citation], list[str]]:
     """The evidence, then what `text` quotes, as citations numbered from 1; and the quotations of
     `text` that stand nowhere, the dates and numbers that do not stand in what was `read`.
 
-    `read` is asked only for those that `evidence` does not have."""
+    Each of `read` is asked only for those that `evidence` and the ones before do not have."""
     cited = [
         citations.cite(
             number,
@@ -44,7 +44,7 @@ def check(
     for number, found in enumerate(quoted, len(cited) + 1):
         cited.append(citations.cite(number, found, found.status, CitationKind.QUOTE))
     shown = partial(Facts.of, [with_heading(one.passage) for one in evidence])
-    unverified += unknown_facts(text, shown, read)
+    unverified += unknown_facts(text, shown, *read)
     return cited, unverified
 
 

@@ -97,7 +97,7 @@ class CachedContext:
                 ContextPlan(token_ids, document_ends, {ORIGIN: origin(self.documents)}),
                 others=cache.alike(engine),
                 on_progress=after_chunk,
-                on_wait=lambda: self.sink.note("another mm1 reads the same; waiting for it"),
+                on_wait=lambda: self.sink.note("another mm1 is reading the same; waiting for it"),
                 on_unsaved=on_unsaved,
             )
         if built.reused_layers:
@@ -122,7 +122,7 @@ class SavedContextSource:
         on_progress: OnProgress,  # noqa: ARG002
     ) -> PrefixContext:
         if list(self.context.token_ids) != list(token_ids):
-            raise StoreError("the saved context holds other tokens than its documents give")
+            raise StoreError("the saved context was made of other tokens; build it again")
         told = self.context.reused_tokens  # by a server, which may have had to read again
         return PrefixContext(self.context, len(self.context) if told is None else told)
 

@@ -6,7 +6,7 @@ right often enough. A model that nobody measured is not trusted, and the run say
 """
 
 from mm1cli.answering.question import Question
-from mm1cli.models.ability import Ability
+from mm1cli.models.ability import Ability, measured
 from mm1cli.result import Form
 from mm1cli.settings import Settings
 
@@ -18,3 +18,8 @@ def leading(settings: Settings, ability: Ability | None, question: Question) -> 
     is_wanted = settings.write or question.schema is not None or question.is_instruction
     reliability = UNMEASURED if ability is None else ability.reliability
     return Form.WRITTEN if is_wanted or reliability >= LEAST_RELIABILITY else Form.EXTRACT
+
+
+def sentences_lead(settings: Settings, fingerprint: str) -> bool:
+    """Whether the model's own sentences are the answers to plain questions."""
+    return leading(settings, measured(fingerprint), Question("?")) is Form.WRITTEN

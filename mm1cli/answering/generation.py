@@ -77,6 +77,7 @@ class Generator:
         self._generation = Generation()
         self._has_thought = self._is_silent = False
         self._evidence: Sequence[str] = ()
+        self._begun = ""  # of the answer, in the context
         self._rest = ""  # of the answer, that came in one piece with the end of the thinking
 
     def generate(
@@ -86,14 +87,20 @@ class Generator:
         *,
         is_silent: bool = False,
         evidence: Sequence[str] = (),
+        begun: str = "",
     ) -> Generation:
         """With a grammar the answer follows it, from behind the thinking on. Raises RoomError.
         `evidence` is quoted from where an engine cannot hold quotations to all that may be quoted.
+        `begun`, if anything, is what the answer begins with in the context, and ends the thinking.
 
         A silent answer is told to nobody but the caller; the thinking before it is.
         """
         self._generation, self._rest, self._has_thought = Generation(), "", False
         self._is_silent, self._evidence = is_silent, evidence
+        self._begun = begun
+        if begun:
+            self._answer(context, grammar)
+            return self._generation
         tokenizer = self._engine.tokenizer
         open_ids = tokenizer.encode_markup(self._markers.begin)
         is_control = not tokenizer.control_ids.isdisjoint(open_ids)
@@ -212,7 +219,7 @@ class Generator:
     def _constraint(self, grammar: Grammar | None) -> Constraint | None:
         if grammar is not None or self._quotable is None:
             return grammar
-        return Quotes(self._quotable, self._rest, self._evidence)
+        return Quotes(self._quotable, self._begun + self._rest, self._evidence)
 
     def _emit(self, text: str) -> None:
         if self._settings.think == "only":

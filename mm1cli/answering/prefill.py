@@ -31,6 +31,7 @@ from mm1cli.sink import Sink
 
 _SHORT_PASSAGE_TOKENS = 64
 _MOST_CANDIDATES = 1_000
+_TOOL_TOKENS = 1024  # left free for what tools tell, of a large context
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,21 +144,30 @@ class Prefiller:
         return None if shares is None else Attended(self._packed, shares.tolist(), first)
 
     def prefill(
-        self, question: str, evidence: Evidence, history: Sequence[Exchange] = ()
+        self,
+        question: str,
+        evidence: Evidence,
+        history: Sequence[Exchange] = (),
+        tools: str = "",
     ) -> Prefilled:
         """Raises BudgetError where not even one passage fits. The oldest of `history` is left out
-        where there is no room for it."""
+        where there is no room for it. `tools` says what may be called."""
         began = time.perf_counter()
         documents = self.documents()
         if documents is None:
-            read = self._retrieved(question, evidence, history)
+            read = self._retrieved(question, evidence, history, tools)
         else:
-            read = self._whole(documents.context, question, evidence, history)
+            read = self._whole(documents.context, question, evidence, history, tools)
         spent, self._seconds = self._seconds, 0.0
         return replace(read, seconds=spent + time.perf_counter() - began)
 
     def _whole(
-        self, documents: Context, question: str, evidence: Evidence, history: Sequence[Exchange]
+        self,
+        documents: Context,
+        question: str,
+        evidence: Evidence,
+        history: Sequence[Exchange],
+        tools: str,
     ) -> Prefilled:
         """Everything: the corpus is forked for each question; where one follows another, what that
         one read."""
@@ -165,7 +175,9 @@ class Prefiller:
         again = self._focus.repeated_evidence(evidence, self._packed.fence, are_passages_read=False)
         room = self.limit - len(documents) - self.answer_tokens
         while True:
-            prompt = question_prompt(self._engine.tokenizer, self._packed, question, again, history)
+            prompt = question_prompt(
+                self._engine.tokenizer, self._packed, question, again, history, tools
+            )
             if len(prompt.rest.token_ids) <= room or not (again or history):
                 break
             history, again = history[1:], again if history else again[1:]  # the best stand last
@@ -179,7 +191,7 @@ class Prefiller:
             self._last = context
         read = zip(self._packed.corpus.documents, self._packed.token_ids, strict=True)
         parts = tuple(PassageRead(document.path, None, len(ids)) for document, ids in read)
-        asked = asked_parts(question, again)
+        asked = asked_parts(question, again, tools)
         reused = max(reused, len(base) if base is not documents else 0)
         return Prefilled(context, reused, parts, prompt.map, asked=asked)
 
@@ -215,15 +227,16 @@ class Prefiller:
         return self._last if list(rest[: len(said)]) == said else documents
 
     def _retrieved(
-        self, question: str, evidence: Evidence, history: Sequence[Exchange]
+        self, question: str, evidence: Evidence, history: Sequence[Exchange], tools: str
     ) -> Prefilled:
         """The best passages, as many and as wide as there is room for, the best one next to the
         question."""
         tokenizer = self._engine.tokenizer
         again = self._focus.repeated_evidence(evidence, self._packed.fence, are_passages_read=True)
         while True:
-            frame = question_prompt(tokenizer, (), question, again, history)
+            frame = question_prompt(tokenizer, (), question, again, history, tools)
             free = self.limit - self.answer_tokens - len(frame.token_ids)
+            free -= min(_TOOL_TOKENS, self.limit // 8) if tools else 0
             if free >= self.limit // 2 or not history:
                 break
             history = history[1:]
@@ -243,13 +256,13 @@ class Prefiller:
         texts = [
             as_prompt_text(passage, self._packed.fence) for passage in reversed(chosen.passages)
         ]
-        prompt = question_prompt(tokenizer, texts, question, again, history)
+        prompt = question_prompt(tokenizer, texts, question, again, history, tools)
         context = self._engine.new_context()
         context.extend(prompt.token_ids, self._on_prefill)
         more = select(chosen.left, free - chosen.num_tokens, self._cost, beside_chars=0)
         read, map_ = chosen.passages, prompt.map
         parts = self._passages_read(read)
-        asked = asked_parts(question, again)
+        asked = asked_parts(question, again, tools)
         unread = more.num_tokens
         reused = context.reused_tokens or 0
         return Prefilled(context, reused, parts, map_, read, unread_tokens=unread, asked=asked)

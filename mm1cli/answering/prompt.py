@@ -169,12 +169,14 @@ def lay_out(
     documents: Packed | Sequence[str],
     *rest: str,
     history: Sequence[Exchange] = (),
+    tools: str = "",
 ) -> Prompt:
     """The prompt about `documents`, packed or as texts; `rest` stands behind the words that end
-    them, or behind the `history` that then does. Empty texts give no tokens."""
+    them, or behind the `history` that then does. `tools` says once what may be called, behind the
+    documents: they are read the same without it. Empty texts give no tokens."""
     texts = () if isinstance(documents, Packed) else tuple(documents)
     turns = [Turn("system", (prompt("system"),))]
-    before = (*texts, prompt("documents_end"))
+    before = (*texts, tools, prompt("documents_end"))
     for exchange in history:
         turns += [Turn("user", (*before, *exchange.asked)), Turn("assistant", (exchange.answer,))]
         before = ()
@@ -196,14 +198,16 @@ def question_prompt(
     question: str,
     again: Sequence[str] = (),
     history: Sequence[Exchange] = (),
+    tools: str = "",
 ) -> Prompt:
     """`again` is read once more, close to the question."""
-    return lay_out(tokenizer, documents, *asked_parts(question, again), history=history)
+    parts = asked_parts(question, again, tools)
+    return lay_out(tokenizer, documents, *parts, history=history, tools=tools)
 
 
-def asked_parts(question: str, again: Sequence[str]) -> tuple[str, ...]:
+def asked_parts(question: str, again: Sequence[str], tools: str = "") -> tuple[str, ...]:
     """A question in the parts in which the model reads it."""
-    return "\n".join(again), prompt("question"), question
+    return "\n".join(again), prompt("question_tools" if tools else "question"), question
 
 
 def frame_tokens(tokenizer: Tokenizer, questions: Sequence[str], focus: str = "auto") -> int:

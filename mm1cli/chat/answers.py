@@ -115,7 +115,8 @@ class Alone:
         encode: Callable[[list[Turn]], list[int]] = self._engine.tokenizer.encode_chat
         limit = self._settings.context_tokens or self._engine.max_positions
         thinking = thinking_tokens(self._engine.tokenizer, self._settings)
-        room = limit - self._settings.max_tokens - thinking
+        # A budget that fills the context must not push out what was said before.
+        room = limit - self._settings.max_tokens - min(thinking, limit // 2)
         ids = encode(turns)
         while len(ids) > room and len(turns) > 1:
             turns = turns[2:]

@@ -95,7 +95,7 @@ def clear(wanted: Wanted, older_than: str | None, settings: Settings, stdout: Te
         num_bytes = _scores(settings).clear(before_s)[1]
         num_bytes += durable.drop_unused([cache_root(settings) / "spill"], _SPILLED, before_s)[1]
         if num_bytes:
-            stdout.write(f"removed {size(num_bytes)} of tokens\n")
+            stdout.write(f"removed {size(num_bytes)} of what was computed from texts\n")
     if wanted.contexts:
         _clear_contexts(cache(settings), before_s, stdout)
     if wanted.models:

@@ -7,9 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from engine.api import tool_call_markers
+from mm1cli.answering import form
+from mm1cli.answering.generation import thinking_tokens
 from mm1cli.chat.answers import Alone, Documents, Partner
 from mm1cli.chat.repl import Recorder, Repl
-from mm1cli.commands.backend import backend
+from mm1cli.commands.backend import Backend, backend
 from mm1cli.commands.opened import is_saved, open_paths, open_saved
 from mm1cli.commands.opening import begin
 from mm1cli.commands.reading import Sources
@@ -20,6 +22,7 @@ from mm1cli.settings import Settings, replace_unset
 from mm1cli.sink import Sink
 from mm1cli.tools.toolbox import NAMES, ToolOptions
 
+_ASKED_TOKENS = 1024
 _SAMPLING = {  # from the cards of models
     "minimax": {"temperature": 1.0, "top_p": 0.95},
     "qwen3": {"temperature": 0.6, "top_p": 0.95},
@@ -47,15 +50,30 @@ def _partner(
         model = backend(settings, sink)
         if model.path is not None:
             settings = as_its_card_says(settings, describe(model.path).family)
-        return Alone(model.open_engine(settings, sink), settings, sink)
+        num_tokens = _most_tokens(model, settings, sink)
+        return Alone(model.open_engine(settings, sink, num_tokens), settings, sink)
     if (folder := _saved(sources.paths)) is not None:
         opened = open_saved("chat", folder, settings, sink)
     else:
         opened = open_paths("chat", sources, settings, sink)
     if tools.names is None:
         knows = tool_call_markers(opened.engine.tokenizer) is not None
-        tools = replace(tools, names=NAMES if knows else ())
+        leads = form.sentences_lead(opened.settings, opened.engine.fingerprint)
+        tools = replace(tools, names=NAMES if knows and leads else ())
     return Documents(opened.answerer(sink, tools=tools), opened.packed.corpus)
+
+
+def _most_tokens(model: Backend, settings: Settings, sink: Sink) -> int:
+    """Of a question, what is thought of it and the answer: room for them is made beforehand."""
+    limit = settings.context_tokens or model.max_positions
+    thinking = thinking_tokens(model.tokenizer, settings)
+    needed = _ASKED_TOKENS + thinking + settings.max_tokens
+    if thinking and needed > limit:
+        sink.note(
+            f"--max-thinking {settings.max_thinking:,}: {settings.model} has room for {limit:,} "
+            "tokens in all, question and answer included; it thinks until those are full"
+        )
+    return min(needed, limit)
 
 
 def as_its_card_says(settings: Settings, family: str) -> Settings:

@@ -66,7 +66,8 @@ def build(
         raise BudgetError(
             f"{manifest.tokens:,} tokens do not fit: {settings.model} has room for "
             f"{manifest.budget_tokens:,}; --exclude some of the largest ({largest}), "
-            "or use --fit"
+            f"or use {'' if settings.server else '--fit select, which reads all of it, or '}"
+            "--fit drop-largest"
         )
     given = (settings, sink, manifest.tokens)
     engine = reading.model.open_engine(*given, is_mapped=True, selection=reading.selection)
@@ -141,7 +142,8 @@ def show_list(settings: Settings, stdout: TextIO, *, as_json: bool) -> None:
         tokens = f"{one.context.num_tokens:,} tokens" if one.context else "unfinished"
         told = f"{size(one.num_bytes):>9}  {date(one.used_s)}  {safe_line(about(one))}"
         stdout.write(f"{one.folder.name}  {tokens:>18}  {told.rstrip()}\n")
-    stdout.write(f"{len(listed)} contexts, {size(total)} of {size(contexts.max_bytes)}\n")
+    noun = "context" if len(listed) == 1 else "contexts"
+    stdout.write(f"{len(listed)} {noun}, {size(total)} of {size(contexts.max_bytes)}\n")
 
 
 def show(where: str, settings: Settings, stdout: TextIO, *, as_json: bool) -> None:
@@ -158,6 +160,8 @@ def show(where: str, settings: Settings, stdout: TextIO, *, as_json: bool) -> No
         stdout.write(json.dumps({**facts, "documents": documents}) + "\n")
         return
     for key, value in facts.items():
+        if value is None:
+            continue
         shown = _for_people(key, value)
         stdout.write(f"{_LABELS.get(key, key.replace('_', ' ')):<15} {shown}\n")
     for document in documents:
@@ -172,7 +176,7 @@ def verify(where: str, settings: Settings, stdout: TextIO, *, as_json: bool) -> 
         stdout.write(json.dumps({"context": str(folder), "passed": True, "bytes": num_bytes}))
         stdout.write("\n")
     else:
-        stdout.write(f"whole: {num_bytes:,} bytes give their checksums\n")
+        stdout.write(f"whole: all {num_bytes:,} bytes match their checksums\n")
 
 
 def export(where: str, target: Path, settings: Settings, stdout: TextIO) -> None:
@@ -229,6 +233,7 @@ def find(where: str, settings: Settings) -> Path:
 def _facts(one: CacheEntry) -> dict[str, object]:
     context = one.context
     folder, documents = origin_of(one.folder)
+    state = None if context is None or context.is_on_server else context
     return {
         "context": str(one.folder),
         "folder": folder,
@@ -237,8 +242,8 @@ def _facts(one: CacheEntry) -> dict[str, object]:
         "bytes": one.num_bytes,
         "used_s": int(one.used_s),
         "model": context.fingerprint if context else None,
-        "chunk_tokens": context.chunk_tokens if context else None,
-        "kv": context.kv if context else None,
+        "chunk_tokens": state.chunk_tokens if state else None,
+        "kv": state.kv if state else None,
         **({"server": server_of(one.folder)} if context and context.is_on_server else {}),
         **({"problem": one.why} if one.why else {}),
     }

@@ -24,6 +24,7 @@ _GB = 1e9
 _FEATURES = ("avx2", "fma", "f16c", "avx512f", "avx512_vnni", "amx_int8", "asimd", "asimddp")
 _EXTRAS = (  # (what it is for, module, how to get it)
     ("hub: models by ORG/NAME", "huggingface_hub", "pip install 'mm1[hub]'"),
+    ("remote: --server URL", "httpx2", "pip install 'mm1[remote]'"),
     ("serve: mm1 serve", "uvicorn", "pip install 'mm1[serve]'"),
     ("mcp: mm1 mcp", "mcp", "pip install 'mm1[mcp]'"),
     ("gpu: kernels for NVIDIA GPUs", "triton", "pip install 'mm1[gpu]'"),

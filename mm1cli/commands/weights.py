@@ -212,7 +212,7 @@ def _say(
         f"{before / 1e6:,.1f} MB before\n"
     )
     if written.errors and not written.relative_rms:
-        stdout.write(f"rounding: none; {len(written.errors):,} tensors kept their every bit\n")
+        stdout.write(f"rounding: none; {len(written.errors):,} tensors kept every bit\n")
         worst = []
     if worst:
         stdout.write(

@@ -5,14 +5,14 @@ over two lines can be quoted on one.
 """
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from itertools import accumulate
 
 from engine.api import SuffixArray, suffix_array
 from mm1cli.grounding.citations import QuoteMatch, contains_number
 from mm1cli.grounding.normalize import NormalizedText
-from mm1cli.ingest.corpus import Corpus
+from mm1cli.ingest.corpus import Corpus, Document
 from mm1cli.result import CitationStatus
 
 NAME = "quotes.bin"  # beside a saved context
@@ -42,6 +42,12 @@ class QuoteIndex:
     @cached_property
     def suffixes(self) -> SuffixArray:
         return suffix_array([text.text for _, _, text in self._blocks], self._saved)
+
+    def joined(self, documents: Sequence[Document]) -> "QuoteIndex":
+        """This and what can be quoted from `documents`, which stand behind the rest."""
+        twin = QuoteIndex(Corpus(tuple(documents)), normalized=self._normalized)
+        twin._blocks = [*self._blocks, *twin._blocks]
+        return twin
 
     def dump(self) -> bytes:
         return self.suffixes.dump()

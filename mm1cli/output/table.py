@@ -1,7 +1,9 @@
 """The manifest for people: every file as a table, or a summary of what the answer rests on."""
 
+from collections import Counter
 from itertools import groupby
 
+from mm1cli.ingest.corpus import Reason
 from mm1cli.ingest.manifest import Entry, Manifest, ReadingPlan
 from mm1cli.output.text import (
     Channel,
@@ -43,7 +45,8 @@ def _write_totals(manifest: Manifest, channel: Channel, *, is_review: bool = Fal
 
 
 def write_table(manifest: Manifest, channel: Channel) -> None:
-    """Path, kind and tokens of what was read, the largest first; what was left out, and why."""
+    """Path, kind and tokens of what was read, the largest first; what was left out, and why. Of
+    what was excluded, as was asked for, a few are named and the rest is counted."""
     paths = {entry.path: safe_line(entry.path) for entry in manifest.entries}
     kinds = [entry.kind or "" for entry in manifest.largest]
     counts = [f"{entry.tokens:,}" for entry in manifest.largest]
@@ -71,13 +74,21 @@ def write_table(manifest: Manifest, channel: Channel) -> None:
             write_hanging(f"! {safe_line(warning)}", channel, Style.WARNING)
     if manifest.left_out:
         channel.write(("\n" if manifest.read else "") + "left out\n", Style.DIM)
+    num_excluded: Counter[str] = Counter()
     for entry in manifest.left_out:
+        if entry.reason is Reason.EXCLUDED:
+            num_excluded[_reason(entry)] += 1
+            if num_excluded[_reason(entry)] > _NAMES_SHOWN:
+                continue
         line = f"{pad(paths[entry.path], path_width)}  {_reason(entry)}"
         if channel.is_terminal and cell_width(line) > channel.columns:
             channel.write(f"{paths[entry.path]}\n")
             write_hanging(_reason(entry), channel, Style.PLAIN)
         else:
             channel.write(f"{line}\n")
+    for reason, num in num_excluded.items():
+        if (more := num - _NAMES_SHOWN) > 0:
+            write_hanging(f"and {more:,} more {reason}; --json lists them", channel, Style.PLAIN)
     if manifest.entries:
         channel.write("\n")
     _write_totals(manifest, channel)
@@ -106,5 +117,6 @@ def write_summary(manifest: Manifest, channel: Channel, *, is_review: bool = Fal
             for entry in entries[:_NAMES_SHOWN]
         ]
         more = len(entries) - len(names)
-        rest = f" and {more:,} more (--dry-run lists them)" if more else ""
+        how = "mm1 tokens --json" if reason == Reason.EXCLUDED else "mm1 tokens"
+        rest = f" and {more:,} more ({how} lists them)" if more else ""
         write_hanging(f"{reason}: {', '.join(names)}{rest}", channel, Style.PLAIN)

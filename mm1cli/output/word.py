@@ -91,6 +91,8 @@ class _Writer:
             for row, cells in zip(rows, table.rows, strict=True):
                 for pieces, cell in zip(row, cells.cells, strict=False):
                     self._pieces(cell.paragraphs[0], pieces, sources, told)
+            for run in (run for cell in table.rows[0].cells for run in cell.paragraphs[0].runs):
+                run.bold = True
             self._document.add_paragraph()
         elif block.kind == "code":
             self._code("".join(piece.text for piece in rows[0][0]))
@@ -118,7 +120,9 @@ class _Writer:
             if piece.flag:
                 flag = paragraph.add_run(f" ({piece.flag})")
                 flag.italic, flag.font.color.rgb = True, _WARNING
-            for number in piece.refs:
+            for index, number in enumerate(piece.refs):
+                if index:  # 1 and 2 are not 12
+                    paragraph.add_run(", ").font.superscript = True
                 self._refer(paragraph, number, sources, told)
 
     def _refer(
@@ -132,7 +136,7 @@ class _Writer:
         run = paragraph.add_run()
         run.font.superscript = True
         if number in told:
-            run.text = f" {told[number]}"
+            run.text = str(told[number])
             return
         source = sources[number]
         self._notes.append(_note(len(self._notes) + 1, source))

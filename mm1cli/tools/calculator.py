@@ -7,6 +7,7 @@ nothing else has a meaning, and every number is bounded before it is computed.
 import ast
 import calendar
 import operator
+import re
 from collections.abc import Callable
 from datetime import date, timedelta
 from decimal import Context, Decimal, DecimalException, localcontext
@@ -16,8 +17,17 @@ from mm1cli.errors import InputError
 
 MOST_CHARS = 500
 _MOST_NODES = 200
+_MOST_SHOWN, _ROUNDED_DIGITS = 16, 12
 _DIGITS = 50
 _MOST_EXPONENT = 400
+# Of months, days, hours, a count of things or a percentage: no figures that a text must have.
+_CONSTANTS = frozenset(map(Decimal, (*range(13), 24, 30, 31, 52, 60, 100, 365, 366, 1000)))
+
+_WRITTEN = re.compile(
+    r"(?<![\w.,(])\(*[£$€]?\d[\d.,]*\)*"
+    r"(?:\s*[-+*/×÷−]\s*\(*[£$€]?\d[\d.,]*\)*)+\s*\Z"
+)
+_NO_FIGURE = re.compile(r"(?<=\d),(?=\d{3}(?!\d))|[£$€]")
 
 Value = Decimal | date | timedelta | bool
 
@@ -42,8 +52,7 @@ _COMPARE: dict[type[ast.cmpop], Callable[[Any, Any], bool]] = {
 
 def calculate(expression: str) -> str:
     """The value, exact to 50 digits. Raises InputError, one line that says what is wrong."""
-    text = expression.strip().replace("×", "*").replace("÷", "/").replace("−", "-")
-    text = text.replace("^", "**").removeprefix("=").strip()
+    text = _python(expression)
     if not text or len(text) > MOST_CHARS:
         raise InputError(f"calc: an expression of 1 to {MOST_CHARS} characters is needed")
     try:
@@ -63,6 +72,56 @@ def calculate(expression: str) -> str:
         raise InputError("calc: the result is too large, or there is none") from None
     except (TypeError, ValueError, AttributeError):
         raise InputError(f"calc: {expression!r} mixes what cannot be computed together") from None
+
+
+def equation(expression: str) -> str:
+    """The expression with its value; one that has no end is rounded, and said to be."""
+    value = calculate(expression)
+    if len(value) <= _MOST_SHOWN or not re.fullmatch(r"-?\d+\.\d+", value):
+        return f"{expression} = {value}"
+    rounded = Context(prec=_ROUNDED_DIGITS).create_decimal(value)
+    return f"{expression} ≈ {rounded:f}"
+
+
+def written_at_end(text: str) -> str:
+    """The sum that `text` ends with and that is not worked out yet: "84,971 - 84,917" of "That is
+    84,971 - 84,917"; "" for none."""
+    found = _WRITTEN.search(text)
+    if found is None:
+        return ""
+    expression = _NO_FIGURE.sub("", found[0]).strip()
+    try:
+        calculate(expression)
+    except InputError:
+        return ""
+    return expression
+
+
+def operands(expression: str) -> list[str]:
+    """The figures that an expression was computed from: numbers, but plain ones such as 12 and 100,
+    and dates, as ISO writes them. Of one that `calculate` takes."""
+    found: list[str] = []
+    left: list[ast.AST] = [ast.parse(_python(expression), mode="eval")]
+    while left:
+        match left.pop():
+            case ast.Constant(value=str() as written):
+                found.append(written.strip())
+            case ast.Constant(value=int() | float() as number):
+                if Decimal(str(number)) not in _CONSTANTS:
+                    found.append(format(Decimal(str(number)), "f"))
+            case ast.Call(func=ast.Name(id="date"), args=[*parts]) if (
+                numbers := [x.value for x in parts if isinstance(x, ast.Constant)]
+            ) and len(numbers) == len(parts):
+                year, month, day = (int(str(number)) for number in numbers)
+                found.append(date(year, month, day).isoformat())
+            case node:
+                left += reversed(list(ast.iter_child_nodes(node)))
+    return found
+
+
+def _python(expression: str) -> str:
+    text = expression.strip().replace("×", "*").replace("÷", "/").replace("−", "-")
+    return text.replace("^", "**").removeprefix("=").strip()
 
 
 def _value(node: ast.expr, text: str) -> Value:

@@ -6,6 +6,7 @@ anywhere. What comes back is plain JSON, with the place of each text.
 
 import re
 from collections.abc import Iterator, Sequence
+from difflib import get_close_matches
 from functools import cached_property
 from typing import Any
 
@@ -29,6 +30,7 @@ MOST_PASSAGES = 50
 MOST_CLAIM_CHARS = 50_000
 _LOOKED_AT = 8  # passages that could carry a sentence
 _MOST_PLACES = 100
+_NAMED = 3  # documents, where another was asked for
 
 
 class CorpusTools:
@@ -65,12 +67,18 @@ class CorpusTools:
 
     def read(self, path: str, start: int = 0, max_chars: int = MOST_CHARS) -> Json:
         """The text of one document from character `start` on, each page, sheet and slide named."""
-        text = document_text(self._document(path))
+        document = self._document(path)
+        text = document_text(document)
         max_chars = min(max(max_chars, 1), MOST_CHARS)
         start = min(max(start, 0), len(text))
         end = min(start + max_chars, len(text))
         following = end if end < len(text) else None
-        return {"path": path, "text": text[start:end], "chars": len(text), "next_start": following}
+        return {
+            "path": document.path,
+            "text": text[start:end],
+            "chars": len(text),
+            "next_start": following,
+        }
 
     def search(self, query: str, limit: int = 5) -> Json:
         """The passages that share most with the words of `query`, best first."""
@@ -147,16 +155,24 @@ class CorpusTools:
         return {"sentences": told, "quotes": quotes}
 
     def _document(self, path: str) -> Document:
-        if path not in self._documents:
-            raise InputError(f"{path!r}: no such document; list_documents has the names")
-        return self._documents[path]
+        """The one of that path, or the only one whose path ends so."""
+        if path in self._documents:
+            return self._documents[path]
+        ending = [one for one in self._documents if one.endswith(f"/{path.removeprefix('./')}")]
+        if len(ending) == 1:
+            return self._documents[ending[0]]
+        near = ending or get_close_matches(path, self._documents, _NAMED) or [*self._documents]
+        raise InputError(
+            f"{path!r}: no such document; there is {', '.join(near[:_NAMED]) or 'none'}"
+        )
 
     def open(self, path: str, first: int = 1, last: int = 40) -> Json:
         """Lines, paragraphs or rows `first` to `last` of a document, counted through all of it."""
-        lines = list(_lines(self._document(path).blocks))
+        document = self._document(path)
+        lines = list(_lines(document.blocks))
         first, last = max(first, 1), min(last, first + 199)
         shown = lines[first - 1 : last]
-        return {"path": path, "lines": shown, "first": first, "of": len(lines)}
+        return {"path": document.path, "lines": shown, "first": first, "of": len(lines)}
 
 
 def _lines(blocks: Sequence[Block]) -> Iterator[str]:

@@ -6,6 +6,7 @@ between them where MiniMax-M1 does.
 """
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,8 @@ from engine.api import Markers, Tokenizer, tool_call_markers
 
 _HERMES = Markers("<tool_call>", "</tool_call>")
 _MINIMAX = Markers("<tool_calls>", "</tool_calls>")
+# What models write before a call's name that were seldom shown their family's marker.
+_BARE = re.compile(r"(?:```\w*|<\w+>)?\s*\[?\s*\{\s*\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +47,15 @@ class ToolFormat:
             "You may call one or more functions to assist with the user query.\n\n"
             f"<tools>\n{listed}\n</tools>\n\nTo call a function, write:\n{example}"
         )
+
+    def begins(self, names: Sequence[str]) -> tuple[str, ...]:
+        """The texts at which a call of one of these tools begins: the marker, or its name."""
+        bare = (f'"name":{space}"{name}"' for name in names for space in (" ", ""))
+        return (self.markers.begin, *bare)
+
+    def before_call(self, text: str) -> str:
+        """What was said in `text`, which ends where a call begins."""
+        return _BARE.sub("", text)
 
     def told(self, calls: Sequence[Call]) -> str:
         """The calls as the model writes them."""

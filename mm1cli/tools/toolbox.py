@@ -12,12 +12,13 @@ from typing import Any
 
 from mm1cli.errors import Mm1Error, UsageError
 from mm1cli.grounding.quote_index import QuoteIndex
-from mm1cli.ingest.corpus import Corpus
-from mm1cli.tools.calculator import calculate
+from mm1cli.ingest.corpus import Block, Corpus, Document
+from mm1cli.tools import calculator
 from mm1cli.tools.corpus_tools import CorpusTools
 from mm1cli.tools.formats import Call
 
-NAMES = ("calc", "search", "open", "count")
+CALC = "calc"
+NAMES = (CALC, "search", "open", "count")
 NONE = "none"
 _MOST_RESULT_CHARS = 6_000
 
@@ -49,6 +50,20 @@ class ToolUse:
     call: Call
     result: str
     is_error: bool = False
+
+    @property
+    def document(self) -> Document:
+        """The result as one, to be quoted and cited."""
+        given = self.call.arguments.values()
+        told = ", ".join(one if isinstance(one, str) else json.dumps(one) for one in given)
+        path = f"tool:{self.call.name} {told}"
+        return Document(path, "tool", len(self.result), "", "tool", (Block(self.result),))
+
+    @property
+    def operands(self) -> list[str]:
+        """The figures that it was computed from."""
+        is_computed = self.call.name == CALC and not self.is_error
+        return calculator.operands(self.call.arguments["expression"]) if is_computed else []
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,11 +114,6 @@ class Toolbox:
         return list(self._tools)
 
     @property
-    def is_open(self) -> bool:
-        """Whether another call may be made."""
-        return bool(self._tools) and self._left > 0
-
-    @property
     def schema(self) -> Json:
         """Of one call of one of the tools."""
         return {
@@ -124,6 +134,8 @@ class Toolbox:
     def use(self, call: Call) -> ToolUse:
         """What comes of it. No tool fails a run: what is wrong is told to the model."""
         spelled = json.dumps([call.name, call.arguments], sort_keys=True)
+        if self._left < 1:
+            return ToolUse(call, "no more calls; answer with what you have", True)
         self._left -= 1
         if spelled in self._made:
             self._left = 0
@@ -177,11 +189,11 @@ def _all(documents: CorpusTools) -> list[Tool]:
     text, number = {"type": "string"}, {"type": "integer"}
     return [
         Tool(
-            "calc",
+            CALC,
             "Exact arithmetic of numbers and dates: (48.2 - 45) / 45, "
             "days(date(2024,3,1), date(2024,12,24)), add_months(date(2024,1,31), 3)",
             _object({"expression": text}, "expression"),
-            calculate,
+            calculator.equation,
         ),
         Tool(
             "search",

@@ -88,7 +88,7 @@ def parse_html(text: str) -> Element | None:
         raise broken(error) from None
     if any(entry.level_name == "FATAL" for entry in parser.error_log):
         # The parser stops there, and what comes after it would be lost in silence.
-        raise ReadError(Reason.TOO_DEEP, "more than 2,000 elements in each other")
+        raise ReadError(Reason.TOO_DEEP, "elements nested more than 2,000 deep")
     return root
 
 

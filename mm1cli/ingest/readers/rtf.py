@@ -194,7 +194,7 @@ class _Walk:
         self._to_skip = 0
         if brace == b"{":
             if len(self._stack) >= _MAX_DEPTH:
-                raise ReadError(Reason.UNREADABLE, f"more than {_MAX_DEPTH} groups in each other")
+                raise ReadError(Reason.UNREADABLE, f"groups nested more than {_MAX_DEPTH} deep")
             self._stack.append(self._state)
             self._state = copy(self._state)
             return

@@ -209,8 +209,8 @@ def test_only_passages_that_were_read_count():
     documents = corpus("The rent is 18,450.", "The rent is 19,999.")
     known = ReadFacts(documents)
     read = passages(documents)[:1]
-    assert unknown_facts("18,450 or 19,999", lambda: known.of([], read)) == ["19,999"]
-    assert unknown_facts("18,450 or 19,999", lambda: known.of([], None)) == []
+    assert unknown_facts("18,450 or 19,999", lambda: known.of(read)) == ["19,999"]
+    assert unknown_facts("18,450 or 19,999", lambda: known.of(None)) == []
 
 
 def test_everything_that_was_read_is_parsed_only_for_what_the_evidence_lacks(engine, monkeypatch):

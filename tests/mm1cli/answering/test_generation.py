@@ -4,11 +4,16 @@ import json
 
 import pytest
 import tiny
+import torch
+from commandline import write_talkative
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from engine import placement
+from engine.api import Turn
 from engine.decode import Decoding
 from engine.engine import Engine
+from engine.layers.kv_cache import KVCache
 from mm1cli.answering import json_schema
 from mm1cli.answering.generation import Generator, thinking_tokens
 from mm1cli.settings import Settings
@@ -177,3 +182,23 @@ def test_tags_that_are_control_tokens(tmp_path):
     written, heard = run(Scripted(directory, threads=1), "the rat</think>The hat.")
     assert (written.thinking, written.text) == ("the rat", "The hat.")
     assert heard.context.token_ids.count(first + 1) == 1
+
+
+def test_a_long_thought_of_a_hybrid_takes_keys_as_planned_and_nothing_else(tmp_path):
+    """Red: what Lightning layers keep grows with what is thought, keys and values take more than
+    was planned, or the budget ends no thought."""
+    folder = write_talkative(tmp_path / "m", "minimax")
+    opened = tiny.LISTED.replace("ai\n' -}}{%- endif", "ai\n<think>\n' -}}{%- endif")
+    assert opened != tiny.LISTED
+    engine = Engine(tiny.write_tokenizer(folder, template=opened), threads=1)
+    context = engine.new_context()
+    context.extend(engine.tokenizer.encode_chat([Turn("user", ("where is the rat?",))]))
+    states = [one.num_bytes for one in context.states if not isinstance(one, KVCache)]
+    changes = {"max_thinking": 260, "temperature": 1.0, "top_p": 0.95, "max_tokens": 4}
+    ignore = dict.fromkeys(("on_token", "on_thinking", "on_progress"), lambda *_: None)
+    written = Generator(engine, Settings(**changes), **ignore).generate(context)
+    assert (written.num_thinking_tokens, len(written.token_ids)) == (260, 4)
+    assert [x.num_bytes for x in context.states if not isinstance(x, KVCache)] == states
+    kept = sum(one.num_bytes for one in context.states if isinstance(one, KVCache))
+    planned = placement.plan(engine.config, len(context), 1024, torch.float32).kv_bytes
+    assert len(states) == 3 and kept == planned

@@ -61,6 +61,7 @@ def test_a_context_outlives_its_server_and_no_other_model_speaks_for_it(mm1, ggu
         plain = mm1("ask", CONTEXT, ASK)
         assert plain.code == 2 and "--server" in plain.err
         assert server.url in plain.err and server.url in shown.out
+        assert "chunk" not in shown.out and "KV" not in shown.out, "they are the server's"
 
     whole = slot.read_bytes()
     with LlamaServer(other, NUM_TOKENS, slots=slots) as server:

@@ -71,6 +71,8 @@ def test_a_word_document_has_each_source_as_a_footnote(tmp_path):
     assert sample_run.COST in " ".join(texts)
     first = body.index("more than was planned")
     assert body.index('w:id="1"') > first < body.index("It opened on 21"), "behind its sentence"
+    between = body[body.index('w:id="1"') : body.index('w:id="2"')]
+    assert ">, <" in between, "notes 1 and 2 are not read as 12"
     assert "\\x1b[31m" in " ".join(texts), "what XML cannot hold is spelled out"
 
 

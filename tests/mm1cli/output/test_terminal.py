@@ -407,11 +407,21 @@ def test_the_summary_names_every_reason_and_counts_what_it_does_not_name():
     assert stage.err.split("\n")[1:] == [
         f"  ! {LONG_PATH}: page 7 has no text layer",
         "  ignored by .gitignore: ignored/0, ignored/1, ignored/2 and 2 more"
-        " (--dry-run lists them)",
+        " (mm1 tokens lists them)",
         "  no text layer: scan.pdf",
         "  unreadable: broken.pdf (xref table is broken)",
         "",
     ]
+
+
+def test_of_what_was_excluded_a_few_are_named_and_the_rest_is_counted():
+    """Red: --include '*.csv' fills the screen with all that it leaves out."""
+    stage = Stage()
+    left = tuple(Omission(f"x{n}", Reason.EXCLUDED, "not in --include") for n in range(5))
+    stage.sink.manifest(build(Corpus((), left), [], 10), show=True)
+    assert "x2 " in stage.out and "x3" not in stage.out
+    assert "and 2 more excluded (not in --include); --json lists them" in stage.out
+    assert "5 seen = 0 read + 5 left out" in stage.out
 
 
 @pytest.mark.parametrize("terminals", [True, False])
