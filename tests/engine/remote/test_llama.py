@@ -191,7 +191,7 @@ def test_what_is_too_long_and_a_wrong_key_are_one_line(opened, gguf):
 @pytest.mark.parametrize("ranks", ["RANK", "MEAN"])
 def test_texts_are_ordered_by_a_model_for_that(gguf, ranks):
     """Red: what a real server tells of texts is given to others, or refused."""
-    texts = ["the cat", "Where is the rat?", "x" * 2_000]
+    texts = ["the cat", "Where is the rat?", "A mat!"]
     with LlamaServer(gguf, NUM_TOKENS, ranks=ranks) as ranking:
         info = api.probe_server(ranking.url, kind=api.Kind.OPENAI)
         assert info.ranking is not None and info.ranking.is_reranker is (ranks == "RANK")

@@ -34,6 +34,6 @@ def test_two_workers_answer_all_documents_and_their_totals_add_up(llama, tmp_pat
         assert ran.returncode == 0, ran.stderr.decode()
         totals = json.loads(ran.stdout.decode().splitlines()[-1])
         assert (totals["documents"], totals["seen"], totals["missing"]) == (6, 6, [])
-    lines = [one for path in (tmp_path / "out").iterdir() for one in path.open()]
+    lines = [one for path in (tmp_path / "out").iterdir() for one in path.read_text().splitlines()]
     names = [json.loads(line)["name"] for line in lines if '"type": "document"' in line]
     assert sorted(Path(name).name for name in names) == [f"{n}.txt" for n in range(6)]
