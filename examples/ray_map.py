@@ -50,9 +50,10 @@ def main() -> None:
     told = shards.flat_map(
         shard_lines, fn_args=(*where, given.shards, given.options), num_cpus=given.cpus
     )
-    print(f"{told.count()} lines")
+    print(f"{told.count():,} lines", flush=True)
     files = sorted(map(str, given.answers.glob(f"*-of-{given.shards}.jsonl")))
-    subprocess.run([sys.executable, "-m", "mm1cli", "merge", *files, "--strict"], check=True)
+    merge = [sys.executable, "-m", "mm1cli", "merge", *files, "--strict"]
+    sys.exit(subprocess.run(merge, check=False).returncode)
 
 
 if __name__ == "__main__":

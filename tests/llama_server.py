@@ -14,12 +14,14 @@ import pytest
 
 
 class LlamaServer:
-    """Skips the test where xllamacpp is not installed. `slots` is where slots are saved."""
+    """Skips the test where xllamacpp is not installed. `slots` is where slots are saved. With
+    `ranks`, a pooling ("RANK", "MEAN"), it also ranks texts or tells embeddings, as "a-reranker" or
+    "an-embedder"."""
 
-    def __init__(self, gguf, num_tokens=512, key="", slots=""):
+    def __init__(self, gguf, num_tokens=512, key="", slots="", ranks=""):
         if importlib.util.find_spec("xllamacpp") is None:
             pytest.skip("needs xllamacpp")
-        command = [sys.executable, __file__, str(gguf), str(num_tokens), key, str(slots)]
+        command = [sys.executable, __file__, str(gguf), str(num_tokens), key, str(slots), ranks]
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
         )
@@ -74,7 +76,7 @@ class LlamaServer:
         return self.post("/tokenize", body)["tokens"]
 
 
-def serve(gguf, num_tokens, key="", slots=""):
+def serve(gguf, num_tokens, key="", slots="", ranks=""):
     """Writes the address to stdout and serves until stdin ends."""
     import xllamacpp
 
@@ -91,6 +93,10 @@ def serve(gguf, num_tokens, key="", slots=""):
         parameters.api_keys = [key]
     if slots:
         parameters.slot_save_path = f"{slots}/"
+    if ranks:
+        parameters.embedding, parameters.n_ubatch = True, num_tokens
+        parameters.pooling_type = xllamacpp.llama_pooling_type[f"LLAMA_POOLING_TYPE_{ranks}"]
+        parameters.model_alias = {"a-reranker" if ranks == "RANK" else "an-embedder"}
     server = xllamacpp.Server(parameters)
     print(server.listening_address, flush=True)
     sys.stdin.read()

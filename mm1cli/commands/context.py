@@ -41,6 +41,14 @@ from mm1cli.output.text import safe_line
 from mm1cli.settings import Settings
 from mm1cli.sink import Sink
 
+_IN_MEMORY = (
+    "the tokens are saved here; what was read of them is in the server's memory alone, and is read "
+    "again once it restarts (llama-server --slot-save-path DIR keeps it)"
+)
+_ON_DISK = (
+    "the tokens are saved here; the server saved what was read of them in its --slot-save-path, "
+    "where mm1-*.bin stays until you remove it"
+)
 _LABELS = {"bytes": "size", "used_s": "last used", "chunk_tokens": "tokens a chunk", "kv": "KV"}
 
 
@@ -102,11 +110,8 @@ def build(
     num_bytes = describe(output).num_bytes
     why = f" ({built.why})" if built.why else ""
     sink.note(f"reused {built.reused_tokens:,} of {len(token_ids):,} tokens{why}")
-    if not is_here and not built.is_saved:
-        sink.note(
-            "the tokens are saved here; what was read of them is in the server's memory alone, and "
-            "is read again once it restarts (llama-server --slot-save-path DIR keeps it)"
-        )
+    if not is_here:
+        sink.note(_ON_DISK if built.is_saved else _IN_MEMORY)
     if built.reused_layers:
         sink.note(resumed_note(built))
     if as_json:
@@ -203,9 +208,11 @@ def remove_all(where: Sequence[str], settings: Settings, stdout: TextIO) -> None
     for folder in folders:
         check_removable(folder)
     for folder in folders:
+        server = server_of(folder)
         if not remove(folder):
             raise InputError(f"{folder}: another mm1 is building it; stop that one first")
-        stdout.write(f"removed {folder}\n")
+        left = f"; what {server} may have saved of it stays on its disk" if server else ""
+        stdout.write(f"removed {folder}{left}\n")
 
 
 def collect(settings: Settings, stdout: TextIO) -> None:

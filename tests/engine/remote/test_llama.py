@@ -186,3 +186,18 @@ def test_what_is_too_long_and_a_wrong_key_are_one_line(opened, gguf):
             list(pieces)
         with pytest.raises(ServerError, match="no server answers there"):
             read(engine, "a").score([5])
+
+
+@pytest.mark.parametrize("ranks", ["RANK", "MEAN"])
+def test_texts_are_ordered_by_a_model_for_that(gguf, ranks):
+    """Red: what a real server tells of texts is given to others, or refused."""
+    texts = ["the cat", "Where is the rat?", "A mat!"]
+    with LlamaServer(gguf, NUM_TOKENS, ranks=ranks) as ranking:
+        info = api.probe_server(ranking.url, kind=api.Kind.OPENAI)
+        assert info.ranking is not None and info.ranking.is_reranker is (ranks == "RANK")
+        engine, _, _ = api.open_server(ranking.url, info, None)
+        assert engine.capabilities.has_relevance and not engine.capabilities.has_logprobs
+        found = engine.relevance(texts[1], texts)
+        alone = [engine.relevance(texts[1], [text])[0] for text in texts]
+    assert found == pytest.approx(alone, rel=1e-3) and len(set(found)) == 3
+    assert ranks == "RANK" or found[1] == pytest.approx(1)
