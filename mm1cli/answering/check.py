@@ -7,8 +7,8 @@ from mm1cli.grounding import citations, claims
 from mm1cli.grounding.attribution import Attributed
 from mm1cli.grounding.claims import Candidate
 from mm1cli.grounding.facts import Facts, unknown_facts
+from mm1cli.grounding.judgement import Judgement
 from mm1cli.grounding.quote_index import QuoteIndex
-from mm1cli.grounding.thresholds import GainThresholds
 from mm1cli.result import Citation, CitationKind, CitationStatus, Claim
 from mm1cli.retrieval.passages import with_heading
 
@@ -49,7 +49,7 @@ def check(
 
 
 def claims_of(
-    text: str, cited: Sequence[Citation], evidence: Sequence[Attributed], limits: GainThresholds
+    text: str, cited: Sequence[Citation], evidence: Sequence[Attributed], judgement: Judgement
 ) -> tuple[Claim, ...]:
     """`cited` is what `check` gave: evidence stands first, in the same order."""
     pieces = [
@@ -57,4 +57,4 @@ def claims_of(
         for citation, one in zip(cited, evidence, strict=False)
     ]
     pieces += [Candidate(citation.number, citation.text) for citation in cited[len(evidence) :]]
-    return claims.claims(text, pieces, limits)
+    return claims.claims(text, pieces, judgement)
