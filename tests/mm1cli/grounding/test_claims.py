@@ -78,7 +78,7 @@ def test_what_words_leave_open_needs_the_model():
 )
 def test_a_model_is_asked_of_all_that_no_number_decides(sentence, says, mark):
     """Red: an answer of the model is not heard, or outweighs a number, or the sentence itself."""
-    weights = Weights(carried=1, open=0, against=-1, says=1, coverage=0)
+    weights = Weights(carried=1, open=0, contradicted=-1, says=1, coverage=0)
     asked = ByAnswer(weights, lambda _, texts: [says] * len(texts))
     (claim,) = claims(sentence, [Candidate(1, "The bridge cost 5 crowns to build.")], asked)
     assert claim.mark is mark
