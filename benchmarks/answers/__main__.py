@@ -24,7 +24,6 @@ from benchmarks.quality.command import Command, left_out, main, positive
 from benchmarks.quality.subject import Subject
 from benchmarks.quality.table import Table
 from benchmarks.quality.work import Work
-from mm1cli.grounding.thresholds import thresholds
 from mm1cli.models.ability import measured
 
 NAMES = ("everyday", "superseding", "papers")
@@ -38,7 +37,6 @@ def build(subjects: Sequence[Subject], options: argparse.Namespace, work: Work) 
     sets = {path.stem: drawn(load(path), options.sample, options.seed) for path in paths}
     for subject in subjects:
         product = Product(subject)
-        limits = thresholds(subject.name)
         work.stage(f"answers, {subject.name}", sum(map(len, sets.values())))
         for name, items in sets.items():
             found = []
@@ -46,7 +44,7 @@ def build(subjects: Sequence[Subject], options: argparse.Namespace, work: Work) 
                 result = work.do(product.key(item), partial(product.measure, item))
                 if result is not None:
                     by_hand = judged.get((item.text, result["text"]))
-                    found.append(Outcome(item, result, by_hand, limits))
+                    found.append(Outcome(item, result, by_hand, subject.name))
             report(table, name, subject.name, found, measured(subject.engine.fingerprint))
             for line in to_judge(found):
                 print(json.dumps({"model": subject.name, **line}, ensure_ascii=False))

@@ -4,6 +4,7 @@ be tried afterwards without a model."""
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from benchmarks.answers.sets import Collection, Item
 from benchmarks.evidence.__main__ import Known
@@ -14,6 +15,7 @@ from mm1cli.answering.answer import Answerer, Reply
 from mm1cli.answering.prefill import Prefilled
 from mm1cli.answering.question import Question
 from mm1cli.grounding.attribution import Attributed
+from mm1cli.grounding.judgement import ByAnswer
 from mm1cli.ingest.manifest import ReadingPlan
 from mm1cli.ingest.pack import Packed, pack
 from mm1cli.output import make_sink
@@ -21,7 +23,7 @@ from mm1cli.result import CitationKind
 from mm1cli.retrieval.retriever import Evidence, Retriever
 from mm1cli.settings import Settings
 
-VERSION = 3  # of what is measured: results of another are not taken
+VERSION = 4  # of what is measured: results of another are not taken
 MAX_TOKENS = 48
 
 
@@ -31,6 +33,18 @@ class _Recording(Answerer):
     attributed: Sequence[Attributed] = ()
     refusal_log_prob = 0.0
     answer_log_prob = 0.0
+    said: list[tuple[str, str, float]]  # sentence, text, log-odds that it says it
+
+    def keep_what_is_said(self) -> None:
+        """In `said`, of a model that is asked."""
+        self.said = []
+        if isinstance(self._judgement, ByAnswer):
+            self._judgement = replace(self._judgement, says=partial(self._says, self._judgement))
+
+    def _says(self, asked: ByAnswer, sentence: str, texts: Sequence[str]) -> list[float]:
+        odds = asked.says(sentence, texts)
+        self.said += [(sentence, *one) for one in zip(texts, odds, strict=True)]
+        return odds
 
     def _attribute(
         self, question: Question, evidence: Evidence, read: Prefilled, reply: Reply
@@ -73,6 +87,7 @@ class Product:
         began = time.perf_counter()
         evidence = world.retriever.find(item.text, lambda *_: None)
         world.known.evidence = evidence
+        world.answerer.said.clear()
         answer = world.answerer.answer(Question(item.text))
         seconds = time.perf_counter() - began
         quotes = [one for one in answer.citations if one.kind is CitationKind.QUOTE]
@@ -88,6 +103,7 @@ class Product:
                 None if one.gain is None else [list(one.gain.tokens), list(one.gain.ends)]
                 for one in world.answerer.attributed
             ],
+            "said": [list(one) for one in world.answerer.said],
             "refusal_log_prob": world.answerer.refusal_log_prob,
             "answer_log_prob": world.answerer.answer_log_prob,
             "num_quotes": len(quotes),
@@ -119,6 +135,7 @@ class Product:
             make_sink("json", quiet=True),  # never closed, so it prints nothing
             retriever=known_evidence,
         )
+        answerer.keep_what_is_said()
         world = _World(packed, Retriever(engine, collection.corpus), known_evidence, answerer)
         self._worlds[id(collection)] = world
         return world

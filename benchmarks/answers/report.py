@@ -7,6 +7,7 @@ the product's own rules, so that a threshold can be chosen on the dev half and t
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from math import inf
 from statistics import median
 from typing import Any
 
@@ -21,14 +22,14 @@ from mm1cli.grounding import conflicts
 from mm1cli.grounding.attribution import Attributed, LogProbGain
 from mm1cli.grounding.conflicts import Conflict
 from mm1cli.grounding.facts import Facts
-from mm1cli.grounding.thresholds import UNMEASURED, GainThresholds
+from mm1cli.grounding.judgement import Judgement, judgement
 from mm1cli.models.ability import Ability
 from mm1cli.result import Claim, Mark
 from mm1cli.retrieval.passages import Passage, Ranked
 
 AT = (1, 5)
 _HALVES = (("dev", True), ("held out", False))
-NOT_CARRIED_MARGIN = float("inf")  # of a sentence that something carries: no doubt about it
+NOT_CARRIED_MARGIN = inf  # of a sentence that something carries: no doubt about it
 
 Judgements = Mapping[tuple[str, str], bool]
 
@@ -40,7 +41,7 @@ class Outcome:
     item: Item
     result: Result
     judged: bool | None = None
-    limits: GainThresholds = UNMEASURED
+    model: str = ""
 
     @cached_property
     def pieces(self) -> list[Ranked]:
@@ -77,6 +78,12 @@ class Outcome:
             for one in self.pieces[:k]
         )
 
+    @property
+    def judgement(self) -> Judgement:
+        """The model's; what it was not asked then, it does not say."""
+        said = {(sentence, text): odds for sentence, text, odds in self.result["said"]}
+        return judgement(self.model, lambda one, texts: [said.get((one, t), -inf) for t in texts])
+
     @cached_property
     def claims(self) -> tuple[Claim, ...]:
         """Of the sentence, by the product's rules as they are now."""
@@ -86,7 +93,7 @@ class Outcome:
         ]
         collection, text = self.item.collection, self.result["text"]
         cited, _ = check(text, evidence, collection.quotable, Facts)
-        return claims_of(text, cited, evidence, self.limits)
+        return claims_of(text, cited, evidence, self.judgement)
 
     @property
     def is_carried(self) -> bool:

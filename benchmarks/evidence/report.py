@@ -9,7 +9,7 @@ from benchmarks.quality.stats import bootstrap_auroc, wilson
 from benchmarks.quality.table import Table
 from benchmarks.quality.work import Result
 from mm1cli.answering.abstention import MIN_SCORE_MARGIN
-from mm1cli.grounding.thresholds import thresholds
+from mm1cli.grounding.judgement import MEASURED
 from mm1cli.retrieval.passages import Passage
 from mm1cli.retrieval.retriever import NUM_CANDIDATES, NUM_PIECES
 from tests.evidence.corpus import Question
@@ -161,7 +161,7 @@ def put_claims(
     table.put(
         where, "gain tells them apart, AUROC", column, bootstrap_auroc(carrying, others, seed)
     )
-    limit = thresholds(column).gain
+    limit = MEASURED.gain
     carried = sum(gain >= limit and held for gold, gain, held in pieces if gold)
     wrongly = sum(gain >= limit and held for gold, gain, held in pieces if not gold)
     table.put(where, "gold that carries it", column, wilson(carried, len(carrying)))

@@ -31,9 +31,10 @@ from mm1cli.grounding import conflicts
 from mm1cli.grounding.attribution import Attributed, attribute
 from mm1cli.grounding.citations import QuoteMatch, cite
 from mm1cli.grounding.conflicts import Conflict
+from mm1cli.grounding.entailment import Entailment
 from mm1cli.grounding.facts import Facts
+from mm1cli.grounding.judgement import judgement
 from mm1cli.grounding.quote_index import QuoteIndex
-from mm1cli.grounding.thresholds import thresholds
 from mm1cli.ingest.manifest import ReadingPlan
 from mm1cli.ingest.pack import Packed
 from mm1cli.models import ability
@@ -109,7 +110,9 @@ class Answerer:
         )
         self._num_quotes = num_quotes
         self._ability = ability.measured(engine.fingerprint)
-        self._limits = thresholds("" if self._ability is None else self._ability.name)
+        name = "" if self._ability is None else self._ability.name
+        says = Entailment(engine).log_odds if engine.capabilities.has_logprobs else None
+        self._judgement = judgement(name, says)
         self._quotable = quotable or QuoteIndex(packed.corpus)
         self._read_facts = ReadFacts(packed.corpus)
         self._prefiller = Prefiller(engine, packed, plan, settings, sink, source)
@@ -363,7 +366,7 @@ class Answerer:
         has_claims = reply.is_found and self._grammar is None
         if reply.form is Form.EXTRACT:  # gains are of the model's words, not of this text
             evidence = [replace(one, gain=None) for one in evidence]
-        carried = claims_of(reply.text, cited, evidence, self._limits) if has_claims else ()
+        carried = claims_of(reply.text, cited, evidence, self._judgement) if has_claims else ()
         return _Checked(tuple(cited), tuple(unverified), carried)
 
     def _checked(
@@ -374,7 +377,7 @@ class Answerer:
         checked = self._check(reply, evidence, known)
         if reply.form is Form.WRITTEN:
             return reply, checked, _are_carried(checked.claims)
-        claims = claims_of(reply.words, checked.citations, evidence, self._limits)
+        claims = claims_of(reply.words, checked.citations, evidence, self._judgement)
         is_carried = _are_carried(claims)
         agrees = is_carried and all(1 in claim.citations for claim in claims)
         if not agrees or checked.unverified:

@@ -1,5 +1,6 @@
 """The last stage: what an answer says, held against the documents."""
 
+import re
 from collections.abc import Callable, Sequence
 from functools import partial
 
@@ -7,10 +8,13 @@ from mm1cli.grounding import citations, claims
 from mm1cli.grounding.attribution import Attributed
 from mm1cli.grounding.claims import Candidate
 from mm1cli.grounding.facts import Facts, unknown_facts
+from mm1cli.grounding.judgement import Judgement
 from mm1cli.grounding.quote_index import QuoteIndex
-from mm1cli.grounding.thresholds import GainThresholds
 from mm1cli.result import Citation, CitationKind, CitationStatus, Claim
-from mm1cli.retrieval.passages import with_heading
+from mm1cli.retrieval.headings import TITLE_CHARS, sender_of, title_of
+from mm1cli.retrieval.passages import Passage, with_heading
+
+_RUNS_ON = re.compile(r"[.!?]\s")
 
 
 def check(
@@ -49,12 +53,25 @@ def check(
 
 
 def claims_of(
-    text: str, cited: Sequence[Citation], evidence: Sequence[Attributed], limits: GainThresholds
+    text: str, cited: Sequence[Citation], evidence: Sequence[Attributed], judgement: Judgement
 ) -> tuple[Claim, ...]:
     """`cited` is what `check` gave: evidence stands first, in the same order."""
     pieces = [
-        Candidate(citation.number, with_heading(one.passage), one.gain)
+        Candidate(citation.number, _text_held(one.passage), one.gain)
         for citation, one in zip(cited, evidence, strict=False)
     ]
     pieces += [Candidate(citation.number, citation.text) for citation in cited[len(evidence) :]]
-    return claims.claims(text, pieces, limits)
+    return claims.claims(text, pieces, judgement)
+
+
+def _text_held(passage: Passage) -> str:
+    """With what it stands under, but for a first line of running text: that would carry, beside
+    every passage of its document, what it says itself."""
+    title = title_of(passage.document)
+    is_running = len(title) >= TITLE_CHARS - 1 or _RUNS_ON.search(title)
+    text = with_heading(passage)
+    return (
+        text.replace(f": {title}", "", 1)
+        if is_running and not sender_of(passage.document)
+        else text
+    )

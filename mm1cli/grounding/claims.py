@@ -1,9 +1,7 @@
 """Which sentence of an answer is carried by which evidence, and which evidence says otherwise.
 
-Words decide first (`support`): a name, number, date, unit or negation that a quote does not bear
-out is nothing that a model could outweigh, for a sentence and its opposite are nearly as likely.
-Where they leave it open, the model does: the quote must make the sentence likelier than no text,
-and than the passages that do not say it, by `thresholds`. Measured: benchmarks/LOG.md.
+Words decide first (`support`): a name, number, date or unit that a quote does not bear out is
+nothing that a model could outweigh. Where they leave it open, the model does (`judgement`).
 """
 
 import re
@@ -12,10 +10,10 @@ from dataclasses import dataclass
 
 from mm1cli.grounding import citations
 from mm1cli.grounding.attribution import LogProbGain
+from mm1cli.grounding.judgement import UNMEASURED, Held, Judgement
 from mm1cli.grounding.normalize import normalize
 from mm1cli.grounding.statements import Statement, is_heading, is_report, statements, without_report
 from mm1cli.grounding.support import Verdict, judge
-from mm1cli.grounding.thresholds import UNMEASURED, GainThresholds
 from mm1cli.result import Claim, Mark
 from mm1cli.retrieval.passages import sentences
 
@@ -47,7 +45,7 @@ def contains_verbatim(text: str, sentence: str) -> bool:
 
 
 def claims(
-    answer: str, candidates: Sequence[Candidate], limits: GainThresholds = UNMEASURED
+    answer: str, candidates: Sequence[Candidate], judgement: Judgement = UNMEASURED
 ) -> tuple[Claim, ...]:
     """The sentences of `answer`, each with the numbers of the candidates that carry it and of those
     that say otherwise. What only leads in to a list says nothing without its items, which are
@@ -63,7 +61,7 @@ def claims(
             lead = sentence
         else:
             said = f"{_lead_in(lead)} {_ITEM.sub('', sentence)}".strip() if lead else sentence
-            found.append(_claim(Statement(said, start, end), candidates, limits))
+            found.append(_claim(Statement(said, start, end), candidates, judgement))
     return tuple(found)
 
 
@@ -73,10 +71,10 @@ def _lead_in(sentence: str) -> str:
     return "" if is_report(said) else said
 
 
-def _claim(sentence: Statement, candidates: Sequence[Candidate], limits: GainThresholds) -> Claim:
+def _claim(sentence: Statement, candidates: Sequence[Candidate], judgement: Judgement) -> Claim:
     """As a whole, else by quotes that each carry a part of it."""
     start, end = sentence.start, sentence.end
-    carrying, against = _judged(sentence, candidates, limits)
+    carrying, against = _judged(sentence, candidates, judgement)
     parts = statements(sentence.text)
     if not carrying and len(parts) > 1:
         is_verbatim = len(sentence.text) == end - start  # spans are those of the answer
@@ -86,7 +84,7 @@ def _claim(sentence: Statement, candidates: Sequence[Candidate], limits: GainThr
                 if is_verbatim
                 else Statement(one.text, start, end),
                 candidates,
-                limits,
+                judgement,
             )
             for one in parts
         ]
@@ -99,15 +97,23 @@ def _claim(sentence: Statement, candidates: Sequence[Candidate], limits: GainThr
 
 
 def _judged(
-    sentence: Statement, candidates: Sequence[Candidate], limits: GainThresholds
+    sentence: Statement, candidates: Sequence[Candidate], judgement: Judgement
 ) -> tuple[list[int], list[int]]:
     """The numbers of the candidates that carry it, and of those that say otherwise."""
-    verdicts = [words_say(sentence.text, one.text) for one in candidates]
-    gains = [one.gain_over(sentence.start, sentence.end) for one in candidates]
+    held = [
+        Held(
+            sentence.text,
+            one.text,
+            words_say(sentence.text, one.text),
+            one.gain_over(sentence.start, sentence.end),
+        )
+        for one in candidates
+    ]
+    verdicts = judgement.settle(held)
     carrying = [
         one.number
-        for one, verdict, gain in zip(candidates, verdicts, gains, strict=True)
-        if _carries(verdict, gain, list(zip(verdicts, gains, strict=True)), limits)
+        for one, verdict in zip(candidates, verdicts, strict=True)
+        if verdict.mark is Mark.CARRIED
     ]
     # Beside one that carries it, a quote that has all its words speaks of the same; one that lacks
     # some may speak of something else, such as the lease of another flat.
@@ -120,32 +126,11 @@ def _judged(
     return carrying, against
 
 
-def _carries(
-    verdict: Verdict,
-    gain: float | None,
-    all_of_them: Sequence[tuple[Verdict, float | None]],
-    limits: GainThresholds,
-) -> bool:
-    """Whether a quote of this verdict and gain carries the sentence, among `all_of_them`."""
-    if verdict.mark is not None or gain is None or verdict.coverage < limits.coverage:
-        return verdict.mark is Mark.CARRIED
-    # What is open, too, and has as many of the words may be the same text in another document.
-    others = [
-        other
-        for one, other in all_of_them
-        if other is not None
-        and one.mark is not Mark.CARRIED
-        and (one.mark is not None or one.coverage < verdict.coverage)
-    ]
-    lead = gain - max(others) if others else limits.lead
-    return gain >= limits.gain and lead >= limits.lead
-
-
 def words_say(sentence: str, text: str) -> Verdict:
     """What the words of `text` alone say of `sentence`."""
     quotes = citations.quotations(sentence)
     if contains_verbatim(text, sentence) or (
         quotes and all(citations.contains(text, quote) for quote in quotes)
     ):
-        return Verdict(Mark.CARRIED, 1.0)
+        return Verdict(Mark.CARRIED, 1.0, is_firm=True)
     return judge(without_report(sentence), text)

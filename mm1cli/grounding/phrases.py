@@ -25,10 +25,11 @@ _AT_MOST: Final = re.compile(
     re.IGNORECASE,
 )
 _OR_MORE: Final = re.compile(
-    rf"\b({_NUMBER}(?:\s+\w+)?)\s+or\s+(?:more|older|above|over|longer|higher)\b", re.IGNORECASE
+    rf"\b({_NUMBER}(?:\s+\w+)?|an?\s+\w+)\s+or\s+(?:more|older|above|over|longer|higher)\b",
+    re.IGNORECASE,
 )
 _OR_LESS: Final = re.compile(
-    rf"\b({_NUMBER}(?:\s+\w+)?)\s+or\s+(?:less|fewer|younger|below|under|shorter|lower)\b",
+    rf"\b({_NUMBER}(?:\s+\w+)?|an?\s+\w+)\s+or\s+(?:less|fewer|younger|below|under|shorter|lower)\b",
     re.IGNORECASE,
 )
 _ABOVE: Final = re.compile(r"\b(?:exceed(?:s|ed|ing)?|in\s+excess\s+of)\b", re.IGNORECASE)

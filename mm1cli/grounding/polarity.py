@@ -37,7 +37,7 @@ fast faster | slow slower
 early earlier | late later
 buy purchase bought | sell sold
 lend lent | borrow
-give gave given | receive
+give gave given | receive get got
 win | lose
 afternoon | morning
 first | last
@@ -55,11 +55,37 @@ hot warm warmer | cold cool colder
 recently | least
 clear | unclear
 public | private
+heavy heavier | light lighter
+old older | young younger new newer
+strong stronger | weak weaker
+cheap cheaper | dear dearer expensive
 """
 _CONVERSE: Final = (
     (frozenset({"buy", "purchase", "bought"}), frozenset({"sell", "sold"})),
     (frozenset({"lend", "lent"}), frozenset({"borrow"})),
-    (frozenset({"give", "gave", "given"}), frozenset({"receive"})),
+    (frozenset({"give", "gave", "given"}), frozenset({"receive", "get", "got"})),
+)
+# Of two things that are compared by "than", one is the one where the other is the other.
+_CONVERSE_THAN: Final = tuple(
+    (frozenset({one}), frozenset({other}))
+    for one, other in (
+        ("heavier", "lighter"),
+        ("older", "younger"),
+        ("newer", "older"),
+        ("longer", "shorter"),
+        ("taller", "shorter"),
+        ("larger", "smaller"),
+        ("bigger", "smaller"),
+        ("higher", "lower"),
+        ("faster", "slower"),
+        ("warmer", "colder"),
+        ("earlier", "later"),
+        ("better", "worse"),
+        ("stronger", "weaker"),
+        ("cheaper", "dearer"),
+        ("more", "fewer"),
+        ("more", "less"),
+    )
 )
 _COMPARATIVE = re.compile(
     r"\b(?:more|fewer|less|most|least|(?:high|low|larg|small|bigg|fast|slow|old|young|long|short"
@@ -119,11 +145,12 @@ def denies(text: str) -> bool:
     return _NEGATION.search(text) is not None
 
 
-def is_converse(word: str, other: str) -> bool:
-    """Whether one says of the giver what the other says of the taker: buy and sell."""
+def is_converse(word: str, other: str, *, are_compared: bool = False) -> bool:
+    """Whether one says of the giver what the other says of the taker: buy and sell; of things that
+    `are_compared` ("than"), lighter and heavier."""
     return any(
         _forms(word) & mine and _forms(other) & its
-        for line in _CONVERSE
+        for line in _CONVERSE + (_CONVERSE_THAN if are_compared else ())
         for mine, its in (line, line[::-1])
     )
 

@@ -126,7 +126,8 @@ _AFTER = re.compile(
     re.IGNORECASE,
 )
 _HALF = re.compile(
-    r"\b(?:an?|one)\s+(?P<more>[a-z]+)\s+and\s+a\s+half\b|\bhalf\s+an?\s+(?P<less>[a-z]+)\b", re.I
+    r"\b(?:an?|one)\s+(?P<more>[a-z]+)\s+and\s+a\s+half\b|\bhalf\s+(?:an?\s+)?(?P<less>[a-z]+)\b",
+    re.I,
 )
 _NO_NOUNS: Final = frozenset({"", "or", "and", "in", "on", "at", "by", "to", "from", "is", "was"})
 _RANGE = re.compile(r"\s*(?:to|or|and|[-–—])\s*")
@@ -199,7 +200,7 @@ def _quantities(text: str) -> Iterator[Quantity]:
 
 
 def _halves(text: str) -> Iterator[Quantity]:
-    """ "An hour and a half", "half an hour"."""
+    """ "An hour and a half", "half an hour", "every half hour"."""
     for match in _HALF.finditer(text):
         unit, factor = _unit((match["more"] or match["less"]).lower())
         if unit:

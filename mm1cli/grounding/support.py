@@ -8,7 +8,8 @@ open or not carried, never carried.
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 
 from mm1cli.grounding.facts import Fact, Facts, facts
 from mm1cli.grounding.pairing import (
@@ -41,6 +42,9 @@ _PART_OF = re.compile(
     r"|\d+(?:\s?%|\s+per\s?cent)?)\s+of\b",
     re.IGNORECASE,
 )
+_ONLY = re.compile(r"\bonly\b", re.IGNORECASE)
+_THAN = re.compile(r"\bthan\b", re.IGNORECASE)
+_OF = re.compile(r"\s+of\s+(?:the\s+)?", re.IGNORECASE)
 _SUPPOSES = re.compile(r"\b(?:if|unless|whether|in\s+case)\b", re.IGNORECASE)
 _NO_NOUN = re.compile(
     r"\w+ed|in|on|at|of|to|for|from|by|with|and|or|is|are|was|were|an?|the|got|had|has|have"
@@ -53,6 +57,7 @@ _LIGHT = frozenset(
         *("approximately", "roughly", "around", "nearly", "almost", "currently", "altogether"),
     }
 )
+_DAY = re.compile(r"(?:mon|tues|wednes|thurs|fri|satur|sun)days?", re.IGNORECASE)  # acts on nothing
 _COMPARED = (
     frozenset({"old", "new"}),
     frozenset({"one", "other"}),
@@ -62,11 +67,14 @@ _COMPARED = (
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """`mark` None: open. `coverage` is the share of the sentence's words that the quote has."""
+    """`mark` None: open. `coverage` is the share of the sentence's words that the quote has.
+    `is_firm`: no model is asked, for a number, date or name decides, or the sentence stands there.
+    """
 
     mark: Mark | None
     coverage: float
     reason: str = ""
+    is_firm: bool = False
 
 
 def judge(sentence: str, quote: str) -> Verdict:
@@ -79,7 +87,7 @@ def judge(sentence: str, quote: str) -> Verdict:
     for mark in (Mark.CONTRADICTED, Mark.NOT_CARRIED, None):
         for verdict in verdicts:
             if verdict.mark is mark:
-                return Verdict(mark, coverage, verdict.reason)
+                return replace(verdict, coverage=coverage)
     return Verdict(Mark.CARRIED if verdicts else None, coverage)
 
 
@@ -94,23 +102,24 @@ def _judge_part(part: Part, quote: str, quoted: Sequence[Part], known: Facts) ->
         return Verdict(None, coverage)
     near = _nearest(part, content, quoted)
 
-    def against(reason: str) -> Verdict:
-        return Verdict(Mark.CONTRADICTED if is_about else Mark.NOT_CARRIED, coverage, reason)
+    def against(reason: str, *, is_firm: bool = False) -> Verdict:
+        mark = Mark.CONTRADICTED if is_about else Mark.NOT_CARRIED
+        return Verdict(mark, coverage, reason, is_firm)
 
     for fact in asked:
         if not known.states(fact):
             if any(_is_comparable(fact, other) for other in facts(_around(near, quoted, content))):
-                return against(f"“{fact.text}” is another there")
-            return Verdict(Mark.NOT_CARRIED, coverage, f"“{fact.text}” is not there")
+                return against(f"“{fact.text}” is another there", is_firm=True)
+            return Verdict(Mark.NOT_CARRIED, coverage, f"“{fact.text}” is not there", True)
     for fact in asked:
         if _is_elsewhere(fact, near, quoted) or _counts_another(fact, quote):
-            return against(f"“{fact.text}” is of something else")
+            return against(f"“{fact.text}” is of something else", is_firm=True)
     if is_paired_otherwise(asked, near.text) or is_listed_otherwise(
         asked, {word.stem for word in content}, near.text
     ):
-        return against("numbers and dates are paired otherwise")
+        return against("numbers and dates are paired otherwise", is_firm=True)
     if names := [word.text for word in missing if word.is_name]:
-        return Verdict(Mark.NOT_CARRIED, coverage, f"“{names[0]}” is not named")
+        return Verdict(Mark.NOT_CARRIED, coverage, f"“{names[0]}” is not named", True)
     displaced = [
         w for w in content if w.stem in said and w.stem not in near.stems_about(content[0].stem)
     ]
@@ -127,7 +136,8 @@ def _judge_part(part: Part, quote: str, quoted: Sequence[Part], known: Facts) ->
         if is_subject or not _POSSESSIVE.search(near.text):
             reason = f"“{displaced[0].text}” is elsewhere"
             return Verdict(Mark.NOT_CARRIED, coverage, reason)
-    converse = [pair for pair in pairs if is_converse(*pair)]
+    are_compared = bool(_THAN.search(part.text) and _THAN.search(near.text))
+    converse = [pair for pair in pairs if is_converse(*pair, are_compared=are_compared)]
     pairs = [pair for pair in pairs if pair not in converse]
     is_turned = _is_turned(part, asked, near)
     if converse and len([word for word in content if word.is_name or word is content[0]]) < 2:
@@ -155,6 +165,10 @@ def _judge_part(part: Part, quote: str, quoted: Sequence[Part], known: Facts) ->
         return against(reason)
     if _ALL.search(part.text) and _PART_OF.search(near.text) and not _ALL.search(near.text):
         return against("said of some, not of all")
+    if _ALL.search(part.text) and _ONLY.search(near.text) and not _ONLY.search(part.text):
+        return against("said of some only, not of all")
+    if any(_is_whole(fact, quote) and not _is_whole(fact, part.text) for fact in asked):
+        return Verdict(None, coverage, "a part of so many is spoken of there")
     if is_comparative(part.text) and not is_comparative(quote):
         return Verdict(Mark.NOT_CARRIED, coverage, "nothing is compared there")
     turned = {word for word, _ in pairs}
@@ -275,6 +289,17 @@ def _counts_another(fact: Fact, quote: str) -> bool:
     return bool(same) and not is_left_out and not any(fact.quantity.equals(one) for one in same)
 
 
+def _is_whole(fact: Fact, text: str) -> bool:
+    """Whether it is the 310 of "64 of 310" in `text`."""
+    if fact.quantity is None:
+        return False
+    found = [one.quantity for one in facts(text) if one.quantity is not None]
+    return any(
+        _OF.fullmatch(text[part.end : whole.start]) and whole.values & fact.quantity.values
+        for part, whole in pairwise(found)
+    )
+
+
 def _noun(word: str) -> str:
     return words(word)[0].stem if words(word) else word
 
@@ -286,11 +311,13 @@ def _is_turned(part: Part, asked: Sequence[Fact], near: Part) -> bool:
         return False
     if _LEADS_IN.match(part.text):
         return False
-    mine = [word.stem for word in _content(part, asked) if word.is_name]
+    mine = [
+        word.stem for word in _content(part, asked) if word.is_name and not _DAY.match(word.text)
+    ]
     its = [word.stem for word in near.words if word.is_content]
     mine = [name for name in dict.fromkeys(mine) if its.count(name) == 1]
-    first = part.words[0] if part.words else None
-    if first is not None and first.is_content and its.count(first.stem) == 1 and mine:
+    first = next((word for word in part.words if word.is_content), None)
+    if first is not None and its.count(first.stem) == 1 and mine:
         mine = list(dict.fromkeys([first.stem, *mine]))
     for pair in _COMPARED:
         ours = [word.stem for word in part.words if word.stem in pair]

@@ -72,6 +72,7 @@ def outcome(item: Item, text: str, margin: float) -> Outcome:
             "text": text,
             "is_found": text != "",
             "gains": [],
+            "said": [],
             "num_quotes": 0,
             "unverified": [],
             "seconds": 1.0,

@@ -4,10 +4,10 @@ import pytest
 
 from mm1cli.grounding.attribution import LogProbGain
 from mm1cli.grounding.claims import Candidate, claims
+from mm1cli.grounding.judgement import UNMEASURED, ByAnswer, Weights
 from mm1cli.grounding.support import judge
-from mm1cli.grounding.thresholds import UNMEASURED
 from mm1cli.result import Claim, Mark
-from tests.evidence.claims import pairs
+from tests.evidence.claims import SPLITS, pairs
 
 PRICE = "Alder GmbH keeps the old price until 30 September under its frame contract. Ines"
 
@@ -41,6 +41,12 @@ def marks(sentence: str, *quotes: str, gain: float | None = None) -> Claim:
         ("Vera sold it to Jan.", "Vera bought it of Jan.", 9.0, Mark.CONTRADICTED),
         ("It took an hour and a half.", "It took 90 minutes.", None, Mark.CARRIED),
         ("Dr. Roe, who came in 2016, left.", "Dr. Roe came in 2016.", None, Mark.CARRIED),
+        ("Ada is lighter than Eve.", "Eve is heavier than Ada.", None, Mark.CARRIED),
+        ("Ada is lighter than Eve.", "Eve is lighter than Ada.", 9.0, Mark.CONTRADICTED),
+        ("It runs every half hour.", "It runs every 30 minutes.", None, Mark.CARRIED),
+        ("We checked 64 of 310 bills.", "We checked 310 bills.", None, Mark.NOT_CARRIED),
+        ("It holds only for even n.", "It holds for all n.", 9.0, Mark.CONTRADICTED),
+        ("Ada gave the club a boat.", "The club gave Ada a boat.", 9.0, Mark.CONTRADICTED),
         ("No dog may  be kept here.", "It says “dog may be kept here”.", -9.0, Mark.CARRIED),
         ("No dog may be kept here.", "It says “a dog may be kept here”.", -9.0, Mark.CONTRADICTED),
     ],
@@ -58,6 +64,24 @@ def test_what_words_leave_open_needs_the_model():
     assert marks(sentence, quote).mark is Mark.NOT_CARRIED
     assert marks(sentence, quote, gain=UNMEASURED.gain - 0.1).mark is Mark.NOT_CARRIED
     assert marks(sentence, quote, gain=UNMEASURED.gain + 0.1).mark is Mark.CARRIED
+
+
+@pytest.mark.parametrize(
+    ("sentence", "says", "mark"),
+    [
+        ("The bridge cost merely 5 crowns.", 3.0, Mark.CARRIED),
+        ("The bridge cost merely 5 crowns.", -3.0, Mark.NOT_CARRIED),
+        ("It cost 5 crowns to build the bridge.", -3.0, Mark.NOT_CARRIED),
+        ("The bridge cost 6 crowns.", 3.0, Mark.CONTRADICTED),
+        ("The bridge cost 5 crowns to build", -3.0, Mark.CARRIED),
+    ],
+)
+def test_a_model_is_asked_of_all_that_no_number_decides(sentence, says, mark):
+    """Red: an answer of the model is not heard, or outweighs a number, or the sentence itself."""
+    weights = Weights(carried=1, open=0, contradicted=-1, says=1, coverage=0)
+    asked = ByAnswer(weights, lambda _, texts: [says] * len(texts))
+    (claim,) = claims(sentence, [Candidate(1, "The bridge cost 5 crowns to build.")], asked)
+    assert claim.mark is mark
 
 
 def test_every_sentence_is_a_claim_and_names_what_carries_it():
@@ -120,14 +144,13 @@ def test_the_set_is_what_its_numbers_say():
     assert len({(one.sentence, one.quote) for one in pairs()}) == len(pairs()) >= 200
     hard = {"negation", "subject", "swapped", "year", "unit"}
     assert sum(one.kind in hard for one in pairs()) >= len(pairs()) / 3
-    dev, held_out = (
-        {one.quote for one in pairs() if one.split == split} for split in ("dev", "held out")
-    )
-    assert dev and held_out and not dev & held_out
+    quotes = [{one.quote for one in pairs() if one.split == split} for split in SPLITS]
+    assert all(quotes) and sum(map(len, quotes)) == len(set().union(*quotes))
 
 
 def test_words_alone_are_right_about_the_set():
     """Red: a change lets opposites pass, or restatements fail, without anybody noticing."""
-    told = [one for one in pairs() if judge(one.sentence, one.quote).mark is Mark.CARRIED]
+    dev = [one for one in pairs() if one.split == "dev"]
+    told = [one for one in dev if judge(one.sentence, one.quote).mark is Mark.CARRIED]
     right = sum(one.mark is Mark.CARRIED for one in told)
     assert right >= 0.9 * len(told) and right >= 50
