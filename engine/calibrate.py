@@ -20,7 +20,7 @@ from engine.errors import EngineError
 from engine.layers.kv_cache import KVCache
 from engine.layers.softmax import SoftmaxAttention
 from engine.model import Layer, Model
-from engine.protocols import Probe
+from engine.protocols import Probe, RetrievalHead
 from engine.retrieval_head import block_at
 from engine.selection import Selection, selecting
 
@@ -125,7 +125,7 @@ def _scans(
     """By layer, KV group and distance, how each needle's block is scanned."""
     found: dict[tuple[int, int, int], list[_Scan]] = {}
     model, end = context.model, len(context)
-    documents = range(probe.first, end)
+    documents = range(max(probe.first, selection.sink_tokens), end)
     for number, needle in enumerate(probe.needles):
         twin = context.fork()
         hidden = model.embedded(torch.tensor(needle.question_ids, device=model.device))
@@ -138,10 +138,9 @@ def _scans(
                 normed = hidden if layer.mixer_norm is None else layer.mixer_norm(hidden)
                 queries = layer.mixer.queries(normed)
                 for group, distance in product(range(model.config.num_kv_heads), distances):
-                    one = replace(
-                        selection, scan_layer=index, scan_kv_head=group, distance=distance
-                    )
-                    mass = retrieval_head.scan(layer.mixer, queries, state, one, documents)
+                    head = RetrievalHead(index, group, distance)
+                    size = selection.block_tokens
+                    mass = retrieval_head.scan(model.config, queries, state, head, documents, size)
                     found.setdefault((index, group, distance), []).append(_scan_of(mass, wanted))
             hidden = layer(hidden, state, end)
         on_progress("looking for a retrieval head", number + 1, len(probe.needles))
