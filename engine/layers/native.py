@@ -42,7 +42,9 @@ def native_forward(
 class NativeLayer:
     """A layer whose weights stay where they are."""
 
-    def __init__(self, weights: DecoderWeights, frequencies: tuple[float, ...], factor: float):
+    def __init__(
+        self, weights: DecoderWeights, frequencies: tuple[float, ...], factor: float
+    ) -> None:
         self._layer = DecoderLayer(weights)
         self._frequencies, self._factor = frequencies, factor
 

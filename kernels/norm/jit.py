@@ -62,9 +62,9 @@ def _norm_of_sum(
 ) -> tuple[Tensor, Tensor]:
     skip = skip.contiguous()
     total, out = torch.empty_like(skip), torch.empty_like(skip)
-    addresses = (one.data_ptr() for one in (skip, block, total))
+    rows = (skip.data_ptr(), block.data_ptr(), total.data_ptr())
     num_rows = skip.numel() // skip.shape[-1]
-    norm_of_sum_call(*addresses, (alpha, beta), weight, eps, out.data_ptr(), num_rows).run()
+    norm_of_sum_call(*rows, (alpha, beta), weight, eps, out.data_ptr(), num_rows).run()
     return total, out
 
 

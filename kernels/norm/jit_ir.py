@@ -43,7 +43,7 @@ def compiled(of_sum: bool) -> int:
 def write(function: ir.Function, of_sum: bool) -> None:
     program = FunctionBuilder(function, 5, 6)
     b = program.b
-    x, block, weight, total, out, rows, groups, width = program.fields[:8]
+    x, _, weight, total, out, rows, groups, width = program.fields[:8]
     eps = program.real(_EPS)
     with (
         program.loop(I64(0), rows, 1) as row,
