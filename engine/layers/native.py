@@ -32,7 +32,7 @@ def native_forward(
     if not layer.weights_stay or type(state) is not KVCache or not isinstance(start, int):
         return None
     is_few = hidden.dim() == 2 and 0 < hidden.shape[0] <= decoder_layer.MOST_ROWS
-    is_plain = hidden.dtype == torch.float32 and not gradients.wanted(hidden)
+    is_plain = hidden.is_cpu and hidden.dtype == torch.float32 and not gradients.wanted(hidden)
     is_known = state.dtype in _KV and state.attention_received is None
     if not (is_few and is_plain and is_known) or layer.native is None:
         return None

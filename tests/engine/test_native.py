@@ -76,3 +76,31 @@ def test_it_is_the_ops_one_by_one(model, kv_dtype, num_threads, monkeypatch):
     want, expected = read(model, steps, kv_dtype)
     same = [torch.equal(*pair) for pair in zip([got, *kept], [want, *expected], strict=True)]
     assert all(same), same
+
+
+UNSERVED = {
+    "float32 weights": ("llama", False),
+    "norms of each head": ("qwen3", True),
+    "norms behind mixer and MLP": ("olmo2", True),
+}
+
+
+@pytest.mark.parametrize("name", UNSERVED)
+def test_what_it_does_not_know_goes_op_by_op(name, tmp_path):
+    """Red: an option of a layer is left out, or a weight is read as what it is not."""
+    architecture, has_float16 = UNSERVED[name]
+    file = tiny_gguf(tmp_path, architecture, Kind.Q8_0 if has_float16 else Kind.F32, layers=1)
+    model = load(
+        open_checkpoint(file), read_config(file), device=torch.device("cpu"), dtype=torch.float32
+    )
+    assert not any(layer.weights_stay for layer in model.layers)
+    model.prepare_for_inference()
+    assert all(layer.weights_stay and layer.native is None for layer in model.layers)
+    read(model, (5, 1))
+
+
+def test_a_model_of_other_options_has_layers_of_its_own(model):
+    """Red: questions that select from a context see all of it, or the other way round."""
+    first = model.layers[0].native
+    twin = model.with_options(model.config)
+    assert first is not None and twin.layers[0].native is not first
