@@ -4,13 +4,13 @@ Each row gets the bits that `rms_norm`, `linear`, `rotate`, `attention`, `rms_no
 `swiglu` give it one after the other: their JIT's functions are called here in a `Program`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from kernels.attention import Int8Tensor, Segments
+from kernels.attention import Int8Tensor, Rows, Segments
 from kernels.attention import jit as attention
 from kernels.jit import run
 from kernels.jit.program import ROWS, Call, Program, Slot
@@ -63,35 +63,93 @@ class DecoderLayer:
     """For `weights` with which it `is_usable`, and which stay where they are."""
 
     def __init__(self, weights: DecoderWeights) -> None:
-        self._weights, self._program = weights, Program(num_inputs=4)
-        (num_heads, num_kv_heads), head_dim = weights.heads, weights.head_dim
-        size, self._stride = num_heads * head_dim, (num_heads + 2 * num_kv_heads) * head_dim
-        self._qkv, self._q, self._mixed = (self._floats(n) for n in (self._stride, size, size))
-        self._turned = self._floats(num_kv_heads * head_dim)
-        grouped = (1, num_kv_heads, num_heads // num_kv_heads, head_dim)
-        self._parts = self._floats(attention.part_elements(grouped))
+        self._weights = weights
+        self._programs: dict[bool, _LayerProgram] = {}  # by whether keys and values are int8
+
+    def __call__(
+        self,
+        hidden: Tensor,
+        turns: tuple[Tensor, Tensor] | None,
+        before: Segments,
+        block: tuple[Rows, Rows],
+        used: int,
+    ) -> Tensor:
+        """hidden [T, D], T <= MOST_ROWS, float32; cosines and sines [T, 1, R / 2], if heads turn.
+
+        Keys and values [n, G, E] of these tokens are put into `block` behind the `used` rows that
+        are in use; it has room for 4,096 at most. `before` are those of the tokens before it.
+        Returns [T, D].
+        """
+        is_int8 = isinstance(block[0], Int8Tensor)
+        if (program := self._programs.get(is_int8)) is None:
+            program = self._programs[is_int8] = _LayerProgram(self._weights, is_int8)
+        hidden = hidden.contiguous()
+        out = torch.empty_like(hidden)
+        cosine, sine = (0, 0) if turns is None else (turns[0].data_ptr(), turns[1].data_ptr())
+        places = (hidden.data_ptr(), out.data_ptr(), cosine, sine)
+        program.run(len(hidden), places, before, block, used)
+        return out
+
+
+class _LayerProgram:
+    """The calls of a layer. The last block is an input; those before it are inserted, as the time
+    they take is beyond that of Python."""
+
+    def __init__(self, weights: DecoderWeights, is_int8: bool) -> None:
+        self._weights, self._is_int8 = weights, is_int8
+        num_heads, num_kv_heads = weights.heads
+        self._group = (num_kv_heads, num_heads // num_kv_heads, weights.head_dim)
+        self._program = Program(_NUM_INPUTS)
+        self._q, self._mixed = (self._floats(num_heads * weights.head_dim) for _ in range(2))
+        self._parts = self._floats(attention.part_elements((1, *self._group)))
         self._add_calls()
+
+    def run(
+        self,
+        num_rows: int,
+        places: tuple[int, int, int, int],
+        before: Segments,
+        block: tuple[Rows, Rows],
+        used: int,
+    ) -> None:
+        addresses, strides = attention.addresses_of(*block)
+        num_keys, group = used + num_rows, self._group
+        inserted, first, num_chunks = list[Call](), 0, attention.chunks_of(num_keys)
+        if before:
+            memory, first = self._program.memory(), 1
+            q, parts, mixed = (memory + one.offset for one in (self._q, self._parts, self._mixed))
+            all_keys = num_keys + sum(keys.shape[0] for keys, _ in before)
+            seen, most = [(q, before, all_keys)], attention.MOST_KEYS
+            shape, scale = (num_rows, *group), self._weights.scale
+            inserted += attention.attention_calls(seen, parts, mixed, shape, most, scale)
+        sizes = (1, 1, _FLOAT_BYTES, _FLOAT_BYTES) if self._is_int8 else (_FLOAT_BYTES,) * 4
+        tokens = (strides[0], strides[2], strides[4], strides[4])
+        room = (
+            at + used * size * token
+            for at, size, token in zip(addresses, sizes, tokens, strict=True)
+        )
+        counts = (num_keys, used + 1, num_chunks, first, first + num_chunks)
+        num_heads = num_rows * self._weights.heads[0]
+        inputs = (*places, *addresses, *strides, *room, *counts, num_heads)
+        self._program.run(num_rows, inputs, inserted)
 
     def _floats(self, count: int) -> Slot:
         return self._program.room(_FLOAT_BYTES * count)
 
     def _add_calls(self) -> None:
         weights, program = self._weights, self._program
-        hidden, cosine, sine, out = program.inputs
+        hidden, out = program.inputs[:2]
         width, mlp_size = len(weights.mlp_norm), weights.down.shape[1]
         normed, projected, total = (self._floats(width) for _ in range(3))
         gate_up, gated = self._floats(2 * mlp_size), self._floats(mlp_size)
+        qkv = self._floats(sum(_qkv_sizes(weights)))
 
         def multiply(x: Slot, weight: Matrix, into: Slot) -> None:
             program.add(*linear_calls(program, x, weight, into))
 
         program.add(norm.norm_call(hidden, weights.mixer_norm, weights.eps, normed, ROWS))
-        multiply(normed, weights.qkv, self._qkv)
-        turns, shape = (cosine, sine, weights.rotary_dim // 2), (ROWS, weights.heads[0])
-        q_shape = (*shape, weights.head_dim)
-        bias = self._bias(0)
-        program.add(rotary.rotate_call(self._qkv, self._stride, turns, bias, q_shape, self._q))
-        program.add_inserted()
+        multiply(normed, weights.qkv, qkv)
+        program.add(*self._attention(qkv))
         multiply(self._mixed, weights.out, projected)
         sums, norm_of_sum = (hidden, projected, total), (weights.mlp_norm, weights.eps)
         residual = weights.attention_residual
@@ -102,53 +160,54 @@ class DecoderLayer:
         sums = (total, projected, out)
         program.add(norm.sum_call(*sums, weights.mlp_residual, width, ROWS))
 
-    def __call__(
-        self, hidden: Tensor, turns: tuple[Tensor, Tensor] | None, room: Segments, seen: Segments
-    ) -> Tensor:
-        """hidden [T, D], T <= MOST_ROWS, float32; cosines and sines [T, 1, R / 2], if heads turn.
+    def _attention(self, qkv: Slot) -> Iterator[Call]:
+        """From the projected rows to what the heads see."""
+        weights, inputs = self._weights, self._program.inputs
+        cosine, sine = inputs[2:4]
+        (keys, values, *scales), strides, room = inputs[4:8], inputs[8:14], inputs[14:18]
+        num_keys, seen, *parts, num_heads = inputs[18:]
+        pairs, head_dim = weights.rotary_dim // 2, weights.head_dim
+        bias = None if weights.qkv_bias is None else weights.qkv_bias.data_ptr()
+        row = sum(_qkv_sizes(weights))
+        turned = self._floats(weights.heads[1] * head_dim)
 
-        `room` [n, G, E] is where the keys and values of these tokens are put, in order; they are
-        the end of `seen`. Returns [T, D].
-        """
-        hidden = hidden.contiguous()
-        out, weights, memory = torch.empty_like(hidden), self._weights, self._program.memory()
-        (num_heads, num_kv_heads), num_keys = weights.heads, sum(keys.shape[0] for keys, _ in seen)
-        shape = (len(hidden), num_kv_heads, num_heads // num_kv_heads, weights.head_dim)
-        cosine, sine = (0, 0) if turns is None else (turns[0].data_ptr(), turns[1].data_ptr())
-        q, parts, mixed = (memory + one.offset for one in (self._q, self._parts, self._mixed))
-        attended = attention.attention_calls(
-            [(q, seen, num_keys)], parts, mixed, shape, num_keys, weights.scale
+        def rotated(number: int, into: Slot, strides: Sequence[Slot] | None = None) -> Call:
+            """q, k or v, the last of which does not turn."""
+            first = _FLOAT_BYTES * sum(_qkv_sizes(weights)[:number])
+            turns = (cosine, sine, 0 if number == 2 else pairs)
+            shape = (ROWS, (*weights.heads, weights.heads[1])[number], head_dim)
+            own_bias = None if bias is None else bias + first
+            return rotary.rotate_call(qkv + first, row, turns, own_bias, shape, into, strides)
+
+        yield rotated(0, self._q)
+        for number in (0, 1):
+            own = strides[2 * number : 2 * number + 2]
+            if not self._is_int8:
+                yield rotated(number + 1, room[number], own)
+                continue
+            yield rotated(number + 1, turned)
+            shape = (ROWS, weights.heads[1], head_dim)
+            places = (turned, room[number], room[number + 2])
+            yield attention.quantize_call(*places, shape, (*own, *strides[4:]))
+        yield self._program.inserted()
+        yield from attention.tile_calls(
+            self._q,
+            attention.Tile(keys, values, scales[0], scales[1], tuple(strides)),
+            (ROWS, *self._group),
+            (num_keys, seen),
+            attention.Parts(*parts),
+            (self._parts, self._mixed, num_heads, attention.num_parts()),
+            weights.scale,
+            is_int8=self._is_int8,
         )
-        calls = [*self._appended(memory, cosine, sine, room), *attended]
-        inputs = (hidden.data_ptr(), cosine, sine, out.data_ptr())
-        self._program.run(len(hidden), inputs, calls)
-        return out
-
-    def _appended(self, memory: int, cosine: int, sine: int, room: Segments) -> Iterator[Call]:
-        """Keys and values, from where qkv is, into `room`."""
-        weights, half = self._weights, self._weights.rotary_dim // 2
-        (num_heads, num_kv_heads), head_dim = weights.heads, weights.head_dim
-        firsts = [num_heads * head_dim, (num_heads + num_kv_heads) * head_dim]
-        qkv, turned = memory + self._qkv.offset, memory + self._turned.offset
-        for pair in room:
-            count = pair[0].shape[0]
-            shape = (count, num_kv_heads, head_dim)
-            for rows, first, pairs in zip(pair, firsts, (half, 0), strict=True):
-                x, turns = qkv + _FLOAT_BYTES * first, (cosine, sine, pairs)
-                place = (turned, None) if isinstance(rows, Int8Tensor) else _place(rows)
-                yield rotary.rotate_call(x, self._stride, turns, self._bias(first), shape, *place)
-                if isinstance(rows, Int8Tensor):
-                    yield attention.quantize_call(turned, rows)
-            qkv += _FLOAT_BYTES * count * self._stride
-            cosine, sine = (one + _FLOAT_BYTES * count * half for one in (cosine, sine))
-
-    def _bias(self, first: int) -> int | None:
-        """That of the projected columns from `first` on."""
-        bias = self._weights.qkv_bias
-        return None if bias is None else bias.data_ptr() + _FLOAT_BYTES * first
 
 
-def _place(rows: Tensor) -> tuple[int, tuple[int, int]]:
-    """Where `rows` [n, G, E] are, and how far their tokens and heads lie apart."""
-    token, head, _ = rows.stride()
-    return rows.data_ptr(), (token, head)
+# hidden, result, cosine, sine; of the last block four addresses, six strides, and the addresses of
+# the room for new rows; keys there, keys the first row sees, three of `attention.Parts`; T H.
+_NUM_INPUTS = 4 + 4 + 6 + 4 + 2 + 3 + 1
+
+
+def _qkv_sizes(weights: DecoderWeights) -> tuple[int, int, int]:
+    num_heads, num_kv_heads = weights.heads
+    kv_size = num_kv_heads * weights.head_dim
+    return num_heads * weights.head_dim, kv_size, kv_size

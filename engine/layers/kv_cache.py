@@ -1,6 +1,6 @@
 """The keys and values softmax layers keep: all of them in blocks, or those of a window."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar, Self
 
 import torch
@@ -52,27 +52,31 @@ class KVCache:
     def _kept(self, rows: Tensor) -> Rows:
         return Int8Tensor.quantize(rows) if self._dtype == torch.int8 else rows
 
-    def extended(self, num_tokens: int) -> list[tuple[Rows, Rows]]:
-        """Room [n, G, D] for so many more keys and values, in order, which are to be put there
-        now."""
-        return [self._segment(block) for block in self._extended(num_tokens)]
+    def fits(self, num_tokens: int) -> bool:
+        """Whether so many more tokens lie in one block."""
+        return self.num_tokens % BLOCK_TOKENS + num_tokens <= BLOCK_TOKENS
+
+    def extended(self, num_tokens: int) -> tuple[list[tuple[Rows, Rows]], tuple[Rows, Rows], int]:
+        """Room for so many more tokens that it `fits`, which are to be put there now.
+
+        The full blocks before, that one, and how many of its rows were in use.
+        """
+        used = self.num_tokens % BLOCK_TOKENS
+        self._make_room(used, used + num_tokens)
+        self.num_tokens += num_tokens
+        *before, last = [self._segment(block) for block in self._blocks]
+        return before, last, used
 
     def _append(self, *parts: Rows) -> None:
-        start = 0
-        for blocks in self._extended(parts[0].shape[0]):
-            stop = start + blocks[0].shape[0]
-            for block, rows in zip(blocks, parts, strict=True):
-                _copy(block, rows[start:stop])
-            start = stop
-
-    def _extended(self, num_tokens: int) -> Iterator[tuple[Rows, ...]]:
-        while num_tokens > 0:
+        start, num_rows = 0, parts[0].shape[0]
+        while start < num_rows:
             used = self.num_tokens % BLOCK_TOKENS
-            count = min(BLOCK_TOKENS - used, num_tokens)
+            count = min(BLOCK_TOKENS - used, num_rows - start)
             self._make_room(used, used + count)
-            yield tuple(rows[used : used + count] for rows in self._blocks[-1])
+            for block, rows in zip(self._blocks[-1], parts, strict=True):
+                _copy(block[used : used + count], rows[start : start + count])
             self.num_tokens += count
-            num_tokens -= count
+            start += count
 
     def _make_room(self, used: int, needed: int) -> None:
         """For the last block, which holds `used` tokens (0: for a new one), to hold `needed`."""

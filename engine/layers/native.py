@@ -34,7 +34,9 @@ def native_forward(
     is_few = hidden.dim() == 2 and 0 < hidden.shape[0] <= decoder_layer.MOST_ROWS
     is_plain = hidden.is_cpu and hidden.dtype == torch.float32 and not gradients.wanted(hidden)
     is_known = state.dtype in _KV and state.attention_received is None
-    if not (is_few and is_plain and is_known) or layer.native is None:
+    if not (is_few and is_plain and is_known and state.fits(hidden.shape[0])):
+        return None
+    if layer.native is None:
         return None
     return layer.native(hidden, state, start)
 
@@ -61,8 +63,7 @@ class NativeLayer:
         turns = None
         if self._frequencies:
             turns = rotation(self._frequencies, start, len(hidden), hidden.device, self._factor)
-        room = state.extended(len(hidden))
-        return self._layer(hidden, turns, room, state.segments())
+        return self._layer(hidden, turns, *state.extended(len(hidden)))
 
 
 def _weights(layer: "Layer") -> DecoderWeights | None:

@@ -78,12 +78,13 @@ class Program:
     def add(self, *calls: Call) -> None:
         self._calls += calls
 
-    def add_inserted(self) -> None:
-        """Here those calls are made that `run` is given."""
+    @staticmethod
+    def inserted() -> Call:
+        """That of those which `run` is given."""
         from kernels.jit import program_ir
 
         values = (Slot(_INSERTED), Slot(_ITSELF), Slot(_NUM_INSERTED))
-        self.add(Call(program_ir.compiled(), program_ir.ProgramArgs, values))
+        return Call(program_ir.compiled(), program_ir.ProgramArgs, values)
 
     def memory(self) -> int:
         """Where `room` is on this thread, until another program runs."""

@@ -3,7 +3,7 @@
 Both round alike, product by product and then sum, so the bits are the same.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -48,7 +48,7 @@ def rotate_call(
     bias: Value,
     shape: tuple[Value, int, int],
     out: Value,
-    out_strides: tuple[int, int] | None = None,
+    out_strides: Sequence[Value] | None = None,
 ) -> Call:
     """`rotate` of `shape` [T, H, D], by cosines and sines [T, R / 2], R / 2 given as well: 0 for a
     copy. Strides are of tokens; of `out` and its heads where those do not lie together."""
