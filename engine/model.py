@@ -11,6 +11,7 @@ engine/cuda_graph.py). B independent sequences of equal length may stand beside 
 from collections.abc import Iterator, Sequence
 from copy import copy
 from dataclasses import replace
+from functools import cached_property
 from itertools import islice
 from typing import TypeVar
 
@@ -27,6 +28,7 @@ from engine.layers.kv_cache import DifferentiableKV, KVCache, LatentCache, Windo
 from engine.layers.latent import LatentAttention
 from engine.layers.lightning import LightningAttention, LightningState
 from engine.layers.mlp import DenseMLP
+from engine.layers.native import NativeLayer, native_forward
 from engine.layers.norm import RMSNorm
 from engine.layers.softmax import SoftmaxAttention
 from engine.layers.sparse_kv import SparseCache
@@ -60,13 +62,21 @@ class Layer(nn.Module):
             self.mixer = SoftmaxAttention(config, index)
         self.mlp_norm = norm(config.input_norms)
         self.mlp_out_norm = norm(config.output_norms)
+        self.weights_stay = False  # where they are, and as they are
         self.mlp: nn.Module
         if config.has_experts(index):
             self.mlp = ExpertsMLP(config)
         else:
             self.mlp = DenseMLP(config.hidden_size, config.dense_size(index), config.activation)
 
+    @cached_property
+    def native(self) -> NativeLayer | None:
+        """To be asked for once the weights stay."""
+        return NativeLayer.of(self)
+
     def forward(self, hidden: Tensor, state: StepState, start: int | Tensor) -> Tensor:
+        if (found := native_forward(self, hidden, state, start)) is not None:
+            return found
         normed = hidden if self.mixer_norm is None else self.mixer_norm(hidden)
         mixed = self.mixer(normed, state, start)
         if self.mixer_out_norm is not None:
@@ -252,6 +262,9 @@ class Model(nn.Module):
         `small_m` see `kernels.prepack`.
         """
         self.requires_grad_(False)
+        for layer in self.layers:
+            assert isinstance(layer, Layer)
+            layer.weights_stay = not self.is_streamed
         if not self._head_is_blocks:
             _set(self.head, "weight", kernels.prepack(self.head.weight.float(), small_m=small_m))
         for module in self.modules():
@@ -288,6 +301,7 @@ def _with_options(layer: nn.Module, config: LayerConfig) -> nn.Module:
     twin = _shallow(layer)
     assert isinstance(twin, Layer)
     twin.config = config
+    vars(twin).pop("native", None)  # of the layer's own options
     if isinstance(twin.mixer, SoftmaxAttention):
         twin.mixer = _shallow(twin.mixer)
         twin.mixer.options = config.softmax

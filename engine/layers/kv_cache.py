@@ -53,6 +53,21 @@ class KVCache:
     def _kept(self, rows: Tensor) -> Rows:
         return Int8Tensor.quantize(rows) if self._dtype == torch.int8 else rows
 
+    def fits(self, num_tokens: int) -> bool:
+        """Whether so many more tokens lie in one block."""
+        return self.num_tokens % BLOCK_TOKENS + num_tokens <= BLOCK_TOKENS
+
+    def extended(self, num_tokens: int) -> tuple[list[tuple[Rows, Rows]], tuple[Rows, Rows], int]:
+        """Room for so many more tokens that it `fits`, which are to be put there now.
+
+        The full blocks before, that one, and how many of its rows were in use.
+        """
+        used = self.num_tokens % BLOCK_TOKENS
+        self._make_room(used, used + num_tokens)
+        self.num_tokens += num_tokens
+        *before, last = [self._segment(block) for block in self._blocks]
+        return before, last, used
+
     def _append(self, *parts: Rows) -> None:
         start, num_rows = 0, parts[0].shape[0]
         while start < num_rows:
@@ -174,6 +189,10 @@ class KVCache:
     @property
     def device(self) -> torch.device:
         return self._device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self._dtype
 
     def fork(self) -> "KVCache":
         twin = self._empty_twin()

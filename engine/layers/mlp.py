@@ -12,7 +12,8 @@ class DenseMLP(nn.Module):
         self, hidden_size: int, mlp_size: int, activation: Activation = Activation.SILU
     ) -> None:
         super().__init__()
-        self._gated = kernels.swiglu if activation is Activation.SILU else kernels.geglu
+        self.is_swiglu = activation is Activation.SILU
+        self._gated = kernels.swiglu if self.is_swiglu else kernels.geglu
         self.gate_up = nn.Parameter(torch.empty(2 * mlp_size, hidden_size))
         self.down = nn.Parameter(torch.empty(hidden_size, mlp_size))
 

@@ -11,7 +11,7 @@ that stays in the cache: the bits are those of attention over what `Int8Tensor.d
 
 from collections.abc import Sequence
 from ctypes import Structure, c_float, c_int64, c_void_p
-from functools import cache
+from functools import cache, reduce
 
 from llvmlite import ir
 
@@ -21,6 +21,9 @@ from kernels.jit.builder import F32, I8, I32, I64, INTEGERS, LANES, VECTOR, Func
 CHUNK = 256  # keys; their values are in the cache when the second half of the work begins
 EXTRA = LANES  # elements of a part beyond its sum of values: m, l, and room
 _LOWEST = -3e38  # a score of nothing
+_MAGNITUDE = 2**31 - 1  # the bits of a float32 without the sign
+_TINY = 2.0**-126  # the smallest normal float32
+_ROUNDING, _ROUNDING_BITS = 1.5 * 2**23, 0x4B400000  # added, it leaves an integer in the low bits
 
 
 class PartialArgs(Structure):
@@ -64,6 +67,22 @@ class FullArgs(Structure):
     )
 
 
+class QuantizeArgs(Structure):
+    """Rows to int8, each with a scale: `Int8Tensor.quantize`. Strides are in elements."""
+
+    _fields_ = (
+        ("x", c_void_p),  # [T, G, D] float32
+        ("values", c_void_p),
+        ("scales", c_void_p),
+        ("tokens", c_int64),
+        ("groups", c_int64),
+        ("stride", c_int64),  # of tokens of `values`
+        ("group_stride", c_int64),
+        ("scale_stride", c_int64),
+        ("scale_group_stride", c_int64),
+    )
+
+
 @cache
 def compiled_partial(head_dim: int, is_int8: bool) -> int:
     """The address of the function that does its part of a `PartialArgs`."""
@@ -73,6 +92,37 @@ def compiled_partial(head_dim: int, is_int8: bool) -> int:
 @cache
 def compiled_full(head_dim: int) -> int:
     return builder.compiled(lambda function, _: write_full(function, head_dim))
+
+
+@cache
+def compiled_quantize(head_dim: int) -> int:
+    """The address of the function that does a `QuantizeArgs`."""
+    return builder.compiled(lambda function, _: write_quantize(function, head_dim))
+
+
+def write_quantize(function: ir.Function, head_dim: int) -> None:
+    p = _Attention(function, 3, 6)
+    b = p.b
+    x, values, scales, tokens, groups, stride, group_stride = p.fields[:7]
+    scale_stride, scale_group_stride = p.fields[7:]
+    with p.loop(I64(0), tokens, 1) as token, p.loop(I64(0), groups, 1) as group:
+        row = p.at(x, F32, b.mul(b.add(b.mul(token, groups), group), I64(head_dim)))
+        numbers = p.vectors(row, head_dim)
+        # Compared as integers, which what is not a number is larger than: it stays.
+        magnitudes = [b.and_(b.bitcast(one, INTEGERS), p.all_of(_MAGNITUDE)) for one in numbers]
+        largest = p.horizontal_reduce(reduce(p.larger, magnitudes), p.larger)
+        scale = b.fdiv(b.bitcast(largest, F32), F32(127.0))
+        scale = b.select(b.fcmp_ordered("<", scale, F32(_TINY)), F32(_TINY), scale)
+        place = b.add(b.mul(token, scale_stride), b.mul(group, scale_group_stride))
+        p.store(scale, scales, place)
+        codes = p.at(values, I8, b.add(b.mul(token, stride), b.mul(group, group_stride)))
+        spread = p.broadcast(scale)
+        for at, one in enumerate(numbers):
+            rounded = b.fadd(b.fdiv(one, spread), VECTOR([_ROUNDING] * LANES))
+            code = b.sub(b.bitcast(rounded, INTEGERS), p.all_of(_ROUNDING_BITS))
+            narrow = b.trunc(code, ir.VectorType(I8, LANES))
+            b.store(narrow, p.at(codes, I8, I64(at * LANES)), align=1)
+    b.ret_void()
 
 
 def write_partial(function: ir.Function, head_dim: int, is_int8: bool) -> None:
@@ -253,6 +303,13 @@ class _Attention(FunctionBuilder):
 
     def minimum(self, left: ir.Value, right: ir.Value) -> ir.Value:
         return self.b.select(self.b.icmp_signed("<", left, right), left, right)
+
+    def larger(self, left: ir.Value, right: ir.Value) -> ir.Value:
+        return self.b.select(self.b.icmp_signed(">", left, right), left, right)
+
+    @staticmethod
+    def all_of(number: int) -> ir.Constant:
+        return INTEGERS([number] * LANES)
 
     def broadcast_int(self, value: ir.Value) -> ir.Value:
         narrow = self.b.trunc(value, I32)

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from kernels import gradients
 from kernels.jit import run
+from kernels.jit.program import Call, Value
 from kernels.linear import dequantize_blocks
 from kernels.quantized import Int4Weight, Int8Weight, IntWeight
 
@@ -64,29 +65,32 @@ def is_usable(group: int) -> Iterator[run.Check]:
 
 
 def _matmul(x: Tensor, weight: IntWeight) -> Tensor:
-    from kernels.linear import jit_ir
-
-    codes, offsets, group = _codes(weight)
     num_rows, width = x.shape
-    num_out, width_bytes = codes.shape
-    if width != (2 * width_bytes if group else width_bytes):
+    num_out, of_weight = weight.shape
+    if width != of_weight:
         raise ValueError(f"linear: rows of {width} elements, a weight of {list(weight.shape)}")
     rows = x.float().contiguous()
     out = rows.new_empty(num_rows, num_out)
-    args = jit_ir.GemmArgs(
-        rows.data_ptr(),
+    linear_call(rows.data_ptr(), weight, out.data_ptr(), num_rows, num_out).run()
+    return out.to(x.dtype)
+
+
+def linear_call(x: Value, weight: IntWeight, out: Value, num_rows: Value, out_width: int) -> Call:
+    """`linear` of `num_rows` float32 rows with a `weight` that `supports_weight`, into columns of
+    rows of `out_width`."""
+    from kernels.linear import jit_ir
+
+    codes, offsets, group = _codes(weight)
+    addresses = (
+        x,
         codes.data_ptr(),
         weight.scales.data_ptr(),
         None if offsets is None else offsets.data_ptr(),
-        out.data_ptr(),
-        num_rows,
-        num_out,
-        width,
-        jit_ir.OUTS * max(1, _CHUNK_BYTES // (jit_ir.OUTS * width_bytes)),
-        0,
+        out,
     )
-    run.run(jit_ir.compiled(group), args)
-    return out.to(x.dtype)
+    chunk = jit_ir.OUTS * max(1, _CHUNK_BYTES // (jit_ir.OUTS * codes.shape[1]))
+    values = (*addresses, num_rows, *weight.shape, out_width, chunk, 0)
+    return Call(jit_ir.compiled(group), jit_ir.GemmArgs, values, is_parallel=True)
 
 
 def _codes(weight: IntWeight) -> tuple[Tensor, Tensor | None, int]:

@@ -53,10 +53,11 @@ class GemmArgs(Structure):
         ("codes", c_void_p),  # [outs, width] int8, or [outs, width / 2] uint8
         ("scales", c_void_p),  # [outs] float32, or [outs, groups] float16
         ("offsets", c_void_p),  # [outs, groups] float16
-        ("out", c_void_p),  # [rows, outs] float32
+        ("out", c_void_p),  # [rows, out_width] float32, of which `outs` columns
         ("rows", c_int64),
         ("outs", c_int64),
         ("width", c_int64),
+        ("out_width", c_int64),
         ("chunk", c_int64),
         ("next", c_int64),
     )
@@ -143,9 +144,9 @@ def _four_bits(b: ir.IRBuilder, integers: ir.Value, bit: int, less: float) -> ir
 
 class _Gemm(FunctionBuilder):
     def __init__(self, function: ir.Function) -> None:
-        super().__init__(function, 5, 5)
+        super().__init__(function, 5, 6)
         self.x, self.codes, self.scales, self.offsets, self.out = self.fields[:5]
-        self.rows, self.outs, self.width, self.chunk, _ = self.fields[5:]
+        self.rows, self.outs, self.width, self.out_width, self.chunk, _ = self.fields[5:]
 
     def prepare(self, outs: Sequence[ir.Value]) -> None:
         """What all rows need of `outs`, before any tile of them."""
@@ -180,7 +181,7 @@ class _Gemm(FunctionBuilder):
     def stored_tile(self, outs: Sequence[ir.Value], rows: Sequence[ir.Value], start: int) -> None:
         for out, of_out in zip(outs, self.tile(outs, rows, start), strict=True):
             for row, total in zip(rows, of_out, strict=True):
-                self.store(total, self.out, self.b.add(self.b.mul(row, self.outs), out))
+                self.store(total, self.out, self.b.add(self.b.mul(row, self.out_width), out))
 
     def accumulators(
         self, outs: Sequence[ir.Value], rows: Sequence[ir.Value]

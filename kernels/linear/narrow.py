@@ -11,6 +11,7 @@ from torch import Tensor
 
 from kernels import gradients
 from kernels.jit import run
+from kernels.jit.program import Call, Value
 from kernels.linear import upcast_blocks
 
 SMALL_M = 24  # from there on blocks are as fast
@@ -50,25 +51,23 @@ def is_usable(dtype: torch.dtype) -> Iterator[run.Check]:
 
 
 def _matmul(x: Tensor, weight: Tensor) -> Tensor:
-    from kernels.linear import jit_ir
-
     num_out, width = weight.shape
     if x.shape[1] != width:
         raise ValueError(f"linear: rows of {x.shape[1]} elements, a weight of {[num_out, width]}")
     rows = x.contiguous()
     out = rows.new_empty(len(rows), num_out)
-    args = jit_ir.GemmArgs(
-        rows.data_ptr(),
-        weight.data_ptr(),
-        None,
-        None,
-        out.data_ptr(),
-        len(rows),
-        num_out,
-        width,
-        jit_ir.OUTS * max(1, _CHUNK_BYTES // (jit_ir.OUTS * 2 * width)),
-        0,
-    )
-    name = "float16" if weight.dtype == torch.float16 else "bfloat16"
-    run.run(jit_ir.compiled_narrow(name), args)
+    linear_call(rows.data_ptr(), weight, out.data_ptr(), len(rows), num_out).run()
     return out
+
+
+def linear_call(x: Value, weight: Tensor, out: Value, num_rows: Value, out_width: int) -> Call:
+    """`linear` of `num_rows` rows with a `weight` that `supports_weight`, into columns of rows of
+    `out_width`."""
+    from kernels.linear import jit_ir
+
+    num_out, width = weight.shape
+    chunk = jit_ir.OUTS * max(1, _CHUNK_BYTES // (jit_ir.OUTS * 2 * width))
+    sizes = (num_rows, num_out, width, out_width, chunk)
+    values = (x, weight.data_ptr(), None, None, out, *sizes, 0)
+    name = "float16" if weight.dtype == torch.float16 else "bfloat16"
+    return Call(jit_ir.compiled_narrow(name), jit_ir.GemmArgs, values, is_parallel=True)

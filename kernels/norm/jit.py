@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from kernels.jit import run
+from kernels.jit.program import Call, Value
 from kernels.norm import plain
 
 
@@ -38,48 +39,63 @@ def is_usable() -> Iterator[run.Check]:
 
 
 def _norm(x: Tensor, weight: Tensor, eps: float, groups: int) -> Tensor:
-    from kernels.norm import jit_ir
-
     x = x.contiguous()
     out = torch.empty_like(x)
-    width = x.shape[-1]
-    args = jit_ir.KernelArgs(
-        x.data_ptr(),
-        None,
-        weight.data_ptr(),
-        None,
-        out.data_ptr(),
-        x.numel() // width,
-        groups,
-        width // groups,
-        0.0,
-        0.0,
-        eps,
-    )
-    run.run(jit_ir.compiled(False), args, num_threads=1)
+    num_rows = x.numel() // x.shape[-1]
+    norm_call(x.data_ptr(), weight, eps, out.data_ptr(), num_rows, groups).run()
     return out
+
+
+def norm_call(
+    x: Value, weight: Tensor, eps: float, out: Value, num_rows: Value, groups: int = 1
+) -> Call:
+    """`rms_norm` of `num_rows` rows at `x`, into `out`."""
+    from kernels.norm import jit_ir
+
+    width = len(weight) // groups
+    values = (x, None, weight.data_ptr(), None, out, num_rows, groups, width, 0.0, 0.0, eps)
+    return Call(jit_ir.compiled(False), jit_ir.KernelArgs, values)
 
 
 def _norm_of_sum(
     skip: Tensor, block: Tensor, alpha: float, beta: float, weight: Tensor, eps: float
 ) -> tuple[Tensor, Tensor]:
-    from kernels.norm import jit_ir
-
     skip = skip.contiguous()
     total, out = torch.empty_like(skip), torch.empty_like(skip)
-    width = skip.shape[-1]
-    args = jit_ir.KernelArgs(
-        skip.data_ptr(),
-        block.data_ptr(),
-        weight.data_ptr(),
-        total.data_ptr(),
-        out.data_ptr(),
-        skip.numel() // width,
-        1,
-        width,
-        alpha,
-        beta,
-        eps,
-    )
-    run.run(jit_ir.compiled(True), args, num_threads=1)
+    rows = (skip.data_ptr(), block.data_ptr(), total.data_ptr())
+    num_rows = skip.numel() // skip.shape[-1]
+    norm_of_sum_call(*rows, (alpha, beta), weight, eps, out.data_ptr(), num_rows).run()
     return total, out
+
+
+def norm_of_sum_call(
+    skip: Value,
+    block: Value,
+    total: Value,
+    residual: tuple[float, float],
+    weight: Tensor,
+    eps: float,
+    out: Value,
+    num_rows: Value,
+) -> Call:
+    """`rms_norm_of_sum` with alpha and beta, the sum into `total`."""
+    from kernels.norm import jit_ir
+
+    rows = (num_rows, 1, len(weight))
+    values = (skip, block, weight.data_ptr(), total, out, *rows, *residual, eps)
+    return Call(jit_ir.compiled(True), jit_ir.KernelArgs, values)
+
+
+def sum_call(
+    skip: Value,
+    block: Value,
+    total: Value,
+    residual: tuple[float, float],
+    width: int,
+    num_rows: Value,
+) -> Call:
+    """As `norm_of_sum_call`, without the norm."""
+    from kernels.norm import jit_ir
+
+    values = (skip, block, None, total, None, num_rows, 1, width, *residual, 0.0)
+    return Call(jit_ir.compiled_sum(), jit_ir.KernelArgs, values)

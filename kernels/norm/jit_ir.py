@@ -1,4 +1,4 @@
-"""JIT of norms of few float32 rows.
+"""JIT of norms of few float32 rows, and of residual sums.
 
 A row's squares are summed in LANES lanes and then in one order, so its bits do not depend on the
 rows beside it.
@@ -18,9 +18,9 @@ class KernelArgs(Structure):
 
     _fields_ = (
         ("x", c_void_p),  # [rows, groups, width]
-        ("block", c_void_p),  # as x, for the norm of a sum
+        ("block", c_void_p),  # as x, for a sum
         ("weight", c_void_p),  # [groups, width]
-        ("total", c_void_p),  # as x, for the norm of a sum
+        ("total", c_void_p),  # as x, for a sum
         ("out", c_void_p),
         ("rows", c_int64),
         ("groups", c_int64),
@@ -29,6 +29,9 @@ class KernelArgs(Structure):
         ("beta", c_double),
         ("eps", c_double),
     )
+
+
+_ALPHA, _BETA, _EPS = 8, 9, 10  # fields
 
 
 @cache
@@ -40,8 +43,8 @@ def compiled(of_sum: bool) -> int:
 def write(function: ir.Function, of_sum: bool) -> None:
     program = FunctionBuilder(function, 5, 6)
     b = program.b
-    x, block, weight, total, out, rows, groups, width = program.fields[:8]
-    alpha, beta, eps = (program.real(field) for field in (8, 9, 10))
+    x, _, weight, total, out, rows, groups, width = program.fields[:8]
+    eps = program.real(_EPS)
     with (
         program.loop(I64(0), rows, 1) as row,
         program.loop(I64(0), groups, 1) as group,
@@ -51,12 +54,11 @@ def write(function: ir.Function, of_sum: bool) -> None:
         normed = total if of_sum else x
         for at, count in program.columns(width):
             place = b.add(first, at)
-            numbers = program.load(x, F32, place, count)
             if of_sum:
-                numbers = b.fmul(program.broadcast_if_vector(alpha, count), numbers)
-                added = program.load(block, F32, place, count)
-                numbers = program.fma(program.broadcast_if_vector(beta, count), added, numbers)
+                numbers = _residual(program, place, count)
                 program.store(numbers, total, place)
+            else:
+                numbers = program.load(x, F32, place, count)
             program.fma_into(lanes if count else square, numbers, numbers)
         mean = b.fadd(program.lane_sum(b.load(lanes, typ=VECTOR)), b.load(square, typ=F32))
         mean = b.fdiv(mean, b.sitofp(width, F32))
@@ -69,3 +71,27 @@ def write(function: ir.Function, of_sum: bool) -> None:
             weights = program.load(weight, F32, b.add(b.mul(group, width), at), count)
             program.store(b.fmul(numbers, weights), out, place)
     b.ret_void()
+
+
+@cache
+def compiled_sum() -> int:
+    """The address of the function that does no more than the sum of a `KernelArgs`."""
+    return builder.compiled(lambda function, _: write_sum(function))
+
+
+def write_sum(function: ir.Function) -> None:
+    program = FunctionBuilder(function, 5, 6)
+    b, total = program.b, program.fields[3]
+    rows, groups, width = program.fields[5:8]
+    for at, count in program.columns(b.mul(b.mul(rows, groups), width)):
+        program.store(_residual(program, at, count), total, at)
+    b.ret_void()
+
+
+def _residual(program: FunctionBuilder, at: ir.Value, count: int) -> ir.Value:
+    """alpha x + beta block of `count` elements, or one (0), from `at` on."""
+    alpha, beta = (
+        program.broadcast_if_vector(program.real(field), count) for field in (_ALPHA, _BETA)
+    )
+    skip, block = (program.load(one, F32, at, count) for one in program.fields[:2])
+    return program.fma(beta, block, program.b.fmul(alpha, skip))

@@ -3,12 +3,13 @@
 Both round alike, product by product and then sum, so the bits are the same.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
 
 from kernels.jit import run
+from kernels.jit.program import Call, Value
 from kernels.rotary import plain
 
 
@@ -32,17 +33,29 @@ def is_usable() -> Iterator[run.Check]:
 
 
 def _rotate(x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
+    out = x.new_empty(x.shape)
+    turns = cosine.data_ptr(), sine.data_ptr(), cosine.shape[-1]
+    num_tokens, num_heads, head_dim = x.shape
+    shape = (num_tokens, num_heads, head_dim)
+    rotate_call(x.data_ptr(), x.stride(0), turns, None, shape, out.data_ptr()).run()
+    return out
+
+
+def rotate_call(
+    x: Value,
+    stride: int,
+    turns: tuple[Value, Value, int],
+    bias: Value,
+    shape: tuple[Value, int, int],
+    out: Value,
+    out_strides: Sequence[Value] | None = None,
+) -> Call:
+    """`rotate` of `shape` [T, H, D], by cosines and sines [T, R / 2], R / 2 given as well: 0 for a
+    copy. Strides are of tokens; of `out` and its heads where those do not lie together."""
     from kernels.rotary import jit_ir
 
-    out = x.new_empty(x.shape)
-    args = jit_ir.KernelArgs(
-        x.data_ptr(),
-        cosine.data_ptr(),
-        sine.data_ptr(),
-        out.data_ptr(),
-        *x.shape,
-        cosine.shape[-1],
-        x.stride(0),
-    )
-    run.run(jit_ir.compiled(), args, num_threads=1)
-    return out
+    *_, num_heads, head_dim = shape
+    cosine, sine, half = turns
+    out_strides = out_strides or (num_heads * head_dim, head_dim)
+    values = (x, cosine, sine, bias, out, *shape, half, stride, *out_strides)
+    return Call(jit_ir.compiled(bias is not None), jit_ir.KernelArgs, values)

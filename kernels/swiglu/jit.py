@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from kernels.jit import run
+from kernels.jit.program import Call, Value
 from kernels.swiglu import plain
 
 
@@ -22,12 +23,15 @@ def is_usable() -> Iterator[run.Check]:
 
 
 def _swiglu(gate_up: Tensor) -> Tensor:
-    from kernels.swiglu import jit_ir
-
     width = gate_up.shape[-1] // 2
     out = gate_up.new_empty(*gate_up.shape[:-1], width)
-    args = jit_ir.KernelArgs(
-        gate_up.data_ptr(), out.data_ptr(), gate_up.numel() // (2 * width), width
-    )
-    run.run(jit_ir.compiled(), args, num_threads=1)
+    num_rows = gate_up.numel() // (2 * width)
+    swiglu_call(gate_up.data_ptr(), out.data_ptr(), num_rows, width).run()
     return out
+
+
+def swiglu_call(gate_up: Value, out: Value, num_rows: Value, width: int) -> Call:
+    """`swiglu` of `num_rows` rows of 2 `width`."""
+    from kernels.swiglu import jit_ir
+
+    return Call(jit_ir.compiled(), jit_ir.KernelArgs, (gate_up, out, num_rows, width))

@@ -99,7 +99,7 @@ def test_keys_of_which_only_the_values_are_int8_are_made_dense():
 @pytest.mark.parametrize("num_queries", [1, 5])
 def test_a_long_history_is_put_together_from_tiles(monkeypatch, num_queries):
     """Red: tiles are weighed wrongly, or need room that grows with their number."""
-    monkeypatch.setattr(jit, "_TILE_KEYS", 512)
+    monkeypatch.setattr(jit, "MOST_KEYS", 512)
     q, keys, values = inputs(num_queries, 5000, 2, 2, 32)
     got = attend(q, keys, values)
     assert relative_rms(got, naive.attention(q, [(keys, values)], 0.25, None, 0)) < 2e-6

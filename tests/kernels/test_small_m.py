@@ -208,6 +208,7 @@ def test_a_wrong_result_is_found_out_before_it_is_used(monkeypatch, module):
 
 
 def test_other_processors_have_every_instruction_it_takes(instructions_of):
+    from kernels.attention import jit_ir as of_attention
     from kernels.lightning import jit_ir as of_lightning
     from kernels.norm import jit_ir as of_norm
     from kernels.rotary import jit_ir as of_rotary
@@ -215,8 +216,10 @@ def test_other_processors_have_every_instruction_it_takes(instructions_of):
 
     for write in (
         lambda function: of_norm.write(function, True),
+        of_norm.write_sum,
         of_lightning.write,
-        of_rotary.write,
+        lambda function: of_rotary.write(function, True),
+        lambda function: of_attention.write_quantize(function, 64),
         of_swiglu.write,
     ):
         assert {"ret", "retq"} & instructions_of(write)

@@ -14,7 +14,7 @@ import ctypes
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 from weakref import ref
 
 import torch
@@ -24,12 +24,15 @@ from kernels import gradients
 from kernels.ggml import BlockType, GgmlWeight
 from kernels.ggml.random import random_weight
 from kernels.jit import run
+from kernels.jit.program import PARALLEL, ROWS, THREADS, Call, Program, Slot, Value
 from kernels.linear import dequantize_blocks, naive
 from kernels.linear.ggml.row_form import RowForm
 from kernels.quantized import BlockWeight, StackedWeight, Weight
 
 if TYPE_CHECKING:
     from kernels.linear.ggml import stack_ir
+
+A = TypeVar("A", int, Slot)  # an address
 
 SMALL_M = 24
 _CHUNK_BYTES = 2**15  # of weights that a thread takes at a time, at small M
@@ -54,10 +57,7 @@ class PackedRows(NamedTuple):
     @property
     def addresses(self) -> tuple[int, int, int, int]:
         """Of codes, scales, sums of 32 columns and sums of 16: see `pack_ir.PackArgs`."""
-        codes = self.memory.data_ptr()
-        scales = codes + self.form.num_bytes * self.num_rows * self.width
-        sums = scales + self.num_rows * self.width // 8
-        return codes, scales, sums, sums + self.num_rows * self.width // 8
+        return _addresses(self.memory.data_ptr(), self.num_rows, self.width, self.form)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,8 +108,18 @@ def pack(x: Tensor, form: RowForm = RowForm.INT16) -> PackedRows:
 
 
 def _room(num_rows: int, width: int, form: RowForm) -> PackedRows:
-    num_bytes = num_rows * (form.num_bytes * width + width // 2) + _BEYOND_BYTES
+    num_bytes = num_rows * _row_bytes(width, form) + _BEYOND_BYTES
     return PackedRows(torch.empty(num_bytes, dtype=torch.uint8), num_rows, width, form)
+
+
+def _row_bytes(width: int, form: RowForm) -> int:
+    return form.num_bytes * width + width // 2
+
+
+def _addresses(codes: A, num_rows: int, width: int, form: RowForm) -> tuple[A, A, A, A]:
+    scales = codes + form.num_bytes * num_rows * width
+    sums = scales + num_rows * width // 8
+    return codes, scales, sums, sums + num_rows * width // 8
 
 
 @run.probed
@@ -247,26 +257,43 @@ def _large_m_form(kind: BlockType, form: RowForm) -> RowForm:
 
 
 def _small_m(x: Tensor, weight: Prepared, out: Tensor) -> None:
-    call = _call_of(weight.form)
-    num_threads = torch.get_num_threads()
     rows = (x if x.dtype == torch.float32 else x.float()).contiguous()
     packed = _room(len(x), x.shape[1], weight.form)
-    args = call.arguments(
-        rows.data_ptr(),
-        *packed.addresses,
-        *rows.shape,
-        packed.num_rows,
-        0,
-        ctypes.addressof(weight.parts),
-        len(weight.parts),
-        out.data_ptr(),
-        weight.shape[0],
-        num_threads,
-        run.parallel_address(num_threads) if num_threads > 1 else 0,
-        call.pack,
-        call.team,
-    )
-    run.run(call.stack, args, 1)
+    num_threads = torch.get_num_threads()
+    parallel = run.parallel_address(num_threads) if num_threads > 1 else 0
+    place, team = (out.data_ptr(), len(x), out.shape[1]), (num_threads, parallel)
+    _stack_call(rows.data_ptr(), weight, place, packed.addresses, team).run()
+
+
+def linear_call(program: Program, x: Slot, weight: BlockWeight, out: Slot, out_width: int) -> Call:
+    """`linear` of the rows of `program` with blocks that this module supports, into columns of rows
+    of `out_width`."""
+    found = prepared(weight)
+    width = found.shape[1]
+    room = program.room(_row_bytes(width, found.form) + _BEYOND_BYTES)
+    packed = _addresses(room, run.SMALL_M, width, found.form)
+    return _stack_call(x, found, (out, ROWS, out_width), packed, (THREADS, PARALLEL))
+
+
+def are_blocks(parts: tuple[Weight, ...]) -> bool:
+    """Whether all of them are multiplied here."""
+    return all(isinstance(part, GgmlWeight) and supports_weight(part) for part in parts)
+
+
+def _stack_call(
+    x: Value,
+    weight: Prepared,
+    out: tuple[Value, Value, int],
+    packed: tuple[Value, Value, Value, Value],
+    team: tuple[Value, Value],
+) -> Call:
+    """Where `out` is, how many rows and how wide; how many threads, and what runs them."""
+    call, (place, num_rows, out_width) = _call_of(weight.form), out
+    parts = (ctypes.addressof(weight.parts), len(weight.parts))
+    rows = (num_rows, weight.shape[1], num_rows, 0)
+    functions = (call.pack, call.team)
+    values = (x, *packed, *rows, *parts, place, out_width, *team, *functions)
+    return Call(call.stack, call.arguments, values)
 
 
 class _Call(NamedTuple):
