@@ -15,7 +15,7 @@ class Ability:
     """Of answerable questions `num_right` sentences were right, `num_wrong` wrong, read by hand;
     the rest it refused.
 
-    `head` tells best which sentences of a passage a question is about; None where no head does.
+    `head` looks at the sentences of a passage that a question is about; None where none is known.
 
     Below `min_margin` (nats per token of the question; `Evidence.score_margin`) most questions had
     no answer; None where that was not measured.
@@ -55,7 +55,7 @@ ABILITIES: Final = (
         num_right=17,
         num_wrong=2,
         min_margin=0.7,
-        head=RetrievalHead(layer=13, kv_head=1, distance=400),
+        head=RetrievalHead(layer=9, kv_head=1, distance=400),
     ),
     Ability(
         "coder",

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import accumulate
-from math import log, nan
+from math import nan
 from statistics import fmean
 from typing import TypeVar
 
@@ -24,8 +24,6 @@ from mm1cli.retrieval.passages import Passage, Ranked, with_heading
 RELEVANCE_WEIGHT = 0.8
 _MOST_BASELINES = 1000
 
-PASSAGE_WEIGHT = 2.0  # nats of log share for one of the passage's likelihood, of a sentence in it
-LEAST_SHARE = 1e-9
 
 OnProgress = Callable[[int, int], None]
 T = TypeVar("T")
@@ -33,11 +31,11 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """A passage, and its runs of sentences: each by the passage's likelihood and the attention that
-    the question gives it together, in nats, with the passage's likelihood as its score."""
+    """A passage, and its runs of sentences with the share that each has of the attention that the
+    question gives the passage."""
 
     passage: Ranked
-    pieces: tuple[tuple[float, Ranked], ...] = ()
+    pieces: tuple[tuple[Passage, float], ...] = ()
 
 
 class Reranker:
@@ -98,11 +96,9 @@ class Reranker:
             def attended(span: Passage) -> float:
                 first = bisect_right(offsets, span.start + shown, key=lambda one: one[1])
                 last = bisect_left(offsets, span.end + shown, key=lambda one: one[0])
-                share = max(sums[last] - sums[first], LEAST_SHARE)
-                return PASSAGE_WEIGHT * score + log(share)
+                return sums[last] - sums[first]
 
-            spans = passage.spans(num_sentences)
-            pieces = [(attended(span), Ranked(span, score)) for span in spans]
+            pieces = [(span, attended(span)) for span in passage.spans(num_sentences)]
             return Judgement(Ranked(passage, score), tuple(pieces))
 
         found = self._map(judged, question, candidates, on_progress)

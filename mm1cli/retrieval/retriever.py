@@ -26,6 +26,7 @@ NUM_ATTENDED_JUDGED = 4  # where the order is also that of attention
 BM25_WEIGHT = 0.2  # nats for a point of bm25, in the order of passages; see benchmarks/LOG.md
 ATTENDED_BM25_WEIGHT = 0.4  # nats of attention for a point of bm25
 NUM_PASSAGES = 3  # of these, passages whose sentences it judges as well
+NUM_PIECES_JUDGED = 4  # of each, where the model shows at which sentences it looks
 NUM_PIECES = 5  # of evidence that are told apart
 PIECE_SENTENCES = 2  # "It cost 48 million." needs the sentence before it
 
@@ -147,12 +148,15 @@ class Retriever:
     def _pieces(
         self, question: str, best: Sequence[Judgement], on_progress: OnProgress
     ) -> list[Ranked]:
-        """Of these passages, the best first. Where the model does not show which sentences it looks
-        at, they are judged one by one."""
-        if self._reranker.sees:
-            pieces = [piece for one in best for piece in one.pieces]
-            return [piece for _, piece in sorted(pieces, key=lambda one: -one[0])]
+        """Of these passages, the best first. Where the model shows at which sentences it looks,
+        only those of each at which it looks most are judged."""
         spans = [span for one in best for span in one.passage.passage.spans(PIECE_SENTENCES)]
+        if self._reranker.sees:
+            spans = [
+                piece
+                for one in best
+                for piece, _ in sorted(one.pieces, key=lambda p: -p[1])[:NUM_PIECES_JUDGED]
+            ]
         return self._reranker.rank(
             question,
             spans,
