@@ -14,6 +14,7 @@ from mm1cli.ingest.pack import pack
 from mm1cli.output import make_sink
 from mm1cli.result import CitationKind, CitationStatus
 from mm1cli.retrieval.passages import passages
+from mm1cli.retrieval.rerank import Reranker
 from mm1cli.settings import Settings
 from mm1cli.tables import contradictions, markdown
 from mm1cli.tables.cell import CellStages, DocumentQA
@@ -186,7 +187,7 @@ def test_strict_citations_is_about_the_words_of_a_table(mm1, llama, papers, monk
     """Red: a summary of all documents invents a number, and the run passes."""
     monkeypatch.setattr(CellStages, "generate", lambda *given: "It cost 99 crowns in all.")
     how = ("analyze", "papers", "--model", llama, *QUICK, "--template", "summary")
-    monkeypatch.setattr(CellStages, "baseline", lambda *given: -1e9)
+    monkeypatch.setattr(Reranker, "baseline", lambda *given: -1e9)
     assert mm1(*how).code == 0
     ran = mm1(*how, "--strict-citations")
     assert ran.code == 6 and "“99 crowns”" in ran.err
@@ -266,7 +267,7 @@ def document(llama, papers, monkeypatch):
     monkeypatch.setattr(engine, "decode", decode)
     sink = make_sink("json", True)
     stages = CellStages(engine, ReadingPlan.WHOLE, Settings(), sink, Meter(engine))
-    monkeypatch.setattr(stages, "baseline", lambda question: -1e9)
+    monkeypatch.setattr(stages.reranker, "baseline", lambda question: -1e9)
     packed = pack(read_corpus(["papers/a.md"]), engine.tokenizer)
     document = DocumentQA(stages, packed)
     document.stages, document.constraints = stages, []
@@ -295,7 +296,7 @@ def test_a_cell_holds_only_what_its_document_carries(document, monkeypatch, writ
     assert cell.text == (written if kept else cell.best.text)
     assert cell.citations[0].text == cell.best.text
     monkeypatch.setattr(abstention, "MIN_SCORE_MARGIN", 0.0)
-    monkeypatch.setattr(document.stages, "baseline", lambda question: 0.0)
+    monkeypatch.setattr(document.stages.reranker, "baseline", lambda question: 0.0)
     assert document.ask("What did the bridge cost?").best is None
 
 
