@@ -11,6 +11,7 @@ from mm1cli.result import in_quotes
 # The user's own rules leave these out; they are in the manifest, and no loss.
 _CHOSEN = frozenset({Reason.DUPLICATE, Reason.EXCLUDED, Reason.HIDDEN, Reason.IGNORED})
 NOTHING_READABLE = "nothing readable"
+NO_FILES = "no files there; name a file or folder with documents in it"
 
 
 def require_documents(manifest: Manifest) -> None:
@@ -18,7 +19,7 @@ def require_documents(manifest: Manifest) -> None:
     if any(entry.num_blocks for entry in manifest.read):
         return
     if not manifest.entries:
-        raise InputError("no files there; name a file or folder with documents in it")
+        raise InputError(NO_FILES)
     counts = Counter(str(entry.reason) for entry in manifest.left_out)
     reasons = ", ".join(f"{count} {reason}" for reason, count in counts.most_common())
     if any(entry.path.lower().endswith(".gguf") for entry in manifest.left_out):

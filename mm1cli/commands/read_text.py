@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
-from mm1cli.commands.checks import NOTHING_READABLE
+from mm1cli.commands.checks import NO_FILES, NOTHING_READABLE
 from mm1cli.commands.reading import Reading, Sources, outcomes
 from mm1cli.errors import InputError, UsageError
 from mm1cli.ingest.corpus import Document, Omission
@@ -24,6 +24,7 @@ def run(sources: Sources, settings: Settings, sink: Sink) -> None:
             if isinstance(one, Document):
                 num_read += bool(one.blocks)
                 sink.token(document_text(one))
+                _note_warnings(one, sink)
             else:
                 lost.append(one)
     for omission in lost[:_MOST_NAMED]:
@@ -31,8 +32,18 @@ def run(sources: Sources, settings: Settings, sink: Sink) -> None:
         sink.note(f"not read: {omission.path}: {omission.reason}{detail}")
     if (more := len(lost) - _MOST_NAMED) > 0:
         sink.note(f"and {more:,} more; `mm1 tokens` lists each with its reason")
+    if not num_read and not lost:
+        raise InputError(NO_FILES)
     if not num_read:
         raise InputError(f"{NOTHING_READABLE}: {len(lost):,} seen, all left out")
+
+
+def _note_warnings(document: Document, sink: Sink) -> None:
+    """What of it a model would not get, or not for sure."""
+    for warning in document.warnings[:_MOST_NAMED]:
+        sink.note(f"{document.path}: {warning}")
+    if (more := len(document.warnings) - _MOST_NAMED) > 0:
+        sink.note(f"{document.path}: {more:,} more; `mm1 tokens` lists each")
 
 
 def write(reading: Reading, path: Path, sink: Sink) -> None:

@@ -116,7 +116,9 @@ class Retriever:
         candidates = self._index.scored(words, max(NUM_CANDIDATES, num_passages))
         if not self._reranker.judges:
             return self._by_words(candidates, question, words)
-        attended = None if self._search is Search.BM25 else attend(words)
+        if self._search is Search.BM25:
+            return self._judged_by_words(candidates, question, words, on_progress)
+        attended = attend(words)
         if attended is None:
             num_judged = NUM_JUDGED
         else:
@@ -177,9 +179,23 @@ class Retriever:
 
     def _both(self, by_model: float, weight: float, bm25: float) -> float:
         """Nats."""
-        if self._search is Search.BM25:
-            return bm25
         return by_model + (weight * bm25 if self._search is Search.BOTH else 0.0)
+
+    def _judged_by_words(
+        self, candidates: Sequence[Ranked], question: str, words: str, on_progress: OnProgress
+    ) -> Evidence:
+        """Ordered by bm25 alone; how likely the pieces make the question only says whether anything
+        answers it, and which of them are at odds."""
+        found = self._by_words(candidates, question, words)
+        judged = self._reranker.rank(
+            question,
+            [one.passage for one in found.pieces],
+            lambda done, total: on_progress("judging evidence", done, total, "quotes"),
+        )
+        score = {id(one.passage): one.score for one in judged}
+        pieces = tuple(Ranked(one.passage, score[id(one.passage)]) for one in found.pieces)
+        margin = judged[0].score - self._reranker.baseline(question) if judged else 0.0
+        return Evidence(found.passages, pieces, margin)
 
     def _by_words(self, candidates: Sequence[Ranked], question: str, words: str) -> Evidence:
         """Ordered by bm25, and by what else the engine has. Whether anything answers the question

@@ -220,6 +220,9 @@ def test_the_text_a_model_would_get_can_be_read(mm1, llama, notes, tmp_path):
     assert text.endswith(shown.out) and "Document: notes/sub/hat.txt\n\nThe hat" in shown.out
     assert "not read: notes/photo.png: format not supported" in shown.err
     assert mm1("read", notes / "photo.png").code == 3
+    struck = tmp_path / "struck.html"
+    struck.write_text("<p>The fee is <del>9</del> 7 crowns.</p>")
+    assert "struck.html: 1 deletions left out" in mm1("read", struck).err
 
 
 @pytest.fixture

@@ -83,7 +83,27 @@ def _shown_column(column: "pyarrow.Array") -> list[str]:
 
     if pyarrow.types.is_float32(column.type):
         return ["" if one is None else f"{one:.7g}" for one in column.to_pylist()]
-    return list(map(_shown, column.to_pylist()))
+    try:
+        values = column.to_pylist()
+    except ValueError:  # nanoseconds, which Python's own times do not hold
+        values = _as_text(column)
+    return list(map(_shown, values))
+
+
+def _as_text(column: "pyarrow.Array") -> list[object]:
+    import pyarrow
+
+    kind = column.type
+    try:
+        if pyarrow.types.is_timestamp(kind):
+            in_utc = column.cast(pyarrow.timestamp(kind.unit)).cast(pyarrow.string()).to_pylist()
+            return [one and f"{one} UTC" if kind.tz else one for one in in_utc]
+        if pyarrow.types.is_duration(kind):
+            counts = column.cast(pyarrow.int64()).to_pylist()
+            return [None if one is None else f"{one} {kind.unit}" for one in counts]
+        return list(column.cast(pyarrow.string()).to_pylist())
+    except pyarrow.ArrowException:
+        return [f"({kind} that cannot be shown)"] * len(column)
 
 
 def _shown(value: object) -> str:

@@ -14,7 +14,6 @@ from mm1cli.ingest.corpus import Reason
 from mm1cli.ingest.display_names import one_line
 from mm1cli.ingest.readers.attachments import bare
 from mm1cli.ingest.readers.encoding import decode
-from mm1cli.ingest.readers.markup import broken
 from mm1cli.ingest.readers.reader import ReadError
 
 if TYPE_CHECKING:
@@ -47,8 +46,8 @@ def inner_file(name: str, data: bytes) -> tuple[str, bytes]:
             return _found(name, data, ole)
     except (ReadError, MemoryError):
         raise
-    except Exception as error:  # a compound file can be broken in more ways than the library names
-        raise broken(error) from None
+    except Exception:  # a compound file can be broken in more ways than the library names
+        raise ReadError(Reason.UNREADABLE, "no object, or damaged") from None
 
 
 def file_in_text(name: str, octets: str) -> tuple[str, bytes]:

@@ -187,4 +187,5 @@ def test_what_the_question_attends_to_is_judged_though_it_shares_no_word(engine,
         "cat sat?", lambda *_: None, attend=attend
     )
     assert "rat ate" not in by_words.passages[0].passage.text
+    assert "cat sat" in by_words.pieces[0].passage.text  # though the judge likes the other more
     assert len(found.passages) == len({id(one.passage) for one in found.passages})

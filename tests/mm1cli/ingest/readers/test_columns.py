@@ -68,3 +68,15 @@ def test_broken_locked_and_empty_tables_and_no_library(monkeypatch):
     assert refusal(read_columns, empty).reason is Reason.EMPTY
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     assert "pip install 'mm1[parquet]'" in refusal(read_columns, data).detail
+
+
+def test_nanoseconds_cost_no_table():
+    """Red: one time that Python's own cannot hold, and no row is read."""
+    moment = 1_000_000_000_000_000_001
+    table = pyarrow.table({
+        "at": pyarrow.array([moment, None], pyarrow.timestamp("ns")),
+        "in": pyarrow.array([moment, None], pyarrow.timestamp("ns", tz="Europe/Berlin")),
+        "took": pyarrow.array([1_001, None], pyarrow.duration("ns")),
+    })  # fmt: skip
+    text = "2001-09-09 01:46:40.000000001"
+    assert shown(read_columns(saved(table, "parquet")))[1][1] == f"{text}\t{text} UTC\t1001 ns"
