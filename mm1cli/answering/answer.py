@@ -120,7 +120,8 @@ class Answerer:
         self._tool_options = tools
         if self._tools and not form.sentences_lead(settings, engine.fingerprint):
             sink.note(
-                "no tools are given to a model whose sentences do not lead; --write lets them"
+                "no tools: with this model a passage is the answer, not what it writes; --write "
+                "lets it write, and call them"
             )
         self._grammar = None if schema is None else engine.grammar(schema)
         if self._grammar is not None:
