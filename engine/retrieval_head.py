@@ -57,8 +57,9 @@ def search(context: "Context", token_ids: Sequence[int], first: int) -> Tensor |
     assert isinstance(scanned, KVCache)
     end = scanned.global_attention_from
     end = len(context) if end is None else end
-    runs = run_mass(context, token_ids, selection, range(first, end))
     num_tokens = min(RUN_TOKENS, selection.block_tokens)
+    shown = range(max(first, selection.sink_tokens), end)
+    runs = run_mass(context, token_ids, selection.head, shown, num_tokens)
     sizes = torch.full((len(runs),), num_tokens, device=runs.device)
     sizes[-1] = end - num_tokens * (len(runs) - 1)
     return (runs / sizes).repeat_interleave(sizes)
@@ -114,13 +115,20 @@ def _rows(cache: KVCache, first: int, last: int) -> Iterator[tuple[int, Rows, Ro
 
 
 def run_mass(
-    context: "Context", token_ids: Sequence[int], selection: Selection, documents: range
+    context: "Context",
+    token_ids: Sequence[int],
+    head: RetrievalHead,
+    documents: range,
+    run_tokens: int,
 ) -> Tensor:
     """The share [num_runs] float32 of the scan of `token_ids`, were they to come next, that falls
-    on each run of `RUN_TOKENS` tokens (fewer where blocks have fewer) up to the end of `documents`;
-    what stands before them, and sinks, which are seen anyway, get none."""
+    on each run of `run_tokens` tokens up to the end of `documents`; what stands before them gets
+    none, and what was selected before is not seen."""
     model = context.model
     twin = context.fork()
+    for cache in twin.states:
+        if isinstance(cache, KVCache):
+            cache.selected = []
     ids = torch.tensor(token_ids, device=model.device)
     hidden = model.embedded(ids)
     layers = model.each_layer(1)
@@ -128,15 +136,13 @@ def run_mass(
         assert isinstance(layer, Layer)
         state = twin.states[index]
         hidden = hidden.to(model.device_of(index))
-        if index == selection.scan_layer:
+        if index == head.layer:
             assert isinstance(state, KVCache) and isinstance(layer.mixer, SoftmaxAttention)
             normed = hidden if layer.mixer_norm is None else layer.mixer_norm(hidden)
-            shown = range(max(documents.start, selection.sink_tokens), documents.stop)
-            size = min(RUN_TOKENS, selection.block_tokens)
             queries = layer.mixer.queries(normed)
-            return scan(model.config, queries, state, selection.head, shown, size)
+            return scan(model.config, queries, state, head, documents, run_tokens)
         hidden = layer(hidden, state, len(context))
-    raise EngineError(f"no layer {selection.scan_layer} to scan with")
+    raise EngineError(f"no layer {head.layer} to scan with")
 
 
 def judge(
@@ -145,7 +151,9 @@ def judge(
     """See `Context.judge`."""
     twin = context.fork()
     cache = twin.states[head.layer]
-    if not isinstance(cache, KVCache) or not token_ids:
+    if not token_ids:
+        raise EngineError("an empty question looks at nothing")
+    if not isinstance(cache, KVCache):
         raise EngineError(f"layer {head.layer} keeps no keys of all tokens to look at")
     cache.queries = []
     log_p = twin.read_scored(token_ids, given, len(token_ids))

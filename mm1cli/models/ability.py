@@ -15,7 +15,8 @@ class Ability:
     """Of answerable questions `num_right` sentences were right, `num_wrong` wrong, read by hand;
     the rest it refused.
 
-    `head` looks at the sentences of a passage that a question is about; None where none is known.
+    `head` looks at the sentences of a passage that a question is about (the one that selects, see
+    calibration.py, at the distance of a passage); None where none is known.
 
     Below `min_margin` (nats per token of the question; `Evidence.score_margin`) most questions had
     no answer; None where that was not measured.

@@ -46,18 +46,13 @@ class Reranker:
         self._engine = engine
         self._baselines: dict[str, float] = {}
         self._head: Context | None = None  # what every judgement begins with, read once
-        known = ability.measured(engine.fingerprint)
+        known = ability.measured(engine.fingerprint) if engine.capabilities.has_attention else None
         self._sees = None if known is None else known.head
 
     @property
     def judges(self) -> bool:
         """Whether the engine tells logprobs."""
         return self._engine.capabilities.has_logprobs
-
-    @property
-    def sees(self) -> bool:
-        """Whether a passage's judgement tells its sentences apart, too."""
-        return self._sees is not None and self._engine.capabilities.has_attention
 
     def rank(
         self, question: str, candidates: Sequence[Passage], on_progress: OnProgress
@@ -68,7 +63,7 @@ class Reranker:
         def judged(passage: Passage, read: list[int]) -> Ranked:
             return Ranked(passage, self._likelihood(asked, read))
 
-        ranked = self._map(judged, question, candidates, on_progress)
+        ranked = self._map(judged, len(asked), candidates, on_progress)
         return sorted(ranked, key=lambda one: -one.score)
 
     def judge(
@@ -78,9 +73,10 @@ class Reranker:
         num_sentences: int,
         on_progress: OnProgress,
     ) -> list[Judgement]:
-        """As `rank`. If it `sees`, each with its runs of so many sentences, from the same pass."""
+        """As `rank`; where a head of the model is known that looks at what is asked, each with its
+        runs of so many sentences, from the same pass."""
         tokenizer, head = self._engine.tokenizer, self._sees
-        if head is None or not self.sees:
+        if head is None:
             ranked = self.rank(question, candidates, on_progress)
             return [Judgement(one) for one in ranked]
         asked = tokenizer.encode(question)
@@ -101,13 +97,13 @@ class Reranker:
             pieces = [(span, attended(span)) for span in passage.spans(num_sentences)]
             return Judgement(Ranked(passage, score), tuple(pieces))
 
-        found = self._map(judged, question, candidates, on_progress)
+        found = self._map(judged, len(asked), candidates, on_progress)
         return sorted(found, key=lambda one: -one.passage.score)
 
     def _map(
         self,
         judged: Callable[[Passage, list[int]], T],
-        question: str,
+        num_asked: int,
         candidates: Sequence[Passage],
         on_progress: OnProgress,
     ) -> list[T]:
@@ -123,7 +119,6 @@ class Reranker:
         num_head = len(self._read_head())
         read = [self._behind_head(with_heading(passage)) for passage in candidates]
         works = [partial(work, *one) for one in zip(candidates, read, strict=True)]
-        num_asked = len(self._engine.tokenizer.encode(question))
         most = num_head + max(map(len, read), default=0) + num_asked
         return self._engine.map_requests(works, most)
 

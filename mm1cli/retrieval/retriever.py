@@ -16,7 +16,7 @@ from mm1cli.ingest.corpus import Corpus
 from mm1cli.retrieval.attended import Attended
 from mm1cli.retrieval.bm25 import Bm25Index
 from mm1cli.retrieval.definitions import outlines
-from mm1cli.retrieval.passages import Ranked, passages
+from mm1cli.retrieval.passages import Passage, Ranked, passages
 from mm1cli.retrieval.question_parts import question_parts, search_words
 from mm1cli.retrieval.rerank import Judgement, Reranker
 
@@ -152,13 +152,10 @@ class Retriever:
     ) -> list[Ranked]:
         """Of these passages, the best first. Where the model shows at which sentences it looks,
         only those of each at which it looks most are judged."""
-        spans = [span for one in best for span in one.passage.passage.spans(PIECE_SENTENCES)]
-        if self._reranker.sees:
-            spans = [
-                piece
-                for one in best
-                for piece, _ in sorted(one.pieces, key=lambda p: -p[1])[:NUM_PIECES_JUDGED]
-            ]
+        spans: list[Passage] = []
+        for one in best:
+            looked_at = sorted(one.pieces, key=lambda pair: -pair[1])[:NUM_PIECES_JUDGED]
+            spans += [piece for piece, _ in looked_at] or one.passage.passage.spans(PIECE_SENTENCES)
         return self._reranker.rank(
             question,
             spans,

@@ -176,6 +176,9 @@ def test_the_scan_is_its_definition(model, first):
     want = Definition(model).mass(first)
     assert relative_rms(mass, want) < 1e-4 and float(mass.sum()) == pytest.approx(1)
     blocks = context.select(QUESTION, first)
+    # What another question selected is not seen.
+    context.select(IDS[:9], first)
+    assert torch.equal(context.search(QUESTION, first), tokens)
     for block, index in zip(blocks, want.topk(2).indices.tolist(), strict=True):
         assert block.start == max(4 * index - 1, 2) and block.end == min(4 * index + 5, END)
 

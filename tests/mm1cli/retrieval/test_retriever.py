@@ -7,10 +7,13 @@ from corpora import corpora, corpus, document
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from engine.api import Turn
+from engine.api import Judged, RetrievalHead, Turn
+from engine.context import Context
 from engine.engine import Engine
 from mm1cli.ingest.corpus import Corpus
 from mm1cli.ingest.pack import pack
+from mm1cli.models import ability
+from mm1cli.models.ability import Ability
 from mm1cli.prompts import prompt
 from mm1cli.retrieval.attended import Attended
 from mm1cli.retrieval.bm25 import Bm25Index
@@ -21,6 +24,7 @@ from mm1cli.retrieval.retriever import (
     NUM_CANDIDATES,
     NUM_JUDGED,
     NUM_PASSAGES,
+    NUM_PIECES_JUDGED,
     Retriever,
     non_overlapping,
 )
@@ -189,3 +193,35 @@ def test_what_the_question_attends_to_is_judged_though_it_shares_no_word(engine,
     assert "rat ate" not in by_words.passages[0].passage.text
     assert "cat sat" in by_words.pieces[0].passage.text  # though the judge likes the other more
     assert len(found.passages) == len({id(one.passage) for one in found.passages})
+
+
+def test_sentences_at_which_the_model_looks_are_judged_and_no_others(engine, monkeypatch):
+    """Red: another sentence than the one that is looked at passes for the evidence, or all are
+    judged."""
+    lines = [f"Word {n} stands in line {n} here." for n in range(9)]
+    read = corpus(" ".join(lines))
+    (passage,) = passages(read)
+    wanted = passage.block.text.index(lines[6])
+    head = RetrievalHead(layer=0, kv_head=0, distance=5)
+    monkeypatch.setattr(ability, "measured", lambda _: Ability("tiny", (), 1, 1, head=head))
+
+    def judge(_, asked, given, by):
+        """All attention goes to what stands in line 6."""
+        assert by is head
+        text = with_heading(passage)
+        start = len(text) - len(passage.text) + wanted - passage.start
+        offsets = engine.tokenizer.offsets(text)
+        inside = [float(start <= at and end <= start + len(lines[6])) for at, end in offsets]
+        shares = torch.tensor([*inside, *[0.0] * (len(given) - len(inside))])
+        return Judged(torch.full((len(asked),), -1.0), shares / shares.sum())
+
+    monkeypatch.setattr(Context, "judge", judge)
+    (judged,) = Reranker(engine).judge("which word?", [passage], 1, lambda *_: None)
+    shares = {piece.text: share for piece, share in judged.pieces}
+    assert shares.pop(lines[6]) == pytest.approx(1) and len(shares) == 8
+    assert max(shares.values()) == pytest.approx(0) and judged.passage.score == -1
+    found = Retriever(engine, read).find("which word?", lambda *_: None)
+    assert any(lines[6] in one.passage.text for one in found.pieces)
+    told = []
+    Retriever(engine, read).find("which word?", lambda *given: told.append(given))
+    assert ("finding evidence", NUM_PIECES_JUDGED, NUM_PIECES_JUDGED, "quotes") in told
