@@ -217,7 +217,12 @@ class _Work:
             manifest.plan,
             settings,
             sink,
-            retriever=Retriever(self.engine, reading.packed.corpus, reranker=self.reranker),
+            retriever=Retriever(
+                self.engine,
+                reading.packed.corpus,
+                search=settings.search,
+                reranker=self.reranker,
+            ),
             schema=self.schema,
         )
         answers = answerer.answers(self.questions)

@@ -14,6 +14,7 @@ from mm1cli.ingest.corpus import Block, Document
 from mm1cli.ingest.read import ReadOptions, read_files
 from mm1cli.mapping.jobs import Jobs
 from mm1cli.mapping.lines import Header, MapFile, Shard, folder_of
+from mm1cli.retrieval.retriever import Retriever, Search
 
 NOTES = {f"{n}.txt": f"The rat sat on mat {n}." for n in range(4)} | {
     "photo.png": b"\x89PNG\r\n\x1a\n\0\0"
@@ -38,6 +39,17 @@ def run(mm1, llama, tmp_path):
         return mm1("map", "in", *common, "-o", output, *more)
 
     return start
+
+
+def test_passages_are_ordered_as_was_asked(run, tmp_path, monkeypatch):
+    """Red: --search is taken and does nothing."""
+    orders = []
+    find = Retriever.find
+    monkeypatch.setattr(
+        Retriever, "find", lambda self, *given: [orders.append(self._search), find(self, *given)][1]
+    )
+    assert run(tmp_path / "out.jsonl", "--search", "bm25").code == 0
+    assert set(orders) == {Search.BM25}
 
 
 def test_what_is_there_is_not_done_again_and_shards_come_to_all(run, mm1, tmp_path):
