@@ -168,6 +168,15 @@ Focus = Annotated[
         rich_help_panel=_READING,
     ),
 ]
+Finder = Annotated[
+    str | None,
+    typer.Option(
+        metavar="MODEL",
+        autocompletion=completion.models,
+        help="A model that reads all of what does not fit, to find the passages for each question.",
+        rich_help_panel=_READING,
+    ),
+]
 Search = Annotated[
     str | None,
     typer.Option(

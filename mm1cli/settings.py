@@ -152,6 +152,8 @@ class Settings:
             pattern="off|auto|[1-9]|[1-5][0-9]|6[0-4]",
         ),
     )
+    # A model that reads what does not fit, for what questions attend to; see answering/finder.py.
+    finder: str | None = _text(None)
     # What orders passages; see mm1cli/retrieval/retriever.py.
     search: str = _choice("both", "bm25", "model")
     # What reading passages for one question may take on a CPU; see answering/read_budget.py.

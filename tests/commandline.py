@@ -12,7 +12,13 @@ from typing import Any
 
 import tiny
 
+from engine.api import Selection
+
 POSITIONS = 16_384  # a random checkpoint splits text into little more than letters
+# Of the Llama checkpoint.
+SELECTION = Selection(
+    1, 0, 50, far_layers=(0, 1), window_tokens=32, sink_distance=64, block_tokens=16
+)
 FAMILIES = {
     "llama": (tiny.llama_config(max_position_embeddings=POSITIONS), tiny.CHATML),
     "minimax": (tiny.minimax_config(max_position_embeddings=POSITIONS), tiny.LISTED),

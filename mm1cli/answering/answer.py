@@ -49,7 +49,7 @@ from mm1cli.result import (
     Mark,
     Usage,
 )
-from mm1cli.retrieval.retriever import NUM_PASSAGES, Evidence, Retriever
+from mm1cli.retrieval.retriever import NUM_PASSAGES, Attend, Evidence, Retriever
 from mm1cli.settings import Settings
 from mm1cli.sink import Sink, ToolEvent
 from mm1cli.tools.formats import ToolFormat
@@ -97,10 +97,12 @@ class Answerer:
         num_quotes: int = NUM_QUOTES,
         schema: Schema | None = None,
         tools: ToolOptions = NO_TOOLS,
+        attend: Attend | None = None,
     ) -> None:
         """`source` is where the context of the documents comes from; None reads them. `quotable`
         is what may be quoted from them, and `retriever` finds evidence in them, if they are at hand
         already. `schema` is that of every question. `tools` are those that the model may call.
+        `attend` is another model's, which only finds.
         """
         self._engine, self._packed, self._plan = engine, packed, plan
         self._settings, self._sink = settings, sink
@@ -116,6 +118,7 @@ class Answerer:
         self._quotable = quotable or QuoteIndex(packed.corpus)
         self._read_facts = ReadFacts(packed.corpus)
         self._prefiller = Prefiller(engine, packed, plan, settings, sink, source)
+        self._attend = attend
         self._tools = tools.of(packed.corpus, self._quotable) if schema is None else []
         self._tool_options = tools
         if self._tools and not form.sentences_lead(settings, engine.fingerprint):
@@ -216,7 +219,7 @@ class Answerer:
             question.sought or question.text,
             self._sink.progress,
             num_passages,
-            self._prefiller.attended,
+            self._attend or self._prefiller.attended,
         )
         conflict = self._conflict(question, evidence)
         if conflict is not None:

@@ -73,14 +73,15 @@ class Prefiller:
         source: ContextSource | None = None,
         *,
         beside_chars: int = BESIDE_CHARS,
+        stage: str = "prefill",
     ) -> None:
         """`source` is where the context of the documents comes from; None reads them.
-        `beside_chars` are read on either side of a passage."""
+        `beside_chars` are read on either side of a passage; `stage` is what progress is of."""
         self._engine, self._packed, self._plan = engine, packed, plan
         self._settings, self._sink = settings, sink
         self._source = source or Uncached(engine)
         self._focus = Focus.of(settings.focus)
-        self._beside_chars = beside_chars
+        self._beside_chars, self._stage = beside_chars, stage
         self.read_tokens = read_tokens(engine, settings)  # of passages, the context aside
         self._documents: PrefixContext | None = None
         self.keeps_last = False  # for a question that follows
@@ -284,4 +285,4 @@ class Prefiller:
         )
 
     def _on_prefill(self, done: int, total: int) -> None:
-        self._sink.progress("prefill", done, total, "tokens")
+        self._sink.progress(self._stage, done, total, "tokens")

@@ -9,6 +9,7 @@ from engine.api import (
     SavedContext,
     Selection,
     StoreError,
+    fingerprint,
     saved_attachment,
     saved_context,
     saved_tokens,
@@ -16,12 +17,14 @@ from engine.api import (
 from mm1cli.answering.answer import Answerer
 from mm1cli.answering.context_cache import server_of
 from mm1cli.answering.context_source import ContextSource, SavedContextSource
+from mm1cli.answering.finder import Finder
 from mm1cli.answering.json_schema import Schema
 from mm1cli.answering.question import Question
 from mm1cli.commands.backend import Backend, LocalBackend, backend
 from mm1cli.commands.checks import require_documents
+from mm1cli.commands.finding import finder
 from mm1cli.commands.opening import begin, cached_context, ensure_model, selected_note
-from mm1cli.commands.reading import Reading, Sources, read, samples
+from mm1cli.commands.reading import Reading, Sources, counted, read, samples
 from mm1cli.errors import InputError, UsageError
 from mm1cli.grounding import quote_index
 from mm1cli.grounding.quote_index import QuoteIndex
@@ -39,7 +42,7 @@ _CONTEXT_FILES = ("manifest.json", "partial.json")  # one of them is in each
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """`model` is the name it was asked for by."""
+    """`model` is the name it was asked for by; `finder` is another model that searches for it."""
 
     engine: Engine
     packed: Packed
@@ -48,6 +51,7 @@ class Opened:
     model: str
     source: ContextSource | None
     quotable: QuoteIndex
+    finder: Finder | None = None
 
     def answerer(
         self, sink: Sink, schema: Schema | None = None, tools: ToolOptions = NO_TOOLS
@@ -62,22 +66,35 @@ class Opened:
             self.quotable,
             schema=schema,
             tools=tools,
+            attend=None if self.finder is None else self.finder.attended,
         )
 
 
 def open_saved(command: str, folder: Path, settings: Settings, sink: Sink) -> Opened:
-    """A context of `mm1 context build`; nothing is read again. Raises InputError, StoreError."""
+    """A context of `mm1 context build`; nothing is read again. One to select from may be asked by
+    another model, which reads what it finds. Raises InputError, StoreError."""
     require_saved(folder)
     saved = saved_context(folder)
-    token_ids = saved_tokens(folder)
     content = saved_attachment(folder, corpus_file.NAME)
-    settings, name, model = _reopened(command, saved, content, settings, sink)
-    found = corpus_file.loads(content, token_ids, model.tokenizer)
-    model = model.checked(samples(found.packed), settings, sink)
-    counts = [len(ids) for ids in found.packed.token_ids]
-    manifest = build(found.packed.corpus, counts, max(sum(counts), 1))
+    name = corpus_file.model_of(content)
+    if saved.selection and _is_another(name, settings, sink):
+        return _found_by(name, command, saved, content, settings, sink)
+    settings, name, model = _reopened(command, name, saved, settings, sink)
+    engine, packed, source = _restored(saved, content, model, settings, sink)
+    counts = [len(ids) for ids in packed.token_ids]
+    manifest = build(packed.corpus, counts, max(sum(counts), 1))
     sink.manifest(manifest, show=False)
-    sink.corpus(found.packed.corpus, counts)
+    sink.corpus(packed.corpus, counts)
+    quotable = QuoteIndex(packed.corpus, _saved_quotes(folder))
+    return Opened(engine, packed, manifest, settings, name, source, quotable)
+
+
+def _restored(
+    saved: SavedContext, content: bytes, model: Backend, settings: Settings, sink: Sink
+) -> tuple[Engine, Packed, ContextSource]:
+    """What was saved, as the model that read it opens it."""
+    packed = corpus_file.loads(content, saved_tokens(saved.folder), model.tokenizer).packed
+    model = model.checked(samples(packed), settings, sink)
     selection = None if model.path is None else _selection(model.path, saved.selection)
     given = (settings, sink, saved.num_tokens)
     engine = model.open_engine(*given, is_mapped=True, selection=selection)
@@ -85,26 +102,54 @@ def open_saved(command: str, folder: Path, settings: Settings, sink: Sink) -> Op
     def on_progress(done: int, total: int) -> None:
         sink.progress("prefill", done, total, "tokens")
 
-    saved_quotes: bytes | None = None
+    context = engine.open_context(saved.folder, on_progress=on_progress, on_note=sink.note)
+    return engine, packed, SavedContextSource(context)
+
+
+def _saved_quotes(folder: Path) -> bytes | None:
     with suppress(StoreError):  # made by an mm1 that kept none, or damaged: they are made again
-        saved_quotes = saved_attachment(folder, quote_index.NAME)
-    return Opened(
-        engine,
-        found.packed,
-        manifest,
-        settings,
-        name,
-        SavedContextSource(engine.open_context(folder, on_progress=on_progress, on_note=sink.note)),
-        QuoteIndex(found.packed.corpus, saved_quotes),
+        return saved_attachment(folder, quote_index.NAME)
+    return None
+
+
+def _is_another(name: str, settings: Settings, sink: Sink) -> bool:
+    """Whether the model that is asked for is not the one called `name`, which has read."""
+    if settings.server is not None:
+        return True
+    if settings.model in {AUTO, name}:
+        return False
+    read_by = ensure_model(replace(settings, model=name), sink)
+    return fingerprint(ensure_model(settings, sink)) != fingerprint(read_by)
+
+
+def _found_by(
+    name: str, command: str, saved: SavedContext, content: bytes, settings: Settings, sink: Sink
+) -> Opened:
+    """What the model called `name` has read, for another that answers from what that one finds."""
+    settings = begin(command, settings, sink)
+    own = replace(_as_saved(saved, settings), model=name, server=None)
+    model = LocalBackend(ensure_model(own, sink))
+    engine, packed, source = _restored(saved, content, model, own, sink)
+    sink.note(
+        f"{name} has read {packed.num_tokens:,} tokens; what a question attends to in them is read "
+        f"and answered by {settings.model}"
     )
+    found = Finder(engine, packed, own, sink, source)
+    outcomes = packed.corpus.outcomes
+    reading = counted(outcomes, [Question("?")], settings, sink, is_searched=True)
+    return opened(reading, settings, sink, found_by=found, saved_quotes=_saved_quotes(saved.folder))
+
+
+def _as_saved(saved: SavedContext, settings: Settings) -> Settings:
+    """What a context was made with is no choice any more, whatever mm1.toml says for new ones."""
+    return replace(settings, chunk_tokens=saved.chunk_tokens, kv=saved.kv_dtype, fast=saved.is_fast)
 
 
 def _reopened(
-    command: str, saved: SavedContext, content: bytes, settings: Settings, sink: Sink
+    command: str, name: str, saved: SavedContext, settings: Settings, sink: Sink
 ) -> tuple[Settings, str, Backend]:
     """The settings that a context was made with, the name of its model, and that model, here or
     behind --server."""
-    name = corpus_file.model_of(content)
     if saved.is_on_server:
         if settings.server is None:
             raise UsageError(
@@ -118,10 +163,7 @@ def _reopened(
             f"{saved.folder} holds what a model here has read; leave out "
             f"{settings.origin('server')}"
         )
-    # What the context was made with is no choice any more, whatever mm1.toml says for new ones.
-    settings = replace(
-        settings, chunk_tokens=saved.chunk_tokens, kv=saved.kv_dtype, fast=saved.is_fast
-    )
+    settings = _as_saved(saved, settings)
     sink.init(RunInfo(command, name))
     given = settings if settings.model != AUTO else replace(settings, model=name)
     return settings, name, LocalBackend(ensure_model(given, sink))
@@ -142,8 +184,16 @@ def open_paths(command: str, sources: Sources, settings: Settings, sink: Sink) -
     return opened(reading, settings, sink)
 
 
-def opened(reading: Reading, settings: Settings, sink: Sink, *, is_table: bool = False) -> Opened:
-    """`is_table`: it is filled from one document at a time."""
+def opened(
+    reading: Reading,
+    settings: Settings,
+    sink: Sink,
+    *,
+    is_table: bool = False,
+    found_by: Finder | None = None,
+    saved_quotes: bytes | None = None,
+) -> Opened:
+    """`is_table`: it is filled from one document at a time. `found_by` has read the documents."""
     manifest = reading.manifest
     sink.manifest(manifest, show=False)
     sink.corpus(reading.packed.corpus, [len(ids) for ids in reading.packed.token_ids])
@@ -156,12 +206,27 @@ def opened(reading: Reading, settings: Settings, sink: Sink, *, is_table: bool =
     engine = reading.model.open_engine(*given, is_mapped=is_mapped, selection=reading.selection)
     if reading.selection is not None:
         sink.note(selected_note(manifest, engine, settings))
-    if manifest.plan is ReadingPlan.RETRIEVAL and not is_table:
+    if found_by is None and settings.finder is not None:
+        found_by = _finder(settings.finder, reading, settings, sink)
+    if manifest.plan is ReadingPlan.RETRIEVAL and not is_table and found_by is None:
         sink.note(_retrieval_note(manifest, settings.model))
     documents = reading.packed.corpus.documents
     source = None if settings.no_cache else cached_context(engine, documents, settings, sink)
-    quotable = QuoteIndex(reading.packed.corpus)
-    return Opened(engine, reading.packed, manifest, settings, settings.model, source, quotable)
+    quotable = QuoteIndex(reading.packed.corpus, saved_quotes)
+    given_back = (engine, reading.packed, manifest, settings, settings.model, source, quotable)
+    return Opened(*given_back, finder=found_by)
+
+
+def _finder(name: str, reading: Reading, settings: Settings, sink: Sink) -> Finder | None:
+    """None where the model that answers reads everything itself."""
+    if reading.selection is not None:
+        raise UsageError(
+            "--finder and --fit select both read what does not fit; leave one of them out"
+        )
+    if reading.manifest.plan is ReadingPlan.WHOLE:
+        sink.note(f"--finder {name} has nothing to do: {settings.model} reads all of it")
+        return None
+    return finder(name, reading, settings, sink)
 
 
 def _retrieval_note(manifest: Manifest, model: str) -> str:

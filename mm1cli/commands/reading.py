@@ -111,13 +111,10 @@ def counted(
     """As `read`, of what was read already, or is read while it is taken."""
     asked = [question.prompt_text for question in questions]
     model = backend(settings, sink)
-    limit = settings.context_tokens or model.max_positions
-    contents = min(MAX_CONTENTS_TOKENS, limit // _CONTENTS_SHARE)
-    packed = pack_all(found, model.tokenizer, contents)
+    packed = packed_for(model, found, settings)
     first, model = model, model.checked(samples(packed), settings, sink)
     if model is not first:
-        corpus = packed.corpus
-        packed = pack_all([*corpus.documents, *corpus.omissions], model.tokenizer, contents)
+        packed = packed_for(model, packed.corpus.outcomes, settings)
     tokenizer = model.tokenizer
     answer_tokens = settings.max_tokens + thinking_tokens(tokenizer, settings)
     frame = answer_tokens + frame_tokens(tokenizer, asked, settings.focus)
@@ -125,6 +122,12 @@ def counted(
     given = (model, packed, frame, settings, sink)
     reading = fit_to_budget(*given, is_selectable=can_select)
     return replace(reading, manifest=replace(reading.manifest, is_searched=is_searched))
+
+
+def packed_for(model: Backend, found: Iterable[Document | Omission], settings: Settings) -> Packed:
+    """As `model` reads them, with a list of contents that has a share of its context."""
+    limit = settings.context_tokens or model.max_positions
+    return pack_all(found, model.tokenizer, min(MAX_CONTENTS_TOKENS, limit // _CONTENTS_SHARE))
 
 
 def samples(packed: Packed) -> list[str]:
@@ -233,11 +236,16 @@ def _selection(model: Path | None, settings: Settings) -> Selection:
         )
     if model is None:
         raise UsageError("--fit select is for models that run here; leave out --server")
+    return measured_selection(model, settings.model)
+
+
+def measured_selection(model: Path, name: str) -> Selection:
+    """How the model selects. Raises ModelError where nobody measured it."""
     if (found := calibration.of(model)) is None:
         raise ModelError(
-            f"nobody measured how {settings.model} selects from more than it was trained for; "
-            f"mm1 models calibrate {settings.model} does, --fit focus reads the passages that fit "
-            "each question"
+            f"nobody measured how {name} selects from more than it was trained for; mm1 models "
+            f"calibrate {name} does, and without it the passages that fit each question by their "
+            "words are read (--fit focus)"
         )
     return found
 

@@ -154,3 +154,7 @@ class Omission:
 class Corpus:
     documents: tuple[Document, ...]
     omissions: tuple[Omission, ...] = ()
+
+    @property
+    def outcomes(self) -> tuple[Document | Omission, ...]:
+        return (*self.documents, *self.omissions)

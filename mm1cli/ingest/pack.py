@@ -260,7 +260,7 @@ class Packer:
 
 
 def pack(corpus: Corpus, encoder: Encoder) -> Packed:
-    return pack_all([*corpus.documents, *corpus.omissions], encoder)
+    return pack_all(corpus.outcomes, encoder)
 
 
 def pack_all(

@@ -114,16 +114,14 @@ class Retriever:
         attend: Attend,
     ) -> Evidence:
         candidates = self._index.scored(words, max(NUM_CANDIDATES, num_passages))
+        attended = None if self._search is Search.BM25 else attend(words)
+        if attended is not None:
+            candidates = self._with_attended(candidates, attended)
         if not self._reranker.judges:
             return self._by_words(candidates, question, words)
         if self._search is Search.BM25:
             return self._judged_by_words(candidates, question, words, on_progress)
-        attended = attend(words)
-        if attended is None:
-            num_judged = NUM_JUDGED
-        else:
-            num_judged = NUM_ATTENDED_JUDGED
-            candidates = self._with_attended(candidates, attended)
+        num_judged = NUM_JUDGED if attended is None else NUM_ATTENDED_JUDGED
         first, rest = candidates[:num_judged], candidates[num_judged:]
         judged = self._reranker.judge(
             question,

@@ -7,10 +7,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from commandline import FAMILIES, NOTES, Ran, write_files, write_talkative
+from commandline import FAMILIES, NOTES, SELECTION, Ran, write_files, write_talkative
 from reportlab.pdfgen.canvas import Canvas
 
+from engine.api import fingerprint
 from mm1cli import app
+from mm1cli.answering import context_source
+from mm1cli.models import calibration
+from mm1cli.models.calibration import Calibration
 
 
 class Untouchable(io.RawIOBase):
@@ -96,3 +100,19 @@ def mm1(monkeypatch, capsys, no_settings) -> Callable[..., Ran]:
         return Ran(code, captured.out, captured.err)
 
     return run
+
+
+@pytest.fixture
+def large(tmp_path) -> Path:
+    """More than `POSITIONS` tokens, and one fact."""
+    folder = tmp_path / "large"
+    tale = "the cat sat on the mat and the hat, " * 1500
+    return write_files(folder, {"tale.txt": tale, "fact.txt": "The rat is at the zoo.\n"})
+
+
+@pytest.fixture
+def calibrated(llama, monkeypatch) -> Path:
+    """A model that selects, and whose contexts are kept however short."""
+    monkeypatch.setattr(context_source, "FEWEST_SAVED_TOKENS", 16)
+    calibration.keep(fingerprint(llama), Calibration(SELECTION, 6, 6, 8000))
+    return llama

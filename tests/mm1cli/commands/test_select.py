@@ -3,33 +3,12 @@
 import json
 
 import pytest
-from commandline import ASK, POSITIONS, SHORT
+from commandline import ASK, POSITIONS, SELECTION, SHORT
 
-from engine.api import Selection, StoreError, fingerprint
+from engine.api import StoreError, fingerprint
 from engine.engine import Engine
-from mm1cli.answering import context_source
 from mm1cli.models import calibration
 from mm1cli.models.calibration import Calibration
-
-SELECTION = Selection(
-    1, 0, 50, far_layers=(0, 1), window_tokens=32, sink_distance=64, block_tokens=16
-)
-
-
-@pytest.fixture
-def large(tmp_path):
-    folder = tmp_path / "large"
-    folder.mkdir()
-    (folder / "tale.txt").write_text("the cat sat on the mat and the hat, " * 1500)
-    (folder / "fact.txt").write_text("The rat is at the zoo.\n")
-    return folder
-
-
-@pytest.fixture
-def calibrated(llama, monkeypatch):
-    monkeypatch.setattr(context_source, "FEWEST_SAVED_TOKENS", 16)
-    calibration.keep(fingerprint(llama), Calibration(SELECTION, 6, 6, 8000))
-    return llama
 
 
 def test_all_of_it_is_read_and_asked_from_the_saved_context_alike(mm1, calibrated, large, tmp_path):
