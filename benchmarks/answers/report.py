@@ -16,7 +16,8 @@ from benchmarks.evidence.report import best_threshold
 from benchmarks.quality.stats import Estimate, bootstrap_auroc, wilson
 from benchmarks.quality.table import Table
 from benchmarks.quality.work import Result
-from mm1cli.answering.check import check, claims_of
+from mm1cli.answering.check import check, claims_of, is_carried
+from mm1cli.answering.sources import sources
 from mm1cli.answering.unknown_terms import unknown_terms
 from mm1cli.grounding import conflicts
 from mm1cli.grounding.attribution import Attributed, LogProbGain
@@ -24,7 +25,7 @@ from mm1cli.grounding.conflicts import Conflict
 from mm1cli.grounding.facts import Facts
 from mm1cli.grounding.judgement import Judgement, judgement
 from mm1cli.models.ability import Ability
-from mm1cli.result import Claim, Mark
+from mm1cli.result import Citation, Claim
 from mm1cli.retrieval.passages import Passage, Ranked
 
 AT = (1, 5)
@@ -85,19 +86,32 @@ class Outcome:
         return judgement(self.model, lambda one, texts: [said.get((one, t), -inf) for t in texts])
 
     @cached_property
-    def claims(self) -> tuple[Claim, ...]:
-        """Of the sentence, by the product's rules as they are now."""
+    def _evidence(self) -> list[Attributed]:
+        """What the product shows now: pieces, and where else the sentence stands."""
         evidence = [
             Attributed(one.passage, one.score, gain and LogProbGain(*map(tuple, gain)), None)
             for one, gain in zip(self.pieces, self.result["gains"], strict=False)
         ]
-        collection, text = self.item.collection, self.result["text"]
-        cited, _ = check(text, evidence, collection.quotable, Facts)
-        return claims_of(text, cited, evidence, self.judgement)
+        claims, text = self._claims(evidence), self.result["text"]
+        search = self.item.collection.index.search
+        return evidence + sources(self.item.text, text, claims, evidence, search)
+
+    def _cited(self, evidence: Sequence[Attributed]) -> list[Citation]:
+        return check(self.result["text"], evidence, self.item.collection.quotable, Facts)[0]
+
+    def _claims(self, evidence: Sequence[Attributed]) -> tuple[Claim, ...]:
+        given = (self._cited(evidence), evidence, self.judgement)
+        return claims_of(self.item.text, self.result["text"], *given)
+
+    @cached_property
+    def claims(self) -> tuple[Claim, ...]:
+        """Of the sentence, by the product's rules as they are now."""
+        return self._claims(self._evidence)
 
     @property
     def is_carried(self) -> bool:
-        return bool(self.claims) and all(one.mark is Mark.CARRIED for one in self.claims)
+        cited = self._cited(self._evidence)
+        return is_carried(self.item.text, self.claims, cited, self._evidence)
 
     @property
     def doubt(self) -> float:

@@ -20,6 +20,8 @@ from benchmarks.quality.work import digest
 from mm1cli.grounding.quote_index import QuoteIndex
 from mm1cli.ingest import read_corpus
 from mm1cli.ingest.corpus import Corpus
+from mm1cli.retrieval.bm25 import Bm25Index
+from mm1cli.retrieval.passages import passages
 
 SETS = Path(__file__).parents[2] / "tests" / "evidence"
 DEV = "dev"
@@ -45,6 +47,10 @@ class Collection:
     @cached_property
     def quotable(self) -> QuoteIndex:
         return QuoteIndex(self.corpus)
+
+    @cached_property
+    def index(self) -> Bm25Index:
+        return Bm25Index(passages(self.corpus))
 
     @cached_property
     def digest(self) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 
 from engine.api import Context, Engine
 from mm1cli.answering import abstention, doubts, form, json_schema
-from mm1cli.answering.check import check, claims_of
+from mm1cli.answering.check import check, claims_of, is_carried
 from mm1cli.answering.context_source import ContextSource
 from mm1cli.answering.generation import Generation, Generator
 from mm1cli.answering.in_order import in_order
@@ -25,6 +25,7 @@ from mm1cli.answering.prefill import Prefilled, Prefiller
 from mm1cli.answering.prompt import Focus, question_prompt
 from mm1cli.answering.question import Exchange, Question
 from mm1cli.answering.read_facts import ReadFacts, told_facts
+from mm1cli.answering.sources import sources
 from mm1cli.answering.tool_loop import ToolLoop
 from mm1cli.answering.unknown_terms import unknown_terms
 from mm1cli.grounding import conflicts
@@ -46,7 +47,6 @@ from mm1cli.result import (
     CitationStatus,
     Claim,
     Form,
-    Mark,
     Usage,
 )
 from mm1cli.retrieval.retriever import NUM_PASSAGES, Attend, Evidence, Retriever
@@ -230,8 +230,8 @@ class Answerer:
         reply = self._generate(question, read, evidence)
         attributed = self._attribute(question, evidence, read, reply)
         facts = self._known(question, read, reply)
-        reply, checked, is_carried = self._checked(reply, attributed, facts)
-        warnings = self._warnings(question, evidence, reply, conflict, is_carried=is_carried)
+        reply, checked, are_carried = self._checked(question, reply, attributed, facts)
+        warnings = self._warnings(question, evidence, reply, conflict, are_carried=are_carried)
         for citation in checked.citations:
             self._sink.citation(citation)
         meter.note_prefill(len(read.context), read.really_reused_tokens, read.seconds)
@@ -363,31 +363,47 @@ class Answerer:
         )
 
     def _check(
-        self, reply: Reply, evidence: Sequence[Attributed], known: Sequence[Callable[[], Facts]]
+        self,
+        question: Question,
+        reply: Reply,
+        evidence: Sequence[Attributed],
+        known: Sequence[Callable[[], Facts]],
     ) -> _Checked:
         cited, unverified = check(reply.said, evidence, self._quotable_with(reply.uses), *known)
         cited += [_told_by(use, number) for number, use in enumerate(reply.uses, len(cited) + 1)]
         has_claims = reply.is_found and self._grammar is None
         if reply.form is Form.EXTRACT:  # gains are of the model's words, not of this text
             evidence = [replace(one, gain=None) for one in evidence]
-        carried = claims_of(reply.text, cited, evidence, self._judgement) if has_claims else ()
+        asked = "" if question.is_instruction else question.text
+        given = (cited, evidence, self._judgement)
+        carried = claims_of(asked, reply.text, *given) if has_claims else ()
         return _Checked(tuple(cited), tuple(unverified), carried)
 
     def _checked(
-        self, reply: Reply, evidence: Sequence[Attributed], known: Sequence[Callable[[], Facts]]
+        self,
+        question: Question,
+        reply: Reply,
+        evidence: Sequence[Attributed],
+        known: Sequence[Callable[[], Facts]],
     ) -> tuple[Reply, _Checked, bool]:
         """And whether what was read carries the model's own sentences, all of them. Under an
         extract these stay only where the extract itself does."""
-        checked = self._check(reply, evidence, known)
+        checked = self._check(question, reply, evidence, known)
+        asked = question.text
         if reply.form is Form.WRITTEN:
-            return reply, checked, _are_carried(checked.claims)
-        claims = claims_of(reply.words, checked.citations, evidence, self._judgement)
-        is_carried = _are_carried(claims)
-        agrees = is_carried and all(1 in claim.citations for claim in claims)
+            search = self._retriever.search
+            if found := sources(asked, reply.text, checked.claims, evidence, search):
+                evidence = [*evidence, *found]
+                checked = self._check(question, reply, evidence, known)
+            are = is_carried(asked, checked.claims, checked.citations, evidence)
+            return reply, checked, are
+        claims = claims_of(asked, reply.words, checked.citations, evidence, self._judgement)
+        are = is_carried(asked, claims, checked.citations, evidence)
+        agrees = are and all(1 in claim.citations for claim in claims)
         if not agrees or checked.unverified:
             reply = replace(reply, said="", words="")
-            checked = self._check(reply, evidence, known)
-        return reply, checked, is_carried
+            checked = self._check(question, reply, evidence, known)
+        return reply, checked, are
 
     def _warnings(
         self,
@@ -396,7 +412,7 @@ class Answerer:
         reply: Reply,
         conflict: Conflict | None,
         *,
-        is_carried: bool,
+        are_carried: bool,
     ) -> tuple[AnswerWarning, ...]:
         """None about what a schema or a template asks: that is no question of one answer."""
         if self._grammar is not None or question.is_instruction:
@@ -409,7 +425,7 @@ class Answerer:
             return tuple(found) if refused is None else (*found, refused)
         if unknown:
             found.append(doubts.not_named(unknown))
-        elif doubts.is_doubtful(margin, self._ability, is_carried=is_carried):
+        elif doubts.is_doubtful(margin, self._ability, is_carried=are_carried):
             found.append(doubts.may_be_unanswered())
         return tuple(found)
 
@@ -448,7 +464,3 @@ def _told_by(use: ToolUse, number: int) -> Citation:
     document = use.document
     whole = QuoteMatch(document, document.blocks[0], 0, len(use.result), CitationStatus.EXACT)
     return cite(number, whole, whole.status, CitationKind.TOOL, score=nan)
-
-
-def _are_carried(claims: Sequence[Claim]) -> bool:
-    return bool(claims) and all(claim.mark is Mark.CARRIED for claim in claims)

@@ -4,13 +4,13 @@ import re
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from mm1cli.grounding import citations, claims
+from mm1cli.grounding import citations, claims, replies
 from mm1cli.grounding.attribution import Attributed
 from mm1cli.grounding.claims import Candidate
 from mm1cli.grounding.facts import Facts, unknown_facts
 from mm1cli.grounding.judgement import Judgement
 from mm1cli.grounding.quote_index import QuoteIndex
-from mm1cli.result import Citation, CitationKind, CitationStatus, Claim
+from mm1cli.result import Citation, CitationKind, CitationStatus, Claim, Mark
 from mm1cli.retrieval.headings import TITLE_CHARS, sender_of, title_of
 from mm1cli.retrieval.passages import Passage, with_heading
 
@@ -53,20 +53,39 @@ def check(
 
 
 def claims_of(
-    text: str, cited: Sequence[Citation], evidence: Sequence[Attributed], judgement: Judgement
+    question: str,
+    text: str,
+    cited: Sequence[Citation],
+    evidence: Sequence[Attributed],
+    judgement: Judgement,
 ) -> tuple[Claim, ...]:
     """`cited` is what `check` gave: evidence stands first, in the same order."""
     pieces = [
-        Candidate(citation.number, _text_held(one.passage), one.gain)
+        Candidate(citation.number, text_held(one.passage), one.gain)
         for citation, one in zip(cited, evidence, strict=False)
     ]
     pieces += [Candidate(citation.number, citation.text) for citation in cited[len(evidence) :]]
-    return claims.claims(text, pieces, judgement)
+    return claims.claims(text, pieces, judgement, question)
 
 
-def _text_held(passage: Passage) -> str:
-    """With what it stands under, but for a first line of running text: that would carry, beside
-    every passage of its document, what it says itself."""
+def is_carried(
+    question: str,
+    carried: Sequence[Claim],
+    cited: Sequence[Citation],
+    evidence: Sequence[Attributed],
+) -> bool:
+    """Whether quotes carry every claim, and speak of what was asked."""
+    if not carried or any(claim.mark is not Mark.CARRIED for claim in carried):
+        return False
+    numbers = {number for claim in carried for number in claim.citations}
+    texts = [one.text for one in cited if one.number in numbers]
+    texts += [with_heading(one.passage) for n, one in enumerate(evidence, 1) if n in numbers]
+    return replies.speak_of(question, texts)
+
+
+def text_held(passage: Passage) -> str:
+    """What a passage is held as: with what it stands under, but for a first line of running text,
+    which would carry, beside every passage of its document, what it says itself."""
     title = title_of(passage.document)
     is_running = len(title) >= TITLE_CHARS - 1 or _RUNS_ON.search(title)
     text = with_heading(passage)

@@ -8,8 +8,9 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mm1cli.grounding import citations
+from mm1cli.grounding import citations, replies
 from mm1cli.grounding.attribution import LogProbGain
+from mm1cli.grounding.facts import Facts, facts
 from mm1cli.grounding.judgement import UNMEASURED, Held, Judgement
 from mm1cli.grounding.normalize import normalize
 from mm1cli.grounding.statements import Statement, is_heading, is_report, statements, without_report
@@ -45,13 +46,18 @@ def contains_verbatim(text: str, sentence: str) -> bool:
 
 
 def claims(
-    answer: str, candidates: Sequence[Candidate], judgement: Judgement = UNMEASURED
+    answer: str,
+    candidates: Sequence[Candidate],
+    judgement: Judgement = UNMEASURED,
+    question: str = "",
 ) -> tuple[Claim, ...]:
     """The sentences of `answer`, each with the numbers of the candidates that carry it and of those
     that say otherwise. What only leads in to a list says nothing without its items, which are
-    judged with it."""
+    judged with it, nor does a single word or number without `question`."""
     found, lead = [], ""
     spans = sentences(answer)
+    if len(spans) == 1 and question:
+        return (_reply(question, answer, *spans[0], candidates, judgement),)
     following = [start for start, _ in spans[1:]]
     for (start, end), after in zip(spans, [*following, len(answer)], strict=False):
         sentence = answer[start:end]
@@ -63,6 +69,26 @@ def claims(
             said = f"{_lead_in(lead)} {_ITEM.sub('', sentence)}".strip() if lead else sentence
             found.append(_claim(Statement(said, start, end), candidates, judgement))
     return tuple(found)
+
+
+def _reply(
+    question: str,
+    answer: str,
+    start: int,
+    end: int,
+    candidates: Sequence[Candidate],
+    judgement: Judgement,
+) -> Claim:
+    """Of an answer of one sentence."""
+    sentence = answer[start:end]
+    if replies.says_nothing(question, sentence):
+        return Claim(start, end, (), ())
+    said = replies.stated(question, sentence)
+    if said != sentence and (asked := facts(sentence)):
+        # The words are those of the question: what has another number may be about another thing.
+        stating = [one for one in candidates if all(map(Facts.of([one.text]).states, asked))]
+        candidates = stating or candidates
+    return _claim(Statement(said, start, end), candidates, judgement)
 
 
 def _lead_in(sentence: str) -> str:

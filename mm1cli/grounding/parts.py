@@ -16,6 +16,7 @@ _OWN_SUBJECT = re.compile(r"\s*(?:whereas|while|although|though|because|since|un
 _PRONOUN = re.compile(r"\s*\b(?:it|they|them|he|she|him|this|these|those|there)\b", re.IGNORECASE)
 _ENDS = re.compile(r"[.!?:]\s*$")
 _LINES = re.compile(r"\n\s*\n|\n(?=\s*[-*|#])|\n(?=[^\W_]\w*(?:[ -]\w+){0,3}:\s)")
+_ROW = re.compile(r"^[^\n]*\t[^\n]*$", re.MULTILINE)
 _FIELD = re.compile(r"\W*[^\W_]\w*(?:[ -]\w+){0,3}:\s")
 _MOST_TITLE_WORDS = 8
 
@@ -69,7 +70,7 @@ def parts_of(text: str) -> list[Part]:
 def normalize_lines(text: str) -> str:
     """One line for each paragraph, list item, table row, field and heading."""
     lines = [""]
-    for line in _LINES.split(text):
+    for line in _LINES.split(_ROW.sub(_as_row, text)):
         *whole, last = line.split("\n")
         for one in whole:
             lines[-1] += f" {one}"
@@ -78,6 +79,11 @@ def normalize_lines(text: str) -> str:
         lines[-1] += f" {last}"
         lines.append("")
     return "\n".join(filter(None, map(normalize, lines)))
+
+
+def _as_row(line: re.Match[str]) -> str:
+    """A row of cells between tabs as Markdown has it."""
+    return f"| {line.group().strip().replace(chr(9), ' | ')} |"
 
 
 def _is_title(part: Part) -> bool:

@@ -92,6 +92,11 @@ def has_subject(clause: str) -> bool:
     return any(word.is_content for word in words(text[: verb.start()]))
 
 
+def has_verb(text: str) -> bool:
+    """Whether anything is said to be or to happen; "Dunmore & Son Limited" is a name."""
+    return any(not found.group()[:1].isupper() for found in _VERB.finditer(text))
+
+
 def without_report(sentence: str) -> str:
     """`sentence` without "according to the lease," and the like: that a document says it, is what a
     quote of the document shows."""

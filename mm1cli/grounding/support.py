@@ -58,6 +58,16 @@ _LIGHT = frozenset(
     }
 )
 _DAY = re.compile(r"(?:mon|tues|wednes|thurs|fri|satur|sun)days?", re.IGNORECASE)  # acts on nothing
+# Of a thing that is so high nothing is said of how wide it is.
+_DIMENSIONS = (
+    frozenset({"wide", "width", "broad"}),
+    frozenset({"high", "height", "tall"}),
+    frozenset({"deep", "depth"}),
+    frozenset({"long", "length"}),
+    frozenset({"thick", "thickness"}),
+    frozenset({"heavy", "weight", "weigh", "weighs"}),
+)
+_BY = re.compile(r"\bby\b", re.IGNORECASE)
 _COMPARED = (
     frozenset({"old", "new"}),
     frozenset({"one", "other"}),
@@ -144,6 +154,8 @@ def _judge_part(part: Part, quote: str, quoted: Sequence[Part], known: Facts) ->
         return Verdict(None, coverage)
     if is_turned != (len(converse) % 2 == 1):
         return against("the other way round")
+    if _is_done_by_another(part, near):
+        return Verdict(Mark.NOT_CARRIED, coverage, "who does it is not said there")
     missing = [word for word in missing if word.text not in {mine for mine, _ in converse}]
     if _is_excepted(content, part.text, quote):
         return against("it is excepted there")
@@ -171,6 +183,8 @@ def _judge_part(part: Part, quote: str, quoted: Sequence[Part], known: Facts) ->
         return Verdict(None, coverage, "a part of so many is spoken of there")
     if is_comparative(part.text) and not is_comparative(quote):
         return Verdict(Mark.NOT_CARRIED, coverage, "nothing is compared there")
+    if _is_other_dimension(part, near):
+        return Verdict(Mark.NOT_CARRIED, coverage, "another dimension is given there")
     turned = {word for word, _ in pairs}
     left = [word for word in missing if word.text not in turned and word.text.lower() not in _LIGHT]
     return Verdict(None if left else Mark.CARRIED, coverage)
@@ -262,10 +276,14 @@ def _is_comparable(fact: Fact, other: Fact) -> bool:
 
 
 def _is_elsewhere(fact: Fact, near: Part, quoted: Sequence[Part]) -> bool:
-    """Whether another clause has `fact`, and the one at hand has another of its kind and unit."""
-    if fact.kind == "identifier" or Facts.of([near.text]).states(fact):
+    """Whether another clause has `fact`, and the one at hand is a row without it, or has another of
+    its kind and unit."""
+    if Facts.of([near.text]).states(fact):
         return False
-    if not any(Facts.of([one.text]).states(fact) for one in quoted):
+    holding = [one for one in quoted if Facts.of([one.text]).states(fact)]
+    if "|" in near.text and any("|" in one.text and facts(one.text) for one in holding):
+        return fact.kind != "rate"  # which the head of a column says of all
+    if fact.kind == "identifier" or not holding:
         return False
     return any(
         _is_comparable(fact, other)
@@ -304,12 +322,37 @@ def _noun(word: str) -> str:
     return words(word)[0].stem if words(word) else word
 
 
+def _is_other_dimension(part: Part, near: Part) -> bool:
+    asked = {word.text.lower() for word in part.words}
+    said = {word.text.lower() for word in near.words}
+    mine = [one for one in _DIMENSIONS if one & asked]
+    its = [one for one in _DIMENSIONS if one & said]
+    return bool(mine and its) and not any(one in its for one in mine)
+
+
+def _is_done_by_another(part: Part, near: Part) -> bool:
+    """Whether `part` says that somebody did what, as the quote has it, was done to somebody or by
+    somebody else: "Orr rejected the tender", where "the tender of Orr was rejected"."""
+    passive = _PASSIVE.search(near.text)
+    if passive is None or _PASSIVE.search(part.text):
+        return False
+    done = words(passive.group())[-1].stem
+    verb = next((n for n, word in enumerate(part.words) if word.stem == done), None)
+    if verb is None or not any(word.is_content for word in part.words[verb + 1 :]):
+        return False
+    doer = [word.stem for word in part.words[:verb] if word.is_content]
+    done_to = {word.stem for word in words(near.text[: passive.start()])}
+    by = _BY.search(near.text, passive.end())
+    doing = {word.stem for word in words(near.text[by.end() :])} if by is not None else set()
+    return bool(doer) and set(doer) <= done_to and not set(doer) & doing
+
+
 def _is_turned(part: Part, asked: Sequence[Fact], near: Part) -> bool:
     """Whether names, or numbers of a kind, or two things compared, stand in the other order, in the
     same voice."""
     if bool(_PASSIVE.search(part.text)) != bool(_PASSIVE.search(near.text)):
         return False
-    if _LEADS_IN.match(part.text):
+    if _LEADS_IN.match(part.text) or "|" in near.text:  # cells have the order of their columns
         return False
     mine = [
         word.stem for word in _content(part, asked) if word.is_name and not _DAY.match(word.text)

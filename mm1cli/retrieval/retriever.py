@@ -83,6 +83,10 @@ class Retriever:
         """So many passages have fewer: a token is at least a byte."""
         return num_passages * self._index.longest_bytes
 
+    def search(self, text: str, num_passages: int) -> list[Passage]:
+        """The passages that share most words with `text`, best first; no model is asked."""
+        return self._index.search(text, num_passages)
+
     def find(
         self,
         question: str,

@@ -21,7 +21,7 @@ def test_a_first_line_of_running_text_carries_nothing_for_other_passages():
     ]
 
     def carrying(sentence: str) -> list[str]:
-        (claim,) = claims_of(sentence, cited, evidence, UNMEASURED)
+        (claim,) = claims_of("", sentence, cited, evidence, UNMEASURED)
         return [found[number - 1].text for number in claim.citations]
 
     assert carrying("The boat was built in 1928.") == ["The boat was built in 1928."]

@@ -10,6 +10,7 @@ from mm1cli.result import Claim, Mark
 from tests.evidence.claims import SPLITS, pairs
 
 PRICE = "Alder GmbH keeps the old price until 30 September under its frame contract. Ines"
+ROWS = "vehicle plate driver kilometres\nvan\tA1\tMs Orr\t120\nvan\tA7\tMr Ray\t900"
 
 
 def marks(sentence: str, *quotes: str, gain: float | None = None) -> Claim:
@@ -47,6 +48,12 @@ def marks(sentence: str, *quotes: str, gain: float | None = None) -> Claim:
         ("We checked 64 of 310 bills.", "We checked 310 bills.", None, Mark.NOT_CARRIED),
         ("It holds only for even n.", "It holds for all n.", 9.0, Mark.CONTRADICTED),
         ("Ada gave the club a boat.", "The club gave Ada a boat.", 9.0, Mark.CONTRADICTED),
+        (ROWS, "Van A7 has 900 kilometres.", None, Mark.CARRIED),
+        (ROWS, "Van A7 has 120 kilometres.", 9.0, Mark.CONTRADICTED),
+        (ROWS, "Ms Orr drives van A7.", 9.0, Mark.NOT_CARRIED),
+        ("The bid of Orr Ltd was refused.", "Orr Ltd refused the bid.", 9.0, Mark.NOT_CARRIED),
+        ("The bid was refused by Orr Ltd.", "Orr Ltd refused the bid.", None, Mark.CARRIED),
+        ("The door is 94 cm high.", "The door is 94 cm wide.", 9.0, Mark.NOT_CARRIED),
         ("No dog may  be kept here.", "It says “dog may be kept here”.", -9.0, Mark.CARRIED),
         ("No dog may be kept here.", "It says “a dog may be kept here”.", -9.0, Mark.CONTRADICTED),
     ],

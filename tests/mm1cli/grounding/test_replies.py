@@ -1,0 +1,61 @@
+"""Red here means that a bare word is judged without its question, or an echo is believed."""
+
+import pytest
+
+from mm1cli.grounding.claims import Candidate, claims
+from mm1cli.grounding.replies import says_nothing, speak_of, stated
+from mm1cli.result import Mark
+
+
+@pytest.mark.parametrize(
+    ("question", "answer", "statement"),
+    [
+        ("How many people came?", "310", "310 people came."),
+        ("How wide should it be?", "94 cm.", "94 cm wide should it be."),
+        ("Which firm builds the fence?", "Dunmore & Son", "Dunmore & Son builds the fence."),
+        ("On which day does he come?", "Tuesday", "Tuesday does he come."),
+        ("What interest does it carry?", "5 %", "5 % interest does it carry."),
+        ("How many passengers came in 2012?", "9 passengers", "9 passengers came in 2012."),
+        ("Why was it late?", "because of fog", "was it late because of fog."),
+        # What is a sentence of its own, or answers several questions, is left as it is.
+        ("How many people came?", "310 people came to it.", "310 people came to it."),
+        ("Who built it, and when was it opened?", "Orr Ltd", "Orr Ltd"),
+        ("Is it open?", "Mondays", "Mondays"),
+    ],
+)
+def test_a_fragment_says_what_was_asked(question, answer, statement):
+    assert stated(question, answer) == statement
+
+
+@pytest.mark.parametrize(
+    ("question", "answer", "is_echo"),
+    [
+        ("Who manages the region East?", "East manages the region East.", True),
+        ("Who manages the region East?", "Wanda Krol manages it.", False),
+        ("Which is heavier, the lathe or the press?", "The press is heavier.", False),
+        ("Is the press heavy?", "The press is heavy.", False),
+        ("How many came?", "Nine came.", False),
+    ],
+)
+def test_an_echo_answers_nothing(question, answer, is_echo):
+    assert says_nothing(question, answer) is is_echo
+
+
+def test_marks_are_those_of_the_answer_to_the_question():
+    """Red: a bare number is carried by a quote that counts something else."""
+    desk = Candidate(1, "Make the worktop 94 cm high.")
+    lift = Candidate(2, "The lift is 78 cm wide.")
+
+    def mark(question: str, answer: str) -> Mark:
+        (claim,) = claims(answer, [desk, lift], question=question)
+        return claim.mark
+
+    assert mark("How high should the worktop be?", "94 cm") is Mark.CARRIED
+    assert mark("How wide should the worktop be?", "94 cm") is not Mark.CARRIED
+    assert mark("How wide should the worktop be?", "78 cm") is not Mark.CARRIED
+    assert mark("What is the worktop?", "The worktop.") is not Mark.CARRIED
+
+
+def test_quotes_about_something_else_are_told():
+    assert speak_of("What does a place to park cost?", ["Parking costs 9."])
+    assert not speak_of("What does a place to park cost?", ["Meals are paid up to 38."])
