@@ -5,10 +5,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from engine.api import (
+    FAST,
     Engine,
     SavedContext,
     Selection,
     StoreError,
+    fingerprint,
     saved_attachment,
     saved_context,
     saved_tokens,
@@ -72,15 +74,19 @@ def open_saved(command: str, folder: Path, settings: Settings, sink: Sink) -> Op
     token_ids = saved_tokens(folder)
     content = saved_attachment(folder, corpus_file.NAME)
     settings, name, model = _reopened(command, saved, content, settings, sink)
+    if model.path is not None:
+        _require_same_model(saved, name, model.path, settings)
     found = corpus_file.loads(content, token_ids, model.tokenizer)
     model = model.checked(samples(found.packed), settings, sink)
     counts = [len(ids) for ids in found.packed.token_ids]
-    manifest = build(found.packed.corpus, counts, max(sum(counts), 1))
+    manifest = replace(build(found.packed.corpus, counts, max(sum(counts), 1)), is_saved=True)
     sink.manifest(manifest, show=False)
     sink.corpus(found.packed.corpus, counts)
     selection = None if model.path is None else _selection(model.path, saved.selection)
     given = (settings, sink, saved.num_tokens)
     engine = model.open_engine(*given, is_mapped=True, selection=selection)
+    if selection is not None:
+        sink.note(selected_note(manifest, engine, settings))
 
     def on_progress(done: int, total: int) -> None:
         sink.progress("prefill", done, total, "tokens")
@@ -125,6 +131,22 @@ def _reopened(
     sink.init(RunInfo(command, name))
     given = settings if settings.model != AUTO else replace(settings, model=name)
     return settings, name, LocalBackend(ensure_model(given, sink))
+
+
+def _require_same_model(saved: SavedContext, name: str, model: Path, settings: Settings) -> None:
+    """Raises StoreError for another model than the one named `name`, which read the context."""
+    made, asked = (one.removesuffix(FAST) for one in (saved.fingerprint, fingerprint(model)))
+    if made == asked:
+        return
+    named = name if settings.model == AUTO else settings.model
+    told = f"{saved.folder} was read by {name}, and what one model has read no other understands: "
+    if named == name:
+        told = f"{saved.folder} was read by another {name} than the one that is here now: "
+    elsewise = "" if named == name else f"ask with -m {name}, or "
+    raise StoreError(
+        f"{told}{elsewise}build it again (mm1 context build -m {named}) "
+        f"[{made[:8]}, not {asked[:8]}]"
+    )
 
 
 def _selection(model: Path, saved: str) -> Selection | None:
