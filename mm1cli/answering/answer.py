@@ -6,7 +6,7 @@ attribute (gain, attention) -> check (quotations, numbers, claims) -> warn.
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
 from functools import cache, partial
@@ -30,9 +30,10 @@ from mm1cli.answering.unknown_terms import unknown_terms
 from mm1cli.grounding import conflicts
 from mm1cli.grounding.attribution import Attributed, attribute
 from mm1cli.grounding.citations import QuoteMatch, cite
+from mm1cli.grounding.computed import computed
 from mm1cli.grounding.conflicts import Conflict
 from mm1cli.grounding.entailment import Entailment
-from mm1cli.grounding.facts import Facts
+from mm1cli.grounding.facts import Facts, facts
 from mm1cli.grounding.judgement import judgement
 from mm1cli.grounding.quote_index import QuoteIndex
 from mm1cli.ingest.manifest import ReadingPlan
@@ -79,6 +80,7 @@ class _Checked:
     citations: tuple[Citation, ...]
     unverified: tuple[str, ...]
     claims: tuple[Claim, ...]
+    computed: tuple[str, ...]
 
 
 class Answerer:
@@ -226,8 +228,8 @@ class Answerer:
         )
         reply = self._generate(question, read, evidence)
         attributed = self._attribute(question, evidence, read, reply)
-        facts = self._known(question, read, reply)
-        reply, checked, is_carried = self._checked(reply, attributed, facts)
+        known = self._known(question, read, reply)
+        reply, checked, is_carried = self._checked(reply, attributed, known, question.text)
         warnings = self._warnings(question, evidence, reply, conflict, is_carried=is_carried)
         for citation in checked.citations:
             self._sink.citation(citation)
@@ -360,30 +362,47 @@ class Answerer:
         )
 
     def _check(
-        self, reply: Reply, evidence: Sequence[Attributed], known: Sequence[Callable[[], Facts]]
+        self,
+        reply: Reply,
+        evidence: Sequence[Attributed],
+        known: Sequence[Callable[[], Facts]],
+        question: str,
     ) -> _Checked:
         cited, unverified = check(reply.said, evidence, self._quotable_with(reply.uses), *known)
+        shown = [(one.number, one.text) for one in cited[: len(evidence)]]
+        how = computed(reply.said, question, shown) if unverified else {}
+        how = {number: told for number, told in how.items() if number in unverified}
         cited += [_told_by(use, number) for number, use in enumerate(reply.uses, len(cited) + 1)]
         has_claims = reply.is_found and self._grammar is None
         if reply.form is Form.EXTRACT:  # gains are of the model's words, not of this text
             evidence = [replace(one, gain=None) for one in evidence]
-        carried = claims_of(reply.text, cited, evidence, self._judgement) if has_claims else ()
-        return _Checked(tuple(cited), tuple(unverified), carried)
+        given = (reply.text, cited, evidence, self._judgement, question)
+        carried = [
+            # What was worked out of a passage's numbers is another number there, and no other fact.
+            replace(one, against=()) if _has_any(how, reply.text[one.start : one.end]) else one
+            for one in (claims_of(*given) if has_claims else ())
+        ]
+        left = [one for one in unverified if one not in how]
+        return _Checked(tuple(cited), tuple(left), tuple(carried), tuple(how.values()))
 
     def _checked(
-        self, reply: Reply, evidence: Sequence[Attributed], known: Sequence[Callable[[], Facts]]
+        self,
+        reply: Reply,
+        evidence: Sequence[Attributed],
+        known: Sequence[Callable[[], Facts]],
+        question: str,
     ) -> tuple[Reply, _Checked, bool]:
         """And whether what was read carries the model's own sentences, all of them. Under an
         extract these stay only where the extract itself does."""
-        checked = self._check(reply, evidence, known)
+        checked = self._check(reply, evidence, known, question)
         if reply.form is Form.WRITTEN:
             return reply, checked, _are_carried(checked.claims)
-        claims = claims_of(reply.words, checked.citations, evidence, self._judgement)
+        claims = claims_of(reply.words, checked.citations, evidence, self._judgement, question)
         is_carried = _are_carried(claims)
         agrees = is_carried and all(1 in claim.citations for claim in claims)
         if not agrees or checked.unverified:
             reply = replace(reply, said="", words="")
-            checked = self._check(reply, evidence, known)
+            checked = self._check(reply, evidence, known, question)
         return reply, checked, is_carried
 
     def _warnings(
@@ -432,6 +451,7 @@ class Answerer:
             read=read.parts,
             unverified=checked.unverified,
             claims=checked.claims,
+            computed=checked.computed,
             is_found=reply.is_found,
             value=json.loads(reply.text) if is_json else None,
             thinking=reply.generation.thinking,
@@ -445,6 +465,10 @@ def _told_by(use: ToolUse, number: int) -> Citation:
     document = use.document
     whole = QuoteMatch(document, document.blocks[0], 0, len(use.result), CitationStatus.EXACT)
     return cite(number, whole, whole.status, CitationKind.TOOL, score=nan)
+
+
+def _has_any(numbers: Container[str], text: str) -> bool:
+    return any(fact.text in numbers for fact in facts(text))
 
 
 def _are_carried(claims: Sequence[Claim]) -> bool:

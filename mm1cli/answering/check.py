@@ -53,7 +53,11 @@ def check(
 
 
 def claims_of(
-    text: str, cited: Sequence[Citation], evidence: Sequence[Attributed], judgement: Judgement
+    text: str,
+    cited: Sequence[Citation],
+    evidence: Sequence[Attributed],
+    judgement: Judgement,
+    question: str = "",
 ) -> tuple[Claim, ...]:
     """`cited` is what `check` gave: evidence stands first, in the same order."""
     pieces = [
@@ -61,7 +65,7 @@ def claims_of(
         for citation, one in zip(cited, evidence, strict=False)
     ]
     pieces += [Candidate(citation.number, citation.text) for citation in cited[len(evidence) :]]
-    return claims.claims(text, pieces, judgement)
+    return claims.claims(text, pieces, judgement, question)
 
 
 def _text_held(passage: Passage) -> str:

@@ -12,7 +12,14 @@ from mm1cli.grounding import citations
 from mm1cli.grounding.attribution import LogProbGain
 from mm1cli.grounding.judgement import UNMEASURED, Held, Judgement
 from mm1cli.grounding.normalize import normalize
-from mm1cli.grounding.statements import Statement, is_heading, is_report, statements, without_report
+from mm1cli.grounding.statements import (
+    Statement,
+    answering,
+    is_heading,
+    is_report,
+    statements,
+    without_report,
+)
 from mm1cli.grounding.support import Verdict, judge
 from mm1cli.result import Claim, Mark
 from mm1cli.retrieval.passages import sentences
@@ -45,11 +52,14 @@ def contains_verbatim(text: str, sentence: str) -> bool:
 
 
 def claims(
-    answer: str, candidates: Sequence[Candidate], judgement: Judgement = UNMEASURED
+    answer: str,
+    candidates: Sequence[Candidate],
+    judgement: Judgement = UNMEASURED,
+    question: str = "",
 ) -> tuple[Claim, ...]:
     """The sentences of `answer`, each with the numbers of the candidates that carry it and of those
     that say otherwise. What only leads in to a list says nothing without its items, which are
-    judged with it."""
+    judged with it. An answer that is no sentence is judged with the subject of `question`."""
     found, lead = [], ""
     spans = sentences(answer)
     following = [start for start, _ in spans[1:]]
@@ -61,6 +71,7 @@ def claims(
             lead = sentence
         else:
             said = f"{_lead_in(lead)} {_ITEM.sub('', sentence)}".strip() if lead else sentence
+            said = answering(question, said) if len(spans) == 1 else said
             found.append(_claim(Statement(said, start, end), candidates, judgement))
     return tuple(found)
 
