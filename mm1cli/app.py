@@ -348,6 +348,7 @@ def read(
     ocr: o.Ocr = None,
     convert: o.Convert = None,
     no_cache: o.NoCache = None,
+    strict: o.Strict = None,
     threads: o.Threads = None,
     quiet: o.Quiet = None,
 ) -> None:

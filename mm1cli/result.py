@@ -133,7 +133,8 @@ class PassageRead:
 @dataclass(frozen=True, slots=True)
 class Answer:
     """`unverified` are the quotations of `text` that stand nowhere, and the numbers and dates that
-    do not stand in what was read for it.
+    do not stand in what was read for it. `computed` are those that two numbers of the citations
+    give, each with how: "34 = 21 + 13, from [1]".
 
     `is_found` False: the documents do not answer the question, and `text` says so. `value` is what
     `text` parses to under a schema. `thinking` is what the model wrote before its answer. `words`
@@ -158,6 +159,7 @@ class Answer:
     words: str = ""
     form: Form = Form.WRITTEN
     warnings: tuple[AnswerWarning, ...] = ()
+    computed: tuple[str, ...] = ()
 
     @property
     def is_json(self) -> bool:

@@ -6,7 +6,7 @@ attribute (gain, attention) -> check (quotations, numbers, claims) -> warn.
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
 from functools import cache, partial
@@ -31,9 +31,10 @@ from mm1cli.answering.unknown_terms import unknown_terms
 from mm1cli.grounding import conflicts
 from mm1cli.grounding.attribution import Attributed, attribute
 from mm1cli.grounding.citations import QuoteMatch, cite
+from mm1cli.grounding.computed import computed
 from mm1cli.grounding.conflicts import Conflict
 from mm1cli.grounding.entailment import Entailment
-from mm1cli.grounding.facts import Facts
+from mm1cli.grounding.facts import Facts, facts
 from mm1cli.grounding.judgement import judgement
 from mm1cli.grounding.quote_index import QuoteIndex
 from mm1cli.ingest.manifest import ReadingPlan
@@ -79,6 +80,7 @@ class _Checked:
     citations: tuple[Citation, ...]
     unverified: tuple[str, ...]
     claims: tuple[Claim, ...]
+    computed: tuple[str, ...]
 
 
 class Answerer:
@@ -229,8 +231,8 @@ class Answerer:
         )
         reply = self._generate(question, read, evidence)
         attributed = self._attribute(question, evidence, read, reply)
-        facts = self._known(question, read, reply)
-        reply, checked, are_carried = self._checked(question, reply, attributed, facts)
+        known = self._known(question, read, reply)
+        reply, checked, are_carried = self._checked(question, reply, attributed, known)
         warnings = self._warnings(question, evidence, reply, conflict, are_carried=are_carried)
         for citation in checked.citations:
             self._sink.citation(citation)
@@ -370,14 +372,22 @@ class Answerer:
         known: Sequence[Callable[[], Facts]],
     ) -> _Checked:
         cited, unverified = check(reply.said, evidence, self._quotable_with(reply.uses), *known)
+        shown = [(one.number, one.text) for one in cited[: len(evidence)]]
+        how = computed(reply.said, question.text, shown) if unverified else {}
+        how = {number: told for number, told in how.items() if number in unverified}
         cited += [_told_by(use, number) for number, use in enumerate(reply.uses, len(cited) + 1)]
         has_claims = reply.is_found and self._grammar is None
         if reply.form is Form.EXTRACT:  # gains are of the model's words, not of this text
             evidence = [replace(one, gain=None) for one in evidence]
         asked = "" if question.is_instruction else question.text
-        given = (cited, evidence, self._judgement)
-        carried = claims_of(asked, reply.text, *given) if has_claims else ()
-        return _Checked(tuple(cited), tuple(unverified), carried)
+        given = (asked, reply.text, cited, evidence, self._judgement)
+        carried = [
+            # What was worked out of a passage's numbers is another number there, and no other fact.
+            replace(one, against=()) if _has_any(how, reply.text[one.start : one.end]) else one
+            for one in (claims_of(*given) if has_claims else ())
+        ]
+        left = [one for one in unverified if one not in how]
+        return _Checked(tuple(cited), tuple(left), tuple(carried), tuple(how.values()))
 
     def _checked(
         self,
@@ -451,6 +461,7 @@ class Answerer:
             read=read.parts,
             unverified=checked.unverified,
             claims=checked.claims,
+            computed=checked.computed,
             is_found=reply.is_found,
             value=json.loads(reply.text) if is_json else None,
             thinking=reply.generation.thinking,
@@ -464,3 +475,7 @@ def _told_by(use: ToolUse, number: int) -> Citation:
     document = use.document
     whole = QuoteMatch(document, document.blocks[0], 0, len(use.result), CitationStatus.EXACT)
     return cite(number, whole, whole.status, CitationKind.TOOL, score=nan)
+
+
+def _has_any(numbers: Container[str], text: str) -> bool:
+    return any(fact.text in numbers for fact in facts(text))

@@ -8,6 +8,7 @@ from mm1cli.grounding import replies
 from mm1cli.grounding.attribution import Attributed
 from mm1cli.grounding.claims import words_say
 from mm1cli.grounding.facts import facts
+from mm1cli.grounding.statements import answering
 from mm1cli.grounding.words import words
 from mm1cli.result import Claim, Mark
 from mm1cli.retrieval.passages import Passage
@@ -26,7 +27,7 @@ def sources(
     found: list[Attributed] = []
     for claim in claims:
         sentence = text[claim.start : claim.end]
-        said = replies.stated(question, sentence) if len(claims) == 1 else sentence
+        said = answering(question, sentence) if len(claims) == 1 else sentence
         is_particular = bool(facts(said)) or any(word.is_name for word in words(f"x {said}")[1:])
         if claim.mark is Mark.CARRIED or not is_particular or replies.says_nothing(question, said):
             continue

@@ -1,7 +1,7 @@
 """The rules that decide a run's exit code: of its manifest, its answers."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from mm1cli.errors import CitationError, InputError, InputLeftOutError
 from mm1cli.ingest.corpus import Reason
@@ -34,16 +34,8 @@ def require_documents(manifest: Manifest) -> None:
 
 def require_everything_read(manifest: Manifest) -> None:
     """Raises InputLeftOutError if the answer does not rest on all of the input (--strict)."""
-    lost = [entry for entry in manifest.left_out if entry.reason not in _CHOSEN]
-    if lost:
-        raise InputLeftOutError(
-            f"--strict: {len(lost):,} of {len(manifest.entries):,} left out, "
-            f"first {lost[0].path} ({lost[0].reason})"
-        )
-    if manifest.unread:
-        (path, warning), *more = manifest.unread
-        others = f", and {len(more):,} more" if more else ""
-        raise InputLeftOutError(f"--strict: not all of {path} was read: {warning}{others}")
+    left_out = [(entry.path, entry.reason) for entry in manifest.left_out]
+    require_whole(left_out, manifest.unread, len(manifest.entries))
     if manifest.is_searched:
         raise InputLeftOutError(
             f"--strict: of {manifest.tokens:,} tokens this template reads the sentences it finds; "
@@ -54,6 +46,24 @@ def require_everything_read(manifest: Manifest) -> None:
             f"--strict: {manifest.tokens:,} tokens do not fit the budget of "
             f"{manifest.budget_tokens:,}, so they were read by retrieval"
         )
+
+
+def require_whole(
+    left_out: Iterable[tuple[str, Reason | None]],
+    unread: Sequence[tuple[str, str]],
+    num_seen: int,
+) -> None:
+    """`left_out` are files, `unread` what of the others was not read. Raises InputLeftOutError."""
+    lost = [(path, reason) for path, reason in left_out if reason not in _CHOSEN]
+    if lost:
+        path, reason = lost[0]
+        raise InputLeftOutError(
+            f"--strict: {len(lost):,} of {num_seen:,} left out, first {path} ({reason})"
+        )
+    if unread:
+        (path, warning), *more = unread
+        others = f", and {len(more):,} more" if more else ""
+        raise InputLeftOutError(f"--strict: not all of {path} was read: {warning}{others}")
 
 
 def require_verified(unverified: Sequence[str]) -> None:

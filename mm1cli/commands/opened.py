@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from engine.api import (
+    FAST,
     Engine,
     SavedContext,
     Selection,
@@ -80,11 +81,15 @@ def open_saved(command: str, folder: Path, settings: Settings, sink: Sink) -> Op
     if saved.selection and _is_another(name, settings, sink):
         return _found_by(name, command, saved, content, settings, sink)
     settings, name, model = _reopened(command, name, saved, settings, sink)
+    if model.path is not None:
+        _require_same_model(saved, name, model.path, settings)
     engine, packed, source = _restored(saved, content, model, settings, sink)
     counts = [len(ids) for ids in packed.token_ids]
-    manifest = build(packed.corpus, counts, max(sum(counts), 1))
+    manifest = replace(build(packed.corpus, counts, max(sum(counts), 1)), is_saved=True)
     sink.manifest(manifest, show=False)
     sink.corpus(packed.corpus, counts)
+    if saved.selection:
+        sink.note(selected_note(manifest, engine, settings))
     quotable = QuoteIndex(packed.corpus, _saved_quotes(folder))
     return Opened(engine, packed, manifest, settings, name, source, quotable)
 
@@ -167,6 +172,22 @@ def _reopened(
     sink.init(RunInfo(command, name))
     given = settings if settings.model != AUTO else replace(settings, model=name)
     return settings, name, LocalBackend(ensure_model(given, sink))
+
+
+def _require_same_model(saved: SavedContext, name: str, model: Path, settings: Settings) -> None:
+    """Raises StoreError for another model than the one named `name`, which read the context."""
+    made, asked = (one.removesuffix(FAST) for one in (saved.fingerprint, fingerprint(model)))
+    if made == asked:
+        return
+    named = name if settings.model == AUTO else settings.model
+    told = f"{saved.folder} was read by {name}, and what one model has read no other understands: "
+    if named == name:
+        told = f"{saved.folder} was read by another {name} than the one that is here now: "
+    elsewise = "" if named == name else f"ask with -m {name}, or "
+    raise StoreError(
+        f"{told}{elsewise}build it again (mm1 context build -m {named}) "
+        f"[{made[:8]}, not {asked[:8]}]"
+    )
 
 
 def _selection(model: Path, saved: str) -> Selection | None:

@@ -4,10 +4,10 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
-from mm1cli.commands.checks import NO_FILES, NOTHING_READABLE
+from mm1cli.commands.checks import NO_FILES, NOTHING_READABLE, require_whole
 from mm1cli.commands.reading import Reading, Sources, outcomes
 from mm1cli.errors import InputError, UsageError
-from mm1cli.ingest.corpus import Document, Omission
+from mm1cli.ingest.corpus import Document, Omission, Unread
 from mm1cli.ingest.pack import contents_text, document_text
 from mm1cli.settings import Settings
 from mm1cli.sink import Sink
@@ -18,11 +18,14 @@ _MOST_NAMED = 5
 def run(sources: Sources, settings: Settings, sink: Sink) -> None:
     """Each document as soon as it is read; no model is looked at."""
     lost: list[Omission] = []
-    num_read = 0
+    unread: list[tuple[str, str]] = []
+    num_seen = num_read = 0
     with closing(outcomes(sources, settings, sink)) as found:
         for one in found:
+            num_seen += 1
             if isinstance(one, Document):
                 num_read += bool(one.blocks)
+                unread += [(one.path, told) for told in one.warnings if isinstance(told, Unread)]
                 sink.token(document_text(one))
                 _note_warnings(one, sink)
             else:
@@ -36,6 +39,8 @@ def run(sources: Sources, settings: Settings, sink: Sink) -> None:
         raise InputError(NO_FILES)
     if not num_read:
         raise InputError(f"{NOTHING_READABLE}: {len(lost):,} seen, all left out")
+    if settings.strict:
+        require_whole([(one.path, one.reason) for one in lost], unread, num_seen)
 
 
 def _note_warnings(document: Document, sink: Sink) -> None:

@@ -13,7 +13,14 @@ from mm1cli.grounding.attribution import LogProbGain
 from mm1cli.grounding.facts import Facts, facts
 from mm1cli.grounding.judgement import UNMEASURED, Held, Judgement
 from mm1cli.grounding.normalize import normalize
-from mm1cli.grounding.statements import Statement, is_heading, is_report, statements, without_report
+from mm1cli.grounding.statements import (
+    Statement,
+    answering,
+    is_heading,
+    is_report,
+    statements,
+    without_report,
+)
 from mm1cli.grounding.support import Verdict, judge
 from mm1cli.result import Claim, Mark
 from mm1cli.retrieval.passages import sentences
@@ -53,7 +60,7 @@ def claims(
 ) -> tuple[Claim, ...]:
     """The sentences of `answer`, each with the numbers of the candidates that carry it and of those
     that say otherwise. What only leads in to a list says nothing without its items, which are
-    judged with it, nor does a single word or number without `question`."""
+    judged with it. An answer that is no sentence is judged with the subject of `question`."""
     found, lead = [], ""
     spans = sentences(answer)
     if len(spans) == 1 and question:
@@ -83,7 +90,7 @@ def _reply(
     sentence = answer[start:end]
     if replies.says_nothing(question, sentence):
         return Claim(start, end, (), ())
-    said = replies.stated(question, sentence)
+    said = answering(question, sentence)
     if said != sentence and (asked := facts(sentence)):
         # The words are those of the question: what has another number may be about another thing.
         stating = [one for one in candidates if all(map(Facts.of([one.text]).states, asked))]

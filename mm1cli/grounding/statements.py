@@ -59,6 +59,19 @@ _REPORTS: Final = re.compile(
     re.IGNORECASE,
 )
 _MOST_HEADING_WORDS: Final = 10
+_MOST_FRAGMENT_WORDS: Final = 12
+_FEWEST_LISTED_WORDS: Final = 3
+_AUXILIARY: Final = "is|are|was|were|do|does|did|has|have|had|will|would|can|could|may|must|shall"
+_ASKS: Final = re.compile(
+    r"\W*(?:(?:and|in|on|at|by|from|to|for|until|since|under|of|with)\s+)?"
+    r"(?:(?P<amount>how\s+(?:much|many))|what|which|who|whom|(?P<adverb>how\s+\w+|when|where))\s+"
+    rf"(?:(?P<noun>(?(adverb)|(?:(?!(?:{_AUXILIARY})\b)\w+\s+){{0,3}}))"
+    rf"(?P<auxiliary>{_AUXILIARY})\b)?"
+    r"(?P<rest>[^?]*)",
+    re.IGNORECASE,
+)
+_SIZE: Final = re.compile(r"\b(?:wide|high|deep|tall|thick|heavy|broad)$", re.IGNORECASE)
+_BE_OR_VERB: Final = re.compile(rf"\b(?:be|been)\b|{_VERB.pattern}", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +87,8 @@ def statements(sentence: str) -> list[Statement]:
     """What `sentence` states, in its order; itself alone where it cannot be parted."""
     if _WHOLE.search(sentence):
         return [Statement(sentence, 0, len(sentence))]
+    if len(listed := _listed(sentence)) > 1:
+        return [Statement(sentence[start:end], start, end) for start, end in listed]
     found: list[Statement] = []
     for start, end in _predicates(sentence):
         text = sentence[start:end]
@@ -92,9 +107,43 @@ def has_subject(clause: str) -> bool:
     return any(word.is_content for word in words(text[: verb.start()]))
 
 
-def has_verb(text: str) -> bool:
-    """Whether anything is said to be or to happen; "Dunmore & Son Limited" is a name."""
-    return any(not found.group()[:1].isupper() for found in _VERB.finditer(text))
+def is_fragment(sentence: str) -> bool:
+    """Whether it has no verb, and so says nothing by itself."""
+    return _VERB.search(sentence) is None and len(words(sentence)) <= _MOST_FRAGMENT_WORDS
+
+
+def _listed(sentence: str) -> Sequence[tuple[int, int]]:
+    """The stretches of a sentence without a verb that each have a number or date, and a word that
+    says of what: "21 pupils in class A and 13 in class B"."""
+    edges = [0, *(edge for border in _BORDER.finditer(sentence) for edge in border.span())]
+    found = list(zip(edges[::2], [*edges[1::2], len(sentence)], strict=True))
+    texts = [sentence[start:end] for start, end in found]
+    has_all = all(facts(text) and len(words(text)) >= _FEWEST_LISTED_WORDS for text in texts)
+    return found if has_all and _VERB.search(sentence) is None else [(0, len(sentence))]
+
+
+def answering(question: str, sentence: str) -> str:
+    """`sentence` with the subject that only `question` names: of "12 crowns." to "What did the hut
+    cost?" that the hut cost 12 crowns. Itself where it has a verb, or the question does not ask for
+    a thing."""
+    asked = _ASKS.match(question)
+    if asked is None or not is_fragment(sentence) or len(_listed(sentence)) > 1:
+        return sentence
+    told, rest = sentence.strip(" .!*"), asked["rest"].strip(" .")
+    if asked["auxiliary"] is None and not asked["adverb"]:  # "Who built it?"
+        first, _, others = rest.partition(" ")
+        is_named = question.lstrip().casefold().startswith("which")
+        is_named = is_named or told.casefold().endswith(first.casefold())
+        return f"{told} {others if is_named else rest}"
+    noun = asked["noun"].strip() if asked["amount"] else ""
+    if (size := _SIZE.search(asked["adverb"] or "")) is not None:
+        noun = size.group()
+    if noun.casefold() not in told.casefold():
+        told = f"{told} {noun}"
+    auxiliary = asked["auxiliary"] or "do"
+    auxiliary = "" if auxiliary.lower() in {"do", "does", "did"} else auxiliary
+    at = verb.start() if auxiliary and (verb := _BE_OR_VERB.search(rest)) else len(rest)
+    return " ".join(filter(None, (rest[:at].strip(), auxiliary, rest[at:].strip(), told)))
 
 
 def without_report(sentence: str) -> str:
@@ -159,5 +208,5 @@ def _items(text: str, start: int, end: int) -> Sequence[Statement]:
 def _is_item(text: str) -> bool:
     found = words(f"x {text}")[1:]
     is_short = 0 < len(found) <= _MOST_ITEM_WORDS
-    begins = text[0].isupper() or text[0].isdigit() or _ARTICLE.match(text)
+    begins = text[:1].isupper() or text[:1].isdigit() or _ARTICLE.match(text)
     return bool(is_short and begins) and (any(word.is_name for word in found) or bool(facts(text)))

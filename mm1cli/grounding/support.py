@@ -22,6 +22,7 @@ from mm1cli.grounding.pairing import (
 from mm1cli.grounding.parts import Part, normalize_lines, parts_of
 from mm1cli.grounding.phrases import canonical, excepted
 from mm1cli.grounding.polarity import denies, is_comparative, is_converse, num_negations, opposed
+from mm1cli.grounding.statements import is_fragment
 from mm1cli.grounding.words import Word, words
 from mm1cli.result import Mark
 
@@ -352,7 +353,8 @@ def _is_turned(part: Part, asked: Sequence[Fact], near: Part) -> bool:
     same voice."""
     if bool(_PASSIVE.search(part.text)) != bool(_PASSIVE.search(near.text)):
         return False
-    if _LEADS_IN.match(part.text) or "|" in near.text:  # cells have the order of their columns
+    is_row = "|" in near.text  # cells have the order of their columns
+    if _LEADS_IN.match(part.text) or is_row or is_fragment(part.text):
         return False
     mine = [
         word.stem for word in _content(part, asked) if word.is_name and not _DAY.match(word.text)

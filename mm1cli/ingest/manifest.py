@@ -37,12 +37,13 @@ class Entry:
 @dataclass(frozen=True, slots=True)
 class Manifest:
     """`budget_tokens` is what the model's context leaves for documents; with `is_searched` only
-    passages of them are read in any case."""
+    passages of them are read in any case. `is_saved`: they were read before, into a context."""
 
     entries: tuple[Entry, ...]
     budget_tokens: int
     policy: str = "focus"  # for what does not fit
     is_searched: bool = False
+    is_saved: bool = False
 
     @property
     def unread(self) -> tuple[tuple[str, str], ...]:

@@ -26,7 +26,8 @@ def words(citation: Citation) -> str:
 
 def remarks(answer: Answer) -> list[str]:
     """What stands below the text of an answer."""
-    found = [f"Warning: {text}" for text in warning_texts(answer)]
+    found = [f"Computed: {how}" for how in answer.computed]
+    found += [f"Warning: {text}" for text in warning_texts(answer)]
     if answer.words.strip():
         carried = "" if answer.is_found else ", which no passage bears out"
         found.insert(0, f"The model's words{carried}: {answer.words.strip()}")

@@ -1,10 +1,13 @@
 """The text of a citation as people read it: sentences without a page's line breaks, rows of a table
 with the names of their columns. For programs it stays verbatim."""
 
+import re
 from itertools import zip_longest
 
 from mm1cli.output.citation_context import flowing
 from mm1cli.result import Citation
+
+_HEADER_ROW = re.compile(r"\s*\|\s*(?P<names>.*?)\s*\|\s*")  # of a table in Markdown
 
 
 def shown_text(citation: Citation) -> str:
@@ -19,8 +22,12 @@ def shown_text(citation: Citation) -> str:
 
 
 def caption_line(citation: Citation) -> str:
-    """What stands above the text; "" where it is in the text or nothing."""
-    return "" if _has_columns(citation) else citation.caption
+    """What the text stands under, outside of the place that is named; "" where it is in the text or
+    nothing. The header row of a table is told as its columns: it is no line of that place."""
+    if _has_columns(citation):
+        return ""
+    row = _HEADER_ROW.fullmatch(citation.caption)
+    return f"columns: {row['names']}" if row else citation.caption
 
 
 def _has_columns(citation: Citation) -> bool:

@@ -33,9 +33,11 @@ def _write_totals(manifest: Manifest, channel: Channel, *, is_review: bool = Fal
         f" + {len(manifest.left_out):,} left out"
     )
     plan = (_REVIEW_WORDS if is_review else _PLAN_WORDS)[manifest.plan]
-    tokens = (
-        f"{manifest.tokens:,} tokens of {manifest.budget_tokens:,} budget: {fits}, will be {plan}"
-    )
+    tokens = f"{manifest.tokens:,} tokens"
+    if manifest.is_saved:
+        tokens += ", read when this context was built"
+    else:
+        tokens += f" of {manifest.budget_tokens:,} budget: {fits}, will be {plan}"
     told = [files, tokens] if manifest.read else [files]
     lines = ["; ".join(told)]
     if channel.is_terminal and len(lines[0]) > channel.columns:

@@ -318,8 +318,10 @@ def _write_claims(answer: Answer, channel: Channel) -> None:
 
 def _write_warnings(answer: Answer, channel: Channel) -> None:
     warnings = warning_texts(answer)
-    if warnings:
+    if warnings or answer.computed:
         channel.write("\n")
+    for how in answer.computed:
+        write_led("computed", Style.DIM, safe_line(how), channel)
     for text in warnings:
         write_led("warning", Style.WARNING, safe_line(text), channel)
 

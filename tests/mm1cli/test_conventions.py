@@ -1,6 +1,7 @@
 """What people expect of a command line: -h, --version, completion, man, config, addresses."""
 
 import http.server
+import json
 import os
 import re
 import shutil
@@ -223,6 +224,20 @@ def test_the_text_a_model_would_get_can_be_read(mm1, llama, notes, tmp_path):
     struck = tmp_path / "struck.html"
     struck.write_text("<p>The fee is <del>9</del> 7 crowns.</p>")
     assert "struck.html: 1 deletions left out" in mm1("read", struck).err
+
+
+def test_strict_reading_fails_where_not_all_was_read(mm1, notes):
+    """Red: a script takes half a folder, or half a file, for all of it."""
+    ran = mm1("read", notes, "--strict")
+    assert ran.code == 5 and "The hat" in ran.out
+    assert "--strict: 1 of 5 left out, first notes/photo.png" in ran.err.splitlines()[-1]
+    (notes / "photo.png").unlink()
+    assert mm1("read", notes, "--strict").code == 0
+    output = {"output_type": "stream", "name": "stdout", "text": "x\n" * 10_000}
+    cell = {"cell_type": "code", "metadata": {}, "source": "run()", "outputs": [output]}
+    (notes / "long.ipynb").write_text(json.dumps({"cells": [cell], "nbformat": 4}))
+    ran = mm1("read", notes, "--strict")
+    assert ran.code == 5 and "--strict: not all of notes/long.ipynb was read" in ran.err
 
 
 @pytest.fixture

@@ -172,6 +172,21 @@ def test_what_the_answer_says_is_held_against_the_documents(reader, engine, monk
     assert (answer.citations[-1].text, answer.unverified) == ("The cat sat on the", ())
 
 
+def test_a_sum_that_is_right_is_told_and_not_warned_of(engine, monkeypatch):
+    """Red: a right sum is warned of as invented, or a wrong one is not."""
+    packed = pack(corpus("Class A has 21 pupils. Class B has 13 pupils."), engine.tokenizer)
+    sink = output.make_sink("text", True)
+    answerer = Answerer(engine, packed, ReadingPlan.WHOLE, replace(SETTINGS, write=True), sink)
+    asked = Question("How many pupils are in class A and class B in total?")
+    monkeypatch.setattr(engine, "decode", lambda context, **options: Saying("34 pupils."))
+    answer = answerer.answer(asked)
+    assert (answer.computed, answer.unverified) == (("34 = 21 + 13, from [1]",), ())
+    assert [(claim.citations, claim.against) for claim in answer.claims] == [((), ())]
+    monkeypatch.setattr(engine, "decode", lambda context, **options: Saying("35 pupils."))
+    answer = answerer.answer(asked)
+    assert (answer.computed, answer.unverified) == ((), ("35",))
+
+
 def test_a_number_is_held_against_what_was_read_for_the_answer(reader, engine, monkeypatch):
     """Red: a wrong number passes because it stands in a part of the corpus that nobody read."""
     monkeypatch.setattr(engine, "decode", lambda context, **options: Saying("It cost 48.2 crowns."))

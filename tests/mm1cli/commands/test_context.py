@@ -105,11 +105,17 @@ def test_a_context_says_what_it_is_and_is_checked_and_removed(mm1, llama, notes,
 
 
 def test_another_model_is_refused_with_the_reason(mm1, checkpoints, notes, tmp_path):
-    context = tmp_path / "notes.mm1ctx"
-    mm1("context", "build", notes, "-o", context, "--model", checkpoints["llama"])
+    context, mine = tmp_path / "notes.mm1ctx", tmp_path / "mine"
+    shutil.copytree(checkpoints["llama"], mine)
+    mm1("context", "build", notes, "-o", context, "--model", mine)
     ran = mm1("ask", context, ASK, "--model", checkpoints["minimax"])
     assert ran.code == 3
-    assert "another model" in ran.err or "another length" in ran.err
+    assert f"was read by {mine}, " in ran.err
+    assert f"ask with -m {mine}, or build it again" in ran.err
+    shutil.rmtree(mine)
+    shutil.copytree(checkpoints["minimax"], mine)
+    ran = mm1("ask", context, ASK)
+    assert ran.code == 3 and "than the one that is here now: build it again" in ran.err
 
 
 def test_what_does_not_fit_is_refused_with_the_largest(mm1, llama, notes, tmp_path):

@@ -26,6 +26,9 @@ def test_all_of_it_is_read_and_asked_from_the_saved_context_alike(mm1, calibrate
     asked = mm1("ask", tmp_path / "c", ASK, *SHORT[:2], "--json")
     assert asked.code == 0, asked.err
     assert asked.json["answers"][0]["answer"] == ran.json["answers"][0]["answer"]
+    told = mm1("ask", tmp_path / "c", ASK, *SHORT[:2]).err
+    assert "tokens, read when this context was built" in told and "budget" not in told
+    assert "each question selects what it sees of them" in told
 
 
 def test_what_fits_is_read_as_ever(mm1, calibrated, notes):

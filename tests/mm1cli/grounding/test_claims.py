@@ -50,7 +50,7 @@ def marks(sentence: str, *quotes: str, gain: float | None = None) -> Claim:
         ("Ada gave the club a boat.", "The club gave Ada a boat.", 9.0, Mark.CONTRADICTED),
         (ROWS, "Van A7 has 900 kilometres.", None, Mark.CARRIED),
         (ROWS, "Van A7 has 120 kilometres.", 9.0, Mark.CONTRADICTED),
-        (ROWS, "Ms Orr drives van A7.", 9.0, Mark.NOT_CARRIED),
+        (ROWS, "Ms Orr drives van A7.", 9.0, Mark.CONTRADICTED),
         ("The bid of Orr Ltd was refused.", "Orr Ltd refused the bid.", 9.0, Mark.NOT_CARRIED),
         ("The bid was refused by Orr Ltd.", "Orr Ltd refused the bid.", None, Mark.CARRIED),
         ("The door is 94 cm high.", "The door is 94 cm wide.", 9.0, Mark.NOT_CARRIED),
@@ -61,6 +61,39 @@ def marks(sentence: str, *quotes: str, gain: float | None = None) -> Claim:
 def test_a_quote_carries_what_it_says_and_not_what_it_denies(quote, sentence, gain, mark):
     """Red: an opposite, another number, unit or subject passes, or a restatement does not."""
     assert marks(sentence, quote, gain=gain).mark is mark
+
+
+HUT = "The hut cost 12.5 million crowns. The council spent 3.5 million crowns on schools in 1998."
+
+
+@pytest.mark.parametrize(
+    ("question", "answer", "mark"),
+    [
+        ("What did the hut cost?", "12.5 million crowns", Mark.CARRIED),
+        ("How much did the hut cost?", "12.5 million.", Mark.CARRIED),
+        ("What did the hut cost?", "3.5 million crowns.", Mark.CONTRADICTED),
+        ("What did the bridge cost?", "12.5 million crowns.", Mark.NOT_CARRIED),
+        ("What did the council spend on schools?", "12.5 million crowns", Mark.CONTRADICTED),
+        ("When was the hut sold?", "in 1998", Mark.NOT_CARRIED),
+        ("Who spent 3.5 million crowns on schools in 1998?", "The council.", Mark.CARRIED),
+        ("What did it cost?", "The hut cost 12.5 million crowns.", Mark.CARRIED),
+        ("", "12.5 million crowns", Mark.CARRIED),
+    ],
+)
+def test_a_figure_is_judged_as_the_answer_to_its_question(question, answer, mark):
+    """Red: a true figure of another thing is carried, or the right one has no evidence."""
+    (claim,) = claims(answer, [Candidate(1, HUT)], question=question)
+    assert claim.mark is mark
+
+
+def test_figures_of_several_things_are_judged_one_by_one():
+    """Red: "21 pupils in class A and 13 in class B" is contradicted by the text it is from."""
+    quote = Candidate(1, "Class A has 21 pupils. Class B has 13 pupils.")
+    asked = "How many pupils are in class A and class B?"
+    (claim,) = claims("21 pupils in class A and 13 pupils in class B.", [quote], question=asked)
+    assert claim.mark is Mark.CARRIED
+    (claim,) = claims("13 pupils in class A and 21 pupils in class B.", [quote], question=asked)
+    assert claim.mark is Mark.CONTRADICTED
 
 
 def test_what_words_leave_open_needs_the_model():

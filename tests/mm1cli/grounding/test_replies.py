@@ -3,28 +3,8 @@
 import pytest
 
 from mm1cli.grounding.claims import Candidate, claims
-from mm1cli.grounding.replies import says_nothing, speak_of, stated
+from mm1cli.grounding.replies import says_nothing, speak_of
 from mm1cli.result import Mark
-
-
-@pytest.mark.parametrize(
-    ("question", "answer", "statement"),
-    [
-        ("How many people came?", "310", "310 people came."),
-        ("How wide should it be?", "94 cm.", "94 cm wide should it be."),
-        ("Which firm builds the fence?", "Dunmore & Son", "Dunmore & Son builds the fence."),
-        ("On which day does he come?", "Tuesday", "Tuesday does he come."),
-        ("What interest does it carry?", "5 %", "5 % interest does it carry."),
-        ("How many passengers came in 2012?", "9 passengers", "9 passengers came in 2012."),
-        ("Why was it late?", "because of fog", "was it late because of fog."),
-        # What is a sentence of its own, or answers several questions, is left as it is.
-        ("How many people came?", "310 people came to it.", "310 people came to it."),
-        ("Who built it, and when was it opened?", "Orr Ltd", "Orr Ltd"),
-        ("Is it open?", "Mondays", "Mondays"),
-    ],
-)
-def test_a_fragment_says_what_was_asked(question, answer, statement):
-    assert stated(question, answer) == statement
 
 
 @pytest.mark.parametrize(
@@ -59,3 +39,9 @@ def test_marks_are_those_of_the_answer_to_the_question():
 def test_quotes_about_something_else_are_told():
     assert speak_of("What does a place to park cost?", ["Parking costs 9."])
     assert not speak_of("What does a place to park cost?", ["Meals are paid up to 38."])
+
+
+def test_an_answer_of_signs_is_judged_like_any():
+    """Red: a model that writes a comma and nothing behind it ends the run."""
+    (claim,) = claims("EUR is 5 and ?", [Candidate(1, "It is.")], question="What is it?")
+    assert claim.mark is Mark.NOT_CARRIED

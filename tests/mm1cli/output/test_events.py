@@ -153,6 +153,7 @@ def test_one_object_with_everything_in_it():
                 "words": "",
                 "form": "written",
                 "warnings": [],
+                "computed": [],
                 "not_read": NOT_READ,
                 "notes": ["about 0"],
             }

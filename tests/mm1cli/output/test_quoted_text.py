@@ -49,7 +49,8 @@ def test_rows_are_shown_with_the_names_of_their_columns():
     prose = citation("7\t450\nThe end.", Locator("paragraph", 4, 5), "Unit\tRent")
     assert shown_text(prose) == "Unit: 7; Rent: 450\nThe end." and caption_line(prose) == ""
     above = citation("| 7 | 450 |", Locator("line", 9, 9), "| Unit | Rent |")
-    assert (shown_text(above), caption_line(above)) == ("| 7 | 450 |", "| Unit | Rent |")
+    assert (shown_text(above), caption_line(above)) == ("| 7 | 450 |", "columns: Unit | Rent")
+    assert caption_line(citation("x = 1", Locator("line", 9, 9), "A › b")) == "A › b"
 
 
 def test_the_map_is_hottest_where_the_page_begins():
