@@ -72,25 +72,35 @@ def refusal(read, data):
 
 
 def compound(streams):
-    """A compound file with `streams` in its root, each padded with blanks to a whole of sectors
-    that is no less than 4096 bytes: smaller ones are kept in another way."""
-    names = list(streams)
-    sectors, chains, entries = [], [], []
-    for name in names:
-        content = streams[name]
-        size = max(4096, -(-len(content) // SECTOR) * SECTOR)
-        blank = " ".encode("utf-16-le") if name.endswith("001F") else b"\0"
-        content = (content + blank * size)[:size]
-        first = len(sectors)
-        sectors += [content[at : at + SECTOR] for at in range(0, size, SECTOR)]
-        chains += [*range(first + 1, len(sectors)), 0xFFFFFFFE]
-        entries.append((name, 2, first, size))
-    entries.insert(0, ("Root Entry", 5, 0xFFFFFFFE, 0))
+    """A compound file with `streams` in its root, those in a dict in a storage below it, each
+    padded with blanks to a whole of sectors that is no less than 4096 bytes: smaller ones are kept
+    in another way."""
+    sectors, chains, entries = [], [], [["Root Entry", 5, 0xFFFFFFFE, 0, *[0xFFFFFFFF] * 2]]
+
+    def add(parent, contents):
+        before = None
+        for name, content in contents.items():
+            at = len(entries)
+            if before is None:
+                entries[parent][5] = at
+            else:
+                entries[before][4] = at
+            before = at
+            if isinstance(content, dict):
+                entries.append([name, 1, 0, 0, *[0xFFFFFFFF] * 2])
+                add(at, content)
+                continue
+            size = max(4096, -(-len(content) // SECTOR) * SECTOR)
+            blank = " ".encode("utf-16-le") if name.endswith("001F") else b"\0"
+            content = (content + blank * size)[:size]
+            entries.append([name, 2, len(sectors), size, *[0xFFFFFFFF] * 2])
+            sectors.extend(content[at : at + SECTOR] for at in range(0, size, SECTOR))
+            chains.extend([*range(entries[-1][2] + 1, len(sectors)), 0xFFFFFFFE])
+
+    add(0, streams)
     directory = b""
-    for at, (name, kind, first, size) in enumerate(entries):
+    for name, kind, first, size, after, below in entries:
         text = name.encode("utf-16-le") + b"\0\0"
-        after = at + 1 if 0 < at < len(entries) - 1 else 0xFFFFFFFF
-        below = 1 if at == 0 and names else 0xFFFFFFFF
         directory += struct.pack("<64sHBBIII16sIQQIQ", text, len(text), kind, 1, 0xFFFFFFFF, after,
                                  below, b"", 0, 0, 0, first, size)  # fmt: skip
     directory += bytes(-len(directory) % SECTOR)
@@ -98,9 +108,12 @@ def compound(streams):
     sectors += [directory[at : at + SECTOR] for at in range(0, len(directory), SECTOR)]
     chains += [*range(first + 1, len(sectors)), 0xFFFFFFFE]
     fat_at = len(sectors)
-    assert fat_at < SECTOR // 4
-    fat = struct.pack("<128I", *chains, 0xFFFFFFFD, *[0xFFFFFFFF] * (127 - fat_at))
+    num_fats = fat_at // (SECTOR // 4 - 1) + 1
+    chains += [0xFFFFFFFD] * num_fats
+    chains += [0xFFFFFFFF] * (-len(chains) % (SECTOR // 4))
+    fat = struct.pack(f"<{len(chains)}I", *chains)
     magic, numbers = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", (62, 3, 0xFFFE, 9, 6)
-    places = (0, 1, first, 0, 4096, 0xFFFFFFFE, 0, 0xFFFFFFFE, 0, fat_at)
-    header = struct.pack("<8s16s5H6s10I432s", magic, b"", *numbers, b"", *places, b"\xff" * 432)
+    fats = [*range(fat_at, fat_at + num_fats), *[0xFFFFFFFF] * 109][:109]
+    places = (0, num_fats, first, 0, 4096, 0xFFFFFFFE, 0, 0xFFFFFFFE, 0, *fats)
+    header = struct.pack("<8s16s5H6s118I", magic, b"", *numbers, b"", *places)
     return header + b"".join(sectors) + fat

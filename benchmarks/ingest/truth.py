@@ -18,17 +18,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _WORD = re.compile(r"\w+")
-# Of a .native file: text, strings that are none (names, classes, addresses), and what parts words.
+# Of a .native file: text, strings that are none (names, classes, addresses), what parts words, and
+# lists, whose numbers are text here: those of the other truths, and of readers, are.
 _LITERAL = r'"(?:[^"\\]|\\.)*"'
 _INNER = rf"\((?:[^()\"]|{_LITERAL})*\)"
 _ATTRIBUTES = rf"\((?:[^()\"]|{_LITERAL}|{_INNER})*\)"
 _NATIVE = re.compile(
     rf"\b(Str|Math\s+\w+|(?:Code|CodeBlock|RawInline|RawBlock)\s*{_ATTRIBUTES})\s*({_LITERAL})"
-    rf"|{_LITERAL}"
-    r"|\b(?:Space|SoftBreak|LineBreak|Para|Plain|Header|Cell|CodeBlock|RawBlock|LineBlock|Note)\b",
+    rf"|{_LITERAL}|(?P<list>\bOrderedList\s*\(\s*(\d+)\s*,\s*(\w+))|(?P<bracket>[][])"
+    r"|\b(?:Space|MetaInlines|SoftBreak|LineBreak|Para|Plain|Header|Cell|CodeBlock|RawBlock|LineBlock|Note)\b",
     re.DOTALL,
 )
 _ESCAPE = re.compile(r"\\(\d{1,6}|.)")
+_ROMAN = (*zip((10, 9, 5, 4), ("x", "ix", "v", "iv"), strict=True), (1, "i"))
 _MARKUP = re.compile(r"<!--.*?-->|!?\[([^\]]*)\]\([^)]*\)|<[^>]{1,200}>", re.S)
 _RULE = re.compile(r"[|:\s-]+")
 _PLACES = 64  # before and after the one it would have if nothing else were read
@@ -119,7 +121,36 @@ def words_of(text: str) -> list[str]:
 
 
 def _native_text(native: str) -> str:
-    return "".join(map(_native_piece, _NATIVE.finditer(native)))
+    pieces: list[str] = []
+    begun: tuple[int, str] | None = None
+    around: list[tuple[int, str] | None] = []  # of each open bracket: the list's next number
+    for found in _NATIVE.finditer(native):
+        if found["list"]:
+            begun = int(found[4]), found[5]
+        elif found["bracket"] == "]":
+            around[-1:] = []
+            pieces.append(" " if around and around[-1] else "")
+        elif found["bracket"]:
+            if around and (of_list := around[-1]):
+                pieces.append(f" {_number(*of_list)} ")
+                around[-1] = of_list[0] + 1, of_list[1]
+            around.append(begun)
+            begun = None
+        else:
+            pieces.append(_native_piece(found))
+    return "".join(pieces)
+
+
+def _number(number: int, style: str) -> str:
+    if style.endswith("Alpha"):
+        return chr(ord("a") + (number - 1) % 26)
+    if not style.endswith("Roman"):
+        return str(number)
+    text = ""
+    for value, sign in _ROMAN:
+        text += sign * (number // value)
+        number %= value
+    return text
 
 
 def _native_piece(found: "re.Match[str]") -> str:
@@ -132,8 +163,12 @@ def _native_piece(found: "re.Match[str]") -> str:
 def _string(escaped: str) -> str:
     """A string of Haskell's: decimal escapes are characters."""
     return _ESCAPE.sub(
-        lambda match: chr(int(match[1])) if match[1].isdigit() else match[1].replace("n", " "),
-        escaped.replace("\\&", ""),
+        lambda match: (
+            chr(int(match[1]))
+            if match[1].isdigit()
+            else {"n": " ", "&": ""}.get(match[1], match[1])
+        ),
+        escaped,
     )
 
 

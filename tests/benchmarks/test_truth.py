@@ -9,6 +9,13 @@ NATIVE = r"""[ Header 1 ( "Str" , [ "Space (a" ] , [ ( "k" , "v" ) ] ) [ Str "he
 , Para [ Str "one" , SoftBreak , Str "two" , LineBreak , Str "three" ]
 , Table [ Row [ Cell [ Plain [ Str "x" ] ] , Cell [ Plain [ Str "y" ] ] ] ]
 , CodeBlock ( "" , [ "r(1)" ] , [] ) "run\nin" , Para [ Emph [ Str "e" ] , Str "nd" ] ]"""
+LISTS = r"""Pandoc Meta { [ ("title",MetaInlines [Str "My"])
+,("date",MetaInlines [Str "3GPP\160\&29"]) ] }
+[ OrderedList ( 3 , LowerRoman , Period ) [ [ Para [ Str "c" ]
+    , OrderedList ( 2 , Decimal , Period ) [ [ Plain [ Str "two" ] ] ] ]
+  , [ Para [ Emph [ Str "d" ] ] ] ]
+, BulletList [ [ Plain [ Str "z" ] ] ]
+, OrderedList (2,UpperAlpha,Period) [[Para [Str "last"]]] ]"""
 
 
 def test_truths_of_both_forms_are_measured(tmp_path):
@@ -23,7 +30,11 @@ def test_truths_of_both_forms_are_measured(tmp_path):
     (tmp_path / "b.native").write_text('[ Para [ Str "caf\\233" , Space , Str\n "costs" ] ]')
     (tmp_path / "c.docx").write_text("x")
     (tmp_path / "c.native").write_text(NATIVE)
-    first, native, second = truths(tmp_path)
+    (tmp_path / "d.rtf").write_text("x")
+    (tmp_path / "d.native").write_text(LISTS)
+    first, native, lists, second = truths(tmp_path)
+    numbered = ["iii", "c", "2", "two", "iv", "d", "z", "b", "last"]
+    assert lists.words == ["my", "3gpp", "29", *numbered]
     assert first.words == ["café", "costs"]
     assert native.words == ["head", "one", "two", "three", "x", "y", "run", "in", "end"]
     assert second.words == ["the", "bridge", "a", "b", "1", "2"]

@@ -53,8 +53,10 @@ def read_columns(data: bytes) -> Reading:
         raise
     except Exception as error:  # whatever the library raises is about this file
         raise broken(error) from None
-    if not num_rows:
+    if not names:
         raise ReadError(Reason.EMPTY)
+    if not num_rows:
+        warnings.append("no rows: the names of its columns are all that it has")
     return Reading(tuple(rows.blocks()), tuple(warnings), installed("pyarrow"))
 
 
@@ -118,7 +120,7 @@ def _shown(value: object) -> str:
 
 COLUMNS = Reader(
     name="columns",
-    version=1,
+    version=2,
     kinds=dict.fromkeys((".parquet", ".arrow", ".feather"), "table"),
     max_bytes=256 * MIB,
     sandboxed=True,

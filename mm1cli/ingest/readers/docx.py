@@ -109,7 +109,7 @@ def _changes(revisions: Revisions) -> list[str]:
 
 DOCX = Reader(
     name="docx",
-    version=7,
+    version=8,
     kinds={".docx": "docx", ".docm": "docx", ".dotx": "docx", ".dotm": "docx"},
     max_bytes=256 * MIB,
     sandboxed=True,

@@ -123,10 +123,15 @@ class TextWalk:
             yield from self._note(kind, key)
 
     def _children(self, element: Element) -> Iterator[tuple[Element, list[Line]]]:
+        drop_cap = ""
         for inner in element:
             name = local_name(inner)
             if name == "p":
                 text, after = self._paragraph(inner)
+                if _is_drop_cap(inner) and text and not after:
+                    drop_cap += text
+                    continue
+                text, drop_cap = f"{drop_cap}{text}", ""
                 formulas = (one.rstrip() for one in text.split(_FORMULA_END))
                 yield inner, [*(Line(one) for one in formulas if one), *after]
             elif name == "tbl":
@@ -135,6 +140,8 @@ class TextWalk:
                 yield from self._children(alternative(inner))
             elif self._is_text(name):
                 yield from self._children(inner)
+        if drop_cap:
+            yield element, [Line(drop_cap)]
 
     def _is_text(self, name: str) -> bool:
         self.revisions.num_deleted += name in _DELETED
@@ -339,6 +346,12 @@ def _stand_over(upper: list[str], spans: Sequence[tuple[int, int]], lower: Seque
     for at, width in spans:
         if len(lower) >= at + width and all(lower[at : at + width]):
             upper[at : at + width] = [upper[at]] * width
+
+
+def _is_drop_cap(paragraph: Element) -> bool:
+    """Whether it is the large first letter of the next one."""
+    frame = child(paragraph, "pPr", "framePr")
+    return frame is not None and attribute(frame, "dropCap") in {"drop", "margin"}
 
 
 def _form_value(field: Element) -> str:

@@ -71,9 +71,18 @@ class _Book:
         if manifest is None or spine is None:
             raise ReadError(Reason.UNREADABLE, "no spine in the book")
         items = {attribute(item, "id"): item for item in children(manifest, "item")}
-        keys = [attribute(entry, "idref") for entry in children(spine, "itemref")]
+        entries = [
+            (items[key], attribute(entry, "linear") == "no")
+            for entry in children(spine, "itemref")
+            if (key := attribute(entry, "idref")) in items
+        ]
+        # A table of contents beside the reading order says each heading once more.
         self.spine = list(
-            dict.fromkeys(self._path(attribute(items[key], "href")) for key in keys if key in items)
+            dict.fromkeys(
+                self._path(attribute(item, "href"))
+                for item, is_beside in entries
+                if not (is_beside and _is_navigation(item))
+            )
         )
         self._pages = {
             self._path(attribute(item, "href")): attribute(item, "media-type")
@@ -83,7 +92,7 @@ class _Book:
         self._navigation = ""
         for item in items.values():
             path = self._path(attribute(item, "href"))
-            if "nav" in attribute(item, "properties").split():
+            if _is_navigation(item):
                 self._navigation = path
             is_ncx = attribute(item, "media-type") == "application/x-dtbncx+xml"
             if path in package and (is_ncx or path == self._navigation):
@@ -138,6 +147,10 @@ class _Book:
                 self._toc.setdefault(page, label_text)
 
 
+def _is_navigation(item: Element) -> bool:
+    return "nav" in attribute(item, "properties").split()
+
+
 def _opf(package: Package) -> str:
     if _CONTAINER not in package:
         raise ReadError(Reason.UNREADABLE, "no book in the package")
@@ -158,7 +171,7 @@ def _locked(package: Package) -> set[str]:
 
 EPUB = Reader(
     name="epub",
-    version=5,
+    version=6,
     kinds={".epub": "epub"},
     max_bytes=256 * MIB,
     sandboxed=True,

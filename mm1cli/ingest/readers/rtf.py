@@ -29,7 +29,7 @@ _SKIPPED = frozenset(
     b"fonttbl colortbl stylesheet info pict themedata colorschememapping latentstyles"
     b" datastore generator shprslt nonshppict bkmkstart bkmkend atnid atnauthor atntime"
     b" atnref atndate xe tc tcn listtable listoverridetable revtbl rsidtbl xmlnstbl filetbl"
-    b" template sp sn sv blipuid panose falt objclass objname password".split()
+    b" nonesttables template sp sn sv blipuid panose falt objclass objname password".split()
 )
 _MARKED = {
     **dict.fromkeys((b"header", b"headerl", b"headerr", b"headerf"), "header"),
@@ -78,6 +78,7 @@ _LINK = re.compile(r'HYPERLINK\s+"([^"]{1,2000})"')
 _HUNG = frozenset({"footnote", "endnote", "comment"})
 _MAX_DEPTH = 1000
 _NO_LEVEL = 9
+_MAX_TABLES = 32  # in each other
 
 
 def read_rtf(data: bytes) -> Reading:
@@ -106,6 +107,8 @@ class _Sink:
     pieces: list[str] = field(default_factory=list)
     hidden: list[str] = field(default_factory=list)
     cells: list[str] = field(default_factory=list)
+    # Of the tables around this one, from outside: what their cells and rows have so far.
+    around: list[tuple[list[str], list[str]]] = field(default_factory=list)
     after: list[Line] = field(default_factory=list)
     lines: list[Line] = field(default_factory=list)
 
@@ -124,6 +127,7 @@ class _State:
     style: int = -1
     outline: int = _NO_LEVEL
     is_cell: bool = False
+    num_tables: int = 1  # around the paragraph, if it is in any
     list_level: int = 0
     sign: str = ""  # "^" for raised letters, "_" for lowered ones, "~" for struck ones
     font: str = ""
@@ -252,7 +256,7 @@ class _Walk:
         state = self._state
         if word in _MARKED:
             self._leave(state.sink, self._stack[-1].sink if self._stack else state.sink)
-            state.sink, state.skipped = _Sink(_MARKED[word]), False
+            state.sink, state.skipped, state.num_tables = _Sink(_MARKED[word]), False, 1
         elif word == b"ftnalt" and state.sink.mark == "footnote":
             state.sink.mark = "endnote"
         elif word in _SKIPPED:
@@ -288,9 +292,13 @@ class _Walk:
             self._end_paragraph(state.sink)
         elif word in {b"cell", b"nestcell"}:
             sink = state.sink
+            self._nest(sink)
             sink.cells.append(" ".join("".join(sink.pieces).split()))
             sink.pieces.clear()
+        elif word == b"nestrow" and state.sink.around:
+            _end_nested_row(state.sink)
         elif word in {b"row", b"nestrow"}:
+            _leave_tables(state.sink, 1)
             state.sink.pieces.clear()
             self._end_paragraph(state.sink)
         elif word in _CHARACTERS:
@@ -319,9 +327,11 @@ class _Walk:
             state.sign = state.font = ""
         elif word == b"pard":
             state.style, state.outline, state.is_cell = -1, _NO_LEVEL, False
-            state.list_level = 0
+            state.list_level, state.num_tables = 0, 1
         elif word == b"intbl":
             state.is_cell = True
+        elif word == b"itap":
+            state.num_tables = min(max(number or 0, 1), _MAX_TABLES)
         elif word == b"ilvl":
             state.list_level = number or 0
         elif word == b"s":
@@ -373,11 +383,21 @@ class _Walk:
         state = self._state
         if state.skipped or state.deleted:
             return
+        self._nest(state.sink)
         text = in_font(text, state.font)
         to = state.sink.hidden if state.hidden else state.sink.pieces
         to.append(signed(text, state.sign, to) if state.sign else text)
 
+    def _nest(self, sink: _Sink) -> None:
+        """Goes into tables in cells, or out of them, to where the paragraph stands."""
+        around = sink.around
+        while len(around) + 1 < self._state.num_tables:
+            around.append((sink.pieces, sink.cells))
+            sink.pieces, sink.cells = [], []
+        _leave_tables(sink, self._state.num_tables)
+
     def _end_paragraph(self, sink: _Sink) -> None:
+        _leave_tables(sink, 1)
         text = "".join(sink.pieces)
         sink.pieces.clear()
         if sink.cells:
@@ -404,9 +424,24 @@ class _Walk:
         sink.after.clear()
 
 
+def _leave_tables(sink: _Sink, num_tables: int) -> None:
+    while len(sink.around) + 1 > num_tables:
+        _end_nested_row(sink)
+        sink.pieces, sink.cells = sink.around.pop()
+
+
+def _end_nested_row(sink: _Sink) -> None:
+    """It stands below the row around it."""
+    cells = [*sink.cells, "".join(sink.pieces).strip()]
+    if any(cells) and sink.around:
+        sink.after.append(Line("\t".join(cells).rstrip(), sink.mark))
+        sink.cells.clear()
+        sink.pieces.clear()
+
+
 RTF = Reader(
     name="rtf",
-    version=5,
+    version=6,
     kinds={".rtf": "rtf"},
     max_bytes=256 * MIB,
     sandboxed=True,

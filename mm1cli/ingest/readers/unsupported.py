@@ -12,6 +12,9 @@ _EXTENSIONS = {
     "Outlook mailbox; export it as .mbox": "pst ost",
     "e-book; convert it to .epub": "mobi azw azw3 lit",
     "Apple document; export it as .docx or .pdf": "pages numbers key",
+    "a table that is not read; convert it to Parquet or .csv": (
+        "orc avro dbf dta sav sas7bdat xpt rds rdata h5 hdf5 mat"
+    ),
     "database": "sqlite sqlite3 db",
     "model weights": "safetensors gguf pt pth ckpt onnx",
 }
@@ -33,6 +36,8 @@ _MAGIC = (
     (b"OggS", "audio"),
     (b"\x1aE\xdf\xa3", "video"),
     (b"\xd0\xcf\x11\xe0", "old Office file; save it in a newer format"),
+    (b"ORC\n", "a table that is not read; convert it to Parquet or .csv"),
+    (b"Obj\x01", "a table that is not read; convert it to Parquet or .csv"),
     (b"SQLite format 3\0", "database"),
     (b"GGUF", "model weights"),
 )

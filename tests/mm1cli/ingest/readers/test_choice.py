@@ -6,7 +6,7 @@ from office import packed, saved
 
 from mm1cli.ingest.containers import ContainerExpansion
 from mm1cli.ingest.corpus import Document
-from mm1cli.ingest.readers import HEAD_BYTES, READERS, choose
+from mm1cli.ingest.readers import HEAD_BYTES, READERS, ReadError, choose
 from mm1cli.ingest.sandbox import Sandbox
 
 
@@ -69,6 +69,15 @@ def test_every_format_finds_its_reader(name, head, reader, kind):
     """Red: a format that is read goes to the text reader, or nowhere."""
     chosen, chosen_kind = choose(name, head)
     assert (chosen.name, chosen_kind) == (reader, kind)
+
+
+@pytest.mark.parametrize(
+    ("name", "head"), [("a.orc", b"ORC\n\x06\x12\0"), ("a", b"ORC\n\0"), ("a.dta", b"\x73\0")]
+)
+def test_tables_that_are_not_read_are_named_with_what_helps(name, head):
+    """Red: a table of data is "binary", and nobody learns what to do."""
+    with pytest.raises(ReadError, match="convert it to Parquet"):
+        choose(name, head)
 
 
 def test_all_but_text_is_read_in_the_sandbox():

@@ -44,11 +44,22 @@ def test_excels_own_line_names_the_separator_and_is_no_text():
             b"Account:;DE12\n\nDate;Text;Sum\n1.2.;Rent, May;-500,00\n2.2.;Pay;1,00\n",
             "Account:\tDE12",
         ),
+        (b"12,5\n3,25\n-1.004,75\n", "12,5"),
+        (b"cost\n12,5\n3,2\n", "cost"),
+        (b"1,20\n2,35\n3,10\n", "1\t20"),
+        (b"a,b\n1,2\n7,4\n", "a\tb"),
     ],
 )
 def test_commas_inside_of_numbers_separate_nothing(data, expected):
     """Red: 1,5 is two cells, and every value stands under the next column's name."""
     assert texts(read_delimited(data))[0] == expected
+
+
+def test_blanks_before_quotes_and_commas_of_words_separate_nothing():
+    """Red: a quoted comma parts a cell; a column of remarks loses its commas."""
+    assert texts(read_delimited(b'a, "b"\n1, "x, y"\n')) == ["a\tb", "1\tx, y"]
+    remarks = b"remark\nI like it, really\nNo, thanks, sir\n"
+    assert texts(read_delimited(remarks))[1:] == ["I like it, really", "No, thanks, sir"]
 
 
 def test_encodings_are_named_and_binary_data_is_refused():
@@ -65,6 +76,16 @@ def test_a_quote_that_is_never_closed_loses_nothing():
     data = b'a,b\n"p,q",1\n"open,2\n' + b"x,y\n" * 50_000
     found = texts(read_delimited(data))
     assert found[1:4] == ["p,q\t1", '"open\t2', "x\ty"] and len(found) > 50_000
+
+
+def test_rows_behind_a_stray_quote_are_apart_and_its_line_is_named():
+    """Red: rows 2 to 4 are one, and nobody learns of it."""
+    reading = read_delimited(b'a,b\n1,"two\n3,4\n"5",6\n"7" x,8\n"9\n9",0\n')
+    assert texts(reading) == ["a\tb", '1\t"two', "3\t4", "5\t6", "7 x\t8", "9 9\t0"]
+    assert reading.warnings == ("line 2: a quote is never closed; rows are kept apart there",)
+    many = read_delimited(b"a,b\n" + b'"x,1\n' * 30_000)
+    assert texts(many)[1:3] == ['"x\t1'] * 2
+    assert many.warnings[0].startswith("line 2, 3, 4 and 29997 more: ")
 
 
 cells = st.text(st.characters(categories=["L", "N", "P", "S"]), min_size=1, max_size=5)

@@ -56,6 +56,17 @@ def test_paragraphs_and_tables_come_in_order_and_are_counted():
     ]
 
 
+def test_a_large_first_letter_begins_its_word():
+    """Red: "Drop cap." is a paragraph "D" and one "rop cap.", and no search finds "drop"."""
+    document = docx.Document()
+    frame = '<w:pPr><w:framePr w:dropCap="{}"/></w:pPr>'
+    append(document, paragraph("D", frame.format("drop")))
+    append(document, paragraph("rop cap."))
+    append(document, paragraph("framed", frame.format("none")))
+    append(document, paragraph("E", frame.format("margin")))
+    assert [line for _, line in lines(document)] == ["Drop cap.", "framed", "E"]
+
+
 def test_merged_cells_keep_the_columns_apart():
     """Red: values after a wide cell slip one column to the left."""
     document = docx.Document()

@@ -90,6 +90,19 @@ def test_what_is_not_shown_or_has_no_text_is_named():
     )
 
 
+def test_contents_beside_the_reading_order_are_no_chapter():
+    """Red: every heading of the book is found twice, first in a list of links."""
+    extra = [f'<item id="nav" href="nav.xhtml" properties="nav" media-type="{XHTML}"/>']
+    pages = {"a.xhtml": page("<p>wind</p>"), "note.xhtml": page("<p>note</p>")}
+    nav = page('<nav><a href="a.xhtml">Storm</a></nav>')
+    order = 'nav"/><itemref linear="no" idref="note.xhtml"/><itemref idref="a.xhtml'
+    for linear, expected in (("no", ["note", "wind"]), ("yes", ["Storm", "note", "wind"])):
+        spine = [f'{order}" linear="yes'.replace('nav"', f'nav" linear="{linear}"')]
+        data = book(pages, spine, extra, **{"OEBPS/nav.xhtml": nav})
+        reading = read_epub(data)
+        assert texts(reading) == expected and not reading.warnings
+
+
 def test_a_missing_chapter_costs_a_warning_only():
     """Red: one broken link takes the book with it, or is passed over."""
     data = book({"a.xhtml": page("<p>text</p>")}, ["a.xhtml", "gone"], ())

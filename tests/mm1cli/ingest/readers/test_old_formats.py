@@ -74,6 +74,52 @@ def test_messages_of_outlook_are_read():
     assert refusal(read_msg, data[:600]).reason is Reason.UNREADABLE
 
 
+def message(subject, body, *attached, head=24):
+    """The streams of a message; those of a file have a `head` of 32 bytes."""
+    properties = [(0x37, len(subject) * 2 + 2), (0x1000, len(body) * 2 + 2)]
+    packed = [struct.pack("<HHIQ", 0x1F, key, 6, size) for key, size in properties]
+    return {
+        "__properties_version1.0": bytes(head) + b"".join(packed),
+        "__substg1.0_0037001F": subject.encode("utf-16-le"),
+        "__substg1.0_1000001F": body.encode("utf-16-le"),
+        **{f"__attach_version1.0_#{at:08X}": one for at, one in enumerate(attached)},
+    }
+
+
+def holds(inner):
+    return {"__properties_version1.0": bytes(8), "__substg1.0_3701000D": inner}
+
+
+def attached_file(name, content):
+    entries = (0x1F, 0x3707, 6, len(name) * 2 + 2), (0x102, 0x3701, 6, len(content))
+    return {
+        "__properties_version1.0": bytes(8) + b"".join(struct.pack("<HHIQ", *e) for e in entries),
+        "__substg1.0_3707001F": name.encode("utf-16-le"),
+        "__substg1.0_37010102": content,
+    }
+
+
+def test_messages_in_messages_have_places_of_their_own(tmp_path):
+    """Red: what was forwarded with a mail is left out, or read without an end."""
+    deep = message("fifth", "5")
+    for subject in ("fourth", "third"):
+        deep = message(subject, "deep", holds(deep))
+    note = attached_file("note.txt", b"A note.".ljust(4096))
+    inner = message("The bridge / offer", "It costs 48 million.", note, holds(deep))
+    (tmp_path / "a.msg").write_bytes(compound(message("Fwd", "See below.", holds(inner), head=32)))
+    corpus = read_corpus([str(tmp_path)])
+    found = {
+        one.path.rpartition("a.msg")[2]: "\n".join(block.text for block in one.blocks)
+        for one in corpus.documents
+    }
+    offer = "/The bridge offer.eml"
+    assert found[offer] == "Subject: The bridge / offer\nIt costs 48 million."
+    assert found[f"{offer}/note.txt"].startswith("A note.")
+    assert found[f"{offer}/third.eml"].startswith("Subject: third")
+    (left,) = (one for one in corpus.omissions if one.path.endswith("/fourth.eml/fifth.eml"))
+    assert left.reason is Reason.TOO_DEEP
+
+
 def attribute(key, value, level=1):
     return struct.pack("<BII", level, key, len(value)) + value + b"\0\0"
 

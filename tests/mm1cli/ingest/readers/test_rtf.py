@@ -77,6 +77,22 @@ def test_tables_are_rows():
     assert lines(body) == ["a again\tb", "\td", "after"]
 
 
+def test_a_table_in_a_cell_stands_below_its_row_and_its_stand_in_is_no_text():
+    """Red: what programs without tables in cells show is text, and cells of two tables are one."""
+    inner = (
+        r"\pard\intbl\itap2 {}\nestcell {}\nestcell{{\*\nesttableprops\trowd\nestrow}}"
+        r"{{\nonesttables\par stand-in}}"
+    )
+    body = (
+        r"\trowd\pard\intbl before\par "
+        + inner.format("a", "b")
+        + inner.format("c", "d")
+        + r"\pard\intbl after\cell x\cell\row\pard last\par"
+    )
+    assert lines(body) == ["before after\tx", "a\tb", "c\td", "last"]
+    assert lines(r"\pard\intbl\itap2 cut") == ["cut"]
+
+
 def test_what_hangs_on_the_text_is_marked_and_deletions_are_dropped():
     """Red: notes, comments and hidden text are lost, or pass for the text."""
     body = (
