@@ -12,9 +12,9 @@ from threading import Lock
 from typing import Any, Final
 
 from engine.errors import EngineError
-from engine.protocols import Piece, Turn
+from engine.protocols import OnProgress, Piece, Turn
 from engine.remote.client import Client
-from engine.remote.dialect import Delta, OnProgress, Request, WithoutSlots
+from engine.remote.dialect import Delta, Request, WithoutSlots
 from engine.remote.vllm import openai_deltas
 
 _PATH: Final = "/v1/chat/completions"

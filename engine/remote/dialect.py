@@ -1,15 +1,13 @@
 """What a server is asked for, whatever it is called there, and what is known of one."""
 
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final, Protocol
 
-from engine.protocols import StopReason
+from engine.protocols import OnProgress, StopReason
 
 UNKNOWN_CONTEXT: Final = 4096  # of a server that does not tell; Ollama's own default
-
-OnProgress = Callable[[int, int], None]
 
 
 class Kind(StrEnum):

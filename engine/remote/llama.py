@@ -6,9 +6,9 @@ from itertools import groupby
 from typing import Any, Final
 
 from engine.errors import ServerError
-from engine.protocols import StopReason
+from engine.protocols import OnProgress, StopReason
 from engine.remote.client import Client
-from engine.remote.dialect import Delta, OnProgress, Request
+from engine.remote.dialect import Delta, Request
 
 _SEEDS: Final = 2**32 - 1  # the last one means: any
 _REASONS: Final = {"eos": StopReason.END, "word": StopReason.STOP_TEXT}

@@ -5,8 +5,8 @@ from collections.abc import Generator, Mapping, Sequence
 from typing import Any, Final
 
 from engine.errors import ServerError
-from engine.protocols import StopReason
-from engine.remote.dialect import Delta, OnProgress, Request
+from engine.protocols import OnProgress, StopReason
+from engine.remote.dialect import Delta, Request
 from engine.remote.ids import ServerOfIds
 
 _PATH: Final = "/generate"

@@ -6,9 +6,9 @@ from contextlib import closing
 from typing import Any, Final
 
 from engine.errors import ServerError
-from engine.protocols import StopReason
+from engine.protocols import OnProgress, StopReason
 from engine.remote.client import Client
-from engine.remote.dialect import Delta, OnProgress, Request
+from engine.remote.dialect import Delta, Request
 from engine.remote.ids import ServerOfIds
 
 _PATH: Final = "/v1/completions"
