@@ -77,12 +77,13 @@ def mm1_fast(file: Path, length: int, threads: int) -> dict[str, float]:
 def opened(file: Path, *, fast: bool = False) -> Any:  # noqa: ANN401 (a Model, which imports torch)
     import torch
 
-    from engine.model_source import open_checkpoint, read_config
+    from engine.model_source import ModelSource
     from engine.weights import load
 
     cpu = torch.device("cpu")
-    checkpoint = open_checkpoint(file, has_int8_rows=fast)
-    model = load(checkpoint, read_config(file), device=cpu, dtype=torch.float32)
+    source = ModelSource(file)
+    checkpoint = source.open_checkpoint(has_int8_rows=fast)
+    model = load(checkpoint, source.config, device=cpu, dtype=torch.float32)
     model.prepare_for_inference()
     return model
 
@@ -146,11 +147,11 @@ def limits(file: Path, threads: int) -> tuple[float, float]:
     """Tokens per second if prefill were float32 products alone, and decode reading alone."""
     import torch
 
-    from engine.model_source import read_config
+    from engine.model_source import ModelSource
     from engine.placement.flops import of_model
 
     torch.set_num_threads(threads)
-    config = read_config(file)
+    config = ModelSource(file).config
     flops = of_model(config, 512).total / 512
     embedding = dict(config.quantization.blocks)["embed.weight"].num_bytes
     read = file.stat().st_size - (0 if config.tied_embeddings else embedding)

@@ -26,7 +26,6 @@ from statistics import median
 from benchmarks import machine
 from engine.constraints.quote_constraint import QuoteConstraint, QuoteTokens
 from engine.constraints.suffix_array import SuffixArray
-from engine.constraints.vocabulary import token_bytes
 from engine.tokenizer import Tokenizer
 from mm1cli.grounding.normalize import CodeText, normalize
 from mm1cli.grounding.quote_index import QuoteIndex
@@ -47,7 +46,7 @@ def main() -> None:
     arguments = parser.parse_args()
     directory = library.resolve(arguments.model)
     tokenizer = Tokenizer(directory)
-    words = token_bytes(tokenizer.raw, tokenizer.vocab_size)
+    words = tokenizer.token_bytes(tokenizer.vocab_size)
     assert words is not None, "a tokenizer whose bytes are known"
     began = time.process_time()
     tokens = QuoteTokens(words)

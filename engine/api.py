@@ -7,7 +7,7 @@ Files of models (convert, quantize, prove, plan) are behind `engine.model_files`
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from engine.chat_markers import Markers, thinking_markers, thinks, tool_call_markers
 from engine.cores import usable_cores
@@ -52,6 +52,9 @@ from engine.protocols import (
 )
 from engine.remote.dialect import UNKNOWN_CONTEXT, Kind, Level, ServerInfo
 from engine.selection import MOST_TOKENS, Selection
+
+if TYPE_CHECKING:
+    from engine.model_source import ModelSource as ModelSource
 
 __all__ = [
     "FAST",
@@ -103,6 +106,7 @@ __all__ = [
     "max_positions",
     "num_parameters",
     "open_engine",
+    "open_model",
     "open_server",
     "open_tokenizer",
     "probe_server",
@@ -110,7 +114,6 @@ __all__ = [
     "quotations",
     "saved_attachment",
     "saved_context",
-    "saved_tokens",
     "suffix_array",
     "thinking_markers",
     "thinks",
@@ -123,8 +126,16 @@ __all__ = [
 ]
 
 
+def open_model(path: Path) -> "ModelSource":
+    """The model in the folder or GGUF file `path`, to be handed to whoever asks for a part of it:
+    what was parsed of it is not parsed again."""
+    from engine.model_source import ModelSource
+
+    return ModelSource(path)
+
+
 def open_engine(
-    model: Path,
+    model: "Path | ModelSource",
     *,
     device: str = "cpu",
     chunk_tokens: int = 1024,
@@ -138,7 +149,7 @@ def open_engine(
     code_folder: Path | None = None,
     on_progress: OnProgress | None = None,
 ) -> Engine:
-    """The model in the folder `model`; see `engine.engine.Engine`. Raises EngineError."""
+    """Of `model`; see `engine.engine.Engine`. Raises EngineError."""
     from engine.engine import Engine as LocalEngine
 
     return LocalEngine(
@@ -198,26 +209,22 @@ def tokens_differ(engine: Engine, texts: Sequence[str]) -> str:
 
 def open_tokenizer(model: Path) -> Tokenizer:
     """Of the model in the folder or GGUF file `model`; no weights are read. Raises EngineError."""
-    from engine.tokenizer import Tokenizer as LocalTokenizer
-
-    return LocalTokenizer(model)
+    return open_model(model).tokenizer
 
 
 def max_positions(model: Path) -> int:
     """The number of positions `model` was trained for; its weights are not read."""
-    from engine.model_source import read_config
-
-    return read_config(model).max_positions
+    return open_model(model).config.max_positions
 
 
-def fingerprint(model: Path) -> str:
+def fingerprint(model: "Path | ModelSource") -> str:
     """`Engine.fingerprint` of `model`; its weights are not read. Raises EngineError."""
     from engine.engine import fingerprint as of
 
     return of(model)
 
 
-def num_parameters(model: Path) -> int:
+def num_parameters(model: "Path | ModelSource") -> int:
     """Of `model`, all experts counted; its weights are not read. Raises EngineError."""
     from engine.engine import num_parameters as count
 
@@ -267,7 +274,8 @@ def saved_context(folder: Path) -> SavedContext:
     """Reads the manifest only. Raises StoreError if there is no finished context in `folder`."""
     from engine.store.manifest import OpenedContext
 
-    manifest = OpenedContext.read(folder).manifest
+    opened = OpenedContext.read(folder)
+    manifest = opened.manifest
     compatibility = manifest.compatibility
     return SavedContext(
         folder,
@@ -276,6 +284,8 @@ def saved_context(folder: Path) -> SavedContext:
         compatibility.chunk_tokens,
         compatibility.kv,
         compatibility.selection,
+        lambda: list(map(int, opened.token_ids)),
+        opened.attachment,
     )
 
 
@@ -284,14 +294,6 @@ def saved_attachment(folder: Path, name: str) -> bytes:
     from engine.store.manifest import OpenedContext
 
     return OpenedContext.read(folder).attachment(name)
-
-
-def saved_tokens(folder: Path) -> list[int]:
-    """The tokens of the context in `folder`. Raises StoreError."""
-    from engine.store.manifest import OpenedContext
-
-    token_ids: list[int] = OpenedContext.read(folder).token_ids.tolist()
-    return token_ids
 
 
 def why_foreign(folder: Path) -> str:

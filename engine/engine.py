@@ -13,14 +13,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from engine import protocols
 from engine.cores import usable_cores
 from engine.errors import EngineError, TokenizerError
-from engine.model_source import is_gguf, open_checkpoint, raw_config, read_config
+from engine.imports import importing_torch
+from engine.model_source import ModelSource
 from engine.protocols import FAST, Capabilities, ContextPlan, IoStats, Quotes
 from engine.selection import Selection, selecting
-from engine.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     import torch
 
+    from engine.checkpoint import Checkpoint
     from engine.constraints.constraint import Constraint as Mask
     from engine.constraints.grammar import Grammar, JsonConstraint, TokenBytes
     from engine.constraints.quote_constraint import QuoteConstraint, QuoteTokens
@@ -36,7 +37,7 @@ T = TypeVar("T")
 
 
 class Engine:
-    """The checkpoint in `directory`, ready to read and write.
+    """The checkpoint of `model`, ready to read and write.
 
     How it lies on `device` with a context of `num_tokens`, which `is_mapped` if it will be saved
     while it grows, is planned first (`placement`) and refused if it cannot be done. Several devices
@@ -58,7 +59,7 @@ class Engine:
 
     def __init__(
         self,
-        directory: Path,
+        model: Path | ModelSource,
         *,
         device: str = "cpu",
         chunk_tokens: int = 1024,
@@ -73,25 +74,27 @@ class Engine:
         code_folder: Path | None = None,
         on_progress: Callable[[int, int], None] | None = None,
     ) -> None:
-        import torch
+        with importing_torch():
+            import torch
 
-        from engine import placement
-        from engine.loading import open_model
-        from engine.pipeline_parallel import devices
-        from engine.placement.weight_bytes import fp16_copies_bytes
-        from engine.store.manifest import INT8_KV
-        from kernels.jit import object_cache
+            from engine import placement
+            from engine.loading import open_model
+            from engine.pipeline_parallel import devices
+            from engine.placement.weight_bytes import fp16_copies_bytes
+            from engine.store.manifest import INT8_KV
+            from kernels.jit import object_cache
 
         threads = threads or min(torch.get_num_threads(), usable_cores())
         if threads != torch.get_num_threads():
             torch.set_num_threads(threads)
         if code_folder is not None:
             object_cache.keep_in(code_folder)
-        self.directory = directory
+        source = ModelSource.of(model)
+        self.directory = directory = source.path
         self.chunk_tokens = chunk_tokens
-        self.config = read_config(directory)
+        self.config = source.config
         self._read_config = self.config if selection is None else selecting(self.config, selection)
-        self.tokenizer = Tokenizer(directory)
+        self.tokenizer = source.tokenizer
         if self.tokenizer.vocab_size > self.config.vocab_size:
             raise TokenizerError(
                 f"{directory / 'tokenizer.json'}: ids up to {self.tokenizer.vocab_size - 1:,}, "
@@ -115,9 +118,9 @@ class Engine:
                 f"{_name(dtype)} or {INT8_KV}"
             )
         self._dtype, self._places, self._shares = dtype, places, device != "cuda"
-        checkpoint = open_checkpoint(directory, has_int8_rows=fast)
+        checkpoint = source.open_checkpoint(has_int8_rows=fast)
         self.is_fast = fast and bool(self.config.quantization.blocks)
-        self.fingerprint = _fingerprint(directory, checkpoint.fingerprint())
+        self.fingerprint = _fingerprint(source, checkpoint)
         if self.is_fast:
             self.fingerprint += FAST
         if place.type == "cpu":
@@ -141,6 +144,7 @@ class Engine:
             spill_folder=spill_folder,
             on_progress=on_progress,
         )
+        source.forget()
         self._reader = self._model
         if self._model.config is not self._read_config:
             self._reader = self._model.with_options(self._read_config)
@@ -299,8 +303,9 @@ class Engine:
     def _token_bytes(self) -> "TokenBytes":
         from engine.constraints.grammar import TokenBytes
 
-        raw = self.tokenizer.raw
-        return TokenBytes.of(raw, self._stop_ids, self.config.vocab_size)
+        size = self.config.vocab_size
+        words = self.tokenizer.token_bytes(size) or [b""] * size
+        return TokenBytes.of(self.tokenizer.raw, words, self._stop_ids)
 
     def relevance(self, question: str, texts: Sequence[str]) -> list[float]:
         del question, texts
@@ -327,10 +332,9 @@ class Engine:
         None where it is not known which bytes the tokens of this tokenizer write.
         """
         from engine.constraints.quote_constraint import QuoteConstraint, QuoteTokens
-        from engine.constraints.vocabulary import token_bytes
 
         if self._quotation_tokens is None:
-            words = token_bytes(self.tokenizer.raw, self.config.vocab_size)
+            words = self.tokenizer.token_bytes(self.config.vocab_size)
             if words is None:
                 return None
             never = self._suppressed.nonzero().flatten().tolist()
@@ -415,12 +419,13 @@ class Engine:
         return self.json_constraint(_own(constraint, Grammar))
 
 
-def num_parameters(directory: Path) -> int:
-    """Of the model in `directory`, all experts counted; reads no weights. Raises EngineError."""
+def num_parameters(model: Path | ModelSource) -> int:
+    """All experts counted; reads no weights. Raises EngineError."""
     from engine.weights import meta_model
 
-    model = meta_model(open_checkpoint(directory), read_config(directory))
-    return sum(parameter.numel() for parameter in model.parameters())
+    source = ModelSource.of(model)
+    empty = meta_model(source.open_checkpoint(), source.config)
+    return sum(parameter.numel() for parameter in empty.parameters())
 
 
 def check_tensors(directory: Path) -> int:
@@ -430,14 +435,16 @@ def check_tensors(directory: Path) -> int:
     """
     from engine.weights import meta_model
 
-    checkpoint = open_checkpoint(directory)
-    meta_model(checkpoint, read_config(directory))
+    source = ModelSource(directory)
+    checkpoint = source.open_checkpoint()
+    meta_model(checkpoint, source.config)
     return len(checkpoint.tensors)
 
 
-def fingerprint(directory: Path) -> str:
-    """Of the engine of the model in `directory`; reads no weights. Raises EngineError."""
-    return _fingerprint(directory, open_checkpoint(directory).fingerprint())
+def fingerprint(model: Path | ModelSource) -> str:
+    """Of the engine of `model`; reads no weights. Raises EngineError."""
+    source = ModelSource.of(model)
+    return _fingerprint(source, source.open_checkpoint())
 
 
 def _own(value: object, kind: type[T]) -> T:
@@ -450,10 +457,9 @@ def _name(dtype: "torch.dtype") -> str:
     return str(dtype).removeprefix("torch.")
 
 
-def _fingerprint(model: Path, tensors: bytes) -> str:
-    digest = hashlib.sha256(tensors)
-    digest.update(json.dumps(raw_config(model), sort_keys=True).encode())
-    if not is_gguf(model):  # the header of a GGUF file, which has its tokenizer, is in `tensors`
-        with (model / "tokenizer.json").open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
+def _fingerprint(source: ModelSource, checkpoint: "Checkpoint") -> str:
+    digest = hashlib.sha256(checkpoint.fingerprint())
+    digest.update(json.dumps(source.raw_config, sort_keys=True).encode())
+    # Nothing of a GGUF file, whose header has its tokenizer and is in the checkpoint's.
+    digest.update(source.tokenizer.digest)
     return digest.hexdigest()

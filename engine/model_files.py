@@ -52,9 +52,10 @@ class ModelFacts:
 def facts(model: Path) -> ModelFacts:
     """Of the folder or GGUF file `model`; no weights are read. Raises EngineError."""
     from engine.config import Mixer
-    from engine.model_source import precision_of, read_config
+    from engine.model_source import ModelSource
 
-    config = read_config(model)
+    source = ModelSource(model)
+    config = source.config
     return ModelFacts(
         family=config.family,
         num_layers=config.num_layers,
@@ -68,7 +69,7 @@ def facts(model: Path) -> ModelFacts:
         num_experts=config.num_experts,
         vocab_size=config.vocab_size,
         max_positions=config.max_positions,
-        precision=precision_of(model),
+        precision=source.precision,
         quantization=str(config.quantization),
     )
 

@@ -291,7 +291,9 @@ class SavedContext:
     fingerprint: str
     chunk_tokens: int
     kv: str
-    selection: str = ""
+    selection: str
+    token_ids: Callable[[], list[int]] = field(compare=False)  # these two raise StoreError
+    attachment: Callable[[str], bytes] = field(compare=False)  # a file saved with it, by its name
 
     @property
     def kv_dtype(self) -> str | None:

@@ -15,17 +15,12 @@ import tokenizers
 from tokenizers.decoders import DecodeStream
 
 from engine.chat_template import ChatTemplate, TemplateRefusalError
+from engine.constraints.vocabulary import token_bytes
 from engine.errors import TokenizerError
-from engine.model_source import is_gguf
+from engine.model_source import ModelSource
 from engine.protocols import Piece, Turn
 from engine.tokenizer_bounds import encode
-from engine.tokenizer_parts import (
-    TokenizerParts,
-    is_space,
-    read_folder,
-    strict_text_encoder,
-    text_encoder,
-)
+from engine.tokenizer_parts import is_space, strict_text_encoder, text_encoder
 
 
 class Tokenizer:
@@ -35,8 +30,8 @@ class Tokenizer:
     Raises CheckpointError if a file is missing, GgufError or TokenizerError if one is not usable.
     """
 
-    def __init__(self, model: Path) -> None:
-        self._parts = read_parts(model)
+    def __init__(self, model: Path | ModelSource) -> None:
+        self._parts = ModelSource.of(model).tokenizer_parts
         self._markup, self._text = self._parts.markup, text_encoder(self._parts)
         added = self._parts.added
         self.control_ids = frozenset(i for i, token in added.items() if not is_space(token))
@@ -54,9 +49,18 @@ class Tokenizer:
         return 1 + max(self._markup.get_vocab().values())
 
     @property
+    def digest(self) -> bytes:
+        """The sha256 of tokenizer.json; empty where it was read from something else."""
+        return self._parts.digest
+
+    @property
     def raw(self) -> dict[str, Any]:
         """What a tokenizer.json of it holds, made anew: few need it, and it is large."""
         return self._parts.raw()
+
+    def token_bytes(self, size: int) -> list[bytes] | None:
+        """See `engine.constraints.vocabulary.token_bytes`."""
+        return token_bytes(self._markup, size)
 
     def opens_with(self, tag: str) -> bool:
         """Whether the chat template itself begins the assistant's answer with `tag`."""
@@ -180,15 +184,6 @@ class Tokenizer:
 
 
 SYSTEM_END: Final = "\n\n"  # between a system turn and the user's that it is folded into
-
-
-def read_parts(model: Path) -> TokenizerParts:
-    """Of a model folder or a GGUF file. Raises as `Tokenizer` does."""
-    if is_gguf(model):
-        from engine.gguf.tokenizer import read_gguf_tokenizer
-
-        return read_gguf_tokenizer(model)
-    return read_folder(model)
 
 
 def _messages(turns: Sequence[tuple[str, str]], is_listed: bool) -> list[dict[str, Any]]:

@@ -1,6 +1,7 @@
 """What a tokenizer is made of, wherever it was read from: a model folder here, a GGUF file in
 `engine.gguf.tokenizer`."""
 
+import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -27,6 +28,7 @@ class TokenizerParts:
     chat_template: str | None = None
     named_tokens: Mapping[str, str] = field(default_factory=dict)  # bos_token, eos_token, ...
     end_ids: tuple[int, ...] = ()
+    digest: bytes = b""  # the sha256 of tokenizer.json, if that is what it was read from
 
     @property
     def added(self) -> dict[int, AddedToken]:
@@ -74,7 +76,7 @@ def read_folder(directory: Path) -> TokenizerParts:
     """From tokenizer.json and what stands beside it. Raises CheckpointError if a file is missing,
     TokenizerError if one is not usable."""
     path = directory / "tokenizer.json"
-    markup = _read_library(path)
+    markup, digest = _read_library(path)
     settings_path = directory / "tokenizer_config.json"
     settings = read_json(settings_path) if settings_path.exists() else {}
     named = {key: value for key in _NAMED if (value := _content(settings.get(key))) is not None}
@@ -85,14 +87,16 @@ def read_folder(directory: Path) -> TokenizerParts:
         _chat_template(directory, settings),
         named,
         _end_ids(directory, markup, named.get("eos_token")),
+        digest,
     )
 
 
 _NAMED: Final = ("bos_token", "eos_token", "pad_token", "unk_token")
 
 
-def _read_library(path: Path) -> tokenizers.Tokenizer:
-    """Parsed once, by the library; only where that fails is it parsed again, to say why."""
+def _read_library(path: Path) -> tuple[tokenizers.Tokenizer, bytes]:
+    """And the file's sha256. Parsed once, by the library; only where that fails is it parsed again,
+    to say why."""
     try:
         with path.open("rb") as file:
             data = file.read(MAX_BYTES + 1)
@@ -116,7 +120,7 @@ def _read_library(path: Path) -> tokenizers.Tokenizer:
         check_components(found)
     except TokenizerError as error:
         raise TokenizerError(f"{path}: not usable ({error})") from None
-    return found
+    return found, hashlib.sha256(data).digest()
 
 
 def _diagnosis(path: Path, error: Exception) -> TokenizerError:

@@ -16,7 +16,7 @@ from engine.layers.delta import DeltaState
 from engine.layers.kv_cache import KVCache, LatentCache, WindowCache
 from engine.layers.lightning import LightningState
 from engine.model import Model
-from engine.model_source import read_config
+from engine.model_source import ModelSource
 from engine.weights import load
 from kernels.attention import dense
 
@@ -51,7 +51,7 @@ def verify(directory: Path, chunk_sizes: Sequence[int]) -> Verification:
 
     Raises CheckpointError if the directory does not hold such a record, or not a sound one.
     """
-    config = read_config(directory)
+    config = ModelSource(directory).config
     expected = _Expected(directory, config.vocab_size)
     model = load(Checkpoint(directory), config, device=torch.device("cpu"), dtype=torch.float32)
     model.prepare_for_inference()

@@ -1,5 +1,6 @@
 """Entry point of `mm1`, and of `python -m mm1cli`. Importing this imports nothing slow."""
 
+import gc
 import os
 
 from mm1cli import interrupts, streams
@@ -11,8 +12,11 @@ def main() -> None:
     interrupts.catch()
     streams.prepare()
     try:
+        gc.disable()  # what is imported stays: it need not be looked through for garbage
         from mm1cli.app import run
 
+        gc.freeze()
+        gc.enable()
         run()
     except (MemoryError, ImportError, OSError) as error:
         if "MM1_DEBUG" in os.environ or isinstance(error, BrokenPipeError):

@@ -31,6 +31,7 @@ from engine.weight_delta import MANIFEST, apply_delta, read
 from mm1cli.models import library
 from mm1cli.models.delta import CARD
 from mm1cli.models.fetch import sha256_of
+from mm1cli.models.manifest import read as read_manifest
 from training import shards
 from training.card import Facts, Run, card
 from training.data import Reader
@@ -82,7 +83,7 @@ def ship(shipment: Shipment) -> Facts:
 
 def _pinned(parent: Path) -> dict[str, str]:
     """Name, source and hashes of the parent. Raises ValueError if it is not whole, or another."""
-    told = library.facts(parent)
+    told = read_manifest(parent).facts
     if told.get("name") != library.EMBEDDED:
         raise ValueError(f"{parent} is not {library.EMBEDDED!r} as `mm1 models pull` installed it")
     if problems := library.verify_files(parent):

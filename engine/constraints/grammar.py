@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from engine.constraints.vocabulary import is_space_entry, token_bytes
+from engine.constraints.vocabulary import is_space_entry
 from engine.errors import GrammarError, RoomError
 
 if TYPE_CHECKING:
@@ -70,8 +70,11 @@ class TokenBytes:
         self.tokenizer, self.stop_ids, self._letters = tokenizer, stop_ids, letters
 
     @classmethod
-    def of(cls, raw: Mapping[str, Any], stop_ids: frozenset[int], size: int) -> "TokenBytes":
-        """`raw` is a tokenizer.json; its control tokens can then be ends, but never text."""
+    def of(
+        cls, raw: Mapping[str, Any], words: Sequence[bytes], stop_ids: frozenset[int]
+    ) -> "TokenBytes":
+        """`raw` is a tokenizer.json, whose control tokens can then be ends, but never text; `words`
+        are what each id of the model writes."""
         from llguidance import LLTokenizer
 
         if not stop_ids:
@@ -92,11 +95,10 @@ class TokenBytes:
             model["unk_token"] = None
         text = json.dumps({**raw, "added_tokens": hidden, "model": model, "post_processor": None})
         try:
-            tokenizer = LLTokenizer(text, eos_token=sorted(stop_ids), n_vocab=size, slices=[])
+            tokenizer = LLTokenizer(text, eos_token=sorted(stop_ids), n_vocab=len(words), slices=[])
         except Exception as error:  # the library raises what it likes
             raise GrammarError(f"the tokenizer does not serve --schema ({error})") from None
         # Of a piece and the token of its byte the piece, which stands behind, is the usual one.
-        words = token_bytes(raw, size) or []
         letters = {word: i for i, word in enumerate(words) if len(word) == 1}
         return cls(tokenizer, stop_ids, letters)
 

@@ -1,13 +1,15 @@
 """A tokenizer's vocabulary by the bytes each token writes, as a trie."""
 
-import json
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import numpy.typing as npt
+
+if TYPE_CHECKING:
+    import tokenizers
 
 ROOT = 0
 SPACES = " \t\n\r\u2581"  # the last is SentencePiece's
@@ -67,38 +69,33 @@ class Vocabulary:
         return node
 
 
-def token_bytes(raw: Mapping[str, Any], vocab_size: int) -> list[bytes] | None:
-    """The bytes that each id below `vocab_size` writes, b"" for control tokens. `raw` is a
-    tokenizer.json.
+def token_bytes(tokenizer: "tokenizers.Tokenizer", vocab_size: int) -> list[bytes] | None:
+    """The bytes that each id below `vocab_size` writes, b"" for control tokens.
 
     None where the tokenizer's decoder is one whose bytes are not known here.
     """
-    decoders = _decoders(raw.get("decoder"))
+    # The kinds of decoder, those in a sequence too, as JSON.
+    decoders = b"" if tokenizer.decoder is None else tokenizer.decoder.__getstate__()
     of_added: Callable[[str], bytes]
-    if "ByteLevel" in decoders:
+    if b"ByteLevel" in decoders:
         to_bytes, of_added = _from_letters, str.encode
-    elif "ByteFallback" in decoders:
+    elif b"ByteFallback" in decoders:
         to_bytes = of_added = _from_pieces
     else:
         return None
     words = [b""] * vocab_size
-    for word, token_id in raw["model"]["vocab"].items():
-        if 0 <= token_id < vocab_size:
+    for word, token_id in tokenizer.get_vocab(with_added_tokens=False).items():
+        if token_id < vocab_size:
             words[token_id] = to_bytes(word)
-    for token in raw.get("added_tokens") or []:
-        if 0 <= token["id"] < vocab_size:
-            words[token["id"]] = b"" if token.get("special") else of_added(str(token["content"]))
+    for token_id, token in tokenizer.get_added_tokens_decoder().items():
+        if token_id < vocab_size:
+            words[token_id] = b"" if token.special else of_added(token.content)
     return words
 
 
 def is_space_entry(token: Mapping[str, Any]) -> bool:
     """Whether an entry of `added_tokens` is white space, which is text and no markup."""
     return not token.get("special") and not str(token["content"]).strip(SPACES)
-
-
-def _decoders(decoder: object) -> str:
-    """The kinds of decoder, those in a sequence too, as JSON."""
-    return json.dumps(decoder) if isinstance(decoder, Mapping) else ""
 
 
 @cache

@@ -74,9 +74,11 @@ def family_named(name: str) -> Family:
     return next(family for family in FAMILIES if name == family.name)
 
 
-def read_config(directory: Path) -> ModelConfig:
-    """The validated config of the checkpoint in `directory`. Raises ConfigError."""
-    raw = read_json(directory / "config.json")
+def read_config(directory: Path, raw: Mapping[str, Any] | None = None) -> ModelConfig:
+    """The validated config of the checkpoint in `directory`. `raw` is its config.json, if it was
+    read already. Raises ConfigError."""
+    if raw is None:
+        raw = read_json(directory / "config.json")
     try:
         family = family_of(raw)
         config = family.by_tensors(family.read_config(raw), partial(tensor_rows, directory))

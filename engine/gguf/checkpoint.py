@@ -16,7 +16,7 @@ from torch import Tensor
 from engine.checkpoint import Checkpoint, TensorInfo
 from engine.gguf.blocks import PLAIN, slices
 from engine.gguf.file import PLAIN_KINDS, Bytes
-from engine.gguf.model import opened
+from engine.gguf.model import GgufModel
 from engine.gguf.source import Source
 from engine.quantized.forms import Form
 from kernels import BlockType, ExpertStack, GgmlWeight, StackedWeight
@@ -34,11 +34,10 @@ class GgufCheckpoint(Checkpoint):
     contradicts itself, OSError if it cannot be read.
     """
 
-    def __init__(self, model: Path, *, has_int8_rows: bool = False) -> None:
+    def __init__(self, model: Path, opened: GgufModel, *, has_int8_rows: bool = False) -> None:
         self.directory, self._has_int8_rows = model, has_int8_rows
-        file, described = opened(model)
-        self._headers = file.headers
-        self._sources = {source.name: source for source in described.sources}
+        self._headers = opened.file.headers
+        self._sources = {source.name: source for source in opened.sources}
         self.tensors = {
             name: TensorInfo(model.name, source.shape, PLAIN.get(source.tensor.kind, "F32"))
             for name, source in self._sources.items()  # blocks are read as float32

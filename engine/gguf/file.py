@@ -44,13 +44,15 @@ _SPLIT_NAME: Final = re.compile(r"(.+)-\d{5}-of-(\d{5})\.gguf", re.DOTALL)
 _MOST_FILES: Final = 1000
 
 
-def read_gguf(source: Path) -> GgufFile:
+def read_gguf(source: Path, first: Header | None = None) -> GgufFile:
     """The file's contents; tensors are views of the mapped file. Raises GgufError or OSError.
+
+    `first` is the header of the first file, if it was read already.
 
     Of a model split into NAME-00001-of-00003.gguf and so on, any one stands for all: the metadata
     is that of the first, the tensors are those of all.
     """
-    headers = read_headers(source)
+    headers = read_headers(source, first)
     tensors: dict[str, GgufTensor] = {}
     for header in headers:
         found = _tensors(header)
@@ -63,10 +65,10 @@ def read_gguf(source: Path) -> GgufFile:
     return GgufFile(headers[0].metadata, tensors, tuple(headers))
 
 
-def read_headers(source: Path) -> list[Header]:
+def read_headers(source: Path, first: Header | None = None) -> list[Header]:
     """Those of all files of the model, in order; what they say of their number agrees."""
     if _SPLIT_NAME.fullmatch(source.name) is None:
-        header = read_header(source)
+        header = first or read_header(source)
         if (count := header.metadata.get("split.count", 0)) not in (0, 1):
             raise GgufError(
                 f"{source.name} is one of {count} files, which must be named as "
@@ -79,7 +81,7 @@ def read_headers(source: Path) -> list[Header]:
     for number, path in enumerate(paths, start=1):
         if not path.is_file():
             raise GgufError(f"{path.name} is missing, one of {last} files")
-        header = read_header(path)
+        header = first if first and number == 1 else read_header(path)
         told = header.metadata.get("split.no", number - 1), header.metadata.get("split.count", last)
         if told != (number - 1, last):
             raise GgufError(f"{path.name} says it is file {told[0]} (from 0) of {told[1]}")

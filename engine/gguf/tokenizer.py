@@ -3,7 +3,6 @@ with byte fallback ("llama")."""
 
 import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -11,8 +10,6 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers
 
 from engine.chat_markers import ENDS_OF_TURN
 from engine.errors import GgufError
-from engine.gguf.file import split_files
-from engine.gguf.header import read_header
 from engine.gguf.metadata import Metadata, end_ids, get, token_id
 from engine.gguf.pre_tokenizers import splitting
 from engine.tokenizer_parts import TokenizerParts
@@ -24,14 +21,13 @@ _ROLES: Final = {"bos": "bos", "eos": "eos", "pad": "padding", "unk": "unknown"}
 _LONGEST_PIECE: Final = 128  # characters; longer ones are control tokens or mischief
 
 
-def read_gguf_tokenizer(source: Path) -> TokenizerParts:
-    """Of the model that the file `source` is, or is one of the files of. Raises GgufError."""
-    metadata = read_header(split_files(source)[0]).metadata
+def read_gguf_tokenizer(name: str, metadata: Metadata) -> TokenizerParts:
+    """Of the model in the file `name`. Raises GgufError."""
     tokenizer = build_tokenizer(metadata)
     return TokenizerParts(
         tokenizer,
         lambda: json.loads(tokenizer.to_str()),
-        source.name,
+        name,
         get(metadata, "tokenizer.chat_template", str, "") or None,
         named_tokens(metadata),
         tuple(_end_ids(metadata, tokenizer)),

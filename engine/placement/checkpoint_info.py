@@ -13,7 +13,7 @@ from engine.config import ModelConfig
 from engine.errors import CheckpointError
 from engine.families import family_named
 from engine.files import read_json
-from engine.model_source import open_checkpoint
+from engine.model_source import ModelSource
 from engine.placement.weight_bytes import Precision, shapes, with_quantization
 from engine.quantized.forms import ITEM_BYTES, UNQUANTIZED, USUAL, Form, is_matrix
 from engine.weights import meta_model, source_rows
@@ -39,15 +39,17 @@ class CheckpointInfo:
     shard: Path | None = None
 
 
-def checkpoint_info(directory: Path, config: ModelConfig) -> CheckpointInfo:
-    """Of the checkpoint in `directory`. Reads no weights, and needs none where there is an index.
+def checkpoint_info(model: Path | ModelSource, config: ModelConfig) -> CheckpointInfo:
+    """Of the checkpoint of `model`. Reads no weights, and needs none where there is an index.
 
     Without shards the shapes are the config's: the index must name just these tensors, and its
     total_size tells the precision. Raises CheckpointError where names or sizes do not agree.
     """
+    source = ModelSource.of(model)
+    directory = source.path
     index = read_index(directory)
     if index is None:
-        return of_checkpoint(open_checkpoint(directory), config)
+        return of_checkpoint(source.open_checkpoint(), config)
     weight_map = index.get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
         raise CheckpointError(f"{directory / INDEX}: no weight_map")

@@ -9,7 +9,7 @@ import torch
 
 from engine import placement
 from engine.config import ModelConfig
-from engine.model_source import read_config
+from engine.model_source import ModelSource
 from engine.placement import CheckpointInfo, Gpu, Machine, Placement, Precision, machine_rates
 from engine.placement.estimate import TimeEstimate, estimate_times
 from engine.placement.machine_rates import Measured, Rates
@@ -173,8 +173,9 @@ def report(
     `weights` is "stored", or what they would be quantised to. `rates` go before measured ones,
     which are kept in `rates_folder`. Raises EngineError.
     """
-    config = read_config(model)
-    outline = placement.checkpoint_info(model, config)
+    source = ModelSource(model)
+    config = source.config
+    outline = placement.checkpoint_info(source, config)
     if weights != "stored":
         config = with_quantization(config, USUAL[weights])
     question = PlanRequest(

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from engine import placement
 from engine.model import Model
-from engine.model_source import open_checkpoint, read_config
+from engine.model_source import ModelSource
 from engine.weights import load
 
 HEAD_ROWS = 64  # scores in memory at a time, of both models and in float64
@@ -57,8 +57,9 @@ def score_error(
     done = 0
     hidden, heads = [], []
     for directory in (before, after):
-        checkpoint, config = open_checkpoint(directory), read_config(directory)
-        model = load(checkpoint, config, device=torch.device("cpu"), dtype=torch.float32)
+        source = ModelSource(directory)
+        checkpoint = source.open_checkpoint()
+        model = load(checkpoint, source.config, device=torch.device("cpu"), dtype=torch.float32)
         rows = []
         for ids in sequences:
             rows.append(model(ids, model.empty_states(), 0))
@@ -81,7 +82,7 @@ def score_error(
 
 def check_memory(directory: Path, num_tokens: int) -> None:
     """Raises PlacementError if `score_error` of the model and another like it does not fit here."""
-    config = read_config(directory)
+    config = ModelSource(directory).config
     plan = placement.plan(config, num_tokens, num_tokens, torch.float32)
     ends = 4 * 2 * config.vocab_size * config.hidden_size  # of the other model
     (device,) = plan.devices

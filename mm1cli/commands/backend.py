@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from engine import api
 from engine.api import Engine, Kind, Level, Selection, ServerInfo, Tokenizer
@@ -16,6 +16,9 @@ from mm1cli.models.default import AUTO
 from mm1cli.settings import Settings
 from mm1cli.sink import Sink
 
+if TYPE_CHECKING:
+    from engine.api import ModelSource
+
 API_KEY = "MM1_API_KEY"
 _MAX_KEY_BYTES = 4096
 
@@ -24,8 +27,8 @@ class Backend(Protocol):
     """A model that is found, and whose weights are not loaded yet."""
 
     @property
-    def path(self) -> Path | None:
-        """Of its folder or file; None where it does not run here."""
+    def source(self) -> "ModelSource | None":
+        """Its files; None where it does not run here."""
 
     @property
     def tokenizer(self) -> Tokenizer: ...
@@ -58,16 +61,20 @@ class LocalBackend:
     path: Path
 
     @cached_property
-    def tokenizer(self) -> Tokenizer:
-        return api.open_tokenizer(self.path)
+    def source(self) -> "ModelSource":
+        return api.open_model(self.path)
 
-    @cached_property
+    @property
+    def tokenizer(self) -> Tokenizer:
+        return self.source.tokenizer
+
+    @property
     def max_positions(self) -> int:
-        return api.max_positions(self.path)
+        return self.source.config.max_positions
 
     @cached_property
     def num_parameters(self) -> int:
-        return api.num_parameters(self.path)
+        return api.num_parameters(self.source)
 
     def open_engine(
         self,
@@ -78,7 +85,7 @@ class LocalBackend:
         is_mapped: bool = False,
         selection: Selection | None = None,
     ) -> Engine:
-        given = (self.path, settings, sink, num_tokens)
+        given = (self.source, settings, sink, num_tokens)
         return open_engine(*given, is_mapped=is_mapped, selection=selection)
 
     def checked(self, texts: Sequence[str], settings: Settings, sink: Sink) -> "LocalBackend":
@@ -93,7 +100,7 @@ class ServerBackend:
     url: str
     info: ServerInfo
     engine: Engine
-    path: None = None
+    source: None = None
 
     @classmethod
     def connect(

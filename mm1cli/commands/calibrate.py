@@ -21,12 +21,11 @@ def run(settings: Settings, sink: Sink, stdout: TextIO, *, as_json: bool) -> Non
 
     Raises EngineError where the model cannot select, ModelError where it does not find enough.
     """
-    model = ensure_model(settings, sink)
-    tokenizer = api.open_tokenizer(model)
-    made, asked = probe.make(tokenizer)
+    model = api.open_model(ensure_model(settings, sink))
+    made, asked = probe.make(model.tokenizer)
     decide, held_out = asked[0::2], asked[1::2]
     found = model_files.calibrate(
-        model,
+        model.path,
         replace(made, needles=[one.needle for one in decide]),
         settings.chunk_tokens,
         lambda stage, done, total: sink.progress(stage, done, total, "steps"),
@@ -40,7 +39,7 @@ def run(settings: Settings, sink: Sink, stdout: TextIO, *, as_json: bool) -> Non
             f"{num_tokens:,} tokens, too few to rely on; nothing is kept: use --fit focus with it"
         )
     kept = Calibration(found.selection, num_right, len(held_out), num_tokens)
-    path = calibration.keep(api.fingerprint(model), kept)
+    path = calibration.keep(engine.fingerprint, kept)
     if as_json:
         facts = {
             "model": settings.model,

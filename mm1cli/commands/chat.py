@@ -48,8 +48,8 @@ def _partner(
     if sources is None:
         settings = begin("chat", settings, sink)
         model = backend(settings, sink)
-        if model.path is not None:
-            settings = as_its_card_says(settings, describe(model.path).family)
+        if model.source is not None:
+            settings = as_its_card_says(settings, describe(model.source.path).family)
         num_tokens = _most_tokens(model, settings, sink)
         return Alone(model.open_engine(settings, sink, num_tokens), settings, sink)
     if (folder := _saved(sources.paths)) is not None:

@@ -20,7 +20,7 @@ def finder(name: str, reading: Reading, settings: Settings, sink: Sink) -> Finde
     # What is set for the model that answers is not for this one.
     settings = replace(settings, model=name, server=None, context_tokens=None, fast=False, kv=None)
     model = LocalBackend(ensure_model(settings, sink))
-    selection = measured_selection(model.path, name)
+    selection = measured_selection(model.source, name)
     packed = packed_for(model, reading.packed.corpus.outcomes, settings)
     if packed.num_tokens > MOST_TOKENS:
         raise BudgetError(

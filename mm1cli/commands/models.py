@@ -9,7 +9,7 @@ from engine import model_files
 from engine.api import EngineError
 from mm1cli.commands.opening import bytes_progress, models_dir
 from mm1cli.errors import InputError, ModelError, UsageError
-from mm1cli.models import catalogue, default, hub_pull, library, packaged, removal
+from mm1cli.models import catalogue, default, hub_pull, library, manifest, packaged, removal
 from mm1cli.models.delta import CARD
 from mm1cli.models.describe import Description, describe
 from mm1cli.models.fetch import sha256_of
@@ -51,7 +51,7 @@ def show(name: str, settings: Settings, stdout: TextIO, *, as_json: bool) -> Non
         if config.precision is not None:
             facts["precision"] = config.precision
         facts |= {key: header[key] for key in ("parameters", "bytes", "bits") if key in header}
-    told = library.facts(located.folder)
+    told = manifest.read(located.folder).facts
     facts |= {key: told[key] for key in _TOLD if key in told}
     if (located.folder / CARD).exists():
         facts["model_card"] = str(located.folder / CARD)

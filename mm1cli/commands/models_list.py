@@ -9,7 +9,7 @@ from typing import TextIO
 
 from engine import model_files
 from mm1cli.commands.opening import models_dir
-from mm1cli.models import default, library, manifest
+from mm1cli.models import default, library
 from mm1cli.models.catalogue import CATALOGUE, Entry
 from mm1cli.models.describe import Description, describe
 from mm1cli.models.library import Model
@@ -60,7 +60,7 @@ def _row(model: Model, told: Description, *, is_default: bool) -> dict[str, obje
         "bytes": model.size_bytes,
         "family": told.family or None,
         "context": told.context_tokens or None,
-        "parameters": manifest.num_parameters(model.folder) or told.num_parameters or None,
+        "parameters": model.num_parameters or told.num_parameters or None,
         "source": model.source,
         "licence": model.licence,
         "parent": model.parent,

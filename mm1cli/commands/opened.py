@@ -3,6 +3,7 @@
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from engine.api import (
     FAST,
@@ -11,9 +12,7 @@ from engine.api import (
     Selection,
     StoreError,
     fingerprint,
-    saved_attachment,
     saved_context,
-    saved_tokens,
 )
 from mm1cli.answering.answer import Answerer
 from mm1cli.answering.context_cache import server_of
@@ -37,6 +36,9 @@ from mm1cli.models.default import AUTO
 from mm1cli.settings import Settings
 from mm1cli.sink import RunInfo, Sink
 from mm1cli.tools.toolbox import NO_TOOLS, ToolOptions
+
+if TYPE_CHECKING:
+    from engine.api import ModelSource
 
 _CONTEXT_FILES = ("manifest.json", "partial.json")  # one of them is in each
 
@@ -76,13 +78,13 @@ def open_saved(command: str, folder: Path, settings: Settings, sink: Sink) -> Op
     another model, which reads what it finds. Raises InputError, StoreError."""
     require_saved(folder)
     saved = saved_context(folder)
-    content = saved_attachment(folder, corpus_file.NAME)
+    content = saved.attachment(corpus_file.NAME)
     name = corpus_file.model_of(content)
     if saved.selection and _is_another(name, settings, sink):
         return _found_by(name, command, saved, content, settings, sink)
     settings, name, model = _reopened(command, name, saved, settings, sink)
-    if model.path is not None:
-        _require_same_model(saved, name, model.path, settings)
+    if model.source is not None:
+        _require_same_model(saved, name, model.source, settings)
     engine, packed, source = _restored(saved, content, model, settings, sink)
     counts = [len(ids) for ids in packed.token_ids]
     manifest = replace(build(packed.corpus, counts, max(sum(counts), 1)), is_saved=True)
@@ -90,7 +92,7 @@ def open_saved(command: str, folder: Path, settings: Settings, sink: Sink) -> Op
     sink.corpus(packed.corpus, counts)
     if saved.selection:
         sink.note(selected_note(manifest, engine, settings))
-    quotable = QuoteIndex(packed.corpus, _saved_quotes(folder))
+    quotable = QuoteIndex(packed.corpus, _saved_quotes(saved))
     return Opened(engine, packed, manifest, settings, name, source, quotable)
 
 
@@ -98,9 +100,9 @@ def _restored(
     saved: SavedContext, content: bytes, model: Backend, settings: Settings, sink: Sink
 ) -> tuple[Engine, Packed, ContextSource]:
     """What was saved, as the model that read it opens it."""
-    packed = corpus_file.loads(content, saved_tokens(saved.folder), model.tokenizer).packed
+    packed = corpus_file.loads(content, saved.token_ids(), model.tokenizer).packed
     model = model.checked(samples(packed), settings, sink)
-    selection = None if model.path is None else _selection(model.path, saved.selection)
+    selection = None if model.source is None else _selection(model.source, saved.selection)
     given = (settings, sink, saved.num_tokens)
     engine = model.open_engine(*given, is_mapped=True, selection=selection)
 
@@ -111,9 +113,9 @@ def _restored(
     return engine, packed, SavedContextSource(context)
 
 
-def _saved_quotes(folder: Path) -> bytes | None:
+def _saved_quotes(saved: SavedContext) -> bytes | None:
     with suppress(StoreError):  # made by an mm1 that kept none, or damaged: they are made again
-        return saved_attachment(folder, quote_index.NAME)
+        return saved.attachment(quote_index.NAME)
     return None
 
 
@@ -142,7 +144,7 @@ def _found_by(
     found = Finder(engine, packed, own, sink, source)
     outcomes = packed.corpus.outcomes
     reading = counted(outcomes, [Question("?")], settings, sink, is_searched=True)
-    return opened(reading, settings, sink, found_by=found, saved_quotes=_saved_quotes(saved.folder))
+    return opened(reading, settings, sink, found_by=found, saved_quotes=_saved_quotes(saved))
 
 
 def _as_saved(saved: SavedContext, settings: Settings) -> Settings:
@@ -174,7 +176,9 @@ def _reopened(
     return settings, name, LocalBackend(ensure_model(given, sink))
 
 
-def _require_same_model(saved: SavedContext, name: str, model: Path, settings: Settings) -> None:
+def _require_same_model(
+    saved: SavedContext, name: str, model: "ModelSource", settings: Settings
+) -> None:
     """Raises StoreError for another model than the one named `name`, which read the context."""
     made, asked = (one.removesuffix(FAST) for one in (saved.fingerprint, fingerprint(model)))
     if made == asked:
@@ -190,7 +194,7 @@ def _require_same_model(saved: SavedContext, name: str, model: Path, settings: S
     )
 
 
-def _selection(model: Path, saved: str) -> Selection | None:
+def _selection(model: "ModelSource", saved: str) -> Selection | None:
     """As the model was measured since, if documents are still read so; else as it was then."""
     if not saved:
         return None

@@ -4,6 +4,7 @@ import sys
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from engine import api
 from engine.api import FAST, Engine, Selection
@@ -16,6 +17,9 @@ from mm1cli.models import library
 from mm1cli.models.default import AUTO, choose
 from mm1cli.settings import Settings
 from mm1cli.sink import RunInfo, Sink
+
+if TYPE_CHECKING:
+    from engine.api import ModelSource
 
 _FAST = "--fast: matmuls take activations in eight bits; numbers differ a little from those without"
 _NOT_FAST = "--fast changes nothing here: it is for models that run from a GGUF file's own blocks"
@@ -103,7 +107,7 @@ def cached_context(
 
 
 def open_engine(
-    model: Path,
+    model: "Path | ModelSource",
     settings: Settings,
     sink: Sink,
     num_tokens: int = 0,

@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from engine.api import MOST_TOKENS, Selection
 from mm1cli.answering.generation import thinking_tokens
@@ -29,6 +29,9 @@ from mm1cli.ingest.walk import STDIN
 from mm1cli.models import calibration
 from mm1cli.settings import Settings, is_inside
 from mm1cli.sink import Sink
+
+if TYPE_CHECKING:
+    from engine.api import ModelSource
 
 _CONTENTS_SHARE = 20  # the list of contents takes at most a twentieth of the context
 
@@ -211,7 +214,7 @@ def fit_to_budget(
     if policy == "select" and not is_selectable:
         policy = "focus"
     if policy == "select" and packed.num_tokens > budget:
-        selection = _selection(model.path, settings)
+        selection = _selection(model.source, settings)
         limit = MOST_TOKENS
         budget = limit - frame_tokens - len(packed.contents_ids)
     if settings.focus == "off" and policy == "focus":
@@ -228,7 +231,7 @@ def fit_to_budget(
     return Reading(model, kept, manifest, selection)
 
 
-def _selection(model: Path | None, settings: Settings) -> Selection:
+def _selection(model: "ModelSource | None", settings: Settings) -> Selection:
     if settings.context_tokens is not None:
         raise UsageError(
             f"--fit select reads up to {MOST_TOKENS:,} tokens, --context-tokens "
@@ -239,7 +242,7 @@ def _selection(model: Path | None, settings: Settings) -> Selection:
     return measured_selection(model, settings.model)
 
 
-def measured_selection(model: Path, name: str) -> Selection:
+def measured_selection(model: "ModelSource", name: str) -> Selection:
     """How the model selects. Raises ModelError where nobody measured it."""
     if (found := calibration.of(model)) is None:
         raise ModelError(

@@ -11,7 +11,7 @@ from engine.api import GgufError, PlacementError, open_tokenizer
 from engine.model_files import USUAL, Form
 from mm1cli.commands.opening import models_dir
 from mm1cli.errors import InputError, ModelError, UsageError
-from mm1cli.models import library
+from mm1cli.models import library, manifest
 from mm1cli.prompts import prompt
 from mm1cli.settings import Settings
 from mm1cli.sink import Sink
@@ -166,7 +166,7 @@ def _progress(sink: Sink, stage: str, unit: str = "bytes") -> Callable[[int, int
 
 
 def _facts(source: Path, target: Path) -> dict[str, str]:
-    told = library.facts(source)
+    told = manifest.read(source).facts
     kept = {key: told[key] for key in ("description", "licence") if key in told}
     return kept | {"name": target.name, "source": str(source)}
 

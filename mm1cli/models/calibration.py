@@ -7,13 +7,16 @@ it found in mm1's data folder, under the fingerprint of the weights it is about.
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from engine import durable
 from engine.api import ConfigError, Selection, fingerprint
 from mm1cli.errors import InputError
 from mm1cli.models import library
 from mm1cli.models.ability import MINI, SMALL
+
+if TYPE_CHECKING:
+    from engine.api import ModelSource
 
 _LARGEST_FILE = 1 << 16
 
@@ -35,8 +38,8 @@ class Calibration:
     num_tokens: int = 0
 
 
-def of(model: Path) -> Selection | None:
-    """Of the model in the folder or GGUF file `model`; None where nobody measured it.
+def of(model: "Path | ModelSource") -> Selection | None:
+    """Of `model`; None where nobody measured it.
 
     A calibration of the user's goes before a shipped one. Raises InputError where its file is
     damaged, EngineError where the model cannot be opened.

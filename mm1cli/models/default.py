@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from engine import durable, model_files
-from mm1cli.models import library, manifest, packaged
+from mm1cli.models import library, packaged
 from mm1cli.models.describe import needed_bytes
 
 AUTO: Final = "auto"
@@ -70,7 +70,7 @@ def _installed() -> list[tuple[int, str, int]]:
     """Parameters, name and memory needed of those that mm1 has put there, `small` or larger."""
     found = []
     for model in library.list_models():
-        count = manifest.num_parameters(model.folder)
+        count = model.num_parameters
         if model.installed and count >= packaged.SMALL.num_parameters:
             found.append((count, model.name, needed_bytes(model.size_bytes)))
     return found

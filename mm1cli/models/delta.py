@@ -3,6 +3,7 @@
 `training.ship` makes their folders; those under mm1cli/models come with mm1.
 """
 
+import hashlib
 import json
 import shutil
 from collections.abc import Callable
@@ -47,6 +48,15 @@ def in_package() -> list[DeltaModel]:
     return found
 
 
+def packaged(name: str) -> DeltaModel | None:
+    """The one of that name that comes with mm1; no other is read."""
+    for path in PACKAGED.glob(f"*/{SHIPPED}"):
+        if path.parent.name == name:
+            with suppress(ModelError):
+                return read(path.parent)
+    return None
+
+
 def is_shipped(folder: Path) -> bool:
     return (folder / SHIPPED).is_file()
 
@@ -54,7 +64,8 @@ def is_shipped(folder: Path) -> bool:
 def read(folder: Path) -> DeltaModel:
     """What is in `folder`, by its manifest. Raises ModelError."""
     try:
-        manifest: Any = json.loads((folder / SHIPPED).read_bytes())
+        content = (folder / SHIPPED).read_bytes()
+        manifest: Any = json.loads(content)
         made_from = manifest["parent_model"]
         names = {name: entry["sha256"] for name, entry in manifest["files"].items()}
         texts = [manifest[key] for key in ("name", "description", "licence")]
@@ -67,7 +78,7 @@ def read(folder: Path) -> DeltaModel:
     if not plain or not texts[0] or texts[0].startswith(".") or not shards <= names.keys():
         raise ModelError(f"{folder}: {SHIPPED} cannot be read; see `training.ship`")
     name, description, licence, parent, parent_sha256 = (" ".join(str(x).split()) for x in texts)
-    sha256 = sha256_of(folder / SHIPPED)
+    sha256 = hashlib.sha256(content).hexdigest()
     return DeltaModel(
         name, folder.absolute(), description, licence, parent, parent_sha256, sha256, names
     )

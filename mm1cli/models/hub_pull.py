@@ -64,9 +64,9 @@ def pull(wanted: Wanted, on_progress: OnProgress, on_note: Callable[[str], objec
     name = wanted.repository + (f":{label_of(files[-1].name)}" if is_gguf else "")
     with library.pulling(library.folder_of(name), on_progress) as folder:
         target = folder / library.folder_of(name)
-        is_same = manifest.facts(target).get("revision") == repository.commit
+        is_same = manifest.read(target).facts.get("revision") == repository.commit
         if is_same and not manifest.verify_files(target):
-            return manifest.location(target)
+            return manifest.read(target).location
         manifest.check_ours(target)
         work = folder / f".{target.name}.{repository.commit[:12]}{PARTIAL}"
         for other in folder.glob(f".{target.name}.{'[0-9a-f]' * 12}{PARTIAL}"):
@@ -76,7 +76,7 @@ def pull(wanted: Wanted, on_progress: OnProgress, on_note: Callable[[str], objec
         _check_room(repository, files, work, on_note)
         _fetch_all(repository, files, work, on_progress)
         _finish(name, repository, files, work, target, on_note)
-    return manifest.location(target)
+    return manifest.read(target).location
 
 
 def choose(repository: Repository, wanted: Wanted) -> list[RemoteFile]:

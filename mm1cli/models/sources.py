@@ -35,8 +35,8 @@ def install(
     target = folder / model.name
     problems = manifest.verify_files(target)
     if not problems:
-        return manifest.location(target)
-    if manifest.linked(target) is not None:
+        return manifest.read(target).location
+    if manifest.read(target).linked is not None:
         on_note(f"{problems[0]}; {model.name} is fetched again")
     manifest.check_ours(target)
     work = folder / f".{model.name}{PARTIAL}"

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from engine.api import Context, Engine, saved_attachment, saved_context
+from engine.api import Context, Engine, saved_context
 from mm1cli.answering.answer import Answerer
 from mm1cli.answering.context_cache import ContextCache
 from mm1cli.answering.context_source import FEWEST_SAVED_TOKENS, CachedContext
@@ -102,7 +102,7 @@ def _saved(folder: Path) -> SavedModel:
     if saved.is_on_server:
         raise InputError(f"{folder} is kept by a server; ask it with mm1 ask --server")
     name = folder.resolve().name.removesuffix(".mm1ctx")
-    model = corpus_file.model_of(saved_attachment(folder, corpus_file.NAME))
+    model = corpus_file.model_of(saved.attachment(corpus_file.NAME))
     if not name.isprintable():
         raise InputError(f"{folder!s}: a name that cannot be printed; rename the folder")
     return SavedModel(f"{PREFIX}{name}", folder, saved.num_tokens, model)

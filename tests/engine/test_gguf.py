@@ -1,3 +1,4 @@
+import gc
 import json
 import struct
 from pathlib import Path
@@ -5,14 +6,18 @@ from pathlib import Path
 import gguf
 import numpy as np
 import pytest
+from ggufs import tiny_gguf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mini import TINY_CONTROL, tiny_tokens, tiny_weights, write_tiny_gguf
 from safetensors.numpy import load_file
 from tokenizers import Tokenizer
 
+from engine.engine import Engine
 from engine.errors import GgufError
 from engine.gguf.convert import convert
+from engine.gguf.header import Header
+from engine.model_source import ModelSource
 
 Q8_0 = gguf.GGMLQuantizationType.Q8_0
 
@@ -245,3 +250,18 @@ def test_the_embedded_tokenizer_is_the_published_one(mini_dir):
     assert tokenizer.encode("2025").tokens == ["2", "0", "2", "5"]
     text = "naïve 你好\r\n\tfoo(bar) 3.14159  🙂 <|im_end|>"
     assert tokenizer.decode(tokenizer.encode(text).ids, skip_special_tokens=False) == text
+
+
+def test_an_open_engine_holds_no_header(tmp_path):
+    """Red: the words of the vocabulary stay in memory beside the tokenizer, 40 MB of them."""
+    source = ModelSource(tiny_gguf(tmp_path, "qwen2", layers=1))
+
+    def num_headers() -> int:
+        gc.collect()
+        return sum(type(one) is Header for one in gc.get_objects())
+
+    before = num_headers()
+    engine = Engine(source, threads=1)
+    assert num_headers() == before
+    assert source.tokenizer is engine.tokenizer and source.config == engine.config
+    assert source.open_checkpoint().tensors, "it can be asked for more"

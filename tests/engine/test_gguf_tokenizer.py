@@ -15,7 +15,6 @@ from ggufs import (
 from llama_server import LlamaServer
 
 from engine.constraints.grammar import Grammar, TokenBytes
-from engine.constraints.vocabulary import token_bytes
 from engine.errors import GgufError
 from engine.gguf.pre_tokenizers import SPLITTINGS
 from engine.gguf.tokenizer import build_tokenizer
@@ -105,12 +104,12 @@ def test_bytes_of_tokens_and_grammars_are_known_for_every_kind(kind, folder):
         "gemma": lambda: sentencepiece_tokenizer(texts, 400, **GEMMA),
     }[kind]()
     tokenizer = Tokenizer(gguf_of(folder, f"bytes-{kind}", metadata))
-    words = token_bytes(tokenizer.raw, tokenizer.vocab_size)
+    words = tokenizer.token_bytes(tokenizer.vocab_size)
     text = "the cat 😀\n\n    on ñ \x01"
     written = b"".join(words[i] for i in tokenizer.encode(text)).decode()
     assert written == (" " if kind == "sentencepiece" else "") + text
     assert not any(words[i] for i in tokenizer.eos_ids())
-    spelling = TokenBytes.of(tokenizer.raw, frozenset(tokenizer.eos_ids()), tokenizer.vocab_size)
+    spelling = TokenBytes.of(tokenizer.raw, words, frozenset(tokenizer.eos_ids()))
     schema = {"type": "object", "properties": {"year": {"type": "integer"}}, "required": ["year"]}
     way = Grammar(schema, spelling).shortest(60)
     assert json.loads(tokenizer.decode(way)) == {"year": 0}

@@ -10,7 +10,7 @@ from tiny import llama_config, write_checkpoint
 from engine import model as model_module
 from engine.context import Context
 from engine.layers import kv_cache
-from engine.model_source import open_checkpoint, read_config
+from engine.model_source import ModelSource
 from engine.quantized.forms import Form
 from engine.quantized.quantize import quantize
 from engine.weights import load
@@ -39,8 +39,9 @@ MODELS = {
 @pytest.fixture(scope="module", params=MODELS)
 def model(request, tmp_path_factory):
     file = MODELS[request.param](tmp_path_factory.mktemp("m"))
-    checkpoint = open_checkpoint(file, has_int8_rows="--fast" in request.param)
-    found = load(checkpoint, read_config(file), device=torch.device("cpu"), dtype=torch.float32)
+    source = ModelSource(file)
+    checkpoint = source.open_checkpoint(has_int8_rows="--fast" in request.param)
+    found = load(checkpoint, source.config, device=torch.device("cpu"), dtype=torch.float32)
     found.prepare_for_inference(small_m=True)
     return found
 
@@ -90,9 +91,9 @@ def test_what_it_does_not_know_goes_op_by_op(name, tmp_path):
     """Red: an option of a layer is left out, or a weight is read as what it is not."""
     architecture, has_float16 = UNSERVED[name]
     file = tiny_gguf(tmp_path, architecture, Kind.Q8_0 if has_float16 else Kind.F32, layers=1)
-    model = load(
-        open_checkpoint(file), read_config(file), device=torch.device("cpu"), dtype=torch.float32
-    )
+    source = ModelSource(file)
+    opened = source.open_checkpoint()
+    model = load(opened, source.config, device=torch.device("cpu"), dtype=torch.float32)
     assert not any(layer.weights_stay for layer in model.layers)
     model.prepare_for_inference()
     assert all(layer.weights_stay and layer.native is None for layer in model.layers)

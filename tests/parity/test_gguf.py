@@ -14,7 +14,7 @@ from llama_server import LlamaServer
 from benchmarks.gguf import with_float32
 from engine.context import Context
 from engine.gguf.convert import convert
-from engine.model_source import open_checkpoint, read_config
+from engine.model_source import ModelSource
 from engine.tokenizer import Tokenizer
 from engine.weights import load
 
@@ -25,9 +25,9 @@ IN_BLOCKS = ("llama", "qwen2", "qwen3moe", "phi3", "gemma3", *DELTA)
 
 
 def model_of(path):
-    config = read_config(path)
+    config = ModelSource(path).config
     cpu = torch.device("cpu")
-    model = load(open_checkpoint(path), config, device=cpu, dtype=torch.float32)
+    model = load(ModelSource(path).open_checkpoint(), config, device=cpu, dtype=torch.float32)
     model.prepare_for_inference()
     return model
 

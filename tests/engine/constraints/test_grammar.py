@@ -10,8 +10,10 @@ import pytest
 import tiny
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from tokenizers import Tokenizer as Library
 
 from engine.constraints.grammar import Grammar, TokenBytes, bounded_schema, check
+from engine.constraints.vocabulary import token_bytes
 from engine.decode import StopReason
 from engine.engine import Engine
 from engine.errors import GrammarError, RoomError
@@ -226,7 +228,8 @@ def test_real_tokenizers_write_the_shortest_answer(name, request):
     else:
         directory = request.getfixturevalue("mini_dir")
         raw, ends, size = json.loads((directory / "tokenizer.json").read_text()), {2}, 49_152
-    spelling = TokenBytes.of(raw, frozenset(ends), size)
+    words = token_bytes(Library.from_str(json.dumps(raw)), size)
+    spelling = TokenBytes.of(raw, words, frozenset(ends))
     grammar = Grammar(PAPER, spelling)
     way = grammar.shortest(100)
     text = spelling.tokenizer.decode_str(list(way))

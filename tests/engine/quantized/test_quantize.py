@@ -24,7 +24,7 @@ from engine.checkpoint import Checkpoint
 from engine.engine import Engine, check_tensors, num_parameters
 from engine.errors import CheckpointError, ConfigError, EngineError
 from engine.families import family_named, read_config
-from engine.model_source import precision_of
+from engine.model_source import ModelSource
 from engine.quantized import writer as shard_writer
 from engine.quantized.forms import KEY, Form, is_matrix
 from engine.quantized.quantize import quantize
@@ -108,7 +108,7 @@ def test_only_matrices_change_and_errors_are_those_of_the_weights(plain, tmp_pat
     written = quantize(source, tmp_path / "small", form)
     before, after = Checkpoint(source), Checkpoint(tmp_path / "small")
     told = {error.name: error for error in written.errors}
-    config = read_config(source)
+    config = ModelSource(source).config
     for name, names in family_named(config.family).sources(config).items():
         for each in names:
             assert is_matrix(name) == (each in told)
@@ -147,7 +147,7 @@ def test_rows_that_do_not_divide_take_the_next_more_exact_form(plain, tmp_path):
     assert told.form_of("layers.2.mixer.out") is Form.INT4_64  # 64
     assert told.form_of("layers.2.mlp.down") is Form.INT8  # 24
     assert told.form_of("layers.2.mlp.router") is Form.PLAIN
-    assert precision_of(tmp_path / "small").startswith("int4/128, ")
+    assert ModelSource(tmp_path / "small").precision.startswith("int4/128, ")
 
 
 def test_slices_and_shards_change_nothing(plain, tmp_path, monkeypatch):
@@ -218,7 +218,7 @@ def test_sizes_are_told_without_reading_weights(plain, llama4):
     """Red: a plan counts the weights as if they were plain, or a model grows by its scales."""
     assert num_parameters(llama4) == num_parameters(plain["llama"])
     assert check_tensors(llama4) == len(Checkpoint(llama4).tensors)
-    config = read_config(llama4)
+    config = ModelSource(llama4).config
     planned = placement.plan(config, 10, 10, torch.float32).weights_bytes
     model = load_model(llama4)
     held = sum(parameter.nbytes for parameter in model.parameters())
@@ -298,7 +298,7 @@ def test_a_config_that_does_not_fit_is_refused_before_anything_is_read(llama4, e
     raw = json.loads((llama4 / "config.json").read_text())
     write_config(llama4, raw | {KEY: entry})
     with pytest.raises((CheckpointError, ConfigError), match=reason):
-        meta_model(Checkpoint(llama4), read_config(llama4))
+        meta_model(Checkpoint(llama4), ModelSource(llama4).config)
 
 
 def test_what_cannot_be_done_is_said_before_it_is_begun(plain, llama4, tmp_path, monkeypatch):

@@ -49,7 +49,7 @@ def test_a_context_outlives_its_server_and_no_other_model_speaks_for_it(mm1, ggu
         built = mm1("context", "build", "notes", "-o", CONTEXT, "--server", server.url, "--json")
         assert built.code == 0, built.err
         (slot,) = slots.iterdir()
-        token_ids = api.saved_tokens(CONTEXT)
+        token_ids = api.saved_context(CONTEXT).token_ids()
         again = mm1("context", "build", "notes", "-o", CONTEXT, "--server", server.url, "--json")
         asked = ask(mm1, server)
         assert (built.json["tokens"], built.json["reused_tokens"]) == (len(token_ids), 0)

@@ -87,9 +87,9 @@ def test_a_folder_is_fetched_checked_and_found_by_its_name(folder, home, llama):
     assert not any("original" in asked for asked, _ in folder.asked)
     assert library.resolve(REPOSITORY) == library.resolve(f"{REPOSITORY}@{COMMIT[:9]}") == path
     assert library.verify_files(path) == []
-    told = manifest.facts(path)
+    told = manifest.read(path).facts
     assert (told["revision"], told["licence"]) == (COMMIT, "apache-2.0")
-    assert manifest.num_parameters(path) > 0
+    assert manifest.read(path).num_parameters > 0
     assert COMMIT[:12] in notes[0] and "GB is free" in notes[0], "bytes and room first"
     dones = [done for _, done, _ in steps]
     assert dones == sorted(dones) and dones[-1] == steps[-1][2]

@@ -80,7 +80,7 @@ def test_the_joined_file_is_the_published_one(tiny, home, content):
     assert path.read_bytes() == content
     assert left_in(home) == {"small", f"small/{tiny.filename}", "small/mm1-model.json"}
     assert library.resolve("small") == library.ensure("small", ignore) == path
-    assert manifest.num_parameters(home / "small") == tiny.num_parameters
+    assert manifest.read(home / "small").num_parameters == tiny.num_parameters
     assert {stage for stage, _, _ in steps} == {"downloading"}, "one bar for all pieces"
     dones = [done for _, done, _ in steps]
     assert dones == sorted(dones) and dones[-1] == len(content)
