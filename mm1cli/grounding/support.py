@@ -134,6 +134,9 @@ def _judge_part(part: Part, quote: str, quoted: Sequence[Part], known: Facts) ->
     displaced = [
         w for w in content if w.stem in said and w.stem not in near.stems_about(content[0].stem)
     ]
+    if "|" in near.text:  # a row, which says what the names of its columns ask
+        heads = {stem for one in quoted if not facts(one.text) for stem in one.stems}
+        displaced = [word for word in displaced if word.stem not in heads]
     beside = [one for one in quoted if one is not near and {w.stem for w in displaced} & one.stems]
     pairs = opposed(part.words, near.words)
     if not pairs and beside:

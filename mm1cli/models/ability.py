@@ -55,7 +55,7 @@ ABILITIES: Final = (
         SMALL,
         num_right=17,
         num_wrong=2,
-        min_margin=1.2,
+        min_margin=1.1,
         head=RetrievalHead(layer=9, kv_head=1, distance=400),
     ),
     Ability(

@@ -10,6 +10,7 @@ from mm1cli.result import Claim, Mark
 from tests.evidence.claims import SPLITS, pairs
 
 PRICE = "Alder GmbH keeps the old price until 30 September under its frame contract. Ines"
+PRICES = "notes.md: Bridges\ncity bridge cost\n| Hask | South crossing | 7.1 million crowns |"
 ROWS = "vehicle plate driver kilometres\nvan\tA1\tMs Orr\t120\nvan\tA7\tMr Ray\t900"
 
 
@@ -49,6 +50,8 @@ def marks(sentence: str, *quotes: str, gain: float | None = None) -> Claim:
         ("It holds only for even n.", "It holds for all n.", 9.0, Mark.CONTRADICTED),
         ("Ada gave the club a boat.", "The club gave Ada a boat.", 9.0, Mark.CONTRADICTED),
         (ROWS, "Van A7 has 900 kilometres.", None, Mark.CARRIED),
+        (PRICES, "The South crossing cost 7.1 million crowns.", None, Mark.CARRIED),
+        (PRICES, "The South crossing cost 9 million crowns.", None, Mark.CONTRADICTED),
         (ROWS, "Van A7 has 120 kilometres.", 9.0, Mark.CONTRADICTED),
         (ROWS, "Ms Orr drives van A7.", 9.0, Mark.CONTRADICTED),
         ("The bid of Orr Ltd was refused.", "Orr Ltd refused the bid.", 9.0, Mark.NOT_CARRIED),
