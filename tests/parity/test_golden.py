@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 import engine.families
 import engine.verify
 from engine.errors import CheckpointError
+from engine.model_source import ModelSource
 from engine.verify import verify
 from kernels.lightning import blocked, chunked, jit
 
@@ -42,9 +43,10 @@ def test_every_chunking_is_within_1e_4(chunk_tokens):
         assert difference.scale > 1  # zeros would not be close
 
 
-def golden_config(**changes):
-    config = engine.families.read_config(GOLDEN)
-    return lambda directory: replace(config, **changes)
+def read_as(monkeypatch, **changes):
+    """The golden model is read with these options."""
+    config = replace(engine.families.read_config(GOLDEN), **changes)
+    monkeypatch.setattr(ModelSource, "config", config)
 
 
 def assert_verify_fails(at_least):
@@ -56,18 +58,17 @@ def assert_verify_fails(at_least):
 
 def test_rotating_all_dims_fails(monkeypatch):
     frequencies = tuple(10_000.0 ** (-2 * i / 32) for i in range(16))
-    config = golden_config(rotary_frequencies=frequencies)
-    monkeypatch.setattr(engine.verify, "read_config", config)
+    read_as(monkeypatch, rotary_frequencies=frequencies)
     assert_verify_fails(at_least=1)
 
 
 def test_the_other_residual_fails(monkeypatch):
-    monkeypatch.setattr(engine.verify, "read_config", golden_config(postnorm=False))
+    read_as(monkeypatch, postnorm=False)
     assert_verify_fails(at_least=0.1)
 
 
 def test_the_lightning_norm_of_other_engines_fails(monkeypatch):
-    monkeypatch.setattr(engine.verify, "read_config", golden_config(lightning_norm_eps=1e-3))
+    read_as(monkeypatch, lightning_norm_eps=1e-3)
     assert_verify_fails(at_least=1e-4)
 
 
