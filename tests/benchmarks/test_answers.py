@@ -99,7 +99,9 @@ def test_warnings_are_counted_on_their_own_half():
     assert held_out.value == pytest.approx(len(low) / 30) and held_out.num == 30
     assert cells["found, by margin, not carried, held out"].value == 1
     assert cells["sentence right"].value == 1
-    assert cells["marked sentences that are wrong"].value == pytest.approx(0.5)
+    # No evidence is given: right ones are carried only by what is found by their own words.
+    assert 0.5 < cells["marked sentences that are wrong"].value < 1
+    assert cells["wrong sentences that are marked"].value == 1
 
 
 def test_what_a_string_cannot_judge_is_printed_and_may_be_judged(tmp_path):
