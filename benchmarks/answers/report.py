@@ -16,6 +16,7 @@ from benchmarks.evidence.report import best_threshold
 from benchmarks.quality.stats import Estimate, bootstrap_auroc, wilson
 from benchmarks.quality.table import Table
 from benchmarks.quality.work import Result
+from mm1cli.answering import doubts
 from mm1cli.answering.check import check, claims_of, is_carried
 from mm1cli.answering.sources import sources
 from mm1cli.answering.unknown_terms import unknown_terms
@@ -25,7 +26,7 @@ from mm1cli.grounding.conflicts import Conflict
 from mm1cli.grounding.facts import Facts
 from mm1cli.grounding.judgement import Judgement, judgement
 from mm1cli.models.ability import Ability
-from mm1cli.result import Citation, Claim
+from mm1cli.result import Citation, Claim, Mark
 from mm1cli.retrieval.passages import Passage, Ranked
 
 AT = (1, 5)
@@ -113,6 +114,13 @@ class Outcome:
         cited = self._cited(self._evidence)
         return is_carried(self.item.text, self.claims, cited, self._evidence)
 
+    def is_warned(self, ability: Ability | None) -> bool:
+        """Whether a mark or a warning stands beside the sentence."""
+        is_doubtful = doubts.is_doubtful(self.margin, ability, is_carried=self.is_carried)
+        are_carried = all(claim.mark is Mark.CARRIED for claim in self.claims)
+        told = self.names_unknown or self.conflict is not None
+        return told or is_doubtful or not (self.claims and are_carried)
+
     @property
     def doubt(self) -> float:
         """The margin, which is compared with a threshold, of a sentence that nothing carries."""
@@ -139,7 +147,7 @@ def report(
         _put_answers(put, answerable)
     if outcomes:
         put("median seconds", f"{median(one.result['seconds'] for one in outcomes):.1f}")
-        _put_checks(put, outcomes)
+        _put_checks(put, outcomes, ability)
     if answerable and nowhere:
         _put_abstention(table, put, column, outcomes, ability)
     for kind in dict.fromkeys(one.item.kind for one in outcomes):
@@ -170,9 +178,9 @@ def _put_answers(put: _Put, answerable: Sequence[Outcome]) -> None:
     put("refused although answered", _share(answerable, lambda one: not one.is_written))
 
 
-def _put_checks(put: _Put, outcomes: Sequence[Outcome]) -> None:
+def _put_checks(put: _Put, outcomes: Sequence[Outcome], ability: Ability | None) -> None:
     """Quotes that stand nowhere; and the mark "no evidence": of wrong sentences, does it mark all,
-    and of what it marks, is it wrong?"""
+    and of what it marks, is it wrong? Without mark and warning a wrong sentence is believed."""
     written = [one for one in outcomes if one.is_written]
     false = [text for one in written for text in one.result["unverified"] if len(text.split()) > 2]
     quotes = sum(one.result["num_quotes"] for one in written) + len(false)
@@ -181,6 +189,9 @@ def _put_checks(put: _Put, outcomes: Sequence[Outcome]) -> None:
     wrong = [one for one in written if not one.is_right]
     put("marked sentences that are wrong", _share(marked, lambda one: not one.is_right))
     put("wrong sentences that are marked", _share(wrong, lambda one: not one.is_carried))
+    put("wrong, without mark or warning", _share(wrong, lambda one: not one.is_warned(ability)))
+    right = [one for one in written if one.is_right]
+    put("right, with mark or warning", _share(right, lambda one: one.is_warned(ability)))
 
 
 def _put_abstention(

@@ -379,8 +379,7 @@ class Answerer:
         has_claims = reply.is_found and self._grammar is None
         if reply.form is Form.EXTRACT:  # gains are of the model's words, not of this text
             evidence = [replace(one, gain=None) for one in evidence]
-        asked = "" if question.is_instruction else question.text
-        given = (asked, reply.text, cited, evidence, self._judgement)
+        given = (_asked(question), reply.text, cited, evidence, self._judgement)
         carried = [
             # What was worked out of a passage's numbers is another number there, and no other fact.
             replace(one, against=()) if _has_any(how, reply.text[one.start : one.end]) else one
@@ -399,7 +398,7 @@ class Answerer:
         """And whether what was read carries the model's own sentences, all of them. Under an
         extract these stay only where the extract itself does."""
         checked = self._check(question, reply, evidence, known)
-        asked = question.text
+        asked = _asked(question)
         if reply.form is Form.WRITTEN:
             search = self._retriever.search
             if found := sources(asked, reply.text, checked.claims, evidence, search):
@@ -475,6 +474,11 @@ def _told_by(use: ToolUse, number: int) -> Citation:
     document = use.document
     whole = QuoteMatch(document, document.blocks[0], 0, len(use.result), CitationStatus.EXACT)
     return cite(number, whole, whole.status, CitationKind.TOOL, score=nan)
+
+
+def _asked(question: Question) -> str:
+    """What one answer is held against; an instruction asks for none."""
+    return "" if question.is_instruction else question.text
 
 
 def _has_any(numbers: Container[str], text: str) -> bool:

@@ -27,6 +27,11 @@ def run(
     asked = parse(asks, template_name, settings)
     if not asked.questions:
         raise without_question(sources.paths)
+    if asked.table is not None and settings.finder is not None:
+        raise UsageError(
+            f"{settings.origin('finder')} is for questions, and --template {asked.table.name} "
+            "fills a table from each document; leave one of them out"
+        )
     settings = begin("analyze", settings, sink)
     reading = read(
         sources,
@@ -36,11 +41,6 @@ def run(
         is_searched=asked.is_searched,
         is_selectable=asked.table is None,
     )
-    if asked.table is not None and settings.finder is not None:
-        raise UsageError(
-            f"--finder is for questions, and --template {asked.table.name} fills a table from each "
-            "document; leave one of them out"
-        )
     documents = opened(reading, settings, sink, is_table=asked.table is not None)
     if (template := asked.table) is not None:
         answers = [_filled(template, asked.asks, documents, sink)]

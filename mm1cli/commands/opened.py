@@ -80,7 +80,7 @@ def open_saved(command: str, folder: Path, settings: Settings, sink: Sink) -> Op
     saved = saved_context(folder)
     content = saved.attachment(corpus_file.NAME)
     name = corpus_file.model_of(content)
-    if saved.selection and _is_another(name, settings, sink):
+    if saved.selection and _is_another(saved, name, settings, sink):
         return _found_by(name, command, saved, content, settings, sink)
     settings, name, model = _reopened(command, name, saved, settings, sink)
     if model.source is not None:
@@ -119,14 +119,13 @@ def _saved_quotes(saved: SavedContext) -> bytes | None:
     return None
 
 
-def _is_another(name: str, settings: Settings, sink: Sink) -> bool:
+def _is_another(saved: SavedContext, name: str, settings: Settings, sink: Sink) -> bool:
     """Whether the model that is asked for is not the one called `name`, which has read."""
     if settings.server is not None:
         return True
     if settings.model in {AUTO, name}:
         return False
-    read_by = ensure_model(replace(settings, model=name), sink)
-    return fingerprint(ensure_model(settings, sink)) != fingerprint(read_by)
+    return fingerprint(ensure_model(settings, sink)) != saved.fingerprint.removesuffix(FAST)
 
 
 def _found_by(

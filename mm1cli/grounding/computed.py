@@ -71,16 +71,8 @@ def _gives(fact: Fact, sign: str, one: Fact, other: Fact) -> bool:
     first, second = _value(one), _value(other)
     kinds = {_kind(one), _kind(other)}
     if sign == "*":  # "6 rooms at 40 crowns each"
-        return (
-            mine == first * second
-            and kind in kinds
-            and len(kinds) == 2
-            and mine
-            not in (
-                first,
-                second,
-            )
-        )
+        is_of_both = kind in kinds and len(kinds) == 2
+        return is_of_both and mine == first * second and mine not in {first, second}
     result = first + second if sign == "+" else abs(first - second)
     return mine == result and len(kinds) == 1 and _BARE not in kinds and kind in {*kinds, _BARE}
 

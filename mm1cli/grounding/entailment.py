@@ -11,6 +11,7 @@ from typing import Final
 from engine.api import Context, Engine, Piece, Turn
 from mm1cli.prompts import prompt
 
+_MOST_KEPT: Final = 1000
 _ANSWERED: Final = (
     (
         "The new hall was paid for by the county and opened in May 2019. It seats 300.",
@@ -41,12 +42,20 @@ class Entailment:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._head: Context | None = None  # the conversation, read once
+        self._answered: dict[tuple[str, str], float] = {}
 
     def log_odds(self, sentence: str, texts: Sequence[str]) -> list[float]:
         """Of yes against no, in nats, for each of `texts`: does it say `sentence`?"""
-        asked = [self._ids(self._pieces(text, sentence)[1]) for text in texts]
+        new = [text for text in dict.fromkeys(texts) if (sentence, text) not in self._answered]
+        if len(self._answered) + len(new) > _MOST_KEPT:
+            self._answered.clear()
+            new = list(dict.fromkeys(texts))
+        asked = [self._ids(self._pieces(text, sentence)[1]) for text in new]
         most = len(self._read_head()) + max(map(len, asked), default=0)
-        return self._engine.map_requests([partial(self._log_odds, ids) for ids in asked], most)
+        works = [partial(self._log_odds, ids) for ids in asked]
+        odds = self._engine.map_requests(works, most) if works else []
+        self._answered.update({(sentence, text): one for text, one in zip(new, odds, strict=True)})
+        return [self._answered[sentence, text] for text in texts]
 
     def _log_odds(self, ids: list[int]) -> float:
         context = self._read_head().fork()

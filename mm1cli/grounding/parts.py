@@ -16,7 +16,7 @@ _OWN_SUBJECT = re.compile(r"\s*(?:whereas|while|although|though|because|since|un
 _PRONOUN = re.compile(r"\s*\b(?:it|they|them|he|she|him|this|these|those|there)\b", re.IGNORECASE)
 _ENDS = re.compile(r"[.!?:]\s*$")
 _LINES = re.compile(r"\n\s*\n|\n(?=\s*[-*|#])|\n(?=[^\W_]\w*(?:[ -]\w+){0,3}:\s)")
-_ROW = re.compile(r"^[^\n]*\t[^\n]*$", re.MULTILINE)
+_ROW = re.compile(r"^[^\n]*[^\s][^\n]*\t[^\n]*$", re.MULTILINE)
 _FIELD = re.compile(r"\W*[^\W_]\w*(?:[ -]\w+){0,3}:\s")
 _MOST_TITLE_WORDS = 8
 

@@ -109,6 +109,16 @@ first second third fourth fifth sixth
 newest oldest
 """
 
+# What is so high may be as wide; how wide it is, is not said by how high.
+DIMENSIONS: Final = (
+    frozenset({"wide", "width", "broad"}),
+    frozenset({"high", "height", "tall"}),
+    frozenset({"deep", "depth"}),
+    frozenset({"long", "length"}),
+    frozenset({"thick", "thickness"}),
+    frozenset({"heavy", "weight", "weigh", "weighs"}),
+)
+
 
 def _pairs() -> dict[str, frozenset[str]]:
     found: dict[str, set[str]] = {}
@@ -171,6 +181,13 @@ def opposed(claim: Iterable[Word], quote: Collection[Word]) -> list[tuple[str, s
         if against:
             pairs.append((word.text, min(against)))
     return pairs
+
+
+def is_other_dimension(claim: Iterable[Word], quote: Iterable[Word]) -> bool:
+    """Whether the quote gives another of a thing's dimensions than the claim, and not that one."""
+    asked, said = ({word.text.lower() for word in words} for words in (claim, quote))
+    mine, its = ([one for one in DIMENSIONS if one & text] for text in (asked, said))
+    return bool(mine and its) and not any(one in its for one in mine)
 
 
 def _forms(word: str) -> frozenset[str]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from mm1cli.grounding.facts import facts
+from mm1cli.grounding.polarity import DIMENSIONS
 from mm1cli.grounding.words import words
 
 _VERBS: Final = """
@@ -70,7 +71,8 @@ _ASKS: Final = re.compile(
     r"(?P<rest>[^?]*)",
     re.IGNORECASE,
 )
-_SIZE: Final = re.compile(r"\b(?:wide|high|deep|tall|thick|heavy|broad)$", re.IGNORECASE)
+# "How long" asks for a time as well.
+_SIZES: Final = frozenset().union(*DIMENSIONS) - {"long"}
 _BE_OR_VERB: Final = re.compile(rf"\b(?:be|been)\b|{_VERB.pattern}", re.IGNORECASE)
 
 
@@ -136,8 +138,8 @@ def answering(question: str, sentence: str) -> str:
         is_named = is_named or told.casefold().endswith(first.casefold())
         return f"{told} {others if is_named else rest}"
     noun = asked["noun"].strip() if asked["amount"] else ""
-    if (size := _SIZE.search(asked["adverb"] or "")) is not None:
-        noun = size.group()
+    if (size := (asked["adverb"] or "").split()[-1:]) and size[0].lower() in _SIZES:
+        noun = size[0]
     if noun.casefold() not in told.casefold():
         told = f"{told} {noun}"
     auxiliary = asked["auxiliary"] or "do"

@@ -21,7 +21,14 @@ from mm1cli.grounding.pairing import (
 )
 from mm1cli.grounding.parts import Part, normalize_lines, parts_of
 from mm1cli.grounding.phrases import canonical, excepted
-from mm1cli.grounding.polarity import denies, is_comparative, is_converse, num_negations, opposed
+from mm1cli.grounding.polarity import (
+    denies,
+    is_comparative,
+    is_converse,
+    is_other_dimension,
+    num_negations,
+    opposed,
+)
 from mm1cli.grounding.statements import is_fragment
 from mm1cli.grounding.words import Word, words
 from mm1cli.result import Mark
@@ -59,15 +66,6 @@ _LIGHT = frozenset(
     }
 )
 _DAY = re.compile(r"(?:mon|tues|wednes|thurs|fri|satur|sun)days?", re.IGNORECASE)  # acts on nothing
-# Of a thing that is so high nothing is said of how wide it is.
-_DIMENSIONS = (
-    frozenset({"wide", "width", "broad"}),
-    frozenset({"high", "height", "tall"}),
-    frozenset({"deep", "depth"}),
-    frozenset({"long", "length"}),
-    frozenset({"thick", "thickness"}),
-    frozenset({"heavy", "weight", "weigh", "weighs"}),
-)
 _BY = re.compile(r"\bby\b", re.IGNORECASE)
 _COMPARED = (
     frozenset({"old", "new"}),
@@ -134,8 +132,9 @@ def _judge_part(part: Part, quote: str, quoted: Sequence[Part], known: Facts) ->
     displaced = [
         w for w in content if w.stem in said and w.stem not in near.stems_about(content[0].stem)
     ]
-    if "|" in near.text:  # a row, which says what the names of its columns ask
-        heads = {stem for one in quoted if not facts(one.text) for stem in one.stems}
+    if _is_row(near):  # it says what the names of its columns, above it, ask
+        above = quoted[: quoted.index(near)]
+        heads = {stem for one in above if not facts(one.text) for stem in one.stems}
         displaced = [word for word in displaced if word.stem not in heads]
     beside = [one for one in quoted if one is not near and {w.stem for w in displaced} & one.stems]
     pairs = opposed(part.words, near.words)
@@ -187,7 +186,7 @@ def _judge_part(part: Part, quote: str, quoted: Sequence[Part], known: Facts) ->
         return Verdict(None, coverage, "a part of so many is spoken of there")
     if is_comparative(part.text) and not is_comparative(quote):
         return Verdict(Mark.NOT_CARRIED, coverage, "nothing is compared there")
-    if _is_other_dimension(part, near):
+    if is_other_dimension(part.words, near.words):
         return Verdict(Mark.NOT_CARRIED, coverage, "another dimension is given there")
     turned = {word for word, _ in pairs}
     left = [word for word in missing if word.text not in turned and word.text.lower() not in _LIGHT]
@@ -285,7 +284,7 @@ def _is_elsewhere(fact: Fact, near: Part, quoted: Sequence[Part]) -> bool:
     if Facts.of([near.text]).states(fact):
         return False
     holding = [one for one in quoted if Facts.of([one.text]).states(fact)]
-    if "|" in near.text and any("|" in one.text and facts(one.text) for one in holding):
+    if _is_row(near) and any(_is_row(one) and facts(one.text) for one in holding):
         return fact.kind != "rate"  # which the head of a column says of all
     if fact.kind == "identifier" or not holding:
         return False
@@ -322,16 +321,13 @@ def _is_whole(fact: Fact, text: str) -> bool:
     )
 
 
+def _is_row(part: Part) -> bool:
+    """Whether it is one of a table as `parts_of` gives it."""
+    return part.text.count("|") > 1
+
+
 def _noun(word: str) -> str:
     return words(word)[0].stem if words(word) else word
-
-
-def _is_other_dimension(part: Part, near: Part) -> bool:
-    asked = {word.text.lower() for word in part.words}
-    said = {word.text.lower() for word in near.words}
-    mine = [one for one in _DIMENSIONS if one & asked]
-    its = [one for one in _DIMENSIONS if one & said]
-    return bool(mine and its) and not any(one in its for one in mine)
 
 
 def _is_done_by_another(part: Part, near: Part) -> bool:
@@ -356,8 +352,8 @@ def _is_turned(part: Part, asked: Sequence[Fact], near: Part) -> bool:
     same voice."""
     if bool(_PASSIVE.search(part.text)) != bool(_PASSIVE.search(near.text)):
         return False
-    is_row = "|" in near.text  # cells have the order of their columns
-    if _LEADS_IN.match(part.text) or is_row or is_fragment(part.text):
+    # Cells have the order of their columns.
+    if _LEADS_IN.match(part.text) or _is_row(near) or is_fragment(part.text):
         return False
     mine = [
         word.stem for word in _content(part, asked) if word.is_name and not _DAY.match(word.text)

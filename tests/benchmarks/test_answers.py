@@ -102,6 +102,29 @@ def test_warnings_are_counted_on_their_own_half():
     # No evidence is given: right ones are carried only by what is found by their own words.
     assert 0.5 < cells["marked sentences that are wrong"].value < 1
     assert cells["wrong sentences that are marked"].value == 1
+    assert cells["wrong, without mark or warning"].value == 0
+    assert 0 < cells["right, with mark or warning"].value < 1
+
+
+def test_what_would_be_believed_is_counted(tmp_path):
+    """Red: a wrong sentence that a quote carries, and nothing warns of, is not told."""
+    told = "Meals cost 38 a day."
+    line = {"question": "What do meals cost?", "gold": ["40"], "file": "a.txt"}
+    line |= {"unanswerable": False, "documents": {"a.txt": told}}
+    path = tmp_path / "own.jsonl"
+    path.write_text(json.dumps(line) + "\n")
+    (item,) = load(path)
+    ability = Ability("m", "f", 1, 1, min_margin=1.0)
+    believed, other = outcome(item, told, 2.0), outcome(item, "Meals cost 39 a day.", 2.0)
+    for one in (believed, other):
+        one.result["pieces"] = [[0.0, 0, 0, 0, len(told)]]
+        one.result["gains"] = [None]
+    assert not believed.is_right and not believed.is_warned(ability)
+    assert other.is_warned(ability)
+    table = Table("t", "t")
+    report(table, "own", "m", [believed, other], ability)
+    cells = {row.measure: row.cells["m"] for row in table.rows}
+    assert cells["wrong, without mark or warning"].value == 0.5
 
 
 def test_what_a_string_cannot_judge_is_printed_and_may_be_judged(tmp_path):

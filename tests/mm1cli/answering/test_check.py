@@ -2,11 +2,11 @@
 
 from corpora import corpus
 
-from mm1cli.answering.check import claims_of
+from mm1cli.answering.check import claims_of, is_carried
 from mm1cli.grounding.attribution import Attributed
 from mm1cli.grounding.citations import cite
 from mm1cli.grounding.judgement import UNMEASURED
-from mm1cli.result import CitationKind, CitationStatus
+from mm1cli.result import CitationKind, CitationStatus, Mark
 from mm1cli.retrieval.passages import passages
 
 
@@ -26,3 +26,22 @@ def test_a_first_line_of_running_text_carries_nothing_for_other_passages():
 
     assert carrying("The boat was built in 1928.") == ["The boat was built in 1928."]
     assert carrying("The rent of unit 9 is 740 a month.") == ["The rent is 740 a month."]
+
+
+def test_a_true_sentence_about_something_else_is_no_answer():
+    """Red: the doubt whether the documents answer at all is silenced by what they say of meals."""
+    (piece,) = (
+        one
+        for passage in passages(corpus("Meals are paid back up to 38 a day."))
+        for one in passage.spans(1)
+    )
+    evidence = [Attributed(piece, 0.0, None, None)]
+    cited = [cite(1, piece, CitationStatus.EXACT, CitationKind.EVIDENCE)]
+
+    def carried(question: str) -> bool:
+        claims = claims_of(question, piece.text, cited, evidence, UNMEASURED)
+        assert [claim.mark for claim in claims] == [Mark.CARRIED]
+        return is_carried(question, claims, cited, evidence)
+
+    assert carried("How much is paid back for meals?")
+    assert not carried("What does a parking place cost?")

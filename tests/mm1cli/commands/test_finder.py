@@ -1,9 +1,11 @@
 """Red here means that --finder finds nothing, reads less than it says, or is ignored in silence."""
 
 import pytest
-from commandline import ASK, SHORT
+from commandline import ASK, POSITIONS, SHORT
 
+from mm1cli.answering.context_source import CachedContext
 from mm1cli.answering.finder import Finder
+from mm1cli.commands import finding
 from mm1cli.retrieval.attended import Attended
 
 
@@ -40,16 +42,27 @@ def test_what_the_finder_attends_to_is_read(mm1, calibrated, other, large, monke
     assert any(path.endswith("fact.txt") for path in read)
 
 
-def test_all_is_read_once_and_kept(mm1, calibrated, other, large, tmp_path):
+def test_all_is_read_once_and_kept(mm1, calibrated, other, large, monkeypatch):
+    """Red: each run reads all of it again."""
     first = mm1(*asked_of(calibrated, other, large))
     assert first.code == 0, first.err
     assert first.json["manifest"]["plan"] == "retrieval"
     assert "tokens once; what a question attends to" in first.err
     assert "do not fit" not in first.err
+    kept = mm1("cache", "show", "--json").json["kept"]
+    asked = []
+    get = CachedContext.get
+
+    def watched(self, token_ids, *rest):
+        found = get(self, token_ids, *rest)
+        asked.append((len(token_ids), found.reused_tokens))
+        return found
+
+    monkeypatch.setattr(CachedContext, "get", watched)
     again = mm1(*asked_of(calibrated, other, large))
     assert again.json["answers"][0]["answer"] == first.json["answers"][0]["answer"]
-    kept = mm1("cache", "show", "--json").json
-    assert len(kept["kept"]) == 1, kept  # the finder's, found again
+    ((wanted, reused),) = asked
+    assert wanted > POSITIONS and reused == wanted and len(kept) == 1
 
 
 def test_a_context_to_select_from_is_asked_by_another_model(
@@ -86,6 +99,12 @@ def test_what_it_does_not_go_with_is_told(mm1, calibrated, large, options, code,
     ran = mm1(*run, "--ask", ASK)
     assert (ran.code, ran.out) == (code, "")
     assert words in ran.err.splitlines()[-1]
+
+
+def test_more_than_one_context_holds_is_told(mm1, calibrated, other, large, monkeypatch):
+    monkeypatch.setattr(finding, "MOST_TOKENS", POSITIONS)
+    ran = mm1(*asked_of(calibrated, other, large))
+    assert ran.code == 4 and "leave some out with --exclude" in ran.err
 
 
 def test_a_finder_that_nobody_measured_is_told_what_to_do(mm1, llama, other, large):

@@ -26,3 +26,17 @@ def test_log_odds_are_those_of_yes_against_no_behind_the_conversation(llama):
         wanted = float(score(yes, given=ids)) - float(score(no, given=ids))
         assert found == pytest.approx(wanted, abs=1e-4)
     assert odds[0] != pytest.approx(odds[1], abs=1e-6)
+
+
+def test_what_was_asked_once_is_not_asked_again(llama, monkeypatch):
+    """Red: one more quote, found afterwards, doubles what judging costs."""
+    asked = Entailment(Engine(llama, chunk_tokens=64))
+    first = asked.log_odds("A rat is there.", ["The rat is there."])
+    both = Entailment(asked._engine).log_odds("A rat is there.", ["The rat is there.", "A hat."])
+    read = []
+    right = asked._log_odds
+    monkeypatch.setattr(asked, "_log_odds", lambda ids: read.append(ids) or right(ids))
+    again = asked.log_odds("A rat is there.", ["The rat is there.", "A hat."])
+    assert again == pytest.approx(both, abs=1e-5) and again[0] == first[0] and len(read) == 1
+    asked.log_odds("A hat is there.", ["A hat."])
+    assert len(read) == 2

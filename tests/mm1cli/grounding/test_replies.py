@@ -3,6 +3,7 @@
 import pytest
 
 from mm1cli.grounding.claims import Candidate, claims
+from mm1cli.grounding.parts import normalize_lines
 from mm1cli.grounding.replies import says_nothing, speak_of
 from mm1cli.result import Mark
 
@@ -45,3 +46,21 @@ def test_an_answer_of_signs_is_judged_like_any():
     """Red: a model that writes a comma and nothing behind it ends the run."""
     (claim,) = claims("EUR is 5 and ?", [Candidate(1, "It is.")], question="What is it?")
     assert claim.mark is Mark.NOT_CARRIED
+
+
+def test_what_counts_another_thing_is_not_against_a_figure():
+    """Red: 32 hours a week are contradicted by 28 days of leave."""
+    hours = Candidate(1, "The post has 32 hours. Jana Novak took it.")
+    leave = Candidate(2, "Jana Novak works in Hask and has 28 days of leave a week.")
+    asked = "How many hours a week does Jana Novak work?"
+    (claim,) = claims("32 hours", [hours, leave], question=asked)
+    assert claim.against == ()
+    (claim,) = claims("33 hours", [hours, leave], question=asked)
+    assert claim.against, "where no quote has the figure, what they have instead is told"
+
+
+def test_cells_between_tabs_are_a_row_and_indented_code_is_not():
+    """Red: code is judged as a table, in which the order of words says nothing."""
+    assert normalize_lines("a b\nvan\tA7\n\tx\t9") == "a b\n| van | A7 |\n| x | 9 |"
+    code = "def pay():\n\tvera.lend(jan)\n\t\treturn 12"
+    assert "|" not in normalize_lines(code)
